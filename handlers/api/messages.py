@@ -1,0 +1,45 @@
+"""What an adapter and the API exchange. No cloud and no socket in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request, whichever cloud it came through."""
+
+    method: str
+    """Upper case."""
+    path: str
+    """Percent-decoded, without the query: "/v1/chat/completions"."""
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes
+    deadline: float | None = None
+    """`time.monotonic()` seconds at which the answer must be on its way, None for no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case; content-type always, content-length never (the adapter's transport sets it)."""
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamResponse:
+    """An answer that leaves chunk by chunk.
+
+    `status` and `headers` are final before the first chunk. Closing `chunks` early
+    (`aclose()`) cancels the generation behind it.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]

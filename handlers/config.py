@@ -1,0 +1,144 @@
+"""All configuration, and the only file that reads environment variables.
+
+| variable | default | meaning |
+|---|---|---|
+| MODEL_DIR | build/model | the directory that model_export wrote |
+| KINDLING_SLOTS | 4 | sequences that run at once; each holds a key-value cache of one context |
+| KINDLING_CONTEXT_LENGTH | 2048 | tokens of prompt and answer in one slot; the model's own limit caps it |
+| KINDLING_PREFILL_CHUNK | 128 | prompt tokens computed between two decode steps of the others |
+| KINDLING_QUEUE_LIMIT | 32 | requests that may wait for a slot; one more is answered 429 |
+| KINDLING_THREADS | the CPUs this process may use | threads of the ONNX Runtime session |
+| KINDLING_API_KEY | none | when set, requests must carry `Authorization: Bearer <key>` |
+| KINDLING_MAX_BODY_BYTES | 4194304 | a larger request body is answered 413 |
+| KINDLING_TIMEOUT_SECONDS | 300 | Cloud Run: a generation older than this ends with what it has |
+| KINDLING_DRAIN_SECONDS | 8 | Cloud Run: time after SIGTERM in which running answers may finish |
+| KINDLING_LOG_LEVEL | INFO | DEBUG, INFO, WARNING or ERROR |
+
+Read besides, because the platform sets it: AWS_LAMBDA_FUNCTION_MEMORY_SIZE (Lambda grants
+CPU in proportion to memory).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from handlers.errors import SettingsError
+
+T = TypeVar("T")
+
+# 1 vCPU at 1,769 MB: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
+LAMBDA_MB_PER_CPU = 1769
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One process's configuration. Sizes are in tokens, times in seconds, bodies in bytes."""
+
+    model_dir: Path
+    slots: int
+    context_length: int
+    prefill_chunk: int
+    queue_limit: int
+    threads: int
+    api_key: str | None
+    max_body_bytes: int
+    timeout_seconds: float
+    drain_seconds: float
+    log_level: str
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Raises SettingsError, naming the variable, when a value cannot be used."""
+        read = _Reader(environ)
+        return cls(
+            model_dir=Path(environ.get("MODEL_DIR") or "build/model"),
+            slots=read.integer("KINDLING_SLOTS", 4, minimum=1),
+            context_length=read.integer("KINDLING_CONTEXT_LENGTH", 2048, minimum=16),
+            prefill_chunk=read.integer("KINDLING_PREFILL_CHUNK", 128, minimum=1),
+            queue_limit=read.integer("KINDLING_QUEUE_LIMIT", 32, minimum=0),
+            threads=read.integer("KINDLING_THREADS", available_cpus(environ), minimum=1),
+            api_key=environ.get("KINDLING_API_KEY") or None,
+            max_body_bytes=read.integer("KINDLING_MAX_BODY_BYTES", 4 * 1024 * 1024, minimum=1),
+            timeout_seconds=read.seconds("KINDLING_TIMEOUT_SECONDS", 300.0),
+            drain_seconds=read.seconds("KINDLING_DRAIN_SECONDS", 8.0),
+            log_level=read.choice(
+                "KINDLING_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    environ: Mapping[str, str]
+
+    def integer(self, name: str, default: int, *, minimum: int) -> int:
+        value = self._parse(name, default, int, "a whole number")
+        if value < minimum:
+            raise SettingsError(f"{name} is {value}, but must be at least {minimum}.")
+        return value
+
+    def seconds(self, name: str, default: float) -> float:
+        value = self._parse(name, default, float, "a number of seconds")
+        if not (math.isfinite(value) and value > 0):
+            raise SettingsError(f"{name} is {value}, but must be a positive number of seconds.")
+        return value
+
+    def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
+        value = (self.environ.get(name) or default).upper()
+        if value not in allowed:
+            raise SettingsError(f"{name} is {value!r}, but must be one of {', '.join(allowed)}.")
+        return value
+
+    def _parse(self, name: str, default: T, parse: Callable[[str], T], what: str) -> T:
+        text = self.environ.get(name)
+        if not text:
+            return default
+        try:
+            return parse(text)
+        except ValueError:
+            raise SettingsError(f"{name} is {text!r}, but must be {what}.") from None
+
+
+def available_cpus(environ: Mapping[str, str] = os.environ) -> int:
+    """CPUs this process may use: the least of affinity, cgroup quota and Lambda's share.
+
+    The host's count would oversubscribe: a container of 1 vCPU on a host of 64 cores
+    would start 64 threads that wait for one another.
+    """
+    limits = [float(len(os.sched_getaffinity(0)))]
+    quota = _cgroup_quota()
+    if quota is not None:
+        limits.append(quota)
+    lambda_megabytes = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
+    if lambda_megabytes and lambda_megabytes.isdigit():
+        limits.append(int(lambda_megabytes) / LAMBDA_MB_PER_CPU)
+    return max(1, math.ceil(min(limits)))
+
+
+def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """CPUs granted by cgroup v2's cpu.max or v1's cfs quota; None when unlimited."""
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    if quota in ("max", "-1"):
+        return None
+    return int(quota) / int(period)
+
+
+def disable_onnxruntime_telemetry() -> None:
+    """Must run before the first `import onnxruntime`.
+
+    Official Linux wheels since 1.29 carry an uploader that is on by default; this variable is
+    their full opt-out: https://github.com/microsoft/onnxruntime/issues/29843
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"

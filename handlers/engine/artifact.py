@@ -1,0 +1,142 @@
+"""The artefact: the directory that model_export writes and the engine serves.
+
+    manifest.json         what is written below
+    model.onnx            the decoder graph (docs/graph-contract.md)
+    model.onnx.data       its weights
+    tokenizer.json        Hugging Face tokenizers
+    chat_template.jinja   the model's chat template, if it has one
+    LICENSE*              the model's licence
+
+This file is the only contract between the two halves: model_export writes a Manifest,
+the runtime reads it. At start each file is checked by existence and size, which a
+truncated copy cannot pass and which costs no read of the weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from handlers.errors import ArtifactError
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+GRAPH = "model.onnx"
+TOKENIZER = "tokenizer.json"
+CHAT_TEMPLATE = "chat_template.jinja"
+
+
+class ModelInfo(msgspec.Struct, frozen=True):
+    """Where the weights come from."""
+
+    id: str
+    """The name that clients see: "SmolLM2-135M-Instruct"."""
+    source: str
+    revision: str
+    architecture: str
+    licence: str
+
+
+class FileInfo(msgspec.Struct, frozen=True):
+    """One file of the artefact."""
+
+    size: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """manifest.json."""
+
+    schema: int
+    task: str
+    model: ModelInfo
+    precision: str
+    vocab_size: int
+    context_length: int
+    """The longest sequence, prompt and answer together, that the graph's positions allow."""
+    eos_token_ids: tuple[int, ...]
+    """Ids that end an answer: the model's own and its chat template's end of turn."""
+    special_tokens: dict[str, str]
+    """What a chat template may name: bos_token, eos_token, pad_token, unk_token."""
+    files: dict[str, FileInfo]
+    created: int
+    """Unix seconds."""
+    versions: dict[str, str]
+    """The packages that made the artefact."""
+    verification: dict[str, Any]
+    """What the export measured, gate by gate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A checked artefact on disk."""
+
+    directory: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, directory: Path) -> Artifact:
+        """Raises ArtifactError when the directory cannot be served."""
+        manifest = _read_manifest(directory / MANIFEST)
+        for name, info in manifest.files.items():
+            _check_file(directory / name, info)
+        for name in (GRAPH, TOKENIZER):
+            if name not in manifest.files:
+                raise ArtifactError(f"{directory / MANIFEST} lists no {name}: export it again.")
+        return cls(directory, manifest)
+
+    @property
+    def graph(self) -> Path:
+        """The ONNX file."""
+        return self.directory / GRAPH
+
+    @property
+    def tokenizer(self) -> Path:
+        """tokenizer.json."""
+        return self.directory / TOKENIZER
+
+    @property
+    def chat_template(self) -> str | None:
+        """The chat template's source, None for a model that has none."""
+        if CHAT_TEMPLATE not in self.manifest.files:
+            return None
+        return (self.directory / CHAT_TEMPLATE).read_text(encoding="utf-8")
+
+
+class _Schema(msgspec.Struct, frozen=True):
+    schema: int
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(
+            f"No model at {path.parent}: cannot read {path.name} ({error.strerror}). Export one "
+            f"with `make export`, or point MODEL_DIR at one."
+        ) from None
+    try:
+        schema = msgspec.json.decode(text, type=_Schema).schema
+        if schema != SCHEMA:
+            raise ArtifactError(
+                f"{path} has schema {schema}, but this version of Kindling reads schema {SCHEMA}: "
+                f"export the model again, or deploy the version that wrote it."
+            )
+        return msgspec.json.decode(text, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise ArtifactError(f"{path} is not a manifest: {error}. Export the model again.") from None
+
+
+def _check_file(path: Path, info: FileInfo) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError:
+        raise ArtifactError(f"{path} is missing: export the model again.") from None
+    if size != info.size:
+        raise ArtifactError(
+            f"{path} has {size} bytes where its manifest says {info.size}: the copy is "
+            f"incomplete or changed. Copy or export it again."
+        )

@@ -1,0 +1,145 @@
+"""The error tree. Every error that Kindling raises on purpose has its place here.
+
+KindlingError
+  StartupError             stops the process at start, with one line that says what and where
+    SettingsError          an environment variable has a value that cannot be used
+    ArtifactError          the model directory is missing, incomplete, cut short or of another schema
+  RequestError             the answer to one request; the process keeps serving
+    InvalidRequest         400  a field is missing, of the wrong type or out of range
+      ContextLengthExceeded  400  the prompt leaves no room in the context
+    InvalidApiKey          401  an API key is configured and the request does not carry it
+    NotFound               404  no such path
+    MethodNotAllowed       405  the path exists, for other methods
+    RequestTooLarge        413  the request's body is over the limit
+    ResponseTooLarge       413  the answer is over what the platform can carry
+    Overloaded             429  all slots are busy and the queue is full
+    EngineFault            500  a bug of ours; its details go to the log, never into the body
+    NotReady               503  loading or draining
+    DeadlineExceeded       504  the deadline passed before the first token
+
+model_export adds ExportError to the same tree (model_export/errors.py).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class KindlingError(Exception):
+    """The root. `str(error)` is a sentence for a person: what is wrong and what to do."""
+
+
+class StartupError(KindlingError):
+    """The process cannot serve."""
+
+
+class SettingsError(StartupError):
+    """An environment variable has a value that cannot be used."""
+
+
+class ArtifactError(StartupError):
+    """The model directory cannot be served."""
+
+
+class RequestError(KindlingError):
+    """Ends one request with an HTTP status and OpenAI's error body.
+
+    `param` names the field of the request that is at fault, where there is one.
+    `retry_after` is the whole seconds a client should wait, sent as Retry-After.
+    """
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    type: ClassVar[str] = "invalid_request_error"
+    retry_after: ClassVar[int | None] = None
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class InvalidRequest(RequestError):
+    """A field is missing, of the wrong type or out of range."""
+
+    status = 400
+    code = "invalid_request_error"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The prompt leaves no room in the context."""
+
+    code = "context_length_exceeded"
+
+
+class InvalidApiKey(RequestError):
+    """An API key is configured and the request does not carry it."""
+
+    status = 401
+    code = "invalid_api_key"
+    type = "authentication_error"
+
+
+class NotFound(RequestError):
+    """No such path."""
+
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowed(RequestError):
+    """The path exists, for the methods in `allowed`."""
+
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allowed: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
+class RequestTooLarge(RequestError):
+    """The request's body is over the limit."""
+
+    status = 413
+    code = "request_too_large"
+
+
+class ResponseTooLarge(RequestError):
+    """The answer is over what the platform can carry."""
+
+    status = 413
+    code = "response_too_large"
+
+
+class Overloaded(RequestError):
+    """All slots are busy and the queue is full."""
+
+    status = 429
+    code = "overloaded"
+    type = "rate_limit_error"
+    retry_after = 1
+
+
+class EngineFault(RequestError):
+    """A bug of ours. The message is for the log; the body says only that it happened."""
+
+    status = 500
+    code = "internal_error"
+    type = "server_error"
+
+
+class NotReady(RequestError):
+    """Loading or draining."""
+
+    status = 503
+    code = "not_ready"
+    type = "server_error"
+    retry_after = 1
+
+
+class DeadlineExceeded(RequestError):
+    """The deadline passed before the first token."""
+
+    status = 504
+    code = "deadline_exceeded"
+    type = "server_error"

@@ -1,0 +1,1 @@
+"""Strings live here and above; below there are only token ids."""
