@@ -1,0 +1,49 @@
+"""Pins every dependency, with hashes, in requirements/. Run by `make lock`; --upgrade moves pins.
+
+The largest lock is resolved first and constrains the others, so that one .venv can hold all of
+them. They are written for Python 3.11 to 3.13 on any platform, name no index, and leave torch out:
+scripts/install_torch.py installs it. Each is complete, so it is installed with --no-deps.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HEADER = "# Made by `make lock`. Install with: pip install --no-deps -r {name}\n"
+
+EXPORT = ("--extra", "export", "--group", "demo")
+DEV = (*EXPORT, "--group", "dev")
+LARGEST = "requirements/bench.txt"
+LOCKS = {
+    LARGEST: (*DEV, "--group", "bench"),
+    "requirements/dev.txt": DEV,
+    "requirements/export.txt": EXPORT,
+    "requirements/runtime.lock": (),
+}
+
+
+def main(options: list[str]) -> None:
+    """Writes every lock; `options` go to `uv pip compile`."""
+    for name, groups in LOCKS.items():
+        print(name, flush=True)
+        constraints = () if name == LARGEST else ("--constraints", LARGEST)
+        compile_lock(name, [*groups, *constraints, *options])
+
+
+def compile_lock(name: str, options: list[str]) -> None:
+    """Resolves with uv, keeping the pins that the lock already has unless --upgrade is given."""
+    command = ["uv", "pip", "compile", "pyproject.toml", "--quiet", "--output-file", name]
+    command += ["--universal", "--python-version", "3.11", "--generate-hashes"]
+    command += ["--excludes", "requirements/excluded.txt", "--no-emit-package", "torch"]
+    command += ["--no-header", "--annotation-style", "line", *options]
+    subprocess.run(command, cwd=ROOT, check=True)
+    lock = ROOT / name
+    body = lock.read_text().replace(f", -c {LARGEST}", "").replace(f"-c {LARGEST}, ", "")
+    lock.write_text(HEADER.format(name=name) + body)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
