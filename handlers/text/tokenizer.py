@@ -1,0 +1,81 @@
+"""Text to ids and back, by the model's own tokenizer.json.
+
+Does not know prompts, templates or the engine. Called by completion.py, by the API, and by
+model_export, which proves that these ids are transformers' ids.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import tokenizers
+
+from handlers.errors import ArtifactError, InvalidRequest
+from handlers.text.incremental import IncrementalDecoder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Tokenizer:
+    """The ids of a text, the text of ids. Special tokens are never part of the text."""
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        # tokenizer.json may carry the settings of a training run: a prompt is never cut or padded.
+        backend.no_truncation()
+        backend.no_padding()
+        self._backend = backend
+
+    @classmethod
+    def load(cls, path: Path) -> Tokenizer:
+        """Raises ArtifactError when the file is missing or is not a tokenizer."""
+        try:
+            return cls(tokenizers.Tokenizer.from_file(str(path)))
+        except Exception as error:  # noqa: BLE001 - the binding raises Exception itself
+            raise ArtifactError(
+                f"{path} is not a tokenizer: {error}. Export the model again."
+            ) from None
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        """Special tokens that are spelt out in `text` become their ids, as in transformers.
+
+        `add_special_tokens` adds what the model expects around a bare text, such as <s>; a
+        rendered chat template has it already. Raises InvalidRequest for a lone surrogate.
+        """
+        try:
+            ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(
+                f"The text has half of a surrogate pair at character {error.start}, which UTF-8 "
+                f"cannot carry. Remove it or send the whole character."
+            ) from None
+        return ids
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of `ids`; bytes that are not UTF-8 become U+FFFD."""
+        text: str = self._backend.decode(ids, skip_special_tokens=True)
+        return text
+
+    def decoder(self) -> IncrementalDecoder:
+        """A new decoder, for one answer."""
+        return IncrementalDecoder(self.decode, self._special_ids, self._byte_ids)
+
+    @cached_property
+    def longest_token(self) -> int:
+        """Characters of the longest token: n characters are at least n / longest_token ids.
+
+        Takes 20 ms for 49,000 tokens, so it waits until it is needed.
+        """
+        return max(map(len, self._backend.get_vocab(with_added_tokens=True)))
+
+    @cached_property
+    def _special_ids(self) -> frozenset[int]:
+        added = self._backend.get_added_tokens_decoder()
+        return frozenset(token_id for token_id, token in added.items() if token.special)
+
+    @cached_property
+    def _byte_ids(self) -> frozenset[int]:
+        """Ids of sentencepiece's byte tokens, <0x00> to <0xFF>, where the vocabulary has them."""
+        ids = (self._backend.token_to_id(f"<0x{byte:02X}>") for byte in range(256))
+        return frozenset(token_id for token_id in ids if token_id is not None)
