@@ -1,0 +1,178 @@
+"""A transformers model becomes an ONNX graph in the graph contract.
+
+optimum knows the architectures: which can be exported, how many layers and key-value heads of
+what size they have, and which operations must be patched before torch can trace them. The trace
+is torch.onnx.export's over decoder.Decoder. The graph is plain and slow; fuse and quantize make
+it fast. Weights are never serialised on the way: the trace sees them as inputs, and they become
+initialisers that view the model's own tensors, so memory holds them once.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+import optimum.exporters.onnx.model_configs  # noqa: F401  (registers the architectures)
+import torch
+from optimum.exporters.tasks import TasksManager
+from transformers import PreTrainedModel
+
+from model_export import graph_contract as contract
+from model_export.decoder import Decoder
+from model_export.errors import ExportError
+
+OPSET = 20
+"""The newest that torch's TorchScript exporter writes."""
+_TASK = "text-generation-with-past"
+_GRAPH, _WEIGHTS = "model.onnx", "model.onnx.data"
+_ROPES_BY_LENGTH = ("dynamic", "longrope")
+
+
+def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
+    """Trace `model` in float32 for sequences of up to `context_length` tokens.
+
+    Raises ExportError, naming the architecture and the reason, for what cannot be expressed.
+    """
+    _check(model, context_length)
+    config = _export_config(model)
+    past = _past_example(config)
+    decoder = Decoder(model.float(), context_length).eval()
+    with config.patch_model_for_export(model), _quiet(), torch.no_grad():
+        proto = _trace(decoder, past)
+    decoder.eval()  # torch.onnx.export leaves the module in training mode
+    graph = _with_weights(proto, decoder)
+    _state_output_shapes(graph, decoder)
+    return graph
+
+
+def save(model: ir.Model, directory: Path) -> None:
+    """Write model.onnx and, beside it, model.onnx.data with the weights."""
+    directory.mkdir(parents=True, exist_ok=True)
+    ir.save(model, directory / _GRAPH, external_data=_WEIGHTS)
+
+
+def _check(model: PreTrainedModel, context_length: int) -> None:
+    config, name = model.config, type(model).__name__
+    limit = getattr(config, "max_position_embeddings", None)
+    if context_length < 2 or (limit is not None and context_length > limit):
+        raise ExportError(
+            f"context_length is {context_length}, but {name} has positions for 2 to {limit}."
+        )
+    rope = getattr(config, "rope_scaling", None) or {}
+    kind = rope.get("rope_type", rope.get("type"))
+    original = rope.get("original_max_position_embeddings") or getattr(
+        config, "original_max_position_embeddings", limit
+    )
+    if kind in _ROPES_BY_LENGTH and context_length > original:
+        raise ExportError(
+            f"{name} changes its rotary frequencies ({kind}) for sequences over {original} "
+            f"tokens, which a fixed table cannot express: set context_length to {original} or less."
+        )
+    if not getattr(config, "scale_attn_weights", True) or getattr(
+        config, "scale_attn_by_inverse_layer_idx", False
+    ):
+        raise ExportError(
+            f"{name} scales its attention in a way that transformers' attention interface does "
+            f"not pass on (scale_attn_weights, scale_attn_by_inverse_layer_idx), so it cannot be "
+            f"exported."
+        )
+
+
+def _export_config(model: PreTrainedModel) -> Any:
+    """optimum's OnnxConfig of the architecture, with a cache as input and output."""
+    kind = model.config.model_type
+    if kind not in TasksManager.get_supported_model_type_for_task(_TASK, "onnx"):
+        raise ExportError(
+            f"{type(model).__name__} ({kind}) is not a text generation architecture that optimum "
+            f"can export to ONNX."
+        )
+    constructor = TasksManager.get_exporter_config_constructor(
+        "onnx", model_type=kind, task=_TASK, library_name="transformers"
+    )
+    return constructor(model.config, use_past=True, use_past_in_inputs=True)
+
+
+def _past_example(config: Any) -> list[torch.Tensor]:
+    """optimum's example of a cache: [batch, kv_heads, length, head_dim], key before value."""
+    example = config.generate_dummy_inputs(framework="pt", batch_size=2, sequence_length=3)
+    return [tensor for layer in example["past_key_values"] for tensor in layer]
+
+
+def _trace(decoder: Decoder, past: list[torch.Tensor]) -> onnx.ModelProto:
+    """Trace two rows: three tokens, and two of padding. The weights become inputs."""
+    capacity = past[0].shape[2]
+    control = (
+        torch.ones((2, 3), dtype=torch.int64),
+        torch.tensor([3, 1], dtype=torch.int32),
+        torch.tensor([2, 0], dtype=torch.int32),
+        torch.tensor(capacity, dtype=torch.int32),
+        torch.tensor([2, 3], dtype=torch.int64),
+    )
+    layers = len(past) // 2
+    buffer = io.BytesIO()
+    torch.onnx.export(
+        decoder,
+        (*control, *past),
+        buffer,
+        dynamo=False,
+        export_params=False,
+        do_constant_folding=False,
+        opset_version=OPSET,
+        custom_opsets={"com.microsoft": 1},
+        input_names=[*contract.CONTROL_INPUTS, *contract.past_names(layers)],
+        output_names=[contract.LOGITS, *contract.present_names(layers)],
+        dynamic_axes=_dynamic_axes(layers),
+    )
+    return onnx.load_from_string(buffer.getvalue())
+
+
+def _dynamic_axes(layers: int) -> dict[str, dict[int, str]]:
+    cache = {0: contract.BATCH, 2: contract.CAPACITY}
+    return {
+        contract.INPUT_IDS: {0: contract.BATCH, 1: contract.SEQUENCE},
+        contract.QUERY_SEQLENS: {0: contract.BATCH},
+        contract.SEQLENS_K: {0: contract.BATCH},
+        contract.LOGITS_INDICES: {0: contract.LOGITS_COUNT},
+        contract.LOGITS: {0: contract.LOGITS_COUNT},
+        **{name: cache for name in contract.past_names(layers)},
+        **{name: cache for name in contract.present_names(layers)},
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's warnings on tracing: the values it would freeze are the config's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def _with_weights(proto: onnx.ModelProto, decoder: Decoder) -> ir.Model:
+    """Turn the inputs that stand for weights into initialisers over the model's own memory."""
+    model = ir.from_proto(proto)
+    tensors = dict(decoder.named_parameters(remove_duplicate=False))
+    tensors.update(decoder.named_buffers(remove_duplicate=False))
+    for value in [value for value in model.graph.inputs if value.name in tensors]:
+        model.graph.inputs.remove(value)
+        array = tensors[str(value.name)].detach().numpy()
+        value.const_value = ir.tensor(array, name=value.name)
+        model.graph.initializers.add(value)
+    return model
+
+
+def _state_output_shapes(model: ir.Model, decoder: Decoder) -> None:
+    """Give every output the shape that the contract says; the trace knows only its axes."""
+    logits, *presents = model.graph.outputs
+    vocabulary = decoder.model.get_output_embeddings().weight.shape[0]
+    logits.shape = ir.Shape([contract.LOGITS_COUNT, vocabulary])
+    pasts = model.graph.inputs[len(contract.CONTROL_INPUTS) :]
+    for present, past in zip(presents, pasts, strict=True):
+        present.shape = past.shape

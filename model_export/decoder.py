@@ -1,0 +1,99 @@
+"""A causal language model behind the graph contract, as a module that torch can trace.
+
+Knows how the contract's inputs become what a transformers model wants: positions from the
+lengths, a SharedCache from the past buffers, logits only where they are wanted.
+Called by convert.py.
+"""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedModel
+
+from model_export.attention import Attention, SharedCache, attention_of
+from model_export.errors import ExportError
+
+
+class Decoder(torch.nn.Module):
+    """`forward` takes and returns the contract's tensors, in the contract's order."""
+
+    def __init__(self, model: PreTrainedModel, context_length: int) -> None:
+        super().__init__()
+        self.model = model
+        self.context_length = context_length
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        query_seqlens: torch.Tensor,
+        seqlens_k: torch.Tensor,
+        total_sequence_length: torch.Tensor,
+        logits_indices: torch.Tensor,
+        *past: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        """Returns logits [logits, vocabulary], then present key and value of every layer."""
+        cache = SharedCache(list(zip(past[::2], past[1::2], strict=True)))
+        attention = Attention(
+            architecture=type(self.model).__name__,
+            context_length=self.context_length,
+            cache=cache,
+            seqlens_k=seqlens_k,
+            total_sequence_length=total_sequence_length,
+            query_seqlens=query_seqlens,
+        )
+        with attention_of(self.model, attention), _wanted_logits(self.model, logits_indices):
+            outputs = self.model(
+                input_ids=input_ids,
+                position_ids=self._positions(input_ids, query_seqlens, seqlens_k),
+                cache_position=torch.arange(input_ids.shape[1]),
+                past_key_values=cache,
+                use_cache=True,
+                return_dict=True,
+            )
+        return outputs["logits"], *_presents(cache, attention.architecture)
+
+    def _positions(
+        self, input_ids: torch.Tensor, query_seqlens: torch.Tensor, seqlens_k: torch.Tensor
+    ) -> torch.Tensor:
+        """int64 [batch, sequence]: past length + column.
+
+        Held inside the context: padding columns may lie behind it, where a table of learned
+        positions ends.
+        """
+        past = (seqlens_k + 1 - query_seqlens).to(torch.int64)
+        positions = past.unsqueeze(1) + torch.arange(input_ids.shape[1])
+        return positions.clamp(max=self.context_length - 1)
+
+
+class _wanted_logits:
+    """Hands the output projection only the wanted rows, [logits, hidden].
+
+    A hook rather than transformers' logits_to_keep, which takes the same columns of every row.
+    """
+
+    def __init__(self, model: PreTrainedModel, indices: torch.Tensor) -> None:
+        self._head = model.get_output_embeddings()
+        self._indices = indices
+
+    def __enter__(self) -> None:
+        self._hook = self._head.register_forward_pre_hook(self._select)
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
+
+    def _select(
+        self, _: torch.nn.Module, inputs: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, ...]:
+        hidden = inputs[0]
+        return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._indices),)
+
+
+def _presents(cache: SharedCache, architecture: str) -> list[torch.Tensor]:
+    missing = set(range(len(cache.past))) - set(cache.present)
+    if missing:
+        raise ExportError(
+            f"{architecture} does not send the attention of its layers "
+            f"{', '.join(map(str, sorted(missing)))} through transformers' attention interface, "
+            f"so it cannot be exported."
+        )
+    return [tensor for layer in sorted(cache.present) for tensor in cache.present[layer]]
