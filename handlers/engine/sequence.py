@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from handlers.engine.sampler import Sampler
+    from handlers.errors import EngineFault
 
 
 class FinishReason(enum.Enum):
@@ -58,3 +67,41 @@ class Step:
 
     token_id: int | None
     finish_reason: FinishReason | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One request in the engine.
+
+    Only the thread that turns the crank changes it, except for `cancelled`, which any
+    thread may set.
+    """
+
+    prompt: NDArray[np.int64]
+    """[prompt tokens], at least one."""
+    sampler: Sampler
+    eos_token_ids: frozenset[int]
+    """Ids that end this answer; none when eos is to be ignored."""
+    max_tokens: int
+    """What the request allows."""
+    room: int
+    """What the slot allows: context length less prompt."""
+    deadline: float = math.inf
+    """`time.monotonic()` seconds."""
+
+    tokens: list[int] = field(default_factory=list)
+    """The answer so far."""
+    past: int = 0
+    """Tokens whose keys and values are in the slot's cache."""
+    slot: int = -1
+    """-1 while it waits for one, and again when it has ended."""
+    arrival: int = -1
+    """Its place in the order in which the scheduler was given its sequences."""
+    cancelled: bool = False
+    fault: EngineFault | None = None
+    """Why it ended, where it ended by FinishReason.FAULT. For the log."""
+
+    @property
+    def unread(self) -> int:
+        """Prompt tokens that are still to be computed; 0 once it decodes."""
+        return max(0, len(self.prompt) - self.past)

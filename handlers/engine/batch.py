@@ -1,0 +1,81 @@
+"""What one call of the session computes: rows of slots, the tokens of each, the logits wanted.
+
+The scheduler makes batches, the session runs them; neither knows the other. The arrays are
+the small inputs of the graph (docs/graph-contract.md), whose names the fields repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from handlers.engine.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One call over the slots [first_slot : first_slot + B], S tokens wide.
+
+    Rows of fewer than S tokens are padded on the right; a row of none is idle and its cache
+    stays as it is.
+    """
+
+    first_slot: int
+    input_ids: NDArray[np.int64]
+    """[B, S]"""
+    query_seqlens: NDArray[np.int32]
+    """[B] tokens in each row that are not padding."""
+    seqlens_k: NDArray[np.int32]
+    """[B] tokens in each slot's cache after this call, less one."""
+    logits_indices: NDArray[np.int64]
+    """[N] positions row * S + column whose logits are wanted, in this order."""
+
+    @property
+    def rows(self) -> int:
+        """Slots that the call covers, idle ones among them."""
+        return len(self.input_ids)
+
+
+class Runner(Protocol):
+    """What the scheduler asks of a session."""
+
+    def step(self, batch: Batch) -> NDArray[np.float32]:
+        """Logits [N, vocab], free to be overwritten. Raises EngineFault when the call fails."""
+
+
+def decode_batch(sequences: Items[Sequence]) -> Batch:
+    """The newest token of each sequence, one column wide. `sequences` are in order of slot.
+
+    Covers the slots from the first to the last of them; those between that are free or
+    still read their prompt are idle rows.
+    """
+    first = sequences[0].slot
+    rows = sequences[-1].slot - first + 1
+    input_ids = np.zeros((rows, 1), np.int64)
+    query_seqlens = np.zeros(rows, np.int32)
+    seqlens_k = np.zeros(rows, np.int32)
+    indices = np.fromiter((s.slot - first for s in sequences), np.int64, len(sequences))
+    input_ids[indices, 0] = [s.tokens[-1] for s in sequences]
+    query_seqlens[indices] = 1
+    seqlens_k[indices] = [s.past for s in sequences]
+    return Batch(first, input_ids, query_seqlens, seqlens_k, indices)
+
+
+def prefill_batch(sequence: Sequence, limit: int) -> Batch:
+    """The next tokens of one prompt, `limit` at most; logits only after its last."""
+    chunk = sequence.prompt[sequence.past : sequence.past + limit]
+    after = sequence.past + len(chunk)
+    wanted = [len(chunk) - 1] if after == len(sequence.prompt) else []
+    return Batch(
+        first_slot=sequence.slot,
+        input_ids=chunk[np.newaxis],
+        query_seqlens=np.array([len(chunk)], np.int32),
+        seqlens_k=np.array([after - 1], np.int32),
+        logits_indices=np.array(wanted, np.int64),
+    )

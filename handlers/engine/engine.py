@@ -1,0 +1,233 @@
+"""The engine: load once, submit prompts, get ids.
+
+Puts the parts together: session, scheduler, and the crank that somebody turns. Without
+`start()` whoever iterates a generation turns it (AWS Lambda: one request at a time, no thread);
+with it one background thread does (Cloud Run). Knows no text and no HTTP. Called by
+handlers/text and, to verify what it exported, by model_export.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence as Items
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from handlers.engine.generation import Generation, wake
+from handlers.engine.sampler import Sampler
+from handlers.engine.scheduler import Event, Scheduler
+from handlers.engine.sequence import FinishReason, SamplingParams, Sequence
+from handlers.errors import (
+    ArtifactError,
+    ContextLengthExceeded,
+    EngineFault,
+    InvalidRequest,
+    NotReady,
+    Overloaded,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from handlers.config import Settings
+    from handlers.engine.artifact import Artifact
+    from handlers.engine.batch import Runner
+
+
+class Engine:
+    """Continuous batching over one session. Every public method may be called from any thread."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        vocab_size: int,
+        eos_token_ids: Items[int],
+        slots: int,
+        context_length: int,
+        prefill_chunk: int,
+        queue_limit: int,
+        load_ms: float = 0.0,
+    ) -> None:
+        self.vocab_size = vocab_size
+        self.slots = slots
+        self.context_length = context_length
+        """Tokens of prompt and answer together."""
+        self.load_ms = load_ms
+        """Milliseconds that loading the session took."""
+        self._eos_token_ids = frozenset(eos_token_ids)
+        self._limit = slots + queue_limit
+        self._scheduler = Scheduler(runner, slots=slots, prefill_chunk=prefill_chunk)
+        self._live: dict[Sequence, Generation] = {}
+        self._inbox: deque[Sequence] = deque()
+        self._changed = threading.Condition()
+        """Guards `_live`, `_inbox` and the two flags below; notified when there is work."""
+        self._accepting = True
+        self._drain_until = math.inf
+        self._turning = threading.Lock()
+        """Held by the one thread that is inside the scheduler and ONNX Runtime."""
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def load(cls, artifact: Artifact, settings: Settings) -> Engine:
+        """Loads the graph and allocates the cache. Raises ArtifactError."""
+        from handlers.engine.session import Session  # numpy alone is enough to import the engine
+
+        started = time.perf_counter()
+        manifest = artifact.manifest
+        context_length = min(settings.context_length, manifest.context_length)
+        session = Session(
+            artifact.graph,
+            threads=settings.threads,
+            slots=settings.slots,
+            capacity=context_length,
+        )
+        if session.vocab_size != manifest.vocab_size:
+            raise ArtifactError(
+                f"{artifact.graph} has {session.vocab_size} logits where its manifest says "
+                f"{manifest.vocab_size}: export the model again."
+            )
+        return cls(
+            session,
+            vocab_size=session.vocab_size,
+            eos_token_ids=manifest.eos_token_ids,
+            slots=settings.slots,
+            context_length=context_length,
+            prefill_chunk=settings.prefill_chunk,
+            queue_limit=settings.queue_limit,
+            load_ms=(time.perf_counter() - started) * 1000.0,
+        )
+
+    @property
+    def threaded(self) -> bool:
+        """Whether `start()` has been called."""
+        return self._thread is not None
+
+    @property
+    def running(self) -> int:
+        """Requests that hold a slot."""
+        return len(self._scheduler.running)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a slot."""
+        return max(0, len(self._live) - self.running)
+
+    def submit(
+        self, prompt_ids: Items[int], params: SamplingParams, deadline: float | None = None
+    ) -> Generation:
+        """Queues a prompt. `deadline` is `time.monotonic()` seconds.
+
+        Raises InvalidRequest, ContextLengthExceeded, Overloaded, NotReady.
+        """
+        sequence = self._sequence(self._checked(prompt_ids), params, deadline)
+        generation = Generation(sequence, self)
+        with self._changed:
+            self._refuse_if_full()
+            self._live[sequence] = generation
+            self._inbox.append(sequence)
+            self._changed.notify()
+        return generation
+
+    def step(self) -> None:
+        """One turn of the crank, by whoever calls; a second caller waits."""
+        with self._turning:
+            self._deliver(self._turn())
+
+    def start(self) -> None:
+        """Lets a background thread turn the crank from now on."""
+        self._thread = threading.Thread(target=self._turn_until_stopped, name="engine", daemon=True)
+        self._thread.start()
+
+    def stop(self, drain_seconds: float = 0.0) -> None:
+        """Refuses new requests, lets the others go on for a while, then ends them (CANCELLED).
+
+        Returns when the engine is idle for good. Without a thread there is nobody to drain.
+        """
+        with self._changed:
+            self._accepting = False
+            self._drain_until = time.monotonic() + drain_seconds
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+        with self._turning:
+            self._empty_inbox()
+            self._deliver(self._scheduler.finish_all(FinishReason.CANCELLED))
+
+    def _checked(self, prompt_ids: Items[int]) -> NDArray[np.int64]:
+        prompt = np.asarray(prompt_ids, np.int64)
+        if not len(prompt):
+            raise InvalidRequest("The prompt is empty: send at least one token.", param="prompt")
+        if len(prompt) >= self.context_length:
+            raise ContextLengthExceeded(
+                f"The prompt has {len(prompt)} tokens, but the context holds "
+                f"{self.context_length} of prompt and answer together: shorten the prompt.",
+                param="prompt",
+            )
+        if prompt.min() < 0 or prompt.max() >= self.vocab_size:
+            raise InvalidRequest(
+                f"The prompt has a token id outside 0 to {self.vocab_size - 1}.", param="prompt"
+            )
+        return prompt
+
+    def _sequence(
+        self, prompt: NDArray[np.int64], params: SamplingParams, deadline: float | None
+    ) -> Sequence:
+        eos = frozenset() if params.ignore_eos else self._eos_token_ids
+        return Sequence(
+            prompt=prompt,
+            sampler=Sampler(params, prompt, eos),
+            eos_token_ids=eos,
+            max_tokens=params.max_tokens,
+            room=self.context_length - len(prompt),
+            deadline=math.inf if deadline is None else deadline,
+        )
+
+    def _refuse_if_full(self) -> None:
+        if not self._accepting:
+            raise NotReady("The server is stopping: try another instance.")
+        if sum(not sequence.cancelled for sequence in self._live) >= self._limit:
+            raise Overloaded(
+                f"{self.slots} requests are running and {self._limit - self.slots} wait, which is "
+                f"all the queue holds: try again later."
+            )
+
+    def _turn(self) -> list[Event]:
+        """What a step of the scheduler did. A bug of ours ends the sequences, not the engine."""
+        self._empty_inbox()
+        try:
+            return self._scheduler.step(time.monotonic())
+        except Exception as error:
+            fault = EngineFault(f"The scheduler failed: {error!r}")
+            fault.__cause__ = error
+            return self._scheduler.finish_all(FinishReason.FAULT, fault)
+
+    def _empty_inbox(self) -> None:
+        with self._changed:
+            while self._inbox:
+                self._scheduler.add(self._inbox.popleft())
+
+    def _deliver(self, events: list[Event]) -> None:
+        generations = []
+        with self._changed:
+            for sequence, step in events:
+                generation = self._live[sequence]
+                generation.deliver(step)
+                generations.append(generation)
+                if step.finish_reason is not None:
+                    del self._live[sequence]
+        wake(generations)
+
+    def _turn_until_stopped(self) -> None:
+        while self._wait_for_work():
+            self.step()
+
+    def _wait_for_work(self) -> bool:
+        """Sleeps while nobody wants anything. False when it is time to stop."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._live or not self._accepting)
+            return bool(self._live) and time.monotonic() < self._drain_until

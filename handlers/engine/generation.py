@@ -1,0 +1,142 @@
+"""A request's answer while it is made: the consumer's end of a sequence.
+
+Iterated, it gives the sequence's steps, the last of which has a finish reason. Two ways, one
+surface:
+
+    inline    the consumer itself turns the engine's crank, and `await` never suspends
+    threaded  the engine's thread turns it, and the consumer sleeps on its event loop
+
+asyncio is imported by the first consumer that has to sleep: importing it takes 25 to 65 ms,
+which the inline way never pays.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from handlers.engine.sequence import Sequence, Step
+    from handlers.errors import EngineFault
+
+
+class Crank(Protocol):
+    """What a generation asks of the engine."""
+
+    @property
+    def threaded(self) -> bool:
+        """Whether a thread turns the crank."""
+
+    def step(self) -> None:
+        """One turn."""
+
+
+class Generation:
+    """Steps of one request, for one consumer: `async for`, or `for` where no thread runs.
+
+    A consumer that leaves early calls `cancel()` (or `aclose()`), else the sequence keeps its
+    slot to its end.
+    """
+
+    def __init__(self, sequence: Sequence, crank: Crank) -> None:
+        self._sequence = sequence
+        self._crank = crank
+        self._steps: deque[Step] = deque()
+        self._ended = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._awakening: asyncio.Future[None] | None = None
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt."""
+        return len(self._sequence.prompt)
+
+    @property
+    def fault(self) -> EngineFault | None:
+        """Why the sequence failed, once a step has said FinishReason.FAULT. For the log."""
+        return self._sequence.fault
+
+    def cancel(self) -> None:
+        """Gives the slot up at the next step. From any thread, any number of times."""
+        self._sequence.cancelled = True
+
+    async def aclose(self) -> None:
+        """Cancels, as closing an async generator would."""
+        self.cancel()
+
+    def __iter__(self) -> Generation:
+        return self
+
+    def __next__(self) -> Step:
+        if self._ended:
+            raise StopIteration
+        if self._crank.threaded:
+            raise RuntimeError("The engine's thread turns the crank: use `async for`.")
+        while not self._steps:
+            self._crank.step()
+        return self._take()
+
+    def __aiter__(self) -> Generation:
+        return self
+
+    async def __anext__(self) -> Step:
+        if self._ended:
+            raise StopAsyncIteration
+        while not self._steps:
+            if self._crank.threaded:
+                await self._sleep()
+            else:
+                self._crank.step()
+        return self._take()
+
+    def _take(self) -> Step:
+        step = self._steps.popleft()
+        self._ended = step.finish_reason is not None
+        return step
+
+    async def _sleep(self) -> None:
+        """Until `wake`. The loop is known before `_steps` is looked at again, so that a step
+        delivered in between is either seen here or wakes the loop."""
+        import asyncio
+
+        self._loop = asyncio.get_running_loop()
+        if self._steps:
+            return
+        self._awakening = self._loop.create_future()
+        try:
+            await self._awakening
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        finally:
+            self._awakening = None
+
+    def deliver(self, step: Step) -> None:
+        """Called by the engine, from the thread that turns the crank."""
+        self._steps.append(step)
+
+    def _wake(self) -> None:
+        if self._awakening is not None and not self._awakening.done():
+            self._awakening.set_result(None)
+
+
+def wake(generations: Iterable[Generation]) -> None:
+    """Wakes the consumers that sleep, with one call into each of their event loops."""
+    sleepers: dict[asyncio.AbstractEventLoop, list[Generation]] = {}
+    for generation in generations:
+        if generation._loop is not None:
+            sleepers.setdefault(generation._loop, []).append(generation)
+    for loop, group in sleepers.items():
+        try:
+            loop.call_soon_threadsafe(_wake_all, group)
+        except RuntimeError:  # the loop is closed: nobody is left to read these answers
+            for generation in group:
+                generation.cancel()
+
+
+def _wake_all(generations: list[Generation]) -> None:
+    for generation in generations:
+        generation._wake()

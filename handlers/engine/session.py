@@ -1,0 +1,113 @@
+"""The decoder graph in ONNX Runtime, and the only file that imports onnxruntime.
+
+One method computes: `step(batch) -> logits`. Knows the graph contract
+(docs/graph-contract.md), nothing of sequences or sampling. Made once by the engine; the
+scheduler calls it, from one thread at a time. ONNX Runtime's errors become ArtifactError while
+loading and EngineFault while running, here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from handlers.config import disable_onnxruntime_telemetry
+from handlers.engine.batch import Batch
+from handlers.engine.kv_cache import CacheTensor, KvCache
+from handlers.errors import ArtifactError, EngineFault
+
+disable_onnxruntime_telemetry()
+
+import onnxruntime as ort  # noqa: E402  reads ORT_DISABLE_TELEMETRY while it is imported
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+INPUTS = ("input_ids", "query_seqlens", "seqlens_k", "total_sequence_length", "logits_indices")
+LOGITS = "logits"
+PAST = "past_key_values."
+PRESENT = "present."
+
+
+class Session:
+    """A loaded graph with the key-value cache of all slots."""
+
+    def __init__(self, graph: Path, *, threads: int, slots: int, capacity: int) -> None:
+        """Raises ArtifactError when the graph cannot be loaded or breaks the contract."""
+        self._ort = _load(graph, threads)
+        self.vocab_size = _vocab_size(self._ort, graph)
+        self._cache = KvCache(_cache_tensors(self._ort, graph), slots=slots, capacity=capacity)
+        self._bindings: dict[tuple[int, int], Any] = {}
+
+    def step(self, batch: Batch) -> NDArray[np.float32]:
+        """Computes one batch: logits [N, vocab]. Raises EngineFault when ONNX Runtime fails."""
+        logits = np.empty((len(batch.logits_indices), self.vocab_size), np.float32)
+        try:
+            binding = self._binding(batch.first_slot, batch.rows)
+            binding.bind_cpu_input("input_ids", batch.input_ids)
+            binding.bind_cpu_input("query_seqlens", batch.query_seqlens)
+            binding.bind_cpu_input("seqlens_k", batch.seqlens_k)
+            binding.bind_cpu_input("logits_indices", batch.logits_indices)
+            binding.bind_output(LOGITS, "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+            self._ort.run_with_iobinding(binding)
+        except Exception as error:
+            raise EngineFault(f"ONNX Runtime failed: {error}") from error
+        return logits
+
+    def _binding(self, first: int, count: int) -> Any:
+        """The binding of some slots. Kept: binding a cache of 30 layers anew takes over 1 ms."""
+        binding = self._bindings.get((first, count))
+        if binding is None:
+            binding = self._bindings[first, count] = self._bind(first, count)
+        return binding
+
+    def _bind(self, first: int, count: int) -> Any:
+        binding = self._ort.io_binding()
+        capacity = np.array(self._cache.capacity, np.int32)
+        binding.bind_cpu_input("total_sequence_length", capacity)
+        rows = self._cache.rows(first, count)
+        for tensor, buffer in zip(self._cache.tensors, rows, strict=True):
+            value = ort.OrtValue.ortvalue_from_numpy(buffer)
+            binding.bind_ortvalue_input(tensor.past, value)
+            binding.bind_ortvalue_output(tensor.present, value)
+        return binding
+
+
+def _load(graph: Path, threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.prepack.enable_parallel", "1")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ArtifactError(f"ONNX Runtime cannot load {graph}: {error}") from error
+
+
+def _cache_tensors(session: Any, graph: Path) -> tuple[CacheTensor, ...]:
+    inputs = {value.name: value for value in session.get_inputs()}
+    outputs = {value.name for value in session.get_outputs()}
+    pasts = [name for name in inputs if name.startswith(PAST)]
+    presents = {name: name.replace(PAST, PRESENT, 1) for name in pasts}
+    missing = [*(set(INPUTS) - set(inputs)), *({LOGITS, *presents.values()} - outputs)]
+    unknown = [*(set(inputs) - set(INPUTS) - set(pasts)), *([] if pasts else [f"no {PAST}*"])]
+    if missing or unknown:
+        raise ArtifactError(
+            f"{graph} is not a decoder graph of this version: missing {sorted(missing)}, "
+            f"not expected {sorted(unknown)}. Export the model again."
+        )
+    return tuple(
+        CacheTensor(name, presents[name], inputs[name].shape[1], inputs[name].shape[3])
+        for name in pasts
+    )
+
+
+def _vocab_size(session: Any, graph: Path) -> int:
+    for output in session.get_outputs():
+        if output.name == LOGITS and isinstance(output.shape[-1], int):
+            return int(output.shape[-1])
+    raise ArtifactError(f"{graph} has no output logits [N, vocab]. Export the model again.")

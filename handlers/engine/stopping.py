@@ -1,0 +1,35 @@
+"""Why a sequence ends. Pure questions of one sequence; the scheduler asks them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from handlers.engine.sequence import FinishReason, Step
+
+if TYPE_CHECKING:
+    from handlers.engine.sequence import Sequence
+
+
+def interrupted(sequence: Sequence, now: float) -> FinishReason | None:
+    """Whether the sequence must leave before the next step. `now` is `time.monotonic()`."""
+    if sequence.cancelled:
+        return FinishReason.CANCELLED
+    if now >= sequence.deadline:
+        return FinishReason.DEADLINE
+    return None
+
+
+def delivered(sequence: Sequence, token_id: int) -> Step:
+    """The step that follows from a chosen id, which is not among `sequence.tokens` yet.
+
+    An eos id ends the answer and is no part of it. The last id that length or context allow
+    is delivered together with the end, so that no client waits for a step that adds nothing.
+    """
+    if token_id in sequence.eos_token_ids:
+        return Step(None, FinishReason.EOS)
+    length = len(sequence.tokens) + 1
+    if length >= sequence.max_tokens:
+        return Step(token_id, FinishReason.LENGTH)
+    if length >= sequence.room:
+        return Step(token_id, FinishReason.CONTEXT)
+    return Step(token_id)
