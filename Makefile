@@ -1,0 +1,88 @@
+# One word for each thing that one does with Kindling. `make help` lists them.
+
+RECIPE ?= smollm2-135m
+PYTHON ?=
+ARGS ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install -qq --disable-pip-version-check
+# Each recipe has a directory of its own; the default one's is the runtime's default MODEL_DIR.
+MODEL := $(if $(filter smollm2-135m,$(RECIPE)),build/model,build/$(basename $(notdir $(RECIPE))))
+RECIPE_FILE := $(wildcard model_export/recipes/$(RECIPE).toml $(RECIPE))
+MODEL_DIR := $(if $(filter build/model,$(MODEL)),,MODEL_DIR=$(MODEL) )
+# A shell's words, with each quote escaped for use between double quotes.
+MESSAGES := '{\"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of France?\"}]}'
+
+SERVE = $(MODEL_DIR)FUNCTION_TARGET=serve FUNCTION_SOURCE=handlers/cloud_run.py $(RUN) -m uvicorn \
+	functions_framework.aio:app --host 0.0.0.0 --port $(PORT) --no-access-log
+LAMBDA = $(MODEL_DIR)build/aws-lambda-rie \
+	--runtime-interface-emulator-address 0.0.0.0:$(PORT) $(RUN) -m awslambdaric handlers.aws_lambda.handler
+
+# The tests and figures are the demo model's.
+test bench: override RECIPE := smollm2-135m
+
+.NOTPARALLEL:
+.PHONY: help serve lambda test check export bench lock clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+serve: PORT ?= 8080
+serve: $(VENV)/.export $(MODEL)/manifest.json ## the Cloud Run handler on :8080; PORT=18090 changes it, RECIPE=... the model
+	@printf '%s\n' '$(SERVE)' 'Try, from another terminal:' \
+		"  curl localhost:$(PORT)/v1/chat/completions -H 'content-type: application/json' -d $(MESSAGES)"
+	@exec env $(SERVE)
+
+lambda: PORT ?= 9000
+lambda: $(VENV)/.export $(MODEL)/manifest.json build/aws-lambda-rie ## the Lambda handler behind AWS's emulator on :9000
+	@printf '%s\n' '$(LAMBDA)' 'Try, from another terminal:' \
+		"  curl localhost:$(PORT)/2015-03-31/functions/function/invocations -d $(MESSAGES)"
+	@exec env $(LAMBDA)
+
+test: $(VENV)/.dev build/model/manifest.json build/aws-lambda-rie ## the whole test suite; ARGS='-k stream' chooses
+	@$(RUN) -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## ruff, ruff format and mypy --strict
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/ruff format --check
+	@$(VENV)/bin/mypy
+
+export: $(VENV)/.export ## export RECIPE (a shipped name or a TOML file) anew
+	@$(RUN) -m model_export $(RECIPE) --out $(MODEL)
+
+bench: $(VENV)/.bench build/model/manifest.json ## cold start, speed and memory beside FastAPI + transformers
+	@$(RUN) -m bench
+
+lock: $(VENV)/.dev ## pin the dependencies of pyproject.toml in requirements/
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(RUN) scripts/lock.py $(ARGS)
+
+clean: ## remove all that make made: .venv, build/ and the caches
+	@rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What the words above need. A stamp in .venv says which lock it holds, so a second run does nothing.
+
+$(VENV)/.made: scripts/find_python
+	@python="$$(scripts/find_python $(PYTHON))" && echo "[1/4] $(VENV), with $$python" && "$$python" -m venv $(VENV)
+	@$(PIP) pip==26.3
+	@touch $@
+
+$(VENV)/.torch: $(VENV)/.made scripts/install_torch.py
+	@echo "[2/4] torch"
+	@$(RUN) scripts/install_torch.py
+	@touch $@
+
+$(VENV)/.%: requirements/%.txt $(VENV)/.torch
+	@echo "[3/4] the packages that $< pins"
+	@$(PIP) --no-deps -r $<
+	@touch $@
+
+%/manifest.json: $(RECIPE_FILE) | $(VENV)/.torch
+	@echo "[4/4] the model: $(RECIPE)"
+	@$(RUN) -m model_export $(RECIPE) --out $(@D)
+
+build/aws-lambda-rie: scripts/fetch_emulator.py | $(VENV)/.made
+	@echo "AWS's Lambda emulator"
+	@$(RUN) scripts/fetch_emulator.py
+	@touch $@
