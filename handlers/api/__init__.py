@@ -1,1 +1,1 @@
-"""HTTP without sockets: a Request in, a Response or a StreamResponse out; the same for every cloud."""
+"""HTTP without sockets: a Request in, a Response or a StreamResponse out, on every cloud."""

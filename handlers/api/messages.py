@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 
 
@@ -28,7 +28,7 @@ class Response:
 
     status: int
     headers: Mapping[str, str]
-    """Names in lower case; content-type always, content-length never (the adapter's transport sets it)."""
+    """Names in lower case. Content-length is never among them: the transport sets it."""
     body: bytes
 
 
@@ -42,4 +42,4 @@ class StreamResponse:
 
     status: int
     headers: Mapping[str, str]
-    chunks: AsyncIterator[bytes]
+    chunks: AsyncGenerator[bytes]

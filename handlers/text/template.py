@@ -22,6 +22,8 @@ from handlers.errors import ArtifactError, InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from handlers.engine.artifact import Artifact
+
 # For a model without a template: turns by name, which a base model can continue.
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
@@ -42,9 +44,14 @@ class ChatTemplate:
             self._template = _environment().from_string(source or PLAIN_TEMPLATE)
         except jinja2.TemplateSyntaxError as error:
             raise ArtifactError(
-                f"The chat template cannot be read, line {error.lineno}: {error.message} "
-                f"Export the model again with a template that jinja2 accepts."
+                f"The chat template cannot be read, line {error.lineno}: "
+                f"{error.message}. Export the model again with a template that jinja2 accepts."
             ) from None
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> ChatTemplate:
+        """The artefact's template. Raises ArtifactError."""
+        return cls(artifact.chat_template, artifact.manifest.special_tokens)
 
     def render(
         self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True

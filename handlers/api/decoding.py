@@ -1,0 +1,80 @@
+"""A request's JSON or query into a struct, with the field at fault named in the error.
+
+Does not know which fields there are. Used by the endpoints.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from handlers.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+Refused = dict[str, tuple[str, ...]]
+"""Unsupported fields that would change the answer, each with the JSON that asks for nothing."""
+
+# msgspec's "Expected `str`, got `int` - at `$.messages[0].content`".
+_AT_PATH = re.compile(r"(?P<reason>.*) - at `(key in )?\$\.?(?P<path>.*)`", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(?P<field>.*)`")
+_HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+
+
+def read_json(body: bytes, type_: type[T], refused: Refused) -> T:
+    """Raises InvalidRequest, with `param` where one field is at fault."""
+    try:
+        body.decode()  # msgspec does not look into the fields that it skips
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        present = {name: fields[name] for name in refused.keys() & fields.keys()}
+        for name, value in present.items():
+            _refuse(name, msgspec.json.format(value, indent=-1).decode(), refused[name])
+        return msgspec.json.decode(body, type=type_)
+    except msgspec.ValidationError as error:
+        raise _wrong_field(error) from None
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"The body is not UTF-8: see byte {error.start}.") from None
+    except RecursionError:
+        raise InvalidRequest("The body is nested too deeply.") from None
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(_not_json(body, error)) from None
+
+
+def read_query(query: Mapping[str, str], type_: type[T], refused: Refused) -> T:
+    """As read_json; numbers and booleans are read from their text."""
+    for name in refused.keys() & query.keys():
+        _refuse(name, query[name], refused[name])
+    try:
+        return msgspec.convert(dict(query), type_, strict=False)
+    except msgspec.ValidationError as error:
+        raise _wrong_field(error) from None
+
+
+def _refuse(name: str, value: str, harmless: tuple[str, ...]) -> None:
+    if value != "null" and value not in harmless:
+        raise InvalidRequest(f"{name} is not supported by this server: leave it out.", param=name)
+
+
+def _wrong_field(error: msgspec.ValidationError) -> InvalidRequest:
+    found = _AT_PATH.fullmatch(str(error))
+    reason, path = (found["reason"], found["path"]) if found else (str(error), "")
+    missing = _MISSING.fullmatch(reason)
+    if missing:
+        path = f"{path}.{missing['field']}".lstrip(".")
+        return InvalidRequest(f"{path} is required.", param=path)
+    if not path:
+        return InvalidRequest(f"The body is not what this path takes: {reason}.")
+    return InvalidRequest(f"{path}: {reason}.", param=path)
+
+
+def _not_json(body: bytes, error: msgspec.DecodeError) -> str:
+    if not body:
+        return "The body is empty: send a JSON object."
+    if _HALF_PAIR.search(body):
+        return r"The body is not JSON: a \u escape may be half of a surrogate pair."
+    return f"The body is not JSON: {error}."

@@ -1,0 +1,30 @@
+"""GET /healthz: what runs here and how busy it is. Open also where an API key is configured."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from handlers.api.answer import json_response
+
+if TYPE_CHECKING:
+    from handlers.api.messages import Request, Response
+    from handlers.api.model import Model
+
+
+async def check(model: Model, _request: Request) -> Response:
+    """Answers as soon as the process serves: before that there is no port."""
+    engine = model.engine
+    return json_response(
+        {
+            "state": "ready",
+            "model": model.id,
+            "precision": model.manifest.precision,
+            "context_length": engine.context_length,
+            "slots": engine.slots,
+            "running": engine.running,
+            "waiting": engine.waiting,
+            "load_ms": model.load_ms,
+            "uptime_seconds": round(time.monotonic() - model.ready_since, 3),
+        }
+    )

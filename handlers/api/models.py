@@ -1,0 +1,37 @@
+"""GET /v1/models and GET /v1/models/{id}: the one model of this process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from handlers.api.answer import json_response
+from handlers.errors import NotFound
+
+if TYPE_CHECKING:
+    from handlers.api.messages import Request, Response
+    from handlers.api.model import Model
+
+PATH = "/v1/models"
+
+
+async def list_all(model: Model, _request: Request) -> Response:
+    """OpenAI's list."""
+    return json_response({"object": "list", "data": [_describe(model)]})
+
+
+async def retrieve(model: Model, request: Request) -> Response:
+    """One model. Raises NotFound for every id but the served one."""
+    asked = request.path.removeprefix(f"{PATH}/")
+    if asked != model.id:
+        raise NotFound(f"There is no model {asked!r} here: this server has {model.id!r}.")
+    return json_response(_describe(model))
+
+
+def _describe(model: Model) -> dict[str, object]:
+    return {
+        "id": model.id,
+        "object": "model",
+        "created": model.manifest.created,
+        "owned_by": "kindling",
+        "context_length": model.engine.context_length,
+    }
