@@ -1,0 +1,148 @@
+"""The architecture as laws: who may import whom, and what the runtime never loads."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNTIME = sorted((ROOT / "handlers").rglob("*.py"))
+# From the ground up: a file imports from its own layer and from those before it.
+LAYERS = ["errors", "config", "engine", "text", "api", "log", "startup", "adapter"]
+ADAPTERS = {"aws_lambda", "cloud_run", "lambda_events"}
+BUILD_TIME = ["torch", "transformers", "optimum", "onnx", "onnx_ir", "onnxscript", "model_export"]
+BAN = f"""
+import sys
+
+class Ban:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {BUILD_TIME}:
+            raise ImportError(name + " is banned at run time")
+
+sys.meta_path.insert(0, Ban())
+"""
+
+
+def test_every_import_in_the_runtime_points_down_the_layers() -> None:
+    wrong = [
+        f"{name(path)} imports {imported}"
+        for path in RUNTIME
+        for imported in imports(path)
+        if imported.startswith("handlers.") and rank(imported) > rank(name(path))
+    ]
+    assert not wrong
+
+
+def test_the_exporter_uses_the_engine_and_its_words_but_nothing_that_serves() -> None:
+    wrong = [
+        f"{name(path)} imports {imported}"
+        for path in sorted((ROOT / "model_export").rglob("*.py"))
+        for imported in imports(path)
+        if imported.startswith("handlers.") and rank(imported) > rank("handlers.text")
+    ]
+    assert not wrong
+
+
+def test_only_the_session_imports_onnxruntime() -> None:
+    importers = {name(path) for path in RUNTIME if "onnxruntime" in packages(path)}
+    assert importers == {"handlers.engine.session"}
+
+
+def test_nothing_in_the_runtime_imports_what_the_build_needs() -> None:
+    assert not {name(path): found for path in RUNTIME if (found := packages(path) & {*BUILD_TIME})}
+
+
+def test_only_the_configuration_reads_the_environment() -> None:
+    readers = {name(path) for path in RUNTIME if reads_the_environment(path)}
+    assert readers == {"handlers.config"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import torch",
+        "import torch.nn.functional as F",
+        "from transformers import AutoTokenizer",
+        "def late() -> None:\n    import optimum",
+        "from model_export.recipe import Recipe",
+        "import onnxruntime",
+        "import os\n\nHOME = os.environ['HOME']",
+        "import os\n\nHOME = os.getenv('HOME')",
+    ],
+)
+def test_make_check_fails_on_an_import_that_crosses_a_boundary(line: str) -> None:
+    command = [sys.executable, "-m", "ruff", "check", "--stdin-filename", "handlers/api/chat.py"]
+    source = f'"""A module."""\n\n{line}\n'
+    checked = subprocess.run(
+        [*command, "-"], input=source, capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert checked.returncode == 1
+    assert "TID251" in checked.stdout
+
+
+@pytest.mark.parametrize("adapter", ["aws_lambda", "cloud_run"])
+def test_an_adapter_loads_and_serves_where_the_build_time_packages_cannot_be_imported(
+    adapter: str, tiny_artifact: Path
+) -> None:
+    modules = modules_after(f"import handlers.{adapter}", MODEL_DIR=str(tiny_artifact))
+    assert "onnxruntime" in modules
+    assert modules.isdisjoint(BUILD_TIME)
+
+
+def test_importing_the_api_costs_neither_asyncio_nor_onnxruntime() -> None:
+    api = [name(path) for path in RUNTIME if path.parent.name == "api"]
+    modules = modules_after(f"import {', '.join(api)}")
+    assert modules.isdisjoint({"asyncio", "onnxruntime", "numpy", *BUILD_TIME})
+
+
+def modules_after(statement: str, **environ: str) -> set[str]:
+    """sys.modules of a fresh process in which the build-time packages are banned."""
+    program = f"{BAN}\n{statement}\nprint(*sys.modules)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, env=environ, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def name(path: Path) -> str:
+    """The dotted name of a file's module."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def rank(module: str) -> int:
+    """A module's layer; a new file in handlers/ has to be given one."""
+    part = module.split(".")[1] if "." in module else "errors"
+    return LAYERS.index("adapter" if part in ADAPTERS else part)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """What a file imports, wherever in it: also inside functions and for type checking only."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            # `from handlers import config` imports a module, not a name in one.
+            whole = node.module == "handlers"
+            yield from (f"handlers.{a.name}" for a in node.names) if whole else (node.module,)
+
+
+def packages(path: Path) -> set[str]:
+    """The top-level packages among a file's imports."""
+    return {imported.partition(".")[0] for imported in imports(path)}
+
+
+def reads_the_environment(path: Path) -> bool:
+    """Whether a file names os.environ or os.getenv."""
+    return any(
+        isinstance(node, ast.Attribute | ast.alias)
+        and (node.attr if isinstance(node, ast.Attribute) else node.name)
+        in {"environ", "environb", "getenv", "putenv"}
+        for node in ast.walk(ast.parse(path.read_text()))
+    )

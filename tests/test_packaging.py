@@ -1,0 +1,101 @@
+"""What `pip install .` brings, and that the locks say what pyproject.toml says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from email import message_from_bytes
+from email.message import Message
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXPORT = PROJECT["project"]["optional-dependencies"]["export"]
+GROUPS = PROJECT["dependency-groups"]
+# What each lock holds besides the runtime's dependencies.
+LOCKS = {
+    "runtime.lock": [],
+    "export.txt": EXPORT + GROUPS["demo"],
+    "dev.txt": EXPORT + GROUPS["demo"] + GROUPS["dev"],
+    "bench.txt": EXPORT + GROUPS["demo"] + GROUPS["dev"] + GROUPS["bench"],
+}
+PIN = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>[\w.]+)(?P<rest>.*(?:\n[ ]+.*)*)", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
+    """The wheel of this tree, as `pip install .` would build it."""
+    directory = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return ZipFile(next(directory.glob("*.whl")))
+
+
+def test_the_wheel_never_asks_for_torch_outside_the_export_extra(wheel: ZipFile) -> None:
+    required = {
+        requirement.name
+        for requirement in map(Requirement, metadata(wheel).get_all("Requires-Dist", []))
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    }
+    assert "onnxruntime" in required
+    assert required.isdisjoint({"torch", "transformers", "optimum", "onnx"})
+
+
+def test_the_wheel_holds_both_packages_with_the_recipes_and_nothing_else(wheel: ZipFile) -> None:
+    files = {path for path in wheel.namelist() if ".dist-info/" not in path}
+    assert {path.split("/")[0] for path in files} == {"handlers", "model_export"}
+    recipes = sorted((ROOT / "model_export" / "recipes").glob("*.toml"))
+    assert recipes
+    assert files >= {str(path.relative_to(ROOT)) for path in recipes}
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_pins_each_declared_dependency_within_its_range(lock: str) -> None:
+    declared = {
+        str(canonicalize_name(requirement.name)): requirement
+        for requirement in map(Requirement, PROJECT["project"]["dependencies"] + LOCKS[lock])
+        if requirement.name != "torch"
+    }
+    pinned = {name for name, _, rest in pins(lock) if "kindling (pyproject.toml" in rest}
+    assert pinned == set(declared)
+    for name, version, _ in pins(lock):
+        assert name not in declared or declared[name].specifier.contains(version), name
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_has_a_hash_for_every_pin_and_names_no_index(lock: str) -> None:
+    assert all("--hash=sha256:" in rest for _, _, rest in pins(lock))
+    assert not re.search(
+        r"https?://|--index|--find-links", (ROOT / "requirements" / lock).read_text()
+    )
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_no_lock_brings_torch_or_cuda_or_a_compiler_job(lock: str) -> None:
+    unwanted = re.compile(r"torch|triton|nvidia-|cuda-|llama-cpp-python")
+    assert not [name for name, _, _ in pins(lock) if unwanted.match(name)]
+
+
+def test_one_environment_can_hold_all_locks() -> None:
+    largest = {(name, version) for name, version, _ in pins("bench.txt")}
+    for lock in LOCKS:
+        assert {(name, version) for name, version, _ in pins(lock)} <= largest
+
+
+def pins(lock: str) -> list[tuple[str, str, str]]:
+    """(name, version, the marker, hashes and reasons) of each pin."""
+    return PIN.findall((ROOT / "requirements" / lock).read_text())
+
+
+def metadata(wheel: ZipFile) -> Message:
+    """The wheel's METADATA."""
+    path = next(path for path in wheel.namelist() if path.endswith(".dist-info/METADATA"))
+    return message_from_bytes(wheel.read(path))

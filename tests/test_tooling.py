@@ -1,0 +1,130 @@
+"""The scripts behind the Makefile: each decision that would cost a user an hour when wrong."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts import fetch_emulator, install_torch
+
+ROOT = Path(__file__).resolve().parent.parent
+CPU_INDEX = ["--index-url", "https://download.pytorch.org/whl/cpu"]
+
+
+def torch_report(version: str, *requires: str) -> dict[str, Any]:
+    """The part that we read of what `pip install --dry-run --report - torch` prints."""
+    pure = ["filelock", "typing-extensions>=4.10.0", "sympy>=1.13.3", 'optree; extra == "optree"']
+    wheel = {"name": "torch", "version": version, "requires_dist": [*pure, *requires]}
+    return {"version": "1", "install": [{"is_direct": False, "metadata": wheel}]}
+
+
+# As pip 26.3 reported them for Python 3.12 from the Python Package Index, and for Python 3.11
+# from a folder with a CPU build.
+CUDA_BUILD = torch_report(
+    "2.13.0",
+    'cuda-bindings<14,>=13.0.3; platform_system == "Linux" and python_version < "3.15"',
+    'cuda-toolkit[cublas,cudart]==13.0.3; platform_system == "Linux"',
+    'nvidia-cudnn-cu13==9.20.0.48; platform_system == "Linux"',
+    'triton==3.7.1; platform_system == "Linux" and python_version < "3.15"',
+)
+CPU_BUILD = torch_report("2.13.0+cpu")
+
+
+def test_a_cuda_build_of_torch_is_replaced_by_pytorchs_cpu_build() -> None:
+    assert install_torch.index_options(CUDA_BUILD) == CPU_INDEX
+
+
+def test_a_cpu_build_that_pip_finds_by_itself_is_taken_as_it_is() -> None:
+    assert install_torch.index_options(CPU_BUILD) == []
+
+
+def test_pytorchs_cpu_build_is_tried_where_pip_finds_no_torch_that_fits() -> None:
+    assert install_torch.index_options(None) == CPU_INDEX
+
+
+def test_an_installed_torch_is_left_alone() -> None:
+    assert install_torch.index_options({"version": "1", "install": []}) is None
+
+
+def test_the_installed_torch_is_the_pinned_one_so_that_pip_has_nothing_to_add() -> None:
+    report = install_torch.pip_report(install_torch.pinned_torch())
+    assert install_torch.index_options(report) is None
+
+
+@pytest.mark.parametrize(
+    ("machine", "cpu"), [("x86_64", "x86_64"), ("aarch64", "arm64"), ("arm64", "arm64")]
+)
+def test_the_emulator_is_chosen_by_the_cpu(machine: str, cpu: str) -> None:
+    assert fetch_emulator.emulator_cpu(machine) == cpu
+
+
+def test_a_cpu_without_an_emulator_is_told_so() -> None:
+    with pytest.raises(SystemExit, match="no Lambda emulator for riscv64"):
+        fetch_emulator.emulator_cpu("riscv64")
+
+
+def test_a_changed_emulator_is_refused() -> None:
+    assert not fetch_emulator.is_intact(b"another program", "x86_64")
+
+
+def find_python(*names: str, path: Path) -> subprocess.CompletedProcess[str]:
+    """scripts/find_python with nothing but `path` to look in."""
+    command = ["/bin/sh", str(ROOT / "scripts" / "find_python"), *names]
+    return subprocess.run(
+        command, env={"PATH": str(path)}, capture_output=True, text=True, check=False
+    )
+
+
+def program(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def test_a_python_that_exists_but_does_not_run_is_passed_over(tmp_path: Path) -> None:
+    program(tmp_path / "python3.11", "echo 'pyenv: python3.11: command not found' >&2; exit 127")
+    program(tmp_path / "python3.12", f'exec {sys.executable} "$@"')
+    assert find_python(path=tmp_path).stdout == "python3.12\n"
+
+
+def test_a_machine_without_a_python_that_fits_is_told_which_ones_do(tmp_path: Path) -> None:
+    program(tmp_path / "python3", "exit 1")
+    found = find_python(path=tmp_path)
+    assert found.returncode == 1
+    assert "Kindling needs Python 3.11, 3.12 or 3.13" in found.stderr
+
+
+def test_a_python_without_venv_is_told_what_to_install(tmp_path: Path) -> None:
+    program(
+        tmp_path / "python3.11",
+        f'case "$2" in *venv*) exit 1;; *) exec {sys.executable} "$@";; esac',
+    )
+    found = find_python(path=tmp_path)
+    assert found.returncode == 1
+    assert "apt-get install python3-venv" in found.stderr
+
+
+def test_make_help_lists_every_word_that_make_takes() -> None:
+    words = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert words
+    listed = re.findall(r"^  make (\w+)", make("help"), re.MULTILINE)
+    assert listed == words[1].split()
+
+
+@pytest.mark.parametrize("words", [["serve"], ["lambda"], ["serve", "RECIPE=recipes/other.toml"]])
+def test_make_prints_the_very_command_that_it_runs(words: list[str]) -> None:
+    plan = make("--dry-run", *words, "PORT=18090")
+    command = plan.rpartition("exec env ")[2].strip()
+    assert "18090" in command
+    assert f"'{command}'" in plan
+
+
+def make(*arguments: str) -> str:
+    done = subprocess.run(
+        ["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return done.stdout
