@@ -1,0 +1,122 @@
+"""The AWS Lambda adapter: `handler` is the function that awslambdaric calls.
+
+Importing this module is the cold start. One environment answers one event at a time, so the
+engine has no thread of its own: whoever waits for a token turns the crank. Knows nothing of
+tokens or of the model; the event's shapes are lambda_events.py's.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
+
+from handlers.api import error_body
+from handlers.api.messages import Request, Response
+from handlers.config import Settings
+from handlers.errors import InvalidRequest, ResponseTooLarge, StartupError
+from handlers.lambda_events import DIRECT, kind_of, parse
+from handlers.log import Access
+from handlers.startup import Service, load_service
+
+T = TypeVar("T")
+
+# docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html. awslambdaric dies of the refusal
+# of a larger one, and the next call pays a cold start.
+MAX_RESPONSE_BYTES = 6 * 1024 * 1024
+
+# From the deadline to the answer's post: the step under way, at worst a chunk of 512 prompt tokens
+# at the 250 to 500 tokens/s of one or two CPUs. Of a short remainder at most half.
+DEADLINE_MARGIN_SECONDS = 2.0
+
+
+class Context(Protocol):
+    """What is needed of awslambdaric's context."""
+
+    aws_request_id: str
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Until Lambda kills the process."""
+
+
+def load() -> Service:
+    """Raises awslambdaric's FaultException with a StartupError's sentence."""
+    try:
+        return load_service(Settings.from_environ())
+    except StartupError as error:
+        # Only this class reaches the operator without a traceback, as one line of log and as
+        # the init error that Lambda shows.
+        from awslambdaric.lambda_runtime_exception import FaultException
+
+        raise FaultException(type(error).__name__, str(error)) from None
+
+
+SERVICE = load()
+
+
+def handler(event: object, context: Context) -> Any:
+    """Answers one event in its own shape. Raises InvalidRequest for an event of no known shape.
+
+    Raising is what makes a misdirected queue or rule notice: Lambda counts an error, retries,
+    and hands the event to the dead-letter queue.
+    """
+    event = parse(event)
+    kind = kind_of(event)
+    try:
+        request = kind.read(event)
+    except InvalidRequest as error:
+        return kind.write(error_body.render(error))
+    if kind is DIRECT:
+        request = _authorised(request)
+    access = Access(context.aws_request_id, request.method, request.path)
+    response = run_inline(_answer(replace(request, deadline=_deadline(context))))
+    result = kind.write(_labelled(response, access))
+    if len(json.dumps(result)) > MAX_RESPONSE_BYTES:
+        response = error_body.render(_too_large(response))
+        result = kind.write(_labelled(response, access))
+    access.done(response.status, response.body)
+    return result
+
+
+def run_inline(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine that never waits: inline, the engine computes where it would suspend."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    raise RuntimeError("The coroutine waits for an event loop, and there is none.")
+
+
+async def _answer(request: Request) -> Response:
+    """A stream is joined: awslambdaric posts one whole value."""
+    answer = await SERVICE.api.handle(request)
+    if isinstance(answer, Response):
+        return answer
+    body = b"".join([chunk async for chunk in answer.chunks])
+    return Response(answer.status, answer.headers, body)
+
+
+def _deadline(context: Context) -> float:
+    remaining = context.get_remaining_time_in_millis() / 1000
+    return time.monotonic() + max(remaining - DEADLINE_MARGIN_SECONDS, remaining / 2)
+
+
+def _labelled(response: Response, access: Access) -> Response:
+    return replace(response, headers={**response.headers, "x-request-id": access.id})
+
+
+def _authorised(request: Request) -> Request:
+    """A direct invoke has no headers: IAM's lambda:InvokeFunction has authorised it already."""
+    if SERVICE.settings.api_key is None:
+        return request
+    return replace(request, headers={"authorization": f"Bearer {SERVICE.settings.api_key}"})
+
+
+def _too_large(response: Response) -> ResponseTooLarge:
+    return ResponseTooLarge(
+        f"The answer of {len(response.body):,} bytes is over what Lambda can carry, 6 MB: ask for "
+        f"fewer tokens, or for an answer that is not streamed."
+    )

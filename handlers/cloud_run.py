@@ -1,0 +1,167 @@
+r"""The Cloud Run adapter: a functions-framework function, served by uvicorn in one process.
+
+    FUNCTION_TARGET=handler FUNCTION_SOURCE=handlers/cloud_run.py \
+        python -m uvicorn functions_framework.aio:app --host 0.0.0.0 --port 8080 \
+        --no-access-log --timeout-graceful-shutdown 9
+
+functions-framework executes this file while the server starts, so the port opens only once the
+model is loaded. Knows HTTP, nothing of tokens or of the model. docs/adapters.md says why one
+process, and what happens on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Coroutine, Mapping
+from types import FrameType
+from typing import Any, TypeVar
+
+import functions_framework.aio
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response as HttpResponse
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Send
+
+from handlers.api import error_body
+from handlers.api.messages import Request, Response, StreamResponse
+from handlers.config import Settings
+from handlers.errors import RequestTooLarge, StartupError
+from handlers.log import Access
+from handlers.startup import Service, load_service
+
+T = TypeVar("T")
+
+# nginx's status for a client that left before its answer; only the log ever sees it.
+CLIENT_CLOSED_REQUEST = 499
+
+
+def load() -> Service:
+    """The loaded service, its engine turning; or one line on standard error, and the end.
+
+    Raising would not end the process: uvicorn takes whatever a lifespan raises, SystemExit too,
+    for an application without a lifespan, opens the port and answers 500 for ever.
+    """
+    try:
+        service = load_service(Settings.from_environ())
+    except StartupError as error:
+        sys.stderr.write(f"Kindling cannot start: {error}\n")
+        sys.stderr.flush()
+        os._exit(1)
+    service.engine.start()
+    drain_on_signals(service)
+    return service
+
+
+@functions_framework.aio.http
+async def handler(http_request: HttpRequest) -> HttpResponse:
+    """Answers one request. A client that goes away takes its generation with it."""
+    access = Access(uuid.uuid4().hex, http_request.method, http_request.scope["path"])
+    try:
+        request = await to_request(http_request)
+        answer = await unless_gone(SERVICE.api.handle(request), http_request.receive)
+    except RequestTooLarge as error:
+        answer = error_body.render(error)
+    except ClientDisconnect:
+        answer = Response(CLIENT_CLOSED_REQUEST, {}, b"")
+    return to_response(answer, access)
+
+
+async def to_request(http_request: HttpRequest) -> Request:
+    """Raises RequestTooLarge, and ClientDisconnect for a client that leaves amid its body."""
+    deadline = time.monotonic() + SERVICE.settings.timeout_seconds
+    return Request(
+        method=http_request.method,
+        path=http_request.scope["path"],
+        query=dict(http_request.query_params),
+        headers=dict(http_request.headers),
+        body=await read_body(http_request, SERVICE.settings.max_body_bytes),
+        deadline=deadline,
+    )
+
+
+async def read_body(http_request: HttpRequest, limit: int) -> bytes:
+    """Never holds more than `limit` bytes and one chunk of the socket's."""
+    body = bytearray()
+    async for chunk in http_request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise RequestTooLarge(f"The body is over the limit of {limit:,} bytes: send less.")
+    return bytes(body)
+
+
+async def unless_gone(answering: Coroutine[Any, Any, T], receive: Receive) -> T:
+    """The coroutine's result. Cancels it and raises ClientDisconnect when the client leaves."""
+    answer = asyncio.ensure_future(answering)
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise ClientDisconnect
+        return answer.result()
+    finally:
+        answer.cancel()
+        gone.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def to_response(answer: Response | StreamResponse, access: Access) -> HttpResponse:
+    """Starlette's form of an answer; it also writes the log's line."""
+    headers = {**answer.headers, "x-request-id": access.id}
+    if isinstance(answer, StreamResponse):
+        return EventStream(answer, headers, access)
+    access.done(answer.status, answer.body)
+    return HttpResponse(answer.body, answer.status, headers)
+
+
+class EventStream(StreamingResponse):
+    """Chunks leave as they are made. However the stream ends, its generation ends with it."""
+
+    def __init__(self, answer: StreamResponse, headers: Mapping[str, str], access: Access) -> None:
+        super().__init__(answer.chunks, answer.status, headers)
+        self._chunks = answer.chunks
+        self._access = access
+
+    async def stream_response(self, send: Send) -> None:
+        """Called by StreamingResponse, which cancels it when the client leaves."""
+        status = CLIENT_CLOSED_REQUEST
+        try:
+            await super().stream_response(send)
+            status = self.status_code
+        finally:
+            await self._chunks.aclose()
+            self._access.done(status)
+
+
+def drain_on_signals(service: Service) -> None:
+    """At SIGTERM or Ctrl-C running answers get `drain_seconds` to finish; at a second one, none.
+
+    uvicorn has its handler in place by now: it stops accepting, waits for its connections, and
+    then raises each signal that it caught once more, so that after SIGTERM even a clean end has
+    status 143. Told of a SIGINT instead, it ends with status 0.
+    """
+    stop_accepting = signal.getsignal(signal.SIGTERM)
+    draining = threading.Event()
+
+    def drain(_number: int, frame: FrameType | None) -> None:
+        seconds = 0.0 if draining.is_set() else service.settings.drain_seconds
+        threading.Thread(target=service.engine.stop, args=(seconds,), daemon=True).start()
+        if not draining.is_set() and callable(stop_accepting):
+            stop_accepting(signal.SIGINT, frame)
+        draining.set()
+
+    signal.signal(signal.SIGTERM, drain)
+    signal.signal(signal.SIGINT, drain)
+
+
+SERVICE = load()

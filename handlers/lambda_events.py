@@ -1,0 +1,252 @@
+"""The shapes in which AWS Lambda hands over a request and takes the answer back.
+
+EVENT_KINDS is the table: which events a row matches, how it reads one into a Request, how it
+writes a Response. Knows nothing of the model, of deadlines or of limits. Called by aws_lambda.py.
+
+| row | sent by |
+|---|---|
+| HTTP API | function URL, API Gateway HTTP API (payload 2.0) |
+| REST API | API Gateway REST API (payload 1.0) |
+| load balancer | ALB, with single or multi-value headers |
+| direct | `aws lambda invoke`, an SDK: the event is the chat request itself |
+
+Their documentation is linked in docs/adapters.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import http
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, unquote, unquote_plus
+
+import msgspec
+
+from handlers.api.messages import Request, Response
+from handlers.errors import InvalidRequest
+
+Event = Mapping[str, Any]
+Shape = TypeVar("Shape")
+
+CHAT_PATH = "/v1/chat/completions"
+
+
+@dataclass(frozen=True, slots=True)
+class EventKind:
+    """One row of the table."""
+
+    matches: Callable[[Event], bool]
+    read: Callable[[Event], Request]
+    """Raises InvalidRequest."""
+    write: Callable[[Response], Any]
+    """Returns a value that JSON can hold: what the handler returns."""
+
+
+class _Http(msgspec.Struct):
+    method: str
+
+
+class _HttpApiContext(msgspec.Struct):
+    http: _Http
+    stage: str = "$default"
+
+
+class _HttpApiEvent(msgspec.Struct, rename="camel"):
+    request_context: _HttpApiContext
+    raw_path: str
+    raw_query_string: str = ""
+    headers: dict[str, str] = {}
+    body: str | None = None
+    is_base64_encoded: bool = False
+
+
+class _ProxyEvent(msgspec.Struct, rename="camel"):
+    """REST APIs and load balancers; REST sends both forms of headers, ALB one of the two."""
+
+    http_method: str
+    path: str
+    headers: dict[str, str] | None = None
+    multi_value_headers: dict[str, list[str]] | None = None
+    query_string_parameters: dict[str, str] | None = None
+    multi_value_query_string_parameters: dict[str, list[str]] | None = None
+    body: str | None = None
+    is_base64_encoded: bool = False
+
+
+def parse(event: object) -> Event:
+    """The event as a mapping. Raises InvalidRequest.
+
+    awslambdaric decodes an event only where its content type is exactly application/json, and
+    hands over the raw bytes of any other.
+    """
+    if isinstance(event, bytes):
+        try:
+            event = json.loads(event)
+        except ValueError:
+            raise InvalidRequest("The event is not JSON.") from None
+    if not isinstance(event, Mapping):
+        raise InvalidRequest("The event is not a JSON object.")
+    return event
+
+
+def kind_of(event: Event) -> EventKind:
+    """The row that matches. Raises InvalidRequest where none does."""
+    for kind in EVENT_KINDS:
+        if kind.matches(event):
+            return kind
+    keys = ", ".join(sorted(map(str, event))) or "none"
+    raise InvalidRequest(
+        "Kindling answers the events of a function URL, an API Gateway and a load balancer, and "
+        f"a chat request with `messages`. This event is none of them; its keys: {keys}."
+    )
+
+
+def _context(event: Event) -> Event:
+    context = event.get("requestContext")
+    return context if isinstance(context, Mapping) else {}
+
+
+def _is_http_api(event: Event) -> bool:
+    return event.get("version") == "2.0" and "http" in _context(event)
+
+
+def _is_rest_api(event: Event) -> bool:
+    return "httpMethod" in event and "resource" in event
+
+
+def _is_load_balancer(event: Event) -> bool:
+    return "elb" in _context(event) and "multiValueHeaders" not in event
+
+
+def _is_multi_value_load_balancer(event: Event) -> bool:
+    return "elb" in _context(event) and "multiValueHeaders" in event
+
+
+def _is_direct(event: Event) -> bool:
+    return "messages" in event
+
+
+def _read_http_api(event: Event) -> Request:
+    shape = _convert(event, _HttpApiEvent)
+    return Request(
+        method=shape.request_context.http.method.upper(),
+        path=unquote(_without_stage(shape.raw_path, shape.request_context.stage)),
+        query=dict(parse_qsl(shape.raw_query_string, keep_blank_values=True)),
+        headers=_lower_names(shape.headers),
+        body=_body(shape),
+    )
+
+
+def _without_stage(path: str, stage: str) -> str:
+    """A stage other than $default stands in front of the path of an HTTP API's event."""
+    prefix = f"/{stage}"
+    if path == prefix or path.startswith(prefix + "/"):
+        return path[len(prefix) :] or "/"
+    return path
+
+
+def _read_rest_api(event: Event) -> Request:
+    shape = _convert(event, _ProxyEvent)
+    return Request(
+        method=shape.http_method.upper(),
+        path=unquote(shape.path),
+        query=_query(shape),
+        headers=_headers(shape),
+        body=_body(shape),
+    )
+
+
+def _read_load_balancer(event: Event) -> Request:
+    request = _read_rest_api(event)
+    # Unlike API Gateway, a load balancer hands the query over as the client encoded it.
+    decoded = {unquote_plus(name): unquote_plus(text) for name, text in request.query.items()}
+    return replace(request, query=decoded)
+
+
+def _read_direct(event: Event) -> Request:
+    return Request(
+        method="POST", path=CHAT_PATH, query={}, headers={}, body=json.dumps(event).encode()
+    )
+
+
+def _convert(event: Event, shape: type[Shape]) -> Shape:
+    try:
+        return msgspec.convert(event, shape)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"The event cannot be read: {error}.") from None
+
+
+def _query(shape: _ProxyEvent) -> dict[str, str]:
+    return shape.query_string_parameters or _last(shape.multi_value_query_string_parameters)
+
+
+def _headers(shape: _ProxyEvent) -> dict[str, str]:
+    return _lower_names(shape.headers or _last(shape.multi_value_headers))
+
+
+def _last(several: Mapping[str, list[str]] | None) -> dict[str, str]:
+    return {name: values[-1] for name, values in (several or {}).items() if values}
+
+
+def _lower_names(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _body(shape: _HttpApiEvent | _ProxyEvent) -> bytes:
+    text = shape.body or ""
+    if not shape.is_base64_encoded:
+        # Half a surrogate pair reaches the API as the invalid UTF-8 that it is.
+        return text.encode("utf-8", "surrogatepass")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest("The body is not base64, though the event says so.") from None
+
+
+def _write_http(response: Response) -> dict[str, Any]:
+    return _envelope(response) | {"headers": dict(response.headers)}
+
+
+def _write_load_balancer(response: Response) -> dict[str, Any]:
+    return _write_http(response) | _description(response)
+
+
+def _write_multi_value_load_balancer(response: Response) -> dict[str, Any]:
+    headers = {name: [value] for name, value in response.headers.items()}
+    return _envelope(response) | _description(response) | {"multiValueHeaders": headers}
+
+
+def _write_direct(response: Response) -> Any:
+    """The completion object, the text of a stream, or the error object beside its status."""
+    if not response.headers["content-type"].startswith("application/json"):
+        return response.body.decode()
+    answer = json.loads(response.body)
+    return answer if response.status < 400 else {"status": response.status} | answer
+
+
+def _envelope(response: Response) -> dict[str, Any]:
+    try:
+        body, is_base64 = response.body.decode(), False
+    except UnicodeDecodeError:
+        body, is_base64 = base64.b64encode(response.body).decode(), True
+    return {"statusCode": response.status, "body": body, "isBase64Encoded": is_base64}
+
+
+def _description(response: Response) -> dict[str, str]:
+    status = http.HTTPStatus(response.status)
+    return {"statusDescription": f"{status.value} {status.phrase}"}
+
+
+DIRECT = EventKind(_is_direct, _read_direct, _write_direct)
+
+EVENT_KINDS = (
+    EventKind(_is_http_api, _read_http_api, _write_http),
+    EventKind(_is_rest_api, _read_rest_api, _write_http),
+    EventKind(_is_load_balancer, _read_load_balancer, _write_load_balancer),
+    EventKind(_is_multi_value_load_balancer, _read_load_balancer, _write_multi_value_load_balancer),
+    DIRECT,
+)

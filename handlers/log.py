@@ -1,0 +1,99 @@
+"""One line of JSON for each record, on standard output.
+
+The keys serve both clouds: `timestamp` and `level` are those by which Lambda's JSON log format
+filters, `severity` and `message` those that Cloud Logging reads. Of a request only its envelope
+is written, never its prompt or answer. Set up by startup.py; lines for requests come from the
+adapters, all others through `logging.getLogger(__name__)` in any module under handlers/.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+LOGGER = logging.getLogger("handlers")
+
+_done = itertools.count()
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one JSON object; the mapping in `extra={"fields": ...}` joins its keys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A single line, whatever the message holds."""
+        line = {
+            "timestamp": _rfc3339(record.created),
+            "level": record.levelname,
+            "severity": record.levelname,
+            "message": record.getMessage(),
+        }
+        line |= getattr(record, "fields", {})
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def set_up(level: str) -> None:
+    """Writes what the modules under handlers/ log from `level` up.
+
+    The lines bypass the root logger: awslambdaric gives that one a format of its own.
+    """
+    stream = logging.StreamHandler(sys.stdout)
+    stream.setFormatter(JsonFormatter())
+    LOGGER.handlers = [stream]
+    LOGGER.setLevel(level)
+    LOGGER.propagate = False
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A request on its way."""
+
+    id: str
+    method: str
+    path: str
+    started: float = field(default_factory=time.monotonic)
+
+    def done(self, status: int, body: bytes = b"") -> None:
+        """Writes the request's line, once its answer is complete."""
+        fields: dict[str, Any] = {
+            "id": self.id,
+            "method": self.method,
+            "path": self.path,
+            "status": status,
+            "ms": round((time.monotonic() - self.started) * 1000, 1),
+            "cold": next(_done) == 0,
+        }
+        usage = _usage(body)
+        if usage is not None:
+            fields |= msgspec.structs.asdict(usage)
+        LOGGER.info("%s %s %d", self.method, self.path, status, extra={"fields": fields})
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class _Answer(msgspec.Struct):
+    usage: _Usage | None = None
+
+
+def _usage(body: bytes) -> _Usage | None:
+    """OpenAI's usage object, where the answer is one JSON object that has it."""
+    try:
+        return msgspec.json.decode(body, type=_Answer).usage
+    except msgspec.MsgspecError:
+        return None
+
+
+def _rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
