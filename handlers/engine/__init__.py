@@ -1,1 +1,1 @@
-"""Token ids in, token ids out: continuous batching over one ONNX Runtime session. No text, no HTTP."""
+"""Token ids in, token ids out: continuous batching over one ONNX Runtime session."""

@@ -201,7 +201,7 @@ class Engine:
         self._empty_inbox()
         try:
             return self._scheduler.step(time.monotonic())
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  reported through every generation
             fault = EngineFault(f"The scheduler failed: {error!r}")
             fault.__cause__ = error
             return self._scheduler.finish_all(FinishReason.FAULT, fault)

@@ -46,7 +46,8 @@ class Generation:
         self._crank = crank
         self._steps: deque[Step] = deque()
         self._ended = False
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """Where the consumer sleeps, once it has."""
         self._awakening: asyncio.Future[None] | None = None
 
     @property
@@ -98,14 +99,17 @@ class Generation:
         return step
 
     async def _sleep(self) -> None:
-        """Until `wake`. The loop is known before `_steps` is looked at again, so that a step
-        delivered in between is either seen here or wakes the loop."""
+        """Returns once there is a step.
+
+        The loop is known before `_steps` is looked at again, so that a step delivered in
+        between is either seen here or wakes the loop.
+        """
         import asyncio
 
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         if self._steps:
             return
-        self._awakening = self._loop.create_future()
+        self._awakening = self.loop.create_future()
         try:
             await self._awakening
         except asyncio.CancelledError:
@@ -118,7 +122,8 @@ class Generation:
         """Called by the engine, from the thread that turns the crank."""
         self._steps.append(step)
 
-    def _wake(self) -> None:
+    def awake(self) -> None:
+        """Called on the consumer's event loop."""
         if self._awakening is not None and not self._awakening.done():
             self._awakening.set_result(None)
 
@@ -127,8 +132,8 @@ def wake(generations: Iterable[Generation]) -> None:
     """Wakes the consumers that sleep, with one call into each of their event loops."""
     sleepers: dict[asyncio.AbstractEventLoop, list[Generation]] = {}
     for generation in generations:
-        if generation._loop is not None:
-            sleepers.setdefault(generation._loop, []).append(generation)
+        if generation.loop is not None:
+            sleepers.setdefault(generation.loop, []).append(generation)
     for loop, group in sleepers.items():
         try:
             loop.call_soon_threadsafe(_wake_all, group)
@@ -139,4 +144,4 @@ def wake(generations: Iterable[Generation]) -> None:
 
 def _wake_all(generations: list[Generation]) -> None:
     for generation in generations:
-        generation._wake()
+        generation.awake()

@@ -1,4 +1,4 @@
-"""The key-value cache: one row of every buffer for each slot, allocated once.
+"""The key-value cache: one row of every buffer for each slot, mapped once.
 
 Knows shapes, not contents: the graph's GroupQueryAttention nodes read and write the buffers in
 place, and a slot's past length alone says what of it is valid, so a freed slot needs no
@@ -7,6 +7,9 @@ clearing. Owned by the session.
 
 from __future__ import annotations
 
+import contextlib
+import math
+import mmap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,12 +38,23 @@ class KvCache:
         self.tensors = tensors
         self.capacity = capacity
         """Tokens in a slot."""
-        # np.zeros is calloc: a page costs memory once a token is written to it, not before.
         self._buffers = [
-            np.zeros((slots, tensor.heads, capacity, tensor.head_dim), np.float32)
-            for tensor in tensors
+            _untouched((slots, tensor.heads, capacity, tensor.head_dim)) for tensor in tensors
         ]
 
     def rows(self, first: int, count: int) -> list[NDArray[np.float32]]:
         """The slots [first : first + count] of every buffer: views, contiguous."""
         return [buffer[first : first + count] for buffer in self._buffers]
+
+
+def _untouched(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Zeros that cost memory page by page, as they are written.
+
+    Not np.zeros, which asks for huge pages: the first prompt in a slot then waits for 2 MB to
+    be cleared for every head of every layer. SmolLM2-135M, 4 slots of 2048: 300 to 430 ms
+    instead of 55, and 368 MB resident instead of 249.
+    """
+    memory = mmap.mmap(-1, math.prod(shape) * np.dtype(np.float32).itemsize)
+    with contextlib.suppress(OSError):  # a kernel without huge pages does not know the advice
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, np.float32).reshape(shape)
