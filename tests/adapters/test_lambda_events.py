@@ -1,0 +1,172 @@
+"""Every kind of event, read and answered in its own shape."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handlers.api.messages import Request, Response
+from handlers.errors import InvalidRequest
+from handlers.lambda_events import DIRECT, kind_of, parse
+from tests.support.aws_events import (
+    HTTP_KINDS,
+    Event,
+    HttpCall,
+    function_url,
+    http_api,
+    load_balancer,
+    multi_value_load_balancer,
+    rest_api,
+)
+
+ANSWER = Response(200, {"content-type": "application/json"}, b'{"answer": "Z\xc3\xbcrich"}')
+
+every_kind = pytest.mark.parametrize("wrap", HTTP_KINDS, ids=lambda wrap: wrap.__name__)
+Wrap = Callable[[HttpCall], Event]
+
+
+def read(event: Event) -> Request:
+    return kind_of(event).read(event)
+
+
+@every_kind
+def test_a_request_reads_the_same_through_every_kind(wrap: Wrap) -> None:
+    call = HttpCall("POST", "/v1/chat/completions", b'{"a": 1}', {"Authorization": "Bearer key"})
+    request = read(wrap(call))
+    assert request == Request(
+        method="POST",
+        path="/v1/chat/completions",
+        query={},
+        headers={"authorization": "Bearer key"},
+        body=b'{"a": 1}',
+    )
+
+
+@every_kind
+@given(
+    query=st.dictionaries(st.text(min_size=1), st.text(), max_size=3),
+    body=st.binary() | st.text().map(str.encode),
+)
+def test_query_and_body_arrive_as_they_were_sent(
+    wrap: Wrap, query: dict[str, str], body: bytes
+) -> None:
+    request = read(wrap(HttpCall("POST", "/generate", body, {}, query)))
+    assert request.query == query
+    assert request.body == body
+
+
+@every_kind
+def test_a_path_is_percent_decoded(wrap: Wrap) -> None:
+    event = wrap(HttpCall("GET", "/"))
+    path = "rawPath" if "rawPath" in event else "path"
+    event[path] = event[path].removesuffix("/") + "/v1/models/a%20b%2Fc"
+    assert read(event).path == "/v1/models/a b/c"
+
+
+def test_a_stage_is_taken_off_the_path_and_nothing_else_is() -> None:
+    assert read(http_api(HttpCall("GET", "/v1/models"))).path == "/v1/models"
+    assert read(http_api(HttpCall("GET", "/"))).path == "/"
+    bare = http_api(HttpCall("GET", "/")) | {"rawPath": "/live"}
+    assert read(bare).path == "/"
+    other = http_api(HttpCall("GET", "/")) | {"rawPath": "/lively"}
+    assert read(other).path == "/lively"
+
+
+def test_of_a_repeated_query_parameter_the_last_counts() -> None:
+    url = function_url(HttpCall("GET", "/")) | {"rawQueryString": "prompt=a&prompt=b"}
+    balancer = multi_value_load_balancer(HttpCall("GET", "/")) | {
+        "multiValueQueryStringParameters": {"prompt": ["a", "b"]}
+    }
+    assert read(url).query == read(balancer).query == {"prompt": "b"}
+
+
+@pytest.mark.parametrize(
+    ("wrap", "headers"),
+    [
+        (function_url, {"headers": {"content-type": "application/json"}}),
+        (http_api, {"headers": {"content-type": "application/json"}}),
+        (rest_api, {"headers": {"content-type": "application/json"}}),
+        (
+            load_balancer,
+            {"headers": {"content-type": "application/json"}, "statusDescription": "200 OK"},
+        ),
+        (
+            multi_value_load_balancer,
+            {
+                "multiValueHeaders": {"content-type": ["application/json"]},
+                "statusDescription": "200 OK",
+            },
+        ),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_an_answer_has_the_shape_of_its_kind(wrap: Wrap, headers: Event) -> None:
+    written = kind_of(wrap(HttpCall("GET", "/"))).write(ANSWER)
+    assert written == headers | {
+        "statusCode": 200,
+        "body": '{"answer": "Zürich"}',
+        "isBase64Encoded": False,
+    }
+
+
+def test_a_body_that_is_not_text_is_answered_in_base64() -> None:
+    binary = Response(200, {"content-type": "application/octet-stream"}, b"\xff\x00")
+    written = kind_of(function_url(HttpCall("GET", "/"))).write(binary)
+    assert (written["body"], written["isBase64Encoded"]) == ("/wA=", True)
+
+
+def test_a_direct_invoke_is_a_chat_request_and_gets_the_bare_answer() -> None:
+    event = {"messages": [{"role": "user", "content": "Zürich \ud800"}]}
+    kind = kind_of(event)
+    assert kind is DIRECT
+    request = kind.read(event)
+    assert (request.method, request.path) == ("POST", "/v1/chat/completions")
+    assert json.loads(request.body) == event
+    assert kind.write(ANSWER) == {"answer": "Zürich"}
+
+
+def test_a_direct_invoke_gets_an_error_with_its_status_and_a_stream_as_text() -> None:
+    error = Response(
+        429, {"content-type": "application/json"}, b'{"error": {"code": "overloaded"}}'
+    )
+    stream = Response(200, {"content-type": "text/event-stream; charset=utf-8"}, b"data: {}\n\n")
+    assert DIRECT.write(error) == {"status": 429, "error": {"code": "overloaded"}}
+    assert DIRECT.write(stream) == "data: {}\n\n"
+
+
+def test_raw_bytes_are_parsed_as_the_json_that_they_are() -> None:
+    assert parse(b'{"messages": []}') == {"messages": []}
+
+
+@pytest.mark.parametrize("event", [b"not JSON", b"\xff", [], "text", 3, None])
+def test_what_is_not_an_object_is_refused(event: object) -> None:
+    with pytest.raises(InvalidRequest, match="The event is not"):
+        parse(event)
+
+
+def test_an_event_of_another_service_is_refused_by_naming_its_keys() -> None:
+    queue = {"Records": [{"eventSource": "aws:sqs", "body": "{}"}]}
+    with pytest.raises(InvalidRequest, match=r"none of them; its keys: Records\."):
+        kind_of(queue)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"rawPath": None}, r"Expected `str`, got `null` - at `\$\.rawPath`"),
+        ({"body": 3}, r"Expected `str \| null`, got `int` - at `\$\.body`"),
+        ({"body": "?", "isBase64Encoded": True}, "The body is not base64"),
+    ],
+)
+def test_a_damaged_event_is_refused_by_naming_the_damage(damage: Event, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        read(function_url(HttpCall("POST", "/")) | damage)
+
+
+def test_half_a_surrogate_pair_reaches_the_api_as_invalid_utf8() -> None:
+    event = function_url(HttpCall("POST", "/")) | {"body": "\ud800"}
+    assert read(event).body == b"\xed\xa0\x80"

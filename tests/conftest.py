@@ -1,0 +1,44 @@
+"""The two models that the tests run: a tiny random one in fp32, and the demo's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+EXPORT_TINY = """
+import sys
+from pathlib import Path
+from tests.support.tiny_models import export_tiny
+export_tiny("llama", Path(sys.argv[1]))
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of three layers, exported in fp32. In a process of its own, which keeps
+    torch and its half a gigabyte out of this one."""
+    directory = tmp_path_factory.mktemp("tiny_artifact")
+    _run([sys.executable, "-c", EXPORT_TINY, str(directory)])
+    return directory
+
+
+@pytest.fixture(scope="session")
+def demo_artifact(pytestconfig: pytest.Config) -> Path:
+    """build/model. Exported now if `make` has not done so: that takes minutes, once."""
+    directory = ROOT / "build" / "model"
+    if not (directory / "manifest.json").exists():
+        reporter = pytestconfig.pluginmanager.getplugin("terminalreporter")
+        reporter.write_line("Exporting the demo model to build/model, once for all later runs ...")
+        _run([sys.executable, "-m", "model_export", "smollm2-135m", "--out", str(directory)])
+    return directory
+
+
+def _run(command: list[str]) -> None:
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if ended.returncode != 0:
+        raise RuntimeError(f"{command} failed:\n{ended.stdout}{ended.stderr}")
