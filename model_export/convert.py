@@ -48,6 +48,7 @@ def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
     decoder.eval()  # torch.onnx.export leaves the module in training mode
     graph = _with_weights(proto, decoder)
     _state_output_shapes(graph, decoder)
+    graph.metadata_props["context_length"] = str(context_length)
     return graph
 
 
@@ -140,8 +141,8 @@ def _dynamic_axes(layers: int) -> dict[str, dict[int, str]]:
         contract.SEQLENS_K: {0: contract.BATCH},
         contract.LOGITS_INDICES: {0: contract.LOGITS_COUNT},
         contract.LOGITS: {0: contract.LOGITS_COUNT},
-        **{name: cache for name in contract.past_names(layers)},
-        **{name: cache for name in contract.present_names(layers)},
+        **dict.fromkeys(contract.past_names(layers), cache),
+        **dict.fromkeys(contract.present_names(layers), cache),
     }
 
 

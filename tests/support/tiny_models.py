@@ -40,6 +40,7 @@ from handlers.engine.artifact import (
     ModelInfo,
 )
 from model_export.convert import convert, save
+from model_export.fuse import fuse
 
 CONTEXT_LENGTH = 256
 VOCABULARY = 512
@@ -60,6 +61,8 @@ _COMMON = {
     "pad_token_id": END_OF_TEXT,
     "attention_dropout": 0.0,
 }
+# Gemma scales its tied embedding by sqrt(hidden_size): wide ones would echo the prompt.
+_GEMMA = _COMMON | {"initializer_range": 0.1}
 
 
 def _gpt2() -> GPT2Config:
@@ -81,7 +84,7 @@ FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
     "qwen3": lambda: Qwen3Config(**_COMMON, head_dim=32),
     "mistral": lambda: MistralConfig(**_COMMON, sliding_window=12),
     "gemma2": lambda: Gemma2Config(
-        **_COMMON,
+        **_GEMMA,
         head_dim=32,
         sliding_window=12,
         query_pre_attn_scalar=24,
@@ -89,7 +92,7 @@ FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
         final_logit_softcapping=10.0,
     ),
     "gemma3": lambda: Gemma3TextConfig(
-        **_COMMON,
+        **_GEMMA,
         head_dim=32,
         sliding_window=12,
         query_pre_attn_scalar=24,
@@ -97,7 +100,11 @@ FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
         rope_scaling={"rope_type": "linear", "factor": 4.0},
     ),
     "phi3": lambda: Phi3Config(**_COMMON, sliding_window=None),
-    "phi3-partial": lambda: Phi3Config(**_COMMON, partial_rotary_factor=0.5, sliding_window=20),
+    "phi3-partial": lambda: Phi3Config(
+        **_COMMON | {"num_attention_heads": 2, "num_key_value_heads": 1},
+        partial_rotary_factor=0.5,
+        sliding_window=20,
+    ),
     "phi3-longrope": lambda: Phi3Config(
         **_COMMON,
         original_max_position_embeddings=CONTEXT_LENGTH,
@@ -131,7 +138,7 @@ def tiny_model(family: str) -> PreTrainedModel:
 def export_tiny(family: str, directory: Path) -> Path:
     """Write a complete float32 artefact of `family` into `directory`, and return it."""
     model = tiny_model(family)
-    save(convert(model, CONTEXT_LENGTH), directory)
+    save(fuse(convert(model, CONTEXT_LENGTH)), directory)
     tiny_tokenizer().save(str(directory / TOKENIZER))
     (directory / CHAT_TEMPLATE).write_text(CHATML, encoding="utf-8")
     manifest = _manifest(type(model).__name__, directory)

@@ -1,0 +1,97 @@
+"""What the passes share: small questions about values, and replacing one by another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+MICROSOFT = "com.microsoft"
+
+
+def constant(value: ir.Value | None) -> NDArray[np.generic] | None:
+    """The array behind an initialiser or a Constant node, None for anything else."""
+    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
+    return None if tensor is None else tensor.numpy()
+
+
+def scalar(value: ir.Value | None) -> float | None:
+    """The number behind a constant of one element."""
+    array = constant(value)
+    return float(array.reshape(())) if array is not None and array.size == 1 else None
+
+
+def producer(value: ir.Value | None, *op_types: str) -> ir.Node | None:
+    """The node that makes `value`, if it is one of `op_types`."""
+    node = value.producer() if value is not None else None
+    return node if node is not None and node.op_type in op_types else None
+
+
+def only_user(value: ir.Value) -> ir.Node | None:
+    """The one node that reads `value`, None if there are more, or if it is an output."""
+    users = {use.node for use in value.uses()}
+    return users.pop() if len(users) == 1 and not value.is_graph_output() else None
+
+
+def attribute(node: ir.Node, name: str, default: float | int) -> float | int:
+    """A numeric attribute with its default."""
+    found = node.attributes.get(name)
+    return default if found is None else found.value  # type: ignore[no-any-return]
+
+
+def dimensions(value: ir.Value) -> tuple[int | str | None, ...] | None:
+    """The shape as ints and names, None where it is unknown."""
+    if value.shape is None:
+        return None
+    return tuple(d if isinstance(d, int) else d.value for d in value.shape)
+
+
+def add_initializer(model: ir.Model, name: str, array: NDArray[np.generic]) -> ir.Value:
+    """A new initialiser; `name` is made unique."""
+    unique, number = name, 0
+    while unique in model.graph.initializers:
+        number += 1
+        unique = f"{name}.{number}"
+    value = ir.Value(name=unique, const_value=ir.tensor(array, name=unique))
+    value.dtype = ir.DataType.from_numpy(array.dtype)
+    value.shape = ir.Shape(array.shape)
+    model.graph.initializers.add(value)
+    return value
+
+
+def insert(
+    before: ir.Node,
+    op_type: str,
+    inputs: Sequence[ir.Value | None],
+    attributes: dict[str, int | float | str | Sequence[int]] | None = None,
+    domain: str = "",
+    outputs: int = 1,
+    like: Sequence[ir.Value] = (),
+) -> ir.Node:
+    """A new node before another. Its outputs take shape and type from the values in `like`."""
+    node = ir.Node(
+        domain,
+        op_type,
+        inputs,
+        ir.convenience.convert_attributes(attributes or {}),
+        num_outputs=outputs,
+        name=f"{before.name}/{op_type}",
+    )
+    for index, output in enumerate(node.outputs):
+        output.name = f"{before.name}/{op_type}_output_{index}"
+    for output, template in zip(node.outputs, like, strict=False):
+        output.shape, output.dtype = template.shape, template.dtype
+    before.graph.insert_before(before, node)  # type: ignore[union-attr]
+    return node
+
+
+def replace(old: ir.Value, new: ir.Value) -> None:
+    """Let every reader of `old`, the graph's outputs too, read `new`."""
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+
+
+def remove_unused(model: ir.Model) -> None:
+    """Drop nodes and initialisers that nothing reads."""
+    ir.passes.common.RemoveUnusedNodesPass()(model)

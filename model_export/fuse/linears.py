@@ -1,0 +1,74 @@
+"""One form for every linear layer: MatMul(x, W) and Add(bias), with W constant.
+
+torch writes MatMul(x, Transpose(W)), and for GPT-2's Conv1D a Gemm between two Reshapes. The
+output projection, whose input is two-dimensional, becomes Gemm(x, W, transB=1) instead: it can
+then read a tied embedding's matrix as it lies.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from model_export.fuse.graphs import (
+    add_initializer,
+    attribute,
+    constant,
+    dimensions,
+    insert,
+    only_user,
+    producer,
+    remove_unused,
+    replace,
+)
+
+
+def plain_linears(model: ir.Model) -> None:
+    """Bring every linear layer into its form."""
+    for node in list(model.graph):
+        if node.op_type == "MatMul":
+            _turn_weight(model, node)
+        elif node.op_type == "Gemm":
+            _unflatten(node)
+    remove_unused(model)
+
+
+def _turn_weight(model: ir.Model, node: ir.Node) -> None:
+    turned = producer(node.inputs[1], "Transpose")
+    weight = turned.inputs[0] if turned is not None else None
+    array = constant(weight)
+    if weight is None or array is None or array.ndim != 2:
+        return
+    if len(dimensions(node.inputs[0]) or ()) == 2:  # type: ignore[arg-type]
+        gemm = insert(node, "Gemm", [node.inputs[0], weight], {"transB": 1}, like=node.outputs)
+        _take_name(gemm.outputs[0], node.outputs[0])
+    else:
+        node.replace_input_with(1, add_initializer(model, f"{weight.name}.T", array.T))
+
+
+def _take_name(new: ir.Value, old: ir.Value) -> None:
+    """Let `new` stand for `old` under the same name, which an output of the graph must keep."""
+    name = old.name
+    old.name = f"{name}/before"
+    new.name = name
+    replace(old, new)
+
+
+def _unflatten(node: ir.Node) -> None:
+    """Reshape(x, [-1, K]) -> Gemm -> Reshape(..., [batch, sequence, N]), without the Reshapes."""
+    flat = producer(node.inputs[0], "Reshape")
+    back = only_user(node.outputs[0])
+    if flat is None or back is None or back.op_type != "Reshape" or _is_scaled(node):
+        return
+    source = flat.inputs[0]
+    before, after = dimensions(source), dimensions(back.outputs[0])  # type: ignore[arg-type]
+    weight = constant(node.inputs[1])
+    if before is None or after is None or weight is None or before[:-1] != after[:-1]:
+        return
+    product = insert(node, "MatMul", [source, node.inputs[1]], like=back.outputs)
+    total = insert(node, "Add", [product.outputs[0], node.inputs[2]], like=back.outputs)
+    replace(back.outputs[0], total.outputs[0])
+
+
+def _is_scaled(node: ir.Node) -> bool:
+    plain = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
+    return len(node.inputs) != 3 or any(attribute(node, k, v) != v for k, v in plain.items())

@@ -1,0 +1,55 @@
+"""A residual Add and the norm behind it become one Skip*LayerNormalization.
+
+The sum that the next residual needs is the node's fourth output.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from model_export.fuse.graphs import (
+    MICROSOFT,
+    attribute,
+    dimensions,
+    insert,
+    producer,
+    remove_unused,
+    replace,
+)
+
+_FUSED = {
+    "SimplifiedLayerNormalization": "SkipSimplifiedLayerNormalization",
+    "LayerNormalization": "SkipLayerNormalization",
+}
+
+
+def fuse_skip_norms(model: ir.Model) -> None:
+    """Fuse every norm over the last axis whose input is the sum of two tensors of one shape."""
+    for node in list(model.graph):
+        if node.op_type in _FUSED and attribute(node, "axis", -1) == -1:
+            total = producer(node.inputs[0], "Add")
+            if total is not None and _same_shape(total):
+                _fuse(total, node)
+    remove_unused(model)
+
+
+def _same_shape(total: ir.Node) -> bool:
+    left, right = (dimensions(value) for value in total.inputs)  # type: ignore[arg-type]
+    return left is not None and left == right and None not in left and len(left) in (2, 3)
+
+
+def _fuse(total: ir.Node, norm: ir.Node) -> None:
+    fused = insert(
+        norm,
+        _FUSED[norm.op_type],
+        [*total.inputs, *norm.inputs[1:]],
+        {"epsilon": float(attribute(norm, "epsilon", 1e-5))},
+        domain=MICROSOFT,
+        outputs=4,
+        like=norm.outputs,
+    )
+    for unused in fused.outputs[1:3]:
+        unused.name = ""
+    fused.outputs[3].shape, fused.outputs[3].dtype = total.outputs[0].shape, norm.outputs[0].dtype
+    replace(norm.outputs[0], fused.outputs[0])
+    replace(total.outputs[0], fused.outputs[3])
