@@ -1,0 +1,90 @@
+"""`python -m model_export RECIPE [--out DIR]`: exports one model.
+
+RECIPE is a shipped recipe's name (`--list` shows them) or the path of a TOML file. Exit code 0:
+the artefact is at DIR and has passed every gate. 1: one line says what is wrong, and DIR is as
+it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from handlers.errors import KindlingError
+from model_export.progress import console
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit code."""
+    options = _parser().parse_args(arguments)
+    _quieten()
+    try:
+        if options.list:
+            return _list()
+        return _export(options.recipe, options.out)
+    except (KindlingError, OSError) as error:
+        # OSError: the disk is full, or DIR may not be written; its text names the file.
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("error: interrupted.", file=sys.stderr)
+        return 130
+
+
+def _list() -> int:
+    from model_export.recipe import shipped_recipes
+
+    print("\n".join(shipped_recipes()))
+    return 0
+
+
+def _export(name: str, out: Path) -> int:
+    from model_export.pipeline import export
+    from model_export.recipe import load_recipe
+
+    report = console()
+    export(load_recipe(name), out, report)
+    report(f"done: {out} ({_megabytes(out):.0f} MB)")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m model_export",
+        description="Exports a language model to ONNX, quantises it and proves that it still "
+        "says the same things.",
+    )
+    chosen = parser.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("recipe", nargs="?", help="a shipped recipe's name, or a TOML file")
+    chosen.add_argument("--list", action="store_true", help="print the shipped recipes")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("build/model"),
+        metavar="DIR",
+        help="where the artefact goes; an older one there is replaced (default: %(default)s)",
+    )
+    return parser
+
+
+def _quieten() -> None:
+    """The export's own lines say what matters; libraries are heard when something is wrong.
+
+    Before the libraries are imported: they read these while they are.
+    """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # bars are for a terminal, not for a log
+    # torch's TorchScript exporter is deprecated in favour of one that cannot emit our node.
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.onnx")
+
+
+def _megabytes(directory: Path) -> float:
+    return sum(path.stat().st_size for path in directory.iterdir()) / 1e6
+
+
+if __name__ == "__main__":
+    sys.exit(main())

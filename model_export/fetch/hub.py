@@ -1,0 +1,53 @@
+"""Downloads one commit of a hub repository with huggingface_hub.
+
+That library keeps the cache (HF_HOME), resumes broken downloads and honours HF_ENDPOINT,
+HF_TOKEN and HF_HUB_OFFLINE; here its failures become sentences.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from model_export.errors import ExportError
+from model_export.progress import Report
+
+# What an export reads. Pickled weights are left out: loading them runs code.
+WANTED = [
+    "*.safetensors",
+    "*.json",
+    "*.jinja",
+    "tokenizer.model",
+    "LICENSE*",
+    "LICENCE*",
+    "NOTICE*",
+    "USE_POLICY*",
+]
+# Folders of other formats, whole copies of the weights.
+UNWANTED = ["onnx/*", "openvino/*", "original/*", "coreml/*", "metal/*"]
+
+
+def download(repository: str, revision: str, report: Report) -> Path:
+    """The snapshot's directory in the hub's cache. Raises ExportError."""
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import errors as hub_errors
+
+    report(f"download {repository}@{revision[:12]} from {constants.ENDPOINT}")
+    try:
+        directory = snapshot_download(
+            repository, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED
+        )
+    except hub_errors.GatedRepoError:
+        problem = "is gated: accept its terms on the hub, then set HF_TOKEN"
+    except hub_errors.RevisionNotFoundError:
+        problem = f"has no commit {revision}"
+    except hub_errors.RepositoryNotFoundError:
+        problem = "does not exist there, or is private: check the name, or set HF_TOKEN"
+    except hub_errors.LocalEntryNotFoundError as error:
+        cause = error.__cause__ or error
+        problem = f"is not in the cache, and the hub cannot be reached ({type(cause).__name__})"
+    except (OSError, hub_errors.HFValidationError) as error:
+        # OSError: requests' exceptions and the hub's other HTTP errors derive from it.
+        problem = f"cannot be downloaded: {str(error).splitlines()[0]}"
+    else:
+        return Path(directory)
+    raise ExportError(f"{repository} ({constants.ENDPOINT}) {problem}.")

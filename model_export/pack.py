@@ -1,0 +1,165 @@
+"""Writes the artefact: the small files beside the graph, the manifest, and the last rename.
+
+The graph is already there (quantize's `save`). An artefact is built in a hidden sibling of its
+destination and renamed when all is done, so that nothing half made is ever in its place.
+Called by the pipeline; handlers/engine/artifact.py says what the files mean.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import tokenizers
+
+from handlers.engine.artifact import (
+    CHAT_TEMPLATE,
+    MANIFEST,
+    SCHEMA,
+    TOKENIZER,
+    FileInfo,
+    Manifest,
+    ModelInfo,
+)
+from model_export.end_of_sequence import eos_token_ids
+from model_export.errors import ExportError
+from model_export.fetch import LoadedModel
+from model_export.hashing import sha256_of
+from model_export.recipe import Recipe
+
+LICENCE_TEXTS = Path(__file__).parent / "licences"
+PACKAGES = (
+    "kindling",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "optimum",
+    "optimum-onnx",
+    "onnx",
+    "onnx-ir",
+    "onnxruntime",
+)
+
+
+@contextmanager
+def building(out: Path) -> Iterator[Path]:
+    """A scratch directory on the file system of `out`; gone when the block ends, however it ends.
+
+    Raises ExportError at once when `out` holds something that is not an artefact.
+    """
+    if out.exists() and not _replaceable(out):
+        raise ExportError(
+            f"{out} exists and is not an artefact (it has no {MANIFEST}): it is left alone. "
+            f"Choose another --out, or delete it."
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-building-", dir=out.parent))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch)
+
+
+def publish(artefact: Path, out: Path) -> None:
+    """Renames a finished artefact to `out`; an older one there goes with the scratch directory."""
+    if out.exists():
+        out.rename(artefact.parent / "replaced")
+    artefact.rename(out)
+
+
+def write_texts(directory: Path, recipe: Recipe, loaded: LoadedModel) -> None:
+    """tokenizer.json, chat_template.jinja and the licence, into an existing directory."""
+    backend = tokenizers.Tokenizer.from_str(loaded.tokenizer.backend_tokenizer.to_str())
+    # A training run's settings: the runtime neither cuts nor pads a prompt.
+    backend.no_truncation()
+    backend.no_padding()
+    backend.save(str(directory / TOKENIZER))
+    if loaded.chat_template is not None:
+        (directory / CHAT_TEMPLATE).write_text(loaded.chat_template, encoding="utf-8")
+    _write_licence(directory, recipe, loaded)
+
+
+def write_manifest(
+    directory: Path,
+    recipe: Recipe,
+    loaded: LoadedModel,
+    precision: str,
+    verification: Mapping[str, Any],
+) -> None:
+    """manifest.json over all other files in `directory`; the last file to be written."""
+    manifest = Manifest(
+        schema=SCHEMA,
+        task="text-generation",
+        model=ModelInfo(
+            id=recipe.model.id,
+            source=loaded.source,
+            revision=loaded.revision,
+            architecture=type(loaded.model).__name__,
+            licence=recipe.model.licence,
+        ),
+        precision=precision,
+        vocab_size=loaded.model.get_output_embeddings().weight.shape[0],
+        context_length=recipe.export.context_length,
+        eos_token_ids=eos_token_ids(loaded),
+        special_tokens=_special_tokens(loaded),
+        files=_files(directory),
+        created=int(time.time()),
+        versions=_versions(),
+        verification=dict(verification),
+    )
+    encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    (directory / MANIFEST).write_bytes(encoded + b"\n")
+
+
+def _replaceable(out: Path) -> bool:
+    return out.is_dir() and ((out / MANIFEST).is_file() or not any(out.iterdir()))
+
+
+def _write_licence(directory: Path, recipe: Recipe, loaded: LoadedModel) -> None:
+    """The source's own licence files; else the licence's text; else a notice that names it."""
+    for path in loaded.licence_files:
+        shutil.copyfile(path, directory / path.name)
+    if loaded.licence_files:
+        return
+    licence = recipe.model.licence
+    text = LICENCE_TEXTS / f"{licence}.txt"
+    if text.parent == LICENCE_TEXTS and text.is_file():
+        shutil.copyfile(text, directory / "LICENSE")
+        return
+    (directory / "LICENSE").write_text(
+        f"The weights of {recipe.model.id} ({loaded.source}, {loaded.revision}) are under the "
+        f"licence {licence}.\nIts text: https://spdx.org/licenses/{licence}.html\n",
+        encoding="utf-8",
+    )
+
+
+def _special_tokens(loaded: LoadedModel) -> dict[str, str]:
+    """bos_token, eos_token and so on, as the chat template may name them."""
+    tokens = loaded.tokenizer.special_tokens_map
+    return {name: token for name, token in tokens.items() if isinstance(token, str)}
+
+
+def _files(directory: Path) -> dict[str, FileInfo]:
+    return {
+        path.name: FileInfo(size=path.stat().st_size, sha256=sha256_of(path))
+        for path in sorted(directory.iterdir())
+        if path.name != MANIFEST
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # Kindling itself may run from a checkout, without being installed
+    return versions

@@ -1,0 +1,73 @@
+"""The export, step by step: fetch > convert > fuse > quantize > verify > pack.
+
+Two artefacts are built in a scratch directory: the fp32 one, which exists to be verified
+against, and the quantised one, which is published once every gate has passed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from handlers.config import available_cpus
+from model_export.fetch import LoadedModel, fetch
+from model_export.pack import building, publish, write_manifest, write_texts
+from model_export.progress import Report
+from model_export.recipe import Recipe
+from model_export.verify import make_reference, verify
+from model_export.verify.exchange import Task
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+EXACT = "fp32"
+
+
+def export(recipe: Recipe, out: Path, report: Report) -> None:
+    """Writes the artefact of `recipe` to `out`, or raises ExportError and leaves `out` alone."""
+    with building(out) as scratch:
+        _use_all_cpus()
+        loaded = fetch(recipe.source, report)
+        report("reference: transformers' ids and greedy answers on the corpus")
+        reference = make_reference(loaded, recipe.export.context_length)
+        exact, quantised = _build(recipe, loaded, scratch, report)
+        task = Task(reference, exact, quantised, recipe.tolerance, available_cpus())
+        figures = verify(task, scratch / "exchange", report)
+        report(f"pack {out}")
+        write_manifest(quantised, recipe, loaded, recipe.precision.describe(), figures)
+        publish(quantised, out)
+
+
+def _build(recipe: Recipe, loaded: LoadedModel, scratch: Path, report: Report) -> tuple[Path, Path]:
+    """The fp32 and the quantised artefact, complete but for their verification."""
+    from model_export.convert import convert
+    from model_export.fuse import fuse
+    from model_export.quantize import quantize
+
+    report("convert to ONNX")
+    graph = convert(loaded.model, recipe.export.context_length)
+    report("fuse")
+    graph = fuse(graph)
+    exact = _write(graph, scratch / "exact", recipe, loaded, EXACT)
+    precision = recipe.precision.describe()
+    report(f"quantize to {precision}")
+    graph = quantize(graph, recipe.precision)
+    return exact, _write(graph, scratch / "artefact", recipe, loaded, precision)
+
+
+def _write(
+    graph: ir.Model, directory: Path, recipe: Recipe, loaded: LoadedModel, precision: str
+) -> Path:
+    from model_export.convert import save
+
+    save(graph, directory)
+    write_texts(directory, recipe, loaded)
+    write_manifest(directory, recipe, loaded, precision, verification={})
+    return directory
+
+
+def _use_all_cpus() -> None:
+    """As many threads as this process may use: torch asks for as many as the host has."""
+    import torch
+
+    torch.set_num_threads(available_cpus())

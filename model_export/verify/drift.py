@@ -1,0 +1,171 @@
+"""Gate 3: how far the quantised graph drifts from the fp32 graph on the shipped text.
+
+Three figures, over every position of every window of the text:
+    kl                  mean Kullback-Leibler divergence of the next-token distributions, in nats:
+                        what the whole distribution lost
+    top1_agreement      share of positions with the same most likely token: what greedy decoding
+                        sees
+    perplexity_ratio    quantised over fp32, of the text itself: what a user feels
+llama.cpp's `llama-perplexity --kl-divergence` measures the same three.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from handlers.engine.batch import Batch
+from handlers.engine.session import Session
+from handlers.text.tokenizer import Tokenizer
+from model_export.errors import ExportError
+from model_export.recipe import Tolerance
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+WINDOW = 256
+"""Tokens that a window's last position sees. Each window starts with an empty cache."""
+CHUNK = 128
+"""Positions computed at once: their logits are 25 MB for 49,152 tokens of vocabulary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """The quantised graph against the fp32 graph."""
+
+    tokens: int
+    kl: float
+    top1_agreement: float
+    perplexity: float
+    """Of the quantised graph."""
+    perplexity_ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Every position of the text, in order."""
+
+    kl: NDArray[np.float64]
+    exact_top1: NDArray[np.int64]
+    quantised_top1: NDArray[np.int64]
+    exact_loss: NDArray[np.float64]
+    quantised_loss: NDArray[np.float64]
+    """-log p of the text's own next token; NaN at a window's last position, which has none."""
+
+    def summary(self) -> Drift:
+        """The three figures, and what they were measured on."""
+        loss = float(np.nanmean(self.quantised_loss))
+        return Drift(
+            tokens=len(self.kl),
+            kl=float(self.kl.mean()),
+            top1_agreement=float((self.exact_top1 == self.quantised_top1).mean()),
+            perplexity=math.exp(loss),
+            perplexity_ratio=math.exp(loss - float(np.nanmean(self.exact_loss))),
+        )
+
+
+def windows_of(text: str, tokenizer: Tokenizer, context_length: int) -> list[list[int]]:
+    """The text's ids in windows, each behind what the tokenizer puts before a text (<s>)."""
+    ids = tokenizer.encode(text)
+    marked = tokenizer.encode(text, add_special_tokens=True)
+    prefix = next((marked[:n] for n in range(len(marked)) if marked[n:][: len(ids)] == ids), [])
+    size = min(WINDOW, context_length) - len(prefix)
+    cut = [ids[start : start + size] for start in range(0, len(ids), size)]
+    return [[*prefix, *window] for window in cut if len(window) > 1]
+
+
+def compare(exact: Session, quantised: Session, windows: list[list[int]]) -> Comparison:
+    """Runs both graphs over all windows. Each session needs one slot of WINDOW tokens."""
+    parts = [part for window in windows for part in _compare_window(exact, quantised, window)]
+    return Comparison(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def check_drift(
+    comparison: Comparison, tolerance: Tolerance, windows: list[list[int]], tokenizer: Tokenizer
+) -> dict[str, Any]:
+    """The gate's figures. Raises ExportError with the first figure that is over its limit."""
+    drift = comparison.summary()
+    for name, value, limit, holds in (
+        ("mean KL divergence", drift.kl, tolerance.max_kl, drift.kl <= tolerance.max_kl),
+        (
+            "top-1 agreement",
+            drift.top1_agreement,
+            tolerance.min_top1_agreement,
+            drift.top1_agreement >= tolerance.min_top1_agreement,
+        ),
+        (
+            "perplexity ratio",
+            drift.perplexity_ratio,
+            tolerance.max_perplexity_ratio,
+            drift.perplexity_ratio <= tolerance.max_perplexity_ratio,
+        ),
+    ):
+        if not holds:
+            raise ExportError(
+                f"Gate 3 failed: the quantised graph's {name} is {value:.4f}, the recipe's limit "
+                f"{limit:g}. {_first_difference(comparison, windows, tokenizer)} Choose another "
+                f"[precision], or widen [tolerance]; docs/precision.md has figures to choose by."
+            )
+    return asdict(drift)
+
+
+def _compare_window(
+    exact: Session, quantised: Session, window: list[int]
+) -> Iterator[tuple[NDArray[Any], ...]]:
+    ids = np.array(window, np.int64)
+    targets = np.append(ids[1:], -1)
+    for start in range(0, len(ids), CHUNK):
+        batch = _batch(ids, start)
+        yield _compare_logits(
+            exact.step(batch), quantised.step(batch), targets[start : start + CHUNK]
+        )
+
+
+def _batch(ids: NDArray[np.int64], start: int) -> Batch:
+    """The next CHUNK tokens of slot 0, with all their logits."""
+    chunk = ids[start : start + CHUNK]
+    return Batch(
+        first_slot=0,
+        input_ids=chunk[np.newaxis],
+        query_seqlens=np.array([len(chunk)], np.int32),
+        seqlens_k=np.array([start + len(chunk) - 1], np.int32),
+        logits_indices=np.arange(len(chunk), dtype=np.int64),
+    )
+
+
+def _compare_logits(
+    exact: NDArray[np.float32], quantised: NDArray[np.float32], targets: NDArray[np.int64]
+) -> tuple[NDArray[Any], ...]:
+    """Logits [positions, vocabulary] of both graphs, and the text's next ids, -1 for none."""
+    log_p, log_q = _log_softmax(exact), _log_softmax(quantised)
+    kl = np.einsum("pv,pv->p", np.exp(log_p), log_p - log_q, dtype=np.float64)
+    rows = np.arange(len(targets))
+    known = targets >= 0
+    losses = (np.where(known, -log[rows, targets], np.nan) for log in (log_p, log_q))
+    return kl, log_p.argmax(axis=1), log_q.argmax(axis=1), *losses
+
+
+def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    shifted: NDArray[np.float32] = logits - logits.max(axis=1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted
+
+
+def _first_difference(
+    comparison: Comparison, windows: list[list[int]], tokenizer: Tokenizer
+) -> str:
+    differing = np.flatnonzero(comparison.exact_top1 != comparison.quantised_top1)
+    if not len(differing):
+        return "Both graphs agree on every most likely token."
+    position = int(differing[0])
+    before = [token for window in windows for token in window][: position + 1]
+    exact = tokenizer.decode([int(comparison.exact_top1[position])])
+    quantised = tokenizer.decode([int(comparison.quantised_top1[position])])
+    return (
+        f"They first differ after {tokenizer.decode(before)[-80:]!r}: fp32 goes on with "
+        f"{exact!r}, quantised with {quantised!r}."
+    )

@@ -1,0 +1,56 @@
+"""Gate 4: the gates run in a process of their own, with what serves and nothing else.
+
+The child imports handlers, not torch; its memory is gone when it ends. Its lines of progress
+are passed on.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from model_export.errors import ExportError
+from model_export.progress import Report
+from model_export.verify.exchange import OUTCOME, TASK, Task, read_outcome, write
+
+
+def verify(task: Task, directory: Path, report: Report) -> dict[str, Any]:
+    """The figures of all gates, for the manifest. `directory` is for the exchange of files.
+
+    Raises ExportError with the sentence of the gate that failed.
+    """
+    directory.mkdir()
+    write(directory / TASK, task)
+    code, errors = _run(directory, report)
+    if not (directory / OUTCOME).is_file():
+        raise ExportError(f"Verification {_end_of_process(code)} {errors.strip()[-500:]}".strip())
+    outcome = read_outcome(directory / OUTCOME)
+    if outcome.failure is not None:
+        raise ExportError(outcome.failure)
+    return outcome.figures
+
+
+def _run(directory: Path, report: Report) -> tuple[int, str]:
+    with (
+        (directory / "errors.txt").open("w+", encoding="utf-8") as errors,
+        subprocess.Popen(
+            [sys.executable, "-m", "model_export.verify", str(directory)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as child,
+    ):
+        for line in child.stdout or ():
+            report(line.rstrip())
+        code = child.wait()
+        errors.seek(0)
+        return code, errors.read()
+
+
+def _end_of_process(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "was killed, most likely because memory ran out: use a machine with more."
+    return f"ended with exit code {code}:"
