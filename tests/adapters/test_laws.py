@@ -1,0 +1,103 @@
+"""What must hold whichever cloud a request comes through, on the tiny model and on the demo's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.support.aws_events import HttpCall
+from tests.support.event_stream import events, finish_reason, joined_text
+from tests.support.servers import Cloud, CloudRun, Lambda
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+QUESTION = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}
+GREEDY = {"temperature": 0, "max_tokens": 24}
+SAMPLED = {"temperature": 1.5, "seed": 7, "max_tokens": 24}
+
+
+@dataclass(frozen=True)
+class Clouds:
+    """The same model on both."""
+
+    cloud_run: CloudRun
+    aws: Lambda
+
+
+@pytest.fixture(params=["tiny", "demo"])
+def clouds(request: pytest.FixtureRequest) -> Clouds:
+    return Clouds(
+        request.getfixturevalue(f"{request.param}_cloud_run"),
+        request.getfixturevalue(f"{request.param}_lambda"),
+    )
+
+
+@pytest.fixture(params=["tiny_cloud_run", "tiny_lambda", "demo_cloud_run", "demo_lambda"])
+def any_cloud(request: pytest.FixtureRequest) -> Cloud:
+    server: Cloud = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, QUESTION | GREEDY),
+        (CHAT, QUESTION | SAMPLED),
+        (CHAT, QUESTION | GREEDY | {"stream": True, "stream_options": {"include_usage": True}}),
+        (COMPLETIONS, {"prompt": "Once upon a time"} | GREEDY),
+        (COMPLETIONS, {"prompt": "Once upon a time", "stream": True} | SAMPLED),
+        ("/generate", {"prompt": "Once upon a time"} | GREEDY),
+        (CHAT, {"messages": []}),
+        (CHAT, QUESTION | {"temperature": "hot"}),
+    ],
+    ids=["chat", "sampled", "streamed", "completion", "its stream", "generate", "empty", "wrong"],
+)
+def test_the_same_request_gets_the_same_body_on_both_clouds(
+    clouds: Clouds, path: str, body: dict[str, Any]
+) -> None:
+    one, other = clouds.cloud_run.post(path, body), clouds.aws.post(path, body)
+    assert one.status == other.status
+    assert one.headers["content-type"] == other.headers["content-type"]
+    if body.get("stream"):
+        assert anonymous(events(one.body)) == anonymous(events(other.body))
+    else:
+        assert anonymous([one.json()]) == anonymous([other.json()])
+
+
+def test_models_are_listed_the_same_on_both_clouds(clouds: Clouds) -> None:
+    call = HttpCall("GET", "/v1/models")
+    assert clouds.cloud_run.send(call).json() == clouds.aws.send(call).json()
+
+
+@pytest.mark.parametrize("params", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_a_joined_stream_equals_the_answer_that_is_not_streamed(
+    any_cloud: Cloud, params: dict[str, Any]
+) -> None:
+    whole = any_cloud.post(CHAT, QUESTION | params).json()
+    streamed = any_cloud.post(
+        CHAT, QUESTION | params | {"stream": True, "stream_options": {"include_usage": True}}
+    )
+    chunks = events(streamed.body)
+    (choice,) = whole["choices"]
+    assert joined_text(chunks) == choice["message"]["content"]
+    assert finish_reason(chunks) == choice["finish_reason"]
+    assert chunks[-1]["usage"] == whole["usage"]
+
+
+def test_the_same_seed_gives_the_same_text_and_another_seed_another(any_cloud: Cloud) -> None:
+    def text(seed: int) -> str:
+        answer = any_cloud.post(CHAT, QUESTION | SAMPLED | {"seed": seed}).json()
+        return str(answer["choices"][0]["message"]["content"])
+
+    assert text(1) == text(1)
+    assert text(1) != text(2)
+
+
+def anonymous(bodies: list[Any]) -> list[Any]:
+    """Without what is drawn or read from the clock for each answer."""
+    return [
+        {name: value for name, value in body.items() if name not in ("id", "created")}
+        for body in bodies
+    ]
