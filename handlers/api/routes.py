@@ -101,7 +101,7 @@ def _endpoint(request: Request) -> Endpoint:
 
 
 def _options(methods: Mapping[str, Endpoint]) -> Endpoint:
-    async def answer(model: Model, _request: Request) -> Response:
+    async def answer(_model: Model, _request: Request) -> Response:
         headers = {"content-type": "text/plain", "allow": ", ".join((*methods, "OPTIONS"))}
         return Response(204, headers, b"")
 

@@ -44,12 +44,13 @@ class Tokenizer:
         rendered chat template has it already. Raises InvalidRequest for a lone surrogate.
         """
         try:
-            ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+            text.encode()  # the binding says only "TextInputSequence must be str"
         except UnicodeEncodeError as error:
             raise InvalidRequest(
                 f"The text has half of a surrogate pair at character {error.start}, which UTF-8 "
                 f"cannot carry. Remove it or send the whole character."
             ) from None
+        ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
 
     def decode(self, ids: list[int]) -> str:

