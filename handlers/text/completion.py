@@ -83,7 +83,7 @@ class Completer:
                 param=param,
             )
         if "\0" in prompt:
-            raise InvalidRequest("The text has a null character. Remove it.", param=param)
+            raise InvalidRequest(f"{param} has a null character: remove it.", param=param)
         try:
             ids = self._tokenizer.encode(prompt, add_special_tokens)
         except InvalidRequest as error:

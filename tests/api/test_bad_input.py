@@ -1,0 +1,189 @@
+"""Whatever a client sends, it gets a status, a code and the name of the field at fault."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handlers.api.messages import Response
+from tests.api.client import Client, saying
+
+CHAT = "/v1/chat/completions"
+TEXT = "/v1/completions"
+USER: list[Any] = [{"role": "user", "content": "Hello"}]
+
+
+def user(content: object, **more: object) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": content, **more}]}
+
+
+NOT_A_BODY = {
+    "nothing": b"",
+    "a word": b"hello",
+    "half an object": b'{"messages": [',
+    "two objects": b"{}{}",
+    "an array": b"[]",
+    "a string": b'"messages"',
+    "null": b"null",
+    "NaN": b'{"messages": [{"role": "user", "content": "a"}], "temperature": NaN}',
+    "Infinity": b'{"messages": [{"role": "user", "content": "a"}], "temperature": Infinity}',
+    "NaN in a field nobody reads": b'{"messages": [{"role": "user", "content": "a"}], "x": NaN}',
+    "a raw null byte": b'{"messages": [{"role": "user", "content": "a\0b"}]}',
+    "half a surrogate pair": b'{"messages": [{"role": "user", "content": "a\\ud83d b"}]}',
+    "the other half": b'{"messages": [{"role": "user", "content": "a\\ude00 b"}]}',
+    "Latin-1": '{"messages": [{"role": "user", "content": "é"}]}'.encode("latin-1"),
+    "Latin-1 in a field nobody reads": '{"x": "é"}'.encode("latin-1"),
+    "UTF-16": '{"messages": []}'.encode("utf-16"),
+    "gzip": b"\x1f\x8b\x08\x00\x00",
+    "deep arrays in a field nobody reads": b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "deep arrays in a refused field": b'{"tools": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "deep objects": b'{"a":' * 100_000,
+}
+
+
+@pytest.mark.parametrize("path", [CHAT, TEXT, "/generate"])
+@pytest.mark.parametrize("body", NOT_A_BODY.values(), ids=NOT_A_BODY)
+def test_what_is_no_json_object_is_refused(path: str, body: bytes) -> None:
+    status, error = Client(saying("")).error("POST", path, body)
+
+    assert (status, error["code"]) == (400, "invalid_request_error")
+    assert error["message"].endswith(".")
+
+
+WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
+    ({}, "messages"),
+    ({"messages": None}, "messages"),
+    ({"messages": "Hello"}, "messages"),
+    ({"messages": []}, "messages"),
+    ({"messages": ["Hello"]}, "messages[0]"),
+    ({"messages": [{}]}, "messages[0].role"),
+    ({"messages": [*USER, {"content": "Hello"}]}, "messages[1].role"),
+    ({"messages": [*USER, {"role": "user"}]}, "messages[1].content"),
+    ({"messages": [{"role": "robot", "content": "Hello"}]}, "messages[0].role"),
+    ({"messages": [{"role": 1, "content": "Hello"}]}, "messages[0].role"),
+    (user(None), "messages[0].content"),
+    (user(5), "messages[0].content"),
+    (user(["Hello"]), "messages[0].content[0]"),
+    (user([{"type": "text"}]), "messages[0].content[0].text"),
+    (user([{"type": "image_url", "image_url": {}}]), "messages[0].content[0].type"),
+    (user("null \0"), "messages"),
+    (user("Hello", tool_calls=[{"id": "a"}]), "messages[0].tool_calls"),
+    (user("Hello", name=5), "messages[0].name"),
+    ({"messages": USER, "temperature": "warm"}, "temperature"),
+    ({"messages": USER, "temperature": -0.1}, "temperature"),
+    ({"messages": USER, "temperature": 2.1}, "temperature"),
+    ({"messages": USER, "temperature": True}, "temperature"),
+    ({"messages": USER, "top_p": 0}, "top_p"),
+    ({"messages": USER, "top_p": 1.1}, "top_p"),
+    ({"messages": USER, "top_k": -2}, "top_k"),
+    ({"messages": USER, "top_k": 1.5}, "top_k"),
+    ({"messages": USER, "min_p": 1.1}, "min_p"),
+    ({"messages": USER, "seed": 2**63}, "seed"),
+    ({"messages": USER, "seed": 10**400}, "seed"),
+    ({"messages": USER, "seed": "1"}, "seed"),
+    ({"messages": USER, "max_tokens": 0}, "max_tokens"),
+    ({"messages": USER, "max_tokens": -1}, "max_tokens"),
+    ({"messages": USER, "max_tokens": 10**30}, "max_tokens"),
+    ({"messages": USER, "max_completion_tokens": 0}, "max_completion_tokens"),
+    ({"messages": USER, "min_tokens": -1}, "min_tokens"),
+    ({"messages": USER, "repetition_penalty": 0}, "repetition_penalty"),
+    ({"messages": USER, "frequency_penalty": 2.5}, "frequency_penalty"),
+    ({"messages": USER, "presence_penalty": -2.5}, "presence_penalty"),
+    ({"messages": USER, "ignore_eos": "yes"}, "ignore_eos"),
+    ({"messages": USER, "stop": 5}, "stop"),
+    ({"messages": USER, "stop": ""}, "stop"),
+    ({"messages": USER, "stop": ["a", ""]}, "stop[1]"),
+    ({"messages": USER, "stop": ["a"] * 17}, "stop"),
+    ({"messages": USER, "stop": "a" * 257}, "stop"),
+    ({"messages": USER, "stream": "yes"}, "stream"),
+    ({"messages": USER, "stream_options": []}, "stream_options"),
+    ({"messages": USER, "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+    ({"messages": USER, "model": 5}, "model"),
+    ({"messages": USER, "n": 2}, "n"),
+    ({"messages": USER, "logprobs": True}, "logprobs"),
+    ({"messages": USER, "logit_bias": {"5": 1}}, "logit_bias"),
+    ({"messages": USER, "tools": [{"type": "function"}]}, "tools"),
+    ({"messages": USER, "response_format": {"type": "json_object"}}, "response_format"),
+]
+
+
+@pytest.mark.parametrize(("body", "param"), WRONG_FIELDS)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_wrong_field_of_a_chat_is_named(body: dict[str, Any], param: str, stream: bool) -> None:
+    status, error = Client(saying("")).error("POST", CHAT, {"stream": stream, **body})
+
+    assert (status, error["code"], error["param"]) == (400, "invalid_request_error", param)
+    assert param in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "prompt"),
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": None}, "prompt"),
+        ({"prompt": ["a", "b"]}, "prompt"),
+        ({"prompt": [1, 2]}, "prompt"),
+        ({"prompt": "null \0"}, "prompt"),
+        ({"prompt": "x", "echo": True}, "echo"),
+        ({"prompt": "x", "suffix": "y"}, "suffix"),
+        ({"prompt": "x", "best_of": 3}, "best_of"),
+        ({"prompt": "x", "logprobs": 0}, "logprobs"),
+    ],
+)
+def test_a_wrong_field_of_a_completion_is_named(body: dict[str, Any], param: str) -> None:
+    status, error = Client(saying("")).error("POST", TEXT, body)
+
+    assert (status, error["code"], error["param"]) == (400, "invalid_request_error", param)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        (CHAT, user("a b c d " * 100), "messages"),
+        (CHAT, user("x" * 1_000_000), "messages"),
+        (TEXT, {"prompt": "a b c d " * 100}, "prompt"),
+        (TEXT, {"prompt": "x" * 1_000_000}, "prompt"),
+        ("/generate", {"prompt": "x" * 1_000_000}, "prompt"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_prompt_beyond_the_context_is_refused(
+    path: str, body: dict[str, Any], param: str
+) -> None:
+    status, error = Client(saying("")).error("POST", path, body)
+
+    assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", param)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+known_names = st.sampled_from(
+    ["messages", "prompt", "temperature", "stop", "stream", "stream_options", "n", "seed", "model"]
+)
+
+
+@given(
+    path=st.sampled_from([CHAT, TEXT, "/generate", "/v1/models"]),
+    body=st.dictionaries(known_names, json_values, max_size=4),
+)
+def test_no_json_is_a_bug_of_ours(path: str, body: dict[str, Any]) -> None:
+    answer = Client(saying("yes")).send("POST", path, body)
+
+    assert answer.status != 500
+
+
+@given(body=st.binary(max_size=60))
+def test_no_bytes_are_a_bug_of_ours(body: bytes) -> None:
+    answer = Client(saying("yes")).send("POST", CHAT, body)
+
+    assert isinstance(answer, Response)
+    assert answer.status == 400
