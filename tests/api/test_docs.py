@@ -1,0 +1,100 @@
+"""docs/api.md says what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from handlers.api import chat, completions, fields, generate
+from handlers.api.routes import ROUTES
+from handlers.engine.sequence import SamplingParams
+from handlers.errors import RequestError
+from tests.support.scripted_engine import subclasses
+
+PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+Rows = list[list[str]]
+
+
+def tables() -> dict[str, Rows]:
+    """The page's tables by their first line."""
+    found: dict[str, Rows] = {}
+    for block in re.findall(r"(?:^\|.*\n)+", PAGE, re.MULTILINE):
+        head, _, *rows = block.splitlines()
+        cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+        found.setdefault(head, []).extend(cells)
+    return found
+
+
+TABLES = tables()
+FIELDS = {row[0].strip("`") for row in TABLES["| field | values | default | meaning |"]}
+OWN_FIELDS = {
+    (row[0].strip("`"), row[1].strip("`")) for row in TABLES["| path | field | values | meaning |"]
+}
+REFUSED = {
+    row[0].strip("`"): re.findall(r"`(\w+)`", row[1]) for row in TABLES["| paths | fields |"]
+}
+
+
+def test_every_path_and_method_is_listed() -> None:
+    listed = {
+        row[0].strip("`"): row[1].split(", ") for row in TABLES["| path | method | what it does |"]
+    }
+
+    assert listed == {path: list(methods) for path, methods in ROUTES.items()}
+
+
+def test_every_shared_field_is_listed() -> None:
+    assert set(fields.OpenAICall.__struct_fields__) == FIELDS
+
+
+@pytest.mark.parametrize(
+    ("path", "call", "base"),
+    [
+        ("/v1/chat/completions", chat.ChatCall, fields.OpenAICall),
+        ("/v1/completions", completions.CompletionCall, fields.OpenAICall),
+        ("/generate", generate.GenerateCall, fields.Sampling),
+    ],
+)
+def test_every_field_of_a_path_is_listed(
+    path: str, call: type[fields.Sampling], base: type[fields.Sampling]
+) -> None:
+    own = set(call.__struct_fields__) - set(base.__struct_fields__)
+
+    assert own == {name for listed_path, name in OWN_FIELDS if listed_path == path}
+
+
+@pytest.mark.parametrize(
+    ("path", "refused", "elsewhere"),
+    [
+        ("/v1/chat/completions", chat.REFUSED, {"tool_calls"}),
+        ("/v1/completions", completions.REFUSED, {"prompt"}),
+        ("/generate", generate.REFUSED, set()),
+    ],
+)
+def test_every_refused_field_is_listed(
+    path: str, refused: dict[str, object], elsewhere: set[str]
+) -> None:
+    assert list(fields.REFUSED) == REFUSED["all that generate"]
+    assert refused.keys() - fields.REFUSED.keys() == set(REFUSED[path]) - elsewhere
+
+
+def test_every_error_has_its_row() -> None:
+    listed = {row[0]: (int(row[1]), row[2]) for row in TABLES["| error | status | code | when |"]}
+
+    assert listed == {kind.__name__: (kind.status, kind.code) for kind in subclasses(RequestError)}
+
+
+def test_the_defaults_are_the_engines() -> None:
+    shown = {row[0].strip("`"): row[2] for row in TABLES["| field | values | default | meaning |"]}
+    defaults = {
+        name: field.default
+        for name, field in SamplingParams.__dataclass_fields__.items()
+        if name not in ("max_tokens", "seed")
+    }
+
+    assert {name: shown[name].split(",")[0] for name in defaults} == {
+        name: str(default).lower() if isinstance(default, bool) else f"{default:g}"
+        for name, default in defaults.items()
+    }
