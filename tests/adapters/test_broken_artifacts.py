@@ -1,0 +1,114 @@
+"""What cannot be served stops the process at start, with one line that says what and where."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.servers import cloud_run_process, free_port, lambda_emulator
+
+
+def truncate_weights(artifact: Path) -> None:
+    weights = artifact / "model.onnx.data"
+    weights.write_bytes(weights.read_bytes()[:-1])
+
+
+def remove_tokenizer(artifact: Path) -> None:
+    (artifact / "tokenizer.json").unlink()
+
+
+def forget_tokenizer(artifact: Path) -> None:
+    _edit_manifest(artifact, lambda manifest: manifest["files"].pop("tokenizer.json"))
+
+
+def raise_schema(artifact: Path) -> None:
+    _edit_manifest(artifact, lambda manifest: manifest.update(schema=99))
+
+
+def damage_manifest(artifact: Path) -> None:
+    (artifact / "manifest.json").write_text('{"schema": 1}')
+
+
+def damage_graph(artifact: Path) -> None:
+    """The right size, the wrong bytes."""
+    graph = artifact / "model.onnx"
+    graph.write_bytes(b"\xff" * graph.stat().st_size)
+
+
+def damage_tokenizer(artifact: Path) -> None:
+    tokenizer = artifact / "tokenizer.json"
+    tokenizer.write_bytes(b" " * tokenizer.stat().st_size)
+
+
+def remove_everything(artifact: Path) -> None:
+    shutil.rmtree(artifact)
+
+
+BROKEN: dict[Callable[[Path], None], str] = {
+    truncate_weights: "the copy is incomplete or changed",
+    remove_tokenizer: "tokenizer.json is missing",
+    forget_tokenizer: "lists no tokenizer.json",
+    raise_schema: "has schema 99, but this version of Kindling reads schema 1",
+    damage_manifest: "is not a manifest",
+    damage_graph: "model.onnx",
+    damage_tokenizer: "tokenizer.json",
+    remove_everything: "No model at",
+}
+
+each_break = pytest.mark.parametrize(
+    ("damage", "message"), BROKEN.items(), ids=[damage.__name__ for damage in BROKEN]
+)
+
+
+@pytest.fixture
+def artifact(tiny_artifact: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny_artifact, tmp_path / "artifact")
+
+
+@each_break
+def test_cloud_run_ends_with_one_line_before_its_port_opens(
+    artifact: Path, directory: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    damage(artifact)
+    with cloud_run_process(artifact, directory, free_port()) as process:
+        assert process.wait() == 1
+    (line,) = [line for line in process.output.splitlines() if not line.startswith("INFO:")]
+    assert line.startswith("Kindling cannot start: ")
+    assert message in line
+
+
+@each_break
+def test_lambda_reports_one_line_as_its_init_error(
+    artifact: Path, directory: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    damage(artifact)
+    with lambda_emulator(artifact, directory) as emulator:
+        error = emulator.invoke({"messages": []})
+    assert error["errorType"] == "ArtifactError"
+    assert message in error["errorMessage"]
+    assert error["stackTrace"] == []
+    assert f"[ERROR] ArtifactError: {error['errorMessage']}\n" in emulator.process.output
+
+
+def test_a_setting_that_cannot_be_used_is_named_on_both_clouds(
+    tiny_artifact: Path, directory: Path
+) -> None:
+    expected = "KINDLING_SLOTS is 'many', but must be a whole number."
+    with cloud_run_process(tiny_artifact, directory, free_port(), KINDLING_SLOTS="many") as process:
+        assert process.wait() == 1
+    assert f"Kindling cannot start: {expected}\n" in process.output
+    with lambda_emulator(tiny_artifact, directory, KINDLING_SLOTS="many") as emulator:
+        error = emulator.invoke({"messages": []})
+    assert (error["errorType"], error["errorMessage"]) == ("SettingsError", expected)
+
+
+def _edit_manifest(artifact: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    path = artifact / "manifest.json"
+    manifest = json.loads(path.read_text())
+    edit(manifest)
+    path.write_text(json.dumps(manifest))

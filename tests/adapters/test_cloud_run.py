@@ -1,0 +1,199 @@
+"""The Cloud Run handler in uvicorn, over a socket: streams, clients that leave, too many clients.
+
+The demo model takes seconds for a long answer, so that there is a middle to do something in.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.aws_events import HttpCall
+from tests.support.raw_http import connect, post_bytes, read_chunks, read_head
+from tests.support.servers import PATIENCE_SECONDS, CloudRun, HttpAnswer, cloud_run
+
+CHAT = "/v1/chat/completions"
+HELLO = {"messages": [{"role": "user", "content": "Hello"}], "temperature": 0, "max_tokens": 8}
+ENDLESS = HELLO | {"max_tokens": 1900, "ignore_eos": True}
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
+def logged(server: CloudRun, status: int) -> list[dict[str, Any]]:
+    return [line for line in server.process.log if line["status"] == status]
+
+
+def test_each_event_of_a_stream_leaves_as_a_chunk_of_its_own(tiny_cloud_run: CloudRun) -> None:
+    with connect(tiny_cloud_run) as client, client.makefile("rb") as stream:
+        client.sendall(post_bytes(CHAT, HELLO | {"stream": True}))
+        head, chunks = read_head(stream), read_chunks(stream)
+    assert head[0] == "HTTP/1.1 200 OK"
+    assert "content-type: text/event-stream; charset=utf-8" in head
+    assert len(chunks) > 4
+    assert all(chunk.startswith(b"data: ") and chunk.count(b"\n\n") == 1 for chunk in chunks)
+
+
+def test_tokens_arrive_while_the_answer_is_still_being_made(demo_cloud_run: CloudRun) -> None:
+    with demo_cloud_run.client.stream("POST", CHAT, json=ENDLESS | {"stream": True}) as answer:
+        lines = answer.iter_lines()
+        received = [next(lines) for _ in range(6)]
+        assert demo_cloud_run.health()["running"] == 1
+    assert all(line.startswith("data: ") for line in received[::2])
+
+
+def test_a_client_that_leaves_a_stream_frees_its_slot(demo_cloud_run: CloudRun) -> None:
+    already = len(logged(demo_cloud_run, 499))
+    with demo_cloud_run.client.stream("POST", CHAT, json=ENDLESS | {"stream": True}) as answer:
+        next(answer.iter_lines())
+        wait_until(lambda: demo_cloud_run.health()["running"] == 1)
+    wait_until(lambda: demo_cloud_run.health()["running"] == 0)
+    wait_until(lambda: len(logged(demo_cloud_run, 499)) == already + 1)
+
+
+def test_a_client_that_leaves_before_its_answer_frees_its_slot(demo_cloud_run: CloudRun) -> None:
+    already = len(logged(demo_cloud_run, 499))
+    with connect(demo_cloud_run) as client:
+        client.sendall(post_bytes(CHAT, ENDLESS))
+        wait_until(lambda: demo_cloud_run.health()["running"] == 1)
+    wait_until(lambda: demo_cloud_run.health()["running"] == 0)
+    wait_until(lambda: len(logged(demo_cloud_run, 499)) == already + 1)
+
+
+def test_a_client_that_leaves_while_it_waits_in_the_queue_leaves_the_queue(
+    demo_artifact: Path, directory: Path
+) -> None:
+    with (
+        cloud_run(demo_artifact, directory, KINDLING_SLOTS="1") as server,
+        connect(server) as first,
+    ):
+        first.sendall(post_bytes(CHAT, ENDLESS))
+        wait_until(lambda: server.health()["running"] == 1)
+        with connect(server) as second:
+            second.sendall(post_bytes(CHAT, ENDLESS))
+            wait_until(lambda: server.health()["waiting"] == 1)
+        wait_until(lambda: server.health()["waiting"] == 0)
+        assert server.health()["running"] == 1
+
+
+def test_a_client_that_leaves_amid_its_body_leaves_the_server_serving(
+    tiny_cloud_run: CloudRun,
+) -> None:
+    already = len(logged(tiny_cloud_run, 499))
+    with connect(tiny_cloud_run) as client:
+        client.sendall(post_bytes(CHAT, HELLO, content_length=10_000))
+    wait_until(lambda: len(logged(tiny_cloud_run, 499)) == already + 1)
+    assert tiny_cloud_run.post(CHAT, HELLO).status == 200
+
+
+def test_a_body_over_the_limit_is_refused_before_it_has_all_arrived(
+    tiny_artifact: Path, directory: Path
+) -> None:
+    body = {"prompt": "x" * 200_000}
+    with (
+        cloud_run(tiny_artifact, directory, KINDLING_MAX_BODY_BYTES="1000") as server,
+        connect(server) as client,
+        client.makefile("rb") as stream,
+    ):
+        client.sendall(post_bytes(CHAT, body, content_length=10_000_000))
+        assert read_head(stream)[0].startswith("HTTP/1.1 413")
+        assert server.post(CHAT, HELLO).status == 200
+
+
+def test_fifty_clients_at_once_are_answered_or_told_to_come_back(
+    demo_artifact: Path, directory: Path
+) -> None:
+    """Four run and eight wait: of fifty at once at least these twelve get their answer."""
+    wanted = HELLO | {"max_tokens": 16, "ignore_eos": True}
+    with cloud_run(demo_artifact, directory, KINDLING_QUEUE_LIMIT="8") as server:
+        with ThreadPoolExecutor(50) as clients:
+            answers = list(clients.map(lambda _: server.post(CHAT, wanted), range(50)))
+        assert_served(answers)
+        health = server.health()
+        assert (health["running"], health["waiting"]) == (0, 0)
+        assert server.post(CHAT, wanted).status == 200
+
+
+def assert_served(answers: list[HttpAnswer]) -> None:
+    counts = Counter(answer.status for answer in answers)
+    assert set(counts) == {200, 429}
+    assert counts[200] >= 12
+    for answer in answers:
+        if answer.status == 200:
+            assert answer.json()["usage"]["completion_tokens"] == 16
+        else:
+            assert answer.json()["error"]["code"] == "overloaded"
+            assert int(answer.headers["retry-after"]) > 0
+
+
+def test_a_request_that_waited_past_its_deadline_is_answered_504(
+    demo_artifact: Path, directory: Path
+) -> None:
+    limits = {"KINDLING_SLOTS": "1", "KINDLING_TIMEOUT_SECONDS": "3"}
+    with (
+        cloud_run(demo_artifact, directory, **limits) as server,
+        ThreadPoolExecutor(2) as clients,
+    ):
+        answers = list(clients.map(lambda _: server.post(CHAT, ENDLESS), range(2)))
+    by_status = {answer.status: answer.json() for answer in answers}
+    assert set(by_status) == {200, 504}
+    assert by_status[200]["choices"][0]["finish_reason"] == "length"
+    assert by_status[200]["usage"]["completion_tokens"] < 1900
+    assert by_status[504]["error"]["code"] == "deadline_exceeded"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+def test_methods_pass_through_to_the_api(tiny_cloud_run: CloudRun, method: str) -> None:
+    answer = tiny_cloud_run.send(HttpCall(method, "/v1/models"))
+    assert answer.status == {"GET": 200, "HEAD": 200, "OPTIONS": 204}[method]
+    assert (answer.body != b"") == (method == "GET")
+
+
+def test_a_path_and_a_query_are_decoded(tiny_cloud_run: CloudRun) -> None:
+    url = f"{tiny_cloud_run.url}/%67enerate?prompt=Z%C3%BCrich%20%26+Bern&max_tokens=2"
+    assert httpx.get(url, trust_env=False).status_code == 200
+
+
+def test_an_api_key_is_asked_for_where_one_is_set(tiny_artifact: Path, directory: Path) -> None:
+    with cloud_run(tiny_artifact, directory, KINDLING_API_KEY="secret") as server:
+        refused = server.post(CHAT, HELLO)
+        assert refused.status == 401
+        assert refused.json()["error"]["code"] == "invalid_api_key"
+        assert server.post(CHAT, HELLO, Authorization="Bearer wrong").status == 401
+        assert server.post(CHAT, HELLO, Authorization="Bearer secret").status == 200
+        assert server.health()["state"] == "ready"
+
+
+def test_a_request_is_logged_by_its_envelope_alone(tiny_cloud_run: CloudRun) -> None:
+    answer = tiny_cloud_run.post(CHAT, HELLO)
+    line = next(
+        line for line in tiny_cloud_run.process.log if line["id"] == answer.headers["x-request-id"]
+    )
+    assert (line["method"], line["path"], line["status"]) == ("POST", CHAT, 200)
+    assert (line["completion_tokens"], line["severity"]) == (8, "INFO")
+    assert "Hello" not in json.dumps(line)
+
+
+def test_the_model_is_loaded_once_and_before_the_port_opens(
+    tiny_artifact: Path, directory: Path
+) -> None:
+    with cloud_run(tiny_artifact, directory) as server:
+        first = server.health()
+        server.post(CHAT, HELLO)
+        second = server.health()
+    assert first["state"] == "ready"
+    assert first["load_ms"] == second["load_ms"]
+    assert first["load_ms"]["process"] > first["load_ms"]["engine"] > 0
+    assert second["uptime_seconds"] > first["uptime_seconds"]
