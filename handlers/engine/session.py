@@ -37,6 +37,7 @@ class Session:
     def __init__(self, graph: Path, *, threads: int, slots: int, capacity: int) -> None:
         """Raises ArtifactError when the graph cannot be loaded or breaks the contract."""
         self._ort = _load(graph, threads)
+        _check_names(self._ort, graph)
         self.vocab_size = _vocab_size(self._ort, graph)
         self._cache = KvCache(_cache_tensors(self._ort, graph), slots=slots, capacity=capacity)
         self._bindings: dict[tuple[int, int], Any] = {}
@@ -88,26 +89,46 @@ def _load(graph: Path, threads: int) -> Any:
         raise ArtifactError(f"ONNX Runtime cannot load {graph}: {error}") from error
 
 
-def _cache_tensors(session: Any, graph: Path) -> tuple[CacheTensor, ...]:
-    inputs = {value.name: value for value in session.get_inputs()}
+def _check_names(session: Any, graph: Path) -> None:
+    inputs = {value.name for value in session.get_inputs()}
     outputs = {value.name for value in session.get_outputs()}
-    pasts = [name for name in inputs if name.startswith(PAST)]
-    presents = {name: name.replace(PAST, PRESENT, 1) for name in pasts}
-    missing = [*(set(INPUTS) - set(inputs)), *({LOGITS, *presents.values()} - outputs)]
-    unknown = [*(set(inputs) - set(INPUTS) - set(pasts)), *([] if pasts else [f"no {PAST}*"])]
+    pasts = {name for name in inputs if name.startswith(PAST)} or {f"{PAST}0.key"}
+    missing = ({*INPUTS, *pasts} - inputs) | ({LOGITS, *map(_present, pasts)} - outputs)
+    unknown = inputs - {*INPUTS, *pasts}
     if missing or unknown:
         raise ArtifactError(
-            f"{graph} is not a decoder graph of this version: missing {sorted(missing)}, "
-            f"not expected {sorted(unknown)}. Export the model again."
+            f"{graph} is not a decoder graph of this version of Kindling. It lacks "
+            f"{sorted(missing)} and has, not expected, {sorted(unknown)}. Export the model again."
         )
+
+
+def _present(past: str) -> str:
+    return past.replace(PAST, PRESENT, 1)
+
+
+def _cache_tensors(session: Any, graph: Path) -> tuple[CacheTensor, ...]:
     return tuple(
-        CacheTensor(name, presents[name], inputs[name].shape[1], inputs[name].shape[3])
-        for name in pasts
+        CacheTensor(
+            past=value.name,
+            present=_present(value.name),
+            heads=_size(value, 1, graph),
+            head_dim=_size(value, 3, graph),
+        )
+        for value in session.get_inputs()
+        if value.name.startswith(PAST)
     )
 
 
 def _vocab_size(session: Any, graph: Path) -> int:
-    for output in session.get_outputs():
-        if output.name == LOGITS and isinstance(output.shape[-1], int):
-            return int(output.shape[-1])
-    raise ArtifactError(f"{graph} has no output logits [N, vocab]. Export the model again.")
+    logits = next(value for value in session.get_outputs() if value.name == LOGITS)
+    return _size(logits, -1, graph)
+
+
+def _size(value: Any, axis: int, graph: Path) -> int:
+    size = value.shape[axis]
+    if not isinstance(size, int):
+        raise ArtifactError(
+            f"{graph} leaves the size of axis {axis} of {value.name} open ({size}). "
+            f"Export the model again."
+        )
+    return size

@@ -9,58 +9,78 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Sequence as Items
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from handlers.engine.batch import Batch
+from handlers.engine.engine import Engine
+from handlers.engine.generation import Generation
+from handlers.engine.sequence import FinishReason, SamplingParams
 from handlers.errors import EngineFault
 
 VOCAB = 64
 EOS = 0
+NAN = 62
+"""A slot with this id in it has no logits that are numbers."""
 POISON = 63
 """A call that is given this id fails."""
+CONTEXT = 256
 
 
 class FakeSession:
     """Runs batches as a real session would, and records them."""
 
-    def __init__(self, slots: int = 4, capacity: int = 256, vocab: int = VOCAB) -> None:
+    def __init__(self, slots: int = 4, capacity: int = CONTEXT) -> None:
         self._cache = np.full((slots, capacity), -1, np.int64)
-        self._vocab = vocab
         self.batches: list[Batch] = []
         self.threads: set[int] = set()
 
     def step(self, batch: Batch) -> NDArray[np.float32]:
-        """As the graph contract says; raises EngineFault when it is given POISON."""
         self.batches.append(batch)
         self.threads.add(threading.get_ident())
         if (batch.input_ids == POISON).any():
-            raise EngineFault("POISON")
+            raise EngineFault("The call was poisoned.")
         width = batch.input_ids.shape[1]
-        rows = {}
-        for row, valid in enumerate(batch.query_seqlens):
-            slot, after = batch.first_slot + row, int(batch.seqlens_k[row]) + 1
-            self._cache[slot, after - valid : after] = batch.input_ids[row, :valid]
-            rows[row] = self._cache[slot, :after]
-        wanted = [
-            scripted_logits(rows[index // width].tolist(), self._vocab)
-            for index in batch.logits_indices
-        ]
-        return np.array(wanted, np.float32).reshape(len(wanted), self._vocab)
+        rows = [self._row(batch, row, int(valid)) for row, valid in enumerate(batch.query_seqlens)]
+        wanted = [scripted_logits(rows[index // width]) for index in batch.logits_indices]
+        return np.array(wanted, np.float32).reshape(len(wanted), VOCAB)
+
+    def _row(self, batch: Batch, row: int, valid: int) -> list[int]:
+        """Writes the row's tokens into its slot; the ids that the slot then holds."""
+        after = int(batch.seqlens_k[row]) + 1
+        ids = self._cache[batch.first_slot + row]
+        ids[after - valid : after] = batch.input_ids[row, :valid]
+        held: list[int] = ids[:after].tolist()
+        return held
 
 
-def scripted_logits(ids: Items[int], vocab: int = VOCAB) -> NDArray[np.float32]:
-    """Logits that depend on every id and its place. POISON is never likely."""
+class GatedSession(FakeSession):
+    """Waits before each call until the test allows it one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.allowed = threading.Semaphore(0)
+
+    def step(self, batch: Batch) -> NDArray[np.float32]:
+        self.allowed.acquire()
+        return super().step(batch)
+
+
+def scripted_logits(ids: Items[int]) -> NDArray[np.float32]:
+    """Logits that depend on every id and its place. NAN and POISON are never likely."""
+    if NAN in ids:
+        return np.full(VOCAB, np.nan, np.float32)
     digest = hashlib.blake2b(np.array(ids, np.int64).tobytes(), digest_size=8).digest()
     noise = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
-    logits = noise.standard_normal(vocab).astype(np.float32) * 3
-    logits[POISON] = -50
+    logits = noise.standard_normal(VOCAB).astype(np.float32) * 3
+    logits[[NAN, POISON]] = -50
     return logits
 
 
 def greedy_answer(prompt: Items[int], max_tokens: int) -> list[int]:
-    """What a sequence alone must answer, EOS not included."""
+    """What a sequence alone must answer, without the eos id that may end it."""
     ids = list(prompt)
     while len(ids) < len(prompt) + max_tokens:
         token = int(scripted_logits(ids).argmax())
@@ -68,3 +88,32 @@ def greedy_answer(prompt: Items[int], max_tokens: int) -> list[int]:
             break
         ids.append(token)
     return ids[len(prompt) :]
+
+
+def fake_engine(session: FakeSession | None = None, **changes: Any) -> Engine:
+    """An engine over a fake session, with small limits."""
+    limits: dict[str, Any] = {
+        "vocab_size": VOCAB,
+        "eos_token_ids": [EOS],
+        "slots": 4,
+        "context_length": CONTEXT,
+        "prefill_chunk": 8,
+        "queue_limit": 32,
+    }
+    return Engine(session or FakeSession(), **limits | changes)
+
+
+def greedy(max_tokens: int = 20, **changes: Any) -> SamplingParams:
+    return SamplingParams(max_tokens, temperature=0.0, **changes)
+
+
+def read(generation: Generation) -> tuple[list[int], FinishReason | None]:
+    """Ids and finish reason of a generation, by iterating it inline."""
+    steps = list(generation)
+    return [s.token_id for s in steps if s.token_id is not None], steps[-1].finish_reason
+
+
+async def read_async(generation: Generation) -> tuple[list[int], FinishReason | None]:
+    """The same on an event loop."""
+    steps = [step async for step in generation]
+    return [s.token_id for s in steps if s.token_id is not None], steps[-1].finish_reason
