@@ -13,7 +13,6 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import onnx
@@ -26,11 +25,13 @@ from transformers import PreTrainedModel
 from model_export import graph_contract as contract
 from model_export.decoder import Decoder
 from model_export.errors import ExportError
+from model_export.save import save
+
+__all__ = ["convert", "save"]
 
 OPSET = 20
 """The newest that torch's TorchScript exporter writes."""
 _TASK = "text-generation-with-past"
-_GRAPH, _WEIGHTS = "model.onnx", "model.onnx.data"
 _ROPES_BY_LENGTH = ("dynamic", "longrope")
 
 
@@ -50,12 +51,6 @@ def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
     _state_output_shapes(graph, decoder)
     graph.metadata_props["context_length"] = str(context_length)
     return graph
-
-
-def save(model: ir.Model, directory: Path) -> None:
-    """Write model.onnx and, beside it, model.onnx.data with the weights."""
-    directory.mkdir(parents=True, exist_ok=True)
-    ir.save(model, directory / _GRAPH, external_data=_WEIGHTS)
 
 
 def _check(model: PreTrainedModel, context_length: int) -> None:

@@ -92,6 +92,14 @@ def replace(old: ir.Value, new: ir.Value) -> None:
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
 
 
+def rename(new: ir.Value, old: ir.Value) -> None:
+    """Let `new` stand for `old` under the same name, which an output of the graph must keep."""
+    name = old.name
+    old.name = f"{name}/before"
+    new.name = name
+    replace(old, new)
+
+
 def remove_unused(model: ir.Model) -> None:
     """Drop nodes and initialisers that nothing reads."""
     ir.passes.common.RemoveUnusedNodesPass()(model)

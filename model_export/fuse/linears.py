@@ -18,6 +18,7 @@ from model_export.fuse.graphs import (
     only_user,
     producer,
     remove_unused,
+    rename,
     replace,
 )
 
@@ -40,17 +41,9 @@ def _turn_weight(model: ir.Model, node: ir.Node) -> None:
         return
     if len(dimensions(node.inputs[0]) or ()) == 2:  # type: ignore[arg-type]
         gemm = insert(node, "Gemm", [node.inputs[0], weight], {"transB": 1}, like=node.outputs)
-        _take_name(gemm.outputs[0], node.outputs[0])
+        rename(gemm.outputs[0], node.outputs[0])
     else:
         node.replace_input_with(1, add_initializer(model, f"{weight.name}.T", array.T))
-
-
-def _take_name(new: ir.Value, old: ir.Value) -> None:
-    """Let `new` stand for `old` under the same name, which an output of the graph must keep."""
-    name = old.name
-    old.name = f"{name}/before"
-    new.name = name
-    replace(old, new)
 
 
 def _unflatten(node: ir.Node) -> None:

@@ -1,0 +1,173 @@
+"""How fast the exported graph decodes, beside the one that onnxruntime-genai's builder makes.
+
+    python bench/graph_decode.py ARTEFACT                   prefill and decode at 1, 4 and 8 rows
+    python bench/graph_decode.py ARTEFACT --against GRAPH   the ratio to another graph at one row
+    python bench/graph_decode.py ARTEFACT --build MODEL     builds that graph first, at equal
+        precision (int4, symmetric, round to nearest, block 32, accuracy level 4)
+
+Both run on plain ONNX Runtime with the cache bound once, as past and present. Rounds alternate
+between the graphs, so a machine that slows down slows both; a figure is a median of rounds, the
+ratio the median of the rounds' own ratios. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import numpy as np
+import onnxruntime
+
+CAPACITY = 2048
+PROMPT = 64
+STEPS = 24
+
+
+class Graph:
+    """A decoder graph with its cache: one in the graph contract, or one of the builder's."""
+
+    def __init__(self, path: Path, rows: int, threads: int, like: Graph | None = None) -> None:
+        """`like` gives the cache's shapes, which the builder's graph does not say."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+        self.rows, self.length = rows, 0
+        names = [value.name for value in self.session.get_inputs()]
+        self.is_contract = "query_seqlens" in names
+        self.binding = self.session.io_binding()
+        self.cache = like.cache if like else self._cache_shapes()
+        for past, (heads, size) in self.cache.items():
+            shape = (rows, heads, CAPACITY, size)
+            buffer = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32))
+            self.binding.bind_ortvalue_input(past, buffer)
+            self.binding.bind_ortvalue_output(past.replace("past_key_values", "present"), buffer)
+        self.vocabulary = self.session.get_outputs()[0].shape[-1]
+
+    def _cache_shapes(self) -> dict[str, tuple[int, int]]:
+        """Heads and head size of each cache input."""
+        inputs = self.session.get_inputs()
+        pasts = [value for value in inputs if value.name.startswith("past_key_values")]
+        return {past.name: (past.shape[1], past.shape[3]) for past in pasts}
+
+    def step(self, tokens: int) -> float:
+        """Feed every row `tokens` tokens. Returns the seconds that the call took."""
+        self.length += tokens
+        ids = np.full((self.rows, tokens), 42, np.int64)
+        inputs = self._contract_inputs(ids) if self.is_contract else self._builder_inputs(ids)
+        positions = self.rows if self.is_contract else self.rows * tokens
+        shape = (positions, self.vocabulary)
+        shape = shape if self.is_contract else (self.rows, tokens, self.vocabulary)
+        logits = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.float32)
+        self.binding.bind_ortvalue_output("logits", logits)
+        start = time.perf_counter()
+        for name, array in inputs.items():
+            self.binding.bind_cpu_input(name, array)
+        self.session.run_with_iobinding(self.binding)
+        return time.perf_counter() - start
+
+    def _contract_inputs(self, ids: np.ndarray) -> dict[str, np.ndarray]:
+        rows, tokens = ids.shape
+        return {
+            "input_ids": ids,
+            "query_seqlens": np.full(rows, tokens, np.int32),
+            "seqlens_k": np.full(rows, self.length - 1, np.int32),
+            "total_sequence_length": np.array(CAPACITY, np.int32),
+            "logits_indices": np.arange(1, rows + 1, dtype=np.int64) * tokens - 1,
+        }
+
+    def _builder_inputs(self, ids: np.ndarray) -> dict[str, np.ndarray]:
+        return {
+            "input_ids": ids,
+            "attention_mask": np.ones((self.rows, self.length), np.int64),
+        }
+
+    def decode_round(self) -> float:
+        """Median seconds of a decode step, after a prompt of PROMPT tokens."""
+        self.length = 0
+        self.step(PROMPT)
+        return statistics.median(self.step(1) for _ in range(STEPS))
+
+    def prefill_round(self, tokens: int) -> float:
+        """Seconds of a prompt of `tokens`."""
+        self.length = 0
+        return self.step(tokens)
+
+
+def compare(ours: Path, theirs: Path, rounds: int, threads: int) -> dict[str, float]:
+    """Decode at one row, ours beside theirs. A ratio over 1 is in our favour."""
+    first = Graph(ours, 1, threads)
+    graphs = [first, Graph(theirs, 1, threads, like=first)]
+    for graph in graphs:
+        graph.decode_round()
+    pairs = []
+    for number in range(rounds):
+        order = graphs if number % 2 else graphs[::-1]
+        seconds = {id(graph): graph.decode_round() for graph in order}
+        pairs.append((seconds[id(graphs[0])], seconds[id(graphs[1])]))
+    prefill = [[graph.prefill_round(512) for graph in graphs] for _ in range(5)]
+    return {
+        "ours_ms": 1000 * statistics.median(a for a, _ in pairs),
+        "theirs_ms": 1000 * statistics.median(b for _, b in pairs),
+        "decode_ratio": statistics.median(b / a for a, b in pairs),
+        "prefill_ratio": statistics.median(b / a for a, b in prefill),
+    }
+
+
+def measure(path: Path, rounds: int, threads: int) -> dict[str, float]:
+    """Decode milliseconds a step at 1, 4 and 8 rows, and prefill tokens a second."""
+    figures = {}
+    for rows in (1, 4, 8):
+        graph = Graph(path, rows, threads)
+        seconds = statistics.median(graph.decode_round() for _ in range(rounds))
+        figures[f"decode_ms_{rows}_rows"] = 1000 * seconds
+    graph = Graph(path, 1, threads)
+    seconds = statistics.median(graph.prefill_round(512) for _ in range(rounds))
+    return figures | {"prefill_512_tokens_per_second": 512 / seconds}
+
+
+def build(model: str, directory: Path) -> Path:
+    """Run onnxruntime-genai's builder on a folder that transformers can load."""
+    if importlib.util.find_spec("onnxruntime_genai") is None:
+        sys.exit("The builder is not installed: pip install onnxruntime-genai==0.15.2 --no-deps")
+    command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-m", model]
+    command += ["-o", str(directory), "-p", "int4", "-e", "cpu", "--extra_options"]
+    command += ["is_symmetric=true", "block_size=32", "accuracy_level=4"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return directory / "model.onnx"
+
+
+def main() -> None:
+    """Parse the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("artefact", type=Path)
+    parser.add_argument("--against", type=Path, help="another graph: a model.onnx")
+    parser.add_argument("--build", help="a model folder for onnxruntime-genai's builder")
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    arguments = parser.parse_args()
+    ours = arguments.artefact / "model.onnx"
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        theirs = build(arguments.build, Path(scratch)) if arguments.build else arguments.against
+        if theirs is None:
+            figures = measure(ours, arguments.rounds, arguments.threads)
+        else:
+            figures = compare(ours, theirs, arguments.rounds, arguments.threads)
+    for name, value in figures.items():
+        print(f"{name:32} {value:10.3f}")
+    print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+
+
+if __name__ == "__main__":
+    main()
