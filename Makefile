@@ -14,8 +14,9 @@ MODEL_DIR := $(if $(filter build/model,$(MODEL)),,MODEL_DIR=$(MODEL) )
 # A shell's words, with each quote escaped for use between double quotes.
 MESSAGES := '{\"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of France?\"}]}'
 
-SERVE = $(MODEL_DIR)FUNCTION_TARGET=serve FUNCTION_SOURCE=handlers/cloud_run.py $(RUN) -m uvicorn \
-	functions_framework.aio:app --host 0.0.0.0 --port $(PORT) --no-access-log
+SERVE = $(MODEL_DIR)FUNCTION_TARGET=handler FUNCTION_SOURCE=handlers/cloud_run.py $(RUN) -m uvicorn \
+	functions_framework.aio:app --host 0.0.0.0 --port $(PORT) --no-access-log \
+	--timeout-graceful-shutdown 9
 LAMBDA = $(MODEL_DIR)build/aws-lambda-rie \
 	--runtime-interface-emulator-address 0.0.0.0:$(PORT) $(RUN) -m awslambdaric handlers.aws_lambda.handler
 

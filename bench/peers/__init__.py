@@ -1,0 +1,1 @@
+"""What Kindling is compared with."""

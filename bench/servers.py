@@ -1,0 +1,107 @@
+"""The two servers as processes: how each is started, found ready, weighed and ended."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOGS = ROOT / "build" / "bench"
+PLAIN_MODEL = LOGS / "plain"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Server:
+    """A command line that serves /v1/completions on a port of this machine."""
+
+    name: str
+    port: int
+    environ: dict[str, str]
+    command: tuple[str, ...]
+
+    @property
+    def line(self) -> str:
+        """What one would type at a prompt to start it."""
+        settings = [f"{name}={value}" for name, value in self.environ.items()]
+        return " ".join([*settings, shlex.join(("python", *self.command))])
+
+
+def kindling(threads: int, slots: int) -> Server:
+    """Our Cloud Run handler, as `make serve` starts it, with a slot for each stream."""
+    environ = {
+        "FUNCTION_TARGET": "handler",
+        "FUNCTION_SOURCE": "handlers/cloud_run.py",
+        "KINDLING_THREADS": str(threads),
+        "KINDLING_SLOTS": str(slots),
+    }
+    return Server("kindling", 18480, environ, uvicorn("functions_framework.aio:app", 18480))
+
+
+def plain(threads: int) -> Server:
+    """bench/peers/plain_fastapi.py."""
+    environ = {"PLAIN_MODEL": str(PLAIN_MODEL.relative_to(ROOT)), "OMP_NUM_THREADS": str(threads)}
+    return Server("plain", 18481, environ, uvicorn("bench.peers.plain_fastapi:app", 18481))
+
+
+def uvicorn(app: str, port: int) -> tuple[str, ...]:
+    """uvicorn's arguments, the same for both."""
+    return ("-m", "uvicorn", app, "--port", str(port), "--no-access-log")
+
+
+def prepare_plain_model() -> None:
+    """Once; in a process of its own, which takes torch with it when it ends."""
+    if not PLAIN_MODEL.exists():
+        PLAIN_MODEL.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "bench.peers.plain_model", str(PLAIN_MODEL)]
+        subprocess.run(command, cwd=ROOT, check=True)
+
+
+@contextmanager
+def running(server: Server) -> Iterator[int]:
+    """Starts a server and yields its process id at once, long before it answers.
+
+    What it prints goes to build/bench/<name>.log.
+    """
+    LOGS.mkdir(parents=True, exist_ok=True)
+    with (LOGS / f"{server.name}.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, *server.command],
+            env=os.environ | server.environ,
+            cwd=ROOT,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield process.pid
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+
+
+def peak_rss_mb(pid: int) -> float:
+    """Megabytes (1e6) that the process and its children have held at most, each at its own peak."""
+    kilobytes = sum(_peak_rss_kb(member) for member in _process_tree(pid))
+    return kilobytes * 1024 / 1e6
+
+
+def _process_tree(pid: int) -> list[int]:
+    """The process, its children, and theirs (proc_pid_task_tid_children(5))."""
+    children = [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in task.read_text().split()
+    ]
+    return [pid, *(member for child in children for member in _process_tree(child))]
+
+
+def _peak_rss_kb(pid: int) -> int:
+    """VmHWM, the high-water mark of the resident set (proc_pid_status(5))."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0])
