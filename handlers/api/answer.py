@@ -6,9 +6,9 @@ raised, so that it can still be an HTTP status, and a later one becomes an event
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from handlers.engine.sequence import SamplingParams
-    from handlers.text.completion import Completer, Finish, TextDelta
+    from handlers.text.completion import Completer, TextDelta
 
 Bodies = list[dict[str, object]]
+"""What becomes JSON: a stream's events, or the choices of one body."""
 
 JSON_HEADERS = {"content-type": "application/json"}
 
@@ -68,27 +69,18 @@ class Stamp:
     model: str
     prefix: str
     """OpenAI's: "chatcmpl" or "cmpl"."""
-    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+    key: str = field(default_factory=lambda: os.urandom(16).hex())
     created: int = field(default_factory=lambda: int(time.time()))
 
     def body(self, kind: str, choices: Bodies) -> dict[str, object]:
         """A body of OpenAI's `object` kind."""
         return {
-            "id": f"{self.prefix}-{self.token}",
+            "id": f"{self.prefix}-{self.key}",
             "object": kind,
             "created": self.created,
             "model": self.model,
             "choices": choices,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The joined deltas."""
-
-    text: str
-    finish_reason: Finish | None
-    completion_tokens: int
 
 
 class StreamShape(Protocol):
@@ -103,14 +95,10 @@ class StreamShape(Protocol):
         ...
 
 
-async def collect(completer: Completer, call: Call) -> Answer:
-    """Raises what the completion raises, also in its middle."""
-    pieces: list[str] = []
-    last: TextDelta | None = None
-    async for last in call.deltas(completer):
-        pieces.append(last.text)
-    finish, tokens = (last.finish_reason, last.completion_tokens) if last else (None, 0)
-    return Answer("".join(pieces), finish, tokens)
+async def collect(completer: Completer, call: Call) -> TextDelta:
+    """The whole answer as one delta. Raises what the completion raises, also in its middle."""
+    deltas = [delta async for delta in call.deltas(completer)]
+    return replace(deltas[-1], text="".join(delta.text for delta in deltas))
 
 
 def json_response(body: object) -> Response:

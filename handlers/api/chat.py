@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from handlers.api import fields
-from handlers.api.answer import Answer, Bodies, Call, Stamp, collect, json_response, stream
+from handlers.api.answer import Bodies, Call, Stamp, collect, json_response, stream
 from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import OpenAICall, Tokens
 from handlers.errors import InvalidRequest
@@ -84,14 +84,14 @@ async def create(model: Model, request: Request) -> Response | StreamResponse:
     stamp = Stamp(model.id, "chatcmpl")
     if body.stream:
         return await stream(model.completer, call, ChatStream(stamp, call, body.wants_usage))
-    return _whole(stamp, call, await collect(model.completer, call))
+    return json_response(_whole(stamp, call, await collect(model.completer, call)))
 
 
-def _whole(stamp: Stamp, call: Call, answer: Answer) -> Response:
+def _whole(stamp: Stamp, call: Call, answer: TextDelta) -> dict[str, object]:
     message = {"role": "assistant", "content": answer.text, "refusal": None}
     choice = _choice({"message": message}, answer.finish_reason)
-    usage = {"usage": call.usage(answer.completion_tokens)}
-    return json_response(stamp.body("chat.completion", [choice]) | usage)
+    usage = call.usage(answer.completion_tokens)
+    return stamp.body("chat.completion", [choice]) | {"usage": usage}
 
 
 def _turn(index: int, message: Message) -> dict[str, str]:
