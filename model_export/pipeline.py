@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from handlers.config import available_cpus
+from handlers.config import Settings
 from model_export.fetch import LoadedModel, fetch
 from model_export.pack import building, publish, write_manifest, write_texts
 from model_export.progress import Report
@@ -26,12 +26,13 @@ EXACT = "fp32"
 def export(recipe: Recipe, out: Path, report: Report) -> None:
     """Writes the artefact of `recipe` to `out`, or raises ExportError and leaves `out` alone."""
     with building(out) as scratch:
-        _use_all_cpus()
+        threads = Settings.from_environ().threads
+        _use_threads(threads)
         loaded = fetch(recipe.source, report)
         report("reference: transformers' ids and greedy answers on the corpus")
         reference = make_reference(loaded, recipe.export.context_length)
         exact, quantised = _build(recipe, loaded, scratch, report)
-        task = Task(reference, exact, quantised, recipe.tolerance, available_cpus())
+        task = Task(reference, exact, quantised, recipe.tolerance, threads)
         figures = verify(task, scratch / "exchange", report)
         report(f"pack {out}")
         write_manifest(quantised, recipe, loaded, recipe.precision.describe(), figures)
@@ -58,7 +59,7 @@ def _build(recipe: Recipe, loaded: LoadedModel, scratch: Path, report: Report) -
 def _write(
     graph: ir.Model, directory: Path, recipe: Recipe, loaded: LoadedModel, precision: str
 ) -> Path:
-    from model_export.convert import save
+    from model_export.save import save
 
     save(graph, directory)
     write_texts(directory, recipe, loaded)
@@ -66,8 +67,8 @@ def _write(
     return directory
 
 
-def _use_all_cpus() -> None:
-    """As many threads as this process may use: torch asks for as many as the host has."""
+def _use_threads(count: int) -> None:
+    """torch counts the host's CPUs, not those that this process may use."""
     import torch
 
-    torch.set_num_threads(available_cpus())
+    torch.set_num_threads(count)

@@ -11,7 +11,7 @@
     [export]
     context_length = 8192             # the longest sequence, prompt and answer together
 
-    [precision]                       # the fields of quantize.Precision
+    [precision]                       # the fields of precision.Precision
     [tolerance]                       # how far the quantised model may drift; see docs/precision.md
 
 It knows nothing of models: `fetch` opens the source, `quantize` applies the precision.
@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from model_export.errors import ExportError
-from model_export.quantize import Precision
+from model_export.precision import Precision
 
 T = TypeVar("T")
 

@@ -42,6 +42,7 @@ def load(located: Located) -> LoadedModel:
 
 def _load_model(located: Located) -> PreTrainedModel:
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     options: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True}
@@ -51,7 +52,7 @@ def _load_model(located: Located) -> PreTrainedModel:
         options["gguf_file"] = located.gguf_file
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(located.directory, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _cannot_load(located, "as a decoder", error) from error
     model.eval()
     return model
@@ -66,7 +67,7 @@ def _load_tokenizer(located: Located) -> PreTrainedTokenizerFast:
         tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(
             located.directory, gguf_file=located.gguf_file, local_files_only=True
         )
-    except (OSError, ValueError, KeyError, NotImplementedError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _cannot_load(located, "its tokenizer", error) from error
     if not tokenizer.is_fast:
         raise ExportError(

@@ -43,8 +43,12 @@ def _run(directory: Path, report: Report) -> tuple[int, str]:
             text=True,
         ) as child,
     ):
-        for line in child.stdout or ():
-            report(line.rstrip())
+        try:
+            for line in child.stdout or ():
+                report(line.rstrip())
+        except BaseException:
+            child.kill()  # leaving the block waits for its end
+            raise
         code = child.wait()
         errors.seek(0)
         return code, errors.read()

@@ -1,0 +1,169 @@
+"""A recipe is checked whole before anything is downloaded, and says what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from model_export.errors import ExportError
+from model_export.recipe import (
+    FolderSource,
+    GgufSource,
+    HubSource,
+    PackageSource,
+    load_recipe,
+    shipped_recipes,
+)
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+RECIPE = f"""
+[model]
+id = "Tiny"
+licence = "Apache-2.0"
+
+[source]
+hub = "someone/tiny"
+revision = "{COMMIT}"
+
+[export]
+context_length = 256
+
+[precision]
+
+[tolerance]
+max_kl = 0.1
+min_top1_agreement = 0.9
+max_perplexity_ratio = 1.05
+"""
+
+
+def write(directory: Path, text: str) -> str:
+    path = directory / "tiny.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def refusal(directory: Path, old: str, new: str) -> str:
+    assert old in RECIPE
+    with pytest.raises(ExportError) as raised:
+        load_recipe(write(directory, RECIPE.replace(old, new)))
+    return str(raised.value)
+
+
+def test_every_shipped_recipe_loads_by_its_name() -> None:
+    assert "smollm2-135m" in shipped_recipes()
+    for name in shipped_recipes():
+        assert load_recipe(name).name == name
+
+
+def test_a_recipe_is_read_from_a_toml_file(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, RECIPE))
+    assert recipe.name == "tiny"
+    assert recipe.model.id == "Tiny"
+    assert recipe.source == HubSource(hub="someone/tiny", revision=COMMIT)
+    assert recipe.export.context_length == 256
+    assert recipe.tolerance.min_top1_agreement == 0.9
+
+
+@pytest.mark.parametrize(
+    ("keys", "source"),
+    [
+        ('path = "model"', lambda directory: FolderSource(path=directory / "model")),
+        ('gguf = "m/a.gguf"', lambda directory: GgufSource(gguf=directory / "m" / "a.gguf")),
+        (
+            'package = "p"\nversion = "1"\nfile = "p/a.gguf"',
+            lambda _: PackageSource(package="p", version="1", file="p/a.gguf"),
+        ),
+    ],
+)
+def test_a_source_is_a_folder_a_gguf_file_or_a_package(tmp_path: Path, keys, source) -> None:  # type: ignore[no-untyped-def]
+    text = RECIPE.replace(f'hub = "someone/tiny"\nrevision = "{COMMIT}"', keys)
+    assert load_recipe(write(tmp_path, text)).source == source(tmp_path)
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_and_all_shipped_ones() -> None:
+    with pytest.raises(ExportError, match=r"did you mean 'smollm2-135m'\? Shipped are: .*smollm2"):
+        load_recipe("smollm-135m")
+
+
+def test_a_name_cannot_climb_out_of_the_shipped_recipes() -> None:
+    with pytest.raises(ExportError, match="No recipe is called"):
+        load_recipe("../recipes/smollm2-135m")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"absent\.toml: No such file"):
+        load_recipe(str(tmp_path / "absent.toml"))
+
+
+def test_text_that_is_not_toml_is_refused_with_its_place(tmp_path: Path) -> None:
+    assert "is not TOML" in refusal(tmp_path, "[model]", "[model")
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "context_length", "context_lenght")
+    assert "'context_lenght' is not a key in [export]: did you mean 'context_length'?" in message
+
+
+def test_an_unknown_key_of_the_precision_is_refused(tmp_path: Path) -> None:
+    assert "is not a key in [precision]" in refusal(
+        tmp_path, "[precision]", "[precision]\nbitz = 4"
+    )
+
+
+def test_an_unknown_table_is_refused(tmp_path: Path) -> None:
+    assert "did you mean 'tolerance'?" in refusal(tmp_path, "[tolerance]", "[tolerances]")
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    assert "[precision] is missing" in refusal(tmp_path, "[precision]", "")
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    message = refusal(tmp_path, 'licence = "Apache-2.0"', "")
+    assert "[model] lacks the key `licence`" in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("256", '"256"', "[export] context_length: expected `int`, got `str`"),
+        ("256", "25.6", "[export] context_length: expected `int`, got `float`"),
+        ('"Tiny"', "7", "[model] id: expected `str`, got `int`"),
+        ("max_kl = 0.1", "max_kl = true", "[tolerance] max_kl: expected `float`, got `bool`"),
+    ],
+)
+def test_a_wrong_type_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert said in refusal(tmp_path, old, new)
+
+
+def test_a_source_that_is_missing_is_asked_for(tmp_path: Path) -> None:
+    message = refusal(tmp_path, f'hub = "someone/tiny"\nrevision = "{COMMIT}"', "")
+    assert "exactly one of hub, path, gguf, package; it has none" in message
+
+
+def test_two_sources_are_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path, 'hub = "someone/tiny"', 'hub = "someone/tiny"\npath = "x"')
+    assert "it has hub and path" in message
+
+
+@pytest.mark.parametrize("revision", ["main", COMMIT[:7], COMMIT.upper(), ""])
+def test_a_hub_revision_that_can_move_is_refused(tmp_path: Path, revision: str) -> None:
+    assert "40 hexadecimal digits" in refusal(tmp_path, COMMIT, revision)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("256", "4", "at least 16"),
+        ("min_top1_agreement = 0.9", "min_top1_agreement = 90", "a share"),
+        ("max_kl = 0.1", "max_kl = nan", "max_kl"),
+        ("max_kl = 0.1", "max_kl = -1", "max_kl"),
+        ("max_perplexity_ratio = 1.05", "max_perplexity_ratio = 0", "max_perplexity_ratio"),
+        ('"Tiny"', '" "', "id is empty"),
+        ('"Apache-2.0"', '""', "SPDX"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert said in refusal(tmp_path, old, new)
