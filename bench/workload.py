@@ -50,8 +50,9 @@ class Prompts:
         for start in itertools.islice(self._starts, len(self._words)):
             rotated = self._words[start:] + self._words[:start]
             ids = self._tokenizer.encode(" ".join(rotated[:length])).ids[:length]
-            prompt: str = self._tokenizer.decode(ids, skip_special_tokens=False)
-            # A cut inside a word may encode in another way than it decoded.
+            prompt: str = self._tokenizer.decode(ids)
+            # Both servers add the same special tokens around a bare text, so they are in the count.
+            # A cut inside a word may encode in another way than it decoded: then the next start.
             if len(self._tokenizer.encode(prompt).ids) == length:
                 return prompt
         raise RuntimeError(f"No part of the text encodes to exactly {length} tokens.")
