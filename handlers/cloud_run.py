@@ -17,10 +17,11 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Coroutine, Mapping
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import functions_framework.aio
 from starlette.requests import ClientDisconnect
@@ -51,12 +52,18 @@ def load() -> Service:
     try:
         service = load_service(Settings.from_environ())
     except StartupError as error:
-        sys.stderr.write(f"Kindling cannot start: {error}\n")
-        sys.stderr.flush()
-        os._exit(1)
+        _exit(f"Kindling cannot start: {error}\n")
+    except Exception:  # noqa: BLE001 - a bug, and the same trap
+        _exit(traceback.format_exc())
     service.engine.start()
     drain_on_signals(service)
     return service
+
+
+def _exit(message: str) -> NoReturn:
+    sys.stderr.write(message)
+    sys.stderr.flush()
+    os._exit(1)
 
 
 @functions_framework.aio.http

@@ -6,9 +6,7 @@ The demo model takes seconds for a long answer, so that there is a middle to do 
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,22 +16,15 @@ import pytest
 
 from tests.support.aws_events import HttpCall
 from tests.support.raw_http import connect, post_bytes, read_chunks, read_head
-from tests.support.servers import PATIENCE_SECONDS, CloudRun, HttpAnswer, cloud_run
+from tests.support.servers import CloudRun, HttpAnswer, cloud_run, wait_until
 
 CHAT = "/v1/chat/completions"
 HELLO = {"messages": [{"role": "user", "content": "Hello"}], "temperature": 0, "max_tokens": 8}
 ENDLESS = HELLO | {"max_tokens": 1900, "ignore_eos": True}
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
-
-
 def logged(server: CloudRun, status: int) -> list[dict[str, Any]]:
-    return [line for line in server.process.log if line["status"] == status]
+    return [line for line in server.process.requests if line["status"] == status]
 
 
 def test_each_event_of_a_stream_leaves_as_a_chunk_of_its_own(tiny_cloud_run: CloudRun) -> None:
@@ -141,9 +132,10 @@ def assert_served(answers: list[HttpAnswer]) -> None:
 def test_a_request_that_waited_past_its_deadline_is_answered_504(
     demo_artifact: Path, directory: Path
 ) -> None:
-    limits = {"KINDLING_SLOTS": "1", "KINDLING_TIMEOUT_SECONDS": "3"}
     with (
-        cloud_run(demo_artifact, directory, **limits) as server,
+        cloud_run(
+            demo_artifact, directory, KINDLING_SLOTS="1", KINDLING_TIMEOUT_SECONDS="3"
+        ) as server,
         ThreadPoolExecutor(2) as clients,
     ):
         answers = list(clients.map(lambda _: server.post(CHAT, ENDLESS), range(2)))
@@ -179,7 +171,9 @@ def test_an_api_key_is_asked_for_where_one_is_set(tiny_artifact: Path, directory
 def test_a_request_is_logged_by_its_envelope_alone(tiny_cloud_run: CloudRun) -> None:
     answer = tiny_cloud_run.post(CHAT, HELLO)
     line = next(
-        line for line in tiny_cloud_run.process.log if line["id"] == answer.headers["x-request-id"]
+        line
+        for line in tiny_cloud_run.process.requests
+        if line["id"] == answer.headers["x-request-id"]
     )
     assert (line["method"], line["path"], line["status"]) == ("POST", CHAT, 200)
     assert (line["completion_tokens"], line["severity"]) == (8, "INFO")

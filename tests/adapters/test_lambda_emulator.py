@@ -88,13 +88,15 @@ def test_a_warm_call_loads_nothing(tiny_artifact: Path, directory: Path) -> None
     assert [health["load_ms"] for health in [*later, last]] == [first["load_ms"]] * 4
     assert last["uptime_seconds"] > later[-1]["uptime_seconds"] > first["uptime_seconds"]
     assert emulator.process.output.count("INIT START") == 1
-    assert [line["cold"] for line in emulator.process.log] == [True] + 5 * [False]
+    assert [line["cold"] for line in emulator.process.requests] == [True] + 5 * [False]
 
 
 def test_a_request_is_logged_by_its_envelope_alone(tiny_lambda: Lambda) -> None:
     answer = tiny_lambda.post(CHAT, HELLO)
     line = next(
-        line for line in tiny_lambda.process.log if line["id"] == answer.headers["x-request-id"]
+        line
+        for line in tiny_lambda.process.requests
+        if line["id"] == answer.headers["x-request-id"]
     )
     assert (line["method"], line["path"], line["status"]) == ("POST", CHAT, 200)
     assert (line["completion_tokens"], line["level"]) == (4, "INFO")

@@ -9,7 +9,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionUserMessageParam
 
-from tests.support.servers import CloudRun, cloud_run
+from tests.support.servers import CloudRun, cloud_run, wait_until
 
 HELLO: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "Hello"}]
 
@@ -108,8 +108,7 @@ def test_a_timeout_of_the_client_frees_the_slot(demo_cloud_run: CloudRun) -> Non
         client.chat.completions.create(
             model="any", messages=HELLO, max_tokens=1900, extra_body={"ignore_eos": True}
         )
-    while demo_cloud_run.health()["running"]:
-        pass
+    wait_until(lambda: demo_cloud_run.health()["running"] == 0)
 
 
 def test_a_wrong_key_is_an_authentication_error(tiny_artifact: Path, directory: Path) -> None:

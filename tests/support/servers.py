@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,9 +55,10 @@ class Process:
         return self.output_file.read_text()
 
     @property
-    def log(self) -> list[dict[str, Any]]:
-        """The lines of JSON among the output."""
-        return [json.loads(line) for line in self.output.splitlines() if line.startswith("{")]
+    def requests(self) -> list[dict[str, Any]]:
+        """The log's lines of requests, among the rest of the output."""
+        lines = [json.loads(line) for line in self.output.splitlines() if line.startswith("{")]
+        return [line for line in lines if "status" in line]
 
     def wait(self) -> int:
         """The exit status."""
@@ -138,10 +139,14 @@ Cloud = CloudRun | Lambda
 
 
 @contextmanager
-def cloud_run(model_dir: Path, directory: Path, **variables: str) -> Iterator[CloudRun]:
+def cloud_run(
+    model_dir: Path, directory: Path, *, shutdown_seconds: int = 9, **variables: str
+) -> Iterator[CloudRun]:
     """A server that accepts connections. Raises RuntimeError when it ends before it does."""
     port = free_port()
-    with cloud_run_process(model_dir, directory, port, **variables) as process:
+    with cloud_run_process(
+        model_dir, directory, port, shutdown_seconds=shutdown_seconds, **variables
+    ) as process:
         _wait_for(port, process)
         with _client(port) as client:
             yield CloudRun(process, client)
@@ -149,11 +154,12 @@ def cloud_run(model_dir: Path, directory: Path, **variables: str) -> Iterator[Cl
 
 @contextmanager
 def cloud_run_process(
-    model_dir: Path, directory: Path, port: int, **variables: str
+    model_dir: Path, directory: Path, port: int, *, shutdown_seconds: int = 9, **variables: str
 ) -> Iterator[Process]:
     """The process alone, whether it comes to serve or not."""
     command = [sys.executable, "-m", "uvicorn", "functions_framework.aio:app"]
-    command += ["--port", str(port), "--no-access-log", "--timeout-graceful-shutdown", "9"]
+    command += ["--port", str(port), "--no-access-log"]
+    command += ["--timeout-graceful-shutdown", str(shutdown_seconds)]
     function = {"FUNCTION_TARGET": "handler", "FUNCTION_SOURCE": "handlers/cloud_run.py"}
     with _process(command, model_dir, directory, **function, **variables) as process:
         yield process
@@ -204,6 +210,14 @@ def _client(port: int) -> httpx.Client:
     return httpx.Client(
         base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS, trust_env=False
     )
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        if time.monotonic() > give_up:
+            raise TimeoutError("What the test waits for does not happen.")
+        time.sleep(0.02)
 
 
 def _wait_for(port: int, process: Process) -> None:

@@ -1,0 +1,70 @@
+"""The log: one JSON object a line, whatever happens in it."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from handlers.log import LOGGER, Access, set_up
+
+
+@pytest.fixture
+def output(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """Where a process that has set its log up at INFO writes."""
+    before = LOGGER.handlers, LOGGER.level, LOGGER.propagate
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    set_up("INFO")
+    yield stream
+    LOGGER.handlers, LOGGER.propagate = before[0], before[2]
+    LOGGER.setLevel(before[1])
+
+
+def lines(output: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.getvalue().splitlines()]
+
+
+def test_a_line_has_the_keys_that_both_clouds_filter_by(output: io.StringIO) -> None:
+    logging.getLogger("handlers.engine").warning("slow %s", "step")
+    (line,) = lines(output)
+    assert line["message"] == "slow step"
+    assert line["level"] == line["severity"] == "WARNING"
+    assert datetime.fromisoformat(line["timestamp"]).tzinfo is not None
+
+
+def test_a_level_below_the_chosen_one_is_not_written(output: io.StringIO) -> None:
+    logging.getLogger("handlers.engine").debug("step")
+    assert lines(output) == []
+
+
+def test_line_breaks_and_tracebacks_stay_on_their_line(output: io.StringIO) -> None:
+    try:
+        raise ValueError("first\nsecond")
+    except ValueError:
+        LOGGER.exception("failed\nbadly")
+    (line,) = lines(output)
+    assert line["message"] == "failed\nbadly"
+    assert line["exception"].endswith("ValueError: first\nsecond")
+
+
+def test_a_request_is_one_line_with_the_tokens_of_its_usage(output: io.StringIO) -> None:
+    usage = b'{"usage": {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}}'
+    Access("id-1", "POST", "/v1/\ud800\n").done(200, usage)
+    (line,) = lines(output)
+    assert (line["id"], line["method"], line["path"]) == ("id-1", "POST", "/v1/\ud800\n")
+    assert (line["status"], line["prompt_tokens"], line["completion_tokens"]) == (200, 3, 5)
+    assert line["ms"] >= 0
+
+
+@pytest.mark.parametrize("body", [b"", b"data: {}\n\n", b"[]", b'{"usage": 3}', b'{"usage": null}'])
+def test_an_answer_without_usage_is_logged_without_tokens(output: io.StringIO, body: bytes) -> None:
+    Access("id-2", "GET", "/healthz").done(200, body)
+    (line,) = lines(output)
+    assert "completion_tokens" not in line
