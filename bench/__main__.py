@@ -43,6 +43,8 @@ Samples = dict[str, list[float]]
 def main() -> None:
     """Measures, then prints."""
     threads = available_cpus()
+    machine = report.describe_machine(threads)
+    warn_of_neighbours(machine["load_average"])
     both = servers.kindling(threads, slots=max(STREAMS)), servers.plain(threads)
     say("saving the model for the plain server")
     servers.prepare_plain_model()
@@ -57,7 +59,8 @@ def main() -> None:
         measure_round(samples, prompts)
     ours, theirs = samples.values()
     print(report.card(ours, theirs))
-    print(json.dumps(report.document(ours, theirs, both, threads)))
+    print(f"\nFor BENCHMARKS.md:\n{report.row(ours, theirs, machine)}\n")
+    print(json.dumps(report.document(ours, theirs, both, machine)))
 
 
 def measure_round(samples: dict[Server, Samples], prompts: Prompts) -> None:
@@ -96,6 +99,12 @@ def measure_decoding(samples: dict[Server, Samples], prompts: Prompts) -> None:
         for server, into in samples.items():
             speed = decode_tokens_per_second(server, prompts, streams, NEW_TOKENS)
             into[f"decode_{streams}_tok_s"].append(speed)
+
+
+def warn_of_neighbours(load: float) -> None:
+    """Other programs do not slow both servers alike: OpenMP's threads, in torch, suffer more."""
+    if load > 0.5:
+        say(f"warning: this machine is busy (load average {load:.1f}), so no figure is reliable")
 
 
 def say(progress: str) -> None:

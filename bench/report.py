@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from bench.servers import ROOT, Server
 
@@ -50,15 +51,28 @@ def card(ours: Samples, theirs: Samples) -> str:
     return "\n".join(lines)
 
 
+def row(ours: Samples, theirs: Samples, machine: Mapping[str, Any]) -> str:
+    """This run as a row of BENCHMARKS.md."""
+    cells = [
+        f"{median(ours[name]):.0f} / {median(theirs[name]):.0f} ({ratio(name, ours, theirs):.1f}x)"
+        for name in METRICS
+    ]
+    name = f"{machine['cpu']}, {' '.join(machine['flags'])}, {machine['threads']} threads"
+    return f"| {' | '.join([f'{datetime.now(UTC):%Y-%m-%d}', commit(), name, *cells])} |"
+
+
 def document(
-    ours: Samples, theirs: Samples, servers: tuple[Server, Server], threads: int
-) -> dict[str, object]:
+    ours: Samples,
+    theirs: Samples,
+    servers: tuple[Server, Server],
+    machine: Mapping[str, Any],
+) -> dict[str, Any]:
     """The whole run; the last line that `make bench` prints."""
     return {
         "benchmark": "kindling against the plain way",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
-        "machine": {**cpu(), "threads": threads, "load_average": os.getloadavg()},
+        "machine": machine,
         "python": platform.python_version(),
         "packages": {package: version(package) for package in PACKAGES},
         "commands": {server.name: server.line for server in servers},
@@ -92,12 +106,17 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def cpu() -> dict[str, object]:
-    """Name and instruction sets, from proc_cpuinfo(5): "flags" on x86, "Features" on ARM."""
+def describe_machine(threads: int) -> dict[str, Any]:
+    """Taken before the run, so that the load is other programs'.
+
+    The CPU is described as in proc_cpuinfo(5): by "flags" on x86, by "Features" on ARM.
+    """
     pairs = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
     fields = {key.strip(): value.strip() for key, _, value in pairs}
     present = fields.get("flags", fields.get("Features", "")).split()
     return {
         "cpu": fields.get("model name", platform.machine()),
         "flags": [flag for flag in CPU_FLAGS if flag in present],
+        "threads": threads,
+        "load_average": round(os.getloadavg()[0], 2),
     }
