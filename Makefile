@@ -12,7 +12,7 @@ MODEL := $(if $(filter smollm2-135m,$(RECIPE)),build/model,build/$(basename $(no
 RECIPE_FILE := $(wildcard model_export/recipes/$(RECIPE).toml $(RECIPE))
 MODEL_DIR := $(if $(filter build/model,$(MODEL)),,MODEL_DIR=$(MODEL) )
 # A shell's words, with each quote escaped for use between double quotes.
-MESSAGES := '{\"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of France?\"}]}'
+QUESTION := '{\"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of France?\"}], \"temperature\": 0}'
 
 SERVE = $(MODEL_DIR)FUNCTION_TARGET=handler FUNCTION_SOURCE=handlers/cloud_run.py $(RUN) -m uvicorn \
 	functions_framework.aio:app --host 0.0.0.0 --port $(PORT) --no-access-log \
@@ -32,13 +32,13 @@ help: ## this list
 serve: PORT ?= 8080
 serve: $(VENV)/.export $(MODEL)/manifest.json ## the Cloud Run handler on :8080; PORT=18090 changes it, RECIPE=... the model
 	@printf '%s\n' '$(SERVE)' 'Try, from another terminal:' \
-		"  curl localhost:$(PORT)/v1/chat/completions -H 'content-type: application/json' -d $(MESSAGES)"
+		"  curl localhost:$(PORT)/v1/chat/completions -H 'content-type: application/json' -d $(QUESTION)"
 	@exec env $(SERVE)
 
 lambda: PORT ?= 9000
 lambda: $(VENV)/.export $(MODEL)/manifest.json build/aws-lambda-rie ## the Lambda handler behind AWS's emulator on :9000
 	@printf '%s\n' '$(LAMBDA)' 'Try, from another terminal:' \
-		"  curl localhost:$(PORT)/2015-03-31/functions/function/invocations -d $(MESSAGES)"
+		"  curl localhost:$(PORT)/2015-03-31/functions/function/invocations -d $(QUESTION)"
 	@exec env $(LAMBDA)
 
 test: $(VENV)/.dev build/model/manifest.json build/aws-lambda-rie ## the whole test suite; ARGS='-k stream' chooses

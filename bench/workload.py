@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 from bench.servers import ROOT, Server
 
 SHORT, LONG = 38, 512
-"""Prompt tokens: "What is the capital of France?" in the demo model's chat template, and a page."""
+"""Prompt tokens: of a one-line question in a chat template, and of a page."""
 TEXT = ROOT / "model_export" / "corpus" / "evaluation.txt"
 TOKENIZER = ROOT / "build" / "model" / "tokenizer.json"
 START_LIMIT_SECONDS = 120
