@@ -28,7 +28,7 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response as HttpResponse
 from starlette.responses import StreamingResponse
-from starlette.types import Receive, Send
+from starlette.types import Receive, Scope, Send
 
 from handlers.api import error_body
 from handlers.api.messages import Request, Response, StreamResponse
@@ -138,16 +138,20 @@ class EventStream(StreamingResponse):
         super().__init__(answer.chunks, answer.status, headers)
         self._chunks = answer.chunks
         self._access = access
+        self._logged_status = CLIENT_CLOSED_REQUEST
 
-    async def stream_response(self, send: Send) -> None:
-        """Called by StreamingResponse, which cancels it when the client leaves."""
-        status = CLIENT_CLOSED_REQUEST
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Streams, until the end or until the client leaves: StreamingResponse watches for it."""
         try:
-            await super().stream_response(send)
-            status = self.status_code
+            await super().__call__(scope, receive, send)
         finally:
             await self._chunks.aclose()
-            self._access.done(status)
+            self._access.done(self._logged_status)
+
+    async def stream_response(self, send: Send) -> None:
+        """The part that StreamingResponse cancels when the client leaves."""
+        await super().stream_response(send)
+        self._logged_status = self.status_code
 
 
 def drain_on_signals(service: Service) -> None:

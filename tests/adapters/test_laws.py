@@ -14,8 +14,8 @@ from tests.support.servers import Cloud, CloudRun, Lambda
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 QUESTION = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}
-GREEDY = {"temperature": 0, "max_tokens": 24}
-SAMPLED = {"temperature": 1.5, "seed": 7, "max_tokens": 24}
+GREEDY = {"temperature": 0, "max_tokens": 16}
+SAMPLED = {"temperature": 1.5, "seed": 7, "max_tokens": 12}
 
 
 @dataclass(frozen=True)
