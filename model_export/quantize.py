@@ -21,7 +21,7 @@ from model_export.fuse.graphs import (
     constant,
     insert,
     only_user,
-    remove_unused,
+    tidy,
     rename,
     replace,
 )
@@ -44,7 +44,7 @@ def quantize(model: ir.Model, precision: Precision) -> ir.Model:
         for node in list(model.graph):
             if node.op_type == "Gather" and _is_matrix(node.inputs[0]):
                 _replace_embedding(model, node, quantizer.embedding(node, precision.head))
-    remove_unused(model)
+    tidy(model)
     model.graph.opset_imports[MICROSOFT] = 1
     return model
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from model_export.fuse.graphs import constant, dimensions, producer, remove_unused
+from model_export.fuse.graphs import constant, dimensions, producer, tidy
 
 
 def pack_attention_input(model: ir.Model) -> None:
@@ -21,7 +21,7 @@ def pack_attention_input(model: ir.Model) -> None:
                 node.replace_input_with(0, whole)
                 node.replace_input_with(1, None)
                 node.replace_input_with(2, None)
-    remove_unused(model)
+    tidy(model)
 
 
 def _whole(parts: list[ir.Value | None]) -> ir.Value | None:

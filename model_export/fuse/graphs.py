@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+from onnx_ir.passes import common
 
 MICROSOFT = "com.microsoft"
 
@@ -100,6 +101,7 @@ def rename(new: ir.Value, old: ir.Value) -> None:
     replace(old, new)
 
 
-def remove_unused(model: ir.Model) -> None:
-    """Drop nodes and initialisers that nothing reads."""
-    ir.passes.common.RemoveUnusedNodesPass()(model)
+def tidy(model: ir.Model) -> None:
+    """Drop nodes and initialisers that nothing reads, and give every value a name of its own."""
+    common.RemoveUnusedNodesPass()(model)
+    common.NameFixPass()(model)

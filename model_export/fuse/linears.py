@@ -17,7 +17,7 @@ from model_export.fuse.graphs import (
     insert,
     only_user,
     producer,
-    remove_unused,
+    tidy,
     rename,
     replace,
 )
@@ -30,7 +30,7 @@ def plain_linears(model: ir.Model) -> None:
             _turn_weight(model, node)
         elif node.op_type == "Gemm":
             _unflatten(node)
-    remove_unused(model)
+    tidy(model)
 
 
 def _turn_weight(model: ir.Model, node: ir.Node) -> None:

@@ -15,7 +15,7 @@ from model_export.fuse.graphs import (
     insert,
     only_user,
     producer,
-    remove_unused,
+    tidy,
     replace,
     scalar,
 )
@@ -29,7 +29,7 @@ def fuse_norms(model: ir.Model) -> None:
     for node in list(model.graph):
         if node.op_type == "SimplifiedLayerNormalization":
             _norm_before_transpose(node)
-    remove_unused(model)
+    tidy(model)
 
 
 def _fuse(square: ir.Node) -> None:

@@ -17,7 +17,7 @@ from model_export.fuse.graphs import (
     constant,
     insert,
     only_user,
-    remove_unused,
+    tidy,
     replace,
 )
 
@@ -44,7 +44,7 @@ def pack_projections(model: ir.Model) -> None:
     for linears in groups.values():
         if len(linears) > 1 and len({linear.bias is None for linear in linears}) == 1:
             _pack(model, linears)
-    remove_unused(model)
+    tidy(model)
 
 
 def _linear(product: ir.Node) -> _Linear:

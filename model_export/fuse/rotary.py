@@ -22,7 +22,7 @@ from model_export.fuse.graphs import (
     dimensions,
     insert,
     producer,
-    remove_unused,
+    tidy,
 )
 
 
@@ -41,7 +41,7 @@ def fuse_rotary(model: ir.Model) -> None:
     for node in list(model.graph):
         if node.op_type == "GroupQueryAttention":
             _fuse(model, node, tables)
-    remove_unused(model)
+    tidy(model)
 
 
 def _fuse(model: ir.Model, node: ir.Node, tables: dict[str, ir.Value | None]) -> None:

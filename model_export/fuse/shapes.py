@@ -18,7 +18,7 @@ from model_export.fuse.graphs import (
     dimensions,
     insert,
     producer,
-    remove_unused,
+    tidy,
     replace,
 )
 
@@ -41,7 +41,7 @@ def make_shapes_static(model: ir.Model) -> None:
                 _fix_dimension(model, node)
             case "Concat":
                 _drop_empty_parts(node)
-    remove_unused(model)
+    tidy(model)
 
 
 def infer_shapes(model: ir.Model) -> None:

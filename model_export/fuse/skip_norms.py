@@ -13,7 +13,7 @@ from model_export.fuse.graphs import (
     dimensions,
     insert,
     producer,
-    remove_unused,
+    tidy,
     replace,
 )
 
@@ -30,7 +30,7 @@ def fuse_skip_norms(model: ir.Model) -> None:
             total = producer(node.inputs[0], "Add")
             if total is not None and _same_shape(total):
                 _fuse(total, node)
-    remove_unused(model)
+    tidy(model)
 
 
 def _same_shape(total: ir.Node) -> bool:
