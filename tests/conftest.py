@@ -1,4 +1,4 @@
-"""The two models that the tests run: a tiny random one in fp32, and the demo's."""
+"""The two models that the tests run, a tiny random one in fp32 and the demo's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A slow machine is no failure.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 ROOT = Path(__file__).parent.parent
 
