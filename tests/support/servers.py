@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -64,10 +63,6 @@ class Process:
         """The exit status."""
         return self.popen.wait(PATIENCE_SECONDS)
 
-    def terminate(self) -> int:
-        self.popen.send_signal(signal.SIGTERM)
-        return self.wait()
-
 
 @dataclass(frozen=True)
 class CloudRun:
@@ -106,10 +101,7 @@ class Lambda:
 
     def invoke(self, event: object) -> Any:
         """What the handler returned, or the error that the runtime reports."""
-        return self.invoke_raw(json.dumps(event).encode())
-
-    def invoke_raw(self, payload: bytes) -> Any:
-        answer = self.client.post(INVOCATIONS, content=payload)
+        answer = self.client.post(INVOCATIONS, content=json.dumps(event))
         try:
             return answer.json()
         except ValueError:
