@@ -6,6 +6,8 @@
    that and splits like GPT-2. SmolLM cuts every digit off its neighbours first, so the
    indentation before a number is one token, not two. The rules are llama.cpp's
    (src/llama-vocab.cpp) and those of the models' own tokenizer.json.
+3. The token before a text: LlamaTokenizerFast always puts one there, whatever
+   `tokenizer.ggml.add_bos_token` says.
 """
 
 from __future__ import annotations
@@ -39,9 +41,23 @@ def correct(tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
         token_id = _field(reader, f"tokenizer.ggml.{role}_token_id")
         if token_id is not None:
             setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(int(token_id)))
+    add_bos = _field(reader, "tokenizer.ggml.add_bos_token")
+    if add_bos is not None:
+        _correct_beginning(tokenizer, bool(add_bos))
     # Byte-pair vocabularies ("gpt2") have a pre-tokenizer, SentencePiece ones ("llama") none.
     if _field(reader, "tokenizer.ggml.model") == "gpt2":
         _correct_pre_tokenizer(tokenizer, _field(reader, "tokenizer.ggml.pre") or "default")
+
+
+def _correct_beginning(tokenizer: PreTrainedTokenizerFast, add_bos: bool) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    bos, bos_id = str(tokenizer.bos_token), tokenizer.bos_token_id
+    tokenizer.backend_tokenizer.post_processor = (
+        TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, bos_id)])
+        if add_bos
+        else TemplateProcessing(single="$A", special_tokens=[])
+    )
 
 
 def _correct_pre_tokenizer(tokenizer: PreTrainedTokenizerFast, name: str) -> None:
@@ -51,6 +67,8 @@ def _correct_pre_tokenizer(tokenizer: PreTrainedTokenizerFast, name: str) -> Non
         pre_tokenizer = _digits_one_by_one()
     elif name == "llama-bpe":
         pre_tokenizer = _llama3()
+        # Llama 3 takes a whole word that is in its vocabulary, however its merges would cut it.
+        tokenizer.backend_tokenizer.model.ignore_merges = True
     else:
         raise ExportError(
             f"The GGUF file's pre-tokenizer is {name!r}, which transformers does not rebuild: "

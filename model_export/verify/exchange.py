@@ -1,4 +1,4 @@
-"""What the exporting process and the verifying process tell each other, as JSON files.
+"""What the exporting process and the verifying process tell each other, as msgpack files.
 
 A task goes in, an outcome comes back. Neither process imports what the other one needs.
 """
@@ -12,8 +12,8 @@ import msgspec
 
 from model_export.recipe import Tolerance
 
-TASK = "task.json"
-OUTCOME = "outcome.json"
+TASK = "task.msgpack"
+OUTCOME = "outcome.msgpack"
 
 
 class Encoded(msgspec.Struct, frozen=True):
@@ -76,18 +76,18 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def write(path: Path, message: Task | Outcome) -> None:
-    """One message as one JSON file."""
-    path.write_bytes(msgspec.json.encode(message, enc_hook=str))
+    """One message as one file."""
+    path.write_bytes(msgspec.msgpack.encode(message, enc_hook=str))
 
 
 def read_task(path: Path) -> Task:
     """The other side of `write`."""
-    return msgspec.json.decode(path.read_bytes(), type=Task, dec_hook=_path)
+    return msgspec.msgpack.decode(path.read_bytes(), type=Task, dec_hook=_path)
 
 
 def read_outcome(path: Path) -> Outcome:
     """The other side of `write`."""
-    return msgspec.json.decode(path.read_bytes(), type=Outcome)
+    return msgspec.msgpack.decode(path.read_bytes(), type=Outcome)
 
 
 def _path(_: type, value: str) -> Path:

@@ -16,6 +16,7 @@ from model_export.fetch import fetch
 from model_export.fetch.locate import locate
 from model_export.recipe import FolderSource, GgufSource, PackageSource
 from tests.support.hub import COMMIT, GATED, REPOSITORY, serve_hub
+from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder
 from tests.support.tiny_gguf import write_tiny_gguf
 from tests.support.tiny_models import CHATML, tiny_model
@@ -35,10 +36,6 @@ try:
 except ExportError as error:
     sys.exit(str(error))
 """
-
-
-def ignore(line: str) -> None:
-    """A report for tests that do not look at progress."""
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +207,15 @@ def test_a_gguf_tokenizer_splits_digits_as_the_model_learnt_them(
     tokenizer = fetch(GgufSource(gguf=path), ignore).tokenizer
     split = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str("x =\n  12345")
     assert [piece for piece, _ in split] == pieces
+    assert tokenizer.backend_tokenizer.model.ignore_merges == (pre_tokenizer == "llama-bpe")
+
+
+@pytest.mark.parametrize("add_bos", [True, False])
+def test_a_gguf_tokenizer_begins_a_text_as_the_file_says(tmp_path: Path, add_bos: bool) -> None:
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", add_bos=add_bos)
+    tokenizer = fetch(GgufSource(gguf=path), ignore).tokenizer
+    bare = tokenizer.encode("hello", add_special_tokens=False)
+    assert tokenizer.encode("hello") == ([0, *bare] if add_bos else bare)
 
 
 def test_a_gguf_file_inside_an_installed_package_is_found() -> None:

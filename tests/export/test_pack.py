@@ -1,0 +1,183 @@
+"""An artefact appears whole or not at all, and its manifest says what is in it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+import tokenizers
+
+from handlers.engine.artifact import MANIFEST, SCHEMA, Manifest
+from model_export.end_of_sequence import eos_token_ids
+from model_export.errors import ExportError
+from model_export.fetch import LoadedModel, fetch
+from model_export.pack import building, publish, write_manifest, write_texts
+from model_export.recipe import FolderSource, Recipe, load_recipe
+from tests.support.reports import ignore
+from tests.support.tiny_folder import save_tiny_folder
+from tests.support.tiny_models import CHATML, END_OF_TEXT, IM_END, VOCABULARY
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    folder = save_tiny_folder(tmp_path_factory.mktemp("tiny"))
+    return fetch(FolderSource(path=folder), ignore)
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return load_recipe("smollm2-135m")
+
+
+def test_the_manifest_describes_every_file_and_the_model(
+    tmp_path: Path, loaded: LoadedModel, recipe: Recipe
+) -> None:
+    write_texts(tmp_path, recipe, loaded)
+    (tmp_path / "model.onnx").write_bytes(b"a graph")
+    write_manifest(tmp_path, recipe, loaded, "int4", {"greedy": {"tokens": 7}})
+    manifest = msgspec.json.decode((tmp_path / MANIFEST).read_bytes(), type=Manifest)
+    present = {path.name for path in tmp_path.iterdir()} - {MANIFEST}
+    assert set(manifest.files) == present
+    for name, info in manifest.files.items():
+        content = (tmp_path / name).read_bytes()
+        assert (info.size, info.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert manifest.schema == SCHEMA
+    assert manifest.model.architecture == "LlamaForCausalLM"
+    assert manifest.vocab_size == VOCABULARY
+    assert manifest.special_tokens["eos_token"] == "<|im_end|>"
+    assert manifest.verification == {"greedy": {"tokens": 7}}
+    assert {"python", "torch", "transformers", "onnxruntime"} <= set(manifest.versions)
+
+
+def test_writing_the_manifest_again_does_not_list_the_manifest(
+    tmp_path: Path, loaded: LoadedModel, recipe: Recipe
+) -> None:
+    for _ in range(2):
+        write_manifest(tmp_path, recipe, loaded, "int4", {})
+    assert MANIFEST not in msgspec.json.decode((tmp_path / MANIFEST).read_bytes())["files"]
+
+
+def test_a_tokenizer_that_cuts_and_pads_is_written_without_that(
+    tmp_path: Path, loaded: LoadedModel, recipe: Recipe
+) -> None:
+    loaded.tokenizer.backend_tokenizer.enable_truncation(4)
+    loaded.tokenizer.backend_tokenizer.enable_padding(length=64)
+    write_texts(tmp_path, recipe, loaded)
+    loaded.tokenizer.backend_tokenizer.no_truncation()
+    loaded.tokenizer.backend_tokenizer.no_padding()
+    written = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    text = "one two three four five six seven"
+    assert written.decode(written.encode(text).ids) == text
+
+
+def test_a_model_without_a_chat_template_is_packed_without_one(
+    tmp_path: Path, loaded: LoadedModel, recipe: Recipe
+) -> None:
+    write_texts(tmp_path, recipe, replace(loaded, chat_template=None))
+    assert not (tmp_path / "chat_template.jinja").exists()
+
+
+def test_the_models_own_licence_is_shipped(
+    tmp_path: Path, loaded: LoadedModel, recipe: Recipe
+) -> None:
+    write_texts(tmp_path, recipe, loaded)
+    assert (tmp_path / "LICENSE").read_text() == "The tiny licence.\n"
+
+
+@pytest.mark.parametrize(
+    ("licence", "said"),
+    [
+        ("Apache-2.0", "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION"),
+        ("MIT", "under the licence MIT.\nIts text: https://spdx.org/licenses/MIT.html"),
+        ("../Apache-2.0", "under the licence ../Apache-2.0"),
+    ],
+)
+def test_a_model_that_carries_no_licence_text_gets_one_or_a_notice(
+    tmp_path: Path, loaded: LoadedModel, recipe: Recipe, licence: str, said: str
+) -> None:
+    model = msgspec.structs.replace(recipe.model, licence=licence)
+    write_texts(
+        tmp_path, msgspec.structs.replace(recipe, model=model), replace(loaded, licence_files=())
+    )
+    assert said in (tmp_path / "LICENSE").read_text()
+
+
+def declare_end(loaded: LoadedModel, token_id: int | None) -> None:
+    for config in (loaded.model.config, loaded.model.generation_config):
+        assert config is not None
+        config.eos_token_id = token_id
+
+
+def test_the_end_of_a_turn_is_read_off_the_chat_template(loaded: LoadedModel) -> None:
+    declare_end(loaded, END_OF_TEXT)
+    assert eos_token_ids(loaded) == (END_OF_TEXT, IM_END)
+    assert eos_token_ids(replace(loaded, chat_template=None)) == (END_OF_TEXT,)
+
+
+@pytest.mark.parametrize(
+    ("template", "ids"),
+    [
+        (CHATML, {END_OF_TEXT, IM_END}),
+        (CHATML.replace("message['content'] + '<", "message['content'] + ' \\n<"), {0, 2}),
+        ("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", {END_OF_TEXT}),
+        ("{% for m in messages %}{{ m.content }} End<|im_end|>{% endfor %}", {END_OF_TEXT}),
+        ("{{ messages | length }}<|im_end|>", {END_OF_TEXT}),
+    ],
+)
+def test_only_a_token_right_after_the_answer_ends_a_turn(
+    loaded: LoadedModel, template: str, ids: set[int]
+) -> None:
+    declare_end(loaded, END_OF_TEXT)
+    assert set(eos_token_ids(replace(loaded, chat_template=template))) == ids
+
+
+def test_a_model_that_declares_no_end_takes_the_tokenizers(loaded: LoadedModel) -> None:
+    declare_end(loaded, None)
+    assert eos_token_ids(replace(loaded, chat_template=None)) == (IM_END,)
+
+
+def build(out: Path, content: str) -> None:
+    with building(out) as scratch:
+        artefact = scratch / "artefact"
+        artefact.mkdir()
+        (artefact / MANIFEST).write_text(content)
+        publish(artefact, out)
+
+
+def _fail(out: Path) -> None:
+    with building(out) as scratch:
+        (scratch / MANIFEST).write_text("half made")
+        raise ExportError("a gate failed")
+
+
+def test_an_artefact_replaces_an_older_one_whole(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "model"
+    build(out, "old")
+    (out / "left-over").write_text("of the old one")
+    build(out, "new")
+    assert {path.name: path.read_text() for path in out.iterdir()} == {MANIFEST: "new"}
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_an_export_that_fails_leaves_the_older_artefact_and_nothing_else(tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    build(out, "old")
+    with pytest.raises(ExportError, match="gate"):
+        _fail(out)
+    assert (out / MANIFEST).read_text() == "old"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_directory_that_is_not_an_artefact_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ExportError, match="is not an artefact"), building(tmp_path):
+        pass
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_published_artefact_can_be_read_by_every_user(tmp_path: Path) -> None:
+    build(tmp_path / "model", "any")
+    assert (tmp_path / "model").stat().st_mode & 0o055 == 0o055

@@ -1,0 +1,256 @@
+"""Every gate passes what is right, and fails what is not with its figure and an example."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from handlers.config import Settings
+from handlers.engine.artifact import Artifact
+from handlers.engine.batch import Batch
+from handlers.engine.engine import Engine
+from handlers.text.template import ChatTemplate
+from handlers.text.tokenizer import Tokenizer
+from model_export.errors import ExportError
+from model_export.fetch import LoadedModel, fetch
+from model_export.recipe import FolderSource, Tolerance
+from model_export.verify import make_reference, verify
+from model_export.verify.corpus import corpus, evaluation_text
+from model_export.verify.drift import CHUNK, Comparison, check_drift, compare, windows_of
+from model_export.verify.exchange import Reference, Task
+from model_export.verify.greedy import TIE, check_greedy
+from model_export.verify.tokens import check_tokens
+from tests.support.reports import ignore
+from tests.support.tiny_folder import save_tiny_folder
+from tests.support.tiny_models import CONTEXT_LENGTH, tiny_tokenizer
+
+WIDE = Tolerance(max_kl=math.inf, min_top1_agreement=0.0, max_perplexity_ratio=math.inf)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    folder = save_tiny_folder(tmp_path_factory.mktemp("tiny"))
+    loaded: LoadedModel = fetch(FolderSource(path=folder), ignore)
+    return make_reference(loaded, CONTEXT_LENGTH)
+
+
+@pytest.fixture(scope="module")
+def artifact(tiny_artifact: Path) -> Artifact:
+    return Artifact.open(tiny_artifact)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(artifact: Artifact) -> Tokenizer:
+    return Tokenizer.load(artifact.tokenizer)
+
+
+@pytest.fixture
+def engine(artifact: Artifact) -> Engine:
+    settings = {"KINDLING_QUEUE_LIMIT": "100", "KINDLING_PREFILL_CHUNK": "16"}
+    return Engine.load(artifact, Settings.from_environ(settings))
+
+
+def test_the_corpus_has_what_tokenizers_get_wrong() -> None:
+    texts = "".join(corpus().texts)
+    for ranges in ((0x4E00, 0x9FFF), (0x1F600, 0x1F64F), (0x0, 0x8), (0x600, 0x6FF), (0x30, 0x39)):
+        assert any(ranges[0] <= ord(character) <= ranges[1] for character in texts)
+    assert max(len(chat.messages) for chat in corpus().chats) >= 4
+    assert len(evaluation_text().split()) > 2000
+
+
+def test_gate_1_passes_the_same_tokenizer_and_template(
+    reference: Reference, artifact: Artifact, tokenizer: Tokenizer
+) -> None:
+    template = ChatTemplate(artifact.chat_template, artifact.manifest.special_tokens)
+    figures = check_tokens(reference, tokenizer, template)
+    assert figures == {"texts": len(reference.texts), "chats": len(corpus().chats)}
+
+
+def test_gate_1_fails_at_the_first_differing_id(
+    reference: Reference, artifact: Artifact, tokenizer: Tokenizer
+) -> None:
+    wrong = msgspec.structs.replace(reference.texts[3], ids=[*reference.texts[3].ids[:-1], 7])
+    changed = msgspec.structs.replace(reference, texts=[wrong])
+    position = len(wrong.ids) - 1
+    with pytest.raises(ExportError, match=rf"Gate 1 failed: .* at position {position}: \[\d+\]"):
+        check_tokens(changed, tokenizer, ChatTemplate(artifact.chat_template, {}))
+
+
+def test_gate_1_fails_for_a_template_that_renders_one_space_more(
+    reference: Reference, artifact: Artifact, tokenizer: Tokenizer
+) -> None:
+    source = (artifact.chat_template or "").replace("assistant", "assistant ")
+    with pytest.raises(ExportError, match="Gate 1 failed: the runtime renders the chat"):
+        check_tokens(reference, tokenizer, ChatTemplate(source, {}))
+
+
+def test_gate_2_passes_the_graph_of_the_same_model(
+    reference: Reference, engine: Engine, tokenizer: Tokenizer
+) -> None:
+    figures = check_greedy(reference, engine, tokenizer)
+    assert figures["prompts"] == len(reference.answers) > 8
+    assert figures["tokens"] > 8 * figures["prompts"]
+
+
+def test_gate_2_fails_at_the_first_differing_token(
+    reference: Reference, engine: Engine, tokenizer: Tokenizer
+) -> None:
+    first = reference.answers[0]
+    ids = [*first.ids[:2], (first.ids[2] + 1) % 500, *first.ids[3:]]
+    answers = [msgspec.structs.replace(first, ids=ids), *reference.answers[1:]]
+    with pytest.raises(ExportError, match=r"Gate 2 failed: .* alone, .* part at token 2"):
+        check_greedy(msgspec.structs.replace(reference, answers=answers), engine, tokenizer)
+
+
+def test_gate_2_fails_when_the_graph_ends_where_transformers_goes_on(
+    reference: Reference, engine: Engine, tokenizer: Tokenizer
+) -> None:
+    first = msgspec.structs.replace(reference.answers[0], ids=reference.answers[0].ids[:4])
+    ended = msgspec.structs.replace(first, ended=True, margins=first.margins[:5])
+    with pytest.raises(ExportError, match="part at token 4"):
+        check_greedy(msgspec.structs.replace(reference, answers=[ended]), engine, tokenizer)
+
+
+def test_gate_2_compares_a_tied_answer_up_to_the_tie_and_counts_it(
+    reference: Reference, engine: Engine, tokenizer: Tokenizer
+) -> None:
+    first = reference.answers[0]
+    margins = [*first.margins[:2], TIE / 2, *first.margins[3:]]
+    tied = msgspec.structs.replace(first, ids=[*first.ids[:2], 1, 1], margins=margins)
+    figures = check_greedy(msgspec.structs.replace(reference, answers=[tied]), engine, tokenizer)
+    assert figures == {"prompts": 1, "tokens": 2, "ties": 1}
+
+
+class ScriptedLogits:
+    """Stands for a session: the logits of a token depend on that token alone."""
+
+    def __init__(self, table: list[list[float]]) -> None:
+        self.table = np.array(table, np.float32)
+        self.chunks: list[int] = []
+
+    def step(self, batch: Batch) -> NDArray[np.float32]:
+        self.chunks.append(len(batch.logits_indices))
+        rows: NDArray[np.float32] = self.table[batch.input_ids[0][batch.logits_indices]]
+        return rows
+
+
+def scripted(exact: list[list[float]], quantised: list[list[float]], ids: list[int]) -> Comparison:
+    sessions: list[Any] = [ScriptedLogits(exact), ScriptedLogits(quantised)]
+    return compare(sessions[0], sessions[1], [ids])
+
+
+def test_drift_is_what_its_formulas_say() -> None:
+    log = math.log
+    drift = scripted(
+        [[log(0.5), log(0.5)], [log(0.75), log(0.25)]],
+        [[log(0.25), log(0.75)], [log(0.75) + 3, log(0.25) + 3]],
+        [0, 1, 1],
+    ).summary()
+    assert drift.tokens == 3
+    assert drift.kl == pytest.approx((0.5 * log(2) + 0.5 * log(2 / 3)) / 3)
+    assert drift.top1_agreement == pytest.approx(2 / 3)
+    # The text's own next tokens: 1 after 0, and 1 after 1.
+    losses = [-log(0.75), -log(0.25)]
+    assert drift.perplexity == pytest.approx(math.exp(sum(losses) / 2))
+    assert drift.perplexity_ratio == pytest.approx(math.exp((-log(0.75) + log(0.5)) / 2))
+
+
+def test_a_window_is_compared_in_chunks_that_continue_one_another() -> None:
+    session: Any = ScriptedLogits([[0.0, 1.0], [1.0, 0.0]])
+    comparison = compare(session, session, [[0, 1] * CHUNK])
+    assert session.chunks == [CHUNK] * 4
+    assert comparison.summary().kl == 0.0
+    assert np.isnan(comparison.exact_loss).sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "said"),
+    [
+        (Tolerance(0.01, 0.0, 100.0), r"mean KL divergence is 0\.1\d+, the recipe's limit 0\.01"),
+        (Tolerance(1.0, 0.9, 100.0), r"top-1 agreement is 0\.5000, the recipe's limit 0\.9"),
+        (Tolerance(1.0, 0.0, 1.0), r"perplexity ratio is 1\.\d+, the recipe's limit 1"),
+    ],
+)
+def test_gate_3_fails_with_the_figure_the_limit_and_the_first_difference(
+    tokenizer: Tokenizer, tolerance: Tolerance, said: str
+) -> None:
+    first, second = tokenizer.encode("a")[0], tokenizer.encode("b")[0]
+    exact = [[0.0] * 500 for _ in range(500)]
+    exact[first][second] = 9.0
+    quantised = [list(row) for row in exact]
+    quantised[second][second] = 5.0
+    comparison = scripted(exact, quantised, [first, second] * 8)
+    with pytest.raises(ExportError, match=rf"Gate 3 failed: .*{said}.* after 'ab'"):
+        check_drift(comparison, tolerance, [[first, second] * 8], tokenizer)
+
+
+def test_windows_cover_the_whole_text_and_stay_inside_the_context(tokenizer: Tokenizer) -> None:
+    windows = windows_of(evaluation_text(), tokenizer, 100)
+    assert {len(window) for window in windows[:-1]} == {100}
+    assert [token for window in windows for token in window] == tokenizer.encode(evaluation_text())
+
+
+def test_every_window_starts_with_what_the_tokenizer_puts_before_a_text() -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    backend = tiny_tokenizer()
+    backend.post_processor = TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
+    )
+    windows = windows_of("the quick brown fox jumps over the lazy dog", Tokenizer(backend), 5)
+    assert all(window[0] == 0 and len(window) <= 5 for window in windows)
+
+
+def task(reference: Reference, artefact: Path, tolerance: Tolerance = WIDE) -> Task:
+    return Task(reference, artefact, artefact, tolerance, threads=1)
+
+
+def test_gate_4_runs_the_gates_in_a_process_of_its_own_and_reports(
+    reference: Reference, tiny_artifact: Path, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    figures = verify(task(reference, tiny_artifact), tmp_path / "exchange", lines.append)
+    assert set(figures) == {"tokens", "greedy", "drift", "answer"}
+    assert figures["drift"]["kl"] == 0.0
+    assert figures["answer"]["text"] == figures["answer"]["fp32"]
+    assert [line.partition(",")[0] for line in lines] == [
+        "verify: gate 1",
+        "verify: gate 2",
+        "verify: gate 3",
+    ]
+
+
+def test_gate_4_passes_on_the_sentence_of_the_gate_that_failed(
+    reference: Reference, tiny_artifact: Path, tmp_path: Path
+) -> None:
+    strict = Tolerance(max_kl=1.0, min_top1_agreement=1.0, max_perplexity_ratio=0.5)
+    with pytest.raises(ExportError, match="Gate 3 failed: the quantised graph's perplexity ratio"):
+        verify(task(reference, tiny_artifact, strict), tmp_path / "exchange", ignore)
+
+
+def test_gate_4_says_when_an_artefact_cannot_be_served(
+    reference: Reference, tmp_path: Path
+) -> None:
+    with pytest.raises(ExportError, match="No model at"):
+        verify(task(reference, tmp_path / "absent"), tmp_path / "exchange", ignore)
+
+
+def test_gate_4_says_when_its_process_was_killed(
+    reference: Reference, tiny_artifact: Path, tmp_path: Path
+) -> None:
+    def kill_the_child(line: str) -> None:
+        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+        for child in children:
+            if b"model_export.verify" in Path(f"/proc/{child}/cmdline").read_bytes():
+                os.kill(int(child), signal.SIGKILL)
+
+    with pytest.raises(ExportError, match="was killed, most likely because memory ran out"):
+        verify(task(reference, tiny_artifact), tmp_path / "exchange", kill_the_child)
