@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from model_export.fuse.attention_input import pack_attention_input
+from model_export.fuse.attention_input import uncut_attention_input
 from model_export.fuse.cleanup import clean
 from model_export.fuse.linears import plain_linears
 from model_export.fuse.norms import fuse_norms
@@ -28,7 +28,7 @@ PASSES = (
     clean,
     make_shapes_static,
     pack_projections,
-    pack_attention_input,
+    uncut_attention_input,
     fuse_skip_norms,
     clean,
 )

@@ -1,91 +1,68 @@
-"""Linear layers that read the same tensor become one, and a Split.
+"""The query, key and value projections of an attention node become one linear layer.
 
-Query, key and value; gate and up. One large matrix product uses a core better than several
-small ones, and prefill reads its input once. docs/graph.md has the measurement.
+GroupQueryAttention reads [batch, sequence, (heads + 2 * kv_heads) * head_dim] in place of its
+first three inputs, so one large matrix product serves, and nothing has to be split. Gate and up
+are left apart: the Split that packing them needs costs more than the product saves
+(docs/graph.md).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from model_export.fuse.graphs import (
-    add_initializer,
-    constant,
-    insert,
-    only_user,
-    tidy,
-    replace,
-)
+from model_export.fuse.graphs import add_initializer, constant, insert, producer, tidy
 
 
 @dataclass(frozen=True, slots=True)
 class _Linear:
-    """MatMul(x, weight) and, where there is one, Add(bias)."""
+    """MatMul(source, weight) and, where there is one, Add(bias)."""
 
-    product: ir.Node
+    source: ir.Value
+    weight: ir.Value
     bias: ir.Value | None
-    result: ir.Value
-
-    @property
-    def width(self) -> int:
-        return int(self.product.inputs[1].shape[-1])  # type: ignore[union-attr,index,arg-type]
 
 
 def pack_projections(model: ir.Model) -> None:
-    """Pack the linear layers of every tensor that feeds several."""
-    groups: dict[ir.Value, list[_Linear]] = defaultdict(list)
-    for node in model.graph:
-        if node.op_type == "MatMul" and constant(node.inputs[1]) is not None:
-            groups[node.inputs[0]].append(_linear(node))  # type: ignore[index]
-    for linears in groups.values():
-        if len(linears) > 1 and len({linear.bias is None for linear in linears}) == 1:
-            _pack(model, linears)
+    """Pack wherever the three linear layers read one tensor, with a bias each or without."""
+    for node in list(model.graph):
+        if node.op_type == "GroupQueryAttention":
+            linears = [linear for linear in map(_linear, node.inputs[:3]) if linear is not None]
+            sources = {linear.source for linear in linears}
+            biased = {linear.bias is not None for linear in linears}
+            if len(linears) == 3 and len(sources) == 1 and len(biased) == 1:
+                _pack(model, node, linears)
     tidy(model)
 
 
-def _linear(product: ir.Node) -> _Linear:
-    total = only_user(product.outputs[0])
-    if total is not None and total.op_type == "Add":
-        for value in total.inputs:
-            array = constant(value)
-            if array is not None and array.ndim == 1:
-                return _Linear(product, value, total.outputs[0])
-    return _Linear(product, None, product.outputs[0])
+def _linear(value: ir.Value | None) -> _Linear | None:
+    total, bias = producer(value, "Add"), None
+    if total is not None:
+        bias = next((v for v in total.inputs if constant(v) is not None), None)
+        value = next((v for v in total.inputs if v is not bias), None)
+    product = producer(value, "MatMul")
+    if product is None or constant(product.inputs[1]) is None or (total is None) != (bias is None):
+        return None
+    return _Linear(product.inputs[0], product.inputs[1], bias)  # type: ignore[arg-type]
 
 
-def _pack(model: ir.Model, linears: list[_Linear]) -> None:
-    first = linears[0].product
-    before = linears[0].result.producer()
-    weight = np.concatenate([constant(linear.product.inputs[1]) for linear in linears], axis=1)
-    name = f"{first.name}/packed"
-    packed = insert(first, "MatMul", [first.inputs[0], add_initializer(model, name, weight)])
-    result = packed.outputs[0]
+def _pack(model: ir.Model, node: ir.Node, linears: list[_Linear]) -> None:
+    source = linears[0].source
+    weight = np.concatenate([constant(linear.weight) for linear in linears], axis=1)
+    name = f"{node.name}/projection"
+    packed = insert(node, "MatMul", [source, add_initializer(model, name, weight)]).outputs[0]
+    _set_width(packed, source, weight.shape[1])
     if linears[0].bias is not None:
         bias = np.concatenate([constant(linear.bias) for linear in linears])
-        result = insert(
-            first, "Add", [result, add_initializer(model, f"{name}.bias", bias)]
-        ).outputs[0]
-    _shape_like(packed.outputs[0], linears[0].result, weight.shape[1])
-    _shape_like(result, linears[0].result, weight.shape[1])
-    sizes = np.array([linear.width for linear in linears], np.int64)
-    split = insert(
-        first,
-        "Split",
-        [result, add_initializer(model, f"{name}.sizes", sizes)],
-        {"axis": -1},
-        outputs=len(linears),
-        like=[linear.result for linear in linears],
-    )
-    assert before is not None
-    for linear, part in zip(linears, split.outputs, strict=True):
-        replace(linear.result, part)
+        addend = add_initializer(model, f"{name}.bias", bias)
+        packed = insert(node, "Add", [packed, addend], like=[packed]).outputs[0]
+    for index, value in enumerate((packed, None, None)):
+        node.replace_input_with(index, value)
 
 
-def _shape_like(value: ir.Value, like: ir.Value, width: int) -> None:
+def _set_width(value: ir.Value, like: ir.Value, width: int) -> None:
     value.dtype = like.dtype
     if like.shape is not None:
         value.shape = ir.Shape([*like.shape[:-1], width])
