@@ -58,7 +58,7 @@ class Engine:
         self.context_length = context_length
         """Tokens of prompt and answer together."""
         self.load_ms = load_ms
-        """Milliseconds that loading the session took."""
+        """Milliseconds that `load` took, the import of ONNX Runtime among them."""
         self._eos_token_ids = frozenset(eos_token_ids)
         self._limit = slots + queue_limit
         self._scheduler = Scheduler(runner, slots=slots, prefill_chunk=prefill_chunk)

@@ -115,8 +115,6 @@ class Generation:
         except asyncio.CancelledError:
             self.cancel()
             raise
-        finally:
-            self._awakening = None
 
     def deliver(self, step: Step) -> None:
         """Called by the engine, from the thread that turns the crank."""

@@ -7,6 +7,7 @@ skipped or repeated token or a chunk out of order changes every id that follows.
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections.abc import Sequence as Items
 from typing import Any
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from handlers.engine.batch import Batch
 from handlers.engine.engine import Engine
 from handlers.engine.generation import Generation
-from handlers.engine.sequence import FinishReason, SamplingParams
+from handlers.engine.sampler import Sampler
+from handlers.engine.sequence import FinishReason, SamplingParams, Sequence
 from handlers.errors import EngineFault
 
 VOCAB = 64
@@ -44,7 +46,12 @@ class FakeSession:
             raise EngineFault("The call was poisoned.")
         width = batch.input_ids.shape[1]
         rows = [self._row(batch, row, int(valid)) for row, valid in enumerate(batch.query_seqlens)]
-        wanted = [scripted_logits(rows[index // width]) for index in batch.logits_indices]
+        wanted = [
+            scripted_logits(
+                rows[index // width][: _past(batch, index // width) + index % width + 1]
+            )
+            for index in batch.logits_indices
+        ]
         return np.array(wanted, np.float32).reshape(len(wanted), VOCAB)
 
     def _row(self, batch: Batch, row: int, valid: int) -> list[int]:
@@ -54,6 +61,10 @@ class FakeSession:
         ids[after - valid : after] = batch.input_ids[row, :valid]
         held: list[int] = ids[:after].tolist()
         return held
+
+
+def _past(batch: Batch, row: int) -> int:
+    return int(batch.seqlens_k[row]) + 1 - int(batch.query_seqlens[row])
 
 
 class GatedSession(FakeSession):
@@ -105,6 +116,19 @@ def fake_engine(session: FakeSession | None = None, **changes: Any) -> Engine:
 
 def greedy(max_tokens: int = 20, **changes: Any) -> SamplingParams:
     return SamplingParams(max_tokens, temperature=0.0, **changes)
+
+
+def sequence(prompt: list[int], max_tokens: int = 10, deadline: float = math.inf) -> Sequence:
+    ids = np.array(prompt, np.int64)
+    eos = frozenset([EOS])
+    return Sequence(
+        prompt=ids,
+        sampler=Sampler(greedy(max_tokens), ids, eos),
+        eos_token_ids=eos,
+        max_tokens=max_tokens,
+        room=CONTEXT - len(prompt),
+        deadline=deadline,
+    )
 
 
 def read(generation: Generation) -> tuple[list[int], FinishReason | None]:

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from handlers.engine.batch import Batch
-from handlers.engine.sequence import FinishReason
+from handlers.engine.generation import Generation
+from handlers.engine.sequence import FinishReason, Step
 from handlers.errors import ContextLengthExceeded, InvalidRequest, NotReady, Overloaded
 from tests.engine.fake_session import (
+    EOS,
     POISON,
     VOCAB,
     FakeSession,
@@ -28,6 +30,7 @@ from tests.engine.fake_session import (
     greedy_answer,
     read,
     read_async,
+    sequence,
 )
 
 SUBMISSIONS = st.lists(
@@ -80,6 +83,14 @@ def test_an_answer_longer_than_the_context_ends_with_it(prompt: int, room: int) 
     params = greedy(1000, ignore_eos=True)
     ids, reason = read(fake_engine(context_length=16).submit([3] * prompt, params))
     assert (len(ids), reason) == (room, FinishReason.CONTEXT)
+
+
+def test_an_eos_id_ends_an_answer_unless_it_is_ignored() -> None:
+    prompt = next([n] for n in range(1, 60) if len(greedy_answer([n], 200)) < 200)
+    ended, _ = read(fake_engine().submit(prompt, greedy(200)))
+    ignored, reason = read(fake_engine().submit(prompt, greedy(200, ignore_eos=True)))
+    assert ignored[: len(ended) + 1] == [*ended, EOS]
+    assert (len(ignored), reason) == (200, FinishReason.LENGTH)
 
 
 def test_a_generation_says_how_long_its_prompt_is() -> None:
@@ -266,6 +277,30 @@ def test_a_loop_that_closes_under_its_consumer_leaves_the_engine_serving() -> No
     session.allowed.release(30)
     assert on_a_loop(read_async(engine.submit([2], greedy(5))))[0] == greedy_answer([2], 5)
     engine.stop()
+
+
+class DeliversLate:
+    """A crank whose thread delivers just as a consumer has decided to sleep."""
+
+    generation: Generation
+
+    @property
+    def threaded(self) -> bool:
+        self.generation.deliver(Step(5))
+        return True
+
+    def step(self) -> None:
+        raise AssertionError("The thread turns the crank.")
+
+
+def test_a_step_that_arrives_while_its_consumer_falls_asleep_is_not_missed() -> None:
+    crank = DeliversLate()
+    crank.generation = Generation(sequence([1]), crank)
+    assert on_a_loop(anext_of(crank.generation)) == Step(5)
+
+
+async def anext_of(generation: Generation) -> Step:
+    return await anext(generation)
 
 
 def test_stopping_ends_a_sleeping_consumer_with_what_it_has() -> None:

@@ -125,6 +125,17 @@ def test_a_thread_serves_everybody_with_one_session_that_is_loaded_once(
     assert callers[0] != threading.get_ident()
 
 
+def test_a_slot_that_others_have_used_gives_the_quantised_model_the_same_ids(
+    demo_artifact: Path,
+) -> None:
+    engine = load(Artifact.open(demo_artifact), prefill_chunk=32)
+    first = read(engine.submit(PROMPTS[1], GREEDY[1]))
+    others = [engine.submit(prompt, params) for prompt, params in zip(PROMPTS, SEEDED, strict=True)]
+    for generation in others:
+        list(generation)
+    assert read(engine.submit(PROMPTS[1], GREEDY[1])) == first
+
+
 def test_the_context_is_the_shorter_of_the_models_and_the_settings(artifact: Artifact) -> None:
     assert load(artifact, context_length=100).context_length == 100
     assert load(artifact, context_length=10_000).context_length == 256

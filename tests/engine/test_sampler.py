@@ -86,6 +86,10 @@ def test_a_draw_never_lands_on_a_weight_of_zero(logits: Floats, uniform: float) 
     assert weights[subject.draw(weights, uniform)] > 0
 
 
+def test_a_sum_that_rounding_has_used_up_ends_at_the_last_weight_that_counts() -> None:
+    assert subject._first_above(np.array([1.0, 2.0, 2.0]), 2.0) == 1
+
+
 @given(logits=LOGITS)
 def test_greedy_is_argmax_and_no_draw(logits: Floats) -> None:
     greedy = sampler(temperature=0.0, seed=1)

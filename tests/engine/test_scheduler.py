@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,22 +14,9 @@ from handlers.engine.sampler import Sampler
 from handlers.engine.scheduler import Event, Scheduler
 from handlers.engine.sequence import FinishReason, SamplingParams, Sequence
 from handlers.errors import EngineFault
-from tests.engine.fake_session import CONTEXT, EOS, NAN, POISON, FakeSession, greedy, greedy_answer
+from tests.engine.fake_session import NAN, POISON, FakeSession, greedy_answer, sequence
 
 PROMPTS = st.lists(st.integers(1, 50), min_size=1, max_size=40)
-
-
-def sequence(prompt: list[int], max_tokens: int = 10, deadline: float = math.inf) -> Sequence:
-    ids = np.array(prompt, np.int64)
-    eos = frozenset([EOS])
-    return Sequence(
-        prompt=ids,
-        sampler=Sampler(greedy(max_tokens), ids, eos),
-        eos_token_ids=eos,
-        max_tokens=max_tokens,
-        room=CONTEXT - len(prompt),
-        deadline=deadline,
-    )
 
 
 def scheduler(session: Runner | None = None, slots: int = 4, chunk: int = 8) -> Scheduler:
@@ -104,7 +90,7 @@ def test_every_sequence_ends_exactly_once_and_with_its_last_event(history: Histo
 def test_a_running_answer_grows_by_a_token_between_any_two_chunks_of_another_prompt() -> None:
     session = FakeSession()
     subject = scheduler(session, chunk=4)
-    subject.add(sequence([EOS + 1, 2], max_tokens=40))
+    subject.add(sequence([1, 2], max_tokens=40))
     subject.step(now=0.0)
     subject.add(sequence(list(range(1, 33))))
     widths = []
