@@ -48,7 +48,8 @@ def test_tokens_arrive_while_the_answer_is_still_being_made(demo_cloud_run: Clou
 def test_a_client_that_leaves_a_stream_frees_its_slot(demo_cloud_run: CloudRun) -> None:
     already = len(logged(demo_cloud_run, 499))
     with demo_cloud_run.client.stream("POST", CHAT, json=ENDLESS | {"stream": True}) as answer:
-        next(answer.iter_lines())
+        lines = answer.iter_lines()  # kept: when it is collected, httpx closes the connection
+        next(lines)
         wait_until(lambda: demo_cloud_run.health()["running"] == 1)
     wait_until(lambda: demo_cloud_run.health()["running"] == 0)
     wait_until(lambda: len(logged(demo_cloud_run, 499)) == already + 1)
