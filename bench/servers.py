@@ -60,7 +60,9 @@ def prepare_plain_model() -> None:
     if not PLAIN_MODEL.exists():
         PLAIN_MODEL.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "bench.peers.plain_model", str(PLAIN_MODEL)]
-        subprocess.run(command, cwd=ROOT, check=True)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"The plain server's model could not be saved:\n{done.stderr}")
 
 
 @contextmanager

@@ -9,8 +9,6 @@ import shutil
 import sys
 from pathlib import Path
 
-from transformers.utils import logging
-
 from model_export.fetch import fetch
 from model_export.recipe import load_recipe
 
@@ -19,8 +17,6 @@ RECIPE = "smollm2-135m"
 
 def main(target: Path) -> None:
     """Writes the directory whole or not at all."""
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     loaded = fetch(load_recipe(RECIPE).source, lambda _line: None)
     partial = target.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
