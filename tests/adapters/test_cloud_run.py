@@ -43,16 +43,17 @@ def test_tokens_arrive_while_the_answer_is_still_being_made(demo_cloud_run: Clou
         received = [next(lines) for _ in range(6)]
         assert demo_cloud_run.health()["running"] == 1
     assert all(line.startswith("data: ") for line in received[::2])
+    wait_until(lambda: demo_cloud_run.health()["running"] == 0)
 
 
 def test_a_client_that_leaves_a_stream_frees_its_slot(demo_cloud_run: CloudRun) -> None:
-    already = len(logged(demo_cloud_run, 499))
     with demo_cloud_run.client.stream("POST", CHAT, json=ENDLESS | {"stream": True}) as answer:
         lines = answer.iter_lines()  # kept: when it is collected, httpx closes the connection
         next(lines)
         wait_until(lambda: demo_cloud_run.health()["running"] == 1)
     wait_until(lambda: demo_cloud_run.health()["running"] == 0)
-    wait_until(lambda: len(logged(demo_cloud_run, 499)) == already + 1)
+    left = answer.headers["x-request-id"]
+    wait_until(lambda: left in [line["id"] for line in logged(demo_cloud_run, 499)])
 
 
 def test_a_client_that_leaves_before_its_answer_frees_its_slot(demo_cloud_run: CloudRun) -> None:
