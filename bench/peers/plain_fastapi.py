@@ -1,8 +1,8 @@
 """The plain way to serve a language model: FastAPI, transformers and torch, in fp32.
 
 What a good tutorial arrives at: the model is loaded once, before the port opens; answers stream
-token by token; each request generates in a thread of its own, beside the event loop (behind a lock,
-one after the other, all streams together were no faster). It speaks just enough of
+token by token; each request generates in a thread of its own, beside the event loop. (A lock around
+generation would hold all streams together to the speed of one.) It speaks just enough of
 /v1/completions to be sent the very requests that Kindling is sent.
 
 Where tutorials lose time without need, this does not: transformers' TextIteratorStreamer holds
