@@ -20,7 +20,7 @@ import numpy as np
 from handlers.engine.generation import Generation, wake
 from handlers.engine.sampler import Sampler
 from handlers.engine.scheduler import Event, Scheduler
-from handlers.engine.sequence import FinishReason, SamplingParams, Sequence
+from handlers.engine.sequence import FinishReason, SamplingParams, Sequence, Step
 from handlers.errors import (
     ArtifactError,
     ContextLengthExceeded,
@@ -197,14 +197,24 @@ class Engine:
             )
 
     def _turn(self) -> list[Event]:
-        """What a step of the scheduler did. A bug of ours ends the sequences, not the engine."""
+        """What a step of the scheduler did."""
         self._empty_inbox()
         try:
             return self._scheduler.step(time.monotonic())
         except Exception as error:  # noqa: BLE001  reported through every generation
-            fault = EngineFault(f"The scheduler failed: {error!r}")
-            fault.__cause__ = error
-            return self._scheduler.finish_all(FinishReason.FAULT, fault)
+            return self._abandon(error)
+
+    def _abandon(self, error: Exception) -> list[Event]:
+        """After a bug of ours: ends every sequence, so that the engine can serve the next."""
+        fault = EngineFault(f"The scheduler failed: {error!r}")
+        fault.__cause__ = error
+        self._scheduler.finish_all(FinishReason.FAULT)
+        with self._changed:
+            self._inbox.clear()
+            everyone = list(self._live)
+        for sequence in everyone:
+            sequence.fault = fault
+        return [(sequence, Step(None, FinishReason.FAULT)) for sequence in everyone]
 
     def _empty_inbox(self) -> None:
         with self._changed:

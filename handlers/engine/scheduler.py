@@ -71,12 +71,10 @@ class Scheduler:
         events += self._prefill()
         return events
 
-    def finish_all(self, reason: FinishReason, fault: EngineFault | None = None) -> list[Event]:
+    def finish_all(self, reason: FinishReason) -> list[Event]:
         """Ends every sequence, running and waiting."""
         everyone = [*self.running, *self._waiting]
         self._waiting.clear()
-        for sequence in everyone:
-            sequence.fault = fault
         return [self._finish(sequence, Step(None, reason)) for sequence in everyone]
 
     def _retire(self, now: float) -> list[Event]:
