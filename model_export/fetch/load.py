@@ -45,7 +45,11 @@ def _load_model(located: Located) -> PreTrainedModel:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    options: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True}
+    options: dict[str, Any] = {
+        "dtype": torch.float32,
+        "local_files_only": True,
+        "attn_implementation": "eager",  # transformers' SDPA leaves out Gemma 2's soft cap
+    }
     if located.gguf_file is None:
         options["use_safetensors"] = True
     else:

