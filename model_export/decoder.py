@@ -41,7 +41,7 @@ class Decoder(torch.nn.Module):
             total_sequence_length=total_sequence_length,
             query_seqlens=query_seqlens,
         )
-        with attention_of(self.model, attention), _wanted_logits(self.model, logits_indices):
+        with attention_of(self.model, attention), _WantedLogits(self.model, logits_indices):
             outputs = self.model(
                 input_ids=input_ids,
                 position_ids=self._positions(input_ids, query_seqlens, seqlens_k),
@@ -57,15 +57,15 @@ class Decoder(torch.nn.Module):
     ) -> torch.Tensor:
         """int64 [batch, sequence]: past length + column.
 
-        Held inside the context: padding columns may lie behind it, where a table of learned
-        positions ends.
+        Held inside the context: where the cache is larger, padding columns may lie behind it,
+        and a table of learned positions ends there.
         """
         past = (seqlens_k + 1 - query_seqlens).to(torch.int64)
         positions = past.unsqueeze(1) + torch.arange(input_ids.shape[1])
         return positions.clamp(max=self.context_length - 1)
 
 
-class _wanted_logits:
+class _WantedLogits:
     """Hands the output projection only the wanted rows, [logits, hidden].
 
     A hook rather than transformers' logits_to_keep, which takes the same columns of every row.

@@ -61,8 +61,6 @@ _COMMON = {
     "pad_token_id": END_OF_TEXT,
     "attention_dropout": 0.0,
 }
-# Gemma scales its tied embedding by sqrt(hidden_size): wide ones would echo the prompt.
-_GEMMA = _COMMON | {"initializer_range": 0.1}
 
 
 def _gpt2() -> GPT2Config:
@@ -84,7 +82,7 @@ FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
     "qwen3": lambda: Qwen3Config(**_COMMON, head_dim=32),
     "mistral": lambda: MistralConfig(**_COMMON, sliding_window=12),
     "gemma2": lambda: Gemma2Config(
-        **_GEMMA,
+        **_COMMON,
         head_dim=32,
         sliding_window=12,
         query_pre_attn_scalar=24,
@@ -92,7 +90,7 @@ FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
         final_logit_softcapping=10.0,
     ),
     "gemma3": lambda: Gemma3TextConfig(
-        **_GEMMA,
+        **_COMMON,
         head_dim=32,
         sliding_window=12,
         query_pre_attn_scalar=24,
@@ -118,6 +116,11 @@ FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
     "gpt2": _gpt2,
 }
 
+# Exports, but with its rotary embedding left in the graph: the kernel turns multiples of 16.
+UNFUSED: dict[str, Callable[[], PretrainedConfig]] = {
+    "phi3-odd": lambda: Phi3Config(**_COMMON, partial_rotary_factor=0.5, sliding_window=20),
+}
+
 CHATML = """{% for message in messages %}\
 {{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}\
 {% endfor %}\
@@ -127,11 +130,16 @@ CHATML = """{% for message in messages %}\
 def tiny_model(family: str) -> PreTrainedModel:
     """A random float32 model in evaluation mode, the same at every call."""
     torch.manual_seed(0)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(FAMILIES[family]())
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(
+        (FAMILIES | UNFUSED)[family](),
+        attn_implementation="eager",  # transformers' SDPA leaves out Gemma 2's soft cap
+    )
     with torch.no_grad():  # biases and norms start as zeros and ones, which would hide mistakes
         for parameter in model.parameters():
             if parameter.ndim == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
+        if family.startswith("gemma"):  # which multiplies it by sqrt(hidden_size), and echoes
+            model.get_input_embeddings().weight.mul_(0.1)
     return model.eval()
 
 

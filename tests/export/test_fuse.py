@@ -1,0 +1,126 @@
+"""The passes: the same answers from fewer nodes, and nothing where there is nothing to do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from model_export.convert import convert, save
+from model_export.fuse import PASSES, fuse
+from model_export.fuse.cleanup import clean
+from model_export.fuse.norms import fuse_norms
+from model_export.fuse.rotary import fuse_rotary
+from model_export.fuse.shapes import make_shapes_static
+from model_export.fuse.skip_norms import fuse_skip_norms
+from tests.support.graph_runner import GraphRunner
+from tests.support.reference import last_logits
+from tests.support.tiny_models import CONTEXT_LENGTH, FAMILIES, tiny_model
+
+PROMPT = [5, 99, 310, 7, 42, 8, 500, 11, 12, 13, 77, 200, 201, 202, 203, 17]
+LAYERS = 3
+
+
+def counts(model: ir.Model) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph)
+
+
+def logits(model: ir.Model, directory: Path) -> np.ndarray:
+    save(model, directory)
+    return GraphRunner(directory / "model.onnx", 1, CONTEXT_LENGTH).step([PROMPT])[0]
+
+
+@pytest.fixture(params=sorted(FAMILIES))
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_every_pass_keeps_the_logits(family: str, tmp_path: Path) -> None:
+    expected = last_logits(tiny_model(family), PROMPT)
+    model = convert(tiny_model(family), CONTEXT_LENGTH)
+    for number, fusion in enumerate(PASSES):
+        fusion(model)
+        found = logits(model, tmp_path / str(number))
+        np.testing.assert_allclose(found, expected, atol=2e-3, rtol=1e-3, err_msg=fusion.__name__)
+
+
+def test_a_second_run_finds_nothing_left_to_do(family: str) -> None:
+    model = fuse(convert(tiny_model(family), CONTEXT_LENGTH))
+    before = counts(model)
+    assert counts(fuse(model)) == before
+
+
+def test_a_layer_of_a_llama_is_eleven_nodes() -> None:
+    found = counts(fuse(convert(tiny_model("llama"), CONTEXT_LENGTH)))
+    assert found == {
+        "Gather": 2,
+        "SimplifiedLayerNormalization": 1,
+        "MatMul": 5 * LAYERS,
+        "GroupQueryAttention": LAYERS,
+        "SkipSimplifiedLayerNormalization": 2 * LAYERS,
+        "Sigmoid": LAYERS,
+        "Mul": 2 * LAYERS,
+        "Reshape": 1,
+        "Gemm": 1,
+    }
+
+
+def test_shapes_are_computed_nowhere(family: str) -> None:
+    model = fuse(convert(tiny_model(family), CONTEXT_LENGTH))
+    positions = 1 if family == "gpt2" else 0
+    assert counts(model)["Shape"] == positions
+    assert counts(model)["Expand"] == 0
+
+
+def test_rotary_tables_have_a_row_for_each_position() -> None:
+    model = fuse(convert(tiny_model("gemma3"), CONTEXT_LENGTH))
+    nodes = [node for node in model.graph if node.op_type == "GroupQueryAttention"]
+    assert [node.attributes["do_rotary"].value for node in nodes] == [1] * LAYERS
+    tables = {node.inputs[7].name: node.inputs[7].shape for node in nodes}
+    assert list(tables.values()) == [(CONTEXT_LENGTH, 16), (CONTEXT_LENGTH, 16)]
+    assert nodes[0].inputs[7] is nodes[2].inputs[7]  # the two local layers, the global between
+
+
+def test_a_layer_without_positions_keeps_none() -> None:
+    model = fuse(convert(tiny_model("smollm3"), CONTEXT_LENGTH))
+    nodes = [node for node in model.graph if node.op_type == "GroupQueryAttention"]
+    assert ["do_rotary" in node.attributes for node in nodes] == [True, False, True]
+
+
+def test_a_rotation_that_the_kernel_cannot_do_stays_in_the_graph(tmp_path: Path) -> None:
+    model = tiny_model("phi3-odd")
+    exported = fuse(convert(model, CONTEXT_LENGTH))
+    assert counts(exported)["Cos"] == 1
+    found = logits(exported, tmp_path)
+    np.testing.assert_allclose(found, last_logits(model, PROMPT), atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "phi3", "gpt2"])
+def test_attention_reads_one_packed_tensor(family: str) -> None:
+    model = fuse(convert(tiny_model(family), CONTEXT_LENGTH))
+    nodes = [node for node in model.graph if node.op_type == "GroupQueryAttention"]
+    assert all(node.inputs[1] is None and node.inputs[2] is None for node in nodes)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3"])
+def test_a_tied_embedding_is_stored_once(family: str, tmp_path: Path) -> None:
+    model = tiny_model(family)
+    save(fuse(convert(model, CONTEXT_LENGTH)), tmp_path)
+    unique = sum(parameter.nbytes for parameter in model.parameters())
+    written = (tmp_path / "model.onnx.data").stat().st_size
+    assert written < unique + 64 * 4096 + 2 * CONTEXT_LENGTH * 32 * 4
+
+
+@pytest.mark.parametrize("fusion", [fuse_norms, fuse_rotary, fuse_skip_norms])
+def test_a_pass_without_its_pattern_changes_nothing(fusion: object) -> None:
+    model = convert(tiny_model("gpt2"), CONTEXT_LENGTH)
+    clean(model)
+    make_shapes_static(model)
+    clean(model)
+    before = counts(model)
+    fusion(model)  # type: ignore[operator]
+    gained = {"SkipLayerNormalization"} if fusion is fuse_skip_norms else set()
+    assert set(counts(model)) - set(before) == gained
