@@ -17,7 +17,7 @@ async def check(model: Model, _request: Request) -> Response:
     engine = model.engine
     return json_response(
         {
-            "state": "ready",
+            "state": "ready" if engine.accepting else "draining",
             "model": model.id,
             "precision": model.manifest.precision,
             "context_length": engine.context_length,

@@ -19,6 +19,9 @@ class Engine(completion.Engine, Protocol):
     """What is needed of handlers.engine.engine.Engine."""
 
     @property
+    def accepting(self) -> bool: ...
+
+    @property
     def slots(self) -> int: ...
 
     @property

@@ -108,6 +108,11 @@ class Engine:
         return self._thread is not None
 
     @property
+    def accepting(self) -> bool:
+        """Whether new requests are taken: until `stop()`."""
+        return self._accepting
+
+    @property
     def running(self) -> int:
         """Requests that hold a slot."""
         return len(self._scheduler.running)

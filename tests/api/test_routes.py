@@ -66,6 +66,13 @@ def test_health_says_what_runs_and_how_busy_it_is() -> None:
     }
 
 
+def test_health_tells_a_server_that_drains() -> None:
+    engine = ScriptedEngine()
+    engine.accepting = False
+
+    assert Client(engine).json("GET", "/healthz")["state"] == "draining"
+
+
 @pytest.mark.parametrize(
     "path", ["/", "", "/v1", "/v1/models/", "/V1/models", "/v1/chat/completions/", "/\ud800"]
 )

@@ -37,6 +37,7 @@ class ScriptedEngine:
     """Every submitted prompt gets the same steps; `refusal` is raised instead of them."""
 
     slots = 4
+    accepting = True
     running = 1
     waiting = 2
 
