@@ -76,9 +76,7 @@ class SharedCache(Cache):
         """Unused: positions come from the graph's inputs."""
         return 0
 
-    def get_mask_sizes(
-        self, cache_position: torch.Tensor, layer_idx: int
-    ) -> tuple[torch.Tensor | int, int]:
+    def get_mask_sizes(self, cache_position: torch.Tensor, layer_idx: int) -> tuple[int, int]:
         """Unused: the mask is reduced to a window."""
         return cache_position.shape[0], 0
 
@@ -116,7 +114,7 @@ class Attention:
         """
         window = self._window(attention_mask)
         self._refuse_unknown(others)
-        layer = int(module.layer_idx)
+        layer = int(getattr(module, "layer_idx"))  # noqa: B009  (torch types it as a Tensor)
         attributes = NodeAttributes(
             heads=int(query.shape[1]),
             kv_heads=int(key.shape[1]),

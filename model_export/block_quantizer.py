@@ -36,7 +36,7 @@ class Blocks:
     @property
     def rows(self) -> int:
         """The outputs of the linear layer, or the entries of the embedding."""
-        return self.packed.shape[0]
+        return int(self.packed.shape[0])
 
 
 def round_to_nearest(
@@ -92,5 +92,5 @@ def _pack(values: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
         return values
     if values.shape[-1] % 2:
         values = np.concatenate([values, np.zeros_like(values[..., :1])], axis=-1)
-    packed: NDArray[np.uint8] = values[..., ::2] | (values[..., 1::2] << 4)
+    packed: NDArray[np.uint8] = np.bitwise_or(values[..., ::2], values[..., 1::2] << 4)
     return packed

@@ -65,7 +65,7 @@ def _check(model: PreTrainedModel, context_length: int) -> None:
     original = rope.get("original_max_position_embeddings") or getattr(
         config, "original_max_position_embeddings", limit
     )
-    if kind in _ROPES_BY_LENGTH and context_length > original:
+    if kind in _ROPES_BY_LENGTH and original is not None and context_length > original:
         raise ExportError(
             f"{name} changes its rotary frequencies ({kind}) for sequences over {original} "
             f"tokens, which a fixed table cannot express: set context_length to {original} or less."
@@ -115,7 +115,7 @@ def _trace(decoder: Decoder, past: list[torch.Tensor]) -> onnx.ModelProto:
     torch.onnx.export(
         decoder,
         (*control, *past),
-        buffer,
+        buffer,  # type: ignore[arg-type]
         dynamo=False,
         export_params=False,
         do_constant_folding=False,
@@ -145,7 +145,7 @@ def _dynamic_axes(layers: int) -> dict[str, dict[int, str]]:
 def _quiet() -> Iterator[None]:
     """Without torch's warnings on tracing: the values it would freeze are the config's."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", UserWarning)
@@ -155,7 +155,8 @@ def _quiet() -> Iterator[None]:
 def _with_weights(proto: onnx.ModelProto, decoder: Decoder) -> ir.Model:
     """Turn the inputs that stand for weights into initialisers over the model's own memory."""
     model = ir.from_proto(proto)
-    tensors = dict(decoder.named_parameters(remove_duplicate=False))
+    tensors: dict[str, torch.Tensor] = {}
+    tensors.update(decoder.named_parameters(remove_duplicate=False))
     tensors.update(decoder.named_buffers(remove_duplicate=False))
     for value in [value for value in model.graph.inputs if value.name in tensors]:
         model.graph.inputs.remove(value)

@@ -1,8 +1,8 @@
-"""Weights become blocks of small integers: MatMulNBits for the linear layers, and
-GatherBlockQuantized for the embedding.
+"""Weights become blocks of small integers.
 
-A tied embedding and output projection are one quantised matrix: both nodes read the same bytes.
-Runs on the fused graph, where every linear layer has one of two forms (fuse/linears.py).
+The linear layers become MatMulNBits, the embedding GatherBlockQuantized. A tied embedding and
+output projection are one quantised matrix: both nodes read the same bytes. Runs on the fused
+graph, where every linear layer has one of two forms (fuse/linears.py).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from model_export.fuse.graphs import (
     constant,
     insert,
     only_user,
-    tidy,
     rename,
     replace,
+    tidy,
 )
 from model_export.precision import BITS, Precision
 
@@ -42,7 +42,7 @@ def quantize(model: ir.Model, precision: Precision) -> ir.Model:
             _replace_linear(model, node, quantizer.blocks(node, weights), precision)
     if precision.head != "fp32":
         for node in list(model.graph):
-            if node.op_type == "Gather" and _is_matrix(node.inputs[0]):
+            if _is_embedding(node, precision.block_size):
                 _replace_embedding(model, node, quantizer.embedding(node, precision.head))
     tidy(model)
     model.graph.opset_imports[MICROSOFT] = 1
@@ -59,6 +59,13 @@ def _weight_of(node: ir.Node) -> ir.Value | None:
 def _is_matrix(value: ir.Value | None) -> bool:
     tensor = value.const_value if value is not None else None
     return tensor is not None and len(tensor.shape) == 2 and tensor.dtype == ir.DataType.FLOAT
+
+
+def _is_embedding(node: ir.Node, block_size: int) -> bool:
+    """Gather of a table whose rows are whole blocks: GatherBlockQuantized returns no others."""
+    if node.op_type != "Gather" or not _is_matrix(node.inputs[0]):
+        return False
+    return int(node.inputs[0].shape[1]) % block_size == 0  # type: ignore[union-attr,index,arg-type]
 
 
 def _plan(model: ir.Model, linears: list[ir.Node], precision: Precision) -> dict[ir.Node, str]:

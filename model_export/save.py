@@ -54,8 +54,8 @@ def _write_all(file: BinaryIO, values: list[ir.Value], directory: Path) -> None:
             WEIGHTS,
             offset,
             array.nbytes,
-            tensor.dtype,  # type: ignore[union-attr,arg-type]
-            shape=tensor.shape,  # type: ignore[union-attr,arg-type]
+            tensor.dtype,  # type: ignore[union-attr]
+            shape=ir.Shape(array.shape),
             name=str(value.name),
             base_dir=directory,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -39,7 +39,7 @@ def only_user(value: ir.Value) -> ir.Node | None:
 def attribute(node: ir.Node, name: str, default: float | int) -> float | int:
     """A numeric attribute with its default."""
     found = node.attributes.get(name)
-    return default if found is None else found.value  # type: ignore[no-any-return]
+    return default if found is None else found.value
 
 
 def dimensions(value: ir.Value) -> tuple[int | str | None, ...] | None:
@@ -56,7 +56,7 @@ def add_initializer(model: ir.Model, name: str, array: NDArray[np.generic]) -> i
         number += 1
         unique = f"{name}.{number}"
     value = ir.Value(name=unique, const_value=ir.tensor(array, name=unique))
-    value.dtype = ir.DataType.from_numpy(array.dtype)
+    value.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
     value.shape = ir.Shape(array.shape)
     model.graph.initializers.add(value)
     return value
@@ -66,7 +66,7 @@ def insert(
     before: ir.Node,
     op_type: str,
     inputs: Sequence[ir.Value | None],
-    attributes: dict[str, int | float | str | Sequence[int]] | None = None,
+    attributes: Mapping[str, int | float | str | Sequence[int]] | None = None,
     domain: str = "",
     outputs: int = 1,
     like: Sequence[ir.Value] = (),
@@ -83,7 +83,7 @@ def insert(
     for index, output in enumerate(node.outputs):
         output.name = f"{before.name}/{op_type}_output_{index}"
     for output, template in zip(node.outputs, like, strict=False):
-        output.shape, output.dtype = template.shape, template.dtype
+        output.shape, output.type = template.shape, template.type
     before.graph.insert_before(before, node)  # type: ignore[union-attr]
     return node
 

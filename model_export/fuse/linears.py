@@ -17,9 +17,9 @@ from model_export.fuse.graphs import (
     insert,
     only_user,
     producer,
-    tidy,
     rename,
     replace,
+    tidy,
 )
 
 

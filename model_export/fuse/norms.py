@@ -15,9 +15,9 @@ from model_export.fuse.graphs import (
     insert,
     only_user,
     producer,
-    tidy,
     replace,
     scalar,
+    tidy,
 )
 
 
@@ -84,6 +84,12 @@ def _norm_before_transpose(norm: ir.Node) -> None:
         return
     attributes = {name: value.value for name, value in norm.attributes.items()}
     source = swapped.inputs[0]
-    inner = insert(norm, norm.op_type, [source, norm.inputs[1]], attributes, like=[source])
+    inner = insert(
+        norm,
+        norm.op_type,
+        [source, norm.inputs[1]],
+        attributes,
+        like=[source] if source is not None else [],
+    )
     outer = insert(norm, "Transpose", inner.outputs, {"perm": order}, like=norm.outputs)
     replace(norm.outputs[0], outer.outputs[0])

@@ -63,6 +63,6 @@ def _pack(model: ir.Model, node: ir.Node, linears: list[_Linear]) -> None:
 
 
 def _set_width(value: ir.Value, like: ir.Value, width: int) -> None:
-    value.dtype = like.dtype
+    value.type = like.type
     if like.shape is not None:
         value.shape = ir.Shape([*like.shape[:-1], width])

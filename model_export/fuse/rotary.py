@@ -121,7 +121,7 @@ def _merge_heads(model: ir.Model, node: ir.Node, states: ir.Value) -> ir.Value:
     width = int(shape[1]) * int(shape[3])  # type: ignore[index,arg-type]
     target = add_initializer(model, f"{node.name}/merged", np.array([0, 0, width], np.int64))
     merged = insert(node, "Reshape", [swapped.outputs[0], target])
-    merged.outputs[0].dtype = states.dtype
+    merged.outputs[0].type = states.type
     merged.outputs[0].shape = ir.Shape([contract.BATCH, contract.SEQUENCE, width])
     return merged.outputs[0]
 
@@ -153,7 +153,7 @@ def _evaluate(model: ir.Model, value: ir.Value) -> NDArray[np.float32] | None:
         contract.QUERY_SEQLENS: np.array([length], np.int32),
         contract.SEQLENS_K: np.array([length - 1], np.int32),
     }
-    table = ReferenceEvaluator(ir.to_proto(ir.Model(part, ir_version=model.ir_version))).run(
-        None, feeds
-    )[0]
-    return table[0].astype(np.float32) if table.ndim == 3 and table.shape[0] == 1 else None
+    proto = ir.to_proto(ir.Model(part, ir_version=model.ir_version))
+    (table,) = ReferenceEvaluator(proto).run(None, feeds)
+    table = np.asarray(table, np.float32)
+    return table[0] if table.ndim == 3 and len(table) == 1 else None

@@ -18,8 +18,8 @@ from model_export.fuse.graphs import (
     dimensions,
     insert,
     producer,
-    tidy,
     replace,
+    tidy,
 )
 
 _DATA_LIMIT = 1 << 10

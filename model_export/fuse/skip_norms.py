@@ -13,8 +13,8 @@ from model_export.fuse.graphs import (
     dimensions,
     insert,
     producer,
-    tidy,
     replace,
+    tidy,
 )
 
 _FUSED = {
@@ -50,6 +50,6 @@ def _fuse(total: ir.Node, norm: ir.Node) -> None:
     )
     for unused in fused.outputs[1:3]:
         unused.name = ""
-    fused.outputs[3].shape, fused.outputs[3].dtype = total.outputs[0].shape, norm.outputs[0].dtype
+    fused.outputs[3].shape, fused.outputs[3].type = total.outputs[0].shape, norm.outputs[0].type
     replace(norm.outputs[0], fused.outputs[0])
     replace(total.outputs[0], fused.outputs[3])

@@ -141,7 +141,7 @@ def test_dynamic_rope_is_refused_beyond_its_original_length() -> None:
     rope = {"rope_type": "dynamic", "factor": 2.0}
     model = LlamaForCausalLM(LlamaConfig(**SMALL | {"rope_scaling": rope}))
     model.config.original_max_position_embeddings = 32
-    with pytest.raises(ExportError, match="dynamic.*over 32 tokens.*context_length to 32"):
+    with pytest.raises(ExportError, match=r"dynamic.*over 32 tokens.*context_length to 32"):
         convert(model, 64)
     convert(model, 32)
 
@@ -150,7 +150,7 @@ def test_longrope_is_refused_beyond_its_original_length() -> None:
     factors = [1.0] * 8
     rope = {"type": "longrope", "short_factor": factors, "long_factor": factors}
     config = Phi3Config(**SMALL, original_max_position_embeddings=32, rope_scaling=rope)
-    with pytest.raises(ExportError, match="longrope.*over 32 tokens"):
+    with pytest.raises(ExportError, match=r"longrope.*over 32 tokens"):
         convert(Phi3ForCausalLM(config), 64)
 
 
@@ -181,4 +181,4 @@ def test_a_chunked_mask_is_not_a_window() -> None:
 
 
 def test_a_mask_that_sees_ahead_is_not_a_window() -> None:
-    assert window_of(lambda batch, head, query, key: key >= 0, 40) is None
+    assert window_of(lambda _batch, _head, _query, key: key >= 0, 40) is None
