@@ -1,1 +1,4 @@
-"""The runtime: all that an image runs. Imports go adapter -> startup -> api -> text -> engine, never back."""
+"""The runtime: all that an image runs.
+
+Imports go adapter -> startup -> api -> text -> engine, never back.
+"""

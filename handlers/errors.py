@@ -3,7 +3,7 @@
 KindlingError
   StartupError             stops the process at start, with one line that says what and where
     SettingsError          an environment variable has a value that cannot be used
-    ArtifactError          the model directory is missing, incomplete, cut short or of another schema
+    ArtifactError          the model directory is missing, cut short or of another schema
   RequestError             the answer to one request; the process keeps serving
     InvalidRequest         400  a field is missing, of the wrong type or out of range
       ContextLengthExceeded  400  the prompt leaves no room in the context
