@@ -4,7 +4,7 @@
 |---|---|---|
 | MODEL_DIR | build/model | the directory that model_export wrote |
 | KINDLING_SLOTS | 4 | sequences that run at once; each holds a key-value cache of one context |
-| KINDLING_CONTEXT_LENGTH | 2048 | tokens of prompt and answer in a slot; the model's own limit caps it |
+| KINDLING_CONTEXT_LENGTH | 2048 | tokens of prompt and answer in a slot, up to the model's limit |
 | KINDLING_PREFILL_CHUNK | 128 | prompt tokens computed between two decode steps of the others |
 | KINDLING_QUEUE_LIMIT | 32 | requests that may wait for a slot; one more is answered 429 |
 | KINDLING_THREADS | the CPUs this process may use | threads of the ONNX Runtime session |
