@@ -5,9 +5,10 @@
     python bench/graph_decode.py ARTEFACT --build MODEL     builds that graph first, at equal
         precision (int4, symmetric, round to nearest, block 32, accuracy level 4)
 
-Both run on plain ONNX Runtime with the cache bound once, as past and present. Rounds alternate
-between the graphs, so a machine that slows down slows both; a figure is a median of rounds, the
-ratio the median of the rounds' own ratios. The last line is one JSON object.
+Both run on plain ONNX Runtime with the cache bound once, as past and present. The graphs take
+turns at every step, so a machine that slows down slows both; the ratio is the median of the
+steps' own ratios. Where other processes want the CPUs too, --threads 1 is the steadier figure.
+The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -108,13 +109,14 @@ def compare(ours: Path, theirs: Path, rounds: int, threads: int) -> dict[str, fl
     """Decode at one row, ours beside theirs. A ratio over 1 is in our favour."""
     first = Graph(ours, 1, threads)
     graphs = [first, Graph(theirs, 1, threads, like=first)]
-    for graph in graphs:
-        graph.decode_round()
     pairs = []
-    for number in range(rounds):
-        order = graphs if number % 2 else graphs[::-1]
-        seconds = {id(graph): graph.decode_round() for graph in order}
-        pairs.append((seconds[id(graphs[0])], seconds[id(graphs[1])]))
+    for _ in range(rounds):
+        for graph in graphs:
+            graph.prefill_round(PROMPT)
+        for number in range(STEPS):
+            order = graphs if number % 2 else graphs[::-1]
+            seconds = {id(graph): graph.step(1) for graph in order}
+            pairs.append((seconds[id(graphs[0])], seconds[id(graphs[1])]))
     prefill = [[graph.prefill_round(512) for graph in graphs] for _ in range(5)]
     return {
         "ours_ms": 1000 * statistics.median(a for a, _ in pairs),

@@ -48,8 +48,6 @@ def _fuse(total: ir.Node, norm: ir.Node) -> None:
         outputs=4,
         like=norm.outputs,
     )
-    for unused in fused.outputs[1:3]:
-        unused.name = ""
     fused.outputs[3].shape, fused.outputs[3].type = total.outputs[0].shape, norm.outputs[0].type
     replace(norm.outputs[0], fused.outputs[0])
     replace(total.outputs[0], fused.outputs[3])
