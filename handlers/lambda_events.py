@@ -2,6 +2,7 @@
 
 EVENT_KINDS is the table: which events a row matches, how it reads one into a Request, how it
 writes a Response. Knows nothing of the model, of deadlines or of limits. Called by aws_lambda.py.
+AWS's pages on them are linked in docs/adapters.md.
 
 | row | sent by |
 |---|---|
@@ -9,8 +10,6 @@ writes a Response. Knows nothing of the model, of deadlines or of limits. Called
 | REST API | API Gateway REST API (payload 1.0) |
 | load balancer | ALB, with single or multi-value headers |
 | direct | `aws lambda invoke`, an SDK: the event is the chat request itself |
-
-Their documentation is linked in docs/adapters.md.
 """
 
 from __future__ import annotations
