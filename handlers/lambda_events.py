@@ -236,8 +236,7 @@ def _envelope(response: Response) -> dict[str, Any]:
 
 
 def _description(response: Response) -> dict[str, str]:
-    status = http.HTTPStatus(response.status)
-    return {"statusDescription": f"{status.value} {status.phrase}"}
+    return {"statusDescription": f"{response.status} {http.HTTPStatus(response.status).phrase}"}
 
 
 DIRECT = EventKind(_is_direct, _read_direct, _write_direct)
