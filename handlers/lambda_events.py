@@ -2,7 +2,6 @@
 
 EVENT_KINDS is the table: which events a row matches, how it reads one into a Request, how it
 writes a Response. Knows nothing of the model, of deadlines or of limits. Called by aws_lambda.py.
-AWS's pages on them are linked in docs/adapters.md.
 
 | row | sent by |
 |---|---|
