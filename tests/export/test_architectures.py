@@ -28,9 +28,9 @@ from transformers.masking_utils import (
     sliding_window_causal_mask_function,
 )
 
-from model_export.attention import Window, window_of
 from model_export.convert import convert, save
 from model_export.errors import ExportError
+from model_export.window import Window, window_of
 from tests.support.graph_runner import GraphRunner
 from tests.support.reference import greedy_ids
 from tests.support.tiny_models import CONTEXT_LENGTH, FAMILIES, VOCABULARY, export_tiny, tiny_model
@@ -86,7 +86,8 @@ def test_staggered_rows_with_chunked_prompts_get_the_same_ids(
     assert runner.greedy(prompts(), 24, chunk=7) == expected
 
 
-def test_padding_columns_may_lie_behind_the_context_where_the_cache_is_larger(graph: Path) -> None:
+def test_padding_columns_may_lie_behind_learned_positions(tmp_path: Path) -> None:
+    graph = export_tiny("gpt2", tmp_path) / "model.onnx"
     nearly_full = [3 + n % 500 for n in range(CONTEXT_LENGTH - 1)]
     runner = GraphRunner(graph, 2, CONTEXT_LENGTH + 8)
     runner.step([nearly_full, []])
