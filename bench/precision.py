@@ -1,6 +1,6 @@
 """What each precision costs and keeps: the table of docs/precision.md.
 
-    python -m bench.precision [--recipe NAME] [--rounds 9]
+    python -m bench.precision [--recipe NAME] [--rounds 15]
 
 Exports the recipe's model once in fp32 and quantises it once for each row. Drift is gate 3's own
 measurement (model_export/verify/drift.py). Decode speed is at one stream, as a ratio to int4 RTN
@@ -53,6 +53,7 @@ CANDIDATES = (
     Precision(**K_QUANT, lm_head="int8"),
     Precision(**K_QUANT, mixed_layers=True),
     Precision(**K_QUANT, lm_head="int8", mixed_layers=True),
+    Precision(weights="int8", lm_head="int4"),
     Precision(weights="int8"),
     Precision(weights="int8", block_size=64),
     Precision(weights="fp32"),
@@ -79,7 +80,7 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--recipe", default="smollm2-135m", help="where the model comes from")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=15)
     return parser
 
 
