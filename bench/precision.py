@@ -53,6 +53,8 @@ CANDIDATES = (
     Precision(**K_QUANT, lm_head="int8"),
     Precision(**K_QUANT, mixed_layers=True),
     Precision(**K_QUANT, lm_head="int8", mixed_layers=True),
+    Precision(algorithm="affine", symmetric=False, lm_head="int8"),
+    Precision(algorithm="affine", symmetric=False, lm_head="int8", block_size=64),
     Precision(weights="int8", lm_head="int4"),
     Precision(weights="int8"),
     Precision(weights="int8", block_size=64),

@@ -23,7 +23,8 @@ class Blocks:
 
     `packed` uint8 [rows, blocks, block_size * bits / 8], the low half of a byte first;
     `scales` float32 [rows, blocks]; `zero_points` uint8 [rows, ceil(blocks * bits / 8)], None
-    for symmetric blocks, whose zero is 2 ** (bits - 1).
+    for symmetric blocks, whose zero is 2 ** (bits - 1). `offsets` float32 [rows, blocks] is what
+    affine blocks add to each of their weights, None for all others.
     """
 
     packed: NDArray[np.uint8]
@@ -32,6 +33,7 @@ class Blocks:
     bits: int
     block_size: int
     columns: int
+    offsets: NDArray[np.float32] | None = None
 
     @property
     def rows(self) -> int:
@@ -52,6 +54,23 @@ def round_to_nearest(
     zero_points = np.zeros((rows, -(-blocks * bits // 8)), np.uint8)
     _KERNELS[bits](packed, padded, scales, zero_points, block_size, rows, columns, symmetric)
     return Blocks(packed, scales, None if symmetric else zero_points, bits, block_size, columns)
+
+
+def affine(weight: NDArray[np.float32], block_size: int) -> Blocks:
+    """4 bits from each block's smallest weight to its largest: scale * (q - 8) + offset.
+
+    The grid of GGUF's Q4_1 (ggml-quants.c, quantize_row_q4_1), whose ends every block reaches:
+    weights that come from such a file are found again exactly. `weight` [rows, columns], columns
+    in whole blocks.
+    """
+    rows, columns = weight.shape
+    cut = weight.reshape(rows, -1, block_size)
+    low, high = cut.min(axis=2), cut.max(axis=2)
+    scales = (high - low) / np.float32(15)
+    steps = np.where(scales > 0, scales, np.float32(1))  # a block of one value
+    values = np.rint((cut - low[..., np.newaxis]) / steps[..., np.newaxis]).astype(np.uint8)
+    offsets = low + np.float32(8) * scales
+    return Blocks(_pack(values, 4), scales, None, 4, block_size, columns, offsets)
 
 
 def k_quant(weight: NDArray[np.float32], bits: int, block_size: int) -> Blocks:

@@ -13,7 +13,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from model_export.block_quantizer import Blocks, k_quant, round_to_nearest
+from model_export.block_offsets import BlockOffsets
+from model_export.block_quantizer import Blocks, affine, k_quant, round_to_nearest
 from model_export.fuse.graphs import (
     MICROSOFT,
     add_initializer,
@@ -36,10 +37,10 @@ def quantize(model: ir.Model, precision: Precision) -> ir.Model:
         return model
     linears = [node for node in model.graph if _weight_of(node) is not None]
     plan = _plan(model, linears, precision)
-    quantizer = _Quantizer(model, precision)
+    quantizer, offsets = _Quantizer(model, precision), BlockOffsets(model)
     for node, weights in plan.items():
         if weights != "fp32":
-            _replace_linear(model, node, quantizer.blocks(node, weights), precision)
+            _replace_linear(model, node, quantizer.blocks(node, weights), precision, offsets)
     if precision.head != "fp32":
         for node in list(model.graph):
             if _is_embedding(node, precision.block_size):
@@ -137,13 +138,18 @@ class _Quantizer:
         return self.done[key]
 
     def _algorithm(self, matrix: NDArray[np.float32], bits: int) -> Blocks:
-        size = self.precision.block_size
-        if self.precision.algorithm == "k_quant":
+        size, algorithm = self.precision.block_size, self.precision.algorithm
+        if algorithm == "k_quant":
             return k_quant(matrix, bits, size)
-        return round_to_nearest(matrix, bits, size, self.precision.symmetric)
+        if algorithm == "affine" and bits == 4 and matrix.shape[1] % size == 0:
+            return affine(matrix, size)
+        symmetric = self.precision.symmetric or algorithm == "affine"
+        return round_to_nearest(matrix, bits, size, symmetric)
 
 
-def _replace_linear(model: ir.Model, node: ir.Node, blocks: Blocks, precision: Precision) -> None:
+def _replace_linear(
+    model: ir.Model, node: ir.Node, blocks: Blocks, precision: Precision, offsets: BlockOffsets
+) -> None:
     name = _weight_of(node).name  # type: ignore[union-attr]
     result, bias = _result_and_bias(node)
     inputs = [
@@ -162,9 +168,11 @@ def _replace_linear(model: ir.Model, node: ir.Node, blocks: Blocks, precision: P
         "block_size": blocks.block_size,
         "accuracy_level": precision.accuracy_level,
     }
-    before = result.producer() or node
-    product = insert(before, "MatMulNBits", inputs, attributes, MICROSOFT, like=[result])
-    rename(product.outputs[0], result)
+    before, x = result.producer() or node, node.inputs[0]
+    product = insert(before, "MatMulNBits", inputs, attributes, MICROSOFT, like=[result]).outputs[0]
+    if blocks.offsets is not None and x is not None:
+        product = offsets.add(before, x, product, blocks.offsets, blocks.block_size)
+    rename(product, result)
 
 
 def _result_and_bias(node: ir.Node) -> tuple[ir.Value, ir.Value | None]:

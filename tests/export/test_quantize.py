@@ -10,8 +10,10 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
+import torch
+from transformers import PreTrainedModel
 
-from model_export.block_quantizer import Blocks, k_quant, round_to_nearest
+from model_export.block_quantizer import Blocks, affine, k_quant, round_to_nearest
 from model_export.convert import convert, save
 from model_export.errors import ExportError
 from model_export.fuse import fuse
@@ -22,6 +24,7 @@ from tests.support.tiny_models import CONTEXT_LENGTH, FAMILIES, tiny_model
 
 PROMPT = [5, 99, 310, 7, 42, 8, 500, 11, 12, 13]
 LAYERS = 3
+AFFINE = Precision(algorithm="affine", symmetric=False, lm_head="int8")
 
 
 def quantised(family: str, precision: Precision) -> ir.Model:
@@ -49,6 +52,8 @@ def dequantised(blocks: Blocks) -> np.ndarray:
         zeros = np.full(blocks.scales.shape, 2 ** (blocks.bits - 1))
     zeros = zeros[:, : blocks.scales.shape[1], None].astype(np.float32)
     matrix = (values.astype(np.float32) - zeros) * blocks.scales[..., None]
+    if blocks.offsets is not None:
+        matrix += blocks.offsets[..., None]
     return matrix.reshape(blocks.rows, -1)[:, : blocks.columns]
 
 
@@ -63,6 +68,55 @@ def test_blocks_are_within_half_a_step_of_the_matrix(bits: int, algorithm: str) 
     step = np.repeat(np.abs(blocks.scales), 32, axis=1)[:, :80]
     allowed = {"symmetric": 1.01, "asymmetric": 1.01, "k_quant": 2.5}[algorithm]
     assert np.all(np.abs(dequantised(blocks) - matrix) <= allowed * step)
+
+
+def test_affine_blocks_are_within_half_a_step_of_the_matrix() -> None:
+    matrix = np.random.default_rng(0).normal(size=(24, 96)).astype(np.float32)
+    blocks = affine(matrix, 32)
+    step = np.repeat(blocks.scales, 32, axis=1)
+    assert np.all(np.abs(dequantised(blocks) - matrix) <= 0.501 * step)
+
+
+def test_affine_blocks_find_the_grid_of_a_gguf_file_again() -> None:
+    source = np.random.default_rng(0)
+    scales = source.uniform(0.001, 0.1, (24, 3, 1)).astype(np.float16).astype(np.float32)
+    minimums = source.normal(size=(24, 3, 1)).astype(np.float16).astype(np.float32)
+    values = source.integers(0, 16, (24, 3, 32))
+    values[..., 0], values[..., 1] = 0, 15  # Q4_1 spans a block's range
+    matrix = (scales * values.astype(np.float32) + minimums).reshape(24, 96)
+
+    np.testing.assert_allclose(dequantised(affine(matrix, 32)), matrix, rtol=1e-5, atol=1e-6)
+
+
+def test_a_block_of_one_value_is_that_value() -> None:
+    matrix = np.full((2, 64), -0.25, np.float32)
+    assert np.array_equal(dequantised(affine(matrix, 32)), matrix)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])  # qwen2 has biases
+def test_affine_weights_on_the_grid_lose_nothing(family: str, tmp_path: Path) -> None:
+    model = tiny_model(family)
+    put_on_the_grid(model)
+    exact = fuse(convert(model, CONTEXT_LENGTH))
+    expected = logits(exact, tmp_path / "exact")
+    precision = Precision(algorithm="affine", symmetric=False, lm_head="fp32", accuracy_level=1)
+    found = logits(quantize(exact, precision), tmp_path / "affine")
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def put_on_the_grid(model: PreTrainedModel) -> None:
+    """Gives every linear layer below the output projection weights that 4 bits can hold."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and name != "lm_head":
+            grid = dequantised(affine(module.weight.detach().numpy(), 32))
+            module.weight.data = torch.from_numpy(grid)
+
+
+def test_layers_that_read_the_same_values_share_their_sums() -> None:
+    found = Counter(node.op_type for node in quantised("llama", AFFINE).graph)
+    assert found["MatMulNBits"] == 5 * LAYERS + 1  # q, k and v are packed
+    assert found["ReduceSum"] == 4 * LAYERS  # gate and up read the same
+    assert found["MatMul"] == found["Add"] == 5 * LAYERS
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -128,6 +182,7 @@ def test_int8_stays_close_to_the_model(family: str, tmp_path: Path) -> None:
         Precision(symmetric=False, algorithm="k_quant", lm_head="int8", mixed_layers=True),
         Precision(lm_head="fp32"),
         Precision(block_size=16, lm_head="int8"),
+        AFFINE,
     ],
     ids=Precision.describe,
 )
@@ -182,6 +237,9 @@ def test_a_tied_embedding_and_output_projection_share_their_bytes(tmp_path: Path
         ({"block_size": 48}, "block_size is 48"),
         ({"algorithm": "gptq", "symmetric": False}, "algorithm is 'gptq'"),
         ({"algorithm": "k_quant"}, "add symmetric = false"),
+        ({"algorithm": "affine", "lm_head": "int8"}, "add symmetric = false"),
+        ({"algorithm": "affine", "symmetric": False}, 'lm_head = "int8" or "fp32"'),
+        ({"algorithm": "affine", "symmetric": False, "weights": "int8"}, "is for int4 weights"),
         ({"lm_head": "int2"}, "lm_head is 'int2'"),
         ({"accuracy_level": 3}, "accuracy_level is 3"),
         ({"weights": "fp32", "lm_head": "int8"}, "quantises nothing"),
