@@ -47,7 +47,7 @@ class Graph:
         names = [value.name for value in self.session.get_inputs()]
         self.is_contract = "query_seqlens" in names
         self.binding = self.session.io_binding()
-        self.cache = like.cache if like else self._cache_shapes()
+        self.cache: dict[str, tuple[int, int]] = like.cache if like else self._cache_shapes()
         for past, (heads, size) in self.cache.items():
             shape = (rows, heads, CAPACITY, size)
             buffer = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32))
@@ -66,9 +66,8 @@ class Graph:
         self.length += tokens
         ids = np.full((self.rows, tokens), 42, np.int64)
         inputs = self._contract_inputs(ids) if self.is_contract else self._builder_inputs(ids)
-        positions = self.rows if self.is_contract else self.rows * tokens
-        shape = (positions, self.vocabulary)
-        shape = shape if self.is_contract else (self.rows, tokens, self.vocabulary)
+        positions = (self.rows,) if self.is_contract else (self.rows, tokens)
+        shape = (*positions, self.vocabulary)
         logits = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.float32)
         self.binding.bind_ortvalue_output("logits", logits)
         start = time.perf_counter()

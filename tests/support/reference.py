@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 
 
 def greedy_ids(
     model: PreTrainedModel, prompts: Sequence[list[int]], new_tokens: int
 ) -> list[list[int]]:
     """The next ids of each prompt on its own, end-of-sequence ids like any other."""
-    model.generation_config.eos_token_id = None
+    model.generation_config = GenerationConfig(
+        max_new_tokens=new_tokens, do_sample=False, pad_token_id=0
+    )
+    generator = cast("GenerationMixin", model)
     answers = []
     for prompt in prompts:
         ids = torch.tensor([prompt])
-        answer = model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=new_tokens,
-            do_sample=False,
-            pad_token_id=0,
-        )
+        answer = generator.generate(ids, attention_mask=torch.ones_like(ids))
         answers.append(answer[0, len(prompt) :].tolist())
     return answers
 

@@ -27,8 +27,8 @@ from transformers import (
     PreTrainedModel,
     Qwen2Config,
     Qwen3Config,
-    SmolLM3Config,
 )
+from transformers.models.smollm3.configuration_smollm3 import SmolLM3Config
 
 from handlers.engine.artifact import (
     CHAT_TEMPLATE,
@@ -139,8 +139,9 @@ def tiny_model(family: str) -> PreTrainedModel:
             if parameter.ndim == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
         if family.startswith("gemma"):  # which multiplies it by sqrt(hidden_size), and echoes
-            model.get_input_embeddings().weight.mul_(0.1)
-    return model.eval()
+            model.get_parameter("model.embed_tokens.weight").mul_(0.1)
+    model.eval()
+    return model
 
 
 def export_tiny(family: str, directory: Path) -> Path:
