@@ -39,8 +39,8 @@ class BlockOffsets:
     ) -> ir.Value:
         """`product` [batch, sequence, rows] with the offsets of its blocks added.
 
-        `x` [batch, sequence, columns] is what the layer reads, `offsets` [rows, blocks] of blocks of
-        `size` columns. The new nodes stand before `before`.
+        `x` [batch, sequence, columns] is what the layer reads, `offsets` [rows, blocks] of blocks
+        of `size` columns. The new nodes stand before `before`.
         """
         turned = np.ascontiguousarray(offsets.T)  # as MatMul wants them
         matrix = add_initializer(self.model, f"{product.name}.offsets", turned)
