@@ -17,7 +17,7 @@ from handlers.api import error_body
 from handlers.api.messages import Request, Response
 from handlers.config import Settings
 from handlers.errors import InvalidRequest, ResponseTooLarge, StartupError
-from handlers.lambda_events import DIRECT, kind_of, parse
+from handlers.lambda_events import DIRECT, EventKind, kind_of, parse
 from handlers.log import Access
 from handlers.startup import Service, load_service
 
@@ -27,9 +27,13 @@ T = TypeVar("T")
 # of a larger one, and the next call pays a cold start.
 MAX_RESPONSE_BYTES = 6 * 1024 * 1024
 
-# From the deadline to the answer's post: the step under way, at worst a chunk of 512 prompt tokens
-# at the 250 to 500 tokens/s of one or two CPUs. Of a short remainder at most half.
+# From the deadline to the answer's post: the step under way, at worst a chunk of 128 prompt tokens
+# at the 250 to 500 tokens/s of one or two CPUs, so 0.5 s; the rest is for models that are slower
+# than SmolLM2-135M. Of a short remainder at most half.
 DEADLINE_MARGIN_SECONDS = 2.0
+
+# The log's method and path of an event that cannot be read, as in the Common Log Format.
+UNKNOWN = "-"
 
 
 class Context(Protocol):
@@ -67,11 +71,17 @@ def handler(event: object, context: Context) -> Any:
     try:
         request = kind.read(event)
     except InvalidRequest as error:
-        return kind.write(error_body.render(error))
+        unread = Access(context.aws_request_id, UNKNOWN, UNKNOWN)
+        return _deliver(kind, error_body.render(error), unread)
+    access = Access(context.aws_request_id, request.method, request.path)
     if kind is DIRECT:
         request = _authorised(request)
-    access = Access(context.aws_request_id, request.method, request.path)
     response = run_inline(_answer(replace(request, deadline=_deadline(context))))
+    return _deliver(kind, response, access)
+
+
+def _deliver(kind: EventKind, response: Response, access: Access) -> Any:
+    """The answer in the event's own shape; writes its line of the log."""
     result = kind.write(_labelled(response, access))
     if len(json.dumps(result)) > MAX_RESPONSE_BYTES:
         response = error_body.render(_too_large(response))

@@ -50,6 +50,13 @@ def test_a_body_that_is_not_the_base64_it_claims_to_be_is_answered_400(tiny_lamb
     assert tiny_lambda.deliver(event).status == 400
 
 
+def test_an_event_that_cannot_be_read_is_logged_like_any_other(tiny_lambda: Lambda) -> None:
+    event = function_url(HttpCall("POST", CHAT)) | {"body": "?", "isBase64Encoded": True}
+    identity = tiny_lambda.deliver(event).headers["x-request-id"]
+    [line] = [line for line in tiny_lambda.process.requests if line["id"] == identity]
+    assert (line["method"], line["path"], line["status"]) == ("-", "-", 400)
+
+
 def test_a_direct_invoke_gets_the_completion_itself(tiny_lambda: Lambda) -> None:
     completion = tiny_lambda.invoke(HELLO)
     assert completion["object"] == "chat.completion"
