@@ -1,7 +1,7 @@
 """The artefact: the directory that model_export writes and the engine serves.
 
     manifest.json         what is written below
-    model.onnx            the decoder graph (docs/graph-contract.md)
+    model.onnx            the decoder graph (docs/graph.md)
     model.onnx.data       its weights
     tokenizer.json        Hugging Face tokenizers
     chat_template.jinja   the model's chat template, if it has one

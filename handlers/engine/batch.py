@@ -1,7 +1,7 @@
 """What one call of the session computes: rows of slots, the tokens of each, the logits wanted.
 
 The scheduler makes batches, the session runs them; neither knows the other. The arrays are
-the small inputs of the graph (docs/graph-contract.md), whose names the fields repeat.
+the small inputs of the graph (docs/graph.md), whose names the fields repeat.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The decoder graph in ONNX Runtime, and the only file that imports onnxruntime.
 
 One method computes: `step(batch) -> logits`. Knows the graph contract
-(docs/graph-contract.md), nothing of sequences or sampling. Made once by the engine; the
+(docs/graph.md), nothing of sequences or sampling. Made once by the engine; the
 scheduler calls it, from one thread at a time. ONNX Runtime's errors become ArtifactError while
 loading and EngineFault while running, here and nowhere else.
 """
