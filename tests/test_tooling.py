@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -124,7 +125,9 @@ def test_make_prints_the_very_command_that_it_runs(words: list[str]) -> None:
 
 
 def make(*arguments: str) -> str:
+    # As from a shell, though `make test` may have started these tests.
+    environment = {name: os.environ[name] for name in os.environ if not name.startswith("MAKE")}
     done = subprocess.run(
-        ["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
     return done.stdout
