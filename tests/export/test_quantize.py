@@ -33,7 +33,8 @@ def quantised(family: str, precision: Precision) -> ir.Model:
 
 def logits(model: ir.Model, directory: Path) -> np.ndarray:
     save(model, directory)
-    return GraphRunner(directory / "model.onnx", 1, CONTEXT_LENGTH).step([PROMPT])[0]
+    row: np.ndarray = GraphRunner(directory / "model.onnx", 1, CONTEXT_LENGTH).step([PROMPT])[0]
+    return row
 
 
 def bits_of_linears(model: ir.Model) -> list[int]:
