@@ -2,7 +2,8 @@
 
 The weights lie raw and page-aligned, so that ONNX Runtime can map them. Initialisers that view
 the same memory (a tied embedding and output projection) are written once and share their bytes.
-One tensor is in memory at a time, whatever the model's size.
+Memory: what the tensors' arrays take, all together. Those that view the source model's weights
+take nothing more.
 """
 
 from __future__ import annotations
@@ -41,10 +42,11 @@ def save(model: ir.Model, directory: Path) -> None:
 
 
 def _write_all(file: BinaryIO, values: list[ir.Value], directory: Path) -> None:
+    tensors = [value.const_value for value in values]
+    # All are held until the end: a freed array's address may be the next one's, and then names two.
+    arrays = [np.asarray(tensor.numpy()) for tensor in tensors]  # type: ignore[union-attr]
     written: dict[tuple[int, int], int] = {}
-    for value in values:
-        tensor = value.const_value
-        array = np.asarray(tensor.numpy())  # type: ignore[union-attr]
+    for value, tensor, array in zip(values, tensors, arrays, strict=True):
         place = (array.__array_interface__["data"][0], array.nbytes)
         shared = array.flags.c_contiguous and place in written
         offset = written[place] if shared else _append(file, array)
