@@ -39,7 +39,7 @@ def _fuse(square: ir.Node) -> None:
         return
     epsilon = _only_user_of_type(mean.outputs[0], "Add")
     root = _only_user_of_type(epsilon.outputs[0], "Sqrt") if epsilon else None
-    inverse = _only_user_of_type(root.outputs[0], "Div", "Reciprocal") if root else None
+    inverse = _inverse(root.outputs[0]) if root else None
     normal = _only_user_of_type(inverse.outputs[0], "Mul") if inverse else None
     scaled = _only_user_of_type(normal.outputs[0], "Mul") if normal else None
     if epsilon is None or normal is None or scaled is None or source not in normal.inputs:
@@ -61,6 +61,14 @@ def _fuse(square: ir.Node) -> None:
 def _only_user_of_type(value: ir.Value, *op_types: str) -> ir.Node | None:
     user = only_user(value)
     return user if user is not None and user.op_type in op_types else None
+
+
+def _inverse(root: ir.Value) -> ir.Node | None:
+    """1 / root, in either spelling."""
+    node = _only_user_of_type(root, "Div", "Reciprocal")
+    if node is not None and node.op_type == "Div" and scalar(node.inputs[0]) != 1.0:
+        return None
+    return node
 
 
 def _over_last_axis(mean: ir.Node) -> bool:

@@ -35,7 +35,7 @@ def make_shapes_static(model: ir.Model) -> None:
                 _fix_target(model, node)
             case "Expand":
                 _drop_copy(node)
-            case "Slice":
+            case "Slice" if _forward(node):
                 _drop_copy(node)
             case "Gather":
                 _fix_dimension(model, node)
@@ -116,6 +116,12 @@ def _drop_copy(node: ir.Node) -> None:
     before, after = dimensions(source), dimensions(node.outputs[0])  # type: ignore[arg-type]
     if before is not None and before == after and None not in before:
         replace(node.outputs[0], source)  # type: ignore[arg-type]
+
+
+def _forward(cut: ir.Node) -> bool:
+    """Whether every step of a Slice is 1: with -1 it turns an axis round at the same shape."""
+    steps = cut.inputs[4] if len(cut.inputs) > 4 else None
+    return steps is None or ((known := constant(steps)) is not None and bool((known == 1).all()))
 
 
 def _fix_dimension(model: ir.Model, node: ir.Node) -> None:

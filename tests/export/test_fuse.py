@@ -126,3 +126,57 @@ def test_a_pass_without_its_pattern_changes_nothing(fusion: object) -> None:
     fusion(model)  # type: ignore[operator]
     gained = {"SkipLayerNormalization"} if fusion is fuse_skip_norms else set()
     assert set(counts(model)) - set(before) == gained
+
+
+def parsed(text: str, **constants: np.ndarray) -> ir.Model:
+    """A model of a few nodes, in ONNX's textual form, with its constants as initialisers."""
+    model = ir.from_onnx_text(text)
+    for name, array in constants.items():
+        value = next(value for value in model.graph.inputs if value.name == name)
+        model.graph.inputs.remove(value)
+        value.const_value = ir.tensor(array, name=name)
+        model.graph.initializers.add(value)
+    return model
+
+
+@pytest.mark.parametrize(("step", "kept"), [(1, 0), (-1, 1)])
+def test_a_slice_of_the_whole_is_dropped_but_not_one_that_turns_it_round(
+    step: int, kept: int
+) -> None:
+    model = parsed(
+        """<ir_version: 10, opset_import: ["" : 20]>
+        g (float[2, 4] x, int64[1] start, int64[1] end, int64[1] axis, int64[1] step)
+            => (float[2, 4] y) { cut = Slice(x, start, end, axis, step)  y = Neg(cut) }""",
+        start=np.array([0 if step == 1 else -1]),
+        end=np.array([4 if step == 1 else -5]),
+        axis=np.array([1]),
+        step=np.array([step]),
+    )
+    make_shapes_static(model)
+    assert counts(model)["Slice"] == kept
+
+
+@pytest.mark.parametrize(("numerator", "fused"), [(1.0, 1), (2.0, 0)])
+def test_a_norm_is_fused_where_the_root_divides_one_and_nothing_else(
+    numerator: float, fused: int
+) -> None:
+    model = parsed(
+        """<ir_version: 10, opset_import: ["" : 20]>
+        g (float[2, 4] x, float two, int64[1] axis, float epsilon, float numerator,
+           float[4] weight) => (float[2, 4] y) {
+            square = Pow(x, two)
+            mean = ReduceMean<keepdims = 1>(square, axis)
+            sum = Add(mean, epsilon)
+            root = Sqrt(sum)
+            inverse = Div(numerator, root)
+            normal = Mul(x, inverse)
+            y = Mul(normal, weight)
+        }""",
+        two=np.array(2, np.float32),
+        axis=np.array([-1]),
+        epsilon=np.array(1e-6, np.float32),
+        numerator=np.array(numerator, np.float32),
+        weight=np.ones(4, np.float32),
+    )
+    fuse_norms(model)
+    assert counts(model)["SimplifiedLayerNormalization"] == fused
