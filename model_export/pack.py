@@ -57,7 +57,7 @@ def building(out: Path) -> Iterator[Path]:
     """
     if out.exists() and not _replaceable(out):
         raise ExportError(
-            f"{out} exists and is not an artefact (it has no {MANIFEST}): it is left alone. "
+            f"{out} exists and is not an artefact (it has no {MANIFEST} of one): it is left alone. "
             f"Choose another --out, or delete it."
         )
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -69,10 +69,19 @@ def building(out: Path) -> Iterator[Path]:
 
 
 def publish(artefact: Path, out: Path) -> None:
-    """Renames a finished artefact to `out`; an older one there goes with the scratch directory."""
-    if out.exists():
-        out.rename(artefact.parent / "replaced")
-    artefact.rename(out)
+    """Renames a finished artefact to `out`; an older one there goes with the scratch directory.
+
+    When the second rename fails, or a signal comes between the two, the older one is put back.
+    """
+    replaced = artefact.parent / "replaced"
+    try:
+        if out.exists():
+            out.rename(replaced)
+        artefact.rename(out)
+    except BaseException:
+        if replaced.exists() and not out.exists():
+            replaced.rename(out)
+        raise
 
 
 def write_texts(directory: Path, recipe: Recipe, loaded: LoadedModel) -> None:
@@ -120,7 +129,16 @@ def write_manifest(
 
 
 def _replaceable(out: Path) -> bool:
-    return out.is_dir() and ((out / MANIFEST).is_file() or not any(out.iterdir()))
+    return out.is_dir() and (_is_artefact(out) or not any(out.iterdir()))
+
+
+def _is_artefact(directory: Path) -> bool:
+    """By its manifest: web apps and browser extensions have a manifest.json too."""
+    try:
+        msgspec.json.decode((directory / MANIFEST).read_bytes(), type=Manifest)
+    except (OSError, msgspec.DecodeError):
+        return False
+    return True
 
 
 def _write_licence(directory: Path, recipe: Recipe, loaded: LoadedModel) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import tokenizers
 
-from handlers.engine.artifact import MANIFEST, SCHEMA, Manifest
+from handlers.engine.artifact import MANIFEST, SCHEMA, Manifest, ModelInfo
 from model_export.end_of_sequence import eos_token_ids
 from model_export.errors import ExportError
 from model_export.fetch import LoadedModel, fetch
@@ -139,11 +139,31 @@ def test_a_model_that_declares_no_end_takes_the_tokenizers(loaded: LoadedModel) 
     assert eos_token_ids(replace(loaded, chat_template=None)) == (IM_END,)
 
 
-def build(out: Path, content: str) -> None:
+def manifest_of(model_id: str) -> bytes:
+    model = ModelInfo(id=model_id, source="", revision="", architecture="", licence="")
+    return msgspec.json.encode(
+        Manifest(
+            schema=SCHEMA,
+            task="text-generation",
+            model=model,
+            precision="fp32",
+            vocab_size=0,
+            context_length=0,
+            eos_token_ids=(),
+            special_tokens={},
+            files={},
+            created=0,
+            versions={},
+            verification={},
+        )
+    )
+
+
+def build(out: Path, model_id: str) -> None:
     with building(out) as scratch:
         artefact = scratch / "artefact"
         artefact.mkdir()
-        (artefact / MANIFEST).write_text(content)
+        (artefact / MANIFEST).write_bytes(manifest_of(model_id))
         publish(artefact, out)
 
 
@@ -158,7 +178,9 @@ def test_an_artefact_replaces_an_older_one_whole(tmp_path: Path) -> None:
     build(out, "old")
     (out / "left-over").write_text("of the old one")
     build(out, "new")
-    assert {path.name: path.read_text() for path in out.iterdir()} == {MANIFEST: "new"}
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {
+        MANIFEST: manifest_of("new")
+    }
     assert list(out.parent.iterdir()) == [out]
 
 
@@ -167,12 +189,28 @@ def test_an_export_that_fails_leaves_the_older_artefact_and_nothing_else(tmp_pat
     build(out, "old")
     with pytest.raises(ExportError, match="gate"):
         _fail(out)
-    assert (out / MANIFEST).read_text() == "old"
+    assert (out / MANIFEST).read_bytes() == manifest_of("old")
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_a_directory_that_is_not_an_artefact_is_left_alone(tmp_path: Path) -> None:
+def test_the_older_artefact_is_put_back_when_the_new_one_cannot_take_its_place(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "model"
+    build(out, "old")
+    with building(out) as scratch, pytest.raises(FileNotFoundError):
+        publish(scratch / "absent", out)
+    assert (out / MANIFEST).read_bytes() == manifest_of("old")
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("manifest", [None, "not JSON", '{"manifest_version": 3, "name": "App"}'])
+def test_a_directory_that_is_not_an_artefact_is_left_alone(
+    tmp_path: Path, manifest: str | None
+) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
+    if manifest is not None:
+        (tmp_path / MANIFEST).write_text(manifest)
     with pytest.raises(ExportError, match="is not an artefact"), building(tmp_path):
         pass
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
