@@ -10,7 +10,7 @@
 | KINDLING_THREADS | the CPUs this process may use | threads of the ONNX Runtime session |
 | KINDLING_API_KEY | none | when set, requests must carry `Authorization: Bearer <key>` |
 | KINDLING_MAX_BODY_BYTES | 4194304 | a larger request body is answered 413 |
-| KINDLING_TIMEOUT_SECONDS | 300 | Cloud Run: a generation older than this ends with what it has |
+| KINDLING_TIMEOUT_SECONDS | 290 | Cloud Run: an older generation is cut; keep it below --timeout |
 | KINDLING_DRAIN_SECONDS | 8 | Cloud Run: time after SIGTERM in which running answers may finish |
 | KINDLING_LOG_LEVEL | INFO | DEBUG, INFO, WARNING or ERROR |
 
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,9 +63,9 @@ class Settings:
             prefill_chunk=read.integer("KINDLING_PREFILL_CHUNK", 128, minimum=1),
             queue_limit=read.integer("KINDLING_QUEUE_LIMIT", 32, minimum=0),
             threads=read.integer("KINDLING_THREADS", available_cpus(environ), minimum=1),
-            api_key=environ.get("KINDLING_API_KEY") or None,
+            api_key=read.key("KINDLING_API_KEY"),
             max_body_bytes=read.integer("KINDLING_MAX_BODY_BYTES", 4 * 1024 * 1024, minimum=1),
-            timeout_seconds=read.seconds("KINDLING_TIMEOUT_SECONDS", 300.0),
+            timeout_seconds=read.seconds("KINDLING_TIMEOUT_SECONDS", 290.0),
             drain_seconds=read.seconds("KINDLING_DRAIN_SECONDS", 8.0),
             log_level=read.choice(
                 "KINDLING_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -93,6 +94,16 @@ class _Reader:
         if value not in allowed:
             raise SettingsError(f"{name} is {value!r}, but must be one of {', '.join(allowed)}.")
         return value
+
+    def key(self, name: str) -> str | None:
+        """Stripped: a secret read from a file brings the line's end with it."""
+        text = self.environ.get(name)
+        if not text:
+            return None
+        key = text.strip()
+        if not re.fullmatch("[!-~]+", key):  # what an HTTP header carries unchanged
+            raise SettingsError(f"{name} must be printable ASCII without spaces.")
+        return key
 
     def _parse(self, name: str, default: T, parse: Callable[[str], T], what: str) -> T:
         text = self.environ.get(name)
