@@ -15,7 +15,7 @@ from handlers.api import fields
 from handlers.api.answer import Bodies, Call, Stamp, collect, json_response, stream
 from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import OpenAICall, Tokens
-from handlers.errors import InvalidRequest
+from handlers.errors import ContextLengthExceeded, InvalidRequest
 
 if TYPE_CHECKING:
     from handlers.api.messages import Request, Response, StreamResponse
@@ -72,8 +72,7 @@ class ChatCall(OpenAICall, frozen=True, kw_only=True):
 async def create(model: Model, request: Request) -> Response | StreamResponse:
     """The answer to a conversation."""
     body = read_json(request.body, ChatCall, REFUSED)
-    prompt = model.template.render([_turn(*item) for item in enumerate(body.messages)])
-    prompt_ids = model.completer.encode(prompt, param="messages")
+    prompt_ids = model.completer.encode(_prompt(model, body.messages), param="messages")
     call = Call(
         prompt_ids=prompt_ids,
         params=body.params(room=model.engine.context_length - len(prompt_ids)),
@@ -85,6 +84,21 @@ async def create(model: Model, request: Request) -> Response | StreamResponse:
     if body.stream:
         return await stream(model.completer, call, ChatStream(stamp, call, body.wants_usage))
     return json_response(_whole(stamp, call, await collect(model.completer, call)))
+
+
+def _prompt(model: Model, messages: list[Message]) -> str:
+    """Raises ContextLengthExceeded without rendering what has a message for every token.
+
+    While a template renders, no other request gets a token.
+    """
+    context = model.engine.context_length
+    if len(messages) > context:
+        raise ContextLengthExceeded(
+            f"There are {len(messages):,} messages, but the context holds {context:,} tokens: "
+            f"send fewer.",
+            param="messages",
+        )
+    return model.template.render([_turn(*item) for item in enumerate(messages)])
 
 
 def _whole(stamp: Stamp, call: Call, answer: TextDelta) -> dict[str, object]:

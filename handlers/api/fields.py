@@ -55,7 +55,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: StopString | StopStrings | None = None
-    repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
+    repetition_penalty: Annotated[float, Meta(ge=0.01, le=10)] | None = None
+    """A logit divided by less might leave float32."""
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     min_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None

@@ -94,6 +94,21 @@ def test_the_same_seed_gives_the_same_answer_and_another_another(api: Api) -> No
     assert answers[0] == answers[1] != answers[2]
 
 
+@pytest.mark.parametrize(
+    "extreme",
+    [
+        {"repetition_penalty": 0.01, "frequency_penalty": -2, "presence_penalty": -2},
+        {"repetition_penalty": 10, "frequency_penalty": 2, "temperature": 2},
+        {"repetition_penalty": 0.01, "temperature": 1.1e-5},
+        {"temperature": 5e-324, "top_p": 5e-324},
+        {"top_p": 5e-324, "top_k": 1, "min_p": 1},
+        {"top_k": 2**31 - 1, "min_tokens": 2**31 - 1, "seed": -(2**63)},
+    ],
+)
+def test_the_ends_of_every_range_are_answered(api: Api, extreme: dict[str, Any]) -> None:
+    assert text_of(run_inline(api.handle(request(body(**extreme))))) is not None
+
+
 def test_every_stop_string_in_the_answer_ends_it_there(api: Api) -> None:
     whole = text_of(run_inline(api.handle(request(SAMPLED))))
 
