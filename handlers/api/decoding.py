@@ -5,6 +5,7 @@ Does not know which fields there are. Used by the endpoints.
 
 from __future__ import annotations
 
+import codecs
 import re
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,17 +24,19 @@ Refused = dict[str, tuple[str, ...]]
 # msgspec's "Expected `str`, got `int` - at `$.messages[0].content`".
 _AT_PATH = re.compile(r"(?P<reason>.*) - at `(key in )?\$\.?(?P<path>.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<field>.*)`")
+_WHOLE = re.compile(r"(?P<digits>\d+)\.0+")
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
 def read_json(body: bytes, type_: type[T], refused: Refused) -> T:
     """Raises InvalidRequest, with `param` where one field is at fault."""
+    body = body.removeprefix(codecs.BOM_UTF8)
     try:
         body.decode()  # msgspec does not look into the fields that it skips
         fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
         present = {name: fields[name] for name in refused.keys() & fields.keys()}
         for name, value in present.items():
-            _refuse(name, msgspec.json.format(value, indent=-1).decode(), refused[name])
+            _refuse(name, _plain(value), refused[name])
         return msgspec.json.decode(body, type=type_)
     except msgspec.ValidationError as error:
         raise _wrong_field(error) from None
@@ -53,6 +56,13 @@ def read_query(query: Mapping[str, str], type_: type[T], refused: Refused) -> T:
         return msgspec.convert(dict(query), type_, strict=False)
     except msgspec.ValidationError as error:
         raise _wrong_field(error) from None
+
+
+def _plain(value: msgspec.Raw) -> str:
+    """The JSON without white space, and a whole number without its fraction: 1.0 is 1."""
+    text = msgspec.json.format(value, indent=-1).decode()
+    whole = _WHOLE.fullmatch(text)
+    return whole["digits"] if whole else text
 
 
 def _refuse(name: str, value: str, harmless: tuple[str, ...]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,6 +91,7 @@ WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"messages": USER, "max_completion_tokens": 0}, "max_completion_tokens"),
     ({"messages": USER, "min_tokens": -1}, "min_tokens"),
     ({"messages": USER, "repetition_penalty": 0}, "repetition_penalty"),
+    ({"messages": USER, "repetition_penalty": 1e-40}, "repetition_penalty"),
     ({"messages": USER, "frequency_penalty": 2.5}, "frequency_penalty"),
     ({"messages": USER, "presence_penalty": -2.5}, "presence_penalty"),
     ({"messages": USER, "ignore_eos": "yes"}, "ignore_eos"),
@@ -103,6 +105,7 @@ WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"messages": USER, "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
     ({"messages": USER, "model": 5}, "model"),
     ({"messages": USER, "n": 2}, "n"),
+    ({"messages": USER, "n": True}, "n"),
     ({"messages": USER, "logprobs": True}, "logprobs"),
     ({"messages": USER, "logit_bias": {"5": 1}}, "logit_bias"),
     ({"messages": USER, "tools": [{"type": "function"}]}, "tools"),
@@ -145,6 +148,7 @@ def test_a_wrong_field_of_a_completion_is_named(body: dict[str, Any], param: str
     [
         (CHAT, user("a b c d " * 100), "messages"),
         (CHAT, user("x" * 1_000_000), "messages"),
+        (CHAT, {"messages": USER * 257}, "messages"),
         (TEXT, {"prompt": "a b c d " * 100}, "prompt"),
         (TEXT, {"prompt": "x" * 1_000_000}, "prompt"),
         ("/generate", {"prompt": "x" * 1_000_000}, "prompt"),
@@ -157,6 +161,19 @@ def test_a_prompt_beyond_the_context_is_refused(
     status, error = Client(saying("")).error("POST", path, body)
 
     assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", param)
+
+
+@pytest.mark.parametrize("asks_for_nothing", [{"n": 1}, {"n": 1.0}, {"n": None}, {"tools": []}])
+def test_a_refused_field_that_asks_for_nothing_is_let_through(
+    asks_for_nothing: dict[str, object],
+) -> None:
+    assert Client(saying("yes")).json("POST", CHAT, {"messages": USER, **asks_for_nothing})
+
+
+def test_a_byte_order_mark_is_no_error() -> None:
+    body = b"\xef\xbb\xbf" + msgspec.json.encode({"messages": USER})
+
+    assert Client(saying("yes")).json("POST", CHAT, body)
 
 
 json_values = st.recursive(
