@@ -46,7 +46,10 @@ class Runner(Protocol):
     """What the scheduler asks of a session."""
 
     def step(self, batch: Batch) -> NDArray[np.float32]:
-        """Logits [N, vocab], free to be overwritten. Raises EngineFault when the call fails."""
+        """Logits [N, vocab], free to be overwritten, and valid until the next call.
+
+        Raises EngineFault when the call fails.
+        """
 
 
 def decode_batch(sequences: Items[Sequence]) -> Batch:
