@@ -100,10 +100,16 @@ class Artifact:
 
     @property
     def chat_template(self) -> str | None:
-        """The chat template's source, None for a model that has none."""
+        """The chat template's source, None for a model that has none. Raises ArtifactError."""
         if CHAT_TEMPLATE not in self.manifest.files:
             return None
-        return (self.directory / CHAT_TEMPLATE).read_text(encoding="utf-8")
+        path = self.directory / CHAT_TEMPLATE
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArtifactError(
+                f"{path} cannot be read: {error}. Export the model again."
+            ) from None
 
 
 class _Schema(msgspec.Struct, frozen=True):

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from handlers.errors import SettingsError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -35,16 +37,27 @@ class KvCache:
     """Buffers float32 [slots, heads, capacity, head_dim], one for each of the graph's tensors."""
 
     def __init__(self, tensors: tuple[CacheTensor, ...], *, slots: int, capacity: int) -> None:
+        """Raises SettingsError when there is no memory for so many slots of this capacity."""
         self.tensors = tensors
         self.capacity = capacity
         """Tokens in a slot."""
-        self._buffers = [
-            _untouched((slots, tensor.heads, capacity, tensor.head_dim)) for tensor in tensors
-        ]
+        shapes = [(slots, tensor.heads, capacity, tensor.head_dim) for tensor in tensors]
+        try:
+            self._buffers = [_untouched(shape) for shape in shapes]
+        except (OSError, MemoryError, OverflowError):
+            raise SettingsError(
+                f"KINDLING_SLOTS x KINDLING_CONTEXT_LENGTH, {slots:,} x {capacity:,} tokens, take "
+                f"{sum(map(_size, shapes)):,} bytes, which are not to be had: lower one of them."
+            ) from None
 
     def rows(self, first: int, count: int) -> list[NDArray[np.float32]]:
         """The slots [first : first + count] of every buffer: views, contiguous."""
         return [buffer[first : first + count] for buffer in self._buffers]
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    """In bytes."""
+    return math.prod(shape) * np.dtype(np.float32).itemsize
 
 
 def _untouched(shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -54,7 +67,7 @@ def _untouched(shape: tuple[int, ...]) -> NDArray[np.float32]:
     be cleared for every head of every layer. SmolLM2-135M, 4 slots of 2048: 300 to 430 ms
     instead of 55, and 368 MB resident instead of 249.
     """
-    memory = mmap.mmap(-1, math.prod(shape) * np.dtype(np.float32).itemsize)
+    memory = mmap.mmap(-1, _size(shape))
     with contextlib.suppress(OSError):  # a kernel without huge pages does not know the advice
         memory.madvise(mmap.MADV_NOHUGEPAGE)
     return np.frombuffer(memory, np.float32).reshape(shape)

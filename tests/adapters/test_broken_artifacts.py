@@ -45,6 +45,11 @@ def damage_tokenizer(artifact: Path) -> None:
     tokenizer.write_bytes(b" " * tokenizer.stat().st_size)
 
 
+def damage_chat_template(artifact: Path) -> None:
+    template = artifact / "chat_template.jinja"
+    template.write_bytes(b"\xff" * template.stat().st_size)
+
+
 def remove_everything(artifact: Path) -> None:
     shutil.rmtree(artifact)
 
@@ -57,6 +62,7 @@ BROKEN: dict[Callable[[Path], None], str] = {
     damage_manifest: "is not a manifest",
     damage_graph: "model.onnx",
     damage_tokenizer: "tokenizer.json",
+    damage_chat_template: "chat_template.jinja cannot be read",
     remove_everything: "No model at",
 }
 
@@ -95,16 +101,24 @@ def test_lambda_reports_one_line_as_its_init_error(
     assert f"[ERROR] ArtifactError: {error['errorMessage']}\n" in emulator.process.output
 
 
+@pytest.mark.parametrize(
+    ("slots", "expected"),
+    [
+        ("many", "KINDLING_SLOTS is 'many', but must be a whole number."),
+        ("1000000000000", "KINDLING_SLOTS x KINDLING_CONTEXT_LENGTH, 1,000,000,000,000 x "),
+    ],
+)
 def test_a_setting_that_cannot_be_used_is_named_on_both_clouds(
-    tiny_artifact: Path, directory: Path
+    tiny_artifact: Path, directory: Path, slots: str, expected: str
 ) -> None:
-    expected = "KINDLING_SLOTS is 'many', but must be a whole number."
-    with cloud_run_process(tiny_artifact, directory, free_port(), KINDLING_SLOTS="many") as process:
+    with cloud_run_process(tiny_artifact, directory, free_port(), KINDLING_SLOTS=slots) as process:
         assert process.wait() == 1
-    assert f"Kindling cannot start: {expected}\n" in process.output
-    with lambda_emulator(tiny_artifact, directory, KINDLING_SLOTS="many") as emulator:
+    assert f"Kindling cannot start: {expected}" in process.output
+    assert "Traceback" not in process.output
+    with lambda_emulator(tiny_artifact, directory, KINDLING_SLOTS=slots) as emulator:
         error = emulator.invoke({"messages": []})
-    assert (error["errorType"], error["errorMessage"]) == ("SettingsError", expected)
+    assert error["errorType"] == "SettingsError"
+    assert error["errorMessage"].startswith(expected)
 
 
 def _edit_manifest(artifact: Path, edit: Callable[[dict[str, Any]], object]) -> None:
