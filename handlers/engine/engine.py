@@ -74,7 +74,7 @@ class Engine:
 
     @classmethod
     def load(cls, artifact: Artifact, settings: Settings) -> Engine:
-        """Loads the graph and allocates the cache. Raises ArtifactError."""
+        """Loads the graph and allocates the cache. Raises ArtifactError and SettingsError."""
         from handlers.engine.session import Session  # numpy alone is enough to import the engine
 
         started = time.perf_counter()
@@ -114,13 +114,13 @@ class Engine:
 
     @property
     def running(self) -> int:
-        """Requests that hold a slot."""
-        return len(self._scheduler.running)
+        """Requests that hold a slot. A cancelled one holds it until the next step, uncounted."""
+        return sum(not sequence.cancelled for sequence in self._scheduler.running)
 
     @property
     def waiting(self) -> int:
         """Requests that wait for a slot."""
-        return max(0, len(self._live) - self.running)
+        return max(0, self._wanted() - self.running)
 
     def submit(
         self, prompt_ids: Items[int], params: SamplingParams, deadline: float | None = None
@@ -151,11 +151,12 @@ class Engine:
     def stop(self, drain_seconds: float = 0.0) -> None:
         """Refuses new requests, lets the others go on for a while, then ends them (CANCELLED).
 
-        Returns when the engine is idle for good. Without a thread there is nobody to drain.
+        Returns when the engine is idle for good. Without a thread there is nobody to drain. A
+        second call can shorten the while, never lengthen it.
         """
         with self._changed:
             self._accepting = False
-            self._drain_until = time.monotonic() + drain_seconds
+            self._drain_until = min(self._drain_until, time.monotonic() + drain_seconds)
             self._changed.notify()
         if self._thread is not None:
             self._thread.join()
@@ -195,11 +196,16 @@ class Engine:
     def _refuse_if_full(self) -> None:
         if not self._accepting:
             raise NotReady("The server is stopping: try another instance.")
-        if sum(not sequence.cancelled for sequence in self._live) >= self._limit:
+        if self._wanted() >= self._limit:
             raise Overloaded(
                 f"{self.slots} requests are running and {self._limit - self.slots} wait, which is "
                 f"all the queue holds: try again later."
             )
+
+    def _wanted(self) -> int:
+        """Requests that have not ended and that nobody has cancelled."""
+        with self._changed:
+            return sum(not sequence.cancelled for sequence in self._live)
 
     def _turn(self) -> list[Event]:
         """What a step of the scheduler did."""

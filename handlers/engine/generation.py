@@ -37,8 +37,7 @@ class Crank(Protocol):
 class Generation:
     """Steps of one request, for one consumer: `async for`, or `for` where no thread runs.
 
-    A consumer that leaves early calls `cancel()` (or `aclose()`), else the sequence keeps its
-    slot to its end.
+    A consumer that leaves early calls `cancel()`, else the sequence keeps its slot to its end.
     """
 
     def __init__(self, sequence: Sequence, crank: Crank) -> None:
@@ -51,11 +50,6 @@ class Generation:
         self._awakening: asyncio.Future[None] | None = None
 
     @property
-    def prompt_tokens(self) -> int:
-        """Tokens of the prompt."""
-        return len(self._sequence.prompt)
-
-    @property
     def fault(self) -> EngineFault | None:
         """Why the sequence failed, once a step has said FinishReason.FAULT. For the log."""
         return self._sequence.fault
@@ -63,10 +57,6 @@ class Generation:
     def cancel(self) -> None:
         """Gives the slot up at the next step. From any thread, any number of times."""
         self._sequence.cancelled = True
-
-    async def aclose(self) -> None:
-        """Cancels, as closing an async generator would."""
-        self.cancel()
 
     def __iter__(self) -> Generation:
         return self

@@ -50,11 +50,6 @@ class Scheduler:
         """The sequences that hold a slot, in order of slot."""
         return [sequence for sequence in self._slots if sequence is not None]
 
-    @property
-    def idle(self) -> bool:
-        """Whether a step would do nothing."""
-        return not self._waiting and not self.running
-
     def add(self, sequence: Sequence) -> None:
         """Queues a sequence; it starts at the first step that has a slot for it."""
         sequence.arrival = next(self._arrivals)

@@ -78,10 +78,6 @@ def test_an_eos_id_ends_an_answer_unless_it_is_ignored() -> None:
     assert (len(ignored), reason) == (200, FinishReason.LENGTH)
 
 
-def test_a_generation_says_how_long_its_prompt_is() -> None:
-    assert fake_engine().submit([1, 2, 3], greedy()).prompt_tokens == 3
-
-
 def test_a_generation_that_has_ended_stays_ended() -> None:
     generation = fake_engine().submit([1], greedy(2))
     list(generation)
@@ -144,6 +140,17 @@ def test_numbers_say_who_runs_and_who_waits() -> None:
     assert (engine.running, engine.waiting) == (2, 1)
     for generation in generations:
         list(generation)
+    assert (engine.running, engine.waiting) == (0, 0)
+
+
+def test_a_cancelled_request_counts_no_more_even_before_the_next_step() -> None:
+    engine = fake_engine(slots=1)
+    running, waiting = (engine.submit([n], greedy(9, ignore_eos=True)) for n in (1, 2))
+    next(running)
+    assert (engine.running, engine.waiting) == (1, 1)
+    waiting.cancel()
+    assert (engine.running, engine.waiting) == (1, 0)
+    running.cancel()
     assert (engine.running, engine.waiting) == (0, 0)
 
 

@@ -102,7 +102,7 @@ def greedy_answer_without_eos(prompt: list[int], max_tokens: int) -> list[int]:
     return read(fake_engine().submit(prompt, greedy(max_tokens, ignore_eos=True)))[0]
 
 
-def test_closing_a_generation_gives_up_its_slot() -> None:
+def test_cancelling_a_generation_gives_up_its_slot() -> None:
     session = GatedSession()
     engine = fake_engine(session, slots=1)
     engine.start()
@@ -111,7 +111,7 @@ def test_closing_a_generation_gives_up_its_slot() -> None:
         leaver = engine.submit([1], greedy(200, ignore_eos=True))
         session.allowed.release(1)
         await anext(leaver)
-        await leaver.aclose()
+        leaver.cancel()
         session.allowed.release(100)
         *_, last = [step async for step in leaver]
         return last.finish_reason, await read_async(engine.submit([2], greedy()))
