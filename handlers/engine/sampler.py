@@ -51,7 +51,9 @@ class Sampler:
         self, params: SamplingParams, prompt: NDArray[np.int64], eos_token_ids: frozenset[int]
     ) -> None:
         self._params = params
-        self._random = random.Random(params.seed)  # noqa: S311  no secrets here
+        # Python seeds by the absolute value: n and -n would give the same ids.
+        seed = None if params.seed is None else params.seed % 2**64
+        self._random = random.Random(seed)  # noqa: S311  no secrets here
         self._penalties = penalties.Penalties(params, prompt) if penalties.wanted(params) else None
         self._eos = np.array(sorted(eos_token_ids), np.int64)
         self._banned_steps = params.min_tokens

@@ -121,6 +121,7 @@ def test_the_same_seed_gives_the_same_ids_and_no_seed_gives_fresh_ones() -> None
 
     assert ids(seed=5) == ids(seed=5)
     assert ids(seed=5) != ids(seed=6)
+    assert ids(seed=5) != ids(seed=-5)
     assert ids(seed=None) != ids(seed=None)  # equal once in 50,000^20
 
 
