@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import jinja2
+from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -56,7 +57,10 @@ class ChatTemplate:
     def render(
         self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True
     ) -> str:
-        """Raises InvalidRequest when the template refuses the messages: a role, their order."""
+        """Raises InvalidRequest when the template refuses the messages: a role, their order.
+
+        Raises jinja2's SecurityError when the template itself reaches out of its sandbox.
+        """
         try:
             return self._template.render(
                 messages=messages,
@@ -65,6 +69,8 @@ class ChatTemplate:
                 add_generation_prompt=add_generation_prompt,
                 **self._special_tokens,
             )
+        except SecurityError:
+            raise  # no request is at fault: answered 500, and the log has it
         # Besides its own raise_exception: templates index and join what they are given, so
         # messages that do not fit one end in any of these.
         except (jinja2.TemplateError, TypeError, ValueError, LookupError) as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2.exceptions import SecurityError
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -137,8 +138,6 @@ def test_smollm2_answers_decode_as_in_transformers_piece_by_piece(
     [
         (FEATURES["Llama 2"], "Roles must alternate"),
         ("{{ messages[0].content + 1 }}", "can only concatenate str"),
-        ("{{ messages.append(1) }}", "unsafe"),
-        ("{{ ''.__class__.__mro__ }}", "unsafe"),
         ("{{ messages[0]['content']['text']['more'] }}", "no attribute"),
     ],
 )
@@ -149,6 +148,12 @@ def test_messages_that_a_template_refuses_are_the_requests_fault(source: str, re
         template.render([{"role": "assistant", "content": "Hello"}])
 
     assert refused.value.param == "messages"
+
+
+@pytest.mark.parametrize("source", ["{{ messages.append(1) }}", "{{ ''.__class__.__mro__ }}"])
+def test_a_template_that_leaves_its_sandbox_is_not_the_requests_fault(source: str) -> None:
+    with pytest.raises(SecurityError, match="unsafe"):
+        ChatTemplate(source, SPECIAL_TOKENS).render(CHATS[0])
 
 
 def test_a_model_without_a_template_gets_turns_by_name() -> None:
