@@ -23,10 +23,6 @@ from handlers.startup import Service, load_service
 
 T = TypeVar("T")
 
-# docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html. awslambdaric dies of the refusal
-# of a larger one, and the next call pays a cold start.
-MAX_RESPONSE_BYTES = 6 * 1024 * 1024
-
 # From the deadline to the answer's post: the step under way, at worst a chunk of 128 prompt tokens
 # at the 250 to 500 tokens/s of one or two CPUs, so 0.5 s; the rest is for models that are slower
 # than SmolLM2-135M. Of a short remainder at most half.
@@ -76,15 +72,15 @@ def handler(event: object, context: Context) -> Any:
     access = Access(context.aws_request_id, request.method, request.path)
     if kind is DIRECT:
         request = _authorised(request)
-    response = run_inline(_answer(replace(request, deadline=_deadline(context))))
+    response = run_inline(_answer(replace(request, deadline=_deadline(kind, context))))
     return _deliver(kind, response, access)
 
 
 def _deliver(kind: EventKind, response: Response, access: Access) -> Any:
     """The answer in the event's own shape; writes its line of the log."""
     result = kind.write(_labelled(response, access))
-    if len(json.dumps(result)) > MAX_RESPONSE_BYTES:
-        response = error_body.render(_too_large(response))
+    if len(json.dumps(result)) > kind.max_response_bytes:
+        response = error_body.render(_too_large(kind, response))
         result = kind.write(_labelled(response, access))
     access.done(response.status, response.body)
     return result
@@ -109,8 +105,10 @@ async def _answer(request: Request) -> Response:
     return Response(answer.status, answer.headers, body)
 
 
-def _deadline(context: Context) -> float:
+def _deadline(kind: EventKind, context: Context) -> float:
     remaining = context.get_remaining_time_in_millis() / 1000
+    if kind.max_seconds is not None:
+        remaining = min(remaining, kind.max_seconds)
     return time.monotonic() + max(remaining - DEADLINE_MARGIN_SECONDS, remaining / 2)
 
 
@@ -125,8 +123,9 @@ def _authorised(request: Request) -> Request:
     return replace(request, headers={"authorization": f"Bearer {SERVICE.settings.api_key}"})
 
 
-def _too_large(response: Response) -> ResponseTooLarge:
+def _too_large(kind: EventKind, response: Response) -> ResponseTooLarge:
     return ResponseTooLarge(
-        f"The answer of {len(response.body):,} bytes is over what Lambda can carry, 6 MB: ask for "
-        f"fewer tokens, or for an answer that is not streamed."
+        f"The answer of {len(response.body):,} bytes is over what can be carried back, "
+        f"{kind.max_response_bytes:,} bytes: ask for fewer tokens, or for an answer that is not "
+        f"streamed."
     )

@@ -1,11 +1,13 @@
 """The shapes in which AWS Lambda hands over a request and takes the answer back.
 
 EVENT_KINDS is the table: which events a row matches, how it reads one into a Request, how it
-writes a Response. Knows nothing of the model, of deadlines or of limits. Called by aws_lambda.py.
+writes a Response, and what its sender can carry. Knows nothing of the model. Called by
+aws_lambda.py, which keeps the limits.
 
 | row | sent by |
 |---|---|
-| HTTP API | function URL, API Gateway HTTP API (payload 2.0) |
+| function URL | a function's own address (payload 2.0) |
+| HTTP API | API Gateway HTTP API (payload 2.0) |
 | REST API | API Gateway REST API (payload 1.0) |
 | load balancer | ALB, with single or multi-value headers |
 | direct | `aws lambda invoke`, an SDK: the event is the chat request itself |
@@ -32,6 +34,17 @@ Shape = TypeVar("Shape")
 
 CHAT_PATH = "/v1/chat/completions"
 
+# docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html. awslambdaric dies of the refusal
+# of a larger one, and the next call pays a cold start.
+LAMBDA_BYTES = 6 * 1024 * 1024
+# docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html
+LOAD_BALANCER_BYTES = 1024 * 1024
+
+# docs.aws.amazon.com/apigateway/latest/developerguide/limits.html
+REST_API_SECONDS = 29.0
+# docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
+HTTP_API_SECONDS = 30.0
+
 
 @dataclass(frozen=True, slots=True)
 class EventKind:
@@ -42,6 +55,10 @@ class EventKind:
     """Raises InvalidRequest."""
     write: Callable[[Response], Any]
     """Returns a value that JSON can hold: what the handler returns."""
+    max_response_bytes: int = LAMBDA_BYTES
+    """Of that value's JSON."""
+    max_seconds: float | None = None
+    """When the sender gives up, None where it waits as long as the function may run."""
 
 
 class _Http(msgspec.Struct):
@@ -106,6 +123,10 @@ def kind_of(event: Event) -> EventKind:
 def _context(event: Event) -> Event:
     context = event.get("requestContext")
     return context if isinstance(context, Mapping) else {}
+
+
+def _is_function_url(event: Event) -> bool:
+    return _is_http_api(event) and ".lambda-url." in str(_context(event).get("domainName"))
 
 
 def _is_http_api(event: Event) -> bool:
@@ -241,9 +262,20 @@ def _description(response: Response) -> dict[str, str]:
 DIRECT = EventKind(_is_direct, _read_direct, _write_direct)
 
 EVENT_KINDS = (
-    EventKind(_is_http_api, _read_http_api, _write_http),
-    EventKind(_is_rest_api, _read_rest_api, _write_http),
-    EventKind(_is_load_balancer, _read_load_balancer, _write_load_balancer),
-    EventKind(_is_multi_value_load_balancer, _read_load_balancer, _write_multi_value_load_balancer),
+    EventKind(_is_function_url, _read_http_api, _write_http),
+    EventKind(_is_http_api, _read_http_api, _write_http, max_seconds=HTTP_API_SECONDS),
+    EventKind(_is_rest_api, _read_rest_api, _write_http, max_seconds=REST_API_SECONDS),
+    EventKind(
+        _is_load_balancer,
+        _read_load_balancer,
+        _write_load_balancer,
+        max_response_bytes=LOAD_BALANCER_BYTES,
+    ),
+    EventKind(
+        _is_multi_value_load_balancer,
+        _read_load_balancer,
+        _write_multi_value_load_balancer,
+        max_response_bytes=LOAD_BALANCER_BYTES,
+    ),
     DIRECT,
 )

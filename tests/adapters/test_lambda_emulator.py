@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.aws_events import HTTP_KINDS, Event, HttpCall, function_url
+from tests.support.aws_events import HTTP_KINDS, Event, HttpCall, function_url, load_balancer
 from tests.support.event_stream import events, joined_text
 from tests.support.servers import Lambda, lambda_emulator
 
@@ -75,6 +75,13 @@ def test_a_streamed_direct_invoke_gets_the_whole_stream_as_text(tiny_lambda: Lam
     assert joined_text(events(text.encode())) == whole["choices"][0]["message"]["content"]
 
 
+def test_an_answer_that_a_stop_string_ended_runs_no_more(tiny_lambda: Lambda) -> None:
+    text = tiny_lambda.invoke(LONG)["choices"][0]["message"]["content"]
+    stopped = tiny_lambda.invoke(LONG | {"stop": text[0]})
+    assert stopped["choices"][0]["finish_reason"] == "stop"
+    assert tiny_lambda.health()["running"] == 0
+
+
 def test_an_event_of_another_service_is_an_error_that_says_what_is_expected(
     tiny_lambda: Lambda,
 ) -> None:
@@ -123,7 +130,7 @@ def test_a_long_answer_comes_back_cut_before_lambda_kills_it(
     assert emulator.process.output.count("INIT START") == 1
 
 
-def test_an_answer_over_6_mb_is_refused_and_the_process_lives(
+def test_an_answer_over_what_its_sender_carries_is_refused_and_the_process_lives(
     tiny_artifact: Path, tmp_path: Path, directory: Path
 ) -> None:
     """Every event of a stream names the model: one with a name of 64 kB soon makes megabytes."""
@@ -132,12 +139,16 @@ def test_an_answer_over_6_mb_is_refused_and_the_process_lives(
     manifest["model"]["id"] = "m" * 65_536
     (artifact / "manifest.json").write_text(json.dumps(manifest))
     with lambda_emulator(artifact, directory) as emulator:
-        small = emulator.post(CHAT, LONG | {"stream": True, "max_tokens": 20})
+        streamed = LONG | {"stream": True, "max_tokens": 20}
+        small = emulator.post(CHAT, streamed)
+        balanced = emulator.deliver(
+            load_balancer(HttpCall("POST", CHAT, json.dumps(streamed).encode()))
+        )
         refused = emulator.post(CHAT, LONG | {"stream": True, "max_tokens": 200})
         emulator.health()
     assert small.status == 200
     assert len(small.body) > 1_000_000
-    assert refused.status == 413
+    assert balanced.status == refused.status == 413
     assert refused.json()["error"]["code"] == "response_too_large"
     assert emulator.process.output.count("INIT START") == 1
 

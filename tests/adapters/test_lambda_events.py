@@ -113,6 +113,24 @@ def test_an_answer_has_the_shape_of_its_kind(wrap: Wrap, headers: Event) -> None
     }
 
 
+@pytest.mark.parametrize(
+    ("wrap", "megabytes", "seconds"),
+    [
+        (function_url, 6, None),
+        (http_api, 6, 30),
+        (rest_api, 6, 29),
+        (load_balancer, 1, None),
+        (multi_value_load_balancer, 1, None),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_kind_knows_what_its_sender_can_carry(
+    wrap: Wrap, megabytes: int, seconds: float | None
+) -> None:
+    kind = kind_of(wrap(HttpCall("GET", "/")))
+    assert (kind.max_response_bytes, kind.max_seconds) == (megabytes * 2**20, seconds)
+
+
 def test_a_body_that_is_not_text_is_answered_in_base64() -> None:
     binary = Response(200, {"content-type": "application/octet-stream"}, b"\xff\x00")
     written = kind_of(function_url(HttpCall("GET", "/"))).write(binary)
