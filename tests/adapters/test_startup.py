@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from handlers.config import Settings
-from handlers.errors import ArtifactError
+from handlers.errors import ArtifactError, SettingsError
 from handlers.startup import load_service, process_age_ms
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def test_a_service_is_loaded_whole(tiny_artifact: Path) -> None:
@@ -27,6 +29,18 @@ def test_a_missing_model_is_an_error_that_says_how_to_get_one(tmp_path: Path) ->
         load_service(settings)
 
 
+def test_the_line_end_of_an_api_key_read_from_a_file_is_no_part_of_it() -> None:
+    assert Settings.from_environ({"KINDLING_API_KEY": " secret\n"}).api_key == "secret"
+    assert Settings.from_environ({"KINDLING_API_KEY": ""}).api_key is None
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "two words", "tab\tbed", "\n"])
+def test_an_api_key_that_no_header_could_carry_is_refused_and_not_repeated(key: str) -> None:
+    with pytest.raises(SettingsError, match="KINDLING_API_KEY must be") as refused:
+        Settings.from_environ({"KINDLING_API_KEY": key})
+    assert key not in str(refused.value)
+
+
 def test_the_age_of_a_process_is_read_from_the_kernel(tmp_path: Path) -> None:
     age = process_age_ms()
     assert 0 < age <= process_age_ms()
@@ -36,17 +50,94 @@ def test_the_age_of_a_process_is_read_from_the_kernel(tmp_path: Path) -> None:
     assert process_age_ms(stat) >= age
 
 
-def test_the_runtime_loads_no_torch_no_transformers_and_no_asyncio_on_lambda(
+ANSWER_ON_LAMBDA = """
+from handlers.aws_lambda import handler
+
+class Context:
+    aws_request_id = "1"
+
+    def get_remaining_time_in_millis(self):
+        return 60_000
+
+chat = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+for fields in ({}, {"temperature": 0}, {"stream": True}):
+    assert "error" not in handler(chat | fields, Context())
+"""
+
+ANSWER_ON_CLOUD_RUN = """
+import asyncio
+import httpx
+from functions_framework.aio import create_asgi_app
+
+async def answer():
+    transport = httpx.ASGITransport(create_asgi_app("handler", "handlers/cloud_run.py"))
+    async with httpx.AsyncClient(transport=transport, base_url="http://kindling") as client:
+        for _ in range(3):
+            answer = await client.get("/generate?prompt=Hello&max_tokens=4")
+            assert answer.status_code == 200
+
+asyncio.run(answer())
+"""
+
+COUNT_SESSIONS = """
+import sys
+from handlers.engine.session import Session
+
+loads = []
+load = Session.__init__
+Session.__init__ = lambda *names, **values: (loads.append(1), load(*names, **values))[1]
+"""
+
+
+def run(script: str, artifact: Path) -> str:
+    """What a process of its own writes to standard error; the log goes to standard output."""
+    environ = os.environ | {"MODEL_DIR": str(artifact)}
+    command = [sys.executable, "-c", script]
+    return subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    ).stderr
+
+
+def test_answering_on_lambda_loads_no_torch_no_transformers_and_no_asyncio(
     tiny_artifact: Path,
 ) -> None:
     """asyncio costs tens of milliseconds of cold start that the inline engine never needs."""
-    script = (
-        "import sys, handlers.aws_lambda\n"
-        "heavy = {'torch', 'transformers', 'optimum', 'onnx', 'asyncio', 'functions_framework'}\n"
-        "sys.stderr.write(' '.join(heavy & set(sys.modules)))"
-    )
-    environ = os.environ | {"MODEL_DIR": str(tiny_artifact)}
-    ended = subprocess.run(
-        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=False
-    )
-    assert ended.stderr == ""
+    heavy = {"torch", "transformers", "optimum", "onnx", "asyncio", "functions_framework"}
+    report = f"import sys\nsys.stderr.write(' '.join({heavy} & set(sys.modules)) or 'none')"
+    assert run(ANSWER_ON_LAMBDA + report, tiny_artifact) == "none"
+
+
+@pytest.mark.parametrize("answer_three", [ANSWER_ON_LAMBDA, ANSWER_ON_CLOUD_RUN])
+def test_a_process_loads_its_model_once_however_often_it_answers(
+    tiny_artifact: Path, answer_three: str
+) -> None:
+    report = "sys.stderr.write(f'{len(loads)} load')"
+    assert run(COUNT_SESSIONS + answer_three + report, tiny_artifact) == "1 load"
+
+
+TIME_LEFT = """
+import sys, time
+from handlers.api.messages import Response
+from handlers.aws_lambda import SERVICE, handler
+from tests.support.aws_events import HttpCall, function_url, http_api, rest_api
+
+class Context:
+    aws_request_id = "1"
+
+    def get_remaining_time_in_millis(self):
+        return 900_000
+
+async def time_left(request):
+    sys.stderr.write(f"{request.deadline - time.monotonic():.0f} s, ")
+    return Response(200, {"content-type": "application/json"}, b"{}")
+
+SERVICE.api.handle = time_left
+for wrap in (function_url, http_api, rest_api):
+    handler(wrap(HttpCall("GET", "/healthz")), Context())
+"""
+
+
+def test_an_answer_ends_two_seconds_before_lambda_or_its_gateway_gives_up(
+    tiny_artifact: Path,
+) -> None:
+    assert run(TIME_LEFT, tiny_artifact) == "898 s, 28 s, 27 s, "
