@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import jinja2
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
@@ -40,7 +42,10 @@ def _end_of_turn(tokenizer: PreTrainedTokenizerFast, template: str | None) -> tu
     if template is None:
         return ()
     chat = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": _ANSWER}]
-    rendered = tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False)
+    try:
+        rendered = tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False)
+    except jinja2.TemplateError:  # it may ask for a system message first
+        return ()
     _, found, after = str(rendered).rpartition(_ANSWER)
     if not found:
         return ()

@@ -32,6 +32,13 @@ class Chat(msgspec.Struct, frozen=True):
     ids: list[int]
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """A conversation of the corpus that the model's template refuses, and its words."""
+
+    messages: list[dict[str, str]]
+    reason: str
+
+
 class Answer(msgspec.Struct, frozen=True):
     """transformers' greedy answer to one prompt."""
 
@@ -51,6 +58,7 @@ class Reference(msgspec.Struct, frozen=True):
     texts: list[Encoded]
     chats: list[Chat]
     """Empty for a model without a chat template."""
+    refusals: list[Refusal]
     answers: list[Answer]
     answer_tokens: int
     """The limit of every answer's length."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import jinja2
+
 from model_export.end_of_sequence import eos_token_ids
 from model_export.errors import ExportError
 from model_export.verify.corpus import corpus, evaluation_text
-from model_export.verify.exchange import Answer, Chat, Encoded, Reference
+from model_export.verify.exchange import Answer, Chat, Encoded, Reference, Refusal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -19,17 +21,20 @@ if TYPE_CHECKING:
     from model_export.fetch import LoadedModel
 
 ANSWER_TOKENS = 20
+LEAST_PROMPTS = 4
+"""Prompts of the corpus that must fit into the context, or gate 2 would prove nothing."""
+LONG_PROMPT, LONGEST_PROMPT = 512, 1500
+"""Tokens of the one long prompt: enough for a window to slide, up to what 2 cores read in 10 s."""
 
 
 def make_reference(loaded: LoadedModel, context_length: int) -> Reference:
-    """Takes about 15 s for a model of 135M weights on 2 cores, nearly all of it answers."""
+    """Takes about 20 s for a model of 135M weights on 2 cores, nearly all of it answers."""
     texts = [*corpus().texts, *corpus().completions, evaluation_text()]
-    chats = [_chat(loaded, chat.messages) for chat in corpus().chats]
-    if loaded.chat_template is None:
-        chats = []
+    chats, refusals = _chats(loaded)
     return Reference(
         texts=[_encode(loaded.tokenizer, text) for text in texts],
         chats=chats,
+        refusals=refusals,
         answers=_answers(loaded, chats, context_length),
         answer_tokens=ANSWER_TOKENS,
     )
@@ -43,8 +48,28 @@ def _encode(tokenizer: PreTrainedTokenizerFast, text: str) -> Encoded:
     )
 
 
+def _chats(loaded: LoadedModel) -> tuple[list[Chat], list[Refusal]]:
+    """The corpus's conversations as the model's template has them, and those that it refuses.
+
+    Gemma 2's takes no system message, for one. Raises ExportError when a template takes none.
+    """
+    chats: list[Chat] = []
+    refusals: list[Refusal] = []
+    if loaded.chat_template is None:
+        return chats, refusals
+    for messages in (conversation.messages for conversation in corpus().chats):
+        try:
+            chats.append(_chat(loaded, messages))
+        except jinja2.TemplateError as error:
+            refusals.append(Refusal(messages=messages, reason=str(error)))
+    if not chats:
+        raise ExportError(
+            f"The model's chat template refuses every conversation: {refusals[0].reason}"
+        )
+    return chats, refusals
+
+
 def _chat(loaded: LoadedModel, messages: list[dict[str, str]]) -> Chat:
-    """Raises ExportError when the model's own template refuses a plain conversation."""
     rendered = loaded.tokenizer.apply_chat_template(
         messages, chat_template=loaded.chat_template, tokenize=False, add_generation_prompt=True
     )
@@ -54,19 +79,29 @@ def _chat(loaded: LoadedModel, messages: list[dict[str, str]]) -> Chat:
 
 def _answers(loaded: LoadedModel, chats: list[Chat], context_length: int) -> list[Answer]:
     """To the prompts that leave room for a whole answer: in a model's real context, all."""
+    longest = context_length - ANSWER_TOKENS - 1
     prompts = [(chat.rendered, chat.ids) for chat in chats]
     prompts += [
         (text, loaded.tokenizer.encode(text, add_special_tokens=True))
         for text in corpus().completions
     ]
-    fitting = [prompt for prompt in prompts if len(prompt[1]) + ANSWER_TOKENS < context_length]
-    if not fitting:
+    fitting = [prompt for prompt in prompts if len(prompt[1]) <= longest]
+    if len(fitting) < LEAST_PROMPTS:
         raise ExportError(
-            f"No prompt of the corpus fits into a context of {context_length} tokens, so nothing "
-            f"can be verified: raise [export] context_length."
+            f"Only {len(fitting)} prompts of the corpus fit into a context of {context_length} "
+            f"tokens, too few to verify anything: raise [export] context_length."
         )
+    fitting.append(_long_prompt(loaded, longest))
     eos = eos_token_ids(loaded)
     return [_answer(loaded, text, ids, eos) for text, ids in fitting]
+
+
+def _long_prompt(loaded: LoadedModel, longest: int) -> tuple[str, list[int]]:
+    """The beginning of the evaluation text: longer than the layers' sliding window, if it may."""
+    window = getattr(loaded.model.config.get_text_config(), "sliding_window", None) or 0
+    length = min(longest, max(LONG_PROMPT, window + 64), LONGEST_PROMPT)
+    ids = loaded.tokenizer.encode(evaluation_text(), add_special_tokens=True)[:length]
+    return loaded.tokenizer.decode(ids), ids
 
 
 def _answer(loaded: LoadedModel, text: str, ids: list[int], eos: tuple[int, ...]) -> Answer:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from handlers.errors import InvalidRequest
 from handlers.text.template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from model_export.errors import ExportError
-from model_export.verify.exchange import Chat, Encoded, Reference
+from model_export.verify.exchange import Chat, Encoded, Reference, Refusal
 
 
 def check_tokens(
@@ -22,7 +23,13 @@ def check_tokens(
         _check_text(encoded, tokenizer)
     for chat in reference.chats:
         _check_chat(chat, tokenizer, template)
-    return {"texts": len(reference.texts), "chats": len(reference.chats)}
+    for refusal in reference.refusals:
+        _check_refusal(refusal, template)
+    return {
+        "texts": len(reference.texts),
+        "chats": len(reference.chats),
+        "refused_chats": len(reference.refusals),
+    }
 
 
 def _check_text(encoded: Encoded, tokenizer: Tokenizer) -> None:
@@ -45,6 +52,17 @@ def _check_chat(chat: Chat, tokenizer: Tokenizer, template: ChatTemplate) -> Non
     ids = tokenizer.encode(rendered)
     if ids != chat.ids:
         raise _difference(rendered, chat.ids, ids)
+
+
+def _check_refusal(refusal: Refusal, template: ChatTemplate) -> None:
+    try:
+        rendered = template.render(refusal.messages)
+    except InvalidRequest:
+        return
+    raise ExportError(
+        f"Gate 1 failed: the runtime renders the chat {refusal.messages!r} as {rendered!r}, "
+        f"transformers refuses it: {refusal.reason}."
+    )
 
 
 def _difference(text: str, expected: list[int], ids: list[int]) -> ExportError:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import os
 import signal
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -20,20 +23,32 @@ from model_export.fetch import LoadedModel, fetch
 from model_export.recipe import FolderSource, Tolerance
 from model_export.verify import make_reference, verify
 from model_export.verify.corpus import corpus, evaluation_text
-from model_export.verify.exchange import Reference, Task
+from model_export.verify.exchange import TASK, Reference, Task, write
 from model_export.verify.greedy import TIE, check_greedy
 from model_export.verify.tokens import check_tokens
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder
-from tests.support.tiny_models import CONTEXT_LENGTH
+from tests.support.tiny_models import CHATML, CONTEXT_LENGTH
 
+ROOT = Path(__file__).parent.parent.parent
 WIDE = Tolerance(max_kl=math.inf, min_top1_agreement=0.0, max_perplexity_ratio=math.inf)
 
 
+# As Gemma 2's template does.
+NO_SYSTEM = (
+    "{% if messages[0].role == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}"
+)
+
+
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     folder = save_tiny_folder(tmp_path_factory.mktemp("tiny"))
-    loaded: LoadedModel = fetch(FolderSource(path=folder), ignore)
+    return fetch(FolderSource(path=folder), ignore)
+
+
+@pytest.fixture(scope="module")
+def reference(loaded: LoadedModel) -> Reference:
     return make_reference(loaded, CONTEXT_LENGTH)
 
 
@@ -66,7 +81,30 @@ def test_gate_1_passes_the_same_tokenizer_and_template(
 ) -> None:
     template = ChatTemplate(artifact.chat_template, artifact.manifest.special_tokens)
     figures = check_tokens(reference, tokenizer, template)
-    assert figures == {"texts": len(reference.texts), "chats": len(corpus().chats)}
+    assert figures == {
+        "texts": len(reference.texts),
+        "chats": len(corpus().chats),
+        "refused_chats": 0,
+    }
+
+
+def test_gate_1_passes_a_template_that_refuses_a_chat_on_both_sides(
+    loaded: LoadedModel, tokenizer: Tokenizer
+) -> None:
+    source = NO_SYSTEM + CHATML
+    strict = make_reference(replace(loaded, chat_template=source), CONTEXT_LENGTH)
+    assert {refusal.reason for refusal in strict.refusals} == {"System role not supported"}
+    figures = check_tokens(strict, tokenizer, ChatTemplate(source, {}))
+    assert figures["refused_chats"] == len(strict.refusals)
+    assert figures["chats"] + figures["refused_chats"] == len(corpus().chats)
+    with pytest.raises(ExportError, match="transformers refuses it: System role not supported"):
+        check_tokens(strict, tokenizer, ChatTemplate(CHATML, {}))
+
+
+def test_a_template_that_refuses_every_chat_is_refused(loaded: LoadedModel) -> None:
+    source = "{{ raise_exception('Not today') }}"
+    with pytest.raises(ExportError, match="refuses every conversation: Not today"):
+        make_reference(replace(loaded, chat_template=source), CONTEXT_LENGTH)
 
 
 def test_gate_1_fails_at_the_first_differing_id(
@@ -95,6 +133,27 @@ def test_gate_2_passes_the_graph_of_the_same_model(
     assert figures["tokens"] > 8 * figures["prompts"]
 
 
+def test_gate_2_reads_one_prompt_that_fills_the_context(reference: Reference) -> None:
+    longest = max(len(answer.prompt_ids) for answer in reference.answers)
+    assert longest == CONTEXT_LENGTH - reference.answer_tokens - 1
+
+
+def test_a_context_that_no_prompt_fits_into_is_refused(loaded: LoadedModel) -> None:
+    with pytest.raises(ExportError, match="too few to verify anything"):
+        make_reference(loaded, 24)
+
+
+def test_gate_2_fails_when_ties_leave_too_little_to_compare(
+    reference: Reference, engine: Engine, tokenizer: Tokenizer
+) -> None:
+    answers = [
+        msgspec.structs.replace(answer, margins=[TIE / 2] * len(answer.margins))
+        for answer in reference.answers
+    ]
+    with pytest.raises(ExportError, match=r"leave 0 of \d+ tokens to compare"):
+        check_greedy(msgspec.structs.replace(reference, answers=answers), engine, tokenizer)
+
+
 def test_gate_2_fails_at_the_first_differing_token(
     reference: Reference, engine: Engine, tokenizer: Tokenizer
 ) -> None:
@@ -120,8 +179,11 @@ def test_gate_2_compares_a_tied_answer_up_to_the_tie_and_counts_it(
     first = reference.answers[0]
     margins = [*first.margins[:2], TIE / 2, *first.margins[3:]]
     tied = msgspec.structs.replace(first, ids=[*first.ids[:2], 1, 1], margins=margins)
-    figures = check_greedy(msgspec.structs.replace(reference, answers=[tied]), engine, tokenizer)
-    assert figures == {"prompts": 1, "tokens": 2, "ties": 1}
+    before = check_greedy(reference, engine, tokenizer)
+    answers = [tied, *reference.answers[1:]]
+    figures = check_greedy(msgspec.structs.replace(reference, answers=answers), engine, tokenizer)
+    assert figures["ties"] == before["ties"] + 1
+    assert figures["tokens"] == before["tokens"] - len(first.margins) + 2
 
 
 def task(reference: Reference, artefact: Path, tolerance: Tolerance = WIDE) -> Task:
@@ -141,6 +203,19 @@ def test_gate_4_runs_the_gates_in_a_process_of_its_own_and_reports(
         "verify: gate 2",
         "verify: gate 3",
     ]
+
+
+def test_gate_4_needs_nothing_that_only_the_build_has(
+    reference: Reference, tiny_artifact: Path, tmp_path: Path
+) -> None:
+    write(tmp_path / TASK, task(reference, tiny_artifact))
+    program = "import sys; from model_export.verify.__main__ import main; main()"
+    program += "; print(*sys.modules)"
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    modules = set(done.stdout.splitlines()[-1].split())
+    assert "onnxruntime" in modules
+    assert modules.isdisjoint({"torch", "transformers", "optimum", "onnx", "onnx_ir"})
 
 
 def test_gate_4_passes_on_the_sentence_of_the_gate_that_failed(

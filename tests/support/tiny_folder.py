@@ -9,7 +9,9 @@ from transformers import PreTrainedTokenizerFast
 from tests.support.tiny_models import CHATML, SPECIAL_TOKENS, tiny_model, tiny_tokenizer
 
 
-def save_tiny_folder(directory: Path, family: str = "llama") -> Path:
+def save_tiny_folder(
+    directory: Path, family: str = "llama", chat_template: str | None = CHATML
+) -> Path:
     """config.json, model.safetensors, the tokenizer's files, chat_template.jinja, LICENSE."""
     tiny_model(family).save_pretrained(directory, safe_serialization=True)
     tokenizer = PreTrainedTokenizerFast(
@@ -18,7 +20,7 @@ def save_tiny_folder(directory: Path, family: str = "llama") -> Path:
         eos_token=SPECIAL_TOKENS[2],
         pad_token=SPECIAL_TOKENS[0],
         clean_up_tokenization_spaces=False,
-        chat_template=CHATML,
+        chat_template=chat_template,
     )
     tokenizer.save_pretrained(directory)
     (directory / "LICENSE").write_text("The tiny licence.\n", encoding="utf-8")
