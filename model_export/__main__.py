@@ -18,6 +18,11 @@ from typing import NoReturn
 from handlers.errors import KindlingError
 from model_export.progress import console
 
+INSTALL = (
+    "An export needs torch (pip install torch --index-url https://download.pytorch.org/whl/cpu) "
+    "and then the extra kindling[export]."
+)
+
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit code."""
@@ -27,6 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.list:
             return _list()
         return _export(options.recipe, options.out)
+    except ModuleNotFoundError as error:
+        print(f"error: {error.name} is not installed. {INSTALL}", file=sys.stderr)
+        return 1
     except (KindlingError, OSError) as error:
         # OSError: the disk is full, or DIR may not be written; its text names the file.
         print(f"error: {error}", file=sys.stderr)
@@ -83,11 +91,13 @@ def _prepare_process() -> None:
         os.environ.setdefault("TQDM_DISABLE", "1")  # bars are for a terminal, not for a log
     # torch's TorchScript exporter is deprecated in favour of one that cannot emit our node.
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.onnx")
-    signal.signal(signal.SIGTERM, _terminate)  # the default would leave the scratch directory
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets SIGHUP
+            signal.signal(number, _terminate)  # the default would leave the scratch directory
 
 
-def _terminate(*_: object) -> NoReturn:
-    sys.exit(128 + signal.SIGTERM)
+def _terminate(number: int, _: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _megabytes(directory: Path) -> float:

@@ -71,7 +71,8 @@ def _load_tokenizer(located: Located) -> PreTrainedTokenizerFast:
         tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(
             located.directory, gguf_file=located.gguf_file, local_files_only=True
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    # ImportError: some slow tokenizers want sentencepiece or tiktoken.
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise _cannot_load(located, "its tokenizer", error) from error
     if not tokenizer.is_fast:
         raise ExportError(

@@ -26,7 +26,8 @@ def verify(task: Task, directory: Path, report: Report) -> dict[str, Any]:
     write(directory / TASK, task)
     code, errors = _run(directory, report)
     if not (directory / OUTCOME).is_file():
-        raise ExportError(f"Verification {_end_of_process(code)} {errors.strip()[-500:]}".strip())
+        last = "".join(errors.strip().splitlines()[-1:])
+        raise ExportError(f"Verification {_end_of_process(code)} {last}".strip())
     outcome = read_outcome(directory / OUTCOME)
     if outcome.failure is not None:
         raise ExportError(outcome.failure)

@@ -99,6 +99,15 @@ def test_a_hub_repository_becomes_an_artefact_on_the_command_line(tmp_path: Path
     assert (model.id, model.source, model.revision) == ("Tiny", f"hub:{REPOSITORY}", COMMIT)
 
 
+def test_a_model_without_a_chat_template_goes_through_every_gate(tmp_path: Path) -> None:
+    save_tiny_folder(tmp_path / "source", chat_template=None)
+    recipe = load_recipe(str(write_recipe(tmp_path, 'path = "source"')))
+    export(recipe, tmp_path / "out", ignore)
+    verification = assert_served(tmp_path / "out").verification
+    assert verification["tokens"]["chats"] == 0
+    assert verification["greedy"]["tokens"] > 50
+
+
 def test_a_gguf_file_becomes_an_artefact(tmp_path: Path) -> None:
     write_tiny_gguf(tmp_path / "tiny.gguf")
     recipe = load_recipe(str(write_recipe(tmp_path, 'gguf = "tiny.gguf"')))
@@ -129,7 +138,8 @@ def test_an_older_artefact_survives_an_export_that_fails(tmp_path: Path) -> None
     assert_served(tmp_path / "out")
 
 
-def test_a_stopped_export_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stopped_export_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     save_tiny_folder(tmp_path / "source")
     recipe = write_recipe(tmp_path, 'path = "source"')
     before = set(tmp_path.iterdir())
@@ -143,11 +153,21 @@ def test_a_stopped_export_leaves_nothing_behind(tmp_path: Path) -> None:
         assert process.stdout is not None
         while "gate 1" not in process.stdout.readline():
             pass
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         _, errors = process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM
+    assert process.returncode == 128 + number
     assert errors == ""
     assert set(tmp_path.iterdir()) == before
+
+
+def test_a_package_that_is_missing_is_one_line_that_says_how_to_get_it(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['torch'] = None; from model_export.__main__ import main"
+    program += f"; sys.exit(main(['smollm2-135m', '--out', {str(tmp_path / 'out')!r}]))"
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: torch is not installed. An export needs torch (pip ")
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def test_the_shipped_recipes_are_listed() -> None:
