@@ -24,8 +24,10 @@ _LAYER_NAMES = {
 }
 
 
-def write_tiny_gguf(path: Path, pre_tokenizer: str = "smollm", add_bos: bool = False) -> Path:
-    """The weights of `tiny_model("llama")`, in float32."""
+def write_tiny_gguf(
+    path: Path, pre_tokenizer: str = "smollm", add_bos: bool | None = False
+) -> Path:
+    """The weights of `tiny_model("llama")`, in float32. `add_bos` None: the file does not say."""
     model = tiny_model("llama")
     config = model.config
     writer = gguf.GGUFWriter(path, "llama")
@@ -39,7 +41,8 @@ def write_tiny_gguf(path: Path, pre_tokenizer: str = "smollm", add_bos: bool = F
     writer.add_rope_freq_base(config.rope_theta)
     writer.add_vocab_size(config.vocab_size)
     _add_tokenizer(writer, pre_tokenizer)
-    writer.add_add_bos_token(add_bos)
+    if add_bos is not None:
+        writer.add_add_bos_token(add_bos)
     weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     writer.add_tensor("token_embd.weight", weights["model.embed_tokens.weight"])
     writer.add_tensor("output_norm.weight", weights["model.norm.weight"])
