@@ -22,8 +22,8 @@ WANTED = [
     "NOTICE*",
     "USE_POLICY*",
 ]
-# Folders of other formats, whole copies of the weights.
-UNWANTED = ["onnx/*", "openvino/*", "original/*", "coreml/*", "metal/*"]
+# Other copies of the same weights: in folders of other formats, and Mistral's own at the top.
+UNWANTED = ["*/*", "consolidated*.safetensors"]
 
 
 def download(repository: str, revision: str, report: Report) -> Path:

@@ -29,7 +29,7 @@ class Located:
     description: str
     """The source in words, for the manifest and the progress lines."""
     revision: str
-    """A commit, a package's version, or `sha256:` and the digest of the weights."""
+    """A commit, a package's version, or `sha256:` and the digest of the files that are read."""
 
 
 def locate(source: Source, report: Report) -> Located:
@@ -61,8 +61,14 @@ def _folder(directory: Path, description: str, revision: str | None) -> Located:
         gguf_file=None,
         licence_files=_licences_in(directory),
         description=description,
-        revision=revision or f"sha256:{sha256_of_all(weights)}",
+        revision=revision or f"sha256:{sha256_of_all(_read_from(directory))}",
     )
+
+
+def _read_from(directory: Path) -> list[Path]:
+    """What makes the model: the weights, the configurations, the tokenizer, the chat template."""
+    patterns = ("*.safetensors", "*.json", "*.jinja")
+    return [path for pattern in patterns for path in directory.glob(pattern)]
 
 
 def _gguf(path: Path) -> Located:

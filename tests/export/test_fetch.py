@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,17 +60,20 @@ def download(endpoint: str, cache: Path, repository: str, revision: str):  # typ
 def test_a_hub_repository_is_downloaded_at_its_commit_and_loads(
     folder: Path, tmp_path: Path
 ) -> None:
-    (folder / "pytorch_model.bin").write_bytes(b"a pickle")
-    with serve_hub(folder) as endpoint:
-        ended = download(endpoint, tmp_path, REPOSITORY, COMMIT)
-    (folder / "pytorch_model.bin").unlink()
+    wanted = {path.name for path in folder.iterdir()}
+    served = Path(shutil.copytree(folder, tmp_path / "served"))
+    (served / "original").mkdir()
+    for name in ("pytorch_model.bin", "consolidated.safetensors", "original/model.safetensors"):
+        (served / name).write_bytes(b"the weights once more")
+    with serve_hub(served) as endpoint:
+        ended = download(endpoint, tmp_path / "cache", REPOSITORY, COMMIT)
     assert ended.returncode == 0, ended.stderr
     assert f"download {REPOSITORY}@{COMMIT[:12]} from {endpoint}" in ended.stderr
     directory, description, revision = ended.stdout.split()
     assert (description, revision) == (f"hub:{REPOSITORY}", COMMIT)
     snapshot = Path(directory)
     assert snapshot.name == COMMIT
-    assert {path.name for path in snapshot.iterdir()} == {path.name for path in folder.iterdir()}
+    assert {path.name for path in snapshot.iterdir()} == wanted
     loaded = fetch(FolderSource(path=snapshot), ignore)
     assert loaded.model.config.model_type == "llama"
 
@@ -123,6 +127,16 @@ def test_a_folder_loads_in_fp32_with_its_template_and_licence(folder: Path) -> N
 def test_a_folders_revision_changes_with_its_weights(folder: Path, tmp_path: Path) -> None:
     other = save_tiny_folder(tmp_path / "other", "mistral")
     revisions = [locate(FolderSource(path=path), ignore).revision for path in (folder, other)]
+    assert revisions[0] != revisions[1]
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "chat_template.jinja"])
+def test_a_folders_revision_changes_with_the_files_beside_its_weights(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    changed = Path(shutil.copytree(folder, tmp_path / "changed"))
+    (changed / name).write_text((changed / name).read_text() + " ")
+    revisions = [locate(FolderSource(path=path), ignore).revision for path in (folder, changed)]
     assert revisions[0] != revisions[1]
 
 
@@ -198,6 +212,7 @@ def test_a_gguf_pre_tokenizer_that_cannot_be_rebuilt_is_refused(tmp_path: Path) 
         ("gpt-2", ["x", "Ġ=", "ĊĠ", "Ġ12345"]),
         ("smollm", ["x", "Ġ=", "ĊĠĠ", "1", "2", "3", "4", "5"]),
         ("llama-bpe", ["x", "Ġ=Ċ", "Ġ", "Ġ", "123", "45"]),
+        ("qwen2", ["x", "Ġ=Ċ", "Ġ", "Ġ", "1", "2", "3", "4", "5"]),
     ],
 )
 def test_a_gguf_tokenizer_splits_digits_as_the_model_learnt_them(
@@ -216,6 +231,16 @@ def test_a_gguf_tokenizer_begins_a_text_as_the_file_says(tmp_path: Path, add_bos
     tokenizer = fetch(GgufSource(gguf=path), ignore).tokenizer
     bare = tokenizer.encode("hello", add_special_tokens=False)
     assert tokenizer.encode("hello") == ([0, *bare] if add_bos else bare)
+
+
+@pytest.mark.parametrize(("pre_tokenizer", "begins"), [("llama-bpe", True), ("smollm", False)])
+def test_a_gguf_file_that_does_not_say_how_a_text_begins_means_what_llama_cpp_would_do(
+    tmp_path: Path, pre_tokenizer: str, begins: bool
+) -> None:
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", pre_tokenizer, add_bos=None)
+    tokenizer = fetch(GgufSource(gguf=path), ignore).tokenizer
+    bare = tokenizer.encode("hello", add_special_tokens=False)
+    assert tokenizer.encode("hello") == ([0, *bare] if begins else bare)
 
 
 def test_a_gguf_file_inside_an_installed_package_is_found() -> None:
