@@ -1,24 +1,28 @@
 # One word for each thing that one does with Kindling. `make help` lists them.
 
 RECIPE ?= smollm2-135m
+HOST ?= 127.0.0.1
 PYTHON ?=
 ARGS ?=
 
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install -qq --disable-pip-version-check
-# Each recipe has a directory of its own; the default one's is the runtime's default MODEL_DIR.
-MODEL := $(if $(filter smollm2-135m,$(RECIPE)),build/model,build/$(basename $(notdir $(RECIPE))))
+# Each recipe has a directory of its own; the demo's is the runtime's default MODEL_DIR.
+EXPORTED := $(if $(filter smollm2-135m,$(RECIPE)),build/model,build/models/$(basename $(notdir $(RECIPE))))
 RECIPE_FILE := $(wildcard model_export/recipes/$(RECIPE).toml $(RECIPE))
-MODEL_DIR := $(if $(filter build/model,$(MODEL)),,MODEL_DIR=$(MODEL) )
+# A MODEL_DIR of the user's own is served as it is: nothing is exported then.
+SERVED := $(or $(MODEL_DIR),$(EXPORTED))
+SETTINGS := $(if $(filter build/model,$(SERVED)),,MODEL_DIR=$(SERVED) )
+MANIFEST := $(if $(MODEL_DIR),,$(EXPORTED)/manifest.json)
 # A shell's words, with each quote escaped for use between double quotes.
 QUESTION := '{\"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of France?\"}], \"temperature\": 0}'
 
-SERVE = $(MODEL_DIR)FUNCTION_TARGET=handler FUNCTION_SOURCE=handlers/cloud_run.py $(RUN) -m uvicorn \
-	functions_framework.aio:app --host 0.0.0.0 --port $(PORT) --no-access-log \
+SERVE = $(SETTINGS)FUNCTION_TARGET=handler FUNCTION_SOURCE=handlers/cloud_run.py $(RUN) -m uvicorn \
+	functions_framework.aio:app --host $(HOST) --port $(PORT) --no-access-log \
 	--timeout-graceful-shutdown 9
-LAMBDA = $(MODEL_DIR)build/aws-lambda-rie \
-	--runtime-interface-emulator-address 0.0.0.0:$(PORT) $(RUN) -m awslambdaric handlers.aws_lambda.handler
+LAMBDA = $(SETTINGS)build/aws-lambda-rie \
+	--runtime-interface-emulator-address $(HOST):$(PORT) $(RUN) -m awslambdaric handlers.aws_lambda.handler
 
 # The tests and figures are the demo model's.
 test bench: override RECIPE := smollm2-135m
@@ -30,13 +34,13 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 serve: PORT ?= 8080
-serve: $(VENV)/.export $(MODEL)/manifest.json ## the Cloud Run handler on :8080; PORT=18090 changes it, RECIPE=... the model
+serve: $(VENV)/.export $(MANIFEST) ## the Cloud Run handler on :8080; PORT, HOST, RECIPE or MODEL_DIR change it
 	@printf '%s\n' '$(SERVE)' 'Try, from another terminal:' \
 		"  curl localhost:$(PORT)/v1/chat/completions -H 'content-type: application/json' -d $(QUESTION)"
 	@exec env $(SERVE)
 
 lambda: PORT ?= 9000
-lambda: $(VENV)/.export $(MODEL)/manifest.json build/aws-lambda-rie ## the Lambda handler behind AWS's emulator on :9000
+lambda: $(VENV)/.export $(MANIFEST) build/aws-lambda-rie ## the Lambda handler behind AWS's emulator on :9000
 	@printf '%s\n' '$(LAMBDA)' 'Try, from another terminal:' \
 		"  curl localhost:$(PORT)/2015-03-31/functions/function/invocations -d $(QUESTION)"
 	@exec env $(LAMBDA)
@@ -50,7 +54,7 @@ check: $(VENV)/.dev ## ruff, ruff format and mypy --strict
 	@$(VENV)/bin/mypy
 
 export: $(VENV)/.export ## export RECIPE (a shipped name or a TOML file) anew
-	@$(RUN) -m model_export $(RECIPE) --out $(MODEL)
+	@$(RUN) -m model_export $(RECIPE) --out $(EXPORTED)
 
 bench: $(VENV)/.bench build/model/manifest.json ## cold start, speed and memory beside FastAPI + transformers
 	@$(RUN) -m bench
@@ -69,7 +73,7 @@ $(VENV)/.made: scripts/find_python
 	@$(PIP) pip==26.3
 	@touch $@
 
-$(VENV)/.torch: $(VENV)/.made scripts/install_torch.py
+$(VENV)/.torch: $(VENV)/.made scripts/install_torch.py requirements/torch.txt
 	@echo "[2/4] torch"
 	@$(RUN) scripts/install_torch.py
 	@touch $@

@@ -12,17 +12,16 @@ import json
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 CUDA_PACKAGE = re.compile(r"(nvidia|cuda|triton)\b", re.IGNORECASE)
-ROOT = Path(__file__).resolve().parent.parent
+PIN = Path(__file__).resolve().parent.parent / "requirements" / "torch.txt"
 
 
 def main() -> None:
-    """Installs what pyproject.toml pins, or says in pip's words why that failed."""
+    """Installs what requirements/torch.txt pins, or says in pip's words why that failed."""
     options = index_options(pip_report(pinned_torch()))
     if options is None:
         return
@@ -33,20 +32,21 @@ def main() -> None:
 
 
 def pinned_torch() -> str:
-    """`torch==...` as the export extra names it."""
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        extras = tomllib.load(file)["project"]["optional-dependencies"]
-    return next(str(pin) for pin in extras["export"] if pin.startswith("torch=="))
+    """`torch==...`: in a file of its own, so that only a change of it installs torch anew."""
+    return PIN.read_text().strip()
 
 
 def pip_report(requirement: str) -> dict[str, Any] | None:
     """What pip would install (https://pip.pypa.io/en/stable/reference/installation-report/).
 
-    None when pip finds nothing that fits.
+    None when pip finds nothing that fits, or fails otherwise; its own words are passed on.
     """
     command = [*pip("install"), "--dry-run", "--report", "-", requirement]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    report: dict[str, Any] | None = json.loads(answer.stdout) if answer.returncode == 0 else None
+    if answer.returncode != 0:
+        print(answer.stderr, end="", file=sys.stderr)
+        return None
+    report: dict[str, Any] = json.loads(answer.stdout)
     return report
 
 

@@ -84,6 +84,11 @@ def test_no_lock_brings_torch_or_cuda_or_a_compiler_job(lock: str) -> None:
     assert not [name for name, _, _ in pins(lock) if unwanted.match(name)]
 
 
+def test_the_torch_that_make_installs_is_the_one_that_the_export_extra_names() -> None:
+    pin = (ROOT / "requirements" / "torch.txt").read_text()
+    assert pin.splitlines() == [line for line in EXPORT if Requirement(line).name == "torch"]
+
+
 def test_one_environment_can_hold_all_locks() -> None:
     largest = {(name, version) for name, version, _ in pins("bench.txt")}
     for lock in LOCKS:

@@ -52,6 +52,13 @@ def test_an_installed_torch_is_left_alone() -> None:
     assert install_torch.index_options({"version": "1", "install": []}) is None
 
 
+def test_pips_own_words_are_shown_when_it_finds_no_torch(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert install_torch.pip_report("torch==never") is None
+    assert "Invalid requirement: 'torch==never'" in capsys.readouterr().err
+
+
 def test_the_installed_torch_is_the_pinned_one_so_that_pip_has_nothing_to_add() -> None:
     report = install_torch.pip_report(install_torch.pinned_torch())
     assert install_torch.index_options(report) is None
@@ -124,9 +131,30 @@ def test_make_prints_the_very_command_that_it_runs(words: list[str]) -> None:
     assert f"'{command}'" in plan
 
 
-def make(*arguments: str) -> str:
+def test_each_recipe_is_exported_to_a_directory_of_its_own() -> None:
+    assert "--out build/model\n" in make("--dry-run", "export")
+    other = "RECIPE=recipes/model.toml"
+    assert "--out build/models/model\n" in make("--dry-run", "export", other)
+    assert "MODEL_DIR=build/models/model " in make("--dry-run", "serve", other)
+
+
+def test_a_model_dir_of_the_users_own_is_served_and_nothing_is_exported() -> None:
+    plan = make("--dry-run", "serve", MODEL_DIR="/mine")
+    assert "exec env MODEL_DIR=/mine " in plan
+    assert "model_export" not in plan
+
+
+def test_only_this_machine_can_reach_the_servers_unless_host_says_otherwise() -> None:
+    assert "--host 127.0.0.1 " in make("--dry-run", "serve")
+    assert "-address 127.0.0.1:9000 " in make("--dry-run", "lambda")
+    assert "--host 0.0.0.0 " in make("--dry-run", "serve", "HOST=0.0.0.0")
+
+
+def make(*arguments: str, **variables: str) -> str:
     # As from a shell, though `make test` may have started these tests.
-    environment = {name: os.environ[name] for name in os.environ if not name.startswith("MAKE")}
+    unwanted = ("MAKE", "MFLAGS", "MODEL_DIR", "HOST")
+    kept = {name: os.environ[name] for name in os.environ if not name.startswith(unwanted)}
+    environment = kept | variables
     done = subprocess.run(
         ["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
