@@ -16,6 +16,7 @@ RUNTIME = sorted((ROOT / "handlers").rglob("*.py"))
 LAYERS = ["errors", "config", "engine", "text", "api", "log", "startup", "adapter"]
 ADAPTERS = {"aws_lambda", "cloud_run", "lambda_events"}
 BUILD_TIME = ["torch", "transformers", "optimum", "onnx", "onnx_ir", "onnxscript", "model_export"]
+BUILD_TIME += ["accelerate", "gguf", "huggingface_hub", "safetensors"]
 BAN = f"""
 import sys
 
