@@ -52,8 +52,8 @@ def main() -> None:
     samples: dict[Server, Samples] = {server: defaultdict(list) for server in both}
     for server in both:
         say(f"a first start of {server.name}, not counted")
-        with servers.running(server):
-            cold_start_ms(server, time.perf_counter(), prompts)
+        with servers.running(server) as process:
+            cold_start_ms(server, process, time.perf_counter(), prompts)
     for number in range(1, ROUNDS + 1):
         say(f"round {number} of {ROUNDS}")
         measure_round(samples, prompts)
@@ -66,17 +66,17 @@ def main() -> None:
 def measure_round(samples: dict[Server, Samples], prompts: Prompts) -> None:
     """Starts every server, asks each of them everything in turn, and ends them."""
     with ExitStack() as stack:
-        pids = {}
+        processes = {}
         for server, into in samples.items():
             started = time.perf_counter()
-            pids[server] = stack.enter_context(servers.running(server))
-            into["cold_start_ms"].append(cold_start_ms(server, started, prompts))
+            process = processes[server] = stack.enter_context(servers.running(server))
+            into["cold_start_ms"].append(cold_start_ms(server, process, started, prompts))
         for server in samples:
             warm_up(server, prompts)
         measure_first_tokens(samples, prompts)
         measure_decoding(samples, prompts)
         for server, into in samples.items():
-            into["peak_rss_mb"].append(servers.peak_rss_mb(pids[server]))
+            into["peak_rss_mb"].append(servers.peak_rss_mb(processes[server].pid))
 
 
 def warm_up(server: Server, prompts: Prompts) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,9 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_export.hashing import sha256_of
+
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build" / "bench"
-PLAIN_MODEL = LOGS / "plain"
+RECIPE = "smollm2-135m"
+END_LIMIT_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,8 +49,15 @@ def kindling(threads: int, slots: int) -> Server:
 
 
 def plain(threads: int) -> Server:
-    """bench/peers/plain_fastapi.py."""
-    environ = {"PLAIN_MODEL": str(PLAIN_MODEL.relative_to(ROOT)), "OMP_NUM_THREADS": str(threads)}
+    """bench/peers/plain_fastapi.py, with OpenMP's threads asleep while they wait.
+
+    They spin otherwise, which takes the CPUs from each other where several streams generate.
+    """
+    environ = {
+        "PLAIN_MODEL": str(plain_model().relative_to(ROOT)),
+        "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
     return Server("plain", 18481, environ, uvicorn("bench.peers.plain_fastapi:app", 18481))
 
 
@@ -55,22 +66,29 @@ def uvicorn(app: str, port: int) -> tuple[str, ...]:
     return ("-m", "uvicorn", app, "--port", str(port), "--no-access-log")
 
 
+def plain_model() -> Path:
+    """Where the plain server's model lies: another place for each content of the recipe."""
+    recipe = ROOT / "model_export" / "recipes" / f"{RECIPE}.toml"
+    return LOGS / f"plain-{sha256_of(recipe)[:12]}"
+
+
 def prepare_plain_model() -> None:
     """Once; in a process of its own, which takes torch with it when it ends."""
-    if not PLAIN_MODEL.exists():
-        PLAIN_MODEL.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "bench.peers.plain_model", str(PLAIN_MODEL)]
+    if not plain_model().exists():
+        LOGS.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "bench.peers.plain_model", RECIPE, str(plain_model())]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"The plain server's model could not be saved:\n{done.stderr}")
 
 
 @contextmanager
-def running(server: Server) -> Iterator[int]:
-    """Starts a server and yields its process id at once, long before it answers.
+def running(server: Server) -> Iterator[subprocess.Popen[bytes]]:
+    """Starts a server and yields its process at once, long before it answers.
 
-    What it prints goes to build/bench/<name>.log.
+    What it prints goes to build/bench/<name>.log. Raises RuntimeError when its port is taken.
     """
+    refuse_occupied(server.port)
     LOGS.mkdir(parents=True, exist_ok=True)
     with (LOGS / f"{server.name}.log").open("wb") as log:
         process = subprocess.Popen(
@@ -81,10 +99,26 @@ def running(server: Server) -> Iterator[int]:
             stderr=subprocess.STDOUT,
         )
         try:
-            yield process.pid
+            yield process
         finally:
-            process.send_signal(signal.SIGINT)
-            process.wait()
+            end(process)
+
+
+def refuse_occupied(port: int) -> None:
+    """Another program there would answer in the server's place."""
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise RuntimeError(f"Port {port} is taken: end the program that listens on it.")
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """As Ctrl-C does; by force where that does not help."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(END_LIMIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def peak_rss_mb(pid: int) -> float:

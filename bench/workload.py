@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ SHORT, LONG = 38, 512
 TEXT = ROOT / "model_export" / "corpus" / "evaluation.txt"
 TOKENIZER = ROOT / "build" / "model" / "tokenizer.json"
 START_LIMIT_SECONDS = 120
+SILENCE_LIMIT_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +60,11 @@ class Prompts:
         raise RuntimeError(f"No part of the text encodes to exactly {length} tokens.")
 
 
-def cold_start_ms(server: Server, started: float, prompts: Prompts) -> float:
+def cold_start_ms(
+    server: Server, process: subprocess.Popen[bytes], started: float, prompts: Prompts
+) -> float:
     """From just before the process was started until the first token of its first answer."""
-    wait_for_port(server, started + START_LIMIT_SECONDS)
+    wait_for_port(server, process, started + START_LIMIT_SECONDS)
     return (ask(server, prompts.take(SHORT), SHORT, 1).first - started) * 1e3
 
 
@@ -106,7 +110,7 @@ def ask(server: Server, prompt: str, prompt_tokens: int, new_tokens: int) -> Ans
 
 def stream(server: Server, path: str, body: dict[str, object]) -> Iterator[dict[str, Any]]:
     """The JSON of each server-sent event."""
-    connection = HTTPConnection("127.0.0.1", server.port)
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=SILENCE_LIMIT_SECONDS)
     connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
     response = connection.getresponse()
     if response.status != 200:
@@ -117,9 +121,9 @@ def stream(server: Server, path: str, body: dict[str, object]) -> Iterator[dict[
     connection.close()
 
 
-def wait_for_port(server: Server, limit: float) -> None:
+def wait_for_port(server: Server, process: subprocess.Popen[bytes], limit: float) -> None:
     """Knocks every 5 ms, which costs the starting server nothing that one could measure."""
-    while time.perf_counter() < limit:
+    while time.perf_counter() < limit and process.poll() is None:
         connection = HTTPConnection("127.0.0.1", server.port)
         try:
             connection.connect()

@@ -1,6 +1,6 @@
-"""Saves the demo model for the plain server: fp32 safetensors, the format that it loads fastest.
+"""Saves a recipe's model for the plain server: fp32 safetensors, which it loads fastest.
 
-python -m bench.peers.plain_model build/bench/plain
+python -m bench.peers.plain_model smollm2-135m build/bench/plain
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from pathlib import Path
 from model_export.fetch import fetch
 from model_export.recipe import load_recipe
 
-RECIPE = "smollm2-135m"
 
-
-def main(target: Path) -> None:
+def main(recipe: str, target: Path) -> None:
     """Writes the directory whole or not at all."""
-    loaded = fetch(load_recipe(RECIPE).source, lambda _line: None)
+    loaded = fetch(load_recipe(recipe).source, lambda _line: None)
     partial = target.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     loaded.model.save_pretrained(partial)
+    # Written out, since the class that the server loads would add token_type_ids.
+    loaded.tokenizer.init_kwargs["model_input_names"] = loaded.tokenizer.model_input_names
     loaded.tokenizer.save_pretrained(partial)
     partial.rename(target)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1], Path(sys.argv[2]))
