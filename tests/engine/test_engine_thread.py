@@ -206,6 +206,28 @@ def test_draining_lets_running_answers_finish_and_refuses_new_ones() -> None:
     assert on_a_loop(story())[0] == greedy_answer([1, 2], 20)
 
 
+def test_a_second_stop_does_not_lengthen_the_drain() -> None:
+    session = GatedSession()
+    engine = fake_engine(session)
+    engine.start()
+
+    async def story() -> Any:
+        running = asyncio.create_task(read_async(engine.submit([1], greedy(99, ignore_eos=True))))
+        session.allowed.release(1)
+        await until(lambda: len(session.batches) == 1)
+        stopping = [asyncio.create_task(asyncio.to_thread(engine.stop))]
+        await until(lambda: refuses(engine))
+        stopping.append(asyncio.create_task(asyncio.to_thread(engine.stop, 60.0)))
+        await asyncio.sleep(0.05)  # the second is in the engine, as the first is
+        session.allowed.release(99)
+        await asyncio.gather(*stopping)
+        return await running
+
+    ids, reason = on_a_loop(story())
+    assert reason is FinishReason.CANCELLED
+    assert len(ids) <= 2
+
+
 def test_iterating_without_await_is_refused_while_a_thread_runs() -> None:
     engine = fake_engine()
     engine.start()
