@@ -1,20 +1,18 @@
 """How fast the exported graph decodes, beside the one that onnxruntime-genai's builder makes.
 
-    python bench/graph_decode.py ARTEFACT                   prefill and decode at 1, 4 and 8 rows
-    python bench/graph_decode.py ARTEFACT --against GRAPH   the ratio to another graph at one row
-    python bench/graph_decode.py ARTEFACT --build MODEL     builds that graph first, at equal
-        precision (int4, symmetric, round to nearest, block 32, accuracy level 4)
+    python -m bench.graph_decode [--recipe NAME] [--rounds 11] [--threads N]
 
-Both run on plain ONNX Runtime with the cache bound once, as past and present. The graphs take
-turns at every step, so a machine that slows down slows both; the ratio is the median of the
-steps' own ratios. Where other processes want the CPUs too, --threads 1 is the steadier figure.
-The last line is one JSON object.
+Makes both graphs of the recipe's model first, at equal precision, whatever the recipe's own is:
+int4, symmetric, round to nearest, block 32, accuracy level 4. Both run on plain ONNX Runtime with
+the cache bound once, as past and present. Decode at one row is compared, the graphs taking turns at
+every step, so a machine that slows down slows both; the ratio is the median of the steps' own
+ratios. Then ours alone is measured at 1, 4 and 8 rows. Where other processes want the CPUs too,
+--threads 1 is the steadier figure. The last line is one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import statistics
@@ -28,6 +26,16 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
 import onnxruntime
+
+from handlers.config import available_cpus
+from model_export.convert import convert
+from model_export.fetch import fetch
+from model_export.fuse import fuse
+from model_export.precision import Precision
+from model_export.progress import console
+from model_export.quantize import quantize
+from model_export.recipe import load_recipe
+from model_export.save import save
 
 CAPACITY = 2048
 PROMPT = 64
@@ -137,37 +145,46 @@ def measure(path: Path, rounds: int, threads: int) -> dict[str, float]:
     return figures | {"prefill_512_tokens_per_second": 512 / seconds}
 
 
-def build(model: str, directory: Path) -> Path:
-    """Run onnxruntime-genai's builder on a folder that transformers can load."""
-    if importlib.util.find_spec("onnxruntime_genai") is None:
-        sys.exit("The builder is not installed: pip install onnxruntime-genai==0.15.2 --no-deps")
-    command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-m", model]
+def build(name: str, scratch: Path) -> tuple[Path, Path]:
+    """The recipe's model as two graphs: ours, and the builder's."""
+    report = console()
+    recipe = load_recipe(name)
+    loaded = fetch(recipe.source, report)
+    report("our graph")
+    graph = fuse(convert(loaded.model, recipe.export.context_length))
+    save(quantize(graph, Precision()), scratch / "ours")
+    report("the builder's graph")
+    source = scratch / "source"
+    loaded.model.save_pretrained(source)
+    loaded.tokenizer.save_pretrained(source)
+    return scratch / "ours" / "model.onnx", run_builder(source, scratch / "theirs")
+
+
+def run_builder(source: Path, directory: Path) -> Path:
+    """onnxruntime-genai's builder, at the precision of `Precision()`, on a folder of a model."""
+    command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-m", str(source)]
     command += ["-o", str(directory), "-p", "int4", "-e", "cpu", "--extra_options"]
     command += ["is_symmetric=true", "block_size=32", "accuracy_level=4"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"onnxruntime-genai's builder failed (make bench installs it):\n{done.stderr}")
     return directory / "model.onnx"
 
 
 def main() -> None:
-    """Parse the command line, measure, print."""
+    """Parse the command line, build, measure, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("artefact", type=Path)
-    parser.add_argument("--against", type=Path, help="another graph: a model.onnx")
-    parser.add_argument("--build", help="a model folder for onnxruntime-genai's builder")
+    parser.add_argument("--recipe", default="smollm2-135m", help="where the model comes from")
     parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    arguments = parser.parse_args()
-    ours = arguments.artefact / "model.onnx"
-    figures: dict[str, float] = {}
+    parser.add_argument("--threads", type=int, default=available_cpus())
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        theirs = build(arguments.build, Path(scratch)) if arguments.build else arguments.against
-        if theirs is None:
-            figures = measure(ours, arguments.rounds, arguments.threads)
-        else:
-            figures = compare(ours, theirs, arguments.rounds, arguments.threads)
-    for name, value in figures.items():
-        print(f"{name:32} {value:10.3f}")
-    print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+        ours, theirs = build(options.recipe, Path(scratch))
+        figures = compare(ours, theirs, options.rounds, options.threads)
+        figures |= measure(ours, options.rounds, options.threads)
+    for figure, value in figures.items():
+        print(f"{figure:32} {value:10.3f}")
+    print(json.dumps({figure: round(value, 4) for figure, value in figures.items()}))
 
 
 if __name__ == "__main__":
