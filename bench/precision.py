@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ import onnx_ir as ir
 
 from bench.graph_decode import Graph
 from bench.report import describe_machine
+from handlers.config import available_cpus
 from handlers.engine.session import Session
 from handlers.text.tokenizer import Tokenizer
 from model_export.convert import convert
@@ -65,7 +65,7 @@ CANDIDATES = (
 def main() -> None:
     """Measures every candidate and prints the table."""
     options = _parser().parse_args()
-    threads = len(os.sched_getaffinity(0))
+    threads = available_cpus()
     machine = describe_machine(threads)
     with tempfile.TemporaryDirectory() as scratch:
         graphs = _build(options.recipe, Path(scratch))
