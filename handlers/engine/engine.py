@@ -81,10 +81,7 @@ class Engine:
         manifest = artifact.manifest
         context_length = min(settings.context_length, manifest.context_length)
         session = Session(
-            artifact.graph,
-            threads=settings.threads,
-            slots=settings.slots,
-            capacity=context_length,
+            artifact.graph, threads=settings.threads, slots=settings.slots, capacity=context_length
         )
         if session.vocab_size != manifest.vocab_size:
             raise ArtifactError(
@@ -151,8 +148,7 @@ class Engine:
     def stop(self, drain_seconds: float = 0.0) -> None:
         """Refuses new requests, lets the others go on for a while, then ends them (CANCELLED).
 
-        Returns when the engine is idle for good. Without a thread there is nobody to drain. A
-        second call can shorten the while, never lengthen it.
+        Returns when the engine is idle for good. Without a thread there is nobody to drain.
         """
         with self._changed:
             self._accepting = False
@@ -208,7 +204,6 @@ class Engine:
             return sum(not sequence.cancelled for sequence in self._live)
 
     def _turn(self) -> list[Event]:
-        """What a step of the scheduler did."""
         self._empty_inbox()
         try:
             return self._scheduler.step(time.monotonic())
