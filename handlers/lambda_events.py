@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import http
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from urllib.parse import parse_qsl, unquote, unquote_plus
 
 import msgspec
 
+from handlers import lambda_answers
 from handlers.api.messages import Request, Response
 from handlers.errors import InvalidRequest
 
@@ -226,55 +226,26 @@ def _body(shape: _HttpApiEvent | _ProxyEvent) -> bytes:
         raise InvalidRequest("The body is not base64, though the event says so.") from None
 
 
-def _write_http(response: Response) -> dict[str, Any]:
-    return _envelope(response) | {"headers": dict(response.headers)}
-
-
-def _write_load_balancer(response: Response) -> dict[str, Any]:
-    return _write_http(response) | _description(response)
-
-
-def _write_multi_value_load_balancer(response: Response) -> dict[str, Any]:
-    headers = {name: [value] for name, value in response.headers.items()}
-    return _envelope(response) | _description(response) | {"multiValueHeaders": headers}
-
-
-def _write_direct(response: Response) -> Any:
-    """The completion object, the text of a stream, or the error object beside its status."""
-    if not response.headers["content-type"].startswith("application/json"):
-        return response.body.decode()
-    answer = json.loads(response.body)
-    return answer if response.status < 400 else {"status": response.status} | answer
-
-
-def _envelope(response: Response) -> dict[str, Any]:
-    try:
-        body, is_base64 = response.body.decode(), False
-    except UnicodeDecodeError:
-        body, is_base64 = base64.b64encode(response.body).decode(), True
-    return {"statusCode": response.status, "body": body, "isBase64Encoded": is_base64}
-
-
-def _description(response: Response) -> dict[str, str]:
-    return {"statusDescription": f"{response.status} {http.HTTPStatus(response.status).phrase}"}
-
-
-DIRECT = EventKind(_is_direct, _read_direct, _write_direct)
+DIRECT = EventKind(_is_direct, _read_direct, lambda_answers.write_direct)
 
 EVENT_KINDS = (
-    EventKind(_is_function_url, _read_http_api, _write_http),
-    EventKind(_is_http_api, _read_http_api, _write_http, max_seconds=HTTP_API_SECONDS),
-    EventKind(_is_rest_api, _read_rest_api, _write_http, max_seconds=REST_API_SECONDS),
+    EventKind(_is_function_url, _read_http_api, lambda_answers.write_http),
+    EventKind(
+        _is_http_api, _read_http_api, lambda_answers.write_http, max_seconds=HTTP_API_SECONDS
+    ),
+    EventKind(
+        _is_rest_api, _read_rest_api, lambda_answers.write_http, max_seconds=REST_API_SECONDS
+    ),
     EventKind(
         _is_load_balancer,
         _read_load_balancer,
-        _write_load_balancer,
+        lambda_answers.write_load_balancer,
         max_response_bytes=LOAD_BALANCER_BYTES,
     ),
     EventKind(
         _is_multi_value_load_balancer,
         _read_load_balancer,
-        _write_multi_value_load_balancer,
+        lambda_answers.write_multi_value_load_balancer,
         max_response_bytes=LOAD_BALANCER_BYTES,
     ),
     DIRECT,
