@@ -23,12 +23,13 @@ import torch
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.generation.streamers import BaseStreamer
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 directory = os.environ["PLAIN_MODEL"]
-tokenizer = AutoTokenizer.from_pretrained(directory)
+# Not AutoTokenizer: its Llama class would add a beginning token that this model never saw.
+tokenizer = PreTrainedTokenizerFast.from_pretrained(directory)
 model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
 app = FastAPI()
 
@@ -67,7 +68,7 @@ def complete(request: Completion) -> StreamingResponse:
 
 def events(request: Completion) -> Iterator[str]:
     """One event a token, then the count of both sides."""
-    inputs = tokenizer(request.prompt, return_tensors="pt")
+    inputs = tokenizer(request.prompt, return_tensors="pt", return_token_type_ids=False)
     tokens = TokenQueue()
     Thread(target=generate, args=(inputs, request, tokens), daemon=True).start()
     usage = {"prompt_tokens": inputs["input_ids"].shape[1], "completion_tokens": 0}
