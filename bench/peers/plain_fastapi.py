@@ -81,14 +81,17 @@ def events(request: Completion) -> Iterator[str]:
 
 def generate(inputs: dict[str, torch.Tensor], request: Completion, tokens: TokenQueue) -> None:
     """Greedy, with transformers' own loop and its own cache."""
-    model.generate(
-        **inputs,
-        max_new_tokens=request.max_tokens,
-        min_new_tokens=request.max_tokens if request.ignore_eos else None,
-        do_sample=False,
-        pad_token_id=tokenizer.eos_token_id,
-        streamer=tokens,
-    )
+    try:
+        model.generate(
+            **inputs,
+            max_new_tokens=request.max_tokens,
+            min_new_tokens=request.max_tokens if request.ignore_eos else None,
+            do_sample=False,
+            pad_token_id=tokenizer.eos_token_id,
+            streamer=tokens,
+        )
+    finally:
+        tokens.end()  # once more: an error must not leave the client waiting
 
 
 def event(**body: object) -> str:
