@@ -28,7 +28,7 @@ LAMBDA = $(SETTINGS)build/aws-lambda-rie \
 test bench: override RECIPE := smollm2-135m
 
 .NOTPARALLEL:
-.PHONY: help serve lambda test check export bench lock clean
+.PHONY: help serve lambda test check export bench images lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -58,6 +58,10 @@ export: $(VENV)/.export ## export RECIPE (a shipped name or a TOML file) anew
 
 bench: $(VENV)/.bench build/model/manifest.json ## cold start, speed and memory beside FastAPI + transformers
 	@$(RUN) -m bench
+
+images: ## the two container images, kindling-lambda and kindling-cloudrun, of RECIPE
+	@for cloud in lambda cloudrun; do DOCKER_BUILDKIT=1 docker build $(ARGS) --build-arg RECIPE=$(RECIPE) \
+		-f Dockerfile.$$cloud -t kindling-$$cloud . || exit; done
 
 lock: $(VENV)/.dev ## pin the dependencies of pyproject.toml in requirements/
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(RUN) scripts/lock.py $(ARGS)

@@ -22,6 +22,9 @@ LOCKS = {
     "requirements/dev.txt": DEV,
     "requirements/export.txt": EXPORT,
     "requirements/runtime.lock": (),
+    # What an image installs: less than the packages declare, by the lists of what it leaves out.
+    "requirements/lambda.lock": ("--excludes", "requirements/not-on-lambda.txt"),
+    "requirements/cloudrun.lock": ("--excludes", "requirements/not-on-cloudrun.txt"),
 }
 
 

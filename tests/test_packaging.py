@@ -70,7 +70,7 @@ def test_a_lock_pins_each_declared_dependency_within_its_range(lock: str) -> Non
         assert name not in declared or declared[name].specifier.contains(version), name
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, "lambda.lock", "cloudrun.lock"])
 def test_a_lock_has_a_hash_for_every_pin_and_names_no_index(lock: str) -> None:
     assert all("--hash=sha256:" in rest for _, _, rest in pins(lock))
     assert not re.search(
@@ -87,6 +87,14 @@ def test_no_lock_brings_torch_or_cuda_or_a_compiler_job(lock: str) -> None:
 def test_the_torch_that_make_installs_is_the_one_that_the_export_extra_names() -> None:
     pin = (ROOT / "requirements" / "torch.txt").read_text()
     assert pin.splitlines() == [line for line in EXPORT if Requirement(line).name == "torch"]
+
+
+@pytest.mark.parametrize("lock", ["lambda.lock", "cloudrun.lock"])
+def test_an_image_installs_nothing_but_what_the_runtime_locks(lock: str) -> None:
+    runtime = {(name, version) for name, version, _ in pins("runtime.lock")}
+    installed = {(name, version) for name, version, _ in pins(lock)}
+    assert installed < runtime
+    assert {"onnxruntime", "numpy", "tokenizers", "msgspec"} < {name for name, _ in installed}
 
 
 def test_one_environment_can_hold_all_locks() -> None:

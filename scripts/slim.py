@@ -1,0 +1,35 @@
+"""Removes from installed packages what a server never reads. Run by the Dockerfiles."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+# Megabytes as of onnxruntime 1.32 and numpy 2.5.
+UNUSED = (
+    "onnxruntime/capi/libonnxruntime.so*",  # 35: the C library; Python's binding has its own copy
+    "onnxruntime/transformers",  # 5: tools that make models
+    "onnxruntime/quantization",
+    "onnxruntime/tools",
+    "numpy/f2py",
+    "numpy/**/tests",
+    "numpy/_core/include",
+    "numpy/_core/lib/*.a",
+    "**/*.pyi",
+    "bin",  # console scripts: an image starts its one process by `python -m`
+)
+
+
+def main(directory: Path) -> None:
+    """Licences, in the packages' dist-info, stay."""
+    for pattern in UNUSED:
+        for path in sorted(directory.glob(pattern)):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
