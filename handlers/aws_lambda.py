@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Coroutine
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from handlers.api import error_body
+from handlers.api.inline import run_inline
 from handlers.api.messages import Request, Response
 from handlers.config import Settings
 from handlers.errors import InvalidRequest, ResponseTooLarge, StartupError
 from handlers.lambda_events import DIRECT, EventKind, kind_of, parse
 from handlers.log import Access
 from handlers.startup import Service, load_service
-
-T = TypeVar("T")
 
 # From the deadline to the answer's post: the step under way, at worst a chunk of 128 prompt tokens
 # at the 250 to 500 tokens/s of one or two CPUs, so 0.5 s; the rest is for models that are slower
@@ -84,16 +82,6 @@ def _deliver(kind: EventKind, response: Response, access: Access) -> Any:
         result = kind.write(_labelled(response, access))
     access.done(response.status, response.body)
     return result
-
-
-def run_inline(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine that never waits: inline, the engine computes where it would suspend."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    raise RuntimeError("The coroutine waits for an event loop, and there is none.")
 
 
 async def _answer(request: Request) -> Response:

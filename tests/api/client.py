@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from handlers.api.inline import run_inline
 from handlers.api.messages import Request, Response, StreamResponse
 from handlers.api.model import Engine
 from handlers.api.routes import Api
@@ -15,7 +16,7 @@ from handlers.config import Settings
 from handlers.engine.artifact import SCHEMA, Manifest, ModelInfo
 from handlers.text.template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
-from tests.support.scripted_engine import ScriptedEngine, drain, run_inline, steps
+from tests.support.scripted_engine import ScriptedEngine, drain, steps
 from tests.support.tokenizer_kinds import byte_level
 
 TOKENIZER = Tokenizer(byte_level())

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from handlers.api.inline import run_inline
 from handlers.api.messages import Request, Response, StreamResponse
 from handlers.api.routes import Api
 from handlers.config import Settings
@@ -18,7 +19,7 @@ from handlers.engine.engine import Engine
 from handlers.text.template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from tests.api.client import parse
-from tests.support.scripted_engine import drain, run_inline
+from tests.support.scripted_engine import drain
 
 CHAT = "/v1/chat/completions"
 

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
+from handlers.api.inline import run_inline
 from handlers.api.messages import Response, StreamResponse
 from handlers.engine.sequence import FinishReason
 from tests.api.client import TOKENIZER, Client, saying
-from tests.support.scripted_engine import ScriptedEngine, drain, run_inline, steps
+from tests.support.scripted_engine import ScriptedEngine, drain, steps
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from typing import TypeVar
 
+from handlers.api.inline import run_inline
 from handlers.engine.sequence import FinishReason, SamplingParams, Step
 from handlers.errors import ContextLengthExceeded, EngineFault, RequestError
 
@@ -72,16 +73,6 @@ def steps(ids: Iterable[int], end: FinishReason | None = FinishReason.EOS) -> li
     """A step for each id and the one that ends them; `None` for no end."""
     last = [] if end is None else [Step(None, end)]
     return [Step(token_id) for token_id in ids] + last
-
-
-def run_inline(coroutine: Coroutine[Any, Any, T]) -> T:
-    """What the Lambda adapter does: nothing here ever waits for an event loop."""
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-    raise AssertionError("The coroutine waited for an event loop.")
 
 
 async def _all(items: AsyncGenerator[T]) -> list[T]:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handlers.api.inline import run_inline
 from handlers.engine.sequence import FinishReason, SamplingParams, Step
 from handlers.errors import (
     ContextLengthExceeded,
@@ -14,7 +15,7 @@ from handlers.errors import (
 )
 from handlers.text.completion import Completer, TextDelta
 from handlers.text.tokenizer import Tokenizer
-from tests.support.scripted_engine import ScriptedEngine, drain, run_inline, steps
+from tests.support.scripted_engine import ScriptedEngine, drain, steps
 from tests.support.tokenizer_kinds import byte_level
 
 TOKENIZER = Tokenizer(byte_level())
