@@ -17,7 +17,7 @@ class Precision:
     block_size    weights that share a scale, along the input: a power of two from 16 to 256
     symmetric     blocks around zero; otherwise each has a zero point, 3 % larger and closer
     algorithm     "rtn", round to nearest; "k_quant", llama.cpp's search (asymmetric); "affine",
-                  int4 with a float offset, the grid of GGUF's Q4_1: the closest, 5 to 10 % slower
+                  int4 with a float offset, the grid of GGUF's Q4_1: closest and slowest of them
     lm_head       of the output projection, and of the embedding; "" is as the others
     mixed_layers  int8 for the most sensitive int4 layers (llama.cpp's choice, see quantize.py)
     accuracy_level  4 multiplies in int8, 1 in float32 (5 times slower on a CPU with AVX2)
