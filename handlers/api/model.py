@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from handlers.engine.artifact import Manifest
     from handlers.text.template import ChatTemplate
+    from handlers.text.tokenizer import Tokenizer
 
 
 class Engine(completion.Engine, Protocol):
@@ -37,6 +38,7 @@ class Model:
 
     engine: Engine
     completer: completion.Completer
+    tokenizer: Tokenizer
     template: ChatTemplate
     manifest: Manifest
     load_ms: Mapping[str, float]

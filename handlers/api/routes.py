@@ -6,11 +6,13 @@ Does not know clouds. Called by the adapters, with a Request of messages.py.
 from __future__ import annotations
 
 import hmac
+import importlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from handlers.api import chat, completions, error_body, generate, health, models
+from handlers.api.cors import Cors
 from handlers.api.messages import Request, Response, StreamResponse
 from handlers.api.model import Engine, Model
 from handlers.errors import InvalidApiKey, MethodNotAllowed, NotFound, RequestTooLarge
@@ -19,6 +21,7 @@ from handlers.text.completion import Completer
 if TYPE_CHECKING:
     from handlers.config import Settings
     from handlers.engine.artifact import Manifest
+    from handlers.errors import RequestError
     from handlers.text.template import ChatTemplate
     from handlers.text.tokenizer import Tokenizer
 
@@ -26,10 +29,23 @@ Endpoint = Callable[[Model, Request], Awaitable[Response | StreamResponse]]
 
 HEALTH = "/healthz"
 
+
+def _late(module: str, name: str) -> Endpoint:
+    """An endpoint that most processes never serve: its first request imports it, not the start."""
+
+    async def answer(model: Model, request: Request) -> Response | StreamResponse:
+        endpoint: Endpoint = getattr(importlib.import_module(f"handlers.api.{module}"), name)
+        return await endpoint(model, request)
+
+    return answer
+
+
 ROUTES: Mapping[str, Mapping[str, Endpoint]] = {
     "/v1/chat/completions": {"POST": chat.create},
     "/v1/completions": {"POST": completions.create},
     "/generate": {"GET": generate.create, "POST": generate.create},
+    "/tokenize": {"POST": _late("tokenize", "tokenize")},
+    "/detokenize": {"POST": _late("tokenize", "detokenize")},
     models.PATH: {"GET": models.list_all, "HEAD": models.list_all},
     f"{models.PATH}/{{id}}": {"GET": models.retrieve, "HEAD": models.retrieve},
     HEALTH: {"GET": health.check, "HEAD": health.check},
@@ -49,11 +65,24 @@ class Api:
         load_ms: Mapping[str, float],
     ) -> None:
         """`load_ms`: milliseconds of each part of startup, for /healthz."""
-        self._model = Model(engine, Completer(engine, tokenizer), template, manifest, load_ms)
+        completer = Completer(engine, tokenizer)
+        self._model = Model(engine, completer, tokenizer, template, manifest, load_ms)
         self._settings = settings
+        self._cors = Cors(settings.cors_origins)
 
     async def handle(self, request: Request) -> Response | StreamResponse:
         """Every request gets an answer: this never raises an Exception."""
+        answer = self._cors.preflight(request) or await self._answer(request)
+        return self._cors.label(answer, request.headers)
+
+    def refuse(self, error: RequestError, headers: Mapping[str, str]) -> Response:
+        """The answer where an adapter cannot hand a request over, or cannot carry its answer.
+
+        `headers`: the request's, as far as they are known.
+        """
+        return self._cors.label(error_body.render(error), headers)
+
+    async def _answer(self, request: Request) -> Response | StreamResponse:
         try:
             self._admit(request)
             answer = await _endpoint(request)(self._model, request)

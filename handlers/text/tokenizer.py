@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Tokenizer:
-    """The ids of a text, the text of ids. Special tokens are never part of the text."""
+    """The ids of a text, the text of ids."""
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         # tokenizer.json may carry the settings of a training run: a prompt is never cut or padded.
@@ -53,10 +53,17 @@ class Tokenizer:
         ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
 
-    def decode(self, ids: list[int]) -> str:
-        """The text of `ids`; bytes that are not UTF-8 become U+FFFD."""
-        text: str = self._backend.decode(ids, skip_special_tokens=True)
+    def decode(self, ids: list[int], skip_special_tokens: bool = True) -> str:
+        """The text of `ids`; bytes that are not UTF-8 become U+FFFD.
+
+        Special tokens are no part of an answer's text, but of a prompt's.
+        """
+        text: str = self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
         return text
+
+    def spellings(self, ids: list[int]) -> list[str | None]:
+        """Each id as the vocabulary spells it, such as "Ġworld"; None for one it does not have."""
+        return [self._backend.id_to_token(token_id) for token_id in ids]
 
     def decoder(self) -> IncrementalDecoder:
         """A new decoder, for one answer."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from handlers.api import chat, completions, fields, generate
+from handlers.api import chat, completions, fields, generate, tokenize
 from handlers.api.routes import ROUTES
 from handlers.engine.sequence import SamplingParams
 from handlers.errors import RequestError
@@ -55,12 +56,14 @@ def test_every_shared_field_is_listed() -> None:
         ("/v1/chat/completions", chat.ChatCall, fields.OpenAICall),
         ("/v1/completions", completions.CompletionCall, fields.OpenAICall),
         ("/generate", generate.GenerateCall, fields.Sampling),
+        ("/tokenize", tokenize.TokenizeCall, None),
+        ("/detokenize", tokenize.DetokenizeCall, None),
     ],
 )
 def test_every_field_of_a_path_is_listed(
-    path: str, call: type[fields.Sampling], base: type[fields.Sampling]
+    path: str, call: type[msgspec.Struct], base: type[msgspec.Struct] | None
 ) -> None:
-    own = set(call.__struct_fields__) - set(base.__struct_fields__)
+    own = set(call.__struct_fields__) - set(base.__struct_fields__ if base else ())
 
     assert own == {name for listed_path, name in OWN_FIELDS if listed_path == path}
 
@@ -78,6 +81,10 @@ def test_every_refused_field_is_listed(
 ) -> None:
     assert list(fields.REFUSED) == REFUSED["all that generate"]
     assert refused.keys() - fields.REFUSED.keys() == set(REFUSED[path]) - elsewhere
+
+
+def test_every_refused_field_of_tokenize_is_listed() -> None:
+    assert list(tokenize.REFUSED) == REFUSED["/tokenize"]
 
 
 def test_every_error_has_its_row() -> None:

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.api.client import TOKENIZER, Client, saying
+
+TEXT = "Größe <|end|> 東京"
+
+
+def tokenize(**body: object) -> Any:
+    return Client(saying("")).json("POST", "/tokenize", body)
+
+
+def detokenize(*tokens: int) -> Any:
+    return Client(saying("")).json("POST", "/detokenize", {"tokens": list(tokens)})
+
+
+def test_a_text_is_answered_with_its_ids_and_their_count() -> None:
+    ids = TOKENIZER.encode(TEXT)
+
+    assert tokenize(prompt=TEXT) == {
+        "tokens": ids,
+        "count": len(ids),
+        "max_model_len": 256,
+        "token_strs": None,
+    }
+
+
+@pytest.mark.parametrize("name", ["prompt", "content"])
+def test_a_text_goes_by_the_names_of_both_servers(name: str) -> None:
+    assert tokenize(**{name: TEXT})["tokens"] == TOKENIZER.encode(TEXT)
+
+
+def test_the_ids_are_spelt_as_the_vocabulary_spells_them_when_asked_for() -> None:
+    assert "".join(tokenize(prompt="a b", return_token_strs=True)["token_strs"]) == "aĠb"
+
+
+def test_an_empty_text_has_no_tokens() -> None:
+    assert tokenize(prompt="")["count"] == 0
+
+
+def test_a_text_beyond_the_context_is_still_counted() -> None:
+    assert tokenize(prompt="a b c " * 100)["count"] > 256
+
+
+def test_ids_give_their_text_under_the_names_of_both_servers() -> None:
+    ids = TOKENIZER.encode(TEXT)
+
+    assert detokenize(*ids) == {"prompt": TEXT, "content": TEXT}
+    assert detokenize() == {"prompt": "", "content": ""}
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60))
+def test_the_ids_of_a_text_give_the_text_again(text: str) -> None:
+    assert detokenize(*tokenize(content=text)["tokens"])["content"] == text
+
+
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("/tokenize", {}, "prompt"),
+    ("/tokenize", {"prompt": "a", "content": "b"}, "prompt"),
+    ("/tokenize", {"prompt": 5}, "prompt"),
+    ("/tokenize", {"content": "a\0b"}, "content"),
+    ("/tokenize", {"prompt": "a", "add_special_tokens": "yes"}, "add_special_tokens"),
+    ("/tokenize", {"content": "a", "with_pieces": True}, "with_pieces"),
+    ("/tokenize", {"content": "a", "parse_special": False}, "parse_special"),
+    ("/detokenize", {}, "tokens"),
+    ("/detokenize", {"tokens": "a"}, "tokens"),
+    ("/detokenize", {"tokens": [1, -1]}, "tokens[1]"),
+    ("/detokenize", {"tokens": [1, 401]}, "tokens[1]"),
+    ("/detokenize", {"tokens": [2**40]}, "tokens[0]"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "param"), WRONG)
+def test_a_wrong_field_is_named(path: str, body: dict[str, Any], param: str) -> None:
+    status, error = Client(saying("")).error("POST", path, body)
+
+    assert (status, error["code"], error["param"]) == (400, "invalid_request_error", param)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/tokenize", {"content": "x" * 1_000_000}, "content"),
+        ("/detokenize", {"tokens": [1] * 257}, "tokens"),
+    ],
+    ids=["a text", "ids"],
+)
+def test_what_is_too_long_by_its_size_alone_is_refused(
+    path: str, body: dict[str, Any], param: str
+) -> None:
+    status, error = Client(saying("")).error("POST", path, body)
+
+    assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", param)
