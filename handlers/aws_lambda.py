@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from handlers.api import error_body
 from handlers.api.inline import run_inline
 from handlers.api.messages import Request, Response
+from handlers.api.request_id import HEADER, request_id
 from handlers.config import Settings
 from handlers.errors import InvalidRequest, ResponseTooLarge, StartupError
 from handlers.lambda_events import DIRECT, EventKind, kind_of, parse
@@ -66,19 +67,22 @@ def handler(event: object, context: Context) -> Any:
         request = kind.read(event)
     except InvalidRequest as error:
         unread = Access(context.aws_request_id, UNKNOWN, UNKNOWN)
-        return _deliver(kind, error_body.render(error), unread)
-    access = Access(context.aws_request_id, request.method, request.path)
+        return _deliver(kind, SERVICE.api.refuse(error, {}), {}, unread)
+    identity = request_id(request.headers, context.aws_request_id)
+    access = Access(identity, request.method, request.path)
     if kind is DIRECT:
         request = _authorised(request)
     response = run_inline(_answer(replace(request, deadline=_deadline(kind, context))))
-    return _deliver(kind, response, access)
+    return _deliver(kind, response, request.headers, access)
 
 
-def _deliver(kind: EventKind, response: Response, access: Access) -> Any:
-    """The answer in the event's own shape; writes its line of the log."""
+def _deliver(
+    kind: EventKind, response: Response, headers: Mapping[str, str], access: Access
+) -> Any:
+    """The answer in the event's own shape; writes its line of the log. `headers`: the request's."""
     result = kind.write(_labelled(response, access))
     if len(json.dumps(result)) > kind.max_response_bytes:
-        response = error_body.render(_too_large(kind, response))
+        response = SERVICE.api.refuse(_too_large(kind, response), headers)
         result = kind.write(_labelled(response, access))
     access.done(response.status, response.body)
     return result
@@ -101,7 +105,7 @@ def _deadline(kind: EventKind, context: Context) -> float:
 
 
 def _labelled(response: Response, access: Access) -> Response:
-    return replace(response, headers={**response.headers, "x-request-id": access.id})
+    return replace(response, headers={**response.headers, HEADER: access.id})
 
 
 def _authorised(request: Request) -> Request:

@@ -30,8 +30,8 @@ from starlette.responses import Response as HttpResponse
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from handlers.api import error_body
 from handlers.api.messages import Request, Response, StreamResponse
+from handlers.api.request_id import HEADER, request_id
 from handlers.config import Settings
 from handlers.errors import RequestTooLarge, StartupError
 from handlers.log import Access
@@ -69,12 +69,13 @@ def _exit(message: str) -> NoReturn:
 @functions_framework.aio.http
 async def handler(http_request: HttpRequest) -> HttpResponse:
     """Answers one request. A client that goes away takes its generation with it."""
-    access = Access(uuid.uuid4().hex, http_request.method, http_request.scope["path"])
+    identity = request_id(http_request.headers, uuid.uuid4().hex)
+    access = Access(identity, http_request.method, http_request.scope["path"])
     try:
         request = await to_request(http_request)
         answer = await unless_gone(SERVICE.api.handle(request), http_request.receive)
     except RequestTooLarge as error:
-        answer = error_body.render(error)
+        answer = SERVICE.api.refuse(error, http_request.headers)
     except ClientDisconnect:
         answer = Response(CLIENT_CLOSED_REQUEST, {}, b"")
     return to_response(answer, access)
@@ -124,7 +125,7 @@ async def _disconnected(receive: Receive) -> None:
 
 def to_response(answer: Response | StreamResponse, access: Access) -> HttpResponse:
     """Starlette's form of an answer; it also writes the log's line."""
-    headers = {**answer.headers, "x-request-id": access.id}
+    headers = {**answer.headers, HEADER: access.id}
     if isinstance(answer, StreamResponse):
         return EventStream(answer, headers, access)
     access.done(answer.status, answer.body)

@@ -9,6 +9,7 @@
 | KINDLING_QUEUE_LIMIT | 32 | requests that may wait for a slot; one more is answered 429 |
 | KINDLING_THREADS | the CPUs this process may use | threads of the ONNX Runtime session |
 | KINDLING_API_KEY | none | when set, requests must carry `Authorization: Bearer <key>` |
+| KINDLING_CORS_ORIGINS | none | web pages that may call: origins with commas between, or * |
 | KINDLING_MAX_BODY_BYTES | 4194304 | a larger request body is answered 413 |
 | KINDLING_TIMEOUT_SECONDS | 290 | Cloud Run: an older generation is cut; keep it below --timeout |
 | KINDLING_DRAIN_SECONDS | 8 | Cloud Run: time after SIGTERM in which running answers may finish |
@@ -35,6 +36,9 @@ T = TypeVar("T")
 # 1 vCPU at 1,769 MB: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 LAMBDA_MB_PER_CPU = 1769
 
+# As a browser sends it: lower case, without a path. https://fetch.spec.whatwg.org/#origin-header
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*A-Z]+")
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -47,6 +51,8 @@ class Settings:
     queue_limit: int
     threads: int
     api_key: str | None
+    cors_origins: tuple[str, ...]
+    """Origins, or "*" alone; none when browsers have no business here."""
     max_body_bytes: int
     timeout_seconds: float
     drain_seconds: float
@@ -64,6 +70,7 @@ class Settings:
             queue_limit=read.integer("KINDLING_QUEUE_LIMIT", 32, minimum=0),
             threads=read.integer("KINDLING_THREADS", available_cpus(environ), minimum=1),
             api_key=read.key("KINDLING_API_KEY"),
+            cors_origins=read.origins("KINDLING_CORS_ORIGINS"),
             max_body_bytes=read.integer("KINDLING_MAX_BODY_BYTES", 4 * 1024 * 1024, minimum=1),
             timeout_seconds=read.seconds("KINDLING_TIMEOUT_SECONDS", 290.0),
             drain_seconds=read.seconds("KINDLING_DRAIN_SECONDS", 8.0),
@@ -104,6 +111,17 @@ class _Reader:
         if not re.fullmatch("[!-~]+", key):  # what an HTTP header carries unchanged
             raise SettingsError(f"{name} must be printable ASCII without spaces.")
         return key
+
+    def origins(self, name: str) -> tuple[str, ...]:
+        listed = (origin.strip() for origin in self.environ.get(name, "").split(","))
+        origins = tuple(origin for origin in listed if origin)
+        for origin in origins:
+            if not ORIGIN.fullmatch(origin) and origins != ("*",):
+                raise SettingsError(
+                    f"{name} has {origin!r}, but must be * or a list of origins with commas "
+                    f"between, each a scheme and a host: https://a.example,http://localhost:3000."
+                )
+        return origins
 
     def _parse(self, name: str, default: T, parse: Callable[[str], T], what: str) -> T:
         text = self.environ.get(name)
