@@ -13,29 +13,30 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence as Items
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from handlers.engine.generation import Generation, wake
-from handlers.engine.sampler import Sampler
+from handlers.engine.intake import Intake
 from handlers.engine.scheduler import Event, Scheduler
 from handlers.engine.sequence import FinishReason, SamplingParams, Sequence, Step
-from handlers.errors import (
-    ArtifactError,
-    ContextLengthExceeded,
-    EngineFault,
-    InvalidRequest,
-    NotReady,
-    Overloaded,
-)
+from handlers.errors import ArtifactError, EngineFault, InvalidRequest, NotReady, Overloaded
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from handlers.config import Settings
     from handlers.engine.artifact import Artifact
     from handlers.engine.batch import Runner
+    from handlers.engine.constraint import Constraint
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is to be answered, and how."""
+
+    ids: Items[int]
+    params: SamplingParams
+    constraint: Constraint | None = None
+    """The grammar that the answer follows. Each prompt has one of its own."""
 
 
 class Engine:
@@ -59,7 +60,7 @@ class Engine:
         """Tokens of prompt and answer together."""
         self.load_ms = load_ms
         """Milliseconds that `load` took, the import of ONNX Runtime among them."""
-        self._eos_token_ids = frozenset(eos_token_ids)
+        self._intake = Intake(vocab_size, frozenset(eos_token_ids), context_length)
         self._limit = slots + queue_limit
         self._scheduler = Scheduler(runner, slots=slots, prefill_chunk=prefill_chunk)
         self._live: dict[Sequence, Generation] = {}
@@ -122,16 +123,24 @@ class Engine:
     def submit(
         self, prompt_ids: Items[int], params: SamplingParams, deadline: float | None = None
     ) -> Generation:
-        """Queues a prompt. `deadline` is `time.monotonic()` seconds.
+        """Queues one prompt. Raises what `submit_all` raises."""
+        return self.submit_all([Prompt(prompt_ids, params)], deadline)
+
+    def submit_all(self, prompts: Items[Prompt], deadline: float | None = None) -> Generation:
+        """Queues all prompts, or none. `deadline` is `time.monotonic()` seconds.
 
         Raises InvalidRequest, ContextLengthExceeded, Overloaded, NotReady.
         """
-        sequence = self._sequence(self._checked(prompt_ids), params, deadline)
-        generation = Generation(sequence, self)
+        now = time.monotonic()
+        sequences = [
+            self._intake.sequence(prompt, index, now, deadline)
+            for index, prompt in enumerate(prompts)
+        ]
+        generation = Generation(sequences, self)
         with self._changed:
-            self._refuse_if_full()
-            self._live[sequence] = generation
-            self._inbox.append(sequence)
+            self._refuse_if_full(len(sequences))
+            self._live.update(dict.fromkeys(sequences, generation))
+            self._inbox.extend(sequences)
             self._changed.notify()
         return generation
 
@@ -160,39 +169,15 @@ class Engine:
             self._empty_inbox()
             self._deliver(self._scheduler.finish_all(FinishReason.CANCELLED))
 
-    def _checked(self, prompt_ids: Items[int]) -> NDArray[np.int64]:
-        prompt = np.asarray(prompt_ids, np.int64)
-        if not len(prompt):
-            raise InvalidRequest("The prompt is empty: send at least one token.", param="prompt")
-        if len(prompt) >= self.context_length:
-            raise ContextLengthExceeded(
-                f"The prompt has {len(prompt)} tokens, but the context holds "
-                f"{self.context_length} of prompt and answer together: shorten the prompt.",
-                param="prompt",
-            )
-        if prompt.min() < 0 or prompt.max() >= self.vocab_size:
-            raise InvalidRequest(
-                f"The prompt has a token id outside 0 to {self.vocab_size - 1}.", param="prompt"
-            )
-        return prompt
-
-    def _sequence(
-        self, prompt: NDArray[np.int64], params: SamplingParams, deadline: float | None
-    ) -> Sequence:
-        eos = frozenset() if params.ignore_eos else self._eos_token_ids
-        return Sequence(
-            prompt=prompt,
-            sampler=Sampler(params, prompt, eos),
-            eos_token_ids=eos,
-            max_tokens=params.max_tokens,
-            room=self.context_length - len(prompt),
-            deadline=math.inf if deadline is None else deadline,
-        )
-
-    def _refuse_if_full(self) -> None:
+    def _refuse_if_full(self, count: int) -> None:
         if not self._accepting:
             raise NotReady("The server is stopping: try another instance.")
-        if self._wanted() >= self._limit:
+        if count > self._limit:
+            raise InvalidRequest(
+                f"This request wants {count} answers at once, but the server holds "
+                f"{self._limit}: ask for fewer."
+            )
+        if self._wanted() + count > self._limit:
             raise Overloaded(
                 f"{self.slots} requests are running and {self._limit - self.slots} wait, which is "
                 f"all the queue holds: try again later."
@@ -220,7 +205,7 @@ class Engine:
             everyone = list(self._live)
         for sequence in everyone:
             sequence.fault = fault
-        return [(sequence, Step(None, FinishReason.FAULT)) for sequence in everyone]
+        return [(sequence, Step(None, FinishReason.FAULT, sequence.index)) for sequence in everyone]
 
     def _empty_inbox(self) -> None:
         with self._changed:
@@ -228,12 +213,14 @@ class Engine:
                 self._scheduler.add(self._inbox.popleft())
 
     def _deliver(self, events: list[Event]) -> None:
-        generations = []
+        now = time.monotonic()
+        generations: set[Generation] = set()
         with self._changed:
             for sequence, step in events:
                 generation = self._live[sequence]
+                sequence.deliver(step, now)
                 generation.deliver(step)
-                generations.append(generation)
+                generations.add(generation)
                 if step.finish_reason is not None:
                     del self._live[sequence]
         wake(generations)

@@ -1,7 +1,7 @@
-"""A request's answer while it is made: the consumer's end of a sequence.
+"""A request's answers while they are made: the consumer's end of its sequences.
 
-Iterated, it gives the sequence's steps, the last of which has a finish reason. Two ways, one
-surface:
+Iterated, it gives their steps as they come; the last of each sequence has a finish reason. Two
+ways, one surface:
 
     inline    the consumer itself turns the engine's crank, and `await` never suspends
     threaded  the engine's thread turns it, and the consumer sleeps on its event loop
@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from collections.abc import Sequence as Items
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import asyncio
 
-    from handlers.engine.sequence import Sequence, Step
+    from handlers.engine.sequence import Sequence, Step, Usage
     from handlers.errors import EngineFault
 
 
@@ -35,34 +36,45 @@ class Crank(Protocol):
 
 
 class Generation:
-    """Steps of one request, for one consumer: `async for`, or `for` where no thread runs.
+    """Steps of one submission, for one consumer: `async for`, or `for` where no thread runs.
 
-    A consumer that leaves early calls `cancel()`, else the sequence keeps its slot to its end.
+    A consumer that leaves early calls `cancel()`, else the sequences keep their slots to their
+    ends.
     """
 
-    def __init__(self, sequence: Sequence, crank: Crank) -> None:
-        self._sequence = sequence
+    def __init__(self, sequences: Items[Sequence], crank: Crank) -> None:
+        self._sequences = sequences
         self._crank = crank
         self._steps: deque[Step] = deque()
-        self._ended = False
+        self._unfinished = len(sequences)
         self.loop: asyncio.AbstractEventLoop | None = None
         """Where the consumer sleeps, once it has."""
         self._awakening: asyncio.Future[None] | None = None
 
     @property
     def fault(self) -> EngineFault | None:
-        """Why the sequence failed, once a step has said FinishReason.FAULT. For the log."""
-        return self._sequence.fault
+        """Why a sequence failed, once a step has said FinishReason.FAULT. For the log."""
+        faults = (sequence.fault for sequence in self._sequences)
+        return next((fault for fault in faults if fault is not None), None)
+
+    def usage(self, index: int = 0) -> Usage:
+        """What the prompt of this place in the submission has taken so far."""
+        return self._sequences[index].usage()
 
     def cancel(self) -> None:
-        """Gives the slot up at the next step. From any thread, any number of times."""
-        self._sequence.cancelled = True
+        """Gives the slots up at the next step. From any thread, any number of times."""
+        for sequence in self._sequences:
+            sequence.cancelled = True
+
+    def cancel_one(self, index: int) -> None:
+        """Gives up one slot, as `cancel` does: that sequence ends with a step of its own."""
+        self._sequences[index].cancelled = True
 
     def __iter__(self) -> Generation:
         return self
 
     def __next__(self) -> Step:
-        if self._ended:
+        if not self._unfinished:
             raise StopIteration
         if self._crank.threaded:
             raise RuntimeError("The engine's thread turns the crank: use `async for`.")
@@ -74,7 +86,7 @@ class Generation:
         return self
 
     async def __anext__(self) -> Step:
-        if self._ended:
+        if not self._unfinished:
             raise StopAsyncIteration
         while not self._steps:
             if self._crank.threaded:
@@ -85,7 +97,7 @@ class Generation:
 
     def _take(self) -> Step:
         step = self._steps.popleft()
-        self._ended = step.finish_reason is not None
+        self._unfinished -= step.finish_reason is not None
         return step
 
     async def _sleep(self) -> None:

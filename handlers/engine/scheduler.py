@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from handlers.engine.batch import Batch, Runner, decode_batch, prefill_batch
 from handlers.engine.sequence import FinishReason, Sequence, Step
-from handlers.engine.stopping import delivered, interrupted
+from handlers.engine.stopping import ended, interrupted
 from handlers.errors import EngineFault
 
 if TYPE_CHECKING:
@@ -63,14 +63,14 @@ class Scheduler:
         events = self._retire(now)
         self._admit()
         events += self._decode()
-        events += self._prefill()
+        events += self._prefill(now)
         return events
 
     def finish_all(self, reason: FinishReason) -> list[Event]:
         """Ends every sequence, running and waiting."""
         everyone = [*self.running, *self._waiting]
         self._waiting.clear()
-        return [self._finish(sequence, Step(None, reason)) for sequence in everyone]
+        return [self._finish(sequence, reason) for sequence in everyone]
 
     def _retire(self, now: float) -> list[Event]:
         events = []
@@ -79,7 +79,7 @@ class Scheduler:
             if reason is not None:
                 if sequence.slot < 0:
                     self._waiting.remove(sequence)
-                events.append(self._finish(sequence, Step(None, reason)))
+                events.append(self._finish(sequence, reason))
         return events
 
     def _admit(self) -> None:
@@ -93,10 +93,12 @@ class Scheduler:
         decoding = [sequence for sequence in self.running if not sequence.unread]
         return self._run(decode_batch(decoding), decoding) if decoding else []
 
-    def _prefill(self) -> list[Event]:
+    def _prefill(self, now: float) -> list[Event]:
         sequence = self._next_prompt()
         if sequence is None:
             return []
+        if sequence.started is None:
+            sequence.started = now
         return self._run(prefill_batch(sequence, self._prefill_chunk), [sequence])
 
     def _next_prompt(self) -> Sequence | None:
@@ -132,17 +134,22 @@ class Scheduler:
             token_id = sequence.sampler.sample(logits)
         except EngineFault as fault:
             return self._fail(sequence, fault)
-        step = delivered(sequence, token_id)
-        if step.token_id is not None:
-            sequence.tokens.append(step.token_id)
-        return (sequence, step) if step.finish_reason is None else self._finish(sequence, step)
+        reason = ended(sequence, token_id)
+        if reason is FinishReason.EOS:
+            return self._finish(sequence, reason)
+        sequence.tokens.append(token_id)
+        if reason is not None:
+            return self._finish(sequence, reason, token_id)
+        return sequence, Step(token_id, index=sequence.index)
 
     def _fail(self, sequence: Sequence, fault: EngineFault) -> Event:
         sequence.fault = fault
-        return self._finish(sequence, Step(None, FinishReason.FAULT))
+        return self._finish(sequence, FinishReason.FAULT)
 
-    def _finish(self, sequence: Sequence, step: Step) -> Event:
+    def _finish(
+        self, sequence: Sequence, reason: FinishReason, token_id: int | None = None
+    ) -> Event:
         if sequence.slot >= 0:
             self._slots[sequence.slot] = None
             sequence.slot = -1
-        return sequence, step
+        return sequence, Step(token_id, reason, sequence.index)

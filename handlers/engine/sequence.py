@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from handlers.engine.constraint import Constraint
     from handlers.engine.sampler import Sampler
     from handlers.errors import EngineFault
 
@@ -19,6 +21,9 @@ class FinishReason(enum.Enum):
     """Why a sequence ended."""
 
     EOS = "eos"
+    """The model chose an id that ends an answer."""
+    GRAMMAR = "grammar"
+    """The grammar allows nothing more."""
     LENGTH = "length"
     """max_tokens reached."""
     CONTEXT = "context"
@@ -38,8 +43,9 @@ class SamplingParams:
     """
 
     max_tokens: int
+    """0 reads the prompt and ends: for its logprobs."""
     min_tokens: int = 0
-    """No end-of-sequence id is chosen before this many ids."""
+    """No id that ends the answer is chosen before this many ids, unless a grammar wants it."""
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
@@ -54,19 +60,64 @@ class SamplingParams:
     presence_penalty: float = 0.0
     """Over the answer, once, as OpenAI defines it."""
     ignore_eos: bool = False
+    """Without effect on a sequence with a grammar, which says itself when it ends."""
+    stop_token_ids: frozenset[int] = frozenset()
+    """Ids that end the answer as the model's own eos ids do."""
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    """Added to the logits of these ids, before penalties and temperature."""
+    logprobs: int | None = None
+    """How many of the likeliest ids to tell at each place of the answer, beside the chosen one."""
+    prompt_logprobs: int | None = None
+    """The same for the prompt. Such a prompt is computed whole, whatever the cache holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logprobs:
+    """How likely the model itself holds an id to be, and its likeliest ones.
+
+    Natural logarithms of the softmax over the whole vocabulary: before bias, grammar, penalties
+    and temperature.
+    """
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+    """(id, logprob), the likeliest first; as many as were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One generated id, or the end.
+    """One id of an answer, or its end.
 
     A step with `finish_reason` is a sequence's last. Its `token_id` is None unless the
-    sequence ended by length or context with this very id (an eos id is never delivered:
-    it is not text).
+    sequence ended by length, context or grammar with this very id (an eos id is never
+    delivered: it is not text).
     """
 
     token_id: int | None
     finish_reason: FinishReason | None = None
+    index: int = 0
+    """Which prompt of the submission it belongs to."""
+    logprobs: Logprobs | None = None
+    """Of `token_id`, where SamplingParams.logprobs asks for them."""
+    prompt_logprobs: tuple[Logprobs | None, ...] | None = None
+    """Of the prompt's ids, on a sequence's first step alone. The first id has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one sequence has taken so far."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    """Prompt tokens that were not computed, because a slot held their keys and values."""
+    completion_tokens: int
+    queue_ms: float
+    """From submission to the first call that computed something of it."""
+    prefill_ms: float
+    """From there to its first id."""
+    decode_ms: float
+    """From there to its latest id."""
 
 
 @dataclass(slots=True, eq=False)
@@ -81,13 +132,18 @@ class Sequence:
     """[prompt tokens], at least one."""
     sampler: Sampler
     eos_token_ids: frozenset[int]
-    """Ids that end this answer; none when eos is to be ignored."""
+    """Ids that end this answer."""
     max_tokens: int
     """What the request allows."""
     room: int
     """What the slot allows: context length less prompt."""
     deadline: float = math.inf
     """`time.monotonic()` seconds."""
+    index: int = 0
+    """Its place in its submission."""
+    constraint: Constraint | None = None
+    submitted: float = 0.0
+    """`time.monotonic()` seconds, as all moments below."""
 
     tokens: list[int] = field(default_factory=list)
     """The answer so far."""
@@ -98,6 +154,14 @@ class Sequence:
     arrival: int = -1
     """Its place in the order in which the scheduler was given its sequences."""
     cancelled: bool = False
+    cached_tokens: int = 0
+    """Prompt tokens taken from the cache."""
+    started: float | None = None
+    """When something of it was first computed."""
+    first_step: float | None = None
+    latest_step: float | None = None
+    delivered: int = 0
+    """Ids handed to the consumer."""
     fault: EngineFault | None = None
     """Why it ended, where it ended by FinishReason.FAULT. For the log."""
 
@@ -105,3 +169,23 @@ class Sequence:
     def unread(self) -> int:
         """Prompt tokens that are still to be computed; 0 once it decodes."""
         return max(0, len(self.prompt) - self.past)
+
+    def deliver(self, step: Step, now: float) -> None:
+        """Notes that `step` goes to the consumer."""
+        self.first_step = self.first_step or now
+        self.latest_step = now
+        self.delivered += step.token_id is not None
+
+    def usage(self) -> Usage:
+        """What it has taken, up to its latest step."""
+        latest = self.latest_step or self.submitted
+        started = self.started or latest
+        first = self.first_step or started
+        return Usage(
+            prompt_tokens=len(self.prompt),
+            cached_tokens=self.cached_tokens,
+            completion_tokens=self.delivered,
+            queue_ms=(started - self.submitted) * 1000,
+            prefill_ms=(first - started) * 1000,
+            decode_ms=(latest - first) * 1000,
+        )

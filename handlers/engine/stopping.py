@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from handlers.engine.sequence import FinishReason, Step
+from handlers.engine.sequence import FinishReason
 
 if TYPE_CHECKING:
     from handlers.engine.sequence import Sequence
@@ -19,17 +19,17 @@ def interrupted(sequence: Sequence, now: float) -> FinishReason | None:
     return None
 
 
-def delivered(sequence: Sequence, token_id: int) -> Step:
-    """The step that follows from a chosen id, which is not among `sequence.tokens` yet.
+def ended(sequence: Sequence, token_id: int) -> FinishReason | None:
+    """Whether a chosen id, which is not among `sequence.tokens` yet, ends the answer.
 
-    An eos id ends the answer and is no part of it. The last id that length or context allow
-    is delivered together with the end, so that no client waits for a step that adds nothing.
+    An eos id is no part of the answer. The last id that length or context allow is, and is
+    delivered together with the end, so that no client waits for a step that adds nothing.
     """
     if token_id in sequence.eos_token_ids:
-        return Step(None, FinishReason.EOS)
+        return FinishReason.EOS
     length = len(sequence.tokens) + 1
     if length >= sequence.max_tokens:
-        return Step(token_id, FinishReason.LENGTH)
+        return FinishReason.LENGTH
     if length >= sequence.room:
-        return Step(token_id, FinishReason.CONTEXT)
-    return Step(token_id)
+        return FinishReason.CONTEXT
+    return None

@@ -156,7 +156,7 @@ class DeliversLate:
 
 def test_a_step_that_arrives_while_its_consumer_falls_asleep_is_not_missed() -> None:
     crank = DeliversLate()
-    crank.generation = Generation(sequence([1]), crank)
+    crank.generation = Generation([sequence([1])], crank)
     assert on_a_loop(anext_of(crank.generation)) == Step(5)
 
 

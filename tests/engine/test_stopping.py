@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from handlers.engine.sampler import Sampler
-from handlers.engine.sequence import FinishReason, SamplingParams, Sequence, Step
-from handlers.engine.stopping import delivered, interrupted
+from handlers.engine.sequence import FinishReason, SamplingParams, Sequence
+from handlers.engine.stopping import ended, interrupted
 
 EOS = 2
 
@@ -52,25 +52,25 @@ def test_a_cancelled_sequence_says_so_even_after_its_deadline() -> None:
     assert interrupted(member, now=6.0) is FinishReason.CANCELLED
 
 
-def test_an_eos_id_ends_the_answer_and_is_not_delivered() -> None:
-    assert delivered(sequence(), EOS) == Step(None, FinishReason.EOS)
+def test_an_eos_id_ends_the_answer() -> None:
+    assert ended(sequence(), EOS) is FinishReason.EOS
 
 
 def test_an_eos_id_is_a_token_like_any_other_where_it_is_ignored() -> None:
-    assert delivered(sequence(eos=frozenset()), EOS) == Step(EOS)
+    assert ended(sequence(eos=frozenset()), EOS) is None
 
 
 def test_the_last_token_that_the_request_allows_comes_with_the_end() -> None:
-    assert delivered(sequence(tokens=3, max_tokens=5), 7) == Step(7)
-    assert delivered(sequence(tokens=4, max_tokens=5), 7) == Step(7, FinishReason.LENGTH)
+    assert ended(sequence(tokens=3, max_tokens=5), 7) is None
+    assert ended(sequence(tokens=4, max_tokens=5), 7) is FinishReason.LENGTH
 
 
 def test_the_last_token_that_the_slot_holds_comes_with_the_end() -> None:
-    assert delivered(sequence(tokens=3, room=5), 7) == Step(7)
-    assert delivered(sequence(tokens=4, room=5), 7) == Step(7, FinishReason.CONTEXT)
+    assert ended(sequence(tokens=3, room=5), 7) is None
+    assert ended(sequence(tokens=4, room=5), 7) is FinishReason.CONTEXT
 
 
 def test_eos_wins_over_length_and_length_over_context() -> None:
     full = sequence(tokens=4, max_tokens=5, room=5)
-    assert delivered(full, EOS).finish_reason is FinishReason.EOS
-    assert delivered(full, 7).finish_reason is FinishReason.LENGTH
+    assert ended(full, EOS) is FinishReason.EOS
+    assert ended(full, 7) is FinishReason.LENGTH

@@ -1,0 +1,79 @@
+"""Prompts to sequences: what the engine refuses, and what it fills in.
+
+Knows the model's numbers and no state. Called by the engine, from the thread that submits.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from handlers.engine.sampler import Sampler
+from handlers.engine.sequence import Sequence
+from handlers.errors import ContextLengthExceeded, InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Sequence as Items
+
+    from numpy.typing import NDArray
+
+    from handlers.engine.engine import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Makes the sequences of one engine."""
+
+    vocab_size: int
+    eos_token_ids: frozenset[int]
+    context_length: int
+
+    def sequence(
+        self, prompt: Prompt, index: int, submitted: float, deadline: float | None
+    ) -> Sequence:
+        """Raises InvalidRequest and ContextLengthExceeded."""
+        ids, params = self._checked(prompt.ids), prompt.params
+        self._check_ids(params.logit_bias, "logit_bias")
+        self._check_ids(params.stop_token_ids, "stop_token_ids")
+        ignored = params.ignore_eos and prompt.constraint is None
+        eos = params.stop_token_ids | (frozenset() if ignored else self.eos_token_ids)
+        return Sequence(
+            prompt=ids,
+            sampler=Sampler(params, ids, eos),
+            eos_token_ids=eos,
+            max_tokens=params.max_tokens,
+            room=self.context_length - len(ids),
+            deadline=math.inf if deadline is None else deadline,
+            index=index,
+            constraint=prompt.constraint,
+            submitted=submitted,
+        )
+
+    def _checked(self, prompt_ids: Items[int]) -> NDArray[np.int64]:
+        prompt = np.asarray(prompt_ids, np.int64)
+        if not len(prompt):
+            raise InvalidRequest("The prompt is empty: send at least one token.", param="prompt")
+        if len(prompt) >= self.context_length:
+            raise ContextLengthExceeded(
+                f"The prompt has {len(prompt)} tokens, but the context holds "
+                f"{self.context_length} of prompt and answer together: shorten the prompt.",
+                param="prompt",
+            )
+        if prompt.min() < 0 or prompt.max() >= self.vocab_size:
+            raise InvalidRequest(
+                f"The prompt has a token id outside 0 to {self.vocab_size - 1}.", param="prompt"
+            )
+        return prompt
+
+    def _check_ids(self, ids: Iterable[int], param: str) -> None:
+        for token_id in ids:
+            if not 0 <= token_id < self.vocab_size:
+                raise InvalidRequest(
+                    f"{param} has the token id {token_id}, which is outside 0 to "
+                    f"{self.vocab_size - 1}.",
+                    param=param,
+                )
