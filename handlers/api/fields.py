@@ -76,7 +76,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
 
     def params(self, room: int, **defaults: Any) -> SamplingParams:
         """`room`: tokens that are left of the context behind the prompt."""
-        given = {name: getattr(self, name) for name in _OF_SAMPLING_PARAMS}
+        given = {name: getattr(self, name, None) for name in _OF_SAMPLING_PARAMS}
         chosen = {name: value for name, value in given.items() if value is not None}
         limit = room if self.token_limit is None else min(self.token_limit, room)
         # A prompt that leaves no room is refused by Engine.submit, which knows the figures.

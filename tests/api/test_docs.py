@@ -98,7 +98,7 @@ def test_the_defaults_are_the_engines() -> None:
     defaults = {
         name: field.default
         for name, field in SamplingParams.__dataclass_fields__.items()
-        if name not in ("max_tokens", "seed")
+        if name not in ("max_tokens", "seed") and isinstance(field.default, int | float)
     }
 
     assert {name: shown[name].split(",")[0] for name in defaults} == {
