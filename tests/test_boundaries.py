@@ -54,6 +54,11 @@ def test_only_the_session_imports_onnxruntime() -> None:
     assert importers == {"handlers.engine.session"}
 
 
+def test_only_grammars_import_llguidance() -> None:
+    importers = {name(path) for path in RUNTIME if "llguidance" in packages(path)}
+    assert importers == {"handlers.text.grammar"}
+
+
 def test_nothing_in_the_runtime_imports_what_the_build_needs() -> None:
     assert not {name(path): found for path in RUNTIME if (found := packages(path) & {*BUILD_TIME})}
 
@@ -72,6 +77,7 @@ def test_only_the_configuration_reads_the_environment() -> None:
         "def late() -> None:\n    import optimum",
         "from model_export.recipe import Recipe",
         "import onnxruntime",
+        "import llguidance",
         "import os\n\nHOME = os.environ['HOME']",
         "import os\n\nHOME = os.getenv('HOME')",
     ],
@@ -92,13 +98,13 @@ def test_an_adapter_loads_and_serves_where_the_build_time_packages_cannot_be_imp
 ) -> None:
     modules = modules_after(f"import handlers.{adapter}", MODEL_DIR=str(tiny_artifact))
     assert "onnxruntime" in modules
-    assert modules.isdisjoint(BUILD_TIME)
+    assert modules.isdisjoint({"llguidance", *BUILD_TIME})
 
 
 def test_importing_the_api_costs_neither_asyncio_nor_onnxruntime() -> None:
     api = [name(path) for path in RUNTIME if path.parent.name == "api"]
     modules = modules_after(f"import {', '.join(api)}")
-    assert modules.isdisjoint({"asyncio", "onnxruntime", "numpy", *BUILD_TIME})
+    assert modules.isdisjoint({"asyncio", "llguidance", "onnxruntime", "numpy", *BUILD_TIME})
 
 
 def modules_after(statement: str, **environ: str) -> set[str]:

@@ -13,6 +13,7 @@ import tokenizers
 
 from handlers.errors import ArtifactError, InvalidRequest
 from handlers.text.incremental import IncrementalDecoder
+from handlers.text.token_spelling import TokenSpelling
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +27,8 @@ class Tokenizer:
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
+        self.spelling = TokenSpelling(backend)
+        """The bytes of an id on its own."""
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:
@@ -67,7 +70,7 @@ class Tokenizer:
 
     def decoder(self) -> IncrementalDecoder:
         """A new decoder, for one answer."""
-        return IncrementalDecoder(self.decode, self._special_ids, self._byte_ids)
+        return IncrementalDecoder(self.decode, self.special_ids, self.spelling.byte_ids.keys())
 
     @cached_property
     def longest_token(self) -> int:
@@ -78,12 +81,7 @@ class Tokenizer:
         return max(map(len, self._backend.get_vocab(with_added_tokens=True)))
 
     @cached_property
-    def _special_ids(self) -> frozenset[int]:
+    def special_ids(self) -> frozenset[int]:
+        """Ids that have no text."""
         added = self._backend.get_added_tokens_decoder()
         return frozenset(token_id for token_id, token in added.items() if token.special)
-
-    @cached_property
-    def _byte_ids(self) -> frozenset[int]:
-        """Ids of sentencepiece's byte tokens, <0x00> to <0xFF>, where the vocabulary has them."""
-        ids = (self._backend.token_to_id(f"<0x{byte:02X}>") for byte in range(256))
-        return frozenset(token_id for token_id in ids if token_id is not None)

@@ -1,0 +1,216 @@
+"""Grammars: which ids may come next, so that an answer is valid by construction.
+
+JSON, JSON Schema, regular expressions, Lark and GBNF become one matcher of llguidance's
+(https://github.com/guidance-ai/llguidance), the one file that imports it. Knows text and ids; does
+not know prompts, requests or the engine, which asks a GrammarConstraint after every id. Called by
+the API and by tool_calls.py. docs/structured.md says what is supported and what is refused.
+
+Nothing is imported or built before the first grammar: llguidance takes 40 ms to import and 200 ms
+to read a vocabulary of 49,000.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from typing import TYPE_CHECKING, Any, cast
+
+from handlers.errors import EngineFault, InvalidRequest
+from handlers.text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import llguidance
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from handlers.text.tokenizer import Tokenizer
+
+# The spaces of Python's json.dumps, which chat templates and training data use, and no others: a
+# small model that may write blanks may write nothing else, and with one spelling the engine
+# takes keys and punctuation as forced ids, without a choice.
+JSON_STYLE = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
+
+# "   3 | start: x" and "     ^^^", which point at a place in the source.
+EXCERPT = re.compile(r"\d+ \||\^+$|\^ ")
+
+# Compiling takes time and memory that grow with the source. 256 Ki hold the largest schema that
+# OpenAI accepts (120,000 characters of names and values) twice.
+MAX_SOURCE = 256 * 1024
+
+# llguidance's own bounds, where its defaults are too narrow or too wide; measured in
+# docs/structured.md.
+LIMITS: Mapping[str, Any] = {
+    "max_items_in_row": 20_000,  # 2,000 refuse a choice between 500 objects in mid-answer
+    "max_grammar_size": 50_000,  # symbols; 500,000 let a schema compile for minutes
+    "max_lexer_states": 50_000,  # 1 to 2 kB each
+    "verbose_errors": False,  # no parser's state in an error
+}
+
+
+class GrammarConstraint:
+    """One answer's place in its grammar: the Constraint that the engine asks."""
+
+    def __init__(self, matcher: llguidance.LLMatcher, vocab_size: int) -> None:
+        import numpy as np
+
+        self._matcher = matcher
+        self._vocab_size = vocab_size
+        self._mask = np.zeros(-(-vocab_size // 32), np.uint32)
+
+    def copy(self) -> GrammarConstraint:
+        """At the same place, going on alone: each of `n` choices needs its own."""
+        return GrammarConstraint(self._matcher.deep_copy(), self._vocab_size)
+
+    def allowed(self) -> NDArray[np.uint32]:
+        """Bits [ceil(vocab / 32)] in a buffer that the next call overwrites.
+
+        Raises EngineFault where the grammar outgrows a limit in mid-answer.
+        """
+        self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
+        self._check()
+        return self._mask
+
+    def accept(self, token_id: int) -> None:
+        """Goes on by one id. Raises EngineFault for one that is not allowed."""
+        self._matcher.consume_token(token_id)
+        self._check()
+
+    def forced(self) -> list[int]:
+        """Ids that must follow, in order: as the tokenizer itself would cut the forced text.
+
+        The last of them that what follows could still change are held back, so an answer has
+        the ids that the model would have learnt for its text.
+        """
+        return self._matcher.compute_ff_tokens()
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing but the end may follow."""
+        return self._matcher.is_stopped()
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the text so far is a whole answer."""
+        return self._matcher.is_accepting()
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise EngineFault(f"The grammar failed in mid-answer: {self._matcher.get_error()}")
+
+
+class Grammars:
+    """Compiles grammars for one model's vocabulary.
+
+    Every method raises InvalidRequest, in a person's words and without `param`, for what cannot
+    be compiled.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, vocab_size: int, eos_token_ids: Sequence[int]) -> None:
+        """`vocab_size`: of the logits, which may have more columns than the tokenizer has ids."""
+        self._tokenizer = tokenizer
+        self._vocab_size = vocab_size
+        self._eos_token_ids = tuple(eos_token_ids)
+        self._lock = threading.Lock()
+        self._built: llguidance.LLTokenizer | None = None
+
+    def json_object(self) -> GrammarConstraint:
+        """Any JSON object."""
+        return self.json_schema({"type": "object"})
+
+    def json_schema(self, schema: Mapping[str, Any]) -> GrammarConstraint:
+        """JSON that is valid under `schema`, in JSON_STYLE, properties in the schema's order."""
+        return self._compile("JSON schema", {"json_schema": json_style(schema)})
+
+    def regex(self, pattern: str) -> GrammarConstraint:
+        """Text that `pattern` matches as a whole, in the syntax of Rust's regex crate."""
+        from llguidance import regex_to_lark
+
+        _bounded("regular expression", pattern)
+        lark = f"start: /(?:{regex_to_lark(pattern, '')})/"
+        return self._compile("regular expression", {"lark_grammar": lark})
+
+    def choice(self, choices: Sequence[str]) -> GrammarConstraint:
+        """One of `choices`."""
+        if not choices:
+            raise InvalidRequest("The list of choices is empty: give at least one.")
+        literals = (re.escape(choice) for choice in choices)
+        return self.regex("|".join(literals))
+
+    def lark(self, grammar: str) -> GrammarConstraint:
+        """Lark, in llguidance's dialect; `start` is the rule that the answer follows."""
+        return self._compile("Lark grammar", {"lark_grammar": grammar})
+
+    def gbnf(self, grammar: str) -> GrammarConstraint:
+        """llama.cpp's GBNF; `root` is the rule that the answer follows."""
+        from llguidance.gbnf_to_lark import gbnf_to_lark
+
+        _bounded("GBNF grammar", grammar)
+        try:
+            lark = gbnf_to_lark(grammar)
+        except Exception as error:  # noqa: BLE001 - a parser in Python, with no error tree of its own
+            raise InvalidRequest(f"The GBNF grammar cannot be used: {error}.") from None
+        return self._compile("GBNF grammar", {"lark_grammar": lark})
+
+    def _compile(self, kind: str, grammar: Mapping[str, Any]) -> GrammarConstraint:
+        import llguidance
+
+        try:
+            source = _bounded(kind, json.dumps({"grammars": [grammar]}))
+        except RecursionError:
+            raise InvalidRequest(f"The {kind} is nested too deeply.") from None
+        limits = llguidance.LLParserLimits(**LIMITS)
+        matcher = llguidance.LLMatcher(self._vocabulary(), source, log_level=0, limits=limits)
+        # Some faults show at the first mask only: a $ref that leads to itself allows nothing.
+        if not matcher.is_error():
+            matcher.compute_bitmask()
+        if matcher.is_error():
+            raise InvalidRequest(f"The {kind} cannot be used: {_reason(matcher.get_error())}.")
+        return GrammarConstraint(matcher, self._vocab_size)
+
+    def _vocabulary(self) -> llguidance.LLTokenizer:
+        """llguidance's view of the vocabulary, built by the first request that needs it."""
+        with self._lock:
+            if self._built is None:
+                self._built = self._build()
+            return self._built
+
+    def _build(self) -> llguidance.LLTokenizer:
+        import llguidance
+
+        wrapper = cast(
+            "llguidance.TokenizerWrapper",
+            Vocabulary(self._tokenizer, self._vocab_size, self._eos_token_ids),
+        )
+        return llguidance.LLTokenizer(wrapper, eos_token=list(self._eos_token_ids))
+
+
+def json_style(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """`schema` with llguidance's options for the whole of it, in place of any that it brings.
+
+    They come with the defaults that refuse what cannot be enforced instead of ignoring it.
+    """
+    return {**schema, "x-guidance": JSON_STYLE}
+
+
+def _bounded(kind: str, source: str) -> str:
+    try:
+        source.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"The {kind} has half of a surrogate pair: remove it.") from None
+    if len(source) > MAX_SOURCE:
+        raise InvalidRequest(
+            f"The {kind} has {len(source):,} characters, but may have {MAX_SOURCE:,}."
+        )
+    return source
+
+
+def _reason(error: str) -> str:
+    """llguidance's error on one line, without the excerpts that it draws under a regex."""
+    if error.startswith("NoExtension"):
+        return "it allows no text at all"
+    lines = (line.strip() for line in error.splitlines())
+    kept = [line for line in lines if line and not EXCERPT.match(line)]
+    return " ".join(kept).rstrip(".")[:400]

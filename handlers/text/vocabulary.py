@@ -1,0 +1,66 @@
+"""A model's vocabulary as llguidance reads one: the bytes of every id, and text to ids.
+
+llguidance has a reader of its own for tokenizer.json. It takes a byte-level vocabulary for a
+sentencepiece one where the decoder names both, as in tokenizers that come out of GGUF files, and
+refuses Metaspace. Does not know grammars. Used by grammar.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import TYPE_CHECKING
+
+from handlers.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from handlers.text.tokenizer import Tokenizer
+
+# A control character, which no token holds together with what follows it.
+AMID = "\x02"
+PROBE = '{"a b": [1, "c"]}\n'
+
+
+class Vocabulary:
+    """llguidance's TokenizerWrapper, by duck typing: the attributes' names are llguidance's."""
+
+    is_tokenizer_wrapper = True
+    bos_token_id = None
+
+    def __init__(self, tokenizer: Tokenizer, vocab_size: int, eos_token_ids: Sequence[int]) -> None:
+        """`vocab_size`: of the logits, which may have more columns than the tokenizer has ids.
+
+        Raises InvalidRequest for a tokenizer whose tokens are not bytes that join to the text:
+        WordPiece, and those that mark the ends of words. Takes 50 ms for 49,000 ids.
+        """
+        self._tokenizer = tokenizer
+        self.tokens = [tokenizer.spelling[token_id] for token_id in range(vocab_size)]
+        self.special_token_ids = sorted(tokenizer.special_ids | {*eos_token_ids})
+        self.eos_token_id = eos_token_ids[0]
+        names = filter(None, (self.tokens[token_id].decode() for token_id in tokenizer.special_ids))
+        self._special_name = re.compile("|".join(map(re.escape, names)) or "(?!)")
+        self._before: list[int] = []
+        if self._spell("a") != "a":
+            self._before = tokenizer.encode(AMID)
+        if self._spell(PROBE) != PROBE:
+            raise InvalidRequest(
+                "This model cannot be held to a grammar, because its tokenizer spells words, not "
+                "bytes: leave out response_format, tools and grammars."
+            )
+
+    def __call__(self, text: str) -> list[int]:
+        """The ids of `text` amid a text; the name of a special token in it is text as well."""
+        cuts = [0, *(match.start() + 1 for match in self._special_name.finditer(text)), len(text)]
+        pieces = (text[start:end] for start, end in itertools.pairwise(cuts))
+        return [token_id for piece in pieces for token_id in self._encode(piece)]
+
+    def _encode(self, text: str) -> list[int]:
+        """A sentencepiece tokenizer puts a space before a text: here it goes before AMID."""
+        if not self._before:
+            return self._tokenizer.encode(text)
+        return self._tokenizer.encode(AMID + text)[len(self._before) :]
+
+    def _spell(self, text: str) -> str:
+        return b"".join(self.tokens[token_id] for token_id in self(text)).decode(errors="replace")

@@ -1,0 +1,47 @@
+"""A model that knows nothing: it draws each id at random from those that a grammar allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from handlers.text.grammar import GrammarConstraint
+from handlers.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Answer:
+    text: str
+    ids: list[int]
+    whole: bool
+    """False for an answer that was cut by its length."""
+
+
+def allowed_ids(constraint: GrammarConstraint) -> list[int]:
+    bits = np.unpackbits(constraint.allowed().view(np.uint8), bitorder="little")
+    return [int(token_id) for token_id in np.flatnonzero(bits)]
+
+
+def random_answer(
+    constraint: GrammarConstraint,
+    tokenizer: Tokenizer,
+    seed: int = 0,
+    max_tokens: int = 400,
+    eos_token_id: int = 2,
+) -> Answer:
+    """Goes as the engine does: forced ids first, then one that is allowed. Ends where it may."""
+    generator = np.random.default_rng(seed)
+    ids: list[int] = []
+    while len(ids) < max_tokens and not constraint.complete:
+        following = constraint.forced()
+        if not following:
+            allowed = allowed_ids(constraint)
+            ends = eos_token_id in allowed and generator.random() < 0.5
+            following = [eos_token_id if ends else int(generator.choice(allowed))]
+        if following == [eos_token_id]:
+            return Answer(tokenizer.decode(ids), ids, whole=True)
+        for token_id in following:
+            constraint.accept(token_id)
+        ids += following
+    return Answer(tokenizer.decode(ids), ids, whole=constraint.complete)
