@@ -43,6 +43,8 @@ class Model:
     manifest: Manifest
     load_ms: Mapping[str, float]
     """Milliseconds of each part of startup, by its name."""
+    needs_key: bool = False
+    """Whether an API key is configured."""
     ready_since: float = field(default_factory=time.monotonic)
 
     @property

@@ -40,6 +40,8 @@ def _late(module: str, name: str) -> Endpoint:
     return answer
 
 
+OPENAPI = _late("openapi", "describe")
+
 ROUTES: Mapping[str, Mapping[str, Endpoint]] = {
     "/v1/chat/completions": {"POST": chat.create},
     "/v1/completions": {"POST": completions.create},
@@ -48,6 +50,7 @@ ROUTES: Mapping[str, Mapping[str, Endpoint]] = {
     "/detokenize": {"POST": _late("tokenize", "detokenize")},
     models.PATH: {"GET": models.list_all, "HEAD": models.list_all},
     f"{models.PATH}/{{id}}": {"GET": models.retrieve, "HEAD": models.retrieve},
+    "/openapi.json": {"GET": OPENAPI, "HEAD": OPENAPI},
     HEALTH: {"GET": health.check, "HEAD": health.check},
 }
 
@@ -66,7 +69,8 @@ class Api:
     ) -> None:
         """`load_ms`: milliseconds of each part of startup, for /healthz."""
         completer = Completer(engine, tokenizer)
-        self._model = Model(engine, completer, tokenizer, template, manifest, load_ms)
+        needs_key = settings.api_key is not None
+        self._model = Model(engine, completer, tokenizer, template, manifest, load_ms, needs_key)
         self._settings = settings
         self._cors = Cors(settings.cors_origins)
 

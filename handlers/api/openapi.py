@@ -1,0 +1,221 @@
+"""GET /openapi.json: the API as an OpenAPI 3.1 document.
+
+Made from the structs that read the requests, so it cannot allow what they refuse. Nothing is made
+at start: the first request imports this module and makes the document, the next ones get it again.
+https://spec.openapis.org/oas/v3.1.1.html
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from handlers.api.answer import JSON_HEADERS
+from handlers.api.messages import Response
+from handlers.api.openapi_operations import OPERATIONS, Operation
+from handlers.api.openapi_shapes import Error
+from handlers.errors import EngineFault, InvalidApiKey, RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from handlers.api.decoding import Refused
+    from handlers.api.messages import Request
+    from handlers.api.model import Model
+
+Json = dict[str, Any]
+
+OPEN = "/healthz"
+"""The one path that needs no key."""
+
+STRUCTS = "#/components/schemas/{name}"
+REQUEST_ID = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
+
+
+async def describe(model: Model, _request: Request) -> Response:
+    """The document."""
+    return Response(200, JSON_HEADERS, _encoded(model.needs_key))
+
+
+@cache
+def _encoded(needs_key: bool) -> bytes:
+    return msgspec.json.encode(document(needs_key))
+
+
+def document(needs_key: bool) -> Json:
+    """`needs_key`: whether an API key is configured."""
+    made = {
+        "openapi": "3.1.1",
+        "info": {
+            "title": "Kindling",
+            "version": "1",
+            "summary": "A language model behind the API that OpenAI's clients know.",
+        },
+        "paths": _paths(needs_key),
+        "components": {
+            "schemas": _schemas(),
+            "responses": _error_responses(),
+            "headers": _headers(),
+        },
+    }
+    if needs_key:
+        made["components"]["securitySchemes"] = {"ApiKey": {"type": "http", "scheme": "bearer"}}
+        made["security"] = [{"ApiKey": []}]
+    return made
+
+
+def _paths(needs_key: bool) -> Json:
+    paths: Json = {}
+    for (path, method), operation in OPERATIONS.items():
+        described = _operation(path, operation, needs_key)
+        paths.setdefault(path, {})[method.lower()] = described
+        if method == "GET" and not operation.in_query:
+            paths[path]["head"] = _without_body(described)
+    return paths
+
+
+def _operation(path: str, operation: Operation, needs_key: bool) -> Json:
+    is_open = path == OPEN
+    kinds = (
+        *operation.errors,
+        EngineFault,
+        *((InvalidApiKey,) if needs_key and not is_open else ()),
+    )
+    errors = {str(kind.status): {"$ref": f"#/components/responses/{kind.status}"} for kind in kinds}
+    made: Json = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "parameters": _parameters(path, operation),
+        "responses": {"200": _success(operation), **errors},
+    }
+    if operation.call and not operation.in_query:
+        content = {"application/json": {"schema": _reference(operation.call)}}
+        made["requestBody"] = {"required": True, "content": content}
+    if needs_key and is_open:
+        made["security"] = []
+    return made
+
+
+def _without_body(described: Json) -> Json:
+    """HEAD: the same status and headers."""
+    responses = {
+        status: {"description": HTTPStatus(int(status)).phrase, "headers": REQUEST_ID}
+        for status in described["responses"]
+    }
+    return described | {
+        "operationId": described["operationId"] + "Head",
+        "responses": responses,
+    }
+
+
+def _success(operation: Operation) -> Json:
+    schema = _reference(operation.answer) if operation.answer else {"type": "object"}
+    content: Json = {"application/json": {"schema": schema}}
+    if operation.event:
+        content["text/event-stream"] = {"schema": _event_stream(operation.event)}
+    return {"description": "The answer.", "headers": REQUEST_ID, "content": content}
+
+
+def _event_stream(event: type[msgspec.Struct]) -> Json:
+    """A stream is a string to OpenAPI 3.1: what its events carry is an annotation."""
+    return {
+        "type": "string",
+        "description": "With `stream`: each event's `data` is such an object or [DONE].",
+        "contentMediaType": "text/event-stream",
+        "contentSchema": _reference(event),
+    }
+
+
+def _parameters(path: str, operation: Operation) -> list[Json]:
+    if "{id}" in path:
+        return [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
+    if operation.call is None or not operation.in_query:
+        return []
+    fields = _call_schemas()[operation.call.__name__]
+    texts = {name: ("null", *harmless) for name, harmless in operation.refused.items()}
+    schemas = {name: _in_text(schema) for name, schema in fields["properties"].items()}
+    schemas |= {name: {"type": "string", "enum": [*texts[name]]} for name in texts}
+    return [
+        {"name": name, "in": "query", "required": name in fields["required"], "schema": schema}
+        for name, schema in schemas.items()
+    ]
+
+
+def _in_text(schema: Json) -> Json:
+    """A field's schema where it is read from a query, which has no null and no list."""
+    unions = schema.get("anyOf", [schema])
+    kinds = [each for each in unions if each.get("type") not in ("null", "array")]
+    return kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+
+
+def _schemas() -> Json:
+    answers = [struct for each in OPERATIONS.values() for struct in (each.answer, each.event)]
+    structs = [Error, *(struct for struct in answers if struct)]
+    _, shapes = msgspec.json.schema_components(structs, ref_template=STRUCTS)
+    return _call_schemas() | shapes
+
+
+@cache
+def _call_schemas() -> Json:
+    """The requests' structs, with the fields that they refuse."""
+    calls = {each.call: each.refused for each in OPERATIONS.values() if each.call}
+    _, schemas = msgspec.json.schema_components(calls, ref_template=STRUCTS)
+    for call, refused in calls.items():
+        schemas[call.__name__]["properties"] |= _refused(refused)
+    return schemas
+
+
+def _refused(refused: Refused) -> Json:
+    return {
+        name: {
+            "description": "Not supported: leave it out.",
+            "enum": [*(msgspec.json.decode(value) for value in harmless), None],
+        }
+        for name, harmless in refused.items()
+    }
+
+
+def _error_responses() -> Json:
+    by_status: dict[int, list[type[RequestError]]] = {}
+    for kind in _subclasses(RequestError):
+        by_status.setdefault(kind.status, []).append(kind)
+    return {
+        str(status): {
+            "description": " ".join(f"{kind.code}: {kind.__doc__}" for kind in kinds),
+            "headers": REQUEST_ID | _headers_of(kinds),
+            "content": {"application/json": {"schema": _reference(Error)}},
+        }
+        for status, kinds in by_status.items()
+    }
+
+
+def _headers_of(kinds: list[type[RequestError]]) -> Json:
+    if any(kind.retry_after for kind in kinds):
+        return {"retry-after": {"$ref": "#/components/headers/RetryAfter"}}
+    return {}
+
+
+def _headers() -> Json:
+    return {
+        "RequestId": {
+            "description": "The client's own, where it sent one.",
+            "schema": {"type": "string"},
+        },
+        "RetryAfter": {
+            "description": "Seconds to wait.",
+            "schema": {"type": "integer", "minimum": 0},
+        },
+    }
+
+
+def _subclasses(kind: type[RequestError]) -> Iterator[type[RequestError]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _subclasses(child)
+
+
+def _reference(struct: type[msgspec.Struct]) -> Json:
+    return {"$ref": STRUCTS.format(name=struct.__name__)}

@@ -1,0 +1,242 @@
+"""The answers of every path as structs, for the OpenAPI document alone.
+
+The endpoints write plain dicts, which is quicker to make and to read.
+tests/adapters/test_openapi.py holds their answers to these shapes. Imported by openapi.py.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+
+class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A JSON object that has these members and no other. An unset one may be absent."""
+
+
+class PromptTokensDetails(Shape, frozen=True, kw_only=True):
+    """`cached_tokens` of the prompt were read from an earlier request's cache."""
+
+    cached_tokens: int
+
+
+class Usage(Shape, frozen=True, kw_only=True):
+    """Tokens of the prompt and of the answer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails | UnsetType = UNSET
+
+
+class TopLogprob(Shape, frozen=True, kw_only=True):
+    """A token that could have come."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class TokenLogprob(TopLogprob, frozen=True, kw_only=True):
+    """A token that came, and the likeliest ones in its place."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(Shape, frozen=True, kw_only=True):
+    """The natural logarithms of the tokens' probabilities."""
+
+    content: list[TokenLogprob] | None
+    refusal: None = None
+
+
+class FunctionCall(Shape, frozen=True, kw_only=True):
+    """`arguments` is JSON in a string."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Shape, frozen=True, kw_only=True):
+    """A call that the model asks for."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+
+class ChatAnswer(Shape, frozen=True, kw_only=True):
+    """The assistant's turn."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: None
+    tool_calls: list[ToolCall] | UnsetType = UNSET
+
+
+class ChatChoice(Shape, frozen=True, kw_only=True):
+    """One of `n` answers."""
+
+    index: int
+    message: ChatAnswer
+    logprobs: ChatLogprobs | None
+    finish_reason: Literal["stop", "length", "tool_calls"]
+
+
+class ChatCompletion(Shape, frozen=True, kw_only=True):
+    """The answer to a conversation."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    system_fingerprint: str | UnsetType = UNSET
+    choices: list[ChatChoice]
+    usage: Usage
+
+
+class FunctionDelta(Shape, frozen=True, kw_only=True):
+    """The name comes with a call's first piece, its arguments piece by piece."""
+
+    name: str | UnsetType = UNSET
+    arguments: str | UnsetType = UNSET
+
+
+class ToolCallDelta(Shape, frozen=True, kw_only=True):
+    """The next piece of a call."""
+
+    index: int
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
+    function: FunctionDelta
+
+
+class ChatDelta(Shape, frozen=True, kw_only=True):
+    """The next piece of the assistant's turn."""
+
+    role: Literal["assistant"] | UnsetType = UNSET
+    content: str | UnsetType | None = UNSET
+    refusal: UnsetType | None = UNSET
+    tool_calls: list[ToolCallDelta] | UnsetType = UNSET
+
+
+class ChatChunkChoice(Shape, frozen=True, kw_only=True):
+    """The next piece of one of `n` answers."""
+
+    index: int
+    delta: ChatDelta
+    logprobs: ChatLogprobs | None
+    finish_reason: Literal["stop", "length", "tool_calls"] | None
+
+
+class ChatCompletionChunk(Shape, frozen=True, kw_only=True):
+    """An event of a streamed chat."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    system_fingerprint: str | UnsetType = UNSET
+    choices: list[ChatChunkChoice]
+    usage: Usage | UnsetType | None = UNSET
+
+
+class TextLogprobs(Shape, frozen=True, kw_only=True):
+    """OpenAI's older form: four lists with an entry for each token."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None
+    text_offset: list[int]
+
+
+class TextChoice(Shape, frozen=True, kw_only=True):
+    """One continuation."""
+
+    index: int
+    text: str
+    logprobs: TextLogprobs | None
+    finish_reason: Literal["stop", "length"] | None
+
+
+class Completion(Shape, frozen=True, kw_only=True):
+    """The continuation of a text, whole or as an event of a stream."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    system_fingerprint: str | UnsetType = UNSET
+    choices: list[TextChoice]
+    usage: Usage | UnsetType | None = UNSET
+
+
+class Generated(Shape, frozen=True, kw_only=True):
+    """The answer to a prompt."""
+
+    response: str
+    finish_reason: Literal["stop", "length"]
+
+
+class Tokens(Shape, frozen=True, kw_only=True):
+    """The ids of a text."""
+
+    tokens: list[int]
+    count: int
+    max_model_len: int
+    token_strs: list[str | None] | None
+
+
+class Text(Shape, frozen=True, kw_only=True):
+    """The text of ids, twice."""
+
+    prompt: str
+    content: str
+
+
+class ModelCard(Shape, frozen=True, kw_only=True):
+    """The model that is served."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    context_length: int
+
+
+class ModelList(Shape, frozen=True, kw_only=True):
+    """One model."""
+
+    object: Literal["list"]
+    data: list[ModelCard]
+
+
+class Health(Shape, frozen=True, kw_only=True):
+    """What runs and how busy it is."""
+
+    state: Literal["ready", "draining"]
+    model: str
+    precision: str
+    context_length: int
+    slots: int
+    running: int
+    waiting: int
+    load_ms: dict[str, float]
+    uptime_seconds: float
+
+
+class ErrorDetail(Shape, frozen=True, kw_only=True):
+    """`param` names the field at fault."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class Error(Shape, frozen=True, kw_only=True):
+    """Every error's body."""
+
+    error: ErrorDetail

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from handlers.api.openapi_operations import OPERATIONS
+from handlers.api.routes import ROUTES
+from handlers.errors import RequestError
+from tests.api.client import Client, saying
+from tests.support.scripted_engine import subclasses
+
+SESAME = {"authorization": "Bearer sesame"}
+
+
+@pytest.fixture
+def document() -> Any:
+    return Client(saying("")).json("GET", "/openapi.json")
+
+
+@pytest.fixture
+def with_a_key() -> Any:
+    client = Client(saying(""), {"KINDLING_API_KEY": "sesame"})
+    return client.json("GET", "/openapi.json", headers=SESAME)
+
+
+@pytest.mark.parametrize("name", ["document", "with_a_key"])
+def test_the_document_is_valid(name: str, request: pytest.FixtureRequest) -> None:
+    OpenAPIV31SpecValidator(request.getfixturevalue(name)).validate()
+
+
+def test_every_path_and_method_is_described(document: Any) -> None:
+    described = {
+        (path, method.upper()) for path, methods in document["paths"].items() for method in methods
+    }
+
+    assert described == {(path, method) for path, methods in ROUTES.items() for method in methods}
+
+
+def test_every_operation_has_an_id_of_its_own() -> None:
+    assert len({operation.id for operation in OPERATIONS.values()}) == len(OPERATIONS)
+
+
+def test_a_field_has_the_range_that_the_code_reads(document: Any) -> None:
+    chat = document["components"]["schemas"]["ChatCall"]["properties"]
+
+    assert chat["temperature"]["anyOf"][0] == {"type": "number", "minimum": 0, "maximum": 2}
+
+
+def test_every_refused_field_says_what_is_let_through(document: Any) -> None:
+    schemas = document["components"]["schemas"]
+    calls = [operation for operation in OPERATIONS.values() if operation.refused]
+
+    for operation in calls:
+        assert operation.call
+        properties = schemas[operation.call.__name__]["properties"]
+        assert all(None in properties[name]["enum"] for name in operation.refused)
+
+
+def test_every_error_of_a_request_is_described(document: Any) -> None:
+    described = document["components"]["responses"]
+
+    for kind in subclasses(RequestError):
+        assert f"{kind.code}: " in described[str(kind.status)]["description"]
+
+
+def test_a_key_is_asked_for_everywhere_but_at_the_health_check(
+    document: Any, with_a_key: Any
+) -> None:
+    assert "security" not in document
+    assert with_a_key["security"] == [{"ApiKey": []}]
+    open_paths = [
+        path
+        for path, methods in with_a_key["paths"].items()
+        if any(operation.get("security") == [] for operation in methods.values())
+    ]
+    assert open_paths == ["/healthz"]
+
+
+def test_the_document_needs_the_key_too() -> None:
+    status, error = Client(saying(""), {"KINDLING_API_KEY": "x"}).error("GET", "/openapi.json")
+
+    assert (status, error["code"]) == (401, "invalid_api_key")
