@@ -51,12 +51,15 @@ class Runner(Protocol):
         Raises EngineFault when the call fails.
         """
 
+    def copy_prefix(self, source: int, target: int, start: int, stop: int) -> None:
+        """Copies the keys and values at the positions [start : stop] from one slot to another."""
+
 
 def decode_batch(sequences: Items[Sequence]) -> Batch:
     """The newest token of each sequence, one column wide. `sequences` are in order of slot.
 
     Covers the slots from the first to the last of them; those between that are free or
-    still read their prompt are idle rows.
+    have more to read are idle rows.
     """
     first = sequences[0].slot
     rows = sequences[-1].slot - first + 1
@@ -64,21 +67,25 @@ def decode_batch(sequences: Items[Sequence]) -> Batch:
     query_seqlens = np.zeros(rows, np.int32)
     seqlens_k = np.zeros(rows, np.int32)
     indices = np.fromiter((s.slot - first for s in sequences), np.int64, len(sequences))
-    input_ids[indices, 0] = [s.tokens[-1] for s in sequences]
+    input_ids[indices, 0] = [s.newest() for s in sequences]
     query_seqlens[indices] = 1
     seqlens_k[indices] = [s.past for s in sequences]
     return Batch(first, input_ids, query_seqlens, seqlens_k, indices)
 
 
-def prefill_batch(sequence: Sequence, limit: int) -> Batch:
-    """The next tokens of one prompt, `limit` at most; logits only after its last."""
-    chunk = sequence.prompt[sequence.past : sequence.past + limit]
-    after = sequence.past + len(chunk)
-    wanted = [len(chunk) - 1] if after == len(sequence.prompt) else []
+def chunk_batch(sequence: Sequence, limit: int) -> Batch:
+    """The next tokens of one sequence, `limit` at most.
+
+    No single token is left for a call of its own, which would round otherwise: see prefix.py.
+    """
+    start, stop = sequence.past, min(sequence.past + limit, sequence.length)
+    if stop == sequence.length - 1 and stop - start > 1:
+        stop -= 1
+    wanted = sequence.scored(stop)
     return Batch(
         first_slot=sequence.slot,
-        input_ids=chunk[np.newaxis],
-        query_seqlens=np.array([len(chunk)], np.int32),
-        seqlens_k=np.array([after - 1], np.int32),
-        logits_indices=np.array(wanted, np.int64),
+        input_ids=sequence.ids(start, stop)[np.newaxis],
+        query_seqlens=np.array([stop - start], np.int32),
+        seqlens_k=np.array([stop - 1], np.int32),
+        logits_indices=np.arange(wanted.start - start, wanted.stop - start),
     )

@@ -62,7 +62,9 @@ class Engine:
         """Milliseconds that `load` took, the import of ONNX Runtime among them."""
         self._intake = Intake(vocab_size, frozenset(eos_token_ids), context_length)
         self._limit = slots + queue_limit
-        self._scheduler = Scheduler(runner, slots=slots, prefill_chunk=prefill_chunk)
+        self._scheduler = Scheduler(
+            runner, slots=slots, context_length=context_length, prefill_chunk=prefill_chunk
+        )
         self._live: dict[Sequence, Generation] = {}
         self._inbox: deque[Sequence] = deque()
         self._changed = threading.Condition()

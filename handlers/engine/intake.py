@@ -43,9 +43,9 @@ class Intake:
         eos = params.stop_token_ids | (frozenset() if ignored else self.eos_token_ids)
         return Sequence(
             prompt=ids,
+            params=params,
             sampler=Sampler(params, ids, eos),
             eos_token_ids=eos,
-            max_tokens=params.max_tokens,
             room=self.context_length - len(ids),
             deadline=math.inf if deadline is None else deadline,
             index=index,

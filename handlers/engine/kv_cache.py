@@ -2,7 +2,7 @@
 
 Knows shapes, not contents: the graph's GroupQueryAttention nodes read and write the buffers in
 place, and a slot's past length alone says what of it is valid, so a freed slot needs no
-clearing. Owned by the session.
+clearing. All positions are kept, also in models whose attention has a window. Owned by the session.
 """
 
 from __future__ import annotations
@@ -53,6 +53,11 @@ class KvCache:
     def rows(self, first: int, count: int) -> list[NDArray[np.float32]]:
         """The slots [first : first + count] of every buffer: views, contiguous."""
         return [buffer[first : first + count] for buffer in self._buffers]
+
+    def copy_prefix(self, source: int, target: int, start: int, stop: int) -> None:
+        """Copies the positions [start : stop] of every buffer from one slot to another."""
+        for buffer in self._buffers:
+            buffer[target, :, start:stop] = buffer[source, :, start:stop]
 
 
 def _size(shape: tuple[int, ...]) -> int:

@@ -38,6 +38,14 @@ GREEDY_TEMPERATURE = 1e-5
 # running sum over 49,152 of them takes 225.
 DRAW_BLOCK = 256
 
+# What to add to the logits of eight ids, by their bits: [256, 8]. Ten microseconds for 49,152 ids,
+# where unpacked bits as the condition of an assignment take 10 to 200, the more the less uniform.
+OCTETS = np.where(
+    np.unpackbits(np.arange(256, dtype=np.uint8)[:, np.newaxis], axis=1, bitorder="little"),
+    np.float32(0),
+    np.float32(-np.inf),
+)
+
 
 class Sampler:
     """Chooses one sequence's ids. The same seed and the same logits give the same ids.
@@ -55,23 +63,40 @@ class Sampler:
         seed = None if params.seed is None else params.seed % 2**64
         self._random = random.Random(seed)  # noqa: S311  no secrets here
         self._penalties = penalties.Penalties(params, prompt) if penalties.wanted(params) else None
+        self._biased = np.array(list(params.logit_bias), np.int64)
+        self._bias = np.array(list(params.logit_bias.values()), np.float32)
         self._eos = np.array(sorted(eos_token_ids), np.int64)
         self._banned_steps = params.min_tokens
 
-    def sample(self, logits: NDArray[np.float32]) -> int:
-        """The next id. `logits` [vocab] is overwritten.
+    def sample(self, logits: NDArray[np.float32], allowed: NDArray[np.uint32] | None = None) -> int:
+        """The next id. `logits` [vocab] is overwritten; `allowed` is a Constraint's bits.
 
         Raises EngineFault when no id can be chosen: NaN, infinity or nothing but -infinity.
         """
+        if len(self._biased):
+            logits[self._biased] += self._bias
         if self._penalties:
             self._penalties.apply(logits)
+        if allowed is not None:
+            forbid(logits, allowed)
         if self._banned_steps > 0:
-            self._banned_steps -= 1
-            logits[self._eos] = -np.inf
+            self._ban_eos(logits)
         token_id = self._choose(logits)
+        self.accept(token_id)
+        return token_id
+
+    def accept(self, token_id: int) -> None:
+        """Counts one id of the answer: for `sample` itself, and for ids that were not sampled."""
+        self._banned_steps -= 1
         if self._penalties:
             self._penalties.accept(token_id)
-        return token_id
+
+    def _ban_eos(self, logits: NDArray[np.float32]) -> None:
+        """Unless a grammar leaves nothing else."""
+        kept = logits[self._eos]
+        logits[self._eos] = -np.inf
+        if logits.max() == -np.inf:
+            logits[self._eos] = kept
 
     def _choose(self, logits: NDArray[np.float32]) -> int:
         best = int(logits.argmax())  # the first NaN, if there is one
@@ -82,6 +107,12 @@ class Sampler:
         weights = _weights(logits, logits[best], self._params.temperature)
         _filter(weights, self._params)
         return draw(weights, self._random.random())
+
+
+def forbid(logits: NDArray[np.float32], allowed: NDArray[np.uint32]) -> None:
+    """Sets to -infinity the logits [vocab] whose bit in `allowed` [ceil(vocab / 32)] is 0."""
+    octets = allowed.astype("<u4", copy=False).view(np.uint8)
+    logits += OCTETS.take(octets, axis=0).reshape(-1)[: len(logits)]
 
 
 def _weights(

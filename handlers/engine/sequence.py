@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from handlers.engine.constraint import Constraint
@@ -130,20 +131,18 @@ class Sequence:
 
     prompt: NDArray[np.int64]
     """[prompt tokens], at least one."""
+    params: SamplingParams
     sampler: Sampler
     eos_token_ids: frozenset[int]
     """Ids that end this answer."""
-    max_tokens: int
-    """What the request allows."""
     room: int
     """What the slot allows: context length less prompt."""
     deadline: float = math.inf
-    """`time.monotonic()` seconds."""
+    """`time.monotonic()` seconds, as all moments below."""
     index: int = 0
     """Its place in its submission."""
     constraint: Constraint | None = None
     submitted: float = 0.0
-    """`time.monotonic()` seconds, as all moments below."""
 
     tokens: list[int] = field(default_factory=list)
     """The answer so far."""
@@ -154,6 +153,10 @@ class Sequence:
     arrival: int = -1
     """Its place in the order in which the scheduler was given its sequences."""
     cancelled: bool = False
+    ending: FinishReason | None = None
+    """Why `tokens` is complete, though the logprobs of its last ids are still to be computed."""
+    prompt_logprobs: list[Logprobs | None] = field(default_factory=lambda: [None])
+    """Those computed so far; the first id has none."""
     cached_tokens: int = 0
     """Prompt tokens taken from the cache."""
     started: float | None = None
@@ -166,9 +169,36 @@ class Sequence:
     """Why it ended, where it ended by FinishReason.FAULT. For the log."""
 
     @property
+    def length(self) -> int:
+        """Tokens of prompt and answer."""
+        return len(self.prompt) + len(self.tokens)
+
+    @property
     def unread(self) -> int:
-        """Prompt tokens that are still to be computed; 0 once it decodes."""
-        return max(0, len(self.prompt) - self.past)
+        """Tokens that are not in the cache yet: 1 once it decodes, unless a grammar forces ids."""
+        return self.length - self.past
+
+    def ids(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Prompt and answer between two positions."""
+        read = len(self.prompt)
+        tokens = self.tokens[max(0, start - read) : max(0, stop - read)]
+        return np.concatenate([self.prompt[start:stop], np.array(tokens, np.int64)])
+
+    def newest(self) -> int:
+        """The last id of prompt and answer."""
+        return self.tokens[-1] if self.tokens else int(self.prompt[-1])
+
+    def scored(self, stop: int) -> range:
+        """The positions between `past` and `stop` whose logits are needed.
+
+        Those before an id that is to be chosen, or whose logprobs are wanted.
+        """
+        first = stop - 1 if stop == self.length else stop
+        if self.params.logprobs is not None:
+            first = min(first, len(self.prompt) - 1)
+        if self.params.prompt_logprobs is not None and self.past < len(self.prompt):
+            first = 0
+        return range(max(first, self.past), stop)
 
     def deliver(self, step: Step, now: float) -> None:
         """Notes that `step` goes to the consumer."""

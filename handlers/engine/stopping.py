@@ -20,15 +20,18 @@ def interrupted(sequence: Sequence, now: float) -> FinishReason | None:
 
 
 def ended(sequence: Sequence, token_id: int) -> FinishReason | None:
-    """Whether a chosen id, which is not among `sequence.tokens` yet, ends the answer.
+    """Whether an id, which is not among `sequence.tokens` yet, ends the answer.
 
-    An eos id is no part of the answer. The last id that length or context allow is, and is
-    delivered together with the end, so that no client waits for a step that adds nothing.
+    An eos id is no part of the answer. The last id that grammar, length or context allow is,
+    and is delivered together with the end, so that no client waits for a step that adds nothing.
+    The grammar has accepted the id. It comes before length: its answer is whole.
     """
     if token_id in sequence.eos_token_ids:
         return FinishReason.EOS
+    if sequence.constraint is not None and sequence.constraint.complete:
+        return FinishReason.GRAMMAR
     length = len(sequence.tokens) + 1
-    if length >= sequence.max_tokens:
+    if length >= sequence.params.max_tokens:
         return FinishReason.LENGTH
     if length >= sequence.room:
         return FinishReason.CONTEXT

@@ -37,6 +37,7 @@ class FakeSession:
     def __init__(self, slots: int = 4, capacity: int = CONTEXT) -> None:
         self._cache = np.full((slots, capacity), -1, np.int64)
         self.batches: list[Batch] = []
+        self.copies: list[tuple[int, int, int, int]] = []
         self.threads: set[int] = set()
 
     def step(self, batch: Batch) -> NDArray[np.float32]:
@@ -53,6 +54,10 @@ class FakeSession:
             for index in batch.logits_indices
         ]
         return np.array(wanted, np.float32).reshape(len(wanted), VOCAB)
+
+    def copy_prefix(self, source: int, target: int, start: int, stop: int) -> None:
+        self.copies.append((source, target, start, stop))
+        self._cache[target, start:stop] = self._cache[source, start:stop]
 
     def _row(self, batch: Batch, row: int, valid: int) -> list[int]:
         """Writes the row's tokens into its slot; the ids that the slot then holds."""
@@ -119,13 +124,13 @@ def greedy(max_tokens: int = 20, **changes: Any) -> SamplingParams:
 
 
 def sequence(prompt: list[int], max_tokens: int = 10, deadline: float = math.inf) -> Sequence:
-    ids = np.array(prompt, np.int64)
+    ids, params = np.array(prompt, np.int64), greedy(max_tokens)
     eos = frozenset([EOS])
     return Sequence(
         prompt=ids,
-        sampler=Sampler(greedy(max_tokens), ids, eos),
+        params=params,
+        sampler=Sampler(params, ids, eos),
         eos_token_ids=eos,
-        max_tokens=max_tokens,
         room=CONTEXT - len(prompt),
         deadline=deadline,
     )

@@ -187,7 +187,7 @@ def test_awaiting_inline_never_suspends_and_needs_no_event_loop() -> None:
 
 def test_a_fault_is_named_by_its_generation() -> None:
     engine = fake_engine()
-    broken, healthy = engine.submit([POISON], greedy()), engine.submit([5], greedy())
+    broken, healthy = engine.submit([4, POISON], greedy()), engine.submit([5], greedy())
     assert read(broken) == ([], FinishReason.FAULT)
     assert "poisoned" in str(broken.fault)
     assert read(healthy)[0] == greedy_answer([5], 20)
@@ -206,8 +206,8 @@ class Buggy(FakeSession):
 
 def test_a_bug_ends_the_requests_of_that_moment_but_not_the_engine() -> None:
     engine = fake_engine(Buggy(), slots=2)
-    # The second step decodes the first one's last token, then breaks on the second's prompt.
-    hit = [engine.submit([n], greedy(2, ignore_eos=True)) for n in (1, 2, 3)]
+    # The first step reads two prompts, the second breaks as it decodes.
+    hit = [engine.submit([n, n], greedy(2, ignore_eos=True)) for n in (1, 2, 3)]
     assert [read(generation)[1] for generation in hit] == [FinishReason.FAULT] * 3
     assert "a bug" in str(hit[2].fault)
     assert read(engine.submit([3], greedy()))[0] == greedy_answer([3], 20)

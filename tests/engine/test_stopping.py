@@ -21,12 +21,12 @@ def sequence(
     deadline: float = math.inf,
     eos: frozenset[int] = frozenset([EOS]),
 ) -> Sequence:
-    prompt = np.array([1], np.int64)
+    prompt, params = np.array([1], np.int64), SamplingParams(max_tokens)
     return Sequence(
         prompt=prompt,
-        sampler=Sampler(SamplingParams(max_tokens), prompt, eos),
+        params=params,
+        sampler=Sampler(params, prompt, eos),
         eos_token_ids=eos,
-        max_tokens=max_tokens,
         room=room,
         deadline=deadline,
         tokens=[7] * tokens,

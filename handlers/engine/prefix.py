@@ -1,0 +1,88 @@
+"""Prefix reuse: prompts that begin as something that is in the cache are not computed again.
+
+What chunks have written into a slot is remembered by its ids, also after its sequence has ended.
+Before each step a sequence that still reads its prompt takes over what some slot, its own or
+another's, holds further than it has read itself: the keys and values of a position depend on the
+ids up to it and on nothing else. So two prompts that are read side by side compute what they
+share once, by turns.
+
+Only chunks of two tokens or more count, and two tokens of a prompt are always left to compute:
+quantised kernels round one row in another way than several, but two as hundreds. So a reused
+prompt has, to the bit, the logits that it has when it is computed whole.
+
+Owned by the scheduler, which reports every call of the session.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from handlers.engine.batch import Batch, Runner
+    from handlers.engine.sequence import Sequence
+
+
+class PrefixReuse:
+    """The ids that each slot's cache holds from its first position on."""
+
+    def __init__(self, runner: Runner, *, slots: int, capacity: int) -> None:
+        self._runner = runner
+        self._ids = np.zeros((slots, capacity), np.int64)
+        self._lengths = np.zeros(slots, np.int64)
+
+    def forget(self, slot: int) -> None:
+        """Nothing is known of this slot's cache any more."""
+        self._lengths[slot] = 0
+
+    def before(self, batch: Batch) -> None:
+        """A call begins: what it writes over is no longer held."""
+        lengths = self._lengths[batch.first_slot : batch.first_slot + batch.rows]
+        starts = batch.seqlens_k + 1 - batch.query_seqlens
+        np.minimum(lengths, starts, out=lengths, where=batch.query_seqlens > 0)
+
+    def after(self, batch: Batch) -> None:
+        """The call has succeeded."""
+        if batch.input_ids.shape[1] == 1:
+            return
+        for row, count in enumerate(batch.query_seqlens.tolist()):
+            slot, stop = batch.first_slot + row, int(batch.seqlens_k[row]) + 1
+            if count > 1 and self._lengths[slot] == stop - count:
+                self._ids[slot, stop - count : stop] = batch.input_ids[row, :count]
+                self._lengths[slot] = stop
+
+    def held(self, slot: int) -> int:
+        """Tokens that the slot's cache holds."""
+        return int(self._lengths[slot])
+
+    def shared(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many of `ids`, from the first on, each slot's cache holds: [slots]."""
+        same = self._ids[:, : len(ids)] == ids
+        same &= np.arange(len(ids)) < self._lengths[:, np.newaxis]
+        return np.where(same.all(axis=1), len(ids), same.argmin(axis=1))
+
+    def extend(self, sequence: Sequence) -> None:
+        """Takes over what is held of the prompt.
+
+        Not for a prompt whose logprobs are wanted: it needs the logits of all its positions.
+        """
+        candidates = sequence.prompt[:-2]
+        if sequence.past >= len(candidates) or sequence.params.prompt_logprobs is not None:
+            return
+        shared = self.shared(candidates)
+        source = int(shared.argmax())
+        longest, own = int(shared[source]), int(shared[sequence.slot])
+        if longest <= sequence.past:
+            return
+        if own < longest:
+            self._copy(source, sequence.slot, own, longest)
+        sequence.cached_tokens += longest - sequence.past
+        sequence.past = longest
+
+    def _copy(self, source: int, target: int, start: int, stop: int) -> None:
+        self._runner.copy_prefix(source, target, start, stop)
+        self._ids[target, start:stop] = self._ids[source, start:stop]
+        self._lengths[target] = stop

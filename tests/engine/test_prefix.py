@@ -1,0 +1,189 @@
+"""Prefix reuse: what is not computed again, and that nobody can tell from the ids."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handlers.engine.batch import chunk_batch
+from handlers.engine.engine import Engine, Prompt
+from handlers.engine.sequence import FinishReason
+from tests.engine.fake_session import (
+    POISON,
+    FakeSession,
+    fake_engine,
+    greedy,
+    greedy_answer,
+    read,
+    sequence,
+)
+
+DOCUMENT = [(11 * n) % 53 + 1 for n in range(100)]
+
+
+def computed(session: FakeSession) -> int:
+    """Prompt tokens and answer tokens that went through the session."""
+    return sum(int(batch.query_seqlens.sum()) for batch in session.batches)
+
+
+def cached(engine: Engine, prompt: list[int], max_tokens: int = 3) -> int:
+    """Runs a prompt to its end; how much of it came from the cache."""
+    generation = engine.submit(prompt, greedy(max_tokens))
+    assert read(generation)[0] == greedy_answer(prompt, max_tokens)
+    return generation.usage().cached_tokens
+
+
+def test_a_prompt_that_goes_on_from_an_earlier_one_computes_only_what_is_new() -> None:
+    session = FakeSession()
+    engine = fake_engine(session)
+    assert cached(engine, DOCUMENT) == 0
+    before = computed(session)
+    assert cached(engine, [*DOCUMENT, 5, 6, 7], max_tokens=1) == len(DOCUMENT)
+    assert computed(session) - before == 3
+    assert session.copies == []
+
+
+def test_the_same_prompt_again_computes_its_last_two_tokens() -> None:
+    session = FakeSession()
+    engine = fake_engine(session)
+    cached(engine, DOCUMENT)
+    before = computed(session)
+    assert cached(engine, DOCUMENT, max_tokens=1) == len(DOCUMENT) - 2
+    assert computed(session) - before == 2
+
+
+def test_what_was_decoded_alone_is_computed_again() -> None:
+    engine = fake_engine()
+    answer = greedy_answer(DOCUMENT, 10)
+    assert cached(engine, DOCUMENT, max_tokens=10) == 0
+    turn = DOCUMENT + answer + [3, 4, 5]
+    assert cached(engine, turn) == len(DOCUMENT)
+    assert cached(engine, [*turn, 9, 9, 9]) == len(turn)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 3])
+def test_a_prompt_of_few_tokens_is_computed_whole_or_all_but_two(tokens: int) -> None:
+    engine = fake_engine()
+    cached(engine, DOCUMENT[:tokens])
+    assert cached(engine, DOCUMENT[:tokens]) == max(0, tokens - 2)
+
+
+def test_prompts_that_are_read_side_by_side_compute_what_they_share_once() -> None:
+    session = FakeSession()
+    engine = fake_engine(session)
+    prompts = [[*DOCUMENT, n, n] for n in (1, 2, 3, 4)]
+    generation = engine.submit_all([Prompt(prompt, greedy(1)) for prompt in prompts])
+    steps = list(generation)
+    assert {s.index: s.token_id for s in steps} == {
+        index: greedy_answer(prompt, 1)[0] for index, prompt in enumerate(prompts)
+    }
+    assert computed(session) == len(DOCUMENT) + 4 * 2
+    shares = [generation.usage(index) for index in range(4)]
+    assert sum(share.prompt_tokens - share.cached_tokens for share in shares) == computed(session)
+
+
+def test_a_running_sequence_gives_what_it_has_read() -> None:
+    session = FakeSession()
+    engine = fake_engine(session)
+    running = engine.submit(DOCUMENT, greedy(100, ignore_eos=True))
+    next(running)
+    assert cached(engine, [*DOCUMENT[:70], 9, 9, 9]) == 70
+    assert session.copies == [(0, 1, 0, 70)]
+    assert read(running)[1] is FinishReason.LENGTH
+
+
+def test_a_slot_that_would_lose_more_than_it_keeps_is_copied_from() -> None:
+    session = FakeSession()
+    engine = fake_engine(session)
+    cached(engine, DOCUMENT)
+    assert cached(engine, [*DOCUMENT[:30], 9, 9, 9]) == 30
+    assert session.copies == [(0, 1, 0, 30)]
+    assert cached(engine, [*DOCUMENT, 8, 8, 8]) == len(DOCUMENT)
+
+
+def test_conversations_in_turn_keep_a_slot_each() -> None:
+    engine = fake_engine(slots=3)
+    talks = [[n] * 20 for n in (1, 2, 3)]
+    for turn in range(3):
+        for talk in talks:
+            assert cached(engine, talk) == (len(talk) - 5 if turn else 0)
+            talk += [turn, 5, 6, 7, 8]
+
+
+def test_the_slot_that_was_left_first_is_written_over() -> None:
+    engine = fake_engine(slots=2)
+    first, second, third = ([n] * 20 for n in (1, 2, 3))
+    for prompt in (first, second, first, third):
+        cached(engine, prompt)
+    assert cached(engine, first) == 18
+    assert cached(engine, second) == 0
+
+
+def test_one_slot_keeps_the_beginning_that_two_prompts_share() -> None:
+    engine = fake_engine(slots=1)
+    cached(engine, DOCUMENT)
+    assert cached(engine, [*DOCUMENT[:12], 9, 9, 9]) == 12
+    assert cached(engine, DOCUMENT) == 12
+
+
+def test_a_call_that_failed_leaves_nothing_to_reuse() -> None:
+    engine = fake_engine(slots=1)
+    assert read(engine.submit([*DOCUMENT[:20], POISON, 1], greedy()))[1] is FinishReason.FAULT
+    assert cached(engine, DOCUMENT) == 0
+
+
+def test_a_cancelled_sequence_leaves_what_it_had_read() -> None:
+    engine = fake_engine(slots=1)
+    leaver = engine.submit(DOCUMENT, greedy())
+    engine.step()
+    leaver.cancel()
+    assert cached(engine, DOCUMENT) == 8  # one chunk
+
+
+def test_a_prompt_whose_logprobs_are_wanted_is_computed_whole() -> None:
+    engine = fake_engine()
+    cached(engine, DOCUMENT)
+    generation = engine.submit(DOCUMENT, greedy(3, prompt_logprobs=0))
+    assert read(generation)[0] == greedy_answer(DOCUMENT, 3)
+    assert generation.usage().cached_tokens == 0
+
+
+@given(tokens=st.integers(1, 40), limit=st.integers(2, 20))
+def test_no_chunk_but_a_prompt_of_one_token_is_a_single_token(tokens: int, limit: int) -> None:
+    member = sequence([1] * tokens)
+    sizes = []
+    while member.past < tokens:
+        sizes.append(chunk_batch(member, limit).input_ids.size)
+        member.past += sizes[-1]
+    assert max(sizes) <= limit
+    assert limit == 2 or tokens == 1 or min(sizes) > 1
+    assert sum(sizes) == tokens
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[list[int]]:
+    """Prompts that begin as one another, at random places."""
+    prompts = [DOCUMENT[:20]]
+    for _ in range(draw(st.integers(1, 12))):
+        earlier = draw(st.sampled_from(prompts))
+        kept = draw(st.integers(0, len(earlier)))
+        prompts.append(earlier[:kept] + draw(st.lists(st.integers(1, 50), min_size=1, max_size=9)))
+    return prompts
+
+
+@given(conversations(), st.integers(1, 4), st.integers(1, 30), st.integers(1, 5))
+def test_ids_are_those_of_prompts_computed_whole(
+    prompts: list[list[int]], slots: int, chunk: int, at_once: int
+) -> None:
+    engine = fake_engine(FakeSession(slots), slots=slots, prefill_chunk=chunk)
+    for start in range(0, len(prompts), at_once):
+        group = prompts[start : start + at_once]
+        generation = engine.submit_all([Prompt(prompt, greedy(6)) for prompt in group])
+        answers: list[list[int]] = [[] for _ in group]
+        for step in generation:
+            if step.token_id is not None:
+                answers[step.index].append(step.token_id)
+        assert answers == [greedy_answer(prompt, 6) for prompt in group]
+        for index, prompt in enumerate(group):
+            assert 0 <= generation.usage(index).cached_tokens <= max(0, len(prompt) - 2)
