@@ -47,7 +47,7 @@ def _encoded(needs_key: bool) -> bytes:
 
 def document(needs_key: bool) -> Json:
     """`needs_key`: whether an API key is configured."""
-    made = {
+    made: Json = {
         "openapi": "3.1.1",
         "info": {
             "title": "Kindling",
@@ -120,12 +120,17 @@ def _success(operation: Operation) -> Json:
 
 
 def _event_stream(event: type[msgspec.Struct]) -> Json:
-    """A stream is a string to OpenAPI 3.1: what its events carry is an annotation."""
-    return {
+    """One event: OpenAPI 3.1 has no word for a stream, and tools take the schema for an event's."""
+    chunk = {
         "type": "string",
-        "description": "With `stream`: each event's `data` is such an object or [DONE].",
-        "contentMediaType": "text/event-stream",
+        "contentMediaType": "application/json",
         "contentSchema": _reference(event),
+    }
+    return {
+        "description": "One event of the answer to a request with `stream`.",
+        "type": "object",
+        "properties": {"data": {"anyOf": [{"const": "[DONE]"}, chunk]}},
+        "required": ["data"],
     }
 
 
@@ -145,9 +150,8 @@ def _parameters(path: str, operation: Operation) -> list[Json]:
 
 
 def _in_text(schema: Json) -> Json:
-    """A field's schema where it is read from a query, which has no null and no list."""
-    unions = schema.get("anyOf", [schema])
-    kinds = [each for each in unions if each.get("type") not in ("null", "array")]
+    """A field's schema where it is read from a query, which has no lists."""
+    kinds = [each for each in schema.get("anyOf", [schema]) if each.get("type") != "array"]
     return kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
 
 
