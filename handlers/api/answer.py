@@ -1,4 +1,4 @@
-"""From a prompt to a whole answer or to a stream of events; the shapes are the endpoints'.
+"""From prompts to whole answers or to a stream of events; the shapes are the endpoints'.
 
 Does not know chat or completions. Called by the endpoints; an error before the first token is
 raised, so that it can still be an HTTP status, and a later one becomes an event of the stream.
@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from handlers.api import error_body, sse
+from handlers.api.deltas import Answer, Delta, joined, plain
 from handlers.api.messages import Response, StreamResponse
+from handlers.api.usage import timing_head, timing_whole, usage_body
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
-    from handlers.engine.sequence import SamplingParams
-    from handlers.text.completion import Completer, TextDelta
+    from handlers.api.model import Model
+    from handlers.engine.engine import Prompt
+    from handlers.engine.sequence import SamplingParams, Usage
+    from handlers.text.completion import Completer
+    from handlers.text.grammar import GrammarConstraint
 
 Bodies = list[dict[str, object]]
 """What becomes JSON: a stream's events, or the choices of one body."""
@@ -31,35 +37,52 @@ JSON_HEADERS = {"content-type": "application/json"}
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One completion to make."""
+    """Completions to make: a choice for each prompt."""
 
-    prompt_ids: list[int]
-    params: SamplingParams
+    prompts: list[Prompt]
     stop: tuple[str, ...]
     deadline: float | None
     prompt_field: str
     """The request's field that an error about the prompt names."""
+    choices_each: int = 1
+    """How many prompts in a row are one and the same."""
 
-    async def deltas(self, completer: Completer) -> AsyncGenerator[TextDelta]:
+    async def deltas(self, completer: Completer) -> AsyncGenerator[Delta]:
         """Raises as Completer.complete does."""
-        pieces = completer.complete(self.prompt_ids, self.params, self.stop, self.deadline)
+        pieces = completer.complete(self.prompts, self.stop, self.deadline)
         try:
             async for delta in pieces:
-                yield delta
+                yield plain(delta)
         except InvalidRequest as error:  # the engine does not know the request's fields
-            error.param = self.prompt_field
+            error.param = self._field(error.param)
             raise
         finally:
             await pieces.aclose()
 
-    def usage(self, completion_tokens: int) -> dict[str, int]:
-        """OpenAI's count."""
-        prompt_tokens = len(self.prompt_ids)
-        return {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "total_tokens": prompt_tokens + completion_tokens,
-        }
+    def usage(self, usages: Sequence[Usage]) -> dict[str, object]:
+        """OpenAI's count. `usages`: one of each choice."""
+        return usage_body(usages, self.choices_each)
+
+    def _field(self, engines: str | None) -> str:
+        if engines is None:  # more answers than it can hold
+            return "n" if self.choices_each > 1 else self.prompt_field
+        return self.prompt_field if engines == "prompt" else engines
+
+
+def spread(
+    ids: list[int], params: SamplingParams, count: int, grammar: GrammarConstraint | None = None
+) -> list[Prompt]:
+    """`count` choices of one prompt. With a seed, each of them gets the next one."""
+    from handlers.engine.engine import Prompt  # it imports numpy, which start loads elsewhere
+
+    return [
+        Prompt(
+            ids,
+            params if params.seed is None else replace(params, seed=params.seed + place),
+            None if grammar is None else grammar.copy(),
+        )
+        for place in range(count)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +90,16 @@ class Stamp:
     """What all bodies of one answer share."""
 
     model: str
+    fingerprint: str
     prefix: str
     """OpenAI's: "chatcmpl" or "cmpl"."""
     key: str = field(default_factory=lambda: os.urandom(16).hex())
     created: int = field(default_factory=lambda: int(time.time()))
+
+    @classmethod
+    def of(cls, model: Model, prefix: str) -> Stamp:
+        """A new answer's."""
+        return cls(model.id, model.fingerprint, prefix)
 
     def body(self, kind: str, choices: Bodies) -> dict[str, object]:
         """A body of OpenAI's `object` kind."""
@@ -79,6 +108,7 @@ class Stamp:
             "object": kind,
             "created": self.created,
             "model": self.model,
+            "system_fingerprint": self.fingerprint,
             "choices": choices,
         }
 
@@ -90,44 +120,62 @@ class StreamShape(Protocol):
         """What comes before the first text."""
         ...
 
-    def delta(self, delta: TextDelta) -> Bodies:
-        """The text, and behind the last text what ends the answer."""
+    def delta(self, delta: Delta) -> Bodies:
+        """The text, and behind a choice's last text what ends it."""
+        ...
+
+    def closing(self, usages: Sequence[Usage]) -> Bodies:
+        """What comes when all choices have ended. `usages`: one of each."""
         ...
 
 
-async def collect(completer: Completer, call: Call) -> TextDelta:
-    """The whole answer as one delta. Raises what the completion raises, also in its middle."""
-    deltas = [delta async for delta in call.deltas(completer)]
-    return replace(deltas[-1], text="".join(delta.text for delta in deltas))
+async def collect(completer: Completer, call: Call) -> list[Answer]:
+    """Every choice, whole. Raises what the completion raises, also in its middle."""
+    parts: list[list[Delta]] = [[] for _ in call.prompts]
+    async for delta in call.deltas(completer):
+        parts[delta.index].append(delta)
+    return [joined(deltas) for deltas in parts]
 
 
-def json_response(body: object) -> Response:
+def json_response(body: object, headers: Mapping[str, str] | None = None) -> Response:
     """Status 200."""
-    return Response(200, JSON_HEADERS, msgspec.json.encode(body))
+    return Response(200, {**JSON_HEADERS, **(headers or {})}, msgspec.json.encode(body))
+
+
+def timed_response(body: object, answers: Sequence[Answer]) -> Response:
+    """Status 200, with the times that its choices took."""
+    return json_response(body, timing_whole(answer.usage for answer in answers))
 
 
 async def stream(completer: Completer, call: Call, shape: StreamShape) -> StreamResponse:
     """Waits for the first delta: raises what goes wrong before it."""
-    chunks = _events(call.deltas(completer), shape)
+    deltas = call.deltas(completer)
+    first = await anext(deltas)
+    chunks = _events(first, deltas, shape)
     await anext(chunks)
-    return StreamResponse(200, sse.HEADERS, chunks)
+    return StreamResponse(200, {**sse.HEADERS, **timing_head(first.usage)}, chunks)
 
 
-async def _events(deltas: AsyncGenerator[TextDelta], shape: StreamShape) -> AsyncGenerator[bytes]:
-    """An empty chunk once there is a first delta, then the events.
+async def _events(
+    first: Delta, deltas: AsyncGenerator[Delta], shape: StreamShape
+) -> AsyncGenerator[bytes]:
+    """An empty chunk, then the events.
 
     The empty chunk is for `stream`: it starts this generator, so that closing it runs the
     `finally` below even when the client is gone before the first event.
     """
+    usages = {first.index: first.usage}
     try:
-        first = await anext(deltas)
         yield b""
         try:
             for body in shape.opening() + shape.delta(first):
                 yield sse.event(body)
             async for delta in deltas:
+                usages[delta.index] = delta.usage
                 for body in shape.delta(delta):
                     yield sse.event(body)
+            for body in shape.closing([usages[index] for index in sorted(usages)]):
+                yield sse.event(body)
             yield sse.DONE
         except Exception as error:  # noqa: BLE001 - the status is sent: an event is all that is left
             yield sse.event(error_body.describe(error))

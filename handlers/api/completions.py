@@ -5,75 +5,99 @@ https://platform.openai.com/docs/api-reference/completions
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Meta
 
 from handlers.api import fields
-from handlers.api.answer import Bodies, Call, Stamp, collect, json_response, stream
+from handlers.api.answer import Call, Stamp, collect, spread, stream, timed_response
+from handlers.api.aside import aside
 from handlers.api.decoding import Refused, read_json
-from handlers.api.fields import OpenAICall
+from handlers.api.fields import MAX_CHOICES, OpenAICall
+from handlers.api.prompts import TextPrompt, read_prompts
+from handlers.api.structured import form_of
+from handlers.api.text_choices import Echo, TextShape
+from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from handlers.api.messages import Request, Response, StreamResponse
     from handlers.api.model import Model
-    from handlers.text.completion import Finish, TextDelta
+    from handlers.engine.sequence import SamplingParams
 
-REFUSED: Refused = fields.REFUSED | {
-    "best_of": ("1",),
-    "echo": ("false",),
-    "suffix": ('""',),
-}
+REFUSED: Refused = fields.REFUSED | {"suffix": ('""',)}
 
 
 class CompletionCall(OpenAICall, frozen=True, kw_only=True):
     """The body."""
 
-    prompt: str
+    prompt: str | list[str | int | list[int]]
+    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    """OpenAI's limit is 5, vLLM's 20."""
+    echo: bool | None = None
+    best_of: int | None = None
+
+    @property
+    def choices(self) -> int:
+        """Of each prompt. Raises InvalidRequest."""
+        if self.best_of not in {None, self.n or 1}:
+            raise InvalidRequest(
+                "best_of is not supported by this server: leave it out, or send what n is.",
+                param="best_of",
+            )
+        return self.n or 1
+
+    def check(self) -> None:
+        """Raises InvalidRequest for what only one of two fields shows."""
+        if self.max_tokens == 0 and not self.echo:
+            raise InvalidRequest("max_tokens of 0 needs echo: true.", param="max_tokens")
+        if self._prompts * self.choices > MAX_CHOICES:
+            raise InvalidRequest(
+                f"{self._prompts} prompts with {self.choices} choices each are over the limit of "
+                f"{MAX_CHOICES} choices: send fewer.",
+                param="prompt",
+            )
+
+    @property
+    def _prompts(self) -> int:
+        of_ids = isinstance(self.prompt, list) and isinstance(next(iter(self.prompt), 0), int)
+        return 1 if of_ids or isinstance(self.prompt, str) else len(self.prompt)
+
+    def prompt_params(self, room: int) -> SamplingParams:
+        """Those of one prompt, behind which `room` tokens are left."""
+        return self.params(
+            room, logprobs=self.logprobs, prompt_logprobs=self.logprobs if self.echo else None
+        )
 
 
 async def create(model: Model, request: Request) -> Response | StreamResponse:
-    """The continuation of a text. No chat template: the prompt is all that the model sees."""
+    """The continuations of texts. No chat template: a prompt is all that the model sees."""
     body = read_json(request.body, CompletionCall, REFUSED)
-    prompt_ids = model.completer.encode(body.prompt, param="prompt", add_special_tokens=True)
-    call = Call(
-        prompt_ids=prompt_ids,
-        params=body.params(room=model.engine.context_length - len(prompt_ids)),
-        stop=body.stop_strings,
-        deadline=request.deadline,
-        prompt_field="prompt",
+    body.check()
+    prompts = await aside(model.engine.threaded, lambda: read_prompts(model, body.prompt))
+    call = await _call(model, body, prompts, request.deadline)
+    shape = TextShape(
+        Stamp.of(model, "cmpl"),
+        call,
+        Echo(model.tokenizer, prompts, body.choices) if body.echo else None,
+        body.logprobs is not None,
+        body.wants_usage,
     )
-    text = CompletionStream(Stamp(model.id, "cmpl"), call, body.wants_usage)
     if body.stream:
-        return await stream(model.completer, call, text)
-    answer = await collect(model.completer, call)
-    usage = {"usage": call.usage(answer.completion_tokens)}
-    return json_response(text.body(answer.text, answer.finish_reason) | usage)
+        return await stream(model.completer, call, shape)
+    answers = await collect(model.completer, call)
+    return timed_response(shape.whole(answers), answers)
 
 
-@dataclass(frozen=True, slots=True)
-class CompletionStream:
-    """OpenAI's bodies: whole and in chunks they look the same."""
-
-    stamp: Stamp
-    call: Call
-    include_usage: bool
-
-    def opening(self) -> Bodies:
-        """A text has no role to announce."""
-        return []
-
-    def delta(self, delta: TextDelta) -> Bodies:
-        """The text and its finish_reason in one chunk."""
-        body = self.body(delta.text, delta.finish_reason)
-        if not self.include_usage:
-            return [body]
-        chunks = [body | {"usage": None}]
-        if delta.finish_reason:
-            usage = {"usage": self.call.usage(delta.completion_tokens)}
-            chunks.append(self.stamp.body("text_completion", []) | usage)
-        return chunks
-
-    def body(self, text: str, finish_reason: Finish | None) -> dict[str, object]:
-        """One choice of text."""
-        choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish_reason}
-        return self.stamp.body("text_completion", [choice])
+async def _call(
+    model: Model, body: CompletionCall, prompts: list[TextPrompt], deadline: float | None
+) -> Call:
+    form = form_of(body)
+    grammar = await form.grammar(model) if form else None
+    context = model.engine.context_length
+    spreads = (
+        spread(prompt.ids, body.prompt_params(context - len(prompt.ids)), body.choices, grammar)
+        for prompt in prompts
+    )
+    everything = [prompt for choices in spreads for prompt in choices]
+    return Call(everything, body.stop_strings, deadline, "prompt", body.choices)

@@ -21,8 +21,11 @@ T = TypeVar("T", bound=msgspec.Struct)
 Refused = dict[str, tuple[str, ...]]
 """Unsupported fields that would change the answer, each with the JSON that asks for nothing."""
 
-# msgspec's "Expected `str`, got `int` - at `$.messages[0].content`".
-_AT_PATH = re.compile(r"(?P<reason>.*) - at `(key in )?\$\.?(?P<path>.*)`", re.DOTALL)
+# msgspec's "Expected `str`, got `int` - at `$.messages[0].content`", and of an object's names
+# "at `key` in `$.logit_bias`". It calls the members of such an object [...].
+_AT_PATH = re.compile(
+    r"(?P<reason>.*) - at (`key` in )?`\$\.?(?P<path>.*?)(\[\.\.\..*)?`", re.DOTALL
+)
 _MISSING = re.compile(r"Object missing required field `(?P<field>.*)`")
 _WHOLE = re.compile(r"(?P<digits>\d+)\.0+")
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from handlers.api.structured import Structured
 from handlers.engine.sequence import SamplingParams
 
 if TYPE_CHECKING:
@@ -19,32 +20,56 @@ if TYPE_CHECKING:
 # A stop string is searched for at every token; OpenAI allows 4 of them.
 StopString = Annotated[str, Meta(min_length=1, max_length=256)]
 StopStrings = Annotated[list[StopString], Meta(max_length=16)]
+# OpenAI's limit of `n`. What a process can hold at once is less, and the engine knows it.
+MAX_CHOICES = 128
+
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Tokens = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
+# Ids are checked against the vocabulary by the engine, which knows it.
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Bias = Annotated[float, Meta(ge=-100, le=100)]
+
 REFUSED: Refused = {
-    "n": ("1",),
-    "logprobs": ("false",),
-    "logit_bias": ("{}",),
-    "stop_token_ids": ("[]",),
     "bad_words": ("[]",),
-    "response_format": ('{"type":"text"}',),
-    "structured_outputs": (),
-    "json_schema": (),
-    "grammar": (),
-    "guided_json": (),
-    "guided_regex": (),
-    "guided_choice": (),
-    "guided_grammar": (),
+    "allowed_token_ids": ("[]",),
+    "use_beam_search": ("false",),
+    "prompt_logprobs": (),
+    "include_stop_str_in_output": ("false",),
+    "skip_special_tokens": ("true",),
+    "truncate_prompt_tokens": (),
+    "return_tokens_as_token_ids": ("false",),
+    "return_token_ids": ("false",),
+    "n_predict": (),
 }
 """Each would change the answer, so it is not ignored. With it, the JSON that asks for nothing."""
 
+IGNORED = (
+    "user",
+    "metadata",
+    "store",
+    "service_tier",
+    "safety_identifier",
+    "moderation",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "cache_prompt",
+    "reasoning_effort",
+    "verbosity",
+    "priority",
+    "request_id",
+)
+"""Known, and taken without effect: none changes what the answer may say."""
+
 _OF_SAMPLING_PARAMS = tuple(
-    name for name in SamplingParams.__dataclass_fields__ if name not in ("max_tokens", "top_k")
+    name
+    for name in SamplingParams.__dataclass_fields__
+    if name not in ("max_tokens", "top_k", "stop_token_ids", "logprobs", "prompt_logprobs")
 )
 
 
-class Sampling(msgspec.Struct, frozen=True, kw_only=True):
+class Sampling(Structured, frozen=True, kw_only=True):
     """`null` and absent mean the default, which is SamplingParams' own."""
 
     max_tokens: Tokens | None = None
@@ -59,8 +84,10 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     """A logit divided by less might leave float32."""
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
+    logit_bias: Annotated[dict[TokenId, Bias], Meta(max_length=1024)] | None = None
     min_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     ignore_eos: bool | None = None
+    stop_token_ids: Annotated[list[TokenId], Meta(max_length=1024)] | None = None
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
@@ -76,12 +103,15 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
 
     def params(self, room: int, **defaults: Any) -> SamplingParams:
         """`room`: tokens that are left of the context behind the prompt."""
-        given = {name: getattr(self, name, None) for name in _OF_SAMPLING_PARAMS}
+        given = {name: getattr(self, name) for name in _OF_SAMPLING_PARAMS}
         chosen = {name: value for name, value in given.items() if value is not None}
         limit = room if self.token_limit is None else min(self.token_limit, room)
-        # A prompt that leaves no room is refused by Engine.submit, which knows the figures.
+        # A prompt that leaves no room is refused by Engine.submit_all, which knows the figures.
         return SamplingParams(
-            max_tokens=max(1, limit), top_k=max(0, self.top_k or 0), **defaults | chosen
+            max_tokens=max(0 if self.token_limit == 0 else 1, limit),
+            top_k=max(0, self.top_k or 0),
+            stop_token_ids=frozenset(self.stop_token_ids or ()),
+            **defaults | chosen,
         )
 
 
@@ -96,6 +126,7 @@ class OpenAICall(Sampling, frozen=True, kw_only=True):
 
     model: str | None = None
     """Any name: a process serves one model, and the answer says which."""
+    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 

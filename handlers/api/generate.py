@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from handlers.api import fields
-from handlers.api.answer import Call, collect, json_response
+from handlers.api.answer import collect, timed_response
+from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json, read_query
 from handlers.api.fields import Sampling
+from handlers.api.structured import form_of
 
 if TYPE_CHECKING:
     from handlers.api.messages import Request, Response
     from handlers.api.model import Model
 
-REFUSED: Refused = fields.REFUSED | {"stream": ("false",)}
+REFUSED: Refused = fields.REFUSED | {"stream": ("false",), "n": ("1",), "logprobs": ("false",)}
 
 
 class GenerateCall(Sampling, frozen=True, kw_only=True):
@@ -31,10 +33,15 @@ async def create(model: Model, request: Request) -> Response:
         body = read_query(request.query, GenerateCall, REFUSED)
     else:
         body = read_json(request.body, GenerateCall, REFUSED)
-    prompt = model.template.render([{"role": "user", "content": body.prompt}])
-    prompt_ids = model.completer.encode(prompt, param="prompt")
-    room = model.engine.context_length - len(prompt_ids)
-    params = body.params(room, temperature=0.0)
-    call = Call(prompt_ids, params, body.stop_strings, request.deadline, "prompt")
-    answer = await collect(model.completer, call)
-    return json_response({"response": answer.text, "finish_reason": answer.finish_reason})
+    messages = [{"role": "user", "content": body.prompt}]
+    conversation = Conversation(messages, form_of(body), field="prompt")
+    call = await conversation.call(model, body, request.deadline, temperature=0.0)
+    (answer,) = answers = await collect(model.completer, call)
+    return timed_response(
+        {
+            "response": answer.text,
+            "finish_reason": answer.finish_reason,
+            "usage": call.usage([answer.usage]),
+        },
+        answers,
+    )

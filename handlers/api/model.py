@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from handlers.text import completion
@@ -12,12 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from handlers.engine.artifact import Manifest
+    from handlers.text.grammar import Grammars
     from handlers.text.template import ChatTemplate
     from handlers.text.tokenizer import Tokenizer
 
 
 class Engine(completion.Engine, Protocol):
     """What is needed of handlers.engine.engine.Engine."""
+
+    @property
+    def threaded(self) -> bool: ...
 
     @property
     def accepting(self) -> bool: ...
@@ -32,7 +37,7 @@ class Engine(completion.Engine, Protocol):
     def waiting(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Model:
     """The loaded model."""
 
@@ -51,3 +56,19 @@ class Model:
     def id(self) -> str:
         """The name that clients see."""
         return self.manifest.model.id
+
+    @cached_property
+    def grammars(self) -> Grammars:
+        """Made by the first request that needs one."""
+        from handlers.text.grammar import Grammars
+
+        return Grammars(self.tokenizer, self.manifest.vocab_size, self.manifest.eos_token_ids)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """OpenAI's system_fingerprint, made of the hashes of the artefact's files."""
+        from hashlib import sha256
+
+        files = sorted(self.manifest.files.items())
+        listed = "".join(f"{name} {info.sha256}\n" for name, info in files)
+        return f"fp_{sha256(listed.encode()).hexdigest()[:12]}"

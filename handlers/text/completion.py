@@ -1,11 +1,12 @@
-"""A prompt's text to ids, and the engine's ids to the text of an answer.
+"""A prompt's text to ids, and the engine's ids to the texts of the answers.
 
 Does not know HTTP or chat. Called by the API; the engine below it knows only ids.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from handlers.engine.sequence import FinishReason
@@ -17,12 +18,14 @@ from handlers.errors import (
     NotReady,
 )
 from handlers.text.stop_strings import StopStrings
+from handlers.text.token_text import read_token
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
-    from handlers.engine.sequence import SamplingParams, Step
-    from handlers.text.incremental import IncrementalDecoder
+    from handlers.engine.engine import Prompt
+    from handlers.engine.sequence import Logprobs, Step, Usage
+    from handlers.text.token_text import Token
     from handlers.text.tokenizer import Tokenizer
 
 Finish = Literal["stop", "length"]
@@ -30,14 +33,18 @@ Finish = Literal["stop", "length"]
 
 
 class Generation(Protocol):
-    """One submitted sequence: its steps, which end with a step that has a finish_reason."""
+    """The steps of all prompts of a submission, each of which ends with a finish_reason."""
 
     def __aiter__(self) -> AsyncIterator[Step]: ...
 
     @property
     def fault(self) -> EngineFault | None: ...
 
+    def usage(self, index: int) -> Usage: ...
+
     def cancel(self) -> None: ...
+
+    def cancel_one(self, index: int) -> None: ...
 
 
 class Engine(Protocol):
@@ -46,9 +53,7 @@ class Engine(Protocol):
     @property
     def context_length(self) -> int: ...
 
-    def submit(
-        self, prompt_ids: list[int], params: SamplingParams, deadline: float | None = None
-    ) -> Generation: ...
+    def submit_all(self, prompts: Sequence[Prompt], deadline: float | None) -> Generation: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +62,14 @@ class TextDelta:
 
     text: str
     finish_reason: Finish | None
-    completion_tokens: int
-    """Tokens generated so far, those of held-back text included."""
+    usage: Usage
+    """So far: `completion_tokens` counts those of held-back text too."""
+    index: int = 0
+    """Which of the prompts it answers."""
+    tokens: tuple[Token, ...] = ()
+    """Those that begin in the text, where logprobs are asked for."""
+    prompt_logprobs: tuple[Logprobs | None, ...] | None = None
+    """Of the prompt's ids, on the first delta, where they are asked for."""
 
 
 class Completer:
@@ -93,61 +104,108 @@ class Completer:
         return ids
 
     async def complete(
-        self,
-        prompt_ids: list[int],
-        params: SamplingParams,
-        stop: tuple[str, ...] = (),
-        deadline: float | None = None,
+        self, prompts: Sequence[Prompt], stop: tuple[str, ...] = (), deadline: float | None = None
     ) -> AsyncGenerator[TextDelta]:
-        """The answer, piece by piece. Closing the iterator early frees the engine's slot.
+        """The answers, piece by piece as they come. Closing the iterator early frees the slots.
 
-        `deadline` is in seconds of time.monotonic(). Raises what Engine.submit raises,
-        DeadlineExceeded or NotReady when the sequence ends before its first token, and
-        EngineFault.
+        `deadline` is in seconds of time.monotonic(). Raises what Engine.submit_all raises,
+        DeadlineExceeded or NotReady when the time is over before any token, and EngineFault.
         """
-        generation = self._engine.submit(prompt_ids, params, deadline)
-        answer = _Answer(self._tokenizer.decoder(), StopStrings(stop))
+        generation = self._engine.submit_all(prompts, deadline)
+        answers = [_Answer(self._tokenizer, StopStrings(stop)) for _ in prompts]
+        unfinished = len(answers)
         try:
             async for step in generation:
-                if step.finish_reason is FinishReason.FAULT:
-                    raise generation.fault or EngineFault("The engine gave no reason.")
-                delta = answer.add(step)
-                if delta.text or delta.finish_reason:
+                answer = answers[step.index]
+                if answer.ended:
+                    continue  # a stop string has ended it; the engine was a step ahead
+                _raise_failure(step, generation, begun=any(one.tokens for one in answers))
+                delta = answer.add(step, generation.usage(step.index))
+                if delta is not None:
                     yield delta
-                if delta.finish_reason:
+                if answer.ended:
+                    generation.cancel_one(step.index)
+                    unfinished -= 1
+                if not unfinished:
                     return
         finally:
             generation.cancel()
 
 
+def _raise_failure(step: Step, generation: Generation, begun: bool) -> None:
+    """`begun`: whether any answer has a token, so that there is something to give."""
+    if step.finish_reason is FinishReason.FAULT:
+        raise generation.fault or EngineFault("The engine gave no reason.")
+    if begun:
+        return
+    if step.finish_reason is FinishReason.DEADLINE:
+        raise DeadlineExceeded(
+            "The time for this request passed before its first token. Try again, with a "
+            "shorter prompt or a longer timeout."
+        )
+    if step.finish_reason is FinishReason.CANCELLED:
+        raise NotReady("The server is shutting down. Try again.")
+
+
 class _Answer:
-    """Steps in, deltas out."""
+    """The steps of one prompt in, deltas out."""
 
-    def __init__(self, decoder: IncrementalDecoder, stops: StopStrings) -> None:
-        self._decoder = decoder
+    def __init__(self, tokenizer: Tokenizer, stops: StopStrings) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = tokenizer.decoder()
         self._stops = stops
-        self._tokens = 0
+        self._decoded = 0
+        """Characters that the ids so far have become."""
+        self._sent = 0
+        """Characters that have left."""
+        self._held: deque[Token] = deque()
+        """Tokens of which no character has left."""
+        self.tokens = 0
+        self.ended = False
 
-    def add(self, step: Step) -> TextDelta:
+    def add(self, step: Step, usage: Usage) -> TextDelta | None:
+        """None where there is nothing to tell yet."""
+        text = self._text(step)
+        self._sent += len(text)
+        finish = "stop" if self._stops.matched else _finish(step.finish_reason)
+        self.ended = finish is not None
+        tokens = self._tokens()
+        if not (text or tokens or step.prompt_logprobs or finish):
+            return None
+        # The engine may be ahead of what is read here, by a step that nobody will see.
+        usage = replace(usage, completion_tokens=self.tokens)
+        return TextDelta(text, finish, usage, step.index, tokens, step.prompt_logprobs)
+
+    def _text(self, step: Step) -> str:
+        """What can leave, with this step."""
         text = ""
         if step.token_id is not None:
-            self._tokens += 1
-            text = self._stops.push(self._decoder.push(step.token_id))
-        if step.finish_reason is None:
-            return self._delta(text, None)
-        finish = self._finish(step.finish_reason)
-        text += self._stops.push(self._decoder.flush())
-        return self._delta(text + self._stops.flush(), finish)
+            self.tokens += 1
+            if step.logprobs is not None:
+                token = read_token(self._tokenizer, step.logprobs, self._decoded)
+                self._held.append(token)
+            text = self._pass_on(self._decoder.push(step.token_id))
+        if step.finish_reason is not None:
+            text += self._pass_on(self._decoder.flush()) + self._stops.flush()
+        return text
 
-    def _delta(self, text: str, finish: Finish | None) -> TextDelta:
-        return TextDelta(text, "stop" if self._stops.matched else finish, self._tokens)
+    def _pass_on(self, piece: str) -> str:
+        self._decoded += len(piece)
+        return self._stops.push(piece)
 
-    def _finish(self, reason: FinishReason) -> Finish:
-        if self._tokens == 0 and reason is FinishReason.DEADLINE:
-            raise DeadlineExceeded(
-                "The time for this request passed before its first token. Try again, with a "
-                "shorter prompt or a longer timeout."
-            )
-        if self._tokens == 0 and reason is FinishReason.CANCELLED:
-            raise NotReady("The server is shutting down. Try again.")
-        return "stop" if reason is FinishReason.EOS else "length"
+    def _tokens(self) -> tuple[Token, ...]:
+        """Those whose text has begun to leave; at an end without a stop string, all.
+
+        So a token of a stop string is told only where part of it was text before.
+        """
+        everything = self.ended and not self._stops.matched
+        tokens = []
+        while self._held and (everything or self._held[0].offset < self._sent):
+            tokens.append(self._held.popleft())
+        return tuple(tokens)
+
+
+def _finish(reason: FinishReason | None) -> Finish | None:
+    if reason is None:
+        return None
+    return "stop" if reason in {FinishReason.EOS, FinishReason.GRAMMAR} else "length"

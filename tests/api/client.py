@@ -92,6 +92,21 @@ def parse(stream: bytes) -> list[Any]:
     return [item if item == "[DONE]" else msgspec.json.decode(item) for item in data]
 
 
+FINGERPRINT = "fp_e3b0c44298fc"
+"""Of a manifest without files."""
+
+
+def usage(prompt: int, completion: int, cached: int = 0) -> dict[str, object]:
+    """OpenAI's object."""
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens_details": {"reasoning_tokens": 0},
+    }
+
+
 def saying(text: str, **more: Any) -> ScriptedEngine:
     """An engine that answers `text`."""
     return ScriptedEngine(steps(TOKENIZER.encode(text)), **more)

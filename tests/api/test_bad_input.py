@@ -21,6 +21,9 @@ def user(content: object, **more: object) -> dict[str, object]:
     return {"messages": [{"role": "user", "content": content, **more}]}
 
 
+CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+BAD_CALL = {"name": "f", "arguments": "[1]"}
+
 NOT_A_BODY = {
     "nothing": b"",
     "a word": b"hello",
@@ -71,7 +74,17 @@ WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
     (user([{"type": "text"}]), "messages[0].content[0].text"),
     (user([{"type": "image_url", "image_url": {}}]), "messages[0].content[0].type"),
     (user("null \0"), "messages"),
-    (user("Hello", tool_calls=[{"id": "a"}]), "messages[0].tool_calls"),
+    (user("Hello", tool_calls=[{"id": "a"}]), "messages[0].tool_calls[0].function"),
+    (user("Hello", tool_calls=[CALL]), "messages[0].tool_calls"),
+    ({"messages": [{"role": "assistant", "tool_calls": 1}]}, "messages[0].tool_calls"),
+    (
+        {"messages": [{"role": "assistant", "tool_calls": [CALL | {"type": "custom"}]}]},
+        "messages[0].tool_calls[0].type",
+    ),
+    (
+        {"messages": [{"role": "assistant", "tool_calls": [{"function": BAD_CALL}]}]},
+        "messages[0].tool_calls[0].function.arguments",
+    ),
     (user("Hello", name=5), "messages[0].name"),
     ({"messages": USER, "temperature": "warm"}, "temperature"),
     ({"messages": USER, "temperature": -0.1}, "temperature"),
@@ -104,12 +117,33 @@ WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"messages": USER, "stream_options": []}, "stream_options"),
     ({"messages": USER, "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
     ({"messages": USER, "model": 5}, "model"),
-    ({"messages": USER, "n": 2}, "n"),
+    ({"messages": USER, "n": 0}, "n"),
+    ({"messages": USER, "n": 129}, "n"),
     ({"messages": USER, "n": True}, "n"),
-    ({"messages": USER, "logprobs": True}, "logprobs"),
-    ({"messages": USER, "logit_bias": {"5": 1}}, "logit_bias"),
+    ({"messages": USER, "logprobs": 5}, "logprobs"),
+    ({"messages": USER, "logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+    ({"messages": USER, "logprobs": True, "top_logprobs": -1}, "top_logprobs"),
+    ({"messages": USER, "top_logprobs": 2}, "top_logprobs"),
+    ({"messages": USER, "logit_bias": {"5": 101}}, "logit_bias"),
+    ({"messages": USER, "logit_bias": {"five": 1}}, "logit_bias"),
+    ({"messages": USER, "logit_bias": {"-5": 1}}, "logit_bias"),
+    ({"messages": USER, "logit_bias": [5]}, "logit_bias"),
+    ({"messages": USER, "stop_token_ids": [-1]}, "stop_token_ids[0]"),
+    ({"messages": USER, "stop_token_ids": 5}, "stop_token_ids"),
+    ({"messages": USER, "bad_words": ["no"]}, "bad_words"),
     ({"messages": USER, "tools": [{"type": "function"}]}, "tools"),
-    ({"messages": USER, "response_format": {"type": "json_object"}}, "response_format"),
+    ({"messages": USER, "functions": [{"name": "f"}]}, "functions"),
+    ({"messages": USER, "function_call": {"name": "f"}}, "function_call"),
+    ({"messages": USER, "response_format": {"type": "xml"}}, "response_format.type"),
+    ({"messages": USER, "response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+    ({"messages": USER, "guided_json": "{"}, "guided_json"),
+    ({"messages": USER, "guided_regex": "("}, "guided_regex"),
+    ({"messages": USER, "guided_choice": []}, "guided_choice"),
+    ({"messages": USER, "guided_grammar": "start: nothing"}, "guided_grammar"),
+    ({"messages": USER, "grammar": "root ::= undefined"}, "grammar"),
+    ({"messages": USER, "json_schema": {"type": "none"}}, "json_schema"),
+    ({"messages": USER, "structured_outputs": {"regex": "["}}, "structured_outputs.regex"),
+    ({"messages": USER, "guided_regex": "a", "guided_choice": ["b"]}, "guided_choice"),
 ]
 
 
@@ -128,13 +162,21 @@ def test_a_wrong_field_of_a_chat_is_named(body: dict[str, Any], param: str, stre
         ({}, "prompt"),
         ({"prompt": ""}, "prompt"),
         ({"prompt": None}, "prompt"),
-        ({"prompt": ["a", "b"]}, "prompt"),
-        ({"prompt": [1, 2]}, "prompt"),
+        ({"prompt": [1, "a"]}, "prompt"),
+        ({"prompt": [[1], 2]}, "prompt"),
+        ({"prompt": [1.5]}, "prompt[0]"),
+        ({"prompt": [[]]}, "prompt"),
+        ({"prompt": []}, "prompt"),
+        ({"prompt": ["a", ""]}, "prompt[1]"),
+        ({"prompt": ["a"] * 65, "n": 2}, "prompt"),
         ({"prompt": "null \0"}, "prompt"),
-        ({"prompt": "x", "echo": True}, "echo"),
+        ({"prompt": "x", "echo": "yes"}, "echo"),
+        ({"prompt": "x", "max_tokens": 0}, "max_tokens"),
         ({"prompt": "x", "suffix": "y"}, "suffix"),
         ({"prompt": "x", "best_of": 3}, "best_of"),
-        ({"prompt": "x", "logprobs": 0}, "logprobs"),
+        ({"prompt": "x", "best_of": 1, "n": 2}, "best_of"),
+        ({"prompt": "x", "logprobs": 21}, "logprobs"),
+        ({"prompt": "x", "logprobs": True}, "logprobs"),
     ],
 )
 def test_a_wrong_field_of_a_completion_is_named(body: dict[str, Any], param: str) -> None:
@@ -163,7 +205,17 @@ def test_a_prompt_beyond_the_context_is_refused(
     assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", param)
 
 
-@pytest.mark.parametrize("asks_for_nothing", [{"n": 1}, {"n": 1.0}, {"n": None}, {"tools": []}])
+@pytest.mark.parametrize(
+    "asks_for_nothing",
+    [
+        {"bad_words": []},
+        {"bad_words": None},
+        {"tools": []},
+        {"add_generation_prompt": True},
+        {"function_call": "none"},
+        {"response_format": {"type": "text"}},
+    ],
+)
 def test_a_refused_field_that_asks_for_nothing_is_let_through(
     asks_for_nothing: dict[str, object],
 ) -> None:

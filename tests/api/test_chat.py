@@ -6,7 +6,7 @@ import pytest
 
 from handlers.api.messages import Response
 from handlers.engine.sequence import FinishReason, SamplingParams
-from tests.api.client import TOKENIZER, Client, saying
+from tests.api.client import FINGERPRINT, TOKENIZER, Client, saying, usage
 from tests.support.scripted_engine import ScriptedEngine, steps
 
 PATH = "/v1/chat/completions"
@@ -28,6 +28,7 @@ def test_the_answer_has_openais_shape() -> None:
     assert body == {
         "object": "chat.completion",
         "model": "Tiny",
+        "system_fingerprint": FINGERPRINT,
         "choices": [
             {
                 "index": 0,
@@ -36,11 +37,7 @@ def test_the_answer_has_openais_shape() -> None:
                 "finish_reason": "stop",
             }
         ],
-        "usage": {
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "total_tokens": prompt + completion,
-        },
+        "usage": usage(prompt, completion),
     }
 
 

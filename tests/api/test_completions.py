@@ -5,7 +5,7 @@ from tokenizers import processors
 
 from handlers.text.completion import Completer
 from handlers.text.tokenizer import Tokenizer
-from tests.api.client import TOKENIZER, Client, saying
+from tests.api.client import FINGERPRINT, TOKENIZER, Client, saying, usage
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.tokenizer_kinds import END, byte_level
 
@@ -23,12 +23,9 @@ def test_the_answer_has_openais_shape() -> None:
     assert body == {
         "object": "text_completion",
         "model": "Tiny",
+        "system_fingerprint": FINGERPRINT,
         "choices": [{"index": 0, "text": "upon a time", "logprobs": None, "finish_reason": "stop"}],
-        "usage": {
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "total_tokens": prompt + completion,
-        },
+        "usage": usage(prompt, completion),
     }
 
 

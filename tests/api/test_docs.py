@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import typing
 from pathlib import Path
 
 import msgspec
 import pytest
+from openai.types import completion_create_params as text_params
+from openai.types.chat import completion_create_params as chat_params
 
 from handlers.api import chat, completions, fields, generate, tokenize
 from handlers.api.routes import ROUTES
@@ -69,18 +72,45 @@ def test_every_field_of_a_path_is_listed(
 
 
 @pytest.mark.parametrize(
-    ("path", "refused", "elsewhere"),
+    ("path", "refused"),
     [
-        ("/v1/chat/completions", chat.REFUSED, {"tool_calls"}),
-        ("/v1/completions", completions.REFUSED, {"prompt"}),
-        ("/generate", generate.REFUSED, set()),
+        ("/v1/chat/completions", chat.REFUSED),
+        ("/v1/completions", completions.REFUSED),
+        ("/generate", generate.REFUSED),
     ],
 )
-def test_every_refused_field_is_listed(
-    path: str, refused: dict[str, object], elsewhere: set[str]
-) -> None:
+def test_every_refused_field_is_listed(path: str, refused: dict[str, object]) -> None:
     assert list(fields.REFUSED) == REFUSED["all that generate"]
-    assert refused.keys() - fields.REFUSED.keys() == set(REFUSED[path]) - elsewhere
+    assert refused.keys() - fields.REFUSED.keys() == set(REFUSED[path])
+
+
+def test_every_ignored_field_is_listed() -> None:
+    _, _, section = PAGE.partition("## Fields that are ignored")
+    listed = re.search(r"^`.*`$", section, re.MULTILINE)
+
+    assert listed
+    assert listed[0] == ", ".join(f"`{name}`" for name in fields.IGNORED)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "call", "refused"),
+    [
+        (chat_params.CompletionCreateParamsStreaming, chat.ChatCall, chat.REFUSED),
+        (
+            text_params.CompletionCreateParamsStreaming,
+            completions.CompletionCall,
+            completions.REFUSED,
+        ),
+    ],
+    ids=["chat", "completions"],
+)
+def test_every_parameter_of_openais_client_is_taken_refused_or_ignored(
+    parameters: type, call: type[msgspec.Struct], refused: dict[str, object]
+) -> None:
+    lists = [set(call.__struct_fields__), set(refused), set(fields.IGNORED)]
+
+    for name in typing.get_type_hints(parameters):
+        assert sum(name in one for one in lists) == 1, name
 
 
 def test_every_refused_field_of_tokenize_is_listed() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.api.client import TOKENIZER, Client, saying
+from tests.api.client import TOKENIZER, Client, saying, usage
 
 
 def test_a_prompt_in_a_response_out() -> None:
@@ -10,7 +10,12 @@ def test_a_prompt_in_a_response_out() -> None:
 
     body = Client(engine).json("POST", "/generate", {"prompt": "Hello"})
 
-    assert body == {"response": "Hi there", "finish_reason": "stop"}
+    completion = len(TOKENIZER.encode("Hi there"))
+    assert body == {
+        "response": "Hi there",
+        "finish_reason": "stop",
+        "usage": usage(len(engine.prompt_ids), completion),
+    }
     assert TOKENIZER.decode(engine.prompt_ids) == "<user>Hello<assistant>"
 
 

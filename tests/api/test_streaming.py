@@ -7,7 +7,7 @@ import pytest
 from handlers.api.inline import run_inline
 from handlers.api.messages import Response, StreamResponse
 from handlers.engine.sequence import FinishReason
-from tests.api.client import TOKENIZER, Client, saying
+from tests.api.client import FINGERPRINT, TOKENIZER, Client, saying, usage
 from tests.support.scripted_engine import ScriptedEngine, drain, steps
 
 CHAT = "/v1/chat/completions"
@@ -40,6 +40,7 @@ def test_chat_chunks_have_openais_shape() -> None:
         {
             "object": "chat.completion.chunk",
             "model": "Tiny",
+            "system_fingerprint": FINGERPRINT,
             "choices": [
                 {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
             ],
@@ -63,6 +64,7 @@ def test_text_chunks_have_openais_shape() -> None:
         {
             "object": "text_completion",
             "model": "Tiny",
+            "system_fingerprint": FINGERPRINT,
             "choices": [
                 {"index": 0, "text": text, "logprobs": None, "finish_reason": finish_reason}
             ],
@@ -81,11 +83,7 @@ def test_the_usage_chunk_comes_last_and_only_when_asked_for(path: str) -> None:
 
     completion = len(TOKENIZER.encode("a b c"))
     assert last["choices"] == []
-    assert last["usage"] == {
-        "prompt_tokens": len(engine.prompt_ids),
-        "completion_tokens": completion,
-        "total_tokens": len(engine.prompt_ids) + completion,
-    }
+    assert last["usage"] == usage(len(engine.prompt_ids), completion)
     assert all(chunk["usage"] is None for chunk in chunks)
     *plain, _ = Client(saying("a b c")).events(path, BODIES[path])
     assert not any("usage" in chunk for chunk in plain)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from handlers.api.inline import run_inline
-from handlers.engine.sequence import FinishReason, SamplingParams, Step
-from handlers.errors import ContextLengthExceeded, EngineFault, RequestError
+from handlers.engine.engine import Prompt
+from handlers.engine.sequence import FinishReason, SamplingParams, Step, Usage
+from handlers.errors import ContextLengthExceeded, EngineFault, InvalidRequest, RequestError
 
 T = TypeVar("T")
 
 
 class ScriptedGeneration:
-    """Counts the steps taken, and remembers whether it was cancelled."""
+    """Counts the steps taken, and remembers whether it was cancelled, or one of its sequences."""
 
-    def __init__(self, steps: Iterable[Step]) -> None:
+    def __init__(self, steps: Iterable[Step], prompts: Sequence[Prompt] = ()) -> None:
         self._steps = iter(steps)
+        self._prompts = prompts
         self.taken = 0
         self.cancelled = False
+        self.cancelled_ones: list[int] = []
         self.fault: EngineFault | None = None
 
     def __aiter__(self) -> ScriptedGeneration:
@@ -30,43 +34,79 @@ class ScriptedGeneration:
             return step
         raise StopAsyncIteration
 
+    def usage(self, index: int) -> Usage:
+        """Ahead of the steps taken, as an engine with a thread is."""
+        return Usage(len(self._prompts[index].ids), 0, 10_000, 1.0, 2.0, 3.0)
+
     def cancel(self) -> None:
         self.cancelled = True
 
+    def cancel_one(self, index: int) -> None:
+        self.cancelled_ones.append(index)
+
 
 class ScriptedEngine:
-    """Every submitted prompt gets the same steps; `refusal` is raised instead of them."""
+    """Every submitted prompt gets the same steps, in turns, unless each has a script of its own.
+
+    `refusal` is raised instead of them.
+    """
 
     slots = 4
     accepting = True
     running = 1
     waiting = 2
+    threaded = False
 
     def __init__(
         self,
         steps: Sequence[Step] = (),
         *,
+        scripts: Sequence[Sequence[Step]] | None = None,
         context_length: int = 256,
         refusal: Exception | None = None,
     ) -> None:
         self.steps = steps
+        self.scripts = scripts
         self.context_length = context_length
         self.refusal = refusal
         self.generation = ScriptedGeneration(())
-        self.prompt_ids: list[int] = []
-        self.params = SamplingParams(max_tokens=0)
+        self.prompts: list[Prompt] = []
         self.deadline: float | None = None
 
-    def submit(
-        self, prompt_ids: list[int], params: SamplingParams, deadline: float | None = None
+    @property
+    def prompt_ids(self) -> list[int]:
+        """The first prompt's."""
+        return list(self.prompts[0].ids)
+
+    @property
+    def params(self) -> SamplingParams:
+        """The first prompt's."""
+        return self.prompts[0].params
+
+    def submit_all(
+        self, prompts: Sequence[Prompt], deadline: float | None = None
     ) -> ScriptedGeneration:
         if self.refusal is not None:
             raise self.refusal
-        if len(prompt_ids) >= self.context_length:
+        if not all(prompt.ids for prompt in prompts):
+            raise InvalidRequest("The prompt is empty.", param="prompt")
+        if any(len(prompt.ids) >= self.context_length for prompt in prompts):
             raise ContextLengthExceeded("The prompt is too long.", param="prompt")
-        self.prompt_ids, self.params, self.deadline = prompt_ids, params, deadline
-        self.generation = ScriptedGeneration(self.steps)
+        self.prompts, self.deadline = list(prompts), deadline
+        scripts = self.scripts or [self.steps] * len(prompts)
+        self.generation = ScriptedGeneration(interleaved(scripts), prompts)
         return self.generation
+
+
+def interleaved(scripts: Sequence[Sequence[Step]]) -> list[Step]:
+    """A step of each script by turns, as a batch gives them."""
+    longest = max(map(len, scripts), default=0)
+    return [
+        replace(script[turn], index=index)
+        for turn in range(longest)
+        for index, script in enumerate(scripts)
+        if turn < len(script)
+    ]
 
 
 def steps(ids: Iterable[int], end: FinishReason | None = FinishReason.EOS) -> list[Step]:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.api.inline import run_inline
-from handlers.engine.sequence import FinishReason, SamplingParams, Step
+from handlers.engine.engine import Prompt
+from handlers.engine.sequence import FinishReason, Logprobs, SamplingParams, Step
 from handlers.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,
@@ -25,7 +28,7 @@ PARAMS = SamplingParams(max_tokens=100)
 def complete(
     engine: ScriptedEngine, stop: tuple[str, ...] = (), deadline: float | None = None
 ) -> list[TextDelta]:
-    return drain(Completer(engine, TOKENIZER).complete([1, 2], PARAMS, stop, deadline))
+    return drain(Completer(engine, TOKENIZER).complete([Prompt([1, 2], PARAMS)], stop, deadline))
 
 
 def text_of(deltas: list[TextDelta]) -> str:
@@ -40,7 +43,7 @@ def test_deltas_join_to_the_decoded_text(text: str) -> None:
 
     assert text_of(deltas) == text
     assert [delta.finish_reason for delta in deltas] == [None] * (len(deltas) - 1) + ["stop"]
-    assert deltas[-1].completion_tokens == len(ids)
+    assert deltas[-1].usage.completion_tokens == len(ids)
 
 
 @given(text=st.text("abé🦊", max_size=20), stops=st.lists(st.text("abé🦊", min_size=1, max_size=3)))
@@ -67,7 +70,7 @@ def test_a_stop_string_frees_the_slot_without_another_token() -> None:
     assert text_of(deltas) == "one two "
     assert engine.generation.cancelled
     assert engine.generation.taken == len(TOKENIZER.encode("one two END"))
-    assert deltas[-1].completion_tokens == engine.generation.taken
+    assert deltas[-1].usage.completion_tokens == engine.generation.taken
 
 
 @pytest.mark.parametrize(
@@ -97,7 +100,7 @@ def test_the_last_step_may_bring_an_id() -> None:
     deltas = complete(engine)
 
     assert text_of(deltas) == "hi there"
-    assert deltas[-1].completion_tokens == len(rest) + 1
+    assert deltas[-1].usage.completion_tokens == len(rest) + 1
 
 
 def test_what_was_held_back_leaves_with_the_end() -> None:
@@ -119,7 +122,9 @@ def test_an_answer_that_never_began_is_an_error(
 
 
 def test_an_answer_of_the_end_alone_is_empty() -> None:
-    assert complete(ScriptedEngine(steps([]))) == [TextDelta("", "stop", 0)]
+    (delta,) = complete(ScriptedEngine(steps([])))
+
+    assert (delta.text, delta.finish_reason, delta.usage.completion_tokens) == ("", "stop", 0)
 
 
 def test_a_fault_is_raised_also_amid_an_answer_and_frees_the_slot() -> None:
@@ -133,7 +138,7 @@ def test_a_fault_is_raised_also_amid_an_answer_and_frees_the_slot() -> None:
 
 def test_closing_early_frees_the_slot() -> None:
     engine = ScriptedEngine(steps(TOKENIZER.encode("a long answer")))
-    deltas = Completer(engine, TOKENIZER).complete([1], PARAMS)
+    deltas = Completer(engine, TOKENIZER).complete([Prompt([1], PARAMS)])
 
     assert run_inline(anext(deltas)).text
     run_inline(deltas.aclose())
@@ -147,6 +152,102 @@ def test_the_engine_gets_the_ids_the_parameters_and_the_deadline() -> None:
     complete(engine, deadline=12.5)
 
     assert (engine.prompt_ids, engine.params, engine.deadline) == ([1, 2], PARAMS, 12.5)
+
+
+def scored(ids: list[int], end: FinishReason = FinishReason.EOS) -> list[Step]:
+    """Steps with logprobs: -0.5 for each id, and id 1 as the likeliest beside it."""
+    told = [Step(i, logprobs=Logprobs(i, -0.5, ((1, -0.25),))) for i in ids]
+    return [*told, Step(None, end)]
+
+
+@given(
+    texts=st.lists(st.text("abé🦊 ", max_size=12), min_size=1, max_size=4),
+    stops=st.lists(st.text("abé🦊", min_size=1, max_size=3), max_size=2),
+)
+def test_every_prompt_gets_the_answer_that_it_gets_alone(
+    texts: list[str], stops: list[str]
+) -> None:
+    scripts = [scored(TOKENIZER.encode(text)) for text in texts]
+    engine = ScriptedEngine(scripts=scripts)
+    prompts = [Prompt([1], PARAMS)] * len(texts)
+
+    deltas = drain(Completer(engine, TOKENIZER).complete(prompts, tuple(stops)))
+
+    for index, script in enumerate(scripts):
+        mine = [delta for delta in deltas if delta.index == index]
+        alone = complete(ScriptedEngine(script), tuple(stops))
+        assert [replace(delta, index=0) for delta in mine] == [
+            replace(delta, usage=mine[place].usage) for place, delta in enumerate(alone)
+        ]
+    assert sorted(engine.generation.cancelled_ones) == list(range(len(texts)))
+
+
+@given(
+    text=st.text("abé🦊 ", max_size=20),
+    stops=st.lists(st.text("abé🦊", min_size=1, max_size=3), max_size=3),
+)
+def test_the_tokens_of_an_answer_are_those_that_begin_in_its_text(
+    text: str, stops: list[str]
+) -> None:
+    ids = TOKENIZER.encode(text)
+
+    deltas = complete(ScriptedEngine(scored(ids)), tuple(stops))
+
+    told = [token for delta in deltas for token in delta.tokens]
+    answer = text_of(deltas)
+    raw = b"".join(TOKENIZER.spelling[token_id] for token_id in ids[: len(told)])
+    assert raw.startswith(answer.encode())
+    assert all(token.offset < len(answer) for token in told)
+    assert b"".join(token.bytes for token in told) == raw
+    # Tokens may meet within a character, of at most 4 bytes.
+    but_one = ids[: max(0, len(told) - 1)]
+    length = len(b"".join(TOKENIZER.spelling[token_id] for token_id in but_one))
+    assert length <= len(answer.encode()) + 3
+
+
+@given(text=st.text("abé🦊 ", max_size=20), stop=st.text("abé🦊", min_size=1, max_size=3))
+def test_no_token_leaves_before_its_text(text: str, stop: str) -> None:
+    sent = ""
+    for delta in complete(ScriptedEngine(scored(TOKENIZER.encode(text))), (stop,)):
+        sent += delta.text
+        assert all(token.offset < len(sent) for token in delta.tokens)
+
+
+def test_a_token_says_how_likely_it_and_others_were() -> None:
+    (token_id,) = TOKENIZER.encode("e")
+
+    first, _ = complete(ScriptedEngine(scored([token_id])))
+
+    (token,) = first.tokens
+    assert (token.text, token.bytes, token.logprob, token.offset) == ("e", b"e", -0.5, 0)
+    assert [(other.bytes, other.logprob) for other in token.top] == [(TOKENIZER.spelling[1], -0.25)]
+
+
+def test_a_part_of_a_character_has_its_exact_bytes() -> None:
+    deltas = complete(ScriptedEngine(scored(TOKENIZER.encode("é"))))
+
+    (told,) = (delta.tokens for delta in deltas if delta.tokens)
+    assert [(token.text, token.bytes) for token in told] == [
+        ("\ufffd", b"\xc3"),
+        ("\ufffd", b"\xa9"),
+    ]
+
+
+def test_an_answer_whose_grammar_is_done_has_stopped() -> None:
+    (*_, last) = complete(ScriptedEngine(steps(TOKENIZER.encode("{}"), FinishReason.GRAMMAR)))
+
+    assert last.finish_reason == "stop"
+
+
+def test_of_several_answers_one_that_never_began_is_empty() -> None:
+    begun = Step(TOKENIZER.encode("e")[0])
+    over = Step(None, FinishReason.DEADLINE)
+    engine = ScriptedEngine(scripts=[[begun, over], [over]])
+
+    first, *ends = drain(Completer(engine, TOKENIZER).complete([Prompt([1], PARAMS)] * 2))
+
+    assert first.text == "e"
+    assert [(end.text, end.finish_reason) for end in ends] == [("", "length")] * 2
 
 
 @pytest.mark.parametrize("prompt", ["", "half \ud800", "null \0"])

@@ -1,0 +1,71 @@
+"""A conversation to the completions that answer it: what chat, generate and responses share.
+
+Messages, tools and a form go in; a Call comes out, whose deltas are text, pieces of tool calls,
+the end and the usage (deltas.py). Knows no endpoint's shape. Called by the endpoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from handlers.api.answer import Call, spread
+from handlers.errors import ContextLengthExceeded
+
+if TYPE_CHECKING:
+    from handlers.api.chat_messages import TemplateMessage
+    from handlers.api.fields import Sampling
+    from handlers.api.model import Model
+    from handlers.api.structured import Form
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What is to be answered."""
+
+    messages: list[TemplateMessage]
+    form: Form | None = None
+    """The form that the answer must have, where one is asked for."""
+    field: str = "messages"
+    """The request's field that an error about the prompt names."""
+
+    def prompt_ids(self, model: Model) -> list[int]:
+        """The ids of the rendered prompt. Raises InvalidRequest and ContextLengthExceeded."""
+        return model.completer.encode(self.prompt(model), param=self.field)
+
+    def prompt(self, model: Model) -> str:
+        """Raises ContextLengthExceeded without rendering what has a message for every token.
+
+        While a template renders, no other request gets a token.
+        """
+        context = model.engine.context_length
+        if len(self.messages) > context:
+            raise ContextLengthExceeded(
+                f"There are {len(self.messages):,} messages, but the context holds {context:,} "
+                f"tokens: send fewer.",
+                param=self.field,
+            )
+        return model.template.render(self.messages)
+
+    async def call(
+        self,
+        model: Model,
+        sampling: Sampling,
+        deadline: float | None,
+        *,
+        choices: int = 1,
+        logprobs: int | None = None,
+        temperature: float = 1.0,
+    ) -> Call:
+        """The completions to make. `temperature`: where `sampling` has none.
+
+        `logprobs`: how many of the likeliest tokens to tell, None for no logprobs at all.
+        Raises InvalidRequest and ContextLengthExceeded.
+        """
+        ids = self.prompt_ids(model)
+        params = sampling.params(
+            model.engine.context_length - len(ids), logprobs=logprobs, temperature=temperature
+        )
+        grammar = await self.form.grammar(model) if self.form else None
+        prompts = spread(ids, params, choices, grammar)
+        return Call(prompts, sampling.stop_strings, deadline, self.field, choices)

@@ -1,0 +1,108 @@
+"""What an answer is made of, piece by piece or whole, before an endpoint gives it its shape.
+
+Knows no endpoint. answer.py makes these; chat, completions and responses write them out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from handlers.engine.sequence import Logprobs, Usage
+    from handlers.text.completion import TextDelta
+    from handlers.text.token_text import Token
+
+Finish = Literal["stop", "length", "tool_calls"]
+"""OpenAI's words."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallDelta:
+    """The start of a tool call, which has `id` and `name`, or more of its arguments."""
+
+    place: int
+    """Which of the answer's calls it belongs to, from 0."""
+    arguments: str = ""
+    """The next piece of their JSON."""
+    id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The next piece of a choice. Only its last one has a finish_reason, and may be empty."""
+
+    index: int
+    """Which choice."""
+    text: str
+    calls: tuple[CallDelta, ...]
+    finish_reason: Finish | None
+    usage: Usage
+    """Of the choice so far."""
+    tokens: tuple[Token, ...] = ()
+    """Where logprobs are asked for: the tokens that have come with it."""
+    prompt_logprobs: tuple[Logprobs | None, ...] | None = None
+    """On the choice's first delta, where they are asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A whole call."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON, unless the answer was cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole choice."""
+
+    text: str
+    calls: tuple[ToolCall, ...]
+    finish_reason: Finish
+    usage: Usage
+    tokens: tuple[Token, ...]
+    prompt_logprobs: tuple[Logprobs | None, ...] | None
+
+
+def plain(delta: TextDelta) -> Delta:
+    """The delta of an answer in which nothing but text is looked for."""
+    return Delta(
+        delta.index,
+        delta.text,
+        (),
+        delta.finish_reason,
+        delta.usage,
+        delta.tokens,
+        delta.prompt_logprobs,
+    )
+
+
+def joined(deltas: Sequence[Delta]) -> Answer:
+    """All deltas of one choice as one."""
+    last = deltas[-1]
+    return Answer(
+        text="".join(delta.text for delta in deltas),
+        calls=_joined_calls(call for delta in deltas for call in delta.calls),
+        finish_reason=last.finish_reason or "length",
+        usage=last.usage,
+        tokens=tuple(token for delta in deltas for token in delta.tokens),
+        prompt_logprobs=deltas[0].prompt_logprobs,
+    )
+
+
+def _joined_calls(pieces: Iterable[CallDelta]) -> tuple[ToolCall, ...]:
+    starts: dict[int, CallDelta] = {}
+    arguments: dict[int, str] = {}
+    for piece in pieces:
+        starts.setdefault(piece.place, piece)
+        arguments[piece.place] = arguments.get(piece.place, "") + piece.arguments
+    return tuple(
+        ToolCall(start.id or "", start.name or "", arguments[place])
+        for place, start in starts.items()
+    )

@@ -1,0 +1,167 @@
+"""The fields that ask for an answer of a form: OpenAI's, vLLM's and llama.cpp's names for it.
+
+Knows which field means which grammar, and nothing of grammars themselves: handlers/text/grammar.py
+compiles them. fields.py gives these fields to every endpoint that generates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from handlers.api.aside import aside
+from handlers.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from handlers.api.model import Model
+    from handlers.text.grammar import GrammarConstraint, Grammars
+
+Schema = dict[str, Any]
+
+
+class TextFormat(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
+    """Any text."""
+
+
+class JsonObjectFormat(msgspec.Struct, frozen=True, tag_field="type", tag="json_object"):
+    """A JSON object; of a schema where there is one, as llama.cpp has it."""
+
+    schema: Schema | None = None
+
+
+class NamedSchema(msgspec.Struct, frozen=True):
+    """OpenAI's `json_schema`. The grammar is as strict as it can be, whatever `strict` says."""
+
+    name: str | None = None
+    description: str | None = None
+    schema: Schema | None = None
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(msgspec.Struct, frozen=True, tag_field="type", tag="json_schema"):
+    """JSON that is valid under a schema."""
+
+    json_schema: NamedSchema
+
+
+ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat
+
+
+class StructuredOutputs(msgspec.Struct, frozen=True):
+    """vLLM's one object for all of them."""
+
+    json: Schema | str | None = None
+    json_object: bool | None = None
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
+
+
+class Structured(msgspec.Struct, frozen=True, kw_only=True):
+    """At most one of these may ask for a form."""
+
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: Schema | str | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
+    json_schema: Schema | None = None
+    """llama.cpp's."""
+    grammar: str | None = None
+    """llama.cpp's, in GBNF."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What one field asks for."""
+
+    field: str
+    compile: Callable[[Grammars], GrammarConstraint]
+
+    async def grammar(self, model: Model) -> GrammarConstraint:
+        """Raises InvalidRequest that names the field."""
+        try:
+            return await aside(model.engine.threaded, lambda: self.compile(model.grammars))
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{self.field}: {error}", param=self.field) from None
+
+
+def form_of(body: Structured) -> Form | None:
+    """None for any text. Raises InvalidRequest where two fields ask."""
+    forms = [
+        *_of_response_format(body.response_format),
+        *_of_fields("structured_outputs.", body.structured_outputs or StructuredOutputs()),
+        *_of_fields("guided_", _guided(body)),
+        *([] if body.json_schema is None else [_schema("json_schema", body.json_schema)]),
+        *_of_fields("", StructuredOutputs(grammar=body.grammar)),
+    ]
+    if len(forms) > 1:
+        first, second, *_ = (form.field for form in forms)
+        raise InvalidRequest(f"{second} cannot go with {first}: send one of them.", param=second)
+    return forms[0] if forms else None
+
+
+def _guided(body: Structured) -> StructuredOutputs:
+    return StructuredOutputs(
+        json=body.guided_json,
+        regex=body.guided_regex,
+        choice=body.guided_choice,
+        grammar=body.guided_grammar,
+    )
+
+
+def _of_response_format(asked: ResponseFormat | None) -> list[Form]:
+    if asked is None or isinstance(asked, TextFormat):
+        return []
+    if isinstance(asked, JsonObjectFormat):
+        field, schema = "response_format.schema", asked.schema
+    else:
+        field, schema = "response_format.json_schema.schema", asked.json_schema.schema
+    if schema is None:
+        return [Form("response_format", lambda grammars: grammars.json_object())]
+    return [_schema(field, schema)]
+
+
+def _of_fields(prefix: str, asked: StructuredOutputs) -> list[Form]:
+    """`prefix`: what stands before the names of StructuredOutputs in the body's."""
+    forms = []
+    if asked.json is not None:
+        forms.append(_schema(f"{prefix}json", asked.json))
+    if asked.json_object:
+        forms.append(Form(f"{prefix}json_object", lambda grammars: grammars.json_object()))
+    if asked.regex is not None:
+        regex = asked.regex
+        forms.append(Form(f"{prefix}regex", lambda grammars: grammars.regex(regex)))
+    if asked.choice is not None:
+        choice = asked.choice
+        forms.append(Form(f"{prefix}choice", lambda grammars: grammars.choice(choice)))
+    if asked.grammar is not None:
+        forms.append(_grammar(f"{prefix}grammar", asked.grammar))
+    return forms
+
+
+def _schema(field: str, schema: Schema | str) -> Form:
+    """vLLM takes a schema's JSON in a string, too."""
+
+    def compile_(grammars: Grammars) -> GrammarConstraint:
+        return grammars.json_schema(_read(schema) if isinstance(schema, str) else schema)
+
+    return Form(field, compile_)
+
+
+def _read(schema: str) -> Schema:
+    try:
+        return msgspec.json.decode(schema, type=Schema)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidRequest(f"the schema is not a JSON object: {error}.") from None
+
+
+def _grammar(field: str, text: str) -> Form:
+    """GBNF defines its rules by ::=, which Lark does not know: as vLLM tells the two apart."""
+    if "::=" in text:
+        return Form(field, lambda grammars: grammars.gbnf(text))
+    return Form(field, lambda grammars: grammars.lark(text))

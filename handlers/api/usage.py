@@ -1,0 +1,56 @@
+"""What an answer has taken: the body's `usage` and the head's Server-Timing.
+
+Knows OpenAI's shape and no endpoint. Called by answer.py and by what shapes the bodies.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from handlers.engine.sequence import Usage
+
+TIMING_HEADER = "server-timing"
+
+
+def usage_body(usages: Sequence[Usage], choices_each: int) -> dict[str, object]:
+    """OpenAI's count over all choices, of which each prompt has `choices_each`, one after another.
+
+    A prompt counts once, however many choices it has. No model here hides its reasoning: the 0 is
+    there because clients read it.
+    """
+    prompts = usages[::choices_each]
+    prompt_tokens = sum(usage.prompt_tokens for usage in prompts)
+    completion_tokens = sum(usage.completion_tokens for usage in usages)
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+        "prompt_tokens_details": {
+            "cached_tokens": sum(usage.cached_tokens for usage in prompts),
+        },
+        "completion_tokens_details": {"reasoning_tokens": 0},
+    }
+
+
+def timing_head(usage: Usage) -> dict[str, str]:
+    """What is known when a stream's first text leaves."""
+    return _head(queue=usage.queue_ms, prefill=usage.prefill_ms)
+
+
+def timing_whole(usages: Iterable[Usage]) -> dict[str, str]:
+    """Of several choices the longest times: they run side by side."""
+    several = list(usages)
+    return _head(
+        queue=max(usage.queue_ms for usage in several),
+        prefill=max(usage.prefill_ms for usage in several),
+        decode=max(usage.decode_ms for usage in several),
+    )
+
+
+def _head(**milliseconds: float) -> dict[str, str]:
+    """The header, as https://www.w3.org/TR/server-timing/ has it."""
+    metrics = (f"{name};dur={duration:.1f}" for name, duration in milliseconds.items())
+    return {TIMING_HEADER: ", ".join(metrics)}
