@@ -1,4 +1,4 @@
-"""The two models that the tests run, a tiny random one in fp32 and the demo's."""
+"""The models that the tests run: tiny random ones in fp32, and the demo's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXPORT_TINY = """
 import sys
 from pathlib import Path
 from tests.support.tiny_models import export_tiny
-export_tiny("llama", Path(sys.argv[1]))
+export_tiny(sys.argv[1], Path(sys.argv[2]))
 """
 
 
@@ -30,7 +30,15 @@ def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of three layers, exported in fp32. In a process of its own, which keeps
     torch and its half a gigabyte out of this one."""
     directory = tmp_path_factory.mktemp("tiny_artifact")
-    _run([sys.executable, "-c", EXPORT_TINY, str(directory)])
+    _run([sys.executable, "-c", EXPORT_TINY, "llama", str(directory)])
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_window_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a Mistral, whose attention sees 12 tokens."""
+    directory = tmp_path_factory.mktemp("tiny_window_artifact")
+    _run([sys.executable, "-c", EXPORT_TINY, "mistral", str(directory)])
     return directory
 
 

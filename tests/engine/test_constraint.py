@@ -30,8 +30,8 @@ from tests.engine.fake_session import (
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6]
 
 
-def bits(ids: Collection[int]) -> NDArray[np.uint32]:
-    mask = np.zeros(-(-VOCAB // 32), np.uint32)
+def bits(ids: Collection[int], vocabulary: int = VOCAB) -> NDArray[np.uint32]:
+    mask = np.zeros(-(-vocabulary // 32), np.uint32)
     for token_id in ids:
         mask[token_id // 32] |= np.uint32(1 << token_id % 32)
     return mask
@@ -42,10 +42,11 @@ class Pattern:
     """A grammar that has, for each place of the answer, a set of ids. A set of one is forced."""
 
     places: list[set[int]]
+    vocabulary: int = VOCAB
     accepted: list[int] = field(default_factory=list)
 
     def allowed(self) -> NDArray[np.uint32]:
-        return bits(self._rest[0])
+        return bits(self._rest[0], self.vocabulary)
 
     def accept(self, token_id: int) -> None:
         assert token_id in self._rest[0]
@@ -257,12 +258,8 @@ def test_a_grammar_that_allows_nothing_is_a_fault() -> None:
 
 @given(st.sets(st.integers(0, 99)), st.integers(1, 100))
 def test_a_mask_forbids_the_ids_whose_bit_is_not_set(ids: set[int], vocabulary: int) -> None:
-    mask = np.zeros(-(-vocabulary // 32), np.uint32)
-    for token_id in ids:
-        if token_id < vocabulary:
-            mask[token_id // 32] |= np.uint32(1 << token_id % 32)
     logits = np.arange(vocabulary, dtype=np.float32)
-    forbid(logits, mask)
+    forbid(logits, bits({token_id for token_id in ids if token_id < vocabulary}, vocabulary))
     for token_id in range(vocabulary):
         assert logits[token_id] == (token_id if token_id in ids else -np.inf)
 

@@ -159,6 +159,19 @@ def test_an_eos_id_ends_an_answer_unless_it_is_ignored() -> None:
     assert (len(ignored), reason) == (200, FinishReason.LENGTH)
 
 
+@pytest.mark.parametrize("ignore_eos", [False, True])
+def test_a_stop_id_ends_an_answer_as_eos_does_and_is_not_delivered(ignore_eos: bool) -> None:
+    alone = greedy_answer([1, 2], 20)
+    stop = frozenset([alone[3]])
+    params = greedy(20, ignore_eos=ignore_eos, stop_token_ids=stop)
+    ids, reason = read(fake_engine().submit([1, 2], params))
+    assert (ids, reason) == (alone[: alone.index(alone[3])], FinishReason.EOS)
+    params = greedy(20, ignore_eos=ignore_eos, stop_token_ids=stop, min_tokens=7)
+    ids, _ = read(fake_engine().submit([1, 2], params))
+    assert len(ids) >= 7
+    assert alone[3] not in ids[:7]
+
+
 def test_a_generation_that_has_ended_stays_ended() -> None:
     generation = fake_engine().submit([1], greedy(2))
     list(generation)

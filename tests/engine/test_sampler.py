@@ -207,6 +207,29 @@ def test_min_tokens_bans_eos_until_they_are_there() -> None:
     assert [choosing.sample(logits.copy()) for _ in range(3)] == [3, 3, 2]
 
 
+def test_ids_that_were_not_sampled_count_towards_min_tokens() -> None:
+    choosing = sampler(temperature=0.0, min_tokens=2, eos=frozenset([1]))
+    logits = np.array([0.0, 5.0, 4.0], np.float32)
+    choosing.accept(2)
+    assert [choosing.sample(logits.copy()) for _ in range(2)] == [2, 1]
+
+
+def test_a_bias_is_added_to_the_logits_of_its_ids_before_the_penalties() -> None:
+    logits = np.array([0.0, 5.0, 4.0], np.float32)
+    assert sampler(temperature=0.0, logit_bias={2: 1.5}).sample(logits.copy()) == 2
+    assert sampler(temperature=0.0, logit_bias={1: -100.0, 0: 3.9}).sample(logits.copy()) == 2
+    # 6 doubled by the bias and halved by the penalty stays below 8.
+    halved = sampler(prompt=[0], temperature=0.0, logit_bias={0: 6.0}, repetition_penalty=2.0)
+    assert halved.sample(np.array([6.0, 8.0], np.float32)) == 1
+
+
+def test_a_bias_of_minus_100_bans_an_id_from_a_draw() -> None:
+    drawing = sampler(seed=1, logit_bias={3: -100.0})
+    logits = np.zeros(8, np.float32)
+    logits[3] = 9.0
+    assert 3 not in {drawing.sample(logits.copy()) for _ in range(300)}
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize(
     "logits", [[0.0, math.nan, 1.0], [-math.inf] * 3, [0.0, math.inf, 1.0]], ids=str
