@@ -1,0 +1,134 @@
+"""Which field asks for which grammar. What grammars allow has tests of its own, in tests/text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from handlers.api.structured import Structured, form_of
+from handlers.engine.constraint import Constraint
+from handlers.text.grammar import Grammars
+from tests.api.client import TOKENIZER, Client, saying
+
+CHAT = "/v1/chat/completions"
+TEXT = "/v1/completions"
+USER: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]}
+SCHEMA = {
+    "type": "object",
+    "properties": {"n": {"type": "integer"}},
+    "required": ["n"],
+    "additionalProperties": False,
+}
+
+FORMS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "json_object": ({"response_format": {"type": "json_object"}}, '{"a": [1]}', "[1]"),
+    "its schema": (
+        {"response_format": {"type": "json_object", "schema": SCHEMA}},
+        '{"n": 5}',
+        '{"n": "5"}',
+    ),
+    "json_schema": (
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "count", "strict": True, "schema": SCHEMA},
+            }
+        },
+        '{"n": 5}',
+        '{"a": 5}',
+    ),
+    "json_schema without one": (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "any"}}},
+        "{}",
+        "5",
+    ),
+    "guided_json": ({"guided_json": SCHEMA}, '{"n": 5}', "{}"),
+    "guided_json text": ({"guided_json": json.dumps(SCHEMA)}, '{"n": 5}', "{}"),
+    "guided_regex": ({"guided_regex": "a+b"}, "aab", "ba"),
+    "guided_choice": ({"guided_choice": ["yes", "no"]}, "no", "maybe"),
+    "guided_grammar": ({"guided_grammar": 'start: "a" | "b"'}, "b", "c"),
+    "guided_grammar gbnf": ({"guided_grammar": 'root ::= "a" | "b"'}, "b", "c"),
+    "grammar": ({"grammar": 'root ::= "a" "b"'}, "ab", "b"),
+    "json_schema of llama.cpp": ({"json_schema": SCHEMA}, '{"n": 5}', "{}"),
+    "structured json": ({"structured_outputs": {"json": SCHEMA}}, '{"n": 5}', "{}"),
+    "structured json_object": ({"structured_outputs": {"json_object": True}}, "{}", "1"),
+    "structured regex": ({"structured_outputs": {"regex": "x"}}, "x", "y"),
+    "structured choice": ({"structured_outputs": {"choice": ["x"]}}, "x", "y"),
+    "structured grammar": ({"structured_outputs": {"grammar": 'start: "x"'}}, "x", "y"),
+}
+
+
+def follows(constraint: Constraint, text: str) -> bool:
+    """Whether the grammar lets `text` pass, id by id."""
+    for token_id in TOKENIZER.encode(text):
+        if not constraint.allowed()[token_id // 32] >> token_id % 32 & 1:
+            return False
+        constraint.accept(token_id)
+    return True
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("path", [CHAT, TEXT, "/generate"])
+def test_every_name_for_a_form_gives_the_engine_its_grammar(
+    path: str, form: tuple[dict[str, Any], str, str]
+) -> None:
+    fields, good, bad = form
+    engine = saying("yes")
+    client = Client(engine)
+    body = (USER if path == CHAT else {"prompt": "Hello"}) | fields
+
+    for text, expected in ((good, True), (bad, False)):
+        client.json("POST", path, body)
+        (prompt,) = engine.prompts
+        assert prompt.constraint is not None
+        assert follows(prompt.constraint, text) is expected
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"response_format": None},
+        {"response_format": {"type": "text"}},
+        {"structured_outputs": {}},
+        {"structured_outputs": {"json_object": False}},
+    ],
+)
+def test_any_text_needs_no_grammar(fields: dict[str, Any]) -> None:
+    engine = saying("yes")
+
+    Client(engine).json("POST", CHAT, USER | fields)
+
+    assert engine.prompts[0].constraint is None
+
+
+def test_every_choice_follows_a_grammar_of_its_own() -> None:
+    engine = saying("yes")
+
+    Client(engine).json("POST", CHAT, USER | {"n": 2, "guided_choice": ["yes", "no"]})
+
+    first, second = (prompt.constraint for prompt in engine.prompts)
+    assert first is not None
+    assert second is not None
+    assert follows(first, "yes")
+    assert follows(second, "no")
+
+
+def test_a_form_is_compiled_only_for_its_request() -> None:
+    form = form_of(Structured(guided_regex="(", guided_json=None))
+
+    assert form is not None
+    assert form.field == "guided_regex"
+
+
+def test_the_tokenizer_is_read_once_for_all_grammars() -> None:
+    client = Client(saying("yes"))
+
+    client.json("POST", CHAT, USER | {"guided_regex": "a"})
+    grammars = client.api._model.grammars
+    client.json("POST", CHAT, USER | {"guided_regex": "b"})
+
+    assert isinstance(grammars, Grammars)
+    assert client.api._model.grammars is grammars
