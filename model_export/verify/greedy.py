@@ -29,9 +29,10 @@ def check_greedy(reference: Reference, engine: Engine, tokenizer: Tokenizer) -> 
     """The gate's figures. Raises ExportError at the first difference."""
     params = SamplingParams(max_tokens=reference.answer_tokens, temperature=0.0)
     prompts = [answer.prompt_ids for answer in reference.answers]
-    alone = [_collect(engine.submit(ids, params)) for ids in prompts]
-    # All at once: rows join, leave and read their prompts in chunks while others decode.
+    # All at once: rows join, leave and read their prompts in chunks while others decode. First,
+    # while no slot holds a prompt that could be reused; alone, some then are.
     together = [_collect(generation) for generation in [engine.submit(p, params) for p in prompts]]
+    alone = [_collect(engine.submit(ids, params)) for ids in prompts]
     for mode, collected in (("alone", alone), ("in a batch", together)):
         for answer, (ids, reason) in zip(reference.answers, collected, strict=True):
             _check(answer, ids, reason, mode, tokenizer)
