@@ -69,10 +69,10 @@ class PrefixReuse:
 
         Not for a prompt whose logprobs are wanted: it needs the logits of all its positions.
         """
-        candidates = sequence.prompt[:-2]
-        if sequence.past >= len(candidates) or sequence.params.prompt_logprobs is not None:
+        limit = len(sequence.prompt) - 2
+        if sequence.past >= limit or sequence.params.prompt_logprobs is not None:
             return
-        shared = self.shared(candidates)
+        shared = self.shared(sequence.prompt[:limit])
         source = int(shared.argmax())
         longest, own = int(shared[source]), int(shared[sequence.slot])
         if longest <= sequence.past:
