@@ -22,6 +22,7 @@ from tests.api.client import parse
 from tests.support.scripted_engine import drain
 
 CHAT = "/v1/chat/completions"
+TEXT = "/v1/completions"
 
 
 def body(**fields: object) -> dict[str, object]:
@@ -117,6 +118,108 @@ def test_every_stop_string_in_the_answer_ends_it_there(api: Api) -> None:
         stop = whole[start : start + 3]
         cut = text_of(run_inline(api.handle(request({**SAMPLED, "stop": stop}))))
         assert cut == whole[: whole.index(stop)]
+
+
+def choices(api: Api, path: str, fields: dict[str, Any]) -> list[dict[str, Any]]:
+    answer = run_inline(api.handle(request(fields, path)))
+    assert isinstance(answer, Response)
+    assert answer.status == 200, answer.body
+    listed: list[dict[str, Any]] = msgspec.json.decode(answer.body)["choices"]
+    return [{name: value for name, value in one.items() if name != "index"} for one in listed]
+
+
+def test_every_choice_is_the_answer_to_its_own_seed(api: Api) -> None:
+    told = SAMPLED | {"logprobs": True, "top_logprobs": 2}
+
+    together = choices(api, CHAT, told | {"n": 3})
+    alone = [choices(api, CHAT, told | {"seed": 7 + place})[0] for place in range(3)]
+
+    assert [rounded(choice) for choice in together] == [rounded(choice) for choice in alone]
+    assert len({choice["message"]["content"] for choice in together}) == 3
+
+
+def test_several_prompts_get_what_each_gets_alone(api: Api) -> None:
+    sampled = {"max_tokens": 8, "temperature": 0.9, "seed": 7, "logprobs": 2, "echo": True}
+    texts = ["Once upon", "a longer text than that", "x"]
+
+    together = choices(api, TEXT, sampled | {"prompt": texts, "n": 2})
+    alone = [choices(api, TEXT, sampled | {"prompt": text, "n": 2}) for text in texts]
+
+    assert [rounded(one) for one in together] == [rounded(one) for two in alone for one in two]
+
+
+def test_an_answer_scored_as_a_prompt_has_the_logprobs_that_it_was_given(api: Api) -> None:
+    asked = {"echo": True, "logprobs": 1, "temperature": 0}
+    forced = asked | {"prompt": "Tell me", "guided_choice": [" more, and more"]}
+
+    (answer,) = choices(api, TEXT, forced)
+    (scored,) = choices(api, TEXT, asked | {"prompt": answer["text"], "max_tokens": 0})
+
+    assert answer["text"] == scored["text"] == "Tell me more, and more"
+    assert rounded(scored["logprobs"]) == rounded(answer["logprobs"])
+
+
+def rounded(value: Any) -> Any:
+    """Logprobs of another batch or chunk differ in float32's last digits."""
+    if isinstance(value, float):
+        return round(value, 3)
+    if isinstance(value, dict):
+        return {name: rounded(one) for name, one in value.items()}
+    return [rounded(one) for one in value] if isinstance(value, list) else value
+
+
+def test_more_choices_than_the_process_can_hold_are_a_wrong_n(api: Api) -> None:
+    answer = run_inline(api.handle(request(body(n=7))))
+
+    assert isinstance(answer, Response)
+    assert (answer.status, msgspec.json.decode(answer.body)["error"]["param"]) == (400, "n")
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        (CHAT, {"logit_bias": {"999999": 1}}, "logit_bias"),
+        (CHAT, {"stop_token_ids": [999_999]}, "stop_token_ids"),
+        (TEXT, {"prompt": [999_999]}, "prompt"),
+        (TEXT, {"prompt": [[]]}, "prompt"),
+    ],
+)
+def test_an_id_beyond_the_vocabulary_names_its_field(
+    api: Api, path: str, fields: dict[str, Any], param: str
+) -> None:
+    answer = run_inline(api.handle(request((body() if path == CHAT else {}) | fields, path)))
+
+    assert isinstance(answer, Response)
+    assert (answer.status, msgspec.json.decode(answer.body)["error"]["param"]) == (400, param)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_answer_with_a_form_is_valid_or_says_that_it_was_cut(api: Api, seed: int) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 5}, "n": {"enum": [1, 2]}},
+        "required": ["name", "n"],
+        "additionalProperties": False,
+    }
+    (choice,) = choices(api, CHAT, body(max_tokens=150, seed=seed, guided_json=schema))
+
+    if choice["finish_reason"] == "stop":
+        made = msgspec.json.decode(choice["message"]["content"])
+        assert set(made) == {"name", "n"}
+        assert made["n"] in {1, 2}
+    else:
+        assert choice["finish_reason"] == "length"
+
+
+def test_a_grammar_is_followed_where_the_engine_has_a_thread(api: Api, threaded: Api) -> None:
+    chosen = body(guided_choice=["yes", "no"], n=2, seed=3)
+
+    async def all_at_once() -> list[str]:
+        return await asyncio.gather(*(ask(threaded, chosen) for _ in range(2)))
+
+    first, second = asyncio.run(all_at_once())
+    assert first == second == text_of(run_inline(api.handle(request(chosen))))
+    assert first in {"yes", "no"}
 
 
 def test_clients_at_once_get_what_each_gets_alone(api: Api, threaded: Api) -> None:
