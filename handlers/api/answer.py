@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import msgspec
 
@@ -114,7 +114,10 @@ class Stamp:
 
 
 class StreamShape(Protocol):
-    """How one endpoint writes its events."""
+    """How one endpoint writes its events. What it does not say itself is as in OpenAI's chat."""
+
+    end: ClassVar[bytes] = sse.DONE
+    """What comes last, unless the stream broke."""
 
     def opening(self) -> Bodies:
         """What comes before the first text."""
@@ -127,6 +130,14 @@ class StreamShape(Protocol):
     def closing(self, usages: Sequence[Usage]) -> Bodies:
         """What comes when all choices have ended. `usages`: one of each."""
         ...
+
+    def failed(self, error: Exception) -> Bodies:
+        """What comes when the stream breaks: nothing follows it."""
+        return [error_body.describe(error)]
+
+    def frame(self, body: dict[str, object]) -> bytes:
+        """One event on the wire."""
+        return sse.event(body)
 
 
 async def collect(completer: Completer, call: Call) -> list[Answer]:
@@ -169,15 +180,17 @@ async def _events(
         yield b""
         try:
             for body in shape.opening() + shape.delta(first):
-                yield sse.event(body)
+                yield shape.frame(body)
             async for delta in deltas:
                 usages[delta.index] = delta.usage
                 for body in shape.delta(delta):
-                    yield sse.event(body)
+                    yield shape.frame(body)
             for body in shape.closing([usages[index] for index in sorted(usages)]):
-                yield sse.event(body)
-            yield sse.DONE
+                yield shape.frame(body)
+            if shape.end:
+                yield shape.end
         except Exception as error:  # noqa: BLE001 - the status is sent: an event is all that is left
-            yield sse.event(error_body.describe(error))
+            for body in shape.failed(error):
+                yield shape.frame(body)
     finally:
         await deltas.aclose()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from handlers.api.answer import StreamShape
 from handlers.api.logprob_shapes import chat_logprobs
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def _call_delta(call: CallDelta) -> dict[str, object]:
 
 
 @dataclass(frozen=True, slots=True)
-class ChatStream:
+class ChatStream(StreamShape):
     """OpenAI's chunks: the role, the text and the calls, the finish_reason, the usage if asked."""
 
     stamp: Stamp

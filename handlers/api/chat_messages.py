@@ -80,16 +80,20 @@ def _turn(at: str, message: Message) -> TemplateMessage:
 
 
 def _call(at: str, call: CalledTool) -> TemplateMessage:
+    arguments = parsed_arguments(call.function.arguments, f"{at}.function.arguments")
+    function = {"name": call.function.name, "arguments": arguments}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def parsed_arguments(text: str, field: str) -> dict[str, Any]:
     """Templates write arguments with `tojson`, so they get the object and not its JSON."""
     try:
-        arguments = json.loads(call.function.arguments or "{}")
+        arguments = json.loads(text or "{}")
     except (ValueError, RecursionError):
         arguments = None
     if not isinstance(arguments, dict):
-        field = f"{at}.function.arguments"
         raise InvalidRequest(f"{field} is not a JSON object.", param=field)
-    function = {"name": call.function.name, "arguments": arguments}
-    return {"id": call.id, "type": "function", "function": function}
+    return arguments
 
 
 def _text(content: str | list[TextPart] | None) -> str:

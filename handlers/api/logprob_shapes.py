@@ -1,6 +1,6 @@
 """Tokens and their logprobs in OpenAI's two shapes.
 
-Knows no endpoint and no engine. Called by chat_choices.py and completions.py.
+Knows no endpoint and no engine. Called by chat_choices.py, text_choices.py and responses_output.py.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 
 
 def chat_logprobs(tokens: Iterable[Token]) -> dict[str, object]:
-    """A chat choice's `logprobs`: an object for each token, with its exact bytes."""
-    content = [
+    """A chat choice's `logprobs`."""
+    return {"content": token_logprobs(tokens), "refusal": None}
+
+
+def token_logprobs(tokens: Iterable[Token]) -> list[dict[str, object]]:
+    """An object for each token, with its exact bytes."""
+    return [
         _described(token) | {"top_logprobs": [_described(other) for other in token.top]}
         for token in tokens
     ]
-    return {"content": content, "refusal": None}
 
 
 def legacy_logprobs(tokens: Sequence[Token], before: int = 0) -> dict[str, list[object]]:

@@ -8,7 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from handlers.api import chat, completions, generate, openapi_shapes, tokenize
+from handlers.api import (
+    chat,
+    completions,
+    generate,
+    openapi_response_shapes,
+    openapi_shapes,
+    responses,
+    tokenize,
+)
 from handlers.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -68,6 +76,15 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         refused=completions.REFUSED,
         answer=openapi_shapes.Completion,
         event=openapi_shapes.Completion,
+        errors=OF_A_GENERATION,
+    ),
+    ("/v1/responses", "POST"): Operation(
+        id="createResponse",
+        summary="Answers an input.",
+        call=responses.ResponseCall,
+        refused=responses.REFUSED,
+        answer=openapi_response_shapes.Response,
+        event=openapi_response_shapes.ResponseEvent,
         errors=OF_A_GENERATION,
     ),
     ("/generate", "GET"): Operation(

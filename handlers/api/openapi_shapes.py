@@ -22,13 +22,20 @@ class PromptTokensDetails(Shape, frozen=True, kw_only=True):
     cached_tokens: int
 
 
+class CompletionTokensDetails(Shape, frozen=True, kw_only=True):
+    """No model here hides its reasoning."""
+
+    reasoning_tokens: int
+
+
 class Usage(Shape, frozen=True, kw_only=True):
     """Tokens of the prompt and of the answer."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
-    prompt_tokens_details: PromptTokensDetails | UnsetType = UNSET
+    prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
 
 
 class TopLogprob(Shape, frozen=True, kw_only=True):
@@ -36,7 +43,7 @@ class TopLogprob(Shape, frozen=True, kw_only=True):
 
     token: str
     logprob: float
-    bytes: list[int] | None
+    bytes: list[int]
 
 
 class TokenLogprob(TopLogprob, frozen=True, kw_only=True):
@@ -48,8 +55,8 @@ class TokenLogprob(TopLogprob, frozen=True, kw_only=True):
 class ChatLogprobs(Shape, frozen=True, kw_only=True):
     """The natural logarithms of the tokens' probabilities."""
 
-    content: list[TokenLogprob] | None
-    refusal: None = None
+    content: list[TokenLogprob]
+    refusal: None
 
 
 class FunctionCall(Shape, frozen=True, kw_only=True):
@@ -92,7 +99,7 @@ class ChatCompletion(Shape, frozen=True, kw_only=True):
     object: Literal["chat.completion"]
     created: int
     model: str
-    system_fingerprint: str | UnsetType = UNSET
+    system_fingerprint: str
     choices: list[ChatChoice]
     usage: Usage
 
@@ -138,7 +145,7 @@ class ChatCompletionChunk(Shape, frozen=True, kw_only=True):
     object: Literal["chat.completion.chunk"]
     created: int
     model: str
-    system_fingerprint: str | UnsetType = UNSET
+    system_fingerprint: str
     choices: list[ChatChunkChoice]
     usage: Usage | UnsetType | None = UNSET
 
@@ -148,7 +155,7 @@ class TextLogprobs(Shape, frozen=True, kw_only=True):
 
     tokens: list[str]
     token_logprobs: list[float | None]
-    top_logprobs: list[dict[str, float] | None] | None
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 
@@ -168,7 +175,7 @@ class Completion(Shape, frozen=True, kw_only=True):
     object: Literal["text_completion"]
     created: int
     model: str
-    system_fingerprint: str | UnsetType = UNSET
+    system_fingerprint: str
     choices: list[TextChoice]
     usage: Usage | UnsetType | None = UNSET
 
@@ -178,6 +185,7 @@ class Generated(Shape, frozen=True, kw_only=True):
 
     response: str
     finish_reason: Literal["stop", "length"]
+    usage: Usage
 
 
 class Tokens(Shape, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ DONE = b"data: [DONE]\n\n"
 """OpenAI's end of a stream; absent when the stream broke."""
 
 
-def event(data: object) -> bytes:
+def event(data: object, name: str | None = None) -> bytes:
     """One event. JSON has no line breaks of its own, so one `data:` line carries it."""
-    return b"data: " + msgspec.json.encode(data) + b"\n\n"
+    head = b"" if name is None else f"event: {name}\n".encode()
+    return head + b"data: " + msgspec.json.encode(data) + b"\n\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from handlers.api.answer import StreamShape
 from handlers.api.logprob_shapes import legacy_logprobs
 from handlers.text.token_text import read_prompt
 
@@ -43,7 +44,7 @@ class Echo:
 
 
 @dataclass(frozen=True, slots=True)
-class TextShape:
+class TextShape(StreamShape):
     """The bodies of one request's answers."""
 
     stamp: Stamp

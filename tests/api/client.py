@@ -42,10 +42,16 @@ MANIFEST = Manifest(
 class Client:
     """One Api over one engine."""
 
-    def __init__(self, engine: Engine, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        environ: Mapping[str, str] | None = None,
+        *,
+        template: str = TEMPLATE,
+    ) -> None:
         settings = Settings.from_environ({"MODEL_DIR": str(Path("unused")), **(environ or {})})
-        template = ChatTemplate(TEMPLATE, {})
-        self.api = Api(engine, TOKENIZER, template, MANIFEST, settings, {"process": 5.0})
+        compiled = ChatTemplate(template, {})
+        self.api = Api(engine, TOKENIZER, compiled, MANIFEST, settings, {"process": 5.0})
 
     def send(
         self,

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 from openai.types import completion_create_params as text_params
 from openai.types.chat import completion_create_params as chat_params
+from openai.types.responses import response_create_params as response_params
 
-from handlers.api import chat, completions, fields, generate, tokenize
+from handlers.api import chat, completions, fields, generate, responses, tokenize
 from handlers.api.routes import ROUTES
 from handlers.engine.sequence import SamplingParams
 from handlers.errors import RequestError
@@ -58,6 +59,7 @@ def test_every_shared_field_is_listed() -> None:
     [
         ("/v1/chat/completions", chat.ChatCall, fields.OpenAICall),
         ("/v1/completions", completions.CompletionCall, fields.OpenAICall),
+        ("/v1/responses", responses.ResponseCall, fields.Sampling),
         ("/generate", generate.GenerateCall, fields.Sampling),
         ("/tokenize", tokenize.TokenizeCall, None),
         ("/detokenize", tokenize.DetokenizeCall, None),
@@ -76,6 +78,7 @@ def test_every_field_of_a_path_is_listed(
     [
         ("/v1/chat/completions", chat.REFUSED),
         ("/v1/completions", completions.REFUSED),
+        ("/v1/responses", responses.REFUSED),
         ("/generate", generate.REFUSED),
     ],
 )
@@ -101,16 +104,28 @@ def test_every_ignored_field_is_listed() -> None:
             completions.CompletionCall,
             completions.REFUSED,
         ),
+        (
+            response_params.ResponseCreateParamsStreaming,
+            responses.ResponseCall,
+            {**responses.REFUSED, **dict.fromkeys(responses.IGNORED, ())},
+        ),
     ],
-    ids=["chat", "completions"],
+    ids=["chat", "completions", "responses"],
 )
 def test_every_parameter_of_openais_client_is_taken_refused_or_ignored(
     parameters: type, call: type[msgspec.Struct], refused: dict[str, object]
 ) -> None:
-    lists = [set(call.__struct_fields__), set(refused), set(fields.IGNORED)]
+    taken = set(call.__struct_fields__)
+    lists = [taken, set(refused), set(fields.IGNORED) - taken]
 
     for name in typing.get_type_hints(parameters):
         assert sum(name in one for one in lists) == 1, name
+
+
+def test_what_responses_ignore_besides_is_listed() -> None:
+    listed = ", ".join(f"`{name}`" for name in responses.IGNORED)
+
+    assert f"On `/v1/responses` so are {listed}." in PAGE
 
 
 def test_every_refused_field_of_tokenize_is_listed() -> None:

@@ -1,0 +1,96 @@
+"""The `input` of a response to the messages that chat templates expect.
+
+Knows no template. Called by responses.py.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from handlers.api.chat_messages import parsed_arguments
+from handlers.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from handlers.api.chat_messages import TemplateMessage
+
+
+class InputText(msgspec.Struct, frozen=True, tag_field="type", tag="input_text"):
+    """A part of what a person or a program says."""
+
+    text: str
+
+
+class OutputText(msgspec.Struct, frozen=True, tag_field="type", tag="output_text"):
+    """A part of what the model said."""
+
+    text: str
+
+
+class InputItem(msgspec.Struct, frozen=True, kw_only=True):
+    """A message, a call that the model asked for, or what that call gave."""
+
+    type: Literal["message", "function_call", "function_call_output"] = "message"
+    role: Literal["user", "assistant", "system", "developer"] | None = None
+    content: str | list[InputText | OutputText] | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    """JSON, as it was given out."""
+    output: str | list[InputText] | None = None
+
+
+def template_messages(
+    instructions: str | None, given: str | list[InputItem]
+) -> list[TemplateMessage]:
+    """The conversation, with `instructions` before it. Raises InvalidRequest."""
+    messages = [{"role": "system", "content": instructions}] if instructions else []
+    if isinstance(given, str):
+        return [*messages, {"role": "user", "content": given}]
+    for place, item in enumerate(given):
+        _append(messages, f"input[{place}]", item)
+    return messages
+
+
+def _append(messages: list[TemplateMessage], at: str, item: InputItem) -> None:
+    if item.type == "function_call":
+        _append_call(messages, at, item)
+    elif item.type == "function_call_output":
+        call_id = _needed(f"{at}.call_id", item.call_id)
+        output = _text(f"{at}.output", item.output)
+        messages.append({"role": "tool", "content": output, "tool_call_id": call_id})
+    else:
+        role = _needed(f"{at}.role", item.role)
+        content = _text(f"{at}.content", item.content)
+        # Templates were trained with "system"; "developer" is OpenAI's newer name for the same.
+        messages.append({"role": "system" if role == "developer" else role, "content": content})
+
+
+def _append_call(messages: list[TemplateMessage], at: str, item: InputItem) -> None:
+    """To the assistant's turn that it belongs to: here items stand apart, in a chat they do not."""
+    name = _needed(f"{at}.name", item.name)
+    arguments = parsed_arguments(_needed(f"{at}.arguments", item.arguments), f"{at}.arguments")
+    call = {
+        "id": _needed(f"{at}.call_id", item.call_id),
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    }
+    if not messages or messages[-1]["role"] != "assistant":
+        messages.append({"role": "assistant", "content": ""})
+    messages[-1].setdefault("tool_calls", []).append(call)
+
+
+def _needed(field: str, value: str | None) -> str:
+    if value is None:
+        raise InvalidRequest(f"{field} is required.", param=field)
+    return value
+
+
+def _text(field: str, content: str | Sequence[InputText | OutputText] | None) -> str:
+    """Parts are joined by line breaks, as in a chat."""
+    if content is None:
+        raise InvalidRequest(f"{field} is required.", param=field)
+    return content if isinstance(content, str) else "\n".join(part.text for part in content)

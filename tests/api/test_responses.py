@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.types.responses import Response as OpenAIResponse
+from openai.types.responses import ResponseStreamEvent
+from pydantic import TypeAdapter
+
+from handlers.api.messages import Response, StreamResponse
+from handlers.engine.sequence import FinishReason
+from tests.api.client import TOKENIZER, Client, saying
+from tests.support.scripted_engine import ScriptedEngine, drain, steps
+
+PATH = "/v1/responses"
+EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+
+
+def events_of(engine: ScriptedEngine, **body: object) -> list[Any]:
+    """The stream's events; each is named by its type, and the client can read it."""
+    answer = Client(engine).send("POST", PATH, {"input": "Hello", "stream": True, **body})
+    assert isinstance(answer, StreamResponse), answer.body
+    events = []
+    for chunk in drain(answer.chunks):
+        name, data, *rest = chunk.decode().split("\n")
+        assert rest == ["", ""]
+        events.append(msgspec.json.decode(data.removeprefix("data: ")))
+        assert name == f"event: {events[-1]['type']}"
+        EVENT.validate_python(events[-1])
+    return events
+
+
+def without_ids(body: Any) -> Any:
+    """The body without what differs from answer to answer."""
+    return [
+        {name: value for name, value in item.items() if name != "id"} for item in body["output"]
+    ], {name: value for name, value in body.items() if name not in ("id", "created_at", "output")}
+
+
+def prompt_of(engine: ScriptedEngine) -> str:
+    return TOKENIZER.decode(engine.prompt_ids)
+
+
+def test_the_answer_has_openais_shape() -> None:
+    engine = saying("Grüße 🎉")
+
+    body = Client(engine).json("POST", PATH, {"input": "Hello", "max_output_tokens": 50})
+
+    response = OpenAIResponse.model_validate(body)
+    assert response.output_text == "Grüße 🎉"
+    assert (response.status, response.error, response.incomplete_details) == (
+        "completed",
+        None,
+        None,
+    )
+    assert response.id.startswith("resp_")
+    assert response.model == "Tiny"
+    assert response.max_output_tokens == 50
+    assert body["store"] is False
+    prompt, completion = len(engine.prompt_ids), len(TOKENIZER.encode("Grüße 🎉"))
+    assert body["usage"] == {
+        "input_tokens": prompt,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": completion,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": prompt + completion,
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "prompt"),
+    [
+        ({"input": "Hello"}, "<user>Hello<assistant>"),
+        (
+            {"input": "Hello", "instructions": "Be brief."},
+            "<system>Be brief.<user>Hello<assistant>",
+        ),
+        (
+            {"input": [{"role": "developer", "content": "Be brief."}]},
+            "<system>Be brief.<assistant>",
+        ),
+        (
+            {
+                "input": [
+                    {"type": "message", "role": "user", "content": "Hello"},
+                    {
+                        "type": "message",
+                        "id": "msg_1",
+                        "status": "completed",
+                        "role": "assistant",
+                        "content": [{"type": "output_text", "text": "Hi", "annotations": []}],
+                    },
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "input_text", "text": "a"},
+                            {"type": "input_text", "text": "b"},
+                        ],
+                    },
+                ]
+            },
+            "<user>Hello<assistant>Hi<user>a\nb<assistant>",
+        ),
+        (
+            {
+                "input": [
+                    {"role": "user", "content": "Add."},
+                    {
+                        "type": "function_call",
+                        "call_id": "a",
+                        "name": "add",
+                        "arguments": '{"x": 1}',
+                    },
+                    {"type": "function_call", "call_id": "b", "name": "add", "arguments": "{}"},
+                    {"type": "function_call_output", "call_id": "a", "output": "2"},
+                ]
+            },
+            "<user>Add.<assistant>[add {'x': 1}][add {}]<tool>2<assistant>",
+        ),
+    ],
+)
+def test_the_input_becomes_the_prompt_of_the_template(body: Any, prompt: str) -> None:
+    engine = saying("")
+    template = (
+        "{% for message in messages %}<{{ message.role }}>{{ message.content }}"
+        "{% for call in message.tool_calls %}"
+        "[{{ call.function.name }} {{ call.function.arguments }}]"
+        "{% endfor %}{% endfor %}<assistant>"
+    )
+
+    Client(engine, template=template).json("POST", PATH, body)
+
+    assert prompt_of(engine) == prompt
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "reason"),
+    [
+        (FinishReason.EOS, "completed", None),
+        (FinishReason.LENGTH, "incomplete", {"reason": "max_output_tokens"}),
+        (FinishReason.CONTEXT, "incomplete", {"reason": "max_output_tokens"}),
+    ],
+)
+def test_a_cut_answer_is_incomplete(end: FinishReason, status: str, reason: Any) -> None:
+    engine = ScriptedEngine(steps(TOKENIZER.encode("half an"), end))
+
+    body = Client(engine).json("POST", PATH, {"input": "Hello"})
+
+    assert (body["status"], body["incomplete_details"]) == (status, reason)
+    assert body["output"][0]["status"] == status
+    assert events_of(engine)[-1]["type"] == f"response.{status}"
+
+
+def test_the_events_of_a_text_come_in_openais_order() -> None:
+    (token,) = TOKENIZER.encode("e")
+
+    events = events_of(ScriptedEngine(steps([token])))
+
+    assert [event["type"].removeprefix("response.") for event in events] == [
+        "created",
+        "in_progress",
+        "output_item.added",
+        "content_part.added",
+        "output_text.delta",
+        "output_text.done",
+        "content_part.done",
+        "output_item.done",
+        "completed",
+    ]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    first, last = events[0]["response"], events[-1]["response"]
+    assert (first["status"], first["output"], first["usage"]) == ("in_progress", [], None)
+    assert first["id"] == last["id"]
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
+def test_a_stream_ends_with_the_unstreamed_answer(text: str) -> None:
+    whole = Client(saying(text)).json("POST", PATH, {"input": "Hello"})
+
+    events = events_of(saying(text))
+
+    assert without_ids(events[-1]["response"]) == without_ids(whole)
+    deltas = [event["delta"] for event in events if event["type"].endswith("text.delta")]
+    assert "".join(deltas) == whole["output"][0]["content"][0]["text"] == text
+
+
+def test_what_goes_wrong_before_the_first_token_is_an_http_status() -> None:
+    engine = ScriptedEngine(steps([], FinishReason.FAULT))
+
+    answer = Client(engine).send("POST", PATH, {"input": "Hello", "stream": True})
+
+    assert isinstance(answer, Response)
+    assert answer.status == 500
+
+
+def test_what_goes_wrong_later_is_a_failed_response_with_the_text_so_far() -> None:
+    engine = ScriptedEngine(steps(TOKENIZER.encode("half an"), FinishReason.FAULT))
+
+    last = events_of(engine)[-1]
+
+    assert last["type"] == "response.failed"
+    assert last["response"]["status"] == "failed"
+    assert last["response"]["error"]["code"] == "server_error"
+    assert last["response"]["output"][0]["content"][0]["text"] == "half an"
+
+
+ITEM: dict[str, Any] = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({}, "input"),
+    ({"input": ""}, "input"),
+    ({"input": []}, "input"),
+    ({"input": 5}, "input"),
+    ({"input": "null \0"}, "input"),
+    ({"input": [{"type": "reasoning", "summary": []}]}, "input[0].type"),
+    ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
+    ({"input": [{"content": "Hello"}]}, "input[0].role"),
+    ({"input": [{"role": "tool", "content": "Hello"}]}, "input[0].role"),
+    ({"input": [{"role": "user"}]}, "input[0].content"),
+    (
+        {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
+        "input[0].content[0].type",
+    ),
+    ({"input": [{**ITEM, "name": None}]}, "input[0].name"),
+    ({"input": [{**ITEM, "arguments": "{"}]}, "input[0].arguments"),
+    ({"input": [{**ITEM, "arguments": "[]"}]}, "input[0].arguments"),
+    ({"input": [{"type": "function_call_output", "output": "5"}]}, "input[0].call_id"),
+    ({"input": [{"type": "function_call_output", "call_id": "a"}]}, "input[0].output"),
+    ({"input": "a", "previous_response_id": "resp_1"}, "previous_response_id"),
+    ({"input": "a", "conversation": "conv_1"}, "conversation"),
+    ({"input": "a", "background": True}, "background"),
+    ({"input": "a", "prompt": {"id": "pmpt_1"}}, "prompt"),
+    ({"input": "a", "truncation": "auto"}, "truncation"),
+    ({"input": "a", "max_output_tokens": 0}, "max_output_tokens"),
+    ({"input": "a", "temperature": 3}, "temperature"),
+    ({"input": "a", "text": {"format": {"type": "xml"}}}, "text.format.type"),
+    ({"input": "a", "text": {"format": {"type": "json_schema"}}}, "text.format.schema"),
+    (
+        {"input": "a", "text": {"format": {"type": "json_object"}}, "guided_regex": "a"},
+        "guided_regex",
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "param"), WRONG)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_wrong_field_is_named(body: dict[str, Any], param: str, stream: bool) -> None:
+    status, error = Client(saying("")).error("POST", PATH, {"stream": stream, **body})
+
+    assert (status, error["code"], error["param"]) == (400, "invalid_request_error", param)
+    assert param in error["message"]
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        {"store": True, "metadata": {"a": "b"}, "user": "me", "service_tier": "auto"},
+        {"reasoning": {"effort": "low"}, "include": ["reasoning.encrypted_content"]},
+        {"previous_response_id": None, "background": False, "truncation": "disabled"},
+    ],
+)
+def test_what_changes_nothing_is_let_through(harmless: dict[str, Any]) -> None:
+    body = Client(saying("yes")).json("POST", PATH, {"input": "Hello", **harmless})
+
+    assert body["store"] is False
+    assert body["metadata"] == harmless.get("metadata", {})
+
+
+def test_an_input_beyond_the_context_is_refused() -> None:
+    status, error = Client(saying("")).error("POST", PATH, {"input": "x" * 1_000_000})
+
+    assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", "input")
