@@ -84,8 +84,15 @@ def chunk_batch(sequence: Sequence, limit: int) -> Batch:
     wanted = sequence.scored(stop)
     return Batch(
         first_slot=sequence.slot,
-        input_ids=sequence.ids(start, stop)[np.newaxis],
+        input_ids=_ids(sequence, start, stop)[np.newaxis],
         query_seqlens=np.array([stop - start], np.int32),
         seqlens_k=np.array([stop - 1], np.int32),
         logits_indices=np.arange(wanted.start - start, wanted.stop - start),
     )
+
+
+def _ids(sequence: Sequence, start: int, stop: int) -> NDArray[np.int64]:
+    """Prompt and answer between two positions."""
+    read = len(sequence.prompt)
+    tokens = sequence.tokens[max(0, start - read) : max(0, stop - read)]
+    return np.concatenate([sequence.prompt[start:stop], np.array(tokens, np.int64)])

@@ -1,4 +1,7 @@
-"""One request inside the engine: its ids, its parameters and its state."""
+"""One request inside the engine: its ids, its parameters and its state.
+
+Imports no numpy: the API, which makes SamplingParams, is imported before it is needed.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from handlers.engine.constraint import Constraint
@@ -177,12 +179,6 @@ class Sequence:
     def unread(self) -> int:
         """Tokens that are not in the cache yet: 1 once it decodes, unless a grammar forces ids."""
         return self.length - self.past
-
-    def ids(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Prompt and answer between two positions."""
-        read = len(self.prompt)
-        tokens = self.tokens[max(0, start - read) : max(0, stop - read)]
-        return np.concatenate([self.prompt[start:stop], np.array(tokens, np.int64)])
 
     def newest(self) -> int:
         """The last id of prompt and answer."""
