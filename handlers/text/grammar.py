@@ -17,6 +17,8 @@ import threading
 from typing import TYPE_CHECKING, Any, cast
 
 from handlers.errors import EngineFault, InvalidRequest
+from handlers.text.grammar_errors import reason
+from handlers.text.json_schema import json_style
 from handlers.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -28,14 +30,6 @@ if TYPE_CHECKING:
 
     from handlers.text.tokenizer import Tokenizer
 
-# The spaces of Python's json.dumps, which chat templates and training data use, and no others: a
-# small model that may write blanks may write nothing else, and with one spelling the engine
-# takes keys and punctuation as forced ids, without a choice.
-JSON_STYLE = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
-
-# "   3 | start: x" and "     ^^^", which point at a place in the source.
-EXCERPT = re.compile(r"\d+ \||\^+$|\^ ")
-
 # Compiling takes time and memory that grow with the source. 256 Ki hold the largest schema that
 # OpenAI accepts (120,000 characters of names and values) twice.
 MAX_SOURCE = 256 * 1024
@@ -43,8 +37,9 @@ MAX_SOURCE = 256 * 1024
 # llguidance's own bounds, where its defaults are too narrow or too wide; measured in
 # docs/structured.md.
 LIMITS: Mapping[str, Any] = {
-    "max_items_in_row": 20_000,  # 2,000 refuse a choice between 500 objects in mid-answer
-    "max_grammar_size": 50_000,  # symbols; 500,000 let a schema compile for minutes
+    "max_items_in_row": 20_000,  # 2,000 end a choice between 500 objects in mid-answer
+    "step_max_items": 20_000,  # 0.2 s, for a grammar that is ambiguous at every letter
+    "max_grammar_size": 30_000,  # symbols, 5 for a property; the time grows with their square
     "max_lexer_states": 50_000,  # 1 to 2 kB each
     "verbose_errors": False,  # no parser's state in an error
 }
@@ -167,7 +162,7 @@ class Grammars:
         if not matcher.is_error():
             matcher.compute_bitmask()
         if matcher.is_error():
-            raise InvalidRequest(f"The {kind} cannot be used: {_reason(matcher.get_error())}.")
+            raise InvalidRequest(f"The {kind} cannot be used: {reason(matcher.get_error())}.")
         return GrammarConstraint(matcher, self._vocab_size)
 
     def _vocabulary(self) -> llguidance.LLTokenizer:
@@ -187,14 +182,6 @@ class Grammars:
         return llguidance.LLTokenizer(wrapper, eos_token=list(self._eos_token_ids))
 
 
-def json_style(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """`schema` with llguidance's options for the whole of it, in place of any that it brings.
-
-    They come with the defaults that refuse what cannot be enforced instead of ignoring it.
-    """
-    return {**schema, "x-guidance": JSON_STYLE}
-
-
 def _bounded(kind: str, source: str) -> str:
     try:
         source.encode()
@@ -205,12 +192,3 @@ def _bounded(kind: str, source: str) -> str:
             f"The {kind} has {len(source):,} characters, but may have {MAX_SOURCE:,}."
         )
     return source
-
-
-def _reason(error: str) -> str:
-    """llguidance's error on one line, without the excerpts that it draws under a regex."""
-    if error.startswith("NoExtension"):
-        return "it allows no text at all"
-    lines = (line.strip() for line in error.splitlines())
-    kept = [line for line in lines if line and not EXCERPT.match(line)]
-    return " ".join(kept).rstrip(".")[:400]

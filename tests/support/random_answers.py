@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from handlers.text.grammar import GrammarConstraint
 from handlers.text.tokenizer import Tokenizer
@@ -18,9 +19,8 @@ class Answer:
     """False for an answer that was cut by its length."""
 
 
-def allowed_ids(constraint: GrammarConstraint) -> list[int]:
-    bits = np.unpackbits(constraint.allowed().view(np.uint8), bitorder="little")
-    return [int(token_id) for token_id in np.flatnonzero(bits)]
+def allowed_ids(constraint: GrammarConstraint) -> NDArray[np.intp]:
+    return np.flatnonzero(np.unpackbits(constraint.allowed().view(np.uint8), bitorder="little"))
 
 
 def random_answer(

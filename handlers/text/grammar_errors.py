@@ -1,0 +1,38 @@
+"""llguidance's errors in words for a person who wrote a schema or a grammar. Used by grammar.py."""
+
+from __future__ import annotations
+
+import re
+
+# "   3 | start: x" and "     ^^^", which point at a place in the source.
+EXCERPT = re.compile(r"\d+ \||\^")
+LONGEST = 300
+
+REWORDED = [
+    (r"Unimplemented keys: \[(.*)\].*", r"it has keywords that are not supported: \1"),
+    (
+        r"oneOf constraints are not supported.*",
+        "oneOf is supported only where no value can fit two of its branches: use anyOf",
+    ),
+    (r"Resource '(.*?)' is not present.*", r"$ref to another document is not supported: \1"),
+    (r".*recursion limit exceeded.*", "it is nested too deeply"),
+    (r"NoExtension.*", "it allows no text at all"),
+    (r"Unable to determine if regex.*", "its patterns are too complex to be combined"),
+    (
+        r".*(too big|lexer_fuel|too many expressions|[Tt]oo many items|schema too large).*",
+        "it is too large or too complex",
+    ),
+    # The regex crate draws the pattern, then says what is wrong with it.
+    (r".*\berror: (.*)", r"\1"),
+]
+
+
+def reason(error: str) -> str:
+    """The error on one line, as the end of a sentence that has no full stop yet."""
+    lines = (line.strip() for line in error.splitlines())
+    text = " ".join(line for line in lines if line and not EXCERPT.match(line))
+    for pattern, words in REWORDED:
+        match = re.fullmatch(pattern, text)
+        if match:
+            text = match.expand(words)
+    return text[:LONGEST].rstrip(". ")
