@@ -1,10 +1,9 @@
 """Prefix reuse: prompts that begin as something that is in the cache are not computed again.
 
 What chunks have written into a slot is remembered by its ids, also after its sequence has ended.
-Before each step a sequence that still reads its prompt takes over what some slot, its own or
-another's, holds further than it has read itself: the keys and values of a position depend on the
-ids up to it and on nothing else. So two prompts that are read side by side compute what they
-share once, by turns.
+Before each chunk a sequence takes over what some slot, its own or another's, holds further of its
+prompt than it has read itself: the keys and values of a position depend on the ids up to it and on
+nothing else. So two prompts that are read side by side compute what they share once.
 
 Only chunks of two tokens or more count, and two tokens of a prompt are always left to compute:
 quantised kernels round one row in another way than several, but two as hundreds. So a reused

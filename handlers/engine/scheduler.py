@@ -68,8 +68,6 @@ class Scheduler:
         """
         events = self._retire(now)
         self._admit()
-        for sequence in self.running:
-            self._prefixes.extend(sequence)
         events += self._decode(now)
         events += self._read(now)
         return events
@@ -107,6 +105,7 @@ class Scheduler:
         events = []
         left = self._prefill_chunk
         for sequence in self._readers():
+            self._prefixes.extend(sequence)  # by what this step's earlier chunks have written
             if left == self._prefill_chunk or sequence.unread <= left:
                 batch = chunk_batch(sequence, left)
                 left -= batch.input_ids.size
@@ -123,6 +122,8 @@ class Scheduler:
         reading = [sequence for sequence in self.running if sequence.unread > 1]
         if not reading:
             return []
+        for sequence in reading:
+            self._prefixes.extend(sequence)
         self._oldest_first = not self._oldest_first
         if self._oldest_first:
             return sorted(reading, key=lambda sequence: sequence.arrival)

@@ -11,8 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from handlers.engine.batch import Batch
-from handlers.engine.engine import Prompt
-from handlers.engine.sequence import FinishReason, Step
+from handlers.engine.sequence import FinishReason
 from handlers.errors import ContextLengthExceeded, InvalidRequest, NotReady, Overloaded
 from tests.engine.fake_session import (
     EOS,
@@ -61,24 +60,6 @@ def test_a_cancelled_request_makes_room_at_once() -> None:
     assert read(engine.submit([2, 2], greedy()))[0] == greedy_answer([2, 2], 20)
 
 
-def test_a_submission_is_queued_whole_or_not_at_all() -> None:
-    engine = fake_engine(slots=1, queue_limit=2)
-    read(engine.submit([9], greedy(1)))
-    first = engine.submit([1], greedy())
-    with pytest.raises(Overloaded):
-        engine.submit_all([Prompt([n], greedy()) for n in (2, 3, 4)])
-    with pytest.raises(InvalidRequest, match="0 to"):
-        engine.submit_all([Prompt([2], greedy()), Prompt([VOCAB], greedy())])
-    assert (engine.running, engine.waiting) == (0, 1)
-    engine.submit_all([Prompt([n], greedy()) for n in (2, 3)])
-    assert read(first)[0] == greedy_answer([1], 20)
-
-
-def test_more_prompts_than_the_server_holds_are_no_passing_overload() -> None:
-    with pytest.raises(InvalidRequest, match="4 answers at once, but the server holds 3"):
-        fake_engine(slots=1, queue_limit=2).submit_all([Prompt([1], greedy())] * 4)
-
-
 @pytest.mark.parametrize("field", ["logit_bias", "stop_token_ids"])
 @pytest.mark.parametrize("token", [-1, VOCAB])
 def test_a_parameter_with_an_id_outside_the_vocabulary_is_refused_by_name(
@@ -88,57 +69,6 @@ def test_a_parameter_with_an_id_outside_the_vocabulary_is_refused_by_name(
     with pytest.raises(InvalidRequest, match=rf"{field} .* {token}") as refused:
         fake_engine().submit([1], greedy(**{field: value}))
     assert refused.value.param == field
-
-
-# Several prompts
-
-
-def by_index(steps: list[Step]) -> dict[int, list[Step]]:
-    return {index: [s for s in steps if s.index == index] for index in {s.index for s in steps}}
-
-
-def test_each_prompt_of_a_submission_gets_its_own_answer_and_its_own_end() -> None:
-    prompts = [[1, 2], [3], [4, 5, 6], [7], [8, 9]]
-    generation = fake_engine(slots=2).submit_all([Prompt(p, greedy(6)) for p in prompts])
-    answers = by_index(list(generation))
-    for index, prompt in enumerate(prompts):
-        *_, last = answers[index]
-        ids = [step.token_id for step in answers[index] if step.token_id is not None]
-        assert ids == greedy_answer(prompt, 6)
-        assert [step.finish_reason for step in answers[index]].count(None) == len(
-            answers[index]
-        ) - 1
-        assert last.finish_reason is not None
-
-
-def test_one_answer_of_a_submission_can_be_given_up() -> None:
-    params = greedy(9, ignore_eos=True)
-    generation = fake_engine().submit_all([Prompt([1], params), Prompt([2], params)])
-    next(generation)
-    generation.cancel_one(0)
-    answers = by_index(list(generation))
-    assert answers[0][-1].finish_reason is FinishReason.CANCELLED
-    assert answers[1][-1].finish_reason is FinishReason.LENGTH
-    assert generation.usage(1).completion_tokens == 9
-
-
-def test_usage_tells_the_tokens_and_the_milliseconds_of_each_prompt() -> None:
-    class Slow(FakeSession):
-        def step(self, batch: Batch) -> NDArray[Any]:
-            time.sleep(0.002)
-            return super().step(batch)
-
-    params = greedy(5, ignore_eos=True)
-    engine = fake_engine(Slow(slots=1), slots=1)
-    generation = engine.submit_all([Prompt([1] * 20, params), Prompt([2], params)])
-    assert generation.usage(0).queue_ms == 0.0
-    list(generation)
-    first, second = generation.usage(0), generation.usage(1)
-    assert (first.prompt_tokens, first.completion_tokens) == (20, 5)
-    assert (second.prompt_tokens, second.completion_tokens) == (1, 5)
-    assert first.prefill_ms >= 3 * 2  # chunks of 8
-    assert first.decode_ms >= 4 * 2
-    assert second.queue_ms >= first.prefill_ms + first.decode_ms
 
 
 # Inline

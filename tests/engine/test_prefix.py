@@ -83,6 +83,15 @@ def test_prompts_that_are_read_side_by_side_compute_what_they_share_once() -> No
     assert sum(share.prompt_tokens - share.cached_tokens for share in shares) == computed(session)
 
 
+def test_answers_to_one_short_prompt_read_it_once_in_a_single_step() -> None:
+    session = FakeSession()
+    engine = fake_engine(session, prefill_chunk=128)
+    generation = engine.submit_all([Prompt(DOCUMENT[:30], greedy(1))] * 4)
+    engine.step()
+    assert computed(session) == 30 + 3 * 2
+    assert [step.token_id for step in generation] == greedy_answer(DOCUMENT[:30], 1) * 4
+
+
 def test_a_running_sequence_gives_what_it_has_read() -> None:
     session = FakeSession()
     engine = fake_engine(session)
