@@ -14,7 +14,7 @@ from handlers.api.answer import Call, Stamp, collect, spread, stream, timed_resp
 from handlers.api.aside import aside
 from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import MAX_CHOICES, OpenAICall
-from handlers.api.prompts import TextPrompt, read_prompts
+from handlers.api.prompts import Prompts, TextPrompt, read_prompts, spelt
 from handlers.api.structured import form_of
 from handlers.api.text_choices import Echo, TextShape
 from handlers.errors import InvalidRequest
@@ -30,7 +30,7 @@ REFUSED: Refused = fields.REFUSED | {"suffix": ('""',)}
 class CompletionCall(OpenAICall, frozen=True, kw_only=True):
     """The body."""
 
-    prompt: str | list[str | int | list[int]]
+    prompt: Prompts
     max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     """OpenAI's limit is 5, vLLM's 20."""
@@ -79,7 +79,7 @@ async def create(model: Model, request: Request) -> Response | StreamResponse:
     shape = TextShape(
         Stamp.of(model, "cmpl"),
         call,
-        Echo(model.tokenizer, prompts, body.choices) if body.echo else None,
+        Echo(model.tokenizer, call, spelt(model, prompts)) if body.echo else None,
         body.logprobs is not None,
         body.wants_usage,
     )

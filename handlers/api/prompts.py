@@ -6,15 +6,23 @@ Called by completions.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Meta
 
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from handlers.api.model import Model
-    from handlers.text.tokenizer import Tokenizer
 
-Prompts = str | list[str | int | list[int]]
+_TEXT = {"type": "string", "minLength": 1}
+_IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
+_LISTS = [{"type": "array", "items": items, "minItems": 1} for items in (_TEXT, _IDS)]
+
+# read_prompts is stricter than the type can be, and says so in the OpenAPI document.
+Prompts = Annotated[
+    str | list[str | int | list[int]], Meta(extra_json_schema={"anyOf": [_TEXT, _IDS, *_LISTS]})
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +32,6 @@ class TextPrompt:
     ids: list[int]
     text: str | None
     """None for a prompt that came as ids."""
-
-    def spelt(self, tokenizer: Tokenizer) -> str:
-        """What an echo gives back: the text itself, or that of the ids, special tokens spelt."""
-        if self.text is not None:
-            return self.text
-        return tokenizer.decode(self.ids, skip_special_tokens=False)
 
 
 def read_prompts(model: Model, prompt: Prompts) -> list[TextPrompt]:
@@ -46,6 +48,16 @@ def read_prompts(model: Model, prompt: Prompts) -> list[TextPrompt]:
     if lists:
         return [TextPrompt(part, None) for part in lists]
     return [_text(model, text, f"prompt[{place}]") for place, text in enumerate(texts)]
+
+
+def spelt(model: Model, prompts: list[TextPrompt]) -> list[str]:
+    """What an echo gives back: the texts themselves, or those of ids, special tokens spelt out."""
+    return [
+        model.tokenizer.decode(prompt.ids, skip_special_tokens=False)
+        if prompt.text is None
+        else prompt.text
+        for prompt in prompts
+    ]
 
 
 def _text(model: Model, text: str, field: str) -> TextPrompt:

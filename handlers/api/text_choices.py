@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from handlers.api.answer import Bodies, Call, Stamp
     from handlers.api.deltas import Answer, Delta, Finish
-    from handlers.api.prompts import TextPrompt
     from handlers.engine.sequence import Logprobs, Usage
     from handlers.text.token_text import Token
     from handlers.text.tokenizer import Tokenizer
@@ -28,19 +27,17 @@ class Echo:
     """The prompts, which stand before the answers where they are asked for."""
 
     tokenizer: Tokenizer
-    prompts: Sequence[TextPrompt]
-    choices_each: int
+    call: Call
+    texts: Sequence[str]
+    """Of the prompts, each of which has `call.choices_each` choices."""
 
     def text(self, index: int) -> str:
         """What stands before a choice's answer."""
-        return self._prompt(index).spelt(self.tokenizer)
+        return self.texts[index // self.call.choices_each]
 
     def tokens(self, index: int, logprobs: Sequence[Logprobs | None]) -> tuple[Token, ...]:
         """The tokens of that text."""
-        return read_prompt(self.tokenizer, self.text(index), self._prompt(index).ids, logprobs)
-
-    def _prompt(self, index: int) -> TextPrompt:
-        return self.prompts[index // self.choices_each]
+        return read_prompt(self.tokenizer, self.text(index), self.call.prompts[index].ids, logprobs)
 
 
 @dataclass(frozen=True, slots=True)
