@@ -6,9 +6,10 @@ Knows no template. Called by conversation.py and by what else takes messages.
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from handlers.errors import InvalidRequest
 
@@ -18,9 +19,10 @@ TemplateMessage = dict[str, Any]
 """`role`, `content` and, where given, `name`, `tool_call_id`, `tool_calls`."""
 
 
-class TextPart(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
+class TextPart(msgspec.Struct, frozen=True, kw_only=True):
     """The one kind of content part that a text model reads."""
 
+    type: Literal["text"] = "text"
     text: str
 
 
@@ -43,11 +45,31 @@ class CalledTool(msgspec.Struct, frozen=True):
 class Message(msgspec.Struct, frozen=True):
     """One turn."""
 
-    role: str
+    role: Annotated[str, Meta(extra_json_schema={"enum": [*ROLES]})]
     content: str | list[TextPart] | None = None
     name: str | None = None
     tool_call_id: str | None = None
     tool_calls: list[CalledTool] | None = None
+
+
+# _turn is stricter than the type can be, and says so in the OpenAPI document.
+Turn = Annotated[
+    Message,
+    Meta(
+        extra_json_schema={
+            "anyOf": [
+                {"properties": {"role": {"const": "assistant"}}},
+                {
+                    "properties": {
+                        "content": {"type": ["string", "array"]},
+                        "tool_calls": {"maxItems": 0},
+                    },
+                    "required": ["content"],
+                },
+            ]
+        }
+    ),
+]
 
 
 def template_messages(messages: list[Message], field: str = "messages") -> list[TemplateMessage]:

@@ -29,6 +29,10 @@ Tokens = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 # Ids are checked against the vocabulary by the engine, which knows it.
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
+# A JSON object's keys are strings.
+_LOGIT_BIAS = Meta(
+    max_length=1024, extra_json_schema={"propertyNames": {"pattern": "^(0|[1-9][0-9]{0,8})$"}}
+)
 
 REFUSED: Refused = {
     "bad_words": ("[]",),
@@ -84,7 +88,7 @@ class Sampling(Structured, frozen=True, kw_only=True):
     """A logit divided by less might leave float32."""
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
-    logit_bias: Annotated[dict[TokenId, Bias], Meta(max_length=1024)] | None = None
+    logit_bias: Annotated[dict[TokenId, Bias], _LOGIT_BIAS] | None = None
     min_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     ignore_eos: bool | None = None
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=1024)] | None = None

@@ -31,6 +31,9 @@ Json = dict[str, Any]
 OPEN = "/healthz"
 """The one path that needs no key."""
 
+TEXT_TYPES = ("string", "number", "integer", "boolean", "null")
+"""Those that a query can hold."""
+
 STRUCTS = "#/components/schemas/{name}"
 REQUEST_ID = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
 
@@ -141,7 +144,8 @@ def _parameters(path: str, operation: Operation) -> list[Json]:
         return []
     fields = _call_schemas()[operation.call.__name__]
     texts = {name: ("null", *harmless) for name, harmless in operation.refused.items()}
-    schemas = {name: _in_text(schema) for name, schema in fields["properties"].items()}
+    kinds = {name: _in_text(schema) for name, schema in fields["properties"].items()}
+    schemas = {name: schema for name, schema in kinds.items() if schema}
     schemas |= {name: {"type": "string", "enum": [*texts[name]]} for name in texts}
     return [
         {"name": name, "in": "query", "required": name in fields["required"], "schema": schema}
@@ -149,9 +153,11 @@ def _parameters(path: str, operation: Operation) -> list[Json]:
     ]
 
 
-def _in_text(schema: Json) -> Json:
-    """A field's schema where it is read from a query, which has no lists."""
-    kinds = [each for each in schema.get("anyOf", [schema]) if each.get("type") != "array"]
+def _in_text(schema: Json) -> Json | None:
+    """A field's schema where it is read from a query, which has neither lists nor objects."""
+    kinds = [each for each in schema.get("anyOf", [schema]) if each.get("type") in TEXT_TYPES]
+    if all(each["type"] == "null" for each in kinds):
+        return None
     return kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
 
+from handlers.api.fields import TokenId
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ _LISTS = [{"type": "array", "items": items, "minItems": 1} for items in (_TEXT, 
 
 # read_prompts is stricter than the type can be, and says so in the OpenAPI document.
 Prompts = Annotated[
-    str | list[str | int | list[int]], Meta(extra_json_schema={"anyOf": [_TEXT, _IDS, *_LISTS]})
+    str | list[str | TokenId | list[TokenId]],
+    Meta(extra_json_schema={"anyOf": [_TEXT, _IDS, *_LISTS]}),
 ]
 
 

@@ -16,7 +16,7 @@ from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import Sampling, Tokens
 from handlers.api.responses_events import ResponseShape
-from handlers.api.responses_input import InputItem, template_messages
+from handlers.api.responses_input import Item, template_messages
 from handlers.api.structured import Form, JsonObjectFormat, TextFormat, form_of
 from handlers.api.usage import timing_whole
 from handlers.errors import InvalidRequest
@@ -74,7 +74,7 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
 
     model: str | None = None
     """Any name: a process serves one model, and the answer says which."""
-    input: Annotated[str, Meta(min_length=1)] | Annotated[list[InputItem], Meta(min_length=1)]
+    input: Annotated[str, Meta(min_length=1)] | Annotated[list[Item], Meta(min_length=1)]
     instructions: str | None = None
     max_output_tokens: Tokens | None = None
     text: TextOptions | None = None

@@ -5,9 +5,10 @@ Knows no template. Called by responses.py.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from handlers.api.chat_messages import parsed_arguments
 from handlers.errors import InvalidRequest
@@ -30,6 +31,13 @@ class OutputText(msgspec.Struct, frozen=True, tag_field="type", tag="output_text
     text: str
 
 
+# What _append asks of each kind of item, for the OpenAPI document.
+_TEXTS = {"role": {"type": "string"}, "content": {"type": ["string", "array"]}}
+_CALL = {name: {"type": "string"} for name in ("call_id", "name", "arguments")}
+_OUTPUT = {"call_id": {"type": "string"}, "output": {"type": ["string", "array"]}}
+_KINDS = {"message": _TEXTS, "function_call": _CALL, "function_call_output": _OUTPUT}
+
+
 class InputItem(msgspec.Struct, frozen=True, kw_only=True):
     """A message, a call that the model asked for, or what that call gave."""
 
@@ -40,12 +48,26 @@ class InputItem(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     arguments: str | None = None
     """JSON, as it was given out."""
-    output: str | list[InputText] | None = None
+    output: str | list[InputText | OutputText] | None = None
 
 
-def template_messages(
-    instructions: str | None, given: str | list[InputItem]
-) -> list[TemplateMessage]:
+Item = Annotated[
+    InputItem,
+    Meta(
+        extra_json_schema={
+            "anyOf": [
+                {
+                    "properties": {"type": {"const": kind}, **needed},
+                    "required": [*needed] if kind == "message" else ["type", *needed],
+                }
+                for kind, needed in _KINDS.items()
+            ]
+        }
+    ),
+]
+
+
+def template_messages(instructions: str | None, given: str | list[Item]) -> list[TemplateMessage]:
     """The conversation, with `instructions` before it. Raises InvalidRequest."""
     messages = [{"role": "system", "content": instructions}] if instructions else []
     if isinstance(given, str):

@@ -161,6 +161,7 @@ def test_a_wrong_field_of_a_chat_is_named(body: dict[str, Any], param: str, stre
     [
         ({}, "prompt"),
         ({"prompt": ""}, "prompt"),
+        ({"prompt": [2**70]}, "prompt[0]"),
         ({"prompt": None}, "prompt"),
         ({"prompt": [1, "a"]}, "prompt"),
         ({"prompt": [[1], 2]}, "prompt"),
