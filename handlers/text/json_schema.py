@@ -7,7 +7,6 @@ and tool_calls.py.
 from __future__ import annotations
 
 import math
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from handlers.errors import InvalidRequest
@@ -48,15 +47,16 @@ def _multiples(schema: Mapping[str, Any]) -> Iterator[int]:
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
+            waiting += value.values()
             number = value.get("multipleOf")
             if isinstance(number, int | float) and number > 0 and math.isfinite(number):
-                numerator = Decimal(repr(number)).scaleb(-min(0, _exponent(number)))
-                yield max(1, int(numerator))
-            waiting += value.values()
+                yield _digits(number)
         elif isinstance(value, list):
             waiting += value
 
 
-def _exponent(number: float) -> int:
-    exponent = Decimal(repr(number)).as_tuple().exponent
-    return exponent if isinstance(exponent, int) else 0
+def _digits(number: float) -> int:
+    if isinstance(number, int) or number.is_integer():
+        return int(number)
+    mantissa = repr(number).partition("e")[0]
+    return int(mantissa.replace(".", ""))

@@ -19,6 +19,8 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from handlers.errors import ArtifactError, InvalidRequest
+from handlers.text.tool_calls import HERMES, ToolFormat
+from handlers.text.tool_fallback import without_tools
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,6 +43,10 @@ class ChatTemplate:
         Raises ArtifactError when `source` is not a template.
         """
         self._special_tokens = dict(special_tokens)
+        own = ToolFormat.of(source)
+        self._knows_tools = own is not None
+        self.tool_format = own or HERMES
+        """How this model calls tools: in its template's format, or in the one it is told."""
         try:
             self._template = _environment().from_string(source or PLAIN_TEMPLATE)
         except jinja2.TemplateSyntaxError as error:
@@ -55,16 +61,23 @@ class ChatTemplate:
         return cls(artifact.chat_template, artifact.manifest.special_tokens)
 
     def render(
-        self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
     ) -> str:
-        """Raises InvalidRequest when the template refuses the messages: a role, their order.
+        """The prompt. `tools` are OpenAI's, and so are the messages, but for arguments: an object.
 
-        Raises jinja2's SecurityError when the template itself reaches out of its sandbox.
+        A template that knows no tools gets them as text. Raises InvalidRequest when the template
+        refuses the messages: a role, their order. Raises jinja2's SecurityError when the template
+        itself reaches out of its sandbox.
         """
+        if not self._knows_tools:
+            messages, tools = without_tools(messages, tools), None
         try:
             return self._template.render(
                 messages=messages,
-                tools=None,
+                tools=tools or None,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
                 **self._special_tokens,

@@ -6,7 +6,7 @@ model_export, which proves that these ids are transformers' ids.
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import tokenizers
@@ -17,6 +17,9 @@ from handlers.text.token_spelling import TokenSpelling
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+# Special tokens in some vocabularies, text in others: what tool_calls.py has to see in an answer.
+TOOL_MARKERS = {"[TOOL_CALLS]", "<tool_call>", "</tool_call>"}
 
 
 class Tokenizer:
@@ -70,7 +73,8 @@ class Tokenizer:
 
     def decoder(self) -> IncrementalDecoder:
         """A new decoder, for one answer."""
-        return IncrementalDecoder(self.decode, self.special_ids, self.spelling.byte_ids.keys())
+        decode = partial(self.decode, skip_special_tokens=False)  # it is given none but markers
+        return IncrementalDecoder(decode, self.special_ids, self.spelling.byte_ids.keys())
 
     @cached_property
     def longest_token(self) -> int:
@@ -84,4 +88,8 @@ class Tokenizer:
     def special_ids(self) -> frozenset[int]:
         """Ids that have no text."""
         added = self._backend.get_added_tokens_decoder()
-        return frozenset(token_id for token_id, token in added.items() if token.special)
+        return frozenset(
+            token_id
+            for token_id, token in added.items()
+            if token.special and token.content not in TOOL_MARKERS
+        )

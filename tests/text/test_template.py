@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from handlers.errors import ArtifactError, InvalidRequest
 from handlers.text.template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
+from tests.support.tool_templates import TEMPLATES
 
 Message = dict[str, Any]
 
@@ -59,9 +61,43 @@ assistant:
 SPECIAL_TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 
 
-def reference(source: str, messages: list[Message], add_generation_prompt: bool) -> str:
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "The weather in a city, <now> & later",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+        },
+    },
+    {"type": "function", "function": {"name": "now", "description": "The time"}},
+]
+CALL = {
+    "id": "0a1b2c3d4",
+    "type": "function",
+    "function": {"name": "get_weather", "arguments": {"city": "Zürich"}},
+}
+TOOL_CHATS: list[list[Message]] = [
+    [{"role": "user", "content": "How is the weather in Zürich?"}],
+    [
+        {"role": "user", "content": "How is the weather in Zürich?"},
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "0a1b2c3d4", "content": "rain"},
+        {"role": "assistant", "content": "It rains."},
+        {"role": "user", "content": "And now?"},
+    ],
+]
+
+
+def reference(
+    source: str,
+    messages: list[Message],
+    add_generation_prompt: bool,
+    tools: list[dict[str, Any]] | None = None,
+) -> str:
     arguments: dict[str, Any] = {
         "conversations": [messages],
+        "tools": tools,
         "chat_template": source,
         "add_generation_prompt": add_generation_prompt,
         **SPECIAL_TOKENS,
@@ -78,9 +114,60 @@ def test_every_feature_renders_as_in_transformers(
 ) -> None:
     template = ChatTemplate(FEATURES[feature], SPECIAL_TOKENS)
 
-    rendered = template.render(CHATS[chat], add_generation_prompt)
+    rendered = template.render(CHATS[chat], None, add_generation_prompt)
 
     assert rendered == reference(FEATURES[feature], CHATS[chat], add_generation_prompt)
+
+
+@pytest.mark.parametrize("tools", [TOOLS, None])
+@pytest.mark.parametrize("chat", [0, 1])
+@pytest.mark.parametrize("model", TEMPLATES)
+def test_tools_and_calls_render_as_in_transformers(
+    model: str, chat: int, tools: list[dict[str, Any]] | None
+) -> None:
+    template = ChatTemplate(TEMPLATES[model], SPECIAL_TOKENS)
+
+    rendered = template.render(TOOL_CHATS[chat], tools)
+
+    assert rendered == reference(TEMPLATES[model], TOOL_CHATS[chat], True, tools)
+    assert ("The time" in rendered) == bool(tools)
+
+
+def test_a_template_without_tools_gets_them_as_turns_that_it_knows(
+    smollm2: PreTrainedTokenizerFast,
+) -> None:
+    template = ChatTemplate(str(smollm2.chat_template), SPECIAL_TOKENS)
+    system = {"role": "system", "content": "Be brief."}
+
+    rendered = template.render([system, *TOOL_CHATS[1]], TOOLS)
+
+    head, call, result, *_ = rendered.split("<|im_start|>assistant")
+    assert head.startswith("<|im_start|>system\nBe brief.\n\nYou can call tools.")
+    assert all(json.dumps(tool, ensure_ascii=False) in head for tool in TOOLS)
+    assert call.startswith(
+        '\n<tool_call>\n{"name": "get_weather", "arguments": {"city": "Zürich"}}\n</tool_call>'
+    )
+    assert "<|im_start|>user\n<tool_response>\nrain\n</tool_response><|im_end|>" in call
+    assert result.startswith("\nIt rains.")
+
+
+def test_results_of_calls_that_were_made_together_are_one_turn() -> None:
+    results = [{"role": "tool", "content": text} for text in ("rain", "snow")]
+
+    rendered = ChatTemplate(None, {}).render([*TOOL_CHATS[1][:2], *results])
+
+    assert rendered.endswith(
+        "user: <tool_response>\nrain\n</tool_response>\n"
+        "<tool_response>\nsnow\n</tool_response>\nassistant:"
+    )
+
+
+def test_text_beside_a_call_stays_before_it() -> None:
+    turn = TOOL_CHATS[1][1] | {"content": "Let me see."}
+
+    rendered = ChatTemplate(None, {}).render([turn], TOOLS)
+
+    assert "assistant: Let me see.\n<tool_call>\n" in rendered
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +200,7 @@ def test_smollm2_chats_have_the_ids_that_transformers_gives_them(
 ) -> None:
     template = ChatTemplate(str(smollm2.chat_template), SPECIAL_TOKENS)
 
-    ids = smollm2_tokenizer.encode(template.render(messages, add_generation_prompt))
+    ids = smollm2_tokenizer.encode(template.render(messages, None, add_generation_prompt))
 
     assert ids == smollm2.apply_chat_template(
         messages, add_generation_prompt=add_generation_prompt, tokenize=True

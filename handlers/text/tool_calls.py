@@ -1,0 +1,206 @@
+"""How a model calls tools: the text of a call, and the grammar that holds an answer to it.
+
+One ToolFormat's few strings are all that the grammar, the parser and the fallback prompt know of a
+format, so they cannot disagree. Does not know requests. Made by template.py from the model's chat
+template, called by the API.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from handlers.errors import InvalidRequest
+from handlers.text.json_schema import json_style
+from handlers.text.tool_parser import ToolCallParser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from handlers.text.grammar import GrammarConstraint, Grammars
+
+NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may call."""
+
+    name: str
+    description: str | None = None
+    parameters: Mapping[str, Any] | None = None
+    """The JSON schema of its arguments, an object. None: it has none."""
+
+    @property
+    def arguments_schema(self) -> dict[str, Any]:
+        """What arguments are held to: no names but those in `properties` where nothing is said.
+
+        JSON Schema would allow any. A name that a model makes up is an error for the function.
+        Raises InvalidRequest.
+        """
+        schema = dict(self.parameters or {"properties": {}})
+        if schema.setdefault("type", "object") != "object":
+            raise InvalidRequest(f"The parameters of {self.name!r} must be of type object.")
+        if "properties" in schema:
+            schema.setdefault("additionalProperties", False)
+        return schema
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """OpenAI's tool_choice."""
+
+    mode: Literal["none", "auto", "required"] = "auto"
+    name: str | None = None
+    """With "required": the one tool to call, once."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFormat:
+    """The text around calls, of which each is `open` name `middle` arguments `close`.
+
+    `begin` call (`separator` call)* `end`
+    """
+
+    trigger: str
+    """What `begin` (or the first call) starts with, and text does not contain."""
+    begin: str
+    end: str
+    separator: str | None
+    """None for a model that makes one call at a time."""
+    key: str = "arguments"
+    at_start: bool = False
+    """Whether calls are calls at the start of an answer only."""
+    id_length: int = 24
+    """Hexadecimal digits of a call's id, behind call_; 9 without it where a template checks."""
+
+    open = '{"name": "'
+    close = "}"
+
+    @property
+    def middle(self) -> str:
+        """Between the name and the arguments."""
+        return f'", "{self.key}": '
+
+    @classmethod
+    def of(cls, template: str | None) -> ToolFormat | None:
+        """The format that a chat template writes, None where it writes none that is known."""
+        source = template or ""
+        if not re.search(r"\btools\b", source):
+            return None
+        if "[TOOL_CALLS]" in source and "[ARGS]" not in source:
+            return MISTRAL_SPACED if "[TOOL_CALLS] [" in source else MISTRAL
+        if "<tool_call>" in source and "<function=" not in source:
+            return HERMES
+        return LLAMA if '"parameters": ' in source else None
+
+    def write(self, calls: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
+        """The text of calls, as the model would have written it: (name, arguments) of each."""
+        texts = (
+            f"{self.open}{name}{self.middle}{json.dumps(arguments, ensure_ascii=False)}{self.close}"
+            for name, arguments in calls
+        )
+        return f"{self.begin}{(self.separator or '').join(texts)}{self.end}"
+
+    def parser(self) -> ToolCallParser:
+        """A new parser, for one answer."""
+        return ToolCallParser(self)
+
+    def new_id(self) -> str:
+        """A call's id."""
+        digits = os.urandom(12).hex()[: self.id_length]
+        return digits if self.id_length < 10 else f"call_{digits}"
+
+    def grammar(
+        self, grammars: Grammars, tools: Sequence[Tool], choice: ToolChoice, parallel: bool = True
+    ) -> GrammarConstraint | None:
+        """None where the answer is free: no tools, or "none".
+
+        "auto" is any text, and calls from `trigger` on. Raises InvalidRequest, with `param` where
+        a tool is at fault.
+        """
+        if choice.mode == "none" or not tools:
+            return None
+        chosen = [tool for tool in tools if choice.name in {None, tool.name}]
+        if not chosen:
+            raise InvalidRequest(f"There is no tool {choice.name!r}.", param="tool_choice")
+        schemas = [_schema(index, tool) for index, tool in enumerate(tools) if tool in chosen]
+        many = parallel and choice.name is None
+        lark = "\n".join(self._rules(chosen, schemas, choice.mode == "auto", many))
+        try:
+            return grammars.lark(lark)
+        except InvalidRequest:
+            _blame(grammars, tools)
+            raise
+
+    def _rules(
+        self, tools: Sequence[Tool], schemas: Sequence[Any], may_talk: bool, many: bool
+    ) -> Iterable[str]:
+        """The grammar, in llguidance's Lark."""
+        rest = (self.begin + self.open).removeprefix(self.trigger)
+        if may_talk and self.at_start:
+            yield f'start: TEXT | "{{" {_quoted(rest)} calls\nTEXT: /([^{{](?s:.*))?/'
+        elif may_talk:
+            yield f"start: TEXT | head {_quoted(rest)} calls"
+            trigger = re.escape(self.trigger)
+            yield f"head[lazy]: /(?s:.*){trigger}/"
+            yield f"TEXT: /(?s:.*)/ & ~/(?s:.*){trigger}(?s:.*)/"
+        else:
+            yield f"start: {_quoted(self.begin + self.open)} calls"
+        again = f"({_quoted((self.separator or '') + self.open)} call)*"
+        yield f"calls: call {again if many and self.separator else ''} {_quoted(self.end)}"
+        yield "call: " + " | ".join(f"call_{index}" for index in range(len(tools)))
+        for index, (tool, schema) in enumerate(zip(tools, schemas, strict=True)):
+            name = _quoted(tool.name + self.middle)
+            yield f"call_{index}: {name} arguments_{index} {_quoted(self.close)}"
+            yield f"arguments_{index}: %json {json.dumps(schema)}"
+
+
+HERMES = ToolFormat(
+    trigger="<tool_call>",
+    begin="<tool_call>\n",
+    separator="\n</tool_call>\n<tool_call>\n",
+    end="\n</tool_call>",
+)
+"""Hermes, Qwen 2.5 and 3, and models whose template knows no tools."""
+LLAMA = ToolFormat(trigger="{", begin="", separator=None, end="", key="parameters", at_start=True)
+"""Llama 3.1 to 3.3, whose template refuses more than one call."""
+MISTRAL = ToolFormat(
+    trigger="[TOOL_CALLS]", begin="[TOOL_CALLS][", separator=", ", end="]", id_length=9
+)
+"""Mistral's tokenizers v3 to v7, whose templates want ids of 9 letters and digits."""
+MISTRAL_SPACED = ToolFormat(
+    trigger="[TOOL_CALLS]", begin="[TOOL_CALLS] [", separator=", ", end="]", id_length=9
+)
+
+
+def _schema(index: int, tool: Tool) -> dict[str, Any]:
+    param = f"tools[{index}].function"
+    if not NAME.fullmatch(tool.name):
+        raise InvalidRequest(
+            f"{param}.name must be 1 to 64 letters, digits, dots, underscores and dashes.",
+            param=f"{param}.name",
+        )
+    try:
+        return json_style(tool.arguments_schema)
+    except InvalidRequest as error:
+        raise InvalidRequest(str(error), param=f"{param}.parameters") from None
+
+
+def _blame(grammars: Grammars, tools: Sequence[Tool]) -> None:
+    """Raises InvalidRequest for the first tool whose schema cannot be compiled."""
+    for index, tool in enumerate(tools):
+        try:
+            grammars.json_schema(tool.arguments_schema)
+        except InvalidRequest as error:
+            raise InvalidRequest(
+                f"The tool {tool.name!r}: {error}", param=f"tools[{index}].function.parameters"
+            ) from None
+
+
+def _quoted(text: str) -> str:
+    """A string of Lark's; of nothing, nothing."""
+    return json.dumps(text, ensure_ascii=False) if text else ""

@@ -1,0 +1,64 @@
+"""Tools for a model whose chat template knows none: told in the system message, played as turns.
+
+The format is Hermes's, which most small models that were trained on tools have seen. The grammar
+holds the answer to it, so a model that has never seen a tool still calls one well-formed. Knows
+messages as chat templates take them. Used by template.py.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from handlers.text.tool_calls import HERMES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+INTRODUCTION = """\
+You can call tools. Each line between <tools> and </tools> describes one, with the JSON schema of \
+its arguments:
+<tools>
+{tools}
+</tools>
+To call a tool, answer with its name and its arguments in this form, and wait for its result:
+{example}"""
+EXAMPLE = HERMES.write([("the tool's name", {"an argument's name": "its value"})])
+
+
+def without_tools(
+    messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None
+) -> list[dict[str, Any]]:
+    """`messages` in the roles system, user and assistant alone, with `tools` told in the first."""
+    turns: list[dict[str, Any]] = []
+    in_results = False
+    for message in messages:
+        turn = _plain(message)
+        # As in Hermes's template, the results of calls that were made together are one turn.
+        if in_results and message["role"] == "tool":
+            turns[-1]["content"] += "\n" + turn["content"]
+        else:
+            turns.append(turn)
+        in_results = message["role"] == "tool"
+    return _told(turns, tools) if tools else turns
+
+
+def _plain(message: Mapping[str, Any]) -> dict[str, Any]:
+    content = message.get("content")
+    if message["role"] == "tool":
+        return {"role": "user", "content": f"<tool_response>\n{content}\n</tool_response>"}
+    calls = message.get("tool_calls")
+    if not calls:
+        return {name: value for name, value in message.items() if name != "tool_calls"}
+    functions = (call["function"] for call in calls)
+    written = HERMES.write((function["name"], function["arguments"]) for function in functions)
+    return {"role": message["role"], "content": f"{content}\n{written}" if content else written}
+
+
+def _told(turns: list[dict[str, Any]], tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Behind the system message that is there, or as one."""
+    lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    text = INTRODUCTION.format(tools=lines, example=EXAMPLE)
+    if turns and turns[0]["role"] == "system":
+        return [{**turns[0], "content": f"{turns[0]['content']}\n\n{text}"}, *turns[1:]]
+    return [{"role": "system", "content": text}, *turns]

@@ -1,0 +1,349 @@
+"""Tool calls: each format's grammar on the demo's vocabulary, and the parser on any cut of it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handlers.errors import InvalidRequest
+from handlers.text.grammar import GrammarConstraint, Grammars
+from handlers.text.tokenizer import Tokenizer
+from handlers.text.tool_calls import (
+    HERMES,
+    LLAMA,
+    MISTRAL,
+    MISTRAL_SPACED,
+    Tool,
+    ToolChoice,
+    ToolFormat,
+)
+from handlers.text.tool_parser import CallStart, ContentDelta, Delta
+from tests.support import tool_templates
+from tests.support.random_answers import allowed_ids, random_answer
+
+FORMATS = {"Hermes": HERMES, "Llama": LLAMA, "Mistral": MISTRAL, "Mistral, spaced": MISTRAL_SPACED}
+SEVERAL = [name for name in FORMATS if name != "Llama"]
+EOS = 2
+WEATHER = Tool(
+    "get_weather",
+    "The weather",
+    {
+        "type": "object",
+        "properties": {"city": {"$ref": "#/$defs/city"}, "days": {"enum": [1, 2]}},
+        "required": ["city"],
+        "$defs": {"city": {"enum": ["Paris", "Rome"]}},
+    },
+)
+TOOLS = [WEATHER, Tool("now"), Tool("note", None, {"properties": {"text": {"maxLength": 5}}})]
+REQUIRED = ToolChoice("required")
+
+Call = tuple[str, str]
+
+
+def joined(deltas: Iterable[Delta]) -> tuple[str, list[Call]]:
+    """The text, and each call's name and arguments."""
+    content = ""
+    names: list[str] = []
+    arguments: list[str] = []
+    for delta in deltas:
+        if isinstance(delta, ContentDelta):
+            assert delta.text
+            content += delta.text
+        elif isinstance(delta, CallStart):
+            assert delta.index == len(names)
+            names.append(delta.name)
+            arguments.append("")
+        else:
+            assert delta.index == len(names) - 1
+            assert delta.text
+            arguments[-1] += delta.text
+    return content, list(zip(names, arguments, strict=True))
+
+
+def parse(tool_format: ToolFormat, pieces: Iterable[str]) -> tuple[str, list[Call]]:
+    parser = tool_format.parser()
+    deltas = [delta for piece in pieces for delta in parser.push(piece)]
+    return joined([*deltas, *parser.flush()])
+
+
+@pytest.fixture(scope="module")
+def tokenizer(demo_artifact: Path) -> Tokenizer:
+    return Tokenizer.load(demo_artifact / "tokenizer.json")
+
+
+@pytest.fixture(scope="module")
+def grammars(tokenizer: Tokenizer) -> Grammars:
+    return Grammars(tokenizer, vocab_size=49152, eos_token_ids=(EOS,))
+
+
+def compiled(constraint: GrammarConstraint | None) -> GrammarConstraint:
+    assert constraint is not None
+    return constraint
+
+
+def accept(constraint: GrammarConstraint, ids: Iterable[int]) -> None:
+    for token_id in ids:
+        assert token_id in allowed_ids(constraint)
+        constraint.accept(token_id)
+
+
+# --- which format ---
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        (tool_templates.HERMES, HERMES),
+        (tool_templates.LLAMA, LLAMA),
+        (tool_templates.MISTRAL, MISTRAL_SPACED),
+        (tool_templates.MISTRAL.replace("[TOOL_CALLS] [", "[TOOL_CALLS]["), MISTRAL),
+        ("{% for message in messages %}{{ message.content }}{% endfor %}", None),
+        ("{{ tools }} in a format that nobody knows", None),
+        (None, None),
+    ],
+)
+def test_the_chat_template_says_which_format_a_model_has(
+    template: str | None, expected: ToolFormat | None
+) -> None:
+    assert ToolFormat.of(template) is expected
+
+
+def test_ids_are_unlike_and_short_where_a_template_checks_them() -> None:
+    assert len({HERMES.new_id() for _ in range(100)}) == 100
+    assert HERMES.new_id().startswith("call_")
+    assert len(MISTRAL.new_id()) == 9
+    assert MISTRAL.new_id().isalnum()
+
+
+# --- the grammar ---
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_required_answer_is_calls_of_declared_tools_with_valid_arguments(
+    grammars: Grammars, tokenizer: Tokenizer, name: str, seed: int
+) -> None:
+    constraint = compiled(FORMATS[name].grammar(grammars, TOOLS, REQUIRED))
+
+    answer = random_answer(constraint, tokenizer, seed)
+
+    content, calls = parse(FORMATS[name], [answer.text])
+    assert content == ""
+    assert calls
+    assert answer.text.startswith(FORMATS[name].begin)
+    for tool, arguments in calls if answer.whole else calls[:-1]:
+        given_ = json.loads(arguments)
+        if tool == "get_weather":
+            assert given_["city"] in {"Paris", "Rome"}
+            assert given_.keys() <= {"city", "days"}
+        elif tool == "now":
+            assert given_ == {}
+        else:
+            assert tool == "note"
+            assert given_.keys() <= {"text"}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_named_tool_is_called_once(grammars: Grammars, tokenizer: Tokenizer, name: str) -> None:
+    choice = ToolChoice("required", "get_weather")
+    constraint = compiled(FORMATS[name].grammar(grammars, TOOLS, choice))
+
+    answer = random_answer(constraint, tokenizer)
+
+    _, [(tool, _)] = parse(FORMATS[name], [answer.text])
+    assert tool == "get_weather"
+    assert answer.whole
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_without_parallel_calls_there_is_one(
+    grammars: Grammars, tokenizer: Tokenizer, name: str
+) -> None:
+    tool_format = FORMATS[name]
+    constraint = compiled(tool_format.grammar(grammars, TOOLS, REQUIRED, parallel=False))
+
+    accept(constraint, tokenizer.encode(tool_format.write([("now", {})])))
+
+    assert constraint.complete
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_parallel_calls_may_follow_one_another(
+    grammars: Grammars, tokenizer: Tokenizer, name: str
+) -> None:
+    calls: list[tuple[str, dict[str, Any]]] = [("now", {}), ("get_weather", {"city": "Rome"})]
+    text = FORMATS[name].write(calls)
+    constraint = compiled(FORMATS[name].grammar(grammars, TOOLS, REQUIRED))
+
+    accept(constraint, tokenizer.encode(text))
+
+    assert constraint.may_end
+    assert parse(FORMATS[name], [text]) == (
+        "",
+        [(tool, json.dumps(arguments)) for tool, arguments in calls],
+    )
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_auto_lets_the_model_talk(grammars: Grammars, tokenizer: Tokenizer, name: str) -> None:
+    constraint = compiled(FORMATS[name].grammar(grammars, TOOLS, ToolChoice()))
+    assert EOS in allowed_ids(constraint)
+
+    accept(constraint, tokenizer.encode('Is {"a": 1} < 2? <tool_ca [TOOL] 東京\n\n'))
+
+    assert constraint.forced() == []
+    assert EOS in allowed_ids(constraint)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_auto_holds_a_call_to_its_schema_from_the_marker_on(
+    grammars: Grammars, tokenizer: Tokenizer, name: str
+) -> None:
+    tool_format = FORMATS[name]
+    constraint = compiled(tool_format.grammar(grammars, TOOLS, ToolChoice()))
+    talk = "" if tool_format.at_start else "Let me see.\n"
+
+    accept(constraint, tokenizer.encode(talk + tool_format.trigger))
+    assert EOS not in allowed_ids(constraint)
+    assert constraint.forced()
+    answer = random_answer(constraint, tokenizer)
+
+    content, calls = parse(tool_format, [talk, tool_format.trigger, answer.text])
+    assert content == talk
+    assert {tool for tool, _ in calls} <= {"get_weather", "now", "note"}
+
+
+def test_none_and_no_tools_leave_the_answer_free(grammars: Grammars) -> None:
+    assert HERMES.grammar(grammars, TOOLS, ToolChoice("none")) is None
+    assert HERMES.grammar(grammars, [], ToolChoice()) is None
+
+
+@pytest.mark.parametrize(
+    ("tool", "param", "words"),
+    [
+        (Tool("no spaces"), "tools[1].function.name", "letters, digits"),
+        (Tool("x", None, {"type": "array"}), "tools[1].function.parameters", "type object"),
+        (
+            Tool("x", None, {"properties": {"a": {"not": {}}}}),
+            "tools[1].function.parameters",
+            '"not"',
+        ),
+        (
+            Tool("x", None, {"properties": {"a": {"multipleOf": 99991}}}),
+            "tools[1].function.parameters",
+            "multipleOf",
+        ),
+    ],
+)
+def test_a_tool_that_cannot_be_held_to_is_refused_by_its_field(
+    grammars: Grammars, tool: Tool, param: str, words: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=words) as refused:
+        HERMES.grammar(grammars, [WEATHER, tool], ToolChoice())
+
+    assert refused.value.param == param
+
+
+def test_a_choice_of_a_tool_that_is_not_there_is_refused(grammars: Grammars) -> None:
+    with pytest.raises(InvalidRequest, match="no tool 'other'") as refused:
+        HERMES.grammar(grammars, TOOLS, ToolChoice("required", "other"))
+
+    assert refused.value.param == "tool_choice"
+
+
+# --- the parser ---
+
+# Quotes, braces and backslashes, which a scanner of JSON trips over, and pieces of the markers.
+arguments_ = st.dictionaries(
+    st.text('a"{}\\é', max_size=3),
+    st.recursive(
+        st.text('"{}[]\\<tool_call>', max_size=8), lambda inner: st.lists(inner, max_size=2)
+    ),
+    max_size=2,
+)
+call_lists = st.lists(
+    st.tuples(st.sampled_from(["now", "get_weather"]), arguments_), min_size=1, max_size=3
+)
+
+
+def cut(text: str, places: list[float]) -> list[str]:
+    bounds = sorted({0, len(text), *(int(place * len(text)) for place in places)})
+    return [text[start:end] for start, end in itertools.pairwise(bounds)]
+
+
+places = st.lists(st.floats(0, 1), max_size=8)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(talk=st.text("ab <[{", max_size=6), calls=call_lists, places=places)
+def test_calls_come_out_as_they_went_in_wherever_the_text_is_cut(
+    name: str, talk: str, calls: list[tuple[str, dict[str, Any]]], places: list[float]
+) -> None:
+    tool_format = FORMATS[name]
+    if tool_format.at_start:
+        talk, calls = "", calls[:1]
+
+    parsed = parse(tool_format, cut(talk + tool_format.write(calls), places))
+
+    assert parsed == (
+        talk,
+        [(tool, json.dumps(given_, ensure_ascii=False)) for tool, given_ in calls],
+    )
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(calls=call_lists, length=st.floats(0, 1), places=places)
+def test_a_call_that_was_cut_short_loses_nothing(
+    name: str, calls: list[tuple[str, dict[str, Any]]], length: float, places: list[float]
+) -> None:
+    tool_format = FORMATS[name]
+    whole = tool_format.write(calls[:1] if tool_format.at_start else calls)
+    text = whole[: int(length * len(whole))]
+
+    content, parsed = parse(tool_format, cut(text, places))
+
+    assert (content, parsed) == parse(tool_format, [text])
+    words = [content, *(word for call in parsed for word in call)]
+    framing = tool_format.write([("", {}), ("", {})])
+    assert len(text) <= sum(map(len, words)) + len(framing) * max(1, len(parsed))
+    assert text.startswith(content) or text.endswith(content)
+    for (tool, written), (expected, given_) in zip(parsed, calls, strict=False):
+        assert tool == expected
+        assert json.dumps(given_, ensure_ascii=False).startswith(written)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(text=st.text('ab <>tol_ca/{}"\n[]', max_size=30), places=places)
+def test_text_without_a_call_stays_text(name: str, text: str, places: list[float]) -> None:
+    assert parse(FORMATS[name], cut(text, places)) == (text, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "content", "calls"),
+    [
+        ("<tool_call>\nnot JSON</tool_call>", "<tool_call>\nnot JSON</tool_call>", []),
+        ('<tool_call>\n{"name": "now", "arguments": 5}', None, []),
+        (
+            '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call> and so on',
+            " and so on",
+            [("now", "{}")],
+        ),
+        (
+            '<tool_call>\n{"name": "now", "arguments": {}} </tool_call>',
+            "} </tool_call>",
+            [("now", "{}")],
+        ),
+        ('<tool_call>\n{"name": "now", "arg', None, []),
+    ],
+)
+def test_text_that_is_no_call_comes_back_as_text(
+    text: str, content: str | None, calls: list[Call]
+) -> None:
+    assert parse(HERMES, list(text)) == (text if content is None else content, calls)
