@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -17,6 +17,7 @@ import msgspec
 from handlers.api import error_body, sse
 from handlers.api.deltas import Answer, Delta, joined, plain
 from handlers.api.messages import Response, StreamResponse
+from handlers.api.tools import CallReader
 from handlers.api.usage import timing_head, timing_whole, usage_body
 from handlers.errors import InvalidRequest
 
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from handlers.api.model import Model
     from handlers.engine.engine import Prompt
     from handlers.engine.sequence import SamplingParams, Usage
-    from handlers.text.completion import Completer
+    from handlers.text.completion import Completer, TextDelta
     from handlers.text.grammar import GrammarConstraint
+    from handlers.text.tool_calls import ToolFormat
 
 Bodies = list[dict[str, object]]
 """What becomes JSON: a stream's events, or the choices of one body."""
@@ -46,18 +48,29 @@ class Call:
     """The request's field that an error about the prompt names."""
     choices_each: int = 1
     """How many prompts in a row are one and the same."""
+    tool_format: ToolFormat | None = None
+    """How the model writes the calls that are to be read out of its answers."""
 
     async def deltas(self, completer: Completer) -> AsyncGenerator[Delta]:
         """Raises as Completer.complete does."""
         pieces = completer.complete(self.prompts, self.stop, self.deadline)
+        readers = self._readers()
         try:
-            async for delta in pieces:
-                yield plain(delta)
+            async for piece in pieces:
+                delta = readers[piece.index](piece)
+                if delta is not None:
+                    yield delta
         except InvalidRequest as error:  # the engine does not know the request's fields
             error.param = self._field(error.param)
             raise
         finally:
             await pieces.aclose()
+
+    def _readers(self) -> list[Callable[[TextDelta], Delta | None]]:
+        """One for each choice."""
+        if self.tool_format is None:
+            return [plain] * len(self.prompts)
+        return [CallReader(self.tool_format.parser()).read for _ in self.prompts]
 
     def usage(self, usages: Sequence[Usage]) -> dict[str, object]:
         """OpenAI's count. `usages`: one of each choice."""

@@ -17,6 +17,7 @@ from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import OpenAICall, Tokens
 from handlers.api.structured import form_of
+from handlers.api.tools import Choice, Toolbox, ToolList, toolbox_of
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from handlers.api.model import Model
 
 REFUSED: Refused = fields.REFUSED | {
-    "tools": ("[]",),
-    "tool_choice": ('"none"', '"auto"'),
-    "parallel_tool_calls": ("true", "false"),
     "functions": ("[]",),
     "function_call": ('"none"', '"auto"'),
     "modalities": ('["text"]',),
@@ -50,11 +48,20 @@ class ChatCall(OpenAICall, frozen=True, kw_only=True):
     max_completion_tokens: Tokens | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    tools: ToolList | None = None
+    tool_choice: Choice | None = None
+    parallel_tool_calls: bool | None = None
 
     @property
     def token_limit(self) -> int | None:
         """OpenAI's newer name goes before the older one."""
         return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def toolbox(self) -> Toolbox | None:
+        """What the answers may call. Raises InvalidRequest."""
+        specs = [tool.function for tool in self.tools or ()]
+        return toolbox_of(specs, self.tool_choice, self.parallel_tool_calls)
 
     @property
     def told_logprobs(self) -> int | None:
@@ -69,7 +76,7 @@ class ChatCall(OpenAICall, frozen=True, kw_only=True):
 async def create(model: Model, request: Request) -> Response | StreamResponse:
     """The answers to a conversation."""
     body = read_json(request.body, ChatCall, REFUSED)
-    conversation = Conversation(template_messages(body.messages), form_of(body))
+    conversation = Conversation(template_messages(body.messages), form_of(body), body.toolbox)
     told = body.told_logprobs
     call = await conversation.call(
         model, body, request.deadline, choices=body.n or 1, logprobs=told

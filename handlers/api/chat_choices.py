@@ -12,7 +12,7 @@ from handlers.api.answer import StreamShape
 from handlers.api.logprob_shapes import chat_logprobs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from handlers.api.answer import Bodies, Call, Stamp
     from handlers.api.deltas import Answer, CallDelta, Delta, Finish, ToolCall
@@ -75,9 +75,9 @@ class ChatStream(StreamShape):
         chunks = []
         if delta.text or delta.tokens:
             chunks.append(self._chunk(delta.index, {"content": delta.text}, delta))
-        if delta.calls:
-            calls: dict[str, object] = {"tool_calls": [_call_delta(call) for call in delta.calls]}
-            chunks.append(self._chunk(delta.index, calls))
+        # One in each chunk: OpenAI's client joins calls by their index only across chunks.
+        calls = [{"tool_calls": [_call_delta(call)]} for call in delta.calls]
+        chunks += [self._chunk(delta.index, call) for call in calls]
         if delta.finish_reason:
             chunks.append(self._chunk(delta.index, {}, finish_reason=delta.finish_reason))
         return chunks
@@ -91,7 +91,7 @@ class ChatStream(StreamShape):
     def _chunk(
         self,
         index: int,
-        content: dict[str, object],
+        content: Mapping[str, object],
         delta: Delta | None = None,
         finish_reason: Finish | None = None,
     ) -> dict[str, object]:

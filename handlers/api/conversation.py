@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from handlers.api.answer import Call, spread
-from handlers.errors import ContextLengthExceeded
+from handlers.errors import ContextLengthExceeded, InvalidRequest
 
 if TYPE_CHECKING:
     from handlers.api.chat_messages import TemplateMessage
     from handlers.api.fields import Sampling
     from handlers.api.model import Model
     from handlers.api.structured import Form
+    from handlers.api.tools import Toolbox
+    from handlers.text.grammar import GrammarConstraint
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,9 @@ class Conversation:
 
     messages: list[TemplateMessage]
     form: Form | None = None
-    """The form that the answer must have, where one is asked for."""
+    """The form that the answer must have, where one is asked for. It excludes tools."""
+    toolbox: Toolbox | None = None
+    """What the answer may call."""
     field: str = "messages"
     """The request's field that an error about the prompt names."""
 
@@ -45,7 +49,8 @@ class Conversation:
                 f"tokens: send fewer.",
                 param=self.field,
             )
-        return model.template.render(self.messages)
+        tools = self.toolbox.for_template() if self.toolbox else None
+        return model.template.render(self.messages, tools)
 
     async def call(
         self,
@@ -66,6 +71,16 @@ class Conversation:
         params = sampling.params(
             model.engine.context_length - len(ids), logprobs=logprobs, temperature=temperature
         )
-        grammar = await self.form.grammar(model) if self.form else None
-        prompts = spread(ids, params, choices, grammar)
-        return Call(prompts, sampling.stop_strings, deadline, self.field, choices)
+        prompts = spread(ids, params, choices, await self._grammar(model))
+        reads_calls = model.template.tool_format if self.toolbox else None
+        return Call(prompts, sampling.stop_strings, deadline, self.field, choices, reads_calls)
+
+    async def _grammar(self, model: Model) -> GrammarConstraint | None:
+        if self.toolbox and self.form:
+            raise InvalidRequest(
+                f"{self.form.field} cannot go with tools that may be called: leave one out, or "
+                f'send tool_choice: "none".',
+                param=self.form.field,
+            )
+        asked = self.toolbox or self.form
+        return await asked.grammar(model) if asked else None

@@ -58,7 +58,6 @@ def test_text_is_sent_as_utf8_and_not_as_escapes() -> None:
             "<system>Be brief.<user>Hello<assistant>",
         ),
         ([{"role": "developer", "content": "Be brief."}], "<system>Be brief.<assistant>"),
-        ([{"role": "tool", "content": "5", "tool_call_id": "a"}], "<tool>5<assistant>"),
         ([{"role": "assistant", "content": None}, *USER], "<assistant><user>Hello<assistant>"),
         ([{"role": "assistant"}], "<assistant><assistant>"),
         (

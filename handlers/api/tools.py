@@ -1,0 +1,178 @@
+"""The fields that offer tools, and the calls in what the model says.
+
+Knows OpenAI's fields and deltas; how a model writes a call is handlers/text/tool_calls.py's. Called
+by chat.py, conversation.py and answer.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from handlers.api.aside import aside
+from handlers.api.deltas import CallDelta, Delta
+from handlers.errors import InvalidRequest
+from handlers.text.tool_parser import CallStart, ContentDelta
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from handlers.api.model import Model
+    from handlers.text.completion import TextDelta
+    from handlers.text.grammar import GrammarConstraint
+    from handlers.text.tool_parser import Delta as ParserDelta
+    from handlers.text.tool_parser import ToolCallParser
+
+# OpenAI's limit.
+MAX_TOOLS = 128
+
+# Where a chat's tool has its spec. A response's has it in itself.
+INNER = ".function"
+
+
+class FunctionSpec(msgspec.Struct, frozen=True):
+    """What a model may call."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    """A JSON schema; none takes no arguments."""
+    strict: bool | None = None
+    """Arguments are held to the schema whatever this says."""
+
+
+class FunctionTool(msgspec.Struct, frozen=True, tag_field="type", tag="function"):
+    """The one kind of tool."""
+
+    function: FunctionSpec
+
+
+class NamedFunction(msgspec.Struct, frozen=True):
+    """A function by its name."""
+
+    name: str
+
+
+class NamedChoice(msgspec.Struct, frozen=True, tag_field="type", tag="function"):
+    """This function has to be called."""
+
+    function: NamedFunction
+
+
+ToolList = Annotated[list[FunctionTool], Meta(max_length=MAX_TOOLS)]
+Choice = Literal["none", "auto", "required"] | NamedChoice
+
+
+@dataclass(frozen=True, slots=True)
+class Toolbox:
+    """The tools that the answers to one request may call, or must."""
+
+    specs: Sequence[FunctionSpec]
+    mode: Literal["auto", "required"] = "auto"
+    name: str | None = None
+    """The one that has to be called."""
+    parallel: bool = True
+    """Whether an answer may have several calls."""
+    inner: str = INNER
+    """Where a tool has its spec, for errors."""
+
+    def for_template(self) -> list[dict[str, Any]]:
+        """The tools as chat templates expect them."""
+        return [{"type": "function", "function": _given(spec)} for spec in self.specs]
+
+    async def grammar(self, model: Model) -> GrammarConstraint:
+        """Raises InvalidRequest that names the field."""
+        try:
+            return await aside(model.engine.threaded, lambda: self._compile(model))
+        except InvalidRequest as error:
+            param = (error.param or "tools").replace(INNER, self.inner)
+            raise InvalidRequest(str(error).replace(INNER, self.inner), param=param) from None
+
+    def _compile(self, model: Model) -> GrammarConstraint:
+        from handlers.text.tool_calls import Tool, ToolChoice
+
+        tools = [Tool(spec.name, spec.description, spec.parameters) for spec in self.specs]
+        choice = ToolChoice(self.mode, self.name)
+        made = model.template.tool_format.grammar(model.grammars, tools, choice, self.parallel)
+        if made is None:
+            raise ValueError("A toolbox has tools, and its mode is not none.")
+        return made
+
+
+def toolbox_of(
+    specs: Sequence[FunctionSpec],
+    choice: Choice | None,
+    parallel: bool | None,
+    inner: str = INNER,
+) -> Toolbox | None:
+    """None where no tool is offered, or none may be called. Raises InvalidRequest."""
+    if choice == "none" or (not specs and choice in {None, "auto"}):
+        return None
+    if not specs:
+        raise InvalidRequest("tool_choice asks for a call, but there are no tools.", param="tools")
+    _refuse_twins(specs, inner)
+    name = choice.function.name if isinstance(choice, NamedChoice) else None
+    if name is not None and name not in {spec.name for spec in specs}:
+        raise InvalidRequest(
+            f"tool_choice names {name!r}, which is none of the tools.", param="tool_choice"
+        )
+    mode: Literal["auto", "required"] = "auto" if choice in {None, "auto"} else "required"
+    return Toolbox(specs, mode, name, parallel is not False, inner)
+
+
+def _refuse_twins(specs: Sequence[FunctionSpec], inner: str) -> None:
+    names = [spec.name for spec in specs]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            field = f"tools[{index}]{inner}.name"
+            raise InvalidRequest(f"{field}: {name!r} is the name of two tools.", param=field)
+
+
+def _given(spec: FunctionSpec) -> dict[str, Any]:
+    """Without what is not said: a template prints what it finds. `strict` is not the model's."""
+    described = {"name": spec.name, "description": spec.description, "parameters": spec.parameters}
+    return {name: value for name, value in described.items() if value is not None}
+
+
+class CallReader:
+    """The calls of one choice: text deltas in, deltas out."""
+
+    def __init__(self, parser: ToolCallParser) -> None:
+        self._parser = parser
+        self._called = False
+
+    def read(self, delta: TextDelta) -> Delta | None:
+        """None where the parser holds everything back."""
+        pieces = self._parser.push(delta.text)
+        if delta.finish_reason:
+            pieces += self._parser.flush()
+        text, calls = _sorted(pieces)
+        self._called = self._called or bool(calls)
+        finish = delta.finish_reason
+        if not (text or calls or finish or delta.tokens or delta.prompt_logprobs):
+            return None
+        return Delta(
+            delta.index,
+            text,
+            calls,
+            "tool_calls" if self._called and finish == "stop" else finish,
+            delta.usage,
+            delta.tokens,
+            delta.prompt_logprobs,
+        )
+
+
+def _sorted(pieces: Sequence[ParserDelta]) -> tuple[str, tuple[CallDelta, ...]]:
+    """The text, and the calls that follow it."""
+    text, calls = "", []
+    for piece in pieces:
+        if isinstance(piece, ContentDelta):
+            text += piece.text
+        elif isinstance(piece, CallStart):
+            calls.append(CallDelta(piece.index, id=piece.id, name=piece.name))
+        else:
+            calls.append(CallDelta(piece.index, piece.text))
+    return text, tuple(calls)

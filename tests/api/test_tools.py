@@ -1,0 +1,299 @@
+"""Tools in, calls out, as OpenAI has them. How a model writes a call is tested in tests/text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.lib.streaming._deltas import accumulate_delta
+
+from handlers.engine.sequence import FinishReason
+from handlers.text.tool_calls import HERMES
+from tests.api import client
+from tests.api.client import TOKENIZER, Client, usage
+from tests.support.scripted_engine import ScriptedEngine, steps
+
+CHAT = "/v1/chat/completions"
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+NOW = {"type": "function", "function": {"name": "now"}}
+ASKED: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "How is Paris?"}],
+    "tools": [WEATHER, NOW],
+}
+USAGE = {"stream_options": {"include_usage": True}}
+PARIS = ("get_weather", {"city": "Paris"})
+
+
+CONTEXT = 4096
+"""The text that explains tools is long for a vocabulary of 401."""
+
+
+def saying(text: str) -> ScriptedEngine:
+    return client.saying(text, context_length=CONTEXT)
+
+
+def calling(*calls: tuple[str, Any], before: str = "") -> str:
+    """What a model says that calls."""
+    return before + HERMES.write(calls)
+
+
+def without_ids(calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in call.items() if name != "id"} for call in calls]
+
+
+def called(*calls: tuple[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+        for name, arguments in calls
+    ]
+
+
+def accumulated(chunks: list[Any]) -> dict[int, dict[str, Any]]:
+    """Each choice's message, put together by the function that OpenAI's client uses."""
+    messages: dict[int, dict[object, object]] = {}
+    for chunk in chunks:
+        for choice in chunk["choices"]:
+            message = messages.setdefault(choice["index"], {})
+            messages[choice["index"]] = accumulate_delta(message, choice["delta"])
+    return {index: dict(message) for index, message in messages.items()}  # type: ignore[arg-type]
+
+
+def reasons(chunks: list[Any]) -> list[str]:
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+    return [choice["finish_reason"] for choice in choices if choice["finish_reason"]]
+
+
+def test_a_call_has_openais_shape() -> None:
+    engine = saying(calling(PARIS))
+
+    body = Client(engine).json("POST", CHAT, ASKED)
+
+    (choice,) = body["choices"]
+    message = choice["message"]
+    assert message["tool_calls"][0]["id"].startswith("call_")
+    assert without_ids(message.pop("tool_calls")) == called(PARIS)
+    assert message == {"role": "assistant", "content": None, "refusal": None}
+    assert choice["finish_reason"] == "tool_calls"
+    assert body["usage"] == usage(len(engine.prompt_ids), len(TOKENIZER.encode(calling(PARIS))))
+
+
+def test_a_text_before_the_calls_stays_the_content() -> None:
+    body = Client(saying(calling(PARIS, ("now", {}), before="Let me see. "))).json(
+        "POST", CHAT, ASKED
+    )
+
+    message = body["choices"][0]["message"]
+    assert message["content"] == "Let me see. "
+    assert without_ids(message["tool_calls"]) == called(PARIS, ("now", {}))
+    assert len({call["id"] for call in message["tool_calls"]}) == 2
+
+
+def test_an_answer_without_a_call_is_an_answer() -> None:
+    body = Client(saying("It is sunny.")).json("POST", CHAT, ASKED)
+
+    (choice,) = body["choices"]
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": "It is sunny.",
+        "refusal": None,
+    }
+    assert choice["finish_reason"] == "stop"
+
+
+words = st.text("ab<{é🦊 ", max_size=8)
+
+
+@given(
+    texts=st.lists(words, min_size=1, max_size=3),
+    calls=st.lists(
+        st.tuples(
+            st.sampled_from(["get_weather", "now"]), st.dictionaries(words, words, max_size=2)
+        ),
+        max_size=2,
+    ),
+)
+def test_the_joined_stream_is_the_whole_answer(
+    texts: list[str], calls: list[tuple[str, Any]]
+) -> None:
+    answers = [calling(*calls, before=text) if calls else text for text in texts]
+    scripts = [steps(TOKENIZER.encode(answer)) for answer in answers]
+    body = ASKED | {"n": len(texts)}
+
+    whole = Client(ScriptedEngine(scripts=scripts, context_length=CONTEXT)).json("POST", CHAT, body)
+    *chunks, last, done = Client(ScriptedEngine(scripts=scripts, context_length=CONTEXT)).events(
+        CHAT, body | USAGE
+    )
+
+    assert done == "[DONE]"
+    assert last["usage"] == whole["usage"]
+    for index, message in accumulated(chunks).items():
+        same = whole["choices"][index]["message"]
+        assert (message["content"] or None) == (same["content"] or None)
+        assert [
+            {name: value for name, value in call.items() if name not in ("index", "id")}
+            for call in message.get("tool_calls", [])
+        ] == without_ids(same.get("tool_calls", []))
+    assert sorted(reasons(chunks)) == sorted(choice["finish_reason"] for choice in whole["choices"])
+
+
+def test_a_streamed_call_starts_with_its_id_and_goes_on_with_its_arguments() -> None:
+    *chunks, _ = Client(saying(calling(PARIS))).events(CHAT, ASKED)
+
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    (first, *rest) = [call for delta in deltas for call in delta.get("tool_calls", [])]
+    assert all(len(delta.get("tool_calls", [0])) == 1 for delta in deltas)
+    assert first.pop("id").startswith("call_")
+    assert first == {
+        "index": 0,
+        "type": "function",
+        "function": {"name": "get_weather", "arguments": ""},
+    }
+    assert {frozenset(call) for call in rest} == {frozenset({"index", "function"})}
+    assert "".join(call["function"]["arguments"] for call in rest) == json.dumps(PARIS[1])
+    assert reasons(chunks) == ["tool_calls"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_that_was_cut_says_so(stream: bool) -> None:
+    ids = TOKENIZER.encode(calling(PARIS))[:-8]
+    engine = ScriptedEngine(steps(ids, FinishReason.LENGTH), context_length=CONTEXT)
+
+    if stream:
+        *chunks, _ = Client(engine).events(CHAT, ASKED)
+        assert reasons(chunks) == ["length"]
+    else:
+        body = Client(engine).json("POST", CHAT, ASKED)
+        assert body["choices"][0]["finish_reason"] == "length"
+
+
+def test_the_tools_reach_the_prompt() -> None:
+    engine = saying("")
+
+    Client(engine).json("POST", CHAT, ASKED)
+
+    prompt = TOKENIZER.decode(engine.prompt_ids)
+    assert "get_weather" in prompt
+    assert "The weather in a city." in prompt
+
+
+@pytest.mark.parametrize("choice", [{"tools": []}, {"tool_choice": "none"}])
+def test_tools_that_may_not_be_called_are_not_offered(choice: dict[str, Any]) -> None:
+    engine = saying(calling(PARIS))
+
+    body = Client(engine).json("POST", CHAT, ASKED | choice)
+
+    assert engine.prompts[0].constraint is None
+    assert "get_weather" not in TOKENIZER.decode(engine.prompt_ids)
+    assert body["choices"][0]["message"]["content"] == calling(PARIS)
+    assert body["choices"][0]["finish_reason"] == "stop"
+
+
+ONE, TWO = calling(("now", {})), calling(("now", {}), PARIS)
+CHOICES: list[tuple[dict[str, Any], list[str], list[str]]] = [
+    ({}, ["any text", ONE, TWO, f"text, then {ONE}"], [calling(("rain", {}))]),
+    ({"tool_choice": "auto"}, ["any text", ONE], []),
+    ({"tool_choice": "required"}, [ONE, TWO], ["any text"]),
+    ({"tool_choice": "required", "parallel_tool_calls": False}, [ONE], [TWO]),
+    (
+        {"tool_choice": {"type": "function", "function": {"name": "get_weather"}}},
+        [calling(PARIS)],
+        [ONE, "any text"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "good", "bad"), CHOICES)
+def test_a_choice_of_tools_is_held_to(
+    fields: dict[str, Any], good: list[str], bad: list[str]
+) -> None:
+    for text in good + bad:
+        engine = saying("")
+        Client(engine).json("POST", CHAT, ASKED | fields)
+        assert follows(engine, text) is (text in good), text
+
+
+def follows(engine: ScriptedEngine, text: str) -> bool:
+    """Whether the grammar lets a whole answer of `text` pass."""
+    constraint = engine.prompts[0].constraint
+    assert constraint is not None
+    for token_id in TOKENIZER.encode(text):
+        if not constraint.allowed()[token_id // 32] >> token_id % 32 & 1:
+            return False
+        constraint.accept(token_id)
+    return True
+
+
+def test_calls_and_what_they_gave_go_back_into_the_prompt() -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "now", "arguments": "{}"}}
+    engine = saying("")
+
+    Client(engine).json(
+        "POST",
+        CHAT,
+        ASKED
+        | {
+            "messages": [
+                {"role": "user", "content": "What time is it?"},
+                {"role": "assistant", "content": None, "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": "call_1", "content": "half past five"},
+            ]
+        },
+    )
+
+    prompt = TOKENIZER.decode(engine.prompt_ids)
+    assert prompt.index("What time") < prompt.index(ONE) < prompt.index("half past")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tools": "now"}, "tools"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
+        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type"),
+        ({"tools": [NOW, NOW]}, "tools[1].function.name"),
+        ({"tools": [NOW] * 129}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
+        (
+            {"tools": [NOW, {"type": "function", "function": {"name": "x", "parameters": [1]}}]},
+            "tools[1].function.parameters",
+        ),
+        (
+            {
+                "tools": [
+                    NOW,
+                    {"type": "function", "function": {"name": "x", "parameters": {"not": {}}}},
+                ]
+            },
+            "tools[1].function.parameters",
+        ),
+        ({"tool_choice": "sometimes"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "function": {"name": "rain"}}}, "tool_choice"),
+        ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice.type"),
+        ({"tools": None, "tool_choice": "required"}, "tools"),
+        ({"parallel_tool_calls": "yes"}, "parallel_tool_calls"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"guided_regex": "a"}, "guided_regex"),
+        ({"functions": [NOW["function"]]}, "functions"),
+        ({"function_call": {"name": "now"}}, "function_call"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_wrong_tool_names_its_field(fields: dict[str, Any], param: str, stream: bool) -> None:
+    status, error = Client(saying("")).error("POST", CHAT, ASKED | fields | {"stream": stream})
+
+    assert (status, error["param"]) == (400, param)
