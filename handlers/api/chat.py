@@ -64,6 +64,11 @@ class ChatCall(OpenAICall, frozen=True, kw_only=True):
         return toolbox_of(specs, self.tool_choice, self.parallel_tool_calls)
 
     @property
+    def conversation(self) -> Conversation:
+        """What is to be answered. Raises InvalidRequest."""
+        return Conversation(template_messages(self.messages), form_of(self), self.toolbox)
+
+    @property
     def told_logprobs(self) -> int | None:
         """How many of the likeliest tokens to tell. Raises InvalidRequest."""
         if self.logprobs:
@@ -76,9 +81,8 @@ class ChatCall(OpenAICall, frozen=True, kw_only=True):
 async def create(model: Model, request: Request) -> Response | StreamResponse:
     """The answers to a conversation."""
     body = read_json(request.body, ChatCall, REFUSED)
-    conversation = Conversation(template_messages(body.messages), form_of(body), body.toolbox)
     told = body.told_logprobs
-    call = await conversation.call(
+    call = await body.conversation.call(
         model, body, request.deadline, choices=body.n or 1, logprobs=told
     )
     stamp = Stamp.of(model, "chatcmpl")

@@ -69,6 +69,14 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         event=openapi_shapes.ChatCompletionChunk,
         errors=OF_A_GENERATION,
     ),
+    ("/v1/chat/completions/render", "POST"): Operation(
+        id="renderChatCompletion",
+        summary="The prompt that a chat with this body would give to the model.",
+        call=chat.ChatCall,
+        refused=chat.REFUSED,
+        answer=openapi_shapes.Prompt,
+        errors=OF_A_BODY,
+    ),
     ("/v1/completions", "POST"): Operation(
         id="createCompletion",
         summary="Continues a text.",

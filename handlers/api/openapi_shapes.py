@@ -197,6 +197,15 @@ class Tokens(Shape, frozen=True, kw_only=True):
     token_strs: list[str | None] | None
 
 
+class Prompt(Shape, frozen=True, kw_only=True):
+    """What a model sees of a chat."""
+
+    prompt: str
+    token_ids: list[int]
+    count: int
+    max_model_len: int
+
+
 class Text(Shape, frozen=True, kw_only=True):
     """The text of ids, twice."""
 

@@ -23,7 +23,7 @@ _LISTS = [{"type": "array", "items": items, "minItems": 1} for items in (_TEXT, 
 # read_prompts is stricter than the type can be, and says so in the OpenAPI document.
 Prompts = Annotated[
     str | list[str | TokenId | list[TokenId]],
-    Meta(extra_json_schema={"anyOf": [_TEXT, _IDS, *_LISTS]}),
+    Meta(extra_json_schema={"allOf": [{"anyOf": [_TEXT, _IDS, *_LISTS]}]}),
 ]
 
 

@@ -5,7 +5,7 @@ https://platform.openai.com/docs/api-reference/responses
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -18,6 +18,7 @@ from handlers.api.fields import Sampling, Tokens
 from handlers.api.responses_events import ResponseShape
 from handlers.api.responses_input import Item, template_messages
 from handlers.api.structured import Form, JsonObjectFormat, TextFormat, form_of
+from handlers.api.tools import MAX_TOOLS, FunctionSpec, NamedChoice, NamedFunction, toolbox_of
 from handlers.api.usage import timing_whole
 from handlers.errors import InvalidRequest
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from handlers.api.answer import Call
     from handlers.api.messages import Request, Response, StreamResponse
     from handlers.api.model import Model
+    from handlers.api.tools import Toolbox
 
 REFUSED: Refused = fields.REFUSED | {
     "previous_response_id": (),
@@ -33,9 +35,6 @@ REFUSED: Refused = fields.REFUSED | {
     "prompt": (),
     "truncation": ('"disabled"',),
     "context_management": ("[]",),
-    "tools": ("[]",),
-    "tool_choice": ('"none"', '"auto"'),
-    "parallel_tool_calls": ("true", "false"),
     "n": ("1",),
     "logprobs": ("false",),
 }
@@ -69,6 +68,18 @@ class TextOptions(msgspec.Struct, frozen=True):
     format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
 
 
+class ResponseTool(FunctionSpec, frozen=True, kw_only=True):
+    """The one kind of tool: a chat's, without its inner object."""
+
+    type: Literal["function"]
+
+
+class ResponseChoice(NamedFunction, frozen=True, kw_only=True):
+    """This function has to be called."""
+
+    type: Literal["function"]
+
+
 class ResponseCall(Sampling, frozen=True, kw_only=True):
     """The body."""
 
@@ -78,6 +89,9 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
     instructions: str | None = None
     max_output_tokens: Tokens | None = None
     text: TextOptions | None = None
+    tools: Annotated[list[ResponseTool], Meta(max_length=MAX_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ResponseChoice | None = None
+    parallel_tool_calls: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     include: list[str] | None = None
     metadata: dict[str, str] | None = None
@@ -109,6 +123,13 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
         return Form("text.format.schema", lambda grammars: grammars.json_schema(schema))
 
     @property
+    def toolbox(self) -> Toolbox | None:
+        """What the answer may call. Raises InvalidRequest."""
+        choice = self.tool_choice
+        named = NamedChoice(choice) if isinstance(choice, ResponseChoice) else choice
+        return toolbox_of(self.tools or (), named, self.parallel_tool_calls, inner="")
+
+    @property
     def told_logprobs(self) -> int | None:
         """How many of the likeliest tokens to tell, None for no logprobs at all."""
         return (self.top_logprobs or 0) if LOGPROBS in (self.include or ()) else None
@@ -118,7 +139,7 @@ async def create(model: Model, request: Request) -> Response | StreamResponse:
     """The answer to an input."""
     body = read_json(request.body, ResponseCall, REFUSED)
     messages = template_messages(body.instructions, body.input)
-    conversation = Conversation(messages, body.form, field="input")
+    conversation = Conversation(messages, body.form, body.toolbox, field="input")
     call = await conversation.call(model, body, request.deadline, logprobs=body.told_logprobs)
     shape = ResponseShape(Stamp.of(model, "resp"), body)
     if body.stream:

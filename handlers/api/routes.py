@@ -44,6 +44,7 @@ OPENAPI = _late("openapi", "describe")
 
 ROUTES: Mapping[str, Mapping[str, Endpoint]] = {
     "/v1/chat/completions": {"POST": chat.create},
+    "/v1/chat/completions/render": {"POST": _late("tokenize", "render")},
     "/v1/completions": {"POST": completions.create},
     "/v1/responses": {"POST": _late("responses", "create")},
     "/generate": {"GET": generate.create, "POST": generate.create},

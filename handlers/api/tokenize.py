@@ -1,4 +1,4 @@
-"""POST /tokenize and POST /detokenize: text to ids and back, without a word from the model.
+"""Text to ids and back, and a chat's prompt: what the model sees, without a word from it.
 
 Takes and gives the fields of both vLLM and llama-server, so that a client of either works:
 https://docs.vllm.ai/en/latest/serving/online_serving/openai_compatible_server/#tokenizer-api
@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
+from handlers.api import chat
 from handlers.api.answer import json_response
+from handlers.api.chat_messages import Turn, template_messages
+from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json
+from handlers.api.tools import ToolList, toolbox_of
 from handlers.errors import ContextLengthExceeded, InvalidRequest
 
 if TYPE_CHECKING:
@@ -25,16 +29,23 @@ TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 REFUSED: Refused = {
     "with_pieces": ("false",),
     "parse_special": ("true",),
+    "add_generation_prompt": ("true",),
+    "continue_final_message": ("false",),
+    "chat_template": (),
+    "chat_template_kwargs": ("{}",),
 }
 
 
 class TokenizeCall(msgspec.Struct, frozen=True, kw_only=True):
-    """The body: a text under either of its two names."""
+    """The body: a text under either of its two names, or a chat."""
 
     prompt: str | None = None
     """vLLM's name. The special tokens that the model expects around a text are added."""
     content: str | None = None
     """llama-server's name. Nothing is added."""
+    messages: Annotated[list[Turn], Meta(min_length=1)] | None = None
+    """vLLM's. Rendered as a chat is, which adds all that the model expects."""
+    tools: ToolList | None = None
     add_special_tokens: bool | None = None
     """vLLM's name."""
     add_special: bool | None = None
@@ -59,14 +70,7 @@ async def tokenize(model: Model, request: Request) -> Response:
     body = read_json(request.body, TokenizeCall, REFUSED)
     ids = _encode(model, body)
     spellings = model.tokenizer.spellings(ids) if body.return_token_strs else None
-    return json_response(
-        {
-            "tokens": ids,
-            "count": len(ids),
-            "max_model_len": model.engine.context_length,
-            "token_strs": spellings,
-        }
-    )
+    return json_response({"tokens": ids, **_size(model, ids), "token_strs": spellings})
 
 
 async def detokenize(model: Model, request: Request) -> Response:
@@ -89,13 +93,27 @@ async def detokenize(model: Model, request: Request) -> Response:
     return json_response({"prompt": text, "content": text})
 
 
+async def render(model: Model, request: Request) -> Response:
+    """The prompt that a chat with this body would give to the model, as text and as ids."""
+    conversation = read_json(request.body, chat.ChatCall, chat.REFUSED).conversation
+    text = conversation.prompt(model)
+    ids = model.completer.encode(text, param=conversation.field)
+    return json_response({"prompt": text, "token_ids": ids, **_size(model, ids)})
+
+
+def _size(model: Model, ids: list[int]) -> dict[str, int]:
+    return {"count": len(ids), "max_model_len": model.engine.context_length}
+
+
 def _encode(model: Model, body: TokenizeCall) -> list[int]:
-    """Raises InvalidRequest unless there is exactly one text, and as Completer.encode does."""
-    given = {"prompt": body.prompt, "content": body.content}
-    texts = {name: text for name, text in given.items() if text is not None}
-    if len(texts) != 1:
-        raise InvalidRequest("Send one of prompt and content.", param="prompt")
-    ((name, text),) = texts.items()
+    """Raises InvalidRequest unless there is one thing to encode, and as Completer.encode does."""
+    given = {"prompt": body.prompt, "content": body.content, "messages": body.messages}
+    if sum(value is not None for value in given.values()) != 1:
+        raise InvalidRequest("Send one of prompt, content and messages.", param="prompt")
+    if body.messages is not None:
+        toolbox = toolbox_of([tool.function for tool in body.tools or ()], None, None)
+        return Conversation(template_messages(body.messages), toolbox=toolbox).prompt_ids(model)
+    name, text = ("content", body.content) if body.prompt is None else ("prompt", body.prompt)
     if not text:
         return []
     return model.completer.encode(text, param=name, add_special_tokens=body.adds_special_tokens)

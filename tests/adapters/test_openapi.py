@@ -41,7 +41,7 @@ BEYOND_A_SCHEMA = (
     "of 0 needs echo: true",
     "cannot be used",
     "needs logprobs: true",
-    "Send one of prompt and content",
+    "Send one of prompt, content and messages",
     ", got `float`",  # to JSON Schema 1.0 is an integer
 )
 

@@ -18,10 +18,30 @@ from tests.support.scripted_engine import ScriptedEngine, drain, steps
 PATH = "/v1/responses"
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
+# Of a model that calls tools as Hermes and Qwen do.
+TEMPLATE = (
+    "{% if tools %}<tool_call>{% endif %}"
+    "{% for message in messages %}<{{ message.role }}>{{ message.content }}"
+    "{% for call in message.tool_calls %}[{{ call.function.name }} {{ call.function.arguments }}]"
+    "{% endfor %}{% endfor %}<assistant>"
+)
+CALLS = (
+    "I add.<tool_call>\n"
+    '{"name": "add", "arguments": {"x": 1}}\n</tool_call>\n<tool_call>\n'
+    '{"name": "add", "arguments": {}}\n</tool_call>'
+)
+ADD: dict[str, Any] = {
+    "type": "function",
+    "name": "add",
+    "parameters": {"type": "object", "properties": {"x": {"type": "integer"}}},
+}
+
 
 def events_of(engine: ScriptedEngine, **body: object) -> list[Any]:
     """The stream's events; each is named by its type, and the client can read it."""
-    answer = Client(engine).send("POST", PATH, {"input": "Hello", "stream": True, **body})
+    answer = Client(engine, template=TEMPLATE).send(
+        "POST", PATH, {"input": "Hello", "stream": True, **body}
+    )
     assert isinstance(answer, StreamResponse), answer.body
     events = []
     for chunk in drain(answer.chunks):
@@ -124,14 +144,8 @@ def test_the_answer_has_openais_shape() -> None:
 )
 def test_the_input_becomes_the_prompt_of_the_template(body: Any, prompt: str) -> None:
     engine = saying("")
-    template = (
-        "{% for message in messages %}<{{ message.role }}>{{ message.content }}"
-        "{% for call in message.tool_calls %}"
-        "[{{ call.function.name }} {{ call.function.arguments }}]"
-        "{% endfor %}{% endfor %}<assistant>"
-    )
 
-    Client(engine, template=template).json("POST", PATH, body)
+    Client(engine, template=TEMPLATE).json("POST", PATH, body)
 
     assert prompt_of(engine) == prompt
 
@@ -207,6 +221,61 @@ def test_what_goes_wrong_later_is_a_failed_response_with_the_text_so_far() -> No
     assert last["response"]["output"][0]["content"][0]["text"] == "half an"
 
 
+def test_the_output_is_the_text_and_the_calls_in_their_order() -> None:
+    body = Client(saying(CALLS), template=TEMPLATE).json(
+        "POST", PATH, {"input": "Add.", "tools": [ADD]}
+    )
+
+    response = OpenAIResponse.model_validate(body)
+    assert response.status == "completed"
+    assert response.output_text == "I add."
+    calls = [item for item in response.output if item.type == "function_call"]
+    assert [(call.name, call.arguments) for call in calls] == [("add", '{"x": 1}'), ("add", "{}")]
+    assert len({call.call_id for call in calls}) == 2
+    assert body["tools"][0]["name"] == "add"
+
+
+def test_the_events_of_calls_come_in_openais_order() -> None:
+    events = events_of(saying(CALLS), tools=[ADD])
+
+    names = [event["type"].removeprefix("response.") for event in events]
+    once = [name for place, name in enumerate(names) if names[place - 1] != name]
+    call = [
+        "output_item.added",
+        "function_call_arguments.delta",
+        "function_call_arguments.done",
+        "output_item.done",
+    ]
+    assert once == [
+        *("created", "in_progress", "output_item.added", "content_part.added"),
+        *("output_text.delta", "output_text.done", "content_part.done", "output_item.done"),
+        *call,
+        *call,
+        "completed",
+    ]
+    done = [event for event in events if event["type"].endswith("arguments.done")]
+    assert [(event["output_index"], event["arguments"]) for event in done] == [
+        (1, '{"x": 1}'),
+        (2, "{}"),
+    ]
+    assert [item["type"] for item in events[-1]["response"]["output"]] == [
+        "message",
+        "function_call",
+        "function_call",
+    ]
+
+
+def test_a_call_cut_short_is_incomplete() -> None:
+    engine = ScriptedEngine(
+        steps(TOKENIZER.encode(CALLS[: CALLS.index("1}")]), FinishReason.LENGTH)
+    )
+
+    last = events_of(engine, tools=[ADD])[-1]
+
+    assert last["type"] == "response.incomplete"
+    assert [item["status"] for item in last["response"]["output"]] == ["completed", "incomplete"]
+
+
 ITEM: dict[str, Any] = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({}, "input"),
@@ -237,6 +306,16 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"input": "a", "temperature": 3}, "temperature"),
     ({"input": "a", "text": {"format": {"type": "xml"}}}, "text.format.type"),
     ({"input": "a", "text": {"format": {"type": "json_schema"}}}, "text.format.schema"),
+    ({"input": "a", "tools": [{"type": "web_search"}]}, "tools[0].type"),
+    ({"input": "a", "tools": [{"type": "function"}]}, "tools[0].name"),
+    ({"input": "a", "tools": [{"type": "function", "name": "a b"}]}, "tools[0].name"),
+    ({"input": "a", "tools": [ADD, ADD]}, "tools[1].name"),
+    ({"input": "a", "tools": [ADD], "tool_choice": {"type": "mcp"}}, "tool_choice.type"),
+    (
+        {"input": "a", "tools": [ADD], "tool_choice": {"type": "function", "name": "b"}},
+        "tool_choice",
+    ),
+    ({"input": "a", "tool_choice": "required"}, "tools"),
     (
         {"input": "a", "text": {"format": {"type": "json_object"}}, "guided_regex": "a"},
         "guided_regex",

@@ -59,6 +59,34 @@ def test_the_ids_of_a_text_give_the_text_again(text: str) -> None:
     assert detokenize(*tokenize(content=text)["tokens"])["content"] == text
 
 
+CHAT: dict[str, Any] = {
+    "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+}
+TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
+
+
+@pytest.mark.parametrize("tools", [[], TOOLS])
+def test_a_chat_is_rendered_to_the_prompt_that_it_would_be_answered_from(tools: Any) -> None:
+    engine = saying("yes", context_length=1000)
+    body = CHAT | {"tools": tools}
+
+    rendered = Client(engine).json("POST", "/v1/chat/completions/render", body)
+    counted = Client(engine).json("POST", "/tokenize", body)
+    Client(engine).json("POST", "/v1/chat/completions", body)
+
+    assert rendered["prompt"].endswith("<user>Hi<assistant>")
+    assert rendered["token_ids"] == engine.prompt_ids == counted["tokens"]
+    assert rendered["prompt"] == TOKENIZER.decode(engine.prompt_ids)
+    assert rendered["count"] == counted["count"] == len(engine.prompt_ids)
+    assert ("add" in rendered["prompt"]) == bool(tools)
+
+
+def test_nothing_is_generated_for_a_prompt_to_see() -> None:
+    engine = saying("yes", refusal=RuntimeError("It was asked."))
+
+    assert Client(engine).json("POST", "/v1/chat/completions/render", CHAT)
+
+
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("/tokenize", {}, "prompt"),
     ("/tokenize", {"prompt": "a", "content": "b"}, "prompt"),
@@ -67,6 +95,13 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("/tokenize", {"prompt": "a", "add_special_tokens": "yes"}, "add_special_tokens"),
     ("/tokenize", {"content": "a", "with_pieces": True}, "with_pieces"),
     ("/tokenize", {"content": "a", "parse_special": False}, "parse_special"),
+    ("/tokenize", {"prompt": "a", **CHAT}, "prompt"),
+    ("/tokenize", {"messages": []}, "messages"),
+    ("/tokenize", {"messages": [{"role": "user"}]}, "messages[0].content"),
+    ("/tokenize", {**CHAT, "add_generation_prompt": False}, "add_generation_prompt"),
+    ("/v1/chat/completions/render", {}, "messages"),
+    ("/v1/chat/completions/render", {**CHAT, "temperature": 3}, "temperature"),
+    ("/v1/chat/completions/render", {**CHAT, "tool_choice": "required"}, "tools"),
     ("/detokenize", {}, "tokens"),
     ("/detokenize", {"tokens": "a"}, "tokens"),
     ("/detokenize", {"tokens": [1, -1]}, "tokens[1]"),
@@ -86,9 +121,11 @@ def test_a_wrong_field_is_named(path: str, body: dict[str, Any], param: str) -> 
     ("path", "body", "param"),
     [
         ("/tokenize", {"content": "x" * 1_000_000}, "content"),
+        ("/tokenize", {"messages": [{"role": "user", "content": "x"}] * 257}, "messages"),
+        ("/v1/chat/completions/render", {"messages": CHAT["messages"] * 129}, "messages"),
         ("/detokenize", {"tokens": [1] * 257}, "tokens"),
     ],
-    ids=["a text", "ids"],
+    ids=["a text", "a chat", "a prompt", "ids"],
 )
 def test_what_is_too_long_by_its_size_alone_is_refused(
     path: str, body: dict[str, Any], param: str
