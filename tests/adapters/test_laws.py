@@ -16,6 +16,15 @@ COMPLETIONS = "/v1/completions"
 QUESTION = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}
 GREEDY = {"temperature": 0, "max_tokens": 16}
 SAMPLED = {"temperature": 1.5, "seed": 7, "max_tokens": 12}
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "capital",
+            "parameters": {"type": "object", "properties": {"of": {"type": "string"}}},
+        },
+    }
+]
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,26 @@ def test_the_same_request_gets_the_same_body_on_both_clouds(
         assert anonymous([one.json()]) == anonymous([other.json()])
 
 
+@pytest.mark.parametrize("params", [GREEDY, SAMPLED, GREEDY | {"n": 2}])
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_the_same_tools_get_the_same_calls_on_both_clouds(
+    demo_cloud_run: CloudRun, demo_lambda: Lambda, params: dict[str, Any], choice: str
+) -> None:
+    """On the demo model alone: the tiny one's context has no room for what explains tools."""
+    body = QUESTION | params | {"tools": TOOLS, "tool_choice": choice, "max_tokens": 30}
+    one, other = demo_cloud_run.post(CHAT, body), demo_lambda.post(CHAT, body)
+    assert one.status == other.status == 200
+    assert anonymous([one.json()]) == anonymous([other.json()])
+    streams = [cloud.post(CHAT, body | {"stream": True}) for cloud in (demo_cloud_run, demo_lambda)]
+    first, second = (anonymous(events(stream.body)) for stream in streams)
+    assert in_order(first) == in_order(second)
+
+
+def in_order(chunks: list[Any]) -> list[Any]:
+    """Choices may take turns as they like, each keeps to its own order."""
+    return sorted(chunks, key=lambda chunk: chunk["choices"][0]["index"])
+
+
 def test_models_are_listed_the_same_on_both_clouds(clouds: Clouds) -> None:
     call = HttpCall("GET", "/v1/models")
     assert clouds.cloud_run.send(call).json() == clouds.aws.send(call).json()
@@ -125,8 +154,15 @@ def anonymous(bodies: list[Any]) -> list[Any]:
     return [
         {name: value for name, value in body.items() if name not in ("id", "created")}
         | ({"usage": counts(body["usage"])} if body.get("usage") else {})
+        | ({"choices": [without_call_ids(choice) for choice in body.get("choices", [])]})
         for body in bodies
     ]
+
+
+def without_call_ids(choice: dict[str, Any]) -> dict[str, Any]:
+    said = choice.get("message") or choice.get("delta") or {}
+    calls = [call | {"id": ""} for call in said.get("tool_calls", [])]
+    return choice | {"said": said | {"tool_calls": calls}, "message": None, "delta": None}
 
 
 def counts(usage: dict[str, Any]) -> dict[str, Any]:

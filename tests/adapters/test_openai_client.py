@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import openai
 import pydantic
@@ -30,9 +30,10 @@ def client(server: Cloud) -> Iterator[openai.OpenAI]:
         yield client
 
 
-@pytest.fixture
-def demo(demo_cloud_run: CloudRun) -> Iterator[openai.OpenAI]:
-    with openai_client(demo_cloud_run) as client:
+@pytest.fixture(params=["demo_cloud_run", "demo_lambda"])
+def demo(request: pytest.FixtureRequest) -> Iterator[openai.OpenAI]:
+    """The tiny model's context has no room for what explains tools."""
+    with openai_client(request.getfixturevalue(request.param)) as client:
         yield client
 
 
@@ -160,6 +161,70 @@ def test_an_answer_is_parsed_into_a_model(demo: openai.OpenAI) -> None:
     )
     person = completion.choices[0].message.parsed
     assert isinstance(person, Person)
+
+
+class GetWeather(pydantic.BaseModel):
+    """The weather in a city."""
+
+    city: str
+    unit: Literal["celsius", "fahrenheit"]
+
+
+WEATHER = openai.pydantic_function_tool(GetWeather, name="get_weather")
+QUESTION: ChatCompletionUserMessageParam = {
+    "role": "user",
+    "content": "What is the weather in Paris?",
+}
+
+
+def test_a_call_is_parsed_and_what_it_gave_is_read(demo: openai.OpenAI) -> None:
+    asked = demo.chat.completions.parse(
+        model="any",
+        messages=[QUESTION],
+        tools=[WEATHER],
+        tool_choice="required",
+        parallel_tool_calls=False,
+        temperature=0,
+        max_tokens=100,
+    )
+    (choice,) = asked.choices
+    assert choice.finish_reason == "tool_calls"
+    (call,) = choice.message.tool_calls or []
+    assert call.function.name == "get_weather"
+    assert isinstance(call.function.parsed_arguments, GetWeather)
+
+    messages: list[Any] = [
+        QUESTION,
+        choice.message.model_dump(exclude_none=True),
+        {"role": "tool", "tool_call_id": call.id, "content": "It is 18 degrees and sunny."},
+    ]
+    answer = demo.chat.completions.create(
+        model="any", messages=messages, tools=[WEATHER], temperature=0, max_tokens=30
+    )
+    assert answer.choices[0].message.content or answer.choices[0].message.tool_calls
+
+
+def test_a_streamed_call_joins_to_the_call(demo: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {
+        "model": "any",
+        "messages": [QUESTION],
+        "tools": [WEATHER],
+        "tool_choice": {"type": "function", "function": {"name": "get_weather"}},
+        "temperature": 0,
+        "max_tokens": 60,
+    }
+    demo.chat.completions.create(**asked)  # so that both find the same prompt in the cache
+    whole = demo.chat.completions.create(**asked).choices[0]
+    with demo.chat.completions.stream(**asked, stream_options={"include_usage": True}) as stream:
+        kinds = {event.type for event in stream}
+        joined = stream.current_completion_snapshot
+    (choice,) = joined.choices
+    assert choice.finish_reason == whole.finish_reason
+    assert [call.function.arguments for call in choice.message.tool_calls or []] == [
+        call.function.arguments for call in whole.message.tool_calls or []
+    ]
+    assert "tool_calls.function.arguments.delta" in kinds
+    assert joined.usage is not None
 
 
 def test_a_json_object_is_one(client: openai.OpenAI, model: str) -> None:
