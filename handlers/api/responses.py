@@ -126,7 +126,7 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
     def toolbox(self) -> Toolbox | None:
         """What the answer may call. Raises InvalidRequest."""
         choice = self.tool_choice
-        named = NamedChoice(choice) if isinstance(choice, ResponseChoice) else choice
+        named = NamedChoice(function=choice) if isinstance(choice, ResponseChoice) else choice
         return toolbox_of(self.tools or (), named, self.parallel_tool_calls, inner="")
 
     @property

@@ -44,9 +44,10 @@ class FunctionSpec(msgspec.Struct, frozen=True):
     """Arguments are held to the schema whatever this says."""
 
 
-class FunctionTool(msgspec.Struct, frozen=True, tag_field="type", tag="function"):
+class FunctionTool(msgspec.Struct, frozen=True, kw_only=True):
     """The one kind of tool."""
 
+    type: Literal["function"] = "function"
     function: FunctionSpec
 
 
@@ -56,9 +57,10 @@ class NamedFunction(msgspec.Struct, frozen=True):
     name: str
 
 
-class NamedChoice(msgspec.Struct, frozen=True, tag_field="type", tag="function"):
+class NamedChoice(msgspec.Struct, frozen=True, kw_only=True):
     """This function has to be called."""
 
+    type: Literal["function"] = "function"
     function: NamedFunction
 
 
