@@ -36,7 +36,10 @@ REFUSED: Refused = fields.REFUSED | {
     "continue_final_message": ("false",),
     "add_generation_prompt": ("true",),
     "add_special_tokens": ("false",),
+    "prompt": (),
     "echo": ("false",),
+    "suffix": ('""',),
+    "best_of": ("1",),
     "documents": ("[]",),
 }
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from handlers.api.model import Model
     from handlers.engine.sequence import SamplingParams
 
-REFUSED: Refused = fields.REFUSED | {"suffix": ('""',)}
+REFUSED: Refused = fields.REFUSED | fields.OF_CHATS | {"suffix": ('""',)}
 
 
 class CompletionCall(OpenAICall, frozen=True, kw_only=True):

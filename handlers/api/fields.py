@@ -45,8 +45,26 @@ REFUSED: Refused = {
     "return_tokens_as_token_ids": ("false",),
     "return_token_ids": ("false",),
     "n_predict": (),
+    "n_probs": ("0",),
+    "repeat_penalty": ("1",),
+    "typical_p": ("1",),
+    "mirostat": ("0",),
+    "dry_multiplier": ("0",),
+    "xtc_probability": ("0",),
+    "dynatemp_range": ("0",),
 }
 """Each would change the answer, so it is not ignored. With it, the JSON that asks for nothing."""
+
+OF_CHATS: Refused = {
+    "messages": (),
+    "tools": ("[]",),
+    "tool_choice": ('"none"', '"auto"'),
+    "functions": ("[]",),
+    "function_call": ('"none"', '"auto"'),
+    "top_logprobs": ("0",),
+    "max_completion_tokens": (),
+}
+"""What only a chat has: refused where a text is continued."""
 
 IGNORED = (
     "user",

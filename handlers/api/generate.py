@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from handlers.api.messages import Request, Response
     from handlers.api.model import Model
 
-REFUSED: Refused = fields.REFUSED | {"stream": ("false",), "n": ("1",), "logprobs": ("false",)}
+REFUSED: Refused = (
+    fields.REFUSED
+    | fields.OF_CHATS
+    | {"stream": ("false",), "n": ("1",), "logprobs": ("false",), "echo": ("false",)}
+)
 
 
 class GenerateCall(Sampling, frozen=True, kw_only=True):

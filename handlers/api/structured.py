@@ -85,7 +85,8 @@ class Form:
     async def grammar(self, model: Model) -> GrammarConstraint:
         """Raises InvalidRequest that names the field."""
         try:
-            return await aside(model.engine.threaded, lambda: self.compile(model.grammars))
+            grammars = model.grammars
+            return await aside(model.engine.threaded, lambda: self.compile(grammars))
         except InvalidRequest as error:
             raise InvalidRequest(f"{self.field}: {error}", param=self.field) from None
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from handlers.api.model import Model
     from handlers.text.completion import TextDelta
-    from handlers.text.grammar import GrammarConstraint
+    from handlers.text.grammar import GrammarConstraint, Grammars
+    from handlers.text.tool_calls import ToolFormat
     from handlers.text.tool_parser import Delta as ParserDelta
     from handlers.text.tool_parser import ToolCallParser
 
@@ -88,17 +89,18 @@ class Toolbox:
     async def grammar(self, model: Model) -> GrammarConstraint:
         """Raises InvalidRequest that names the field."""
         try:
-            return await aside(model.engine.threaded, lambda: self._compile(model))
+            grammars, written = model.grammars, model.template.tool_format
+            return await aside(model.engine.threaded, lambda: self._compile(grammars, written))
         except InvalidRequest as error:
             param = (error.param or "tools").replace(INNER, self.inner)
             raise InvalidRequest(str(error).replace(INNER, self.inner), param=param) from None
 
-    def _compile(self, model: Model) -> GrammarConstraint:
+    def _compile(self, grammars: Grammars, written: ToolFormat) -> GrammarConstraint:
         from handlers.text.tool_calls import Tool, ToolChoice
 
         tools = [Tool(spec.name, spec.description, spec.parameters) for spec in self.specs]
         choice = ToolChoice(self.mode, self.name)
-        made = model.template.tool_format.grammar(model.grammars, tools, choice, self.parallel)
+        made = written.grammar(grammars, tools, choice, self.parallel)
         if made is None:
             raise ValueError("A toolbox has tools, and its mode is not none.")
         return made
