@@ -177,6 +177,13 @@ def test_forced_ids_have_the_logprobs_of_the_model_without_its_grammar() -> None
     assert steps[-1].finish_reason is FinishReason.GRAMMAR
 
 
+def test_forced_ids_come_once_where_only_the_prompts_logprobs_are_wanted() -> None:
+    pattern = Pattern([{5, 6}, {7}, {8}, {9, 10}])
+    steps = run(pattern, greedy(50, prompt_logprobs=0))
+    assert ids_of(steps) == pattern.answer(PROMPT)
+    assert [step.prompt_logprobs is not None for step in steps] == [True, False, False, False]
+
+
 def test_a_few_forced_ids_do_not_wait_for_a_long_prompt() -> None:
     session = FakeSession()
     engine = fake_engine(session, prefill_chunk=16)

@@ -18,6 +18,7 @@ from tests.engine.fake_session import (
     read,
     sequence,
 )
+from tests.engine.test_constraint import Pattern
 
 DOCUMENT = [(11 * n) % 53 + 1 for n in range(100)]
 
@@ -109,6 +110,8 @@ def test_a_slot_that_would_lose_more_than_it_keeps_is_copied_from() -> None:
     assert cached(engine, [*DOCUMENT[:30], 9, 9, 9]) == 30
     assert session.copies == [(0, 1, 0, 30)]
     assert cached(engine, [*DOCUMENT, 8, 8, 8]) == len(DOCUMENT)
+    assert cached(engine, [*DOCUMENT[:30], 9, 9, 9, 7, 7]) == 33
+    assert len(session.copies) == 1
 
 
 def test_conversations_in_turn_keep_a_slot_each() -> None:
@@ -134,6 +137,29 @@ def test_one_slot_keeps_the_beginning_that_two_prompts_share() -> None:
     cached(engine, DOCUMENT)
     assert cached(engine, [*DOCUMENT[:12], 9, 9, 9]) == 12
     assert cached(engine, DOCUMENT) == 12
+
+
+def test_a_newcomer_takes_the_slot_that_widens_the_decode_calls_least() -> None:
+    session = FakeSession()
+    engine = fake_engine(session)
+    members = [engine.submit([n] * 9, greedy(60, ignore_eos=True)) for n in (1, 2, 3, 4)]
+    next(members[3])
+    for member in members[:0:-1]:  # the last slot is the one that is left first
+        member.cancel()
+        engine.step()
+    engine.submit([9] * 9, greedy(60, ignore_eos=True))
+    for _ in range(3):
+        engine.step()
+    assert session.batches[-1].rows == 2
+
+
+def test_forced_ids_behind_decoded_ones_are_not_taken_for_what_stood_there_before() -> None:
+    engine = fake_engine(slots=1)
+    cached(engine, DOCUMENT)
+    pattern = Pattern([{5, 6}, {7, 8}, {9}, {10}, {11, 12}, {13, 14}])
+    list(engine.submit_all([Prompt(DOCUMENT[:20], greedy(9), pattern)]))
+    answer = pattern.answer(DOCUMENT[:20])
+    assert cached(engine, DOCUMENT[:21] + answer[1:4] + [7, 7, 7]) == 20
 
 
 def test_a_call_that_failed_leaves_nothing_to_reuse() -> None:
