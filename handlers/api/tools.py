@@ -6,24 +6,25 @@ by chat.py, conversation.py and answer.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from handlers.api.aside import aside
-from handlers.api.deltas import CallDelta, Delta
+from handlers.api.deltas import CallDelta, plain
 from handlers.errors import InvalidRequest
+from handlers.text.tool_calls import Tool, ToolChoice
 from handlers.text.tool_parser import CallStart, ContentDelta
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from handlers.api.deltas import Delta
     from handlers.api.model import Model
     from handlers.text.completion import TextDelta
-    from handlers.text.grammar import GrammarConstraint, Grammars
-    from handlers.text.tool_calls import ToolFormat
+    from handlers.text.grammar import GrammarConstraint
     from handlers.text.tool_parser import Delta as ParserDelta
     from handlers.text.tool_parser import ToolCallParser
 
@@ -86,24 +87,18 @@ class Toolbox:
         """The tools as chat templates expect them."""
         return [{"type": "function", "function": _given(spec)} for spec in self.specs]
 
-    async def grammar(self, model: Model) -> GrammarConstraint:
+    async def grammar(self, model: Model) -> GrammarConstraint | None:
         """Raises InvalidRequest that names the field."""
+        tools = [Tool(spec.name, spec.description, spec.parameters) for spec in self.specs]
+        choice, grammars = ToolChoice(self.mode, self.name), model.grammars
+        compile_ = model.template.tool_format.grammar
         try:
-            grammars, written = model.grammars, model.template.tool_format
-            return await aside(model.engine.threaded, lambda: self._compile(grammars, written))
+            return await aside(
+                model.engine.threaded, lambda: compile_(grammars, tools, choice, self.parallel)
+            )
         except InvalidRequest as error:
             param = (error.param or "tools").replace(INNER, self.inner)
             raise InvalidRequest(str(error).replace(INNER, self.inner), param=param) from None
-
-    def _compile(self, grammars: Grammars, written: ToolFormat) -> GrammarConstraint:
-        from handlers.text.tool_calls import Tool, ToolChoice
-
-        tools = [Tool(spec.name, spec.description, spec.parameters) for spec in self.specs]
-        choice = ToolChoice(self.mode, self.name)
-        made = written.grammar(grammars, tools, choice, self.parallel)
-        if made is None:
-            raise ValueError("A toolbox has tools, and its mode is not none.")
-        return made
 
 
 def toolbox_of(
@@ -156,16 +151,13 @@ class CallReader:
         text, calls = _sorted(pieces)
         self._called = self._called or bool(calls)
         finish = delta.finish_reason
-        if not (text or calls or finish or delta.tokens or delta.prompt_logprobs):
+        if not (text or calls or finish or delta.tokens):
             return None
-        return Delta(
-            delta.index,
-            text,
-            calls,
-            "tool_calls" if self._called and finish == "stop" else finish,
-            delta.usage,
-            delta.tokens,
-            delta.prompt_logprobs,
+        return replace(
+            plain(delta),
+            text=text,
+            calls=calls,
+            finish_reason="tool_calls" if self._called and finish == "stop" else finish,
         )
 
 
