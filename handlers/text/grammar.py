@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 
     from handlers.text.tokenizer import Tokenizer
 
-# Compiling takes time and memory that grow with the source. 256 Ki hold the largest schema that
-# OpenAI accepts (120,000 characters of names and values) twice.
-MAX_SOURCE = 256 * 1024
+# Compiling takes time and memory that grow with the source. The largest schema that OpenAI accepts
+# has 5,000 properties, and 120,000 characters of names and values.
+MAX_SOURCE = 512 * 1024
+# 4,000 that name one another in a chain overflow a stack of 8 MB, which ends the process.
+MAX_RULES = 1_000
 
 # llguidance's own bounds, where its defaults are too narrow or too wide; measured in
 # docs/structured.md.
@@ -79,7 +81,9 @@ class GrammarConstraint:
         The last of them that what follows could still change are held back, so an answer has
         the ids that the model would have learnt for its text.
         """
-        return self._matcher.compute_ff_tokens()
+        ids = self._matcher.compute_ff_tokens()
+        self._check()
+        return ids
 
     @property
     def complete(self) -> bool:
@@ -136,13 +140,21 @@ class Grammars:
 
     def lark(self, grammar: str) -> GrammarConstraint:
         """Lark, in llguidance's dialect; `start` is the rule that the answer follows."""
-        return self._compile("Lark grammar", {"lark_grammar": grammar})
+        if "%json" in grammar:
+            raise InvalidRequest("The Lark grammar has %json: send a JSON schema instead.")
+        _few_rules("Lark grammar", grammar, ":")
+        return self.trusted_lark(grammar)
+
+    def trusted_lark(self, grammar: str) -> GrammarConstraint:
+        """Lark of our own making, in which %json stands before schemas out of json_style."""
+        return self._compile("grammar", {"lark_grammar": grammar})
 
     def gbnf(self, grammar: str) -> GrammarConstraint:
         """llama.cpp's GBNF; `root` is the rule that the answer follows."""
         from llguidance.gbnf_to_lark import gbnf_to_lark
 
         _bounded("GBNF grammar", grammar)
+        _few_rules("GBNF grammar", grammar, "::=")
         try:
             lark = gbnf_to_lark(grammar)
         except Exception as error:  # noqa: BLE001 - a parser in Python, with no error tree of its own
@@ -180,6 +192,11 @@ class Grammars:
             Vocabulary(self._tokenizer, self._vocab_size, self._eos_token_ids),
         )
         return llguidance.LLTokenizer(wrapper, eos_token=list(self._eos_token_ids))
+
+
+def _few_rules(kind: str, source: str, mark: str) -> None:
+    if source.count(mark) > MAX_RULES:
+        raise InvalidRequest(f"The {kind} may have {MAX_RULES:,} rules, but has more.")
 
 
 def _bounded(kind: str, source: str) -> str:

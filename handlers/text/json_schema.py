@@ -1,7 +1,8 @@
 """JSON schemas before they are compiled: the style of the JSON, and what would cost too much.
 
-Knows schemas as JSON; does not know llguidance's calls, only its option names. Used by grammar.py
-and tool_calls.py.
+llguidance bounds the grammar that a schema becomes, not the work of making it: below are the
+schemas that took it minutes, gigabytes or its stack. Knows schemas as JSON and llguidance's option
+names, not its calls. Used by grammar.py and tool_calls.py.
 """
 
 from __future__ import annotations
@@ -19,9 +20,16 @@ if TYPE_CHECKING:
 # takes keys and punctuation as forced ids, without a choice.
 JSON_STYLE = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
 
-# llguidance builds a state for every remainder, outside all of its limits: 10,000 take 0.1 s,
-# 1,000,000 take 25 s and 400 MB. `allOf` multiplies.
+# As many as OpenAI allows. Those of one object take time with their square: 5,000 take 0.5 s.
+MAX_PROPERTIES = 5_000
+# Each is compared with each: 100 take 0.1 s, 500 more than 20 s.
+MAX_PATTERNS = 100
+# A state for every remainder: 10,000 take 0.1 s, 1,000,000 take 25 s and 400 MB; `allOf` multiplies.
 MAX_MULTIPLE = 10_000
+MAX_DEPTH = 100
+# Levels of objects that one chain of $ref can lead through. 2,000 overflow a stack of 8 MB, which
+# ends the process.
+MAX_LEVELS = 600
 
 
 def json_style(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,33 +38,77 @@ def json_style(schema: Mapping[str, Any]) -> dict[str, Any]:
     They come with the defaults that refuse what cannot be enforced instead of ignoring it.
     Raises InvalidRequest for a schema that would take too long to compile.
     """
-    multiple = 1
-    for number in _multiples(schema):
-        multiple = math.lcm(multiple, number)
-        if multiple > MAX_MULTIPLE:
-            raise InvalidRequest(
-                f"The JSON schema cannot be used: the values of multipleOf have a least common "
-                f"multiple above {MAX_MULTIPLE:,}, decimal points left out."
-            )
+    # First: what follows walks the schema, and this walk alone needs no stack.
+    _at_most(MAX_DEPTH, "levels", _depth(schema))
+    objects = list(_objects(schema))
+    _at_most(MAX_PROPERTIES, "properties", _count(objects, "properties"))
+    _at_most(MAX_PATTERNS, "patternProperties", _count(objects, "patternProperties"))
+    references = {each["$ref"] for each in objects if isinstance(each.get("$ref"), str)}
+    levels = sum(_depth(_target(schema, reference)) for reference in references)
+    _at_most(MAX_LEVELS, "levels behind its $ref", levels)
+    _check_multiples(objects)
     return {**schema, "x-guidance": JSON_STYLE}
 
 
-def _multiples(schema: Mapping[str, Any]) -> Iterator[int]:
-    """The digits of every multipleOf, without the decimal point."""
+def _depth(value: object) -> int:
+    """Objects within objects."""
+    depth, level = 0, [value]
+    while level and depth <= MAX_DEPTH:
+        depth += 1
+        level = [inner for outer in level for inner in _inner(outer)]
+    return depth
+
+
+def _objects(schema: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every object in the schema, itself among them."""
     waiting: list[object] = [schema]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
-            waiting += value.values()
-            number = value.get("multipleOf")
-            if isinstance(number, int | float) and number > 0 and math.isfinite(number):
-                yield _digits(number)
-        elif isinstance(value, list):
-            waiting += value
+            yield value
+        waiting += _inner(value)
+
+
+def _inner(value: object) -> list[object]:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [each for each in inner if isinstance(each, dict | list)]
+
+
+def _count(objects: list[dict[str, Any]], keyword: str) -> int:
+    found = (each.get(keyword) for each in objects)
+    return sum(len(value) for value in found if isinstance(value, dict))
+
+
+def _target(schema: object, reference: str) -> object:
+    """What a JSON pointer leads to; the whole schema for any other reference."""
+    if not reference.startswith("#/"):
+        return schema
+    target = schema
+    for part in reference[2:].split("/"):
+        if not isinstance(target, dict) or part not in target:
+            return schema
+        target = target[part]
+    return target
+
+
+def _check_multiples(objects: list[dict[str, Any]]) -> None:
+    multiple = 1
+    for each in objects:
+        number = each.get("multipleOf")
+        if isinstance(number, int | float) and number > 0 and math.isfinite(number):
+            multiple = math.lcm(multiple, _digits(number))
+            _at_most(MAX_MULTIPLE, "as the least common multiple of its multipleOf", multiple)
 
 
 def _digits(number: float) -> int:
+    """Without the decimal point, which costs nothing."""
     if isinstance(number, int) or number.is_integer():
         return int(number)
-    mantissa = repr(number).partition("e")[0]
-    return int(mantissa.replace(".", ""))
+    return int(repr(number).partition("e")[0].replace(".", ""))
+
+
+def _at_most(limit: int, what: str, count: int) -> None:
+    if count > limit:
+        raise InvalidRequest(
+            f"The JSON schema cannot be used: it may have {limit:,} {what}, but has more."
+        )

@@ -131,7 +131,7 @@ class ToolFormat:
         many = parallel and choice.name is None
         lark = "\n".join(self._rules(chosen, schemas, choice.mode == "auto", many))
         try:
-            return grammars.lark(lark)
+            return grammars.trusted_lark(lark)
         except InvalidRequest:
             _blame(grammars, tools)
             raise

@@ -29,18 +29,22 @@ def random_answer(
     seed: int = 0,
     max_tokens: int = 400,
     eos_token_id: int = 2,
+    ends: bool = True,
 ) -> Answer:
-    """Goes as the engine does: forced ids first, then one that is allowed. Ends where it may."""
+    """Goes as the engine does: forced ids first, then one that is allowed.
+
+    Where it may end it does, by the toss of a coin; never where `ends` is false.
+    """
     generator = np.random.default_rng(seed)
     ids: list[int] = []
     while len(ids) < max_tokens and not constraint.complete:
         following = constraint.forced()
         if not following:
             allowed = allowed_ids(constraint)
-            ends = eos_token_id in allowed and generator.random() < 0.5
-            following = [eos_token_id if ends else int(generator.choice(allowed))]
-        if following == [eos_token_id]:
-            return Answer(tokenizer.decode(ids), ids, whole=True)
+            may_end = eos_token_id in allowed
+            if may_end and (len(allowed) == 1 or (ends and generator.random() < 0.5)):
+                return Answer(tokenizer.decode(ids), ids, whole=True)
+            following = [int(generator.choice(allowed[allowed != eos_token_id]))]
         for token_id in following:
             constraint.accept(token_id)
         ids += following

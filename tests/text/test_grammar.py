@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from handlers.text.grammar import GrammarConstraint, Grammars
+from handlers.errors import EngineFault, InvalidRequest
+from handlers.text.grammar import MAX_SOURCE, GrammarConstraint, Grammars
 from handlers.text.tokenizer import Tokenizer
+from handlers.text.vocabulary import Vocabulary
 from tests.support.random_answers import allowed_ids, random_answer
+from tests.support.tokenizer_kinds import END, KINDS
 
 PERSON = {
     "type": "object",
@@ -82,3 +87,279 @@ def test_every_kind_of_grammar_leaves_what_it_describes(
 
     assert ended.whole
     assert re.fullmatch(pattern, ended.text)
+
+
+# --- the vocabulary ---
+
+
+def test_forced_ids_are_those_that_the_tokenizer_gives_the_text(
+    grammars: Grammars, tokenizer: Tokenizer
+) -> None:
+    schema = {"type": "object", "properties": {"the_weather": {"const": "It's 12:30 in Zürich."}}}
+    constraint = grammars.json_schema(
+        schema | {"required": ["the_weather"], "additionalProperties": False}
+    )
+
+    answer = random_answer(constraint, tokenizer)
+
+    assert answer.text == '{"the_weather": "It\'s 12:30 in Zürich."}'
+    assert answer.ids == tokenizer.encode(answer.text)
+
+
+def test_the_name_of_a_special_token_is_spelt_out_and_never_the_token(
+    grammars: Grammars, tokenizer: Tokenizer
+) -> None:
+    answer = random_answer(grammars.choice(["a <|im_end|> b"]), tokenizer)
+
+    assert answer.text == "a <|im_end|> b"
+    assert 2 not in answer.ids
+
+
+def test_any_of_several_end_tokens_may_end_an_answer_and_padding_never_comes(
+    tokenizer: Tokenizer,
+) -> None:
+    grammars = Grammars(tokenizer, vocab_size=49200, eos_token_ids=(2, 0))
+
+    constraint = grammars.regex("a?")
+
+    assert constraint.allowed().shape == (1538,)
+    allowed = allowed_ids(constraint)
+    assert {0, 2} <= set(allowed)
+    assert max(allowed) < 49152
+    assert 1 not in allowed
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "byte_fallback", "metaspace"])
+def test_every_tokenizer_of_bytes_can_be_held_to_a_grammar(kind: str) -> None:
+    backend = KINDS[kind]()
+    tokenizer = Tokenizer(backend)
+    eos = backend.token_to_id(END)
+    grammars = Grammars(tokenizer, backend.get_vocab_size(), (eos,))
+
+    constraint = grammars.choice(["the dog", "a fox"])
+    answer = random_answer(constraint, tokenizer, eos_token_id=eos)
+
+    assert answer.text in {"the dog", "a fox"}
+
+
+@pytest.mark.parametrize("kind", ["word_piece", "word_suffix"])
+def test_a_tokenizer_of_words_is_refused(kind: str) -> None:
+    backend = KINDS[kind]()
+    grammars = Grammars(Tokenizer(backend), backend.get_vocab_size(), (0,))
+
+    with pytest.raises(InvalidRequest, match="spells words"):
+        grammars.json_object()
+
+
+def test_requests_at_once_build_the_vocabulary_once(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grammars = Grammars(tokenizer, vocab_size=49152, eos_token_ids=(2,))
+    built = []
+
+    class Counted(Vocabulary):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            built.append(self)
+
+    monkeypatch.setattr("handlers.text.grammar.Vocabulary", Counted)
+
+    threads = [threading.Thread(target=grammars.json_object) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(built) == 1
+
+
+# --- the constraint ---
+
+
+def test_a_copy_goes_its_own_way(grammars: Grammars, tokenizer: Tokenizer) -> None:
+    constraint = grammars.choice(["yes", "no"])
+    other = constraint.copy()
+
+    constraint.accept(tokenizer.encode("yes")[0])
+
+    assert constraint.complete
+    assert not other.complete
+    assert random_answer(other, tokenizer, 1).text in {"yes", "no"}
+
+
+def test_a_complete_answer_leaves_only_the_end(grammars: Grammars, tokenizer: Tokenizer) -> None:
+    constraint = grammars.regex("ab")
+
+    for token_id in constraint.forced():
+        constraint.accept(token_id)
+
+    assert constraint.complete
+    assert list(allowed_ids(constraint)) == [2]
+    assert constraint.forced() == []
+
+
+def test_an_id_that_is_not_allowed_is_a_fault_of_ours(grammars: Grammars) -> None:
+    with pytest.raises(EngineFault, match="mid-answer"):
+        grammars.regex("ab").accept(100)
+
+
+# --- what is refused ---
+
+Compile = Callable[[Grammars], object]
+
+
+@pytest.mark.parametrize(
+    ("compile_", "words"),
+    [
+        (
+            lambda grammars: grammars.json_schema({"not": {}, "if": {}}),
+            'keywords that are not supported: "if", "not"',
+        ),
+        (
+            lambda grammars: grammars.json_schema({"type": "string", "format": "colour"}),
+            "Unknown format: colour",
+        ),
+        (lambda grammars: grammars.json_schema({"type": "objekt"}), "Invalid type: objekt"),
+        (
+            lambda grammars: grammars.json_schema({"oneOf": [{"minimum": 1}, {"maximum": 2}]}),
+            "use anyOf",
+        ),
+        (
+            lambda grammars: grammars.json_schema({"$ref": "https://example.com/schema"}),
+            "another document is not supported: https://example.com/schema",
+        ),
+        (lambda grammars: grammars.json_schema({"$ref": "#/$defs/none"}), "does not exist"),
+        (lambda grammars: grammars.json_schema({"$ref": "#"}), "allows no text"),
+        (
+            lambda grammars: grammars.json_schema({"type": "string", "pattern": "(?=a)b"}),
+            "look-ahead",
+        ),
+        (
+            lambda grammars: grammars.json_schema({"x-guidance": {"lenient": True}, "not": {}}),
+            "not supported",
+        ),
+        (lambda grammars: grammars.json_schema({"const": "\ud800"}), "cannot be used"),
+        (lambda grammars: grammars.regex("("), "unclosed group"),
+        (lambda grammars: grammars.regex("\ud800"), "surrogate"),
+        (lambda grammars: grammars.lark("start: x"), "unknown name"),
+        (lambda grammars: grammars.gbnf("root ::= x"), "Rule 'x' not found"),
+        (lambda grammars: grammars.choice([]), "empty"),
+    ],
+)
+def test_what_cannot_be_compiled_is_refused_in_a_sentence(
+    grammars: Grammars, compile_: Compile, words: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(words)) as refused:
+        compile_(grammars)
+
+    assert "\n" not in str(refused.value)
+    assert str(refused.value).endswith(".")
+
+
+def nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
+    return schema
+
+
+def chain(length: int) -> dict[str, Any]:
+    """A schema that leads to another, and so on."""
+    links: dict[str, Any] = {
+        f"d{place}": {"properties": {"a": {"$ref": f"#/$defs/d{place + 1}"}}}
+        for place in range(length)
+    }
+    return {"$ref": "#/$defs/d0", "$defs": links | {f"d{length}": {}}}
+
+
+# Each took seconds, gigabytes or the process with it, without the limits that refuse it.
+TOO_MUCH: dict[str, Compile] = {
+    "long": lambda grammars: grammars.json_schema({"const": "x" * MAX_SOURCE}),
+    "deep": lambda grammars: grammars.json_schema(nested(10_000)),
+    "deeper than llguidance reads": lambda grammars: grammars.json_schema(nested(200)),
+    "wide": lambda grammars: grammars.json_schema(
+        {"properties": {f"p{number}": {"type": "string"} for number in range(6000)}}
+    ),
+    "product": lambda grammars: grammars.json_schema(
+        {
+            "allOf": [
+                {"anyOf": [{"properties": {f"a{i}{j}": {"type": "string"}}} for j in range(5)]}
+                for i in range(8)
+            ]
+        }
+    ),
+    "multiple": lambda grammars: grammars.json_schema({"type": "integer", "multipleOf": 999983}),
+    "multiples": lambda grammars: grammars.json_schema(
+        {"allOf": [{"type": "integer", "multipleOf": prime} for prime in (11, 13, 17, 19)]}
+    ),
+    "fractions": lambda grammars: grammars.json_schema({"multipleOf": 1.23457e-300}),
+    "chain of $ref": lambda grammars: grammars.json_schema(chain(2000)),
+    "$ref to a deep schema, of 40": lambda grammars: grammars.json_schema(
+        {"$defs": {f"d{n}": nested(40) | {"x": {"$ref": f"#/$defs/d{n + 1}"}} for n in range(40)}}
+    ),
+    "patternProperties": lambda grammars: grammars.json_schema(
+        {"patternProperties": {f"^x{number}_.*$": {} for number in range(500)}}
+    ),
+    "chain of rules": lambda grammars: grammars.lark(
+        "start: a0\n" + "\n".join(f"a{n}: a{n + 1}" for n in range(5000)) + '\na5000: "x"'
+    ),
+    "chain of GBNF's rules": lambda grammars: grammars.gbnf(
+        "root ::= a0\n" + "\n".join(f"a{n} ::= a{n + 1}" for n in range(5000)) + '\na5000 ::= "x"'
+    ),
+    "schema in Lark": lambda grammars: grammars.lark("start: %json " + json.dumps(chain(2000))),
+    "regex": lambda grammars: grammars.regex("(a|ab|abc|abcd)*" * 2000),
+    "brackets": lambda grammars: grammars.regex("(" * 5000 + ")" * 5000),
+    "gbnf": lambda grammars: grammars.gbnf("root ::= " + "(" * 5000 + '"a"' + ")" * 5000),
+    "lark": lambda grammars: grammars.lark(
+        "start: A0\n" + "\n".join(f"A{n}: A{n + 1} A{n + 1}" for n in range(40)) + '\nA40: "x"'
+    ),
+}
+
+
+@pytest.mark.parametrize("source", TOO_MUCH)
+def test_what_would_take_too_long_is_refused(grammars: Grammars, source: str) -> None:
+    with pytest.raises(InvalidRequest):
+        TOO_MUCH[source](grammars)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(a|b)*a(a|b){200}",
+        "((a{1,100}){1,100}){1,100}",
+        ".{1,10000}x.{1,10000}",
+        "(x+x+)+y",
+        "(((((a*)*)*)*)*)*",
+        "(.*[ab].{12}[cd].{13}.*)+",
+        r"\p{L}{1,5000}",
+        "a{100000}",
+    ],
+)
+def test_a_nasty_regular_expression_is_held_to_all_the_same(
+    grammars: Grammars, tokenizer: Tokenizer, pattern: str
+) -> None:
+    answer = random_answer(grammars.regex(pattern), tokenizer, max_tokens=100)
+
+    assert answer.ids
+    assert not answer.whole or re.fullmatch(pattern.replace(r"\p{L}", r"[^\W\d_]"), answer.text)
+
+
+def test_a_grammar_that_outgrows_its_limits_in_mid_answer_ends_that_answer(
+    grammars: Grammars, tokenizer: Tokenizer
+) -> None:
+    constraint = grammars.lark('start: (((("x"{1000}){1000}){1000}){1000}){1000}')
+
+    with pytest.raises(EngineFault, match="mid-answer"):
+        random_answer(constraint, tokenizer)
+
+
+def test_a_schema_as_large_as_openai_allows_is_held_to(
+    grammars: Grammars, tokenizer: Tokenizer
+) -> None:
+    names = [f"property_{number}" for number in range(5000)]
+    schema = {"type": "object", "properties": {name: {"type": "boolean"} for name in names}}
+
+    constraint = grammars.json_schema(schema | {"required": names, "additionalProperties": False})
+
+    text = random_answer(constraint, tokenizer).text
+    assert re.match('{"property_0": (true|false), "property_1": ', text)

@@ -44,7 +44,7 @@ REFUSED = {
     "dependentSchemas": 4,
     "propertyNames": 3,
     "patternProperty regexes": 3,  # that are not disjoint
-    "the values of multipleOf have a least common multiple above 10": 1,
+    "it may have 10,000 as the least common multiple of its multipleOf": 1,
 }
 
 # Valid instances that cannot be written: the answers lose a spelling, never a meaning of note.
@@ -130,7 +130,7 @@ def compile_or_reason(grammars: Grammars, group: Group) -> GrammarConstraint | s
 def causes(reason: str) -> list[str]:
     """The keywords that a reason names, or the beginning of it, before its details."""
     keywords = re.findall(r'"(.+?)"', reason) if reason.startswith("it has keywords") else []
-    return keywords or [re.split(r" ?[:,'/]", reason)[0].rstrip(".")]
+    return keywords or [re.split(r" ?(?:[:'/]|, )", reason)[0].rstrip(".")]
 
 
 def held(compiled: dict[str, GrammarConstraint | str]) -> Iterator[tuple[Group, GrammarConstraint]]:
