@@ -116,7 +116,7 @@ class Usage:
     """Prompt tokens that were not computed, because a slot held their keys and values."""
     completion_tokens: int
     queue_ms: float
-    """From submission to the first call that computed something of it."""
+    """From submission to the step that first computed something of it."""
     prefill_ms: float
     """From there to its first id."""
     decode_ms: float
