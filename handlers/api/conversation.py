@@ -50,7 +50,11 @@ class Conversation:
                 param=self.field,
             )
         tools = self.toolbox.for_template() if self.toolbox else None
-        return model.template.render(self.messages, tools)
+        try:
+            return model.template.render(self.messages, tools)
+        except InvalidRequest as error:  # the template does not know the request's fields
+            error.param = self.field
+            raise
 
     async def call(
         self,

@@ -107,7 +107,8 @@ class Output:
     def add(self, delta: Delta) -> list[Json]:
         """The events of the next piece."""
         events: list[Json] = []
-        if delta.text or delta.tokens:
+        # Tokens without text are a message's own only where there is one: a call has some, too.
+        if delta.text or (delta.tokens and isinstance(self._open, Message)):
             message, events = self._message()
             events += message.grow(delta)
         for call in delta.calls:

@@ -265,6 +265,24 @@ def test_the_events_of_calls_come_in_openais_order() -> None:
     ]
 
 
+def test_the_logprobs_of_a_call_make_no_message() -> None:
+    engine = saying(CALLS.removeprefix("I add."))
+
+    body = Client(engine, template=TEMPLATE).json(
+        "POST", PATH, {"input": "Add.", "tools": [ADD], "include": ["message.output_text.logprobs"]}
+    )
+
+    assert [item["type"] for item in body["output"]] == ["function_call", "function_call"]
+
+
+def test_what_the_template_refuses_is_the_inputs_fault() -> None:
+    template = "{{ raise_exception('No.') }}"
+
+    answer = Client(saying(""), template=template).error("POST", PATH, {"input": "Hello"})
+
+    assert (answer[0], answer[1]["param"]) == (400, "input")
+
+
 def test_a_call_cut_short_is_incomplete() -> None:
     engine = ScriptedEngine(
         steps(TOKENIZER.encode(CALLS[: CALLS.index("1}")]), FinishReason.LENGTH)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from typing import Any
 
 import msgspec
@@ -190,3 +192,17 @@ def test_an_error_that_repeats_what_utf8_cannot_carry_is_still_an_answer() -> No
     response = error_body.render(errors.NotFound("no \udcff", param="\ud800"))
 
     assert msgspec.json.decode(response.body)["error"]["message"] == "no ?"
+
+
+def test_what_most_processes_never_serve_is_imported_by_its_first_request() -> None:
+    names = ["responses", "responses_events", "openapi", "openapi_shapes", "tokenize"]
+    late = [f"handlers.api.{name}" for name in names]
+    code = (
+        f"import sys, handlers.api.routes; print([name for name in {late} if name in sys.modules])"
+    )
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+
+    assert loaded.stdout == "[]\n"
