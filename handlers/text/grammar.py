@@ -157,7 +157,7 @@ class Grammars:
         _few_rules("GBNF grammar", grammar, "::=")
         try:
             lark = gbnf_to_lark(grammar)
-        except Exception as error:  # noqa: BLE001 - a parser in Python, with no error tree of its own
+        except Exception as error:  # noqa: BLE001 - a parser with no error tree
             raise InvalidRequest(f"The GBNF grammar cannot be used: {error}.") from None
         return self._compile("GBNF grammar", {"lark_grammar": lark})
 

@@ -24,7 +24,7 @@ JSON_STYLE = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexibl
 MAX_PROPERTIES = 5_000
 # Each is compared with each: 100 take 0.1 s, 500 more than 20 s.
 MAX_PATTERNS = 100
-# A state for every remainder: 10,000 take 0.1 s, 1,000,000 take 25 s and 400 MB; `allOf` multiplies.
+# A state for every remainder: 10,000 take 0.1 s, 1,000,000 take 25 s and 400 MB. allOf multiplies.
 MAX_MULTIPLE = 10_000
 MAX_DEPTH = 100
 # Levels of objects that one chain of $ref can lead through. 2,000 overflow a stack of 8 MB, which

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from handlers.errors import ArtifactError, InvalidRequest
 from handlers.text.incremental import IncrementalDecoder
 from handlers.text.tokenizer import Tokenizer
-from tests.support.tokenizer_kinds import END, KINDS
+from tests.support.tokenizer_kinds import END, KINDS, byte_level
 
 TOKENIZERS = {name: make() for name, make in KINDS.items()}
 every_kind = pytest.mark.parametrize("kind", TOKENIZERS)
@@ -149,3 +149,15 @@ def test_ids_times_the_longest_token_are_no_less_than_the_characters(text: str) 
     tokenizer = Tokenizer(TOKENIZERS["byte_level"])
 
     assert len(tokenizer.encode(text)) * tokenizer.longest_token >= len(text)
+
+
+def test_the_marker_of_a_tool_call_is_text_also_where_it_is_a_special_token() -> None:
+    backend = byte_level()
+    backend.add_special_tokens([tokenizers.AddedToken("[TOOL_CALLS]", special=True)])
+    tokenizer = Tokenizer(backend)
+    decoder = tokenizer.decoder()
+    ids = tokenizer.encode(f'[TOOL_CALLS][{{"name"{END}')
+
+    text = "".join(map(decoder.push, ids)) + decoder.flush()
+
+    assert text == '[TOOL_CALLS][{"name"'
