@@ -35,7 +35,7 @@ class TokenSpelling:
         spelling = self._backend.id_to_token(token_id)
         if spelling is None:
             return b""
-        if self._is_byte_level:
+        if self._is_byte_level and ALPHABET.keys() >= set(spelling):
             return bytes(ALPHABET[character] for character in spelling)
         return self._behind_another(token_id).encode()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,3 +83,12 @@ def test_a_special_token_that_was_put_around_a_prompt_takes_no_place() -> None:
     tokens = read_prompt(BYTE_LEVEL, "a b", ids, [None] * len(ids))
 
     assert [token.offset for token in tokens] == [0, 0, *range(1, len(ids) - 1)]
+
+
+def test_a_byte_level_token_outside_the_alphabet_is_the_text_that_it_decodes_to() -> None:
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0, "Ġa": 1, "東": 2}, []))
+    backend.decoder = tokenizers.decoders.ByteLevel()
+
+    spelling = Tokenizer(backend).spelling
+
+    assert [spelling[token_id] for token_id in range(3)] == [b"a", b" a", "東".encode()]
