@@ -48,10 +48,11 @@ class Client:
         environ: Mapping[str, str] | None = None,
         *,
         template: str = TEMPLATE,
+        manifest: Manifest = MANIFEST,
     ) -> None:
         settings = Settings.from_environ({"MODEL_DIR": str(Path("unused")), **(environ or {})})
         compiled = ChatTemplate(template, {})
-        self.api = Api(engine, TOKENIZER, compiled, MANIFEST, settings, {"process": 5.0})
+        self.api = Api(engine, TOKENIZER, compiled, manifest, settings, {"process": 5.0})
 
     def send(
         self,

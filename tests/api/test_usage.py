@@ -7,8 +7,7 @@ import msgspec
 from handlers.api.usage import timing_head, timing_whole, usage_body
 from handlers.engine.artifact import FileInfo
 from handlers.engine.sequence import Usage
-from tests.api import client as clients
-from tests.api.client import Client, saying
+from tests.api.client import MANIFEST, Client, saying
 
 
 def taken(prompt: int, cached: int, completion: int, milliseconds: float = 0.0) -> Usage:
@@ -39,11 +38,9 @@ def test_a_head_tells_what_is_over() -> None:
 
 
 def fingerprint(**hashes: str) -> str:
-    client = Client(saying("yes"))
     files = {name: FileInfo(1, digest) for name, digest in hashes.items()}
-    model = client.api._model
-    changed = msgspec.structs.replace(clients.MANIFEST, files=files)
-    object.__setattr__(model, "manifest", changed)
+    manifest = msgspec.structs.replace(MANIFEST, files=files)
+    client = Client(saying("yes"), manifest=manifest)
     answer = client.json("POST", "/v1/completions", {"prompt": "Hello"})
     return str(answer["system_fingerprint"])
 
