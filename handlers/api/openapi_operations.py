@@ -12,6 +12,7 @@ from handlers.api import (
     chat,
     completions,
     generate,
+    openapi_chat_shapes,
     openapi_response_shapes,
     openapi_shapes,
     responses,
@@ -65,8 +66,8 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         summary="Answers a conversation.",
         call=chat.ChatCall,
         refused=chat.REFUSED,
-        answer=openapi_shapes.ChatCompletion,
-        event=openapi_shapes.ChatCompletionChunk,
+        answer=openapi_chat_shapes.ChatCompletion,
+        event=openapi_chat_shapes.ChatCompletionChunk,
         errors=OF_A_GENERATION,
     ),
     ("/v1/chat/completions/render", "POST"): Operation(
