@@ -18,9 +18,8 @@ MANIFEST := $(if $(MODEL_DIR),,$(EXPORTED)/manifest.json)
 # A shell's words, with each quote escaped for use between double quotes.
 QUESTION := '{\"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of France?\"}], \"temperature\": 0}'
 
-SERVE = $(SETTINGS)FUNCTION_TARGET=handler FUNCTION_SOURCE=handlers/cloud_run.py $(RUN) -m uvicorn \
-	functions_framework.aio:app --host $(HOST) --port $(PORT) --no-access-log \
-	--timeout-graceful-shutdown 9
+SERVE = $(SETTINGS)FUNCTION_TARGET=handler FUNCTION_SOURCE=handlers/cloud_run.py \
+	HOST=$(HOST) PORT=$(PORT) $(RUN) -m handlers.serve
 LAMBDA = $(SETTINGS)build/aws-lambda-rie \
 	--runtime-interface-emulator-address $(HOST):$(PORT) $(RUN) -m awslambdaric handlers.aws_lambda.handler
 

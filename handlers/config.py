@@ -13,6 +13,8 @@
 | KINDLING_TIMEOUT_SECONDS | 290 | Cloud Run: an older generation is cut; keep it below --timeout |
 | KINDLING_DRAIN_SECONDS | 8 | Cloud Run: time after SIGTERM in which running answers may finish |
 | KINDLING_LOG_LEVEL | INFO | DEBUG, INFO, WARNING or ERROR |
+| PORT | 8080 | Cloud Run: where to listen; the platform sets it |
+| HOST | 0.0.0.0 | Cloud Run: the address to listen on |
 
 Read besides, because the platform sets it: AWS_LAMBDA_FUNCTION_MEMORY_SIZE (Lambda grants
 CPU in proportion to memory).
@@ -51,6 +53,8 @@ class Settings:
     timeout_seconds: float
     drain_seconds: float
     log_level: str
+    port: int
+    host: str
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -70,6 +74,8 @@ class Settings:
             log_level=read.choice(
                 "KINDLING_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")
             ),
+            port=read.integer("PORT", 8080, minimum=1),
+            host=environ.get("HOST") or "0.0.0.0",  # noqa: S104  what Cloud Run's contract asks for
         )
 
 

@@ -145,9 +145,9 @@ def test_a_model_dir_of_the_users_own_is_served_and_nothing_is_exported() -> Non
 
 
 def test_only_this_machine_can_reach_the_servers_unless_host_says_otherwise() -> None:
-    assert "--host 127.0.0.1 " in make("--dry-run", "serve")
+    assert "HOST=127.0.0.1 " in make("--dry-run", "serve")
     assert "-address 127.0.0.1:9000 " in make("--dry-run", "lambda")
-    assert "--host 0.0.0.0 " in make("--dry-run", "serve", "HOST=0.0.0.0")
+    assert "HOST=0.0.0.0 " in make("--dry-run", "serve", "HOST=0.0.0.0")
 
 
 def make(*arguments: str, **variables: str) -> str:
