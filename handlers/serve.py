@@ -1,9 +1,9 @@
-"""The Cloud Run process: `FUNCTION_TARGET=handler FUNCTION_SOURCE=handlers/cloud_run.py \
-python -m handlers.serve`.
+"""The Cloud Run process, `python -m handlers.serve`.
 
 uvicorn takes its port and its patience from a command line alone, so a container would need a
 shell to hand it $PORT. Here they come from the environment, and the process needs none. Knows
-nothing of requests: functions-framework's application executes cloud_run.py before the port opens.
+nothing of requests: functions-framework's application executes the file that FUNCTION_SOURCE
+names, cloud_run.py, before the port opens.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ def main() -> None:
         port=settings.port,
         workers=1,  # else WEB_CONCURRENCY decides: each worker would load a model of its own
         access_log=False,
+        log_config=None,  # what goes wrong in uvicorn is on standard error, the rest is silence
+        log_level="warning",
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + SENDING_SECONDS,
     )
 

@@ -131,9 +131,7 @@ Cloud = CloudRun | Lambda
 
 
 @contextmanager
-def cloud_run(
-    model_dir: Path, directory: Path, **variables: str
-) -> Iterator[CloudRun]:
+def cloud_run(model_dir: Path, directory: Path, **variables: str) -> Iterator[CloudRun]:
     """A server that accepts connections. Raises RuntimeError when it ends before it does."""
     port = free_port()
     with cloud_run_process(model_dir, directory, port, **variables) as process:
