@@ -4,6 +4,7 @@ RECIPE ?= smollm2-135m
 HOST ?= 127.0.0.1
 PYTHON ?=
 DOCKER ?= docker
+DOCKER_OPTIONS ?=
 ARGS ?=
 
 VENV := .venv
@@ -64,8 +65,8 @@ export: $(VENV)/.export ## export RECIPE (a shipped name or a TOML file) anew
 bench: $(VENV)/.bench build/model/manifest.json ## cold start, speed and memory beside FastAPI + transformers
 	@$(RUN) -m bench
 
-images: ## the two container images, kindling-lambda and kindling-cloudrun, of RECIPE
-	@DOCKER=$(DOCKER) python3 scripts/images.py $(RECIPE) $(ARGS)
+images: ## the two container images of RECIPE; DOCKER_OPTIONS go to `docker build`
+	@DOCKER=$(DOCKER) python3 scripts/images.py $(RECIPE) $(DOCKER_OPTIONS)
 
 lambda-image: PORT ?= 9000
 lambda-image: build/aws-lambda-rie ## the Lambda image behind AWS's emulator on :9000
@@ -74,7 +75,7 @@ lambda-image: build/aws-lambda-rie ## the Lambda image behind AWS's emulator on 
 	@exec $(LAMBDA_IMAGE)
 
 test-images: $(VENV)/.dev build/aws-lambda-rie ## the tests of the two images that `make images` built
-	@DOCKER=$(DOCKER) $(RUN) -m pytest tests/images $(ARGS)
+	@DOCKER=$(DOCKER) DOCKER_OPTIONS="$(DOCKER_OPTIONS)" $(RUN) -m pytest tests/images $(ARGS)
 
 lock: $(VENV)/.dev ## pin the dependencies of pyproject.toml in requirements/
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(RUN) scripts/lock.py $(ARGS)

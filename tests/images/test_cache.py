@@ -1,7 +1,7 @@
 """What a change builds anew, read from BuildKit's own account of its steps.
 
-Each test builds a copy of the context with one file changed as it never was before. None waits for an export: the recipe
-that changes is broken, so that its export ends at once.
+Each test builds a copy of the context with one file changed as it never was before. None waits
+for an export: the recipe that changes is broken, so that its export ends at once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def context(tmp_path: Path) -> Path:
 
 def build(context: Path, cloud: str) -> str:
     """BuildKit's progress. The last image stays as it is: this build has no tag."""
-    command = [DOCKER, "build", "--progress", "plain", *shlex.split(os.environ.get("ARGS", ""))]
+    options = shlex.split(os.environ.get("DOCKER_OPTIONS", ""))
+    command = [DOCKER, "build", "--progress", "plain", *options]
     command += ["--build-arg", "RECIPE=smollm2-135m", "--file", f"Dockerfile.{cloud}", "."]
     environ = os.environ | {"DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
     done = subprocess.run(
