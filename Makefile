@@ -27,7 +27,8 @@ LAMBDA = $(SETTINGS)build/aws-lambda-rie \
 
 # The emulator is no part of the image: it lies beside it, and starts what the image would start.
 LAMBDA_IMAGE = $(DOCKER) run --rm --read-only --tmpfs /tmp --cpus 1 --memory 1769m \
-	--publish $(HOST):$(PORT):8080 --volume $(CURDIR)/build/aws-lambda-rie:/aws-lambda-rie:ro \
+	--publish $(HOST):$(PORT):8080 --volume "$(CURDIR)/build/aws-lambda-rie:/aws-lambda-rie:ro" \
+	--env AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1769 --pull never \
 	--entrypoint /aws-lambda-rie kindling-lambda python -m awslambdaric handlers.aws_lambda.handler
 
 # The tests and figures are the demo model's.
@@ -72,6 +73,7 @@ lambda-image: PORT ?= 9000
 lambda-image: build/aws-lambda-rie ## the Lambda image behind AWS's emulator on :9000
 	@printf '%s\n' '$(LAMBDA_IMAGE)' 'Try, from another terminal:' \
 		"  curl localhost:$(PORT)/2015-03-31/functions/function/invocations -d $(QUESTION)"
+	@$(DOCKER) image inspect kindling-lambda >/dev/null || { echo 'Build it first: make images'; exit 1; }
 	@exec $(LAMBDA_IMAGE)
 
 test-images: $(VENV)/.dev build/aws-lambda-rie ## the tests of the two images that `make images` built

@@ -74,7 +74,7 @@ class Settings:
             log_level=read.choice(
                 "KINDLING_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")
             ),
-            port=read.integer("PORT", 8080, minimum=1),
+            port=read.integer("PORT", 8080, minimum=1, maximum=65_535),
             host=environ.get("HOST") or "0.0.0.0",  # noqa: S104  what Cloud Run's contract asks for
         )
 
@@ -83,10 +83,12 @@ class Settings:
 class _Reader:
     environ: Mapping[str, str]
 
-    def integer(self, name: str, default: int, *, minimum: int) -> int:
+    def integer(self, name: str, default: int, *, minimum: int, maximum: int | None = None) -> int:
         value = self._parse(name, default, int, "a whole number")
         if value < minimum:
             raise SettingsError(f"{name} is {value}, but must be at least {minimum}.")
+        if maximum is not None and value > maximum:
+            raise SettingsError(f"{name} is {value}, but must be at most {maximum}.")
         return value
 
     def seconds(self, name: str, default: float) -> float:

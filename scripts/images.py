@@ -12,11 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKER = os.environ.get("DOCKER") or "docker"
@@ -24,9 +24,12 @@ IMAGES = {"lambda": "kindling-lambda", "cloudrun": "kindling-cloudrun"}
 # Lambda refuses an image index, which is what buildx makes in order to attach a provenance.
 ENVIRON = os.environ | {"DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
 
+# A label of the bases that tests/images/stand_in_base makes.
+STAND_IN = "kindling.stand-in"
+
 # What made a layer, as `docker history` words it -> what it holds.
 LAYERS = {
-    "ensurepip": "standard library, compiled",
+    "compileall -f": "standard library, compiled",
     "COPY /deps": "dependencies",
     "COPY /model": "model",
     "COPY /code": "code",
@@ -35,6 +38,11 @@ LAYERS = {
 
 def main(recipe: str, options: list[str]) -> None:
     """Builds both, and prints what they weigh."""
+    if not (ROOT / "model_export" / "recipes" / f"{recipe}.toml").is_file():
+        sys.exit(
+            f"An image is built from what the repository holds: put the recipe into "
+            f"model_export/recipes/ and give its name, without .toml, instead of {recipe!r}."
+        )
     options = ["--build-arg", f"RECIPE={recipe}", *options]
     labels = labels_of(export_manifest(options))
     for cloud, image in IMAGES.items():
@@ -43,6 +51,8 @@ def main(recipe: str, options: list[str]) -> None:
         build(cloud, [*options, *named, "--tag", image])
     for image in IMAGES.values():
         print(image, *(f"{size / 1e6:8.1f} MB  {what}" for what, size in layers(image)), sep="\n")
+        if inspect(image)["Labels"].get(STAND_IN):
+            print("Its base is a stand-in that was made here: for tests, not for a registry.")
 
 
 def export_manifest(options: list[str]) -> bytes:
@@ -87,16 +97,27 @@ def build(cloud: str, options: list[str]) -> None:
         sys.exit(done.returncode)
 
 
+def inspect(image: str) -> dict[str, Any]:
+    """The image's configuration: its entry point, user, labels."""
+    config: dict[str, Any] = json.loads(_output("inspect", image))[0]["Config"]
+    return config
+
+
 def layers(image: str) -> list[tuple[str, int]]:
     """The image from the bottom up: what each part holds, and its uncompressed bytes."""
     form = "{{.Size}}\t{{.CreatedBy}}"
-    command = [DOCKER, "history", "--human=false", "--no-trunc", "--format", form, image]
-    history = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     sizes = {"base": 0} | dict.fromkeys(LAYERS.values(), 0)
-    for line in history.splitlines():
+    for line in _output(
+        "history", "--human=false", "--no-trunc", "--format", form, image
+    ).splitlines():
         size, _, command_line = line.partition("\t")
         sizes[_holding(command_line)] += int(size)
     return list(sizes.items())
+
+
+def _output(*arguments: str) -> str:
+    command = [DOCKER, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def _holding(command_line: str) -> str:
@@ -104,6 +125,4 @@ def _holding(command_line: str) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or not re.fullmatch(r"[\w./-]+", sys.argv[1]):
-        sys.exit("usage: scripts/images.py RECIPE [options of `docker build`]")
     main(sys.argv[1], sys.argv[2:])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts.images import inspect
 from tests.support.servers import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -19,6 +20,9 @@ LAMBDA, CLOUD_RUN = "kindling-lambda", "kindling-cloudrun"
 
 # The clouds' file systems: nothing can be written but /tmp.
 READ_ONLY = ("--read-only", "--tmpfs", "/tmp")
+OFFLINE = ("--network", "none")
+# Lambda grants one vCPU with each 1,769 MB, and says so in a variable.
+MEGABYTES_PER_CPU = 1769
 EMULATOR = ("--volume", f"{ROOT / 'build' / 'aws-lambda-rie'}:/emulator:ro")
 INVOCATIONS = "/2015-03-31/functions/function/invocations"
 
@@ -63,7 +67,15 @@ class Container:
 
     @property
     def address(self) -> str:
-        return docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", self.id).strip()
+        return self._network("IPAddress")
+
+    @property
+    def gateway(self) -> str:
+        return self._network("Gateway")
+
+    def _network(self, what: str) -> str:
+        form = "{{range .NetworkSettings.Networks}}{{.%s}}{{end}}" % what  # noqa: UP031
+        return docker("inspect", "-f", form, self.id).strip()
 
     def is_listening(self, port: int = 8080) -> bool:
         """Reads the kernel's table of sockets: state 0A is LISTEN, and asking leaves no trace."""
@@ -78,8 +90,11 @@ class Container:
 
 @contextmanager
 def running(
-    image: str, *command: str, options: tuple[str, ...] = (), **environ: str
+    image: str, *command: str, options: tuple[str, ...] = (), cpus: int = 1, **environ: str
 ) -> Iterator[Container]:
+    """A container with so many vCPUs and the memory that comes with them."""
+    megabytes = MEGABYTES_PER_CPU * cpus
+    options = ("--cpus", str(cpus), "--memory", f"{megabytes}m", *options)
     variables = [part for pair in environ.items() for part in ("--env", "=".join(pair))]
     started = docker("run", "--detach", *options, *variables, image, *command)
     container = Container(started.strip())
@@ -90,30 +105,29 @@ def running(
 
 
 @contextmanager
-def cloud_run(*options: str, **environ: str) -> Iterator[Container]:
+def cloud_run(*options: str, cpus: int = 1, **environ: str) -> Iterator[Container]:
     """The image as Cloud Run starts it, its port open."""
     port = int(environ.get("PORT", "8080"))
-    with running(CLOUD_RUN, options=options, **environ) as container:
+    with running(CLOUD_RUN, options=options, cpus=cpus, **environ) as container:
         wait_until(lambda: container.is_listening(port))
         yield container
 
 
 @contextmanager
-def aws_lambda(*options: str, **environ: str) -> Iterator[Container]:
-    """The image behind the emulator, which is mounted beside it and starts the image's command."""
-    entrypoint, command = config(LAMBDA)["Entrypoint"], config(LAMBDA)["Cmd"]
-    options = (*options, *EMULATOR, "--entrypoint", "/emulator")
-    with running(LAMBDA, *entrypoint, *command, options=options, **environ) as container:
+def aws_lambda(*options: str, cpus: int = 1, **environ: str) -> Iterator[Container]:
+    """The image behind the emulator, which is mounted beside it and starts the image's command.
+
+    As user 993, who is nobody in the image: Lambda, too, gives the process a user of its own.
+    """
+    command = [*inspect(LAMBDA)["Entrypoint"], *inspect(LAMBDA)["Cmd"]]
+    options = (*options, *EMULATOR, "--user", "993:990", "--entrypoint", "/emulator")
+    environ |= {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEGABYTES_PER_CPU * cpus)}
+    with running(LAMBDA, *command, options=options, cpus=cpus, **environ) as container:
         wait_until(container.is_listening)
         yield container
 
 
-def config(image: str) -> Mapping[str, Any]:
-    found: dict[str, Any] = json.loads(docker("inspect", image))[0]["Config"]
-    return found
-
-
 def inside(image: str, script: str) -> str:
-    """What a Python script prints in a container of its own."""
-    options = ("--rm", "--network", "none", "--entrypoint", "python")
+    """What a Python script prints in a container of its own, to root, who can look everywhere."""
+    options = ("--rm", *OFFLINE, "--user", "0", "--entrypoint", "python")
     return docker("run", *options, image, "-c", script)

@@ -11,15 +11,11 @@ import pytest
 from openai import OpenAI
 
 from tests.images import docker
-from tests.images.docker import READ_ONLY, Container
+from tests.images.docker import OFFLINE, READ_ONLY, Container
 from tests.support.event_stream import events, joined_text
 from tests.support.servers import CloudRun, cloud_run
 
 CHAT = "/v1/chat/completions"
-# As the clouds sell it: Lambda grants one vCPU at 1,769 MB.
-SMALL = ("--cpus", "1", "--memory", "1769m")
-LARGE = ("--cpus", "2", "--memory", "2g")
-OFFLINE = ("--network", "none", *READ_ONLY)
 
 
 def chat(text: str, **more: object) -> dict[str, Any]:
@@ -40,23 +36,21 @@ def outside(baked_model: Path, directory: Path) -> Iterator[CloudRun]:
         yield server
 
 
-@pytest.fixture(scope="module", params=[SMALL, LARGE], ids=["1-vCPU", "2-vCPU"])
-def limits(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    chosen: tuple[str, ...] = request.param
+@pytest.fixture(scope="module", params=[1, 2], ids=["1-vCPU", "2-vCPU"])
+def cpus(request: pytest.FixtureRequest) -> int:
+    chosen: int = request.param
     return chosen
 
 
 @pytest.fixture(scope="module")
-def on_lambda(limits: tuple[str, ...]) -> Iterator[Container]:
-    # Lambda itself sets the memory's size, and gives the process a user of its own.
-    options = (*OFFLINE, *limits, "--user", "993:990")
-    with docker.aws_lambda(*options, AWS_LAMBDA_FUNCTION_MEMORY_SIZE="1769") as container:
+def on_lambda(cpus: int) -> Iterator[Container]:
+    with docker.aws_lambda(*OFFLINE, *READ_ONLY, cpus=cpus) as container:
         yield container
 
 
 @pytest.fixture(scope="module")
-def on_cloud_run(limits: tuple[str, ...]) -> Iterator[Container]:
-    with docker.cloud_run(*OFFLINE, *limits) as container:
+def on_cloud_run(cpus: int) -> Iterator[Container]:
+    with docker.cloud_run(*OFFLINE, *READ_ONLY, cpus=cpus) as container:
         yield container
 
 
@@ -97,9 +91,7 @@ def test_bad_input_is_refused_and_the_images_go_on(
 
 
 def test_the_openai_client_streams_from_a_published_port() -> None:
-    with docker.cloud_run(
-        *READ_ONLY, *SMALL, "--publish", "127.0.0.1::9999", PORT="9999"
-    ) as server:
+    with docker.cloud_run(*READ_ONLY, "--publish", "127.0.0.1::9999", PORT="9999") as server:
         address = docker.docker("port", server.id, "9999").split()[0]
         client = OpenAI(base_url=f"http://{address}/v1", api_key="unused")
         stream = client.chat.completions.create(

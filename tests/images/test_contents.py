@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from scripts.images import layers
-from tests.images.docker import CLOUD_RUN, LAMBDA, config, inside
+from scripts.images import inspect, layers
+from tests.images.docker import CLOUD_RUN, LAMBDA, inside
 
 both = pytest.mark.parametrize("image", [LAMBDA, CLOUD_RUN])
 LIMIT_BYTES = 230_000_000
@@ -38,22 +38,22 @@ for root in (sysconfig.get_path("stdlib"), "/opt/kindling"):
 """
 
 UNREADABLE = """
-import os, stat
-for root, _, names in os.walk("/opt/kindling"):
-    if not os.stat(root).st_mode & stat.S_IXOTH:
-        print(root)
-    for name in names:
-        if not os.stat(f"{root}/{name}").st_mode & stat.S_IROTH:
-            print(f"{root}/{name}")
+import os, sysconfig
+for top in ("/opt/kindling", sysconfig.get_path("stdlib")):
+    for root, _, names in os.walk(top):
+        if os.stat(root).st_mode & 0o005 != 0o005:
+            print(root)
+        for name in names:
+            path = os.path.join(root, name)
+            if not os.lstat(path).st_mode & 0o004:
+                print(path)
 """
 
 UNLICENSED = """
 import importlib.metadata
-for found in importlib.metadata.distributions():
-    known = found.metadata.get("License-Expression") or found.metadata.get("License")
-    texts = [path for path in found.files or [] if "licen" in str(path).lower()]
-    named = [line for line in found.metadata.get_all("Classifier", []) if "License" in line]
-    if not (texts or known or named):
+for found in importlib.metadata.distributions(path=["/opt/kindling/deps"]):
+    files = [*(found.files or ()), *found._path.rglob("*")]
+    if not any("licen" in path.name.lower() for path in files):
         print(found.name)
 """
 
@@ -104,7 +104,7 @@ def test_without_base_and_model_an_image_stays_within_its_limit(image: str) -> N
 @both
 def test_the_labels_say_what_is_inside(image: str) -> None:
     text = inside(image, "print(open('/opt/kindling/model/manifest.json').read(), end='')")
-    labels, manifest = config(image)["Labels"], json.loads(text)
+    labels, manifest = inspect(image)["Labels"], json.loads(text)
     assert labels["kindling.manifest.sha256"] == hashlib.sha256(text.encode()).hexdigest()
     assert labels["kindling.model.id"] == manifest["model"]["id"]
     assert labels["kindling.precision"] == manifest["precision"]
@@ -114,10 +114,10 @@ def test_the_labels_say_what_is_inside(image: str) -> None:
 
 
 def test_lambda_may_snapshot_its_image() -> None:
-    assert config(LAMBDA)["Labels"]["com.amazonaws.lambda.feature.snapstart"] == "Allow"
+    assert inspect(LAMBDA)["Labels"]["com.amazonaws.lambda.feature.snapstart"] == "Allow"
 
 
 def test_cloud_runs_process_is_nobodys_and_no_shell_starts_it() -> None:
-    assert config(CLOUD_RUN)["User"] == "65534:65534"
-    assert config(CLOUD_RUN)["Entrypoint"] == ["python", "-m", "handlers.serve"]
-    assert config(LAMBDA)["Entrypoint"] == ["python", "-m", "awslambdaric"]
+    assert inspect(CLOUD_RUN)["User"] == "65534:65534"
+    assert inspect(CLOUD_RUN)["Entrypoint"] == ["python", "-m", "handlers.serve"]
+    assert inspect(LAMBDA)["Entrypoint"] == ["python", "-m", "awslambdaric"]
