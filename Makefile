@@ -3,6 +3,8 @@
 RECIPE ?= smollm2-135m
 HOST ?= 127.0.0.1
 PYTHON ?=
+DOCKER ?= docker
+DOCKER_OPTIONS ?=
 ARGS ?=
 
 VENV := .venv
@@ -18,20 +20,25 @@ MANIFEST := $(if $(MODEL_DIR),,$(EXPORTED)/manifest.json)
 # A shell's words, with each quote escaped for use between double quotes.
 QUESTION := '{\"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of France?\"}], \"temperature\": 0}'
 
-SERVE = $(SETTINGS)FUNCTION_TARGET=handler FUNCTION_SOURCE=handlers/cloud_run.py $(RUN) -m uvicorn \
-	functions_framework.aio:app --host $(HOST) --port $(PORT) --no-access-log \
-	--timeout-graceful-shutdown 9
+SERVE = $(SETTINGS)FUNCTION_TARGET=handler FUNCTION_SOURCE=handlers/cloud_run.py \
+	HOST=$(HOST) PORT=$(PORT) $(RUN) -m handlers.serve
 LAMBDA = $(SETTINGS)build/aws-lambda-rie \
 	--runtime-interface-emulator-address $(HOST):$(PORT) $(RUN) -m awslambdaric handlers.aws_lambda.handler
+
+# The emulator is no part of the image: it lies beside it, and starts what the image would start.
+LAMBDA_IMAGE = $(DOCKER) run --rm --read-only --tmpfs /tmp --cpus 1 --memory 1769m \
+	--publish $(HOST):$(PORT):8080 --volume "$(CURDIR)/build/aws-lambda-rie:/aws-lambda-rie:ro" \
+	--env AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1769 --pull never \
+	--entrypoint /aws-lambda-rie kindling-lambda python -m awslambdaric handlers.aws_lambda.handler
 
 # The tests and figures are the demo model's.
 test bench: override RECIPE := smollm2-135m
 
 .NOTPARALLEL:
-.PHONY: help serve lambda test check export bench images lock clean
+.PHONY: help serve lambda test check export bench images lambda-image test-images lock clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 serve: PORT ?= 8080
 serve: $(VENV)/.export $(MANIFEST) ## the Cloud Run handler on :8080; PORT, HOST, RECIPE or MODEL_DIR change it
@@ -59,9 +66,18 @@ export: $(VENV)/.export ## export RECIPE (a shipped name or a TOML file) anew
 bench: $(VENV)/.bench build/model/manifest.json ## cold start, speed and memory beside FastAPI + transformers
 	@$(RUN) -m bench
 
-images: ## the two container images, kindling-lambda and kindling-cloudrun, of RECIPE
-	@for cloud in lambda cloudrun; do DOCKER_BUILDKIT=1 docker build $(ARGS) --build-arg RECIPE=$(RECIPE) \
-		-f Dockerfile.$$cloud -t kindling-$$cloud . || exit; done
+images: ## the two container images of RECIPE; DOCKER_OPTIONS go to `docker build`
+	@DOCKER=$(DOCKER) python3 scripts/images.py $(RECIPE) $(DOCKER_OPTIONS)
+
+lambda-image: PORT ?= 9000
+lambda-image: build/aws-lambda-rie ## the Lambda image behind AWS's emulator on :9000
+	@printf '%s\n' '$(LAMBDA_IMAGE)' 'Try, from another terminal:' \
+		"  curl localhost:$(PORT)/2015-03-31/functions/function/invocations -d $(QUESTION)"
+	@$(DOCKER) image inspect kindling-lambda >/dev/null || { echo 'Build it first: make images'; exit 1; }
+	@exec $(LAMBDA_IMAGE)
+
+test-images: $(VENV)/.dev build/aws-lambda-rie ## the tests of the two images that `make images` built
+	@DOCKER=$(DOCKER) DOCKER_OPTIONS="$(DOCKER_OPTIONS)" $(RUN) -m pytest tests/images $(ARGS)
 
 lock: $(VENV)/.dev ## pin the dependencies of pyproject.toml in requirements/
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(RUN) scripts/lock.py $(ARGS)

@@ -1,8 +1,6 @@
 r"""The Cloud Run adapter: a functions-framework function, served by uvicorn in one process.
 
-    FUNCTION_TARGET=handler FUNCTION_SOURCE=handlers/cloud_run.py \
-        python -m uvicorn functions_framework.aio:app --host 0.0.0.0 --port 8080 \
-        --no-access-log --timeout-graceful-shutdown 9
+    FUNCTION_TARGET=handler FUNCTION_SOURCE=handlers/cloud_run.py python -m handlers.serve
 
 functions-framework executes this file while the server starts, so the port opens only once the
 model is loaded. Knows HTTP, nothing of tokens or of the model. docs/adapters.md says why one

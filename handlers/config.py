@@ -14,6 +14,8 @@
 | KINDLING_TIMEOUT_SECONDS | 290 | Cloud Run: an older generation is cut; keep it below --timeout |
 | KINDLING_DRAIN_SECONDS | 8 | Cloud Run: time after SIGTERM in which running answers may finish |
 | KINDLING_LOG_LEVEL | INFO | DEBUG, INFO, WARNING or ERROR |
+| PORT | 8080 | Cloud Run: where to listen; the platform sets it |
+| HOST | 0.0.0.0 | Cloud Run: the address to listen on |
 
 Read besides, because the platform sets it: AWS_LAMBDA_FUNCTION_MEMORY_SIZE (Lambda grants
 CPU in proportion to memory).
@@ -57,6 +59,8 @@ class Settings:
     timeout_seconds: float
     drain_seconds: float
     log_level: str
+    port: int
+    host: str
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -77,6 +81,8 @@ class Settings:
             log_level=read.choice(
                 "KINDLING_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")
             ),
+            port=read.integer("PORT", 8080, minimum=1, maximum=65_535),
+            host=environ.get("HOST") or "0.0.0.0",  # noqa: S104  what Cloud Run's contract asks for
         )
 
 
@@ -84,10 +90,12 @@ class Settings:
 class _Reader:
     environ: Mapping[str, str]
 
-    def integer(self, name: str, default: int, *, minimum: int) -> int:
+    def integer(self, name: str, default: int, *, minimum: int, maximum: int | None = None) -> int:
         value = self._parse(name, default, int, "a whole number")
         if value < minimum:
             raise SettingsError(f"{name} is {value}, but must be at least {minimum}.")
+        if maximum is not None and value > maximum:
+            raise SettingsError(f"{name} is {value}, but must be at most {maximum}.")
         return value
 
     def seconds(self, name: str, default: float) -> float:

@@ -22,6 +22,8 @@ LOCKS = {
     "requirements/dev.txt": DEV,
     "requirements/export.txt": EXPORT,
     "requirements/runtime.lock": (),
+    # The images' export stage: a new version of an adapter's package exports nothing anew.
+    "requirements/exporter.lock": (*EXPORT, "--excludes", "requirements/not-on-exporter.txt"),
     # What an image installs: less than the packages declare, by the lists of what it leaves out.
     "requirements/lambda.lock": ("--excludes", "requirements/not-on-lambda.txt"),
     "requirements/cloudrun.lock": ("--excludes", "requirements/not-on-cloudrun.txt"),

@@ -1,4 +1,9 @@
-"""Removes from installed packages what a server never reads. Run by the Dockerfiles."""
+"""Removes from installed packages what a server never reads. Run by the Dockerfiles.
+
+    python slim.py DIRECTORY LICENCE
+
+LICENCE is the text of the Apache License 2.0, for packages under it that bring no copy.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +26,10 @@ UNUSED = (
 )
 
 
-def main(directory: Path) -> None:
+UNLICENSED = ("tokenizers",)  # Apache-2.0 by its metadata, without the text
+
+
+def main(directory: Path, licence: Path) -> None:
     """Licences, in the packages' dist-info, stay."""
     for pattern in UNUSED:
         for path in sorted(directory.glob(pattern)):
@@ -29,7 +37,10 @@ def main(directory: Path) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink()
+    for package in UNLICENSED:
+        for information in directory.glob(f"{package}-*.dist-info"):
+            shutil.copy(licence, information / "LICENSE")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -70,7 +70,7 @@ def test_a_lock_pins_each_declared_dependency_within_its_range(lock: str) -> Non
         assert name not in declared or declared[name].specifier.contains(version), name
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, "lambda.lock", "cloudrun.lock"])
+@pytest.mark.parametrize("lock", [*LOCKS, "lambda.lock", "cloudrun.lock", "exporter.lock"])
 def test_a_lock_has_a_hash_for_every_pin_and_names_no_index(lock: str) -> None:
     assert all("--hash=sha256:" in rest for _, _, rest in pins(lock))
     assert not re.search(
@@ -95,6 +95,22 @@ def test_an_image_installs_nothing_but_what_the_runtime_locks(lock: str) -> None
     installed = {(name, version) for name, version, _ in pins(lock)}
     assert installed < runtime
     assert {"onnxruntime", "numpy", "tokenizers", "msgspec"} < {name for name, _ in installed}
+
+
+def test_the_images_export_installs_what_the_export_locks_but_for_the_adapters_packages() -> None:
+    """So that a new version of one of these exports no model anew."""
+    locked = {(name, version) for name, version, _ in pins("export.txt")}
+    installed = {(name, version) for name, version, _ in pins("exporter.lock")}
+    assert installed < locked
+    adapters = {
+        "awslambdaric",
+        "functions-framework",
+        "flask",
+        "starlette",
+        "uvicorn",
+        "llguidance",
+    }
+    assert adapters <= {name for name, _ in locked - installed}
 
 
 def test_one_environment_can_hold_all_locks() -> None:

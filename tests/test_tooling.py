@@ -6,14 +6,16 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scripts import fetch_emulator, install_torch
+from scripts import fetch_emulator, images, install_torch
 
 ROOT = Path(__file__).resolve().parent.parent
+STDLIB = "standard library, compiled"
 CPU_INDEX = ["--index-url", "https://download.pytorch.org/whl/cpu"]
 
 
@@ -119,7 +121,7 @@ def test_a_python_without_venv_is_told_what_to_install(tmp_path: Path) -> None:
 def test_make_help_lists_every_word_that_make_takes() -> None:
     words = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert words
-    listed = re.findall(r"^  make (\w+)", make("help"), re.MULTILINE)
+    listed = re.findall(r"^  make ([\w-]+)", make("help"), re.MULTILINE)
     assert listed == words[1].split()
 
 
@@ -145,9 +147,35 @@ def test_a_model_dir_of_the_users_own_is_served_and_nothing_is_exported() -> Non
 
 
 def test_only_this_machine_can_reach_the_servers_unless_host_says_otherwise() -> None:
-    assert "--host 127.0.0.1 " in make("--dry-run", "serve")
+    assert "HOST=127.0.0.1 " in make("--dry-run", "serve")
     assert "-address 127.0.0.1:9000 " in make("--dry-run", "lambda")
-    assert "--host 0.0.0.0 " in make("--dry-run", "serve", "HOST=0.0.0.0")
+    assert "HOST=0.0.0.0 " in make("--dry-run", "serve", "HOST=0.0.0.0")
+
+
+def test_every_folder_of_tests_but_the_images_is_run_by_make_test() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    run = {path for pattern in settings["testpaths"] for path in ROOT.glob(pattern)}
+    folders = {path.parent for path in ROOT.glob("tests/*/test_*.py")}
+    assert folders - run == {ROOT / "tests" / "images"}
+
+
+# As `docker history` prints them: of the official base, and of ours.
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [
+        ("RUN /bin/sh -c set -eux; ./configure --with-ensurepip; make; # buildkit", "base"),
+        ('RUN rm -rf "$stdlib/ensurepip" && python -m compileall -f -q # buildkit', STDLIB),
+        ("COPY /model model # buildkit", "model"),
+        ('CMD ["python3"]', "base"),
+    ],
+)
+def test_a_layer_is_counted_for_what_it_holds(command: str, what: str) -> None:
+    assert images._holding(command) == what
+
+
+def test_an_image_of_a_recipe_that_the_build_cannot_see_is_refused_at_once() -> None:
+    with pytest.raises(SystemExit, match="put the recipe into model_export/recipes/"):
+        images.main("recipes/mine.toml", [])
 
 
 def make(*arguments: str, **variables: str) -> str:

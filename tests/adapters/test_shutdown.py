@@ -48,9 +48,7 @@ def test_an_idle_server_ends_at_once(
 
 
 def test_a_running_stream_is_finished(demo_artifact: Path, directory: Path) -> None:
-    with cloud_run(
-        demo_artifact, directory, shutdown_seconds=100, KINDLING_DRAIN_SECONDS="100"
-    ) as server:
+    with cloud_run(demo_artifact, directory, KINDLING_DRAIN_SECONDS="100") as server:
         with server.client.stream("POST", CHAT, json=ENDLESS | {"max_tokens": 60}) as answer:
             body = answer.iter_bytes()
             received = next(body)
@@ -76,9 +74,7 @@ def test_a_stream_that_outlasts_the_drain_ends_with_what_it_has(
 
 
 def test_a_second_signal_ends_the_drain(demo_artifact: Path, directory: Path) -> None:
-    with cloud_run(
-        demo_artifact, directory, shutdown_seconds=100, KINDLING_DRAIN_SECONDS="100"
-    ) as server:
+    with cloud_run(demo_artifact, directory, KINDLING_DRAIN_SECONDS="100") as server:
         with server.client.stream("POST", CHAT, json=ENDLESS) as answer:
             body = answer.iter_bytes()
             received = next(body)

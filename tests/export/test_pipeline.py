@@ -143,8 +143,10 @@ def test_a_stopped_export_leaves_nothing_behind(tmp_path: Path, number: signal.S
     save_tiny_folder(tmp_path / "source")
     recipe = write_recipe(tmp_path, 'path = "source"')
     before = set(tmp_path.iterdir())
+    heard = ["env", "--default-signal"]  # under nohup SIGHUP would be ignored
+    export = [sys.executable, "-m", "model_export", str(recipe), "--out", str(tmp_path / "out")]
     with subprocess.Popen(
-        [sys.executable, "-m", "model_export", str(recipe), "--out", str(tmp_path / "out")],
+        [*heard, *export],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -131,14 +131,10 @@ Cloud = CloudRun | Lambda
 
 
 @contextmanager
-def cloud_run(
-    model_dir: Path, directory: Path, *, shutdown_seconds: int = 9, **variables: str
-) -> Iterator[CloudRun]:
+def cloud_run(model_dir: Path, directory: Path, **variables: str) -> Iterator[CloudRun]:
     """A server that accepts connections. Raises RuntimeError when it ends before it does."""
     port = free_port()
-    with cloud_run_process(
-        model_dir, directory, port, shutdown_seconds=shutdown_seconds, **variables
-    ) as process:
+    with cloud_run_process(model_dir, directory, port, **variables) as process:
         _wait_for(port, process)
         with _client(port) as client:
             yield CloudRun(process, client)
@@ -146,14 +142,13 @@ def cloud_run(
 
 @contextmanager
 def cloud_run_process(
-    model_dir: Path, directory: Path, port: int, *, shutdown_seconds: int = 9, **variables: str
+    model_dir: Path, directory: Path, port: int, **variables: str
 ) -> Iterator[Process]:
     """The process alone, whether it comes to serve or not."""
-    command = [sys.executable, "-m", "uvicorn", "functions_framework.aio:app"]
-    command += ["--port", str(port), "--no-access-log"]
-    command += ["--timeout-graceful-shutdown", str(shutdown_seconds)]
+    command = [sys.executable, "-m", "handlers.serve"]
     function = {"FUNCTION_TARGET": "handler", "FUNCTION_SOURCE": "handlers/cloud_run.py"}
-    with _process(command, model_dir, directory, **function, **variables) as process:
+    address = {"HOST": "127.0.0.1", "PORT": str(port)}
+    with _process(command, model_dir, directory, **function, **address, **variables) as process:
         yield process
 
 
@@ -174,7 +169,7 @@ def lambda_emulator(model_dir: Path, directory: Path, **variables: str) -> Itera
 def _process(
     command: list[str], model_dir: Path, directory: Path, **variables: str
 ) -> Iterator[Process]:
-    ours = ("KINDLING_", "AWS_", "FUNCTION_", "UVICORN_", "MODEL_DIR")
+    ours = ("KINDLING_", "AWS_", "FUNCTION_", "UVICORN_", "MODEL_DIR", "HOST", "PORT")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environ |= {"MODEL_DIR": str(model_dir), **variables}
     output_file = directory / f"{free_port()}.log"

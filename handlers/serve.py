@@ -1,0 +1,42 @@
+"""The Cloud Run process, `python -m handlers.serve`.
+
+uvicorn takes its port and its patience from a command line alone, so a container would need a
+shell to hand it $PORT. Here they come from the environment, and the process needs none. Knows
+nothing of requests: functions-framework's application executes the file that FUNCTION_SOURCE
+names, cloud_run.py, before the port opens.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import uvicorn
+
+from handlers.config import Settings
+from handlers.errors import SettingsError
+
+# After the drain's end: its last events are still to be sent.
+SENDING_SECONDS = 1
+
+
+def main() -> None:
+    """Serves until SIGTERM or Ctrl-C. Status 1 and one line when the settings cannot be used."""
+    try:
+        settings = Settings.from_environ()
+    except SettingsError as error:
+        sys.exit(f"Kindling cannot start: {error}")
+    uvicorn.run(
+        "functions_framework.aio:app",
+        host=settings.host,
+        port=settings.port,
+        workers=1,  # else WEB_CONCURRENCY decides: each worker would load a model of its own
+        access_log=False,
+        log_config=None,  # what goes wrong in uvicorn is on standard error, the rest is silence
+        log_level="warning",
+        timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + SENDING_SECONDS,
+    )
+
+
+if __name__ == "__main__":
+    main()
