@@ -27,7 +27,7 @@ def open_cloud(
         with lambda_emulator(tiny_artifact, directory, **LIMITS) as emulator:
             yield emulator
     else:
-        with cloud_run(tiny_artifact, directory, shutdown_seconds=9, **LIMITS) as server:
+        with cloud_run(tiny_artifact, directory, **LIMITS) as server:
             yield server
 
 
