@@ -13,7 +13,7 @@ from handlers.api.answer import Call, spread
 from handlers.errors import ContextLengthExceeded, InvalidRequest
 
 if TYPE_CHECKING:
-    from handlers.api.chat_messages import TemplateMessage
+    from handlers.api.chat.messages import TemplateMessage
     from handlers.api.fields import Sampling
     from handlers.api.model import Model
     from handlers.api.structured import Form

@@ -1,6 +1,6 @@
 """Tokens and their logprobs in OpenAI's two shapes.
 
-Knows no endpoint and no engine. Called by chat_choices.py, text_choices.py and responses_output.py.
+Knows no endpoint and no engine. Called by the choices of chats and completions, and by responses.
 """
 
 from __future__ import annotations

@@ -11,7 +11,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from handlers.api import chat, completions, error_body, generate, health, models
+from handlers.api import error_body, generate, health, models
+from handlers.api.chat import endpoint as chat
+from handlers.api.completions import endpoint as completions
 from handlers.api.cors import Cors
 from handlers.api.messages import Request, Response, StreamResponse
 from handlers.api.model import Engine, Model
@@ -40,13 +42,13 @@ def _late(module: str, name: str) -> Endpoint:
     return answer
 
 
-OPENAPI = _late("openapi", "describe")
+OPENAPI = _late("openapi.document", "describe")
 
 ROUTES: Mapping[str, Mapping[str, Endpoint]] = {
     "/v1/chat/completions": {"POST": chat.create},
     "/v1/chat/completions/render": {"POST": _late("tokenize", "render")},
     "/v1/completions": {"POST": completions.create},
-    "/v1/responses": {"POST": _late("responses", "create")},
+    "/v1/responses": {"POST": _late("responses.endpoint", "create")},
     "/generate": {"GET": generate.create, "POST": generate.create},
     "/tokenize": {"POST": _late("tokenize", "tokenize")},
     "/detokenize": {"POST": _late("tokenize", "detokenize")},

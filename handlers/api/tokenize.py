@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
-from handlers.api import chat
 from handlers.api.answer import json_response
-from handlers.api.chat_messages import Turn, template_messages
+from handlers.api.chat import endpoint as chat
+from handlers.api.chat.messages import Turn, template_messages
 from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json
 from handlers.api.tools import ToolList, toolbox_of

@@ -1,7 +1,7 @@
 """The fields that offer tools, and the calls in what the model says.
 
 Knows OpenAI's fields and deltas; how a model writes a call is handlers/text/tool_calls.py's. Called
-by chat.py, conversation.py and answer.py.
+by chat/endpoint.py, conversation.py and answer.py.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import schemathesis
 from hypothesis import assume, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from handlers.api.openapi import document
+from handlers.api.openapi.document import document
 from tests.support.servers import CloudRun, cloud_run
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.api.chat import ChatCall
-from handlers.api.completions import CompletionCall
+from handlers.api.chat.endpoint import ChatCall
+from handlers.api.completions.endpoint import CompletionCall
 from handlers.api.generate import GenerateCall
 from handlers.api.messages import Response
 from tests.api.client import Client, saying

@@ -12,7 +12,10 @@ from openai.types import completion_create_params as text_params
 from openai.types.chat import completion_create_params as chat_params
 from openai.types.responses import response_create_params as response_params
 
-from handlers.api import chat, completions, fields, generate, responses, tokenize
+from handlers.api import fields, generate, tokenize
+from handlers.api.chat import endpoint as chat
+from handlers.api.completions import endpoint as completions
+from handlers.api.responses import endpoint as responses
 from handlers.api.routes import ROUTES
 from handlers.engine.sequence import SamplingParams
 from handlers.errors import RequestError

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from handlers.api.openapi_operations import OPERATIONS
+from handlers.api.openapi.operations import OPERATIONS
 from handlers.api.routes import ROUTES
 from handlers.errors import RequestError
 from tests.api.client import Client, saying

@@ -1,6 +1,6 @@
 """The `input` of a response to the messages that chat templates expect.
 
-Knows no template. Called by responses.py.
+Knows no template. Called by endpoint.py.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from handlers.api.chat_messages import parsed_arguments
+from handlers.api.chat.messages import parsed_arguments
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from handlers.api.chat_messages import TemplateMessage
+    from handlers.api.chat.messages import TemplateMessage
 
 
 class InputText(msgspec.Struct, frozen=True, tag_field="type", tag="input_text"):

@@ -1,4 +1,4 @@
-"""The answers of /v1/responses as structs, as openapi_shapes.py has the others."""
+"""The answers of /v1/responses as structs, as shapes.py has the others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from handlers.api.openapi_shapes import Shape, TokenLogprob
+from handlers.api.openapi.shapes import Shape, TokenLogprob
 
 
 class OutputText(Shape, frozen=True, kw_only=True):

@@ -15,8 +15,8 @@ import msgspec
 
 from handlers.api.answer import JSON_HEADERS
 from handlers.api.messages import Response
-from handlers.api.openapi_operations import OPERATIONS, Operation
-from handlers.api.openapi_shapes import Error
+from handlers.api.openapi.operations import OPERATIONS, Operation
+from handlers.api.openapi.shapes import Error
 from handlers.errors import EngineFault, InvalidApiKey, RequestError
 
 if TYPE_CHECKING:

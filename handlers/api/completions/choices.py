@@ -1,6 +1,6 @@
 """A completion's answers in OpenAI's shape, which is the same whole and in chunks.
 
-Knows deltas and no engine. Called by completions.py.
+Knows deltas and no engine. Called by endpoint.py.
 """
 
 from __future__ import annotations

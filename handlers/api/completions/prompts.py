@@ -1,6 +1,6 @@
 """The four forms of a completion's `prompt`: a text, texts, ids, or lists of ids.
 
-Called by completions.py.
+Called by endpoint.py.
 """
 
 from __future__ import annotations

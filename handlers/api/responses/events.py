@@ -1,6 +1,6 @@
 """A response's body, and the events that lead to it.
 
-Knows deltas and no engine. Called by responses.py, and by answer.py as the shape of a stream.
+Knows deltas and no engine. Called by endpoint.py, and by answer.py as the shape of a stream.
 https://platform.openai.com/docs/api-reference/responses-streaming
 """
 
@@ -12,7 +12,7 @@ import msgspec
 
 from handlers.api import sse
 from handlers.api.answer import StreamShape
-from handlers.api.responses_output import Output
+from handlers.api.responses.output import Output
 from handlers.errors import Overloaded
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from handlers.api.answer import Stamp
     from handlers.api.deltas import Delta
-    from handlers.api.responses import ResponseCall
+    from handlers.api.responses.endpoint import ResponseCall
     from handlers.engine.sequence import Usage
 
 Json = dict[str, Any]

@@ -1,6 +1,6 @@
 """Every path's method with what goes in and what comes out: the table behind /openapi.json.
 
-A test holds it to routes.py's table. Imported by openapi.py.
+A test holds it to routes.py's table. Imported by document.py.
 """
 
 from __future__ import annotations
@@ -8,16 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from handlers.api import (
-    chat,
-    completions,
-    generate,
-    openapi_chat_shapes,
-    openapi_response_shapes,
-    openapi_shapes,
-    responses,
-    tokenize,
-)
+from handlers.api import generate, tokenize
+from handlers.api.chat import endpoint as chat
+from handlers.api.completions import endpoint as completions
+from handlers.api.openapi import chat_shapes, response_shapes, shapes
+from handlers.api.responses import endpoint as responses
 from handlers.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -66,8 +61,8 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         summary="Answers a conversation.",
         call=chat.ChatCall,
         refused=chat.REFUSED,
-        answer=openapi_chat_shapes.ChatCompletion,
-        event=openapi_chat_shapes.ChatCompletionChunk,
+        answer=chat_shapes.ChatCompletion,
+        event=chat_shapes.ChatCompletionChunk,
         errors=OF_A_GENERATION,
     ),
     ("/v1/chat/completions/render", "POST"): Operation(
@@ -75,7 +70,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         summary="The prompt that a chat with this body would give to the model.",
         call=chat.ChatCall,
         refused=chat.REFUSED,
-        answer=openapi_shapes.Prompt,
+        answer=shapes.Prompt,
         errors=OF_A_BODY,
     ),
     ("/v1/completions", "POST"): Operation(
@@ -83,8 +78,8 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         summary="Continues a text.",
         call=completions.CompletionCall,
         refused=completions.REFUSED,
-        answer=openapi_shapes.Completion,
-        event=openapi_shapes.Completion,
+        answer=shapes.Completion,
+        event=shapes.Completion,
         errors=OF_A_GENERATION,
     ),
     ("/v1/responses", "POST"): Operation(
@@ -92,8 +87,8 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         summary="Answers an input.",
         call=responses.ResponseCall,
         refused=responses.REFUSED,
-        answer=openapi_response_shapes.Response,
-        event=openapi_response_shapes.ResponseEvent,
+        answer=response_shapes.Response,
+        event=response_shapes.ResponseEvent,
         errors=OF_A_GENERATION,
     ),
     ("/generate", "GET"): Operation(
@@ -102,7 +97,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         call=generate.GenerateCall,
         refused=generate.REFUSED,
         in_query=True,
-        answer=openapi_shapes.Generated,
+        answer=shapes.Generated,
         errors=OF_A_GENERATION,
     ),
     ("/generate", "POST"): Operation(
@@ -110,7 +105,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         summary="A prompt in, a response out. Greedy unless told otherwise.",
         call=generate.GenerateCall,
         refused=generate.REFUSED,
-        answer=openapi_shapes.Generated,
+        answer=shapes.Generated,
         errors=OF_A_GENERATION,
     ),
     ("/tokenize", "POST"): Operation(
@@ -118,25 +113,25 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         summary="The ids of a text.",
         call=tokenize.TokenizeCall,
         refused=tokenize.REFUSED,
-        answer=openapi_shapes.Tokens,
+        answer=shapes.Tokens,
         errors=OF_A_BODY,
     ),
     ("/detokenize", "POST"): Operation(
         id="detokenize",
         summary="The text of ids.",
         call=tokenize.DetokenizeCall,
-        answer=openapi_shapes.Text,
+        answer=shapes.Text,
         errors=OF_A_BODY,
     ),
     ("/v1/models", "GET"): Operation(
         id="listModels",
         summary="The one model that is served, as a list.",
-        answer=openapi_shapes.ModelList,
+        answer=shapes.ModelList,
     ),
     ("/v1/models/{id}", "GET"): Operation(
         id="retrieveModel",
         summary="The model that is served, by its id.",
-        answer=openapi_shapes.ModelCard,
+        answer=shapes.ModelCard,
         errors=(NotFound,),
     ),
     ("/openapi.json", "GET"): Operation(
@@ -147,6 +142,6 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("/healthz", "GET"): Operation(
         id="checkHealth",
         summary="What runs and how busy it is. Open also where a key is needed.",
-        answer=openapi_shapes.Health,
+        answer=shapes.Health,
     ),
 }

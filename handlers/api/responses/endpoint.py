@@ -15,8 +15,8 @@ from handlers.api.answer import Stamp, json_response, stream
 from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import Sampling, Tokens
-from handlers.api.responses_events import ResponseShape
-from handlers.api.responses_input import Item, template_messages
+from handlers.api.responses.events import ResponseShape
+from handlers.api.responses.items import Item, template_messages
 from handlers.api.structured import Form, JsonObjectFormat, TextFormat, form_of
 from handlers.api.tools import MAX_TOOLS, FunctionSpec, NamedChoice, NamedFunction, toolbox_of
 from handlers.api.usage import timing_whole

@@ -1,7 +1,7 @@
 """The items of a response as they grow: deltas in, OpenAI's events out.
 
 A whole answer takes the same way as a streamed one, so both have the same items. Knows no engine
-and no request. Called by responses.py and responses_events.py.
+and no request. Called by endpoint.py and events.py.
 https://platform.openai.com/docs/api-reference/responses-streaming
 """
 

@@ -12,11 +12,11 @@ from msgspec import Meta
 from handlers.api import fields
 from handlers.api.answer import Call, Stamp, collect, spread, stream, timed_response
 from handlers.api.aside import aside
+from handlers.api.completions.choices import Echo, TextShape
+from handlers.api.completions.prompts import Prompts, TextPrompt, read_prompts, spelt
 from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import MAX_CHOICES, OpenAICall
-from handlers.api.prompts import Prompts, TextPrompt, read_prompts, spelt
 from handlers.api.structured import form_of
-from handlers.api.text_choices import Echo, TextShape
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from msgspec import Meta
 
 from handlers.api import fields
 from handlers.api.answer import Stamp, collect, stream, timed_response
-from handlers.api.chat_choices import ChatStream, whole_chat
-from handlers.api.chat_messages import Turn, template_messages
+from handlers.api.chat.choices import ChatStream, whole_chat
+from handlers.api.chat.messages import Turn, template_messages
 from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import OpenAICall, Tokens

@@ -1,6 +1,6 @@
 """A chat's answers in OpenAI's shapes, whole and as the chunks of a stream.
 
-Knows deltas and no engine. Called by chat.py.
+Knows deltas and no engine. Called by endpoint.py.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""POST /v1/chat/completions: its body, its messages, its answers."""
