@@ -63,8 +63,8 @@ check: $(VENV)/.dev ## ruff, ruff format and mypy --strict
 export: $(VENV)/.export ## export RECIPE (a shipped name or a TOML file) anew
 	@$(RUN) -m model_export $(RECIPE) --out $(EXPORTED)
 
-bench: $(VENV)/.bench build/model/manifest.json ## cold start, speed and memory beside FastAPI + transformers
-	@$(RUN) -m bench
+bench: $(VENV)/.bench build/model/manifest.json ## cold start, speed and memory beside llama.cpp's server and others; ARGS names peers
+	@$(RUN) -m bench $(ARGS)
 
 images: ## the two container images of RECIPE; DOCKER_OPTIONS go to `docker build`
 	@DOCKER=$(DOCKER) python3 scripts/images.py $(RECIPE) $(DOCKER_OPTIONS)

@@ -27,6 +27,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import numpy as np
 import onnxruntime
 
+from bench.peers.genai import builder
 from handlers.config import available_cpus
 from model_export.convert import convert
 from model_export.fetch import fetch
@@ -170,10 +171,7 @@ def build(name: str, scratch: Path) -> tuple[Path, Path]:
 
 def run_builder(source: Path, directory: Path) -> Path:
     """onnxruntime-genai's builder, at the precision of `Precision()`, on a folder of a model."""
-    command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-m", str(source)]
-    command += ["-o", str(directory), "-p", "int4", "-e", "cpu", "--extra_options"]
-    command += ["is_symmetric=true", "block_size=32", "accuracy_level=4"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(builder(source, directory), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"onnxruntime-genai's builder failed (make bench installs it):\n{done.stderr}")
     return directory / "model.onnx"

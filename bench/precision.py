@@ -21,7 +21,7 @@ from typing import Any
 import onnx_ir as ir
 
 from bench.graph_decode import Graph
-from bench.report import describe_machine
+from bench.machine import describe_machine
 from handlers.config import available_cpus
 from handlers.engine.session import Session
 from handlers.text.tokenizer import Tokenizer

@@ -1,21 +1,18 @@
-"""What was measured, as a card for people and as one line of JSON for programs."""
+"""What was measured, as tables for people and as one JSON document for programs."""
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.servers import ROOT, Server
+from bench.goals import MODEL, OURS, REFERENCES, Medians, judge, ratio, ratios
+from bench.machine import commit
+from bench.rounds import Entry
 
-Samples = Mapping[str, Sequence[float]]
+Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,69 +25,56 @@ class Metric:
 
 
 METRICS = {
-    "cold_start_ms": Metric("process start to first token", "ms"),
-    "first_token_38_ms": Metric("first token, prompt of 38 tokens", "ms"),
-    "first_token_512_ms": Metric("first token, prompt of 512 tokens", "ms"),
+    "cold_start_ms": Metric("cold start", "ms"),
+    "first_start_ms": Metric("first start, page cache empty", "ms"),
+    "first_start_read_mb": Metric("read from the disk by it", "MB"),
+    "first_token_38_ms": Metric("first token after 38", "ms"),
+    "first_token_512_ms": Metric("first token after 512", "ms"),
+    "first_token_1800_ms": Metric("first token after 1800", "ms"),
     "decode_1_tok_s": Metric("decode, 1 stream", "tok/s", more_is_better=True),
-    "decode_4_tok_s": Metric("decode, 4 streams together", "tok/s", more_is_better=True),
-    "decode_8_tok_s": Metric("decode, 8 streams together", "tok/s", more_is_better=True),
+    "decode_4_tok_s": Metric("decode, 4 streams", "tok/s", more_is_better=True),
+    "decode_8_tok_s": Metric("decode, 8 streams", "tok/s", more_is_better=True),
     "peak_rss_mb": Metric("peak memory", "MB"),
+    "installed_mb": Metric("installed, with the model", "MB"),
 }
-PACKAGES = ("onnxruntime", "torch", "transformers", "fastapi", "functions-framework", "uvicorn")
-# Instruction sets that decide how fast a matrix product of a given type can be.
-CPU_FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
-
-
-def card(ours: Samples, theirs: Samples) -> str:
-    """A table: medians with their least and greatest, and how many times better ours is."""
-    lines = [f"{'median (least-greatest)':42}{'Kindling':>24}{'plain':>24}{'ratio':>9}"]
-    for name, metric in METRICS.items():
-        title = f"{metric.title}, {metric.unit}"
-        figures = f"{spread(ours[name]):>24}{spread(theirs[name]):>24}"
-        lines.append(f"{title:42}{figures}{ratio(name, ours, theirs):>8.1f}x")
-    return "\n".join(lines)
-
-
-def row(ours: Samples, theirs: Samples, machine: Mapping[str, Any]) -> str:
-    """This run as a row of BENCHMARKS.md."""
-    cells = [
-        f"{median(ours[name]):.0f} / {median(theirs[name]):.0f} ({ratio(name, ours, theirs):.1f}x)"
-        for name in METRICS
-    ]
-    name = f"{machine['cpu']}, {' '.join(machine['flags'])}, {machine['threads']} threads"
-    return f"| {' | '.join([f'{datetime.now(UTC):%Y-%m-%d}', commit(), name, *cells])} |"
 
 
 def document(
-    ours: Samples,
-    theirs: Samples,
-    servers: tuple[Server, Server],
-    machine: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The whole run; the last line that `make bench` prints."""
+    entries: Sequence[Entry], machine: Mapping[str, Any], model_mb: float, skipped: Sequence[str]
+) -> Document:
+    """The whole run: the last line that `make bench` prints."""
+    peers = {entry.peer.name: _entry(entry) for entry in entries}
+    medians = medians_of(peers) | {MODEL: {"first_start_read_mb": model_mb}}
     return {
-        "benchmark": "kindling against the plain way",
+        "benchmark": "kindling and its peers",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": machine,
-        "python": platform.python_version(),
-        "packages": {package: version(package) for package in PACKAGES},
-        "commands": {server.name: server.line for server in servers},
-        "kindling": {name: summary(ours[name]) for name in METRICS},
-        "plain": {name: summary(theirs[name]) for name in METRICS},
-        "times_better": {name: round(ratio(name, ours, theirs), 2) for name in METRICS},
+        "model_mb": round(model_mb, 1),
+        "skipped": list(skipped),
+        "peers": peers,
+        "ratios": ratios(medians),
+        "goals": judge(medians),
     }
 
 
-def ratio(name: str, ours: Samples, theirs: Samples) -> float:
-    """How many times better the median of ours is."""
-    mine, other = median(ours[name]), median(theirs[name])
-    return mine / other if METRICS[name].more_is_better else other / mine
+def medians_of(peers: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Of a document's peers."""
+    return {
+        name: {metric: figures["median"] for metric, figures in peer["figures"].items()}
+        for name, peer in peers.items()
+    }
 
 
-def spread(samples: Sequence[float]) -> str:
-    """As in 812 (790-1034)."""
-    return f"{median(samples):.0f} ({min(samples):.0f}-{max(samples):.0f})"
+def _entry(entry: Entry) -> dict[str, Any]:
+    """A peer that failed keeps what it yielded before, and says why it yielded no more."""
+    return {
+        "weights": entry.peer.weights,
+        "command": entry.server.line if entry.server else None,
+        "versions": entry.versions,
+        "failed": entry.failed,
+        "figures": {name: summary(entry.samples[name]) for name in METRICS if entry.samples[name]},
+    }
 
 
 def summary(samples: Sequence[float]) -> dict[str, float]:
@@ -99,24 +83,51 @@ def summary(samples: Sequence[float]) -> dict[str, float]:
     return {name: round(value, 1) for name, value in figures.items()} | {"samples": len(samples)}
 
 
-def commit() -> str:
-    """The revision that was measured; "+" when files differ from it."""
-    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+def card(document: Document) -> str:
+    """A table of medians with their least and greatest, a column for each peer."""
+    peers: dict[str, Any] = document["peers"]
+    lines = [f"{'median (least-greatest)':38}" + "".join(f"{name:>22}" for name in peers)]
+    for name, metric in METRICS.items():
+        cells = (spread(peer["figures"].get(name)) for peer in peers.values())
+        lines.append(f"{f'{metric.title}, {metric.unit}':38}" + "".join(f"{c:>22}" for c in cells))
+    lines += [f"{name} failed at {p['failed']}" for name, p in peers.items() if p["failed"]]
+    return "\n".join(lines + [f"skipped: {reason}" for reason in document["skipped"]])
 
 
-def describe_machine(threads: int) -> dict[str, Any]:
-    """Taken before the run, so that the load is other programs'.
+def spread(figures: Mapping[str, float] | None) -> str:
+    """As in 812 (790-1034)."""
+    if figures is None:
+        return "-"
+    return f"{figures['median']:.0f} ({figures['min']:.0f}-{figures['max']:.0f})"
 
-    The CPU is described as in proc_cpuinfo(5): by "flags" on x86, by "Features" on ARM.
-    """
-    pairs = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
-    fields = {key.strip(): value.strip() for key, _, value in pairs}
-    present = fields.get("flags", fields.get("Features", "")).split()
-    return {
-        "cpu": fields.get("model name", platform.machine()),
-        "flags": [flag for flag in CPU_FLAGS if flag in present],
-        "threads": threads,
-        "load_average": round(os.getloadavg()[0], 2),
-    }
+
+def goals_table(document: Document) -> str:
+    """Every goal, what was measured, and whether that is enough."""
+    verdict = {True: "met", False: "NOT met", None: "not measured"}
+    lines = [f"{'goal':64}{'wanted':>12}{'measured':>10}"]
+    for goal in document["goals"]:
+        title = f"{goal['entry']}: {METRICS[goal['metric']].title}, to {goal['against']}"
+        measured = "-" if goal["ratio"] is None else f"{goal['ratio']:.2f}x"
+        lines.append(f"{title:64}{goal['wanted']:>12}{measured:>10}  {verdict[goal['met']]}")
+    return "\n".join(lines)
+
+
+def row(document: Document) -> str:
+    """This run as a row of BENCHMARKS.md."""
+    machine = document["machine"]
+    medians = medians_of(document["peers"])
+    name = f"{machine['cpu']}, {' '.join(machine['flags'])}, {machine['threads']} threads"
+    cells = [_cell(medians, OURS[1], "cold_start_ms")]
+    cells += [_cell(medians, OURS[0], metric) for metric in METRICS]
+    return f"| {' | '.join([document['date'][:10], document['commit'], name, *cells])} |"
+
+
+def _cell(medians: Medians, ours: str, metric: str) -> str:
+    """As in 691 / 812 (0.85x) / 3266 (0.21x): ours, and each reference with its ratio."""
+    mine = medians.get(ours, {}).get(metric)
+    parts = ["-" if mine is None else f"{mine:.0f}"]
+    for theirs in REFERENCES:
+        measured = ratio(medians, ours, metric, theirs)
+        other = medians.get(theirs, {}).get(metric)
+        parts.append("-" if measured is None else f"{other:.0f} ({measured:.2f}x)")
+    return " / ".join(parts)

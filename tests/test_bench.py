@@ -1,26 +1,240 @@
-"""The benchmark's servers: what would make it hang, or measure another program."""
+"""The benchmark: what would make it hang, measure another program, or report what is not so."""
 
 from __future__ import annotations
 
 import socket
-import time
+import threading
+import urllib.request
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bench.servers import Server, running
-from bench.workload import wait_for_port
+from bench import report, rounds, servers
+from bench.chart import PANELS, chart
+from bench.cold import cold_start
+from bench.goals import GOALS, MODEL, Goal, judge, ratios
+from bench.machine import describe_machine
+from bench.peers import PEERS, llama_cpp
+from bench.peers.peer import NotRunnable, Peer
+from bench.prompts import Prompts
+from bench.rounds import Entry, Plan
+from bench.runtime_api import RuntimeApi
+from bench.servers import Capacity, Server, python, running
+from bench.workload import ask, first_answer
+
+CAPACITY = Capacity(threads=1, slots=1)
+
+# A function that answers as the Lambda entry must, by the Runtime API alone.
+FUNCTION = """
+import json, os, time, urllib.request
+api = "http://" + os.environ["AWS_LAMBDA_RUNTIME_API"] + "/2018-06-01/runtime/"
+with urllib.request.urlopen(api + "invocation/next") as invocation:
+    identity = invocation.headers["Lambda-Runtime-Aws-Request-Id"]
+    event = json.load(invocation)
+assert event["rawPath"] == "/v1/completions", event
+usage = {"prompt_tokens": 38, "completion_tokens": json.loads(event["body"])["max_tokens"]}
+answer = {"statusCode": 200, "body": json.dumps({"usage": usage})}
+url = api + "invocation/" + identity + "/response"
+urllib.request.urlopen(urllib.request.Request(url, json.dumps(answer).encode())).close()
+time.sleep(600)
+"""
+
+
+@pytest.fixture(autouse=True)
+def logs_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(servers, "CACHE", tmp_path)
+    monkeypatch.setattr(rounds, "PAUSE_SECONDS", 0)
+
+
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port: int = closed.getsockname()[1]
+    return port
 
 
 def test_a_port_that_is_taken_is_refused_before_anything_starts() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
-        server = Server("occupied", other.getsockname()[1], {}, ("-c", "pass"))
+        server = Server("occupied", other.getsockname()[1], python("-c", "pass"))
         with pytest.raises(RuntimeError, match="is taken"), running(server):
             pass
 
 
 def test_a_server_that_dies_while_it_starts_is_not_waited_for() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    server = Server("dying", port, {}, ("-c", "raise SystemExit(1)"))
-    with running(server) as process, pytest.raises(RuntimeError, match=r"bench/dying\.log"):
-        wait_for_port(server, process, time.perf_counter() + 3600)
+    server = Server("dying", unused_port(), python("-c", "raise SystemExit(3)"))
+    with running(server) as process, pytest.raises(RuntimeError, match=r"status 3.*dying\.log"):
+        first_answer(server, process, "a prompt")
+
+
+def serve(events: bytes, *, busy: int = 0) -> Iterator[Server]:
+    """A server that answers `busy` requests with 503, and then all of them with these events."""
+    refused = iter(range(busy))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(503 if next(refused, None) is not None else 200)
+            self.end_headers()
+            self.wfile.write(events)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield Server("fake", http.server_port, ())
+        http.shutdown()
+
+
+USAGE = b'"usage": {"prompt_tokens": 38, "completion_tokens": %d}'
+TOKEN = b'data: {"choices": [{"text": "a"}]}\n\n'
+
+
+def test_a_server_that_answers_503_while_it_loads_is_asked_again() -> None:
+    with running(Server("idle", 0, python("-c", "import time; time.sleep(600)"))) as process:
+        for server in serve(TOKEN + b'data: {"choices": [], ' + USAGE % 1 + b"}\n\n", busy=2):
+            answer = first_answer(server, process, "a prompt")
+            assert answer.sent <= answer.first == answer.last
+
+
+def test_an_answer_of_another_length_is_no_figure() -> None:
+    for server in serve(TOKEN + b'data: {"choices": [], ' + USAGE % 1 + b"}\n\n"):
+        with pytest.raises(RuntimeError, match="'completion_tokens': 1"):
+            ask(server, "a prompt", 38, 2)
+
+
+def test_a_server_without_usage_must_say_that_it_reached_the_limit() -> None:
+    for server in serve(
+        TOKEN + b'data: {"choices": [{"text": "", "finish_reason": "length"}]}\n\n'
+    ):
+        assert ask(server, "a prompt", 38, 1).first > 0
+    for server in serve(TOKEN + b'data: {"choices": [{"text": "", "finish_reason": "stop"}]}\n\n'):
+        with pytest.raises(RuntimeError, match="stop"):
+            ask(server, "a prompt", 38, 1)
+
+
+def test_a_lambda_function_is_invoked_through_the_runtime_api() -> None:
+    start = cold_start(Server("function", 0, python("-c", FUNCTION)), "a prompt")
+    assert start.milliseconds > 0
+    assert start.read_mb >= 0
+
+
+def test_a_function_that_ends_without_an_answer_is_not_waited_for() -> None:
+    with pytest.raises(RuntimeError, match="ended"):
+        cold_start(Server("function", 0, python("-c", "pass")), "a prompt")
+
+
+def test_a_functions_error_is_reported_with_its_words() -> None:
+    with RuntimeApi() as api:
+        url = f"http://{api.address}/2018-06-01/runtime/init/error"
+        urllib.request.urlopen(url, b'{"errorMessage": "no model"}').close()
+        with pytest.raises(RuntimeError, match="no model"):
+            api.answer(lambda: True, 10)
+
+
+def test_no_prompt_is_asked_twice() -> None:
+    prompts = Prompts({38: ["one", "two"]})
+    assert [prompts.take(38), prompts.take(38)] == ["one", "two"]
+    with pytest.raises(RuntimeError, match="No prompt of 38"):
+        prompts.take(38)
+
+
+def test_a_plan_has_a_prompt_for_every_question() -> None:
+    plan = Plan(rounds=2, first_tokens={38: 3, 64: 1})
+    # The first start; then in each round two cold starts, the first answer, 8 streams of warm-up,
+    # 3 first tokens, and 1 + 4 + 8 streams; and of the longest one warm-up and one measurement.
+    assert plan.prompts()[38] == 1 + 2 * (2 + 1 + 8 + 3 + 13)
+    assert plan.prompts()[64] >= 2 * (1 + 1)
+
+
+def absent() -> None:
+    raise NotRunnable("no compiler")
+
+
+def peer(name: str, **options: Any) -> Peer:
+    return Peer(name, "weights", lambda _: Server(name, 0, python("-c", "pass")), **options)
+
+
+def test_a_peer_that_cannot_be_had_is_reported_with_its_reason() -> None:
+    entry = Entry(peer("absent", prepare=absent), CAPACITY, {})
+    written = report.document([entry], describe_machine(1), 1.0, [])
+    assert written["peers"]["absent"]["failed"] == "making it ready: no compiler"
+    assert "absent failed at making it ready: no compiler" in report.card(written)
+
+
+def test_a_peer_that_fails_later_keeps_its_reason_and_does_not_end_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rounds, "make_prompts", lambda counts: {n: ["text"] * 99 for n in counts})
+    (entry,) = rounds.measure([peer("dying", cold_only=True)], CAPACITY, Plan(rounds=1))
+    assert entry.failed is not None
+    assert entry.failed.startswith("its first start: The function ended")
+
+
+MEDIANS = {
+    "kindling": {"cold_start_ms": 500.0, "decode_1_tok_s": 120.0, "first_start_read_mb": 130.0},
+    "llama-server": {"cold_start_ms": 1000.0, "decode_1_tok_s": 100.0},
+    MODEL: {"first_start_read_mb": 100.0},
+}
+
+
+def test_a_ratio_is_ours_over_theirs_of_what_both_have() -> None:
+    expected = {"cold_start_ms": 0.5, "decode_1_tok_s": 1.2}
+    assert ratios(MEDIANS) == {"llama-server": {"kindling": expected}}
+
+
+def test_a_goal_is_met_missed_or_not_measured() -> None:
+    judged = {
+        (row["entry"], row["metric"], row["against"]): (row["ratio"], row["met"])
+        for row in judge(MEDIANS)
+    }
+    assert len(judged) == len(GOALS)
+    assert judged["kindling", "cold_start_ms", "llama-server"] == (0.5, True)
+    assert judged["kindling", "decode_1_tok_s", "llama-server"] == (1.2, False)
+    assert judged["kindling", "first_start_read_mb", MODEL] == (1.3, True)
+    assert judged["kindling", "cold_start_ms", "plain"] == (None, None)
+
+
+def test_every_goal_names_entries_and_a_metric_that_exist() -> None:
+    for goal in GOALS:
+        assert goal.ours in PEERS
+        assert goal.theirs in {*PEERS, MODEL}
+        assert goal.metric in report.METRICS
+    assert Goal("kindling", "cold_start_ms", "plain", 0.8).wanted == "<= 0.8x"
+
+
+@pytest.fixture
+def written() -> dict[str, Any]:
+    ours = Entry(peer("kindling"), CAPACITY, {})
+    for metric in report.METRICS:
+        ours.samples[metric] += [1.0, 3.0, 2.0]
+    theirs = Entry(peer("<other> & co", prepare=absent), CAPACITY, {})
+    return report.document([ours, theirs], describe_machine(1), 1.0, ["nothing"])
+
+
+def test_the_tables_hold_every_figure_with_its_spread(written: dict[str, Any]) -> None:
+    card = report.card(written)
+    assert card.count("2 (1-3)") == len(report.METRICS)
+    assert "skipped: nothing" in card
+    assert len(report.goals_table(written).splitlines()) == 1 + len(GOALS)
+
+
+def test_a_row_has_a_cell_for_every_column_of_the_page(written: dict[str, Any]) -> None:
+    page = (servers.ROOT / "BENCHMARKS.md").read_text()
+    header = next(line for line in page.splitlines() if line.startswith("| date"))
+    assert report.row(written).count("|") == header.count("|")
+
+
+def test_the_chart_is_xml_with_a_bar_for_every_figure(written: dict[str, Any]) -> None:
+    drawn = ET.fromstring(chart(written))
+    assert len(drawn.findall(".//{http://www.w3.org/2000/svg}rect")) == len(PANELS)
+
+
+def test_the_barrier_is_put_into_llama_cpps_source_once() -> None:
+    source = f"void init() {{\n{llama_cpp.LOAD}\n}}\n"
+    patched = llama_cpp.with_barrier(source)
+    assert patched.count("__asm__") == 1
+    assert llama_cpp.with_barrier(patched) == patched

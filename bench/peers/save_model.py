@@ -1,6 +1,6 @@
-"""Saves a recipe's model for the plain server: fp32 safetensors, which it loads fastest.
+"""Saves a recipe's model as transformers reads it fastest: fp32 safetensors.
 
-python -m bench.peers.plain_model smollm2-135m build/bench/plain
+python -m bench.peers.save_model smollm2-135m build/bench/plain
 """
 
 from __future__ import annotations

@@ -1,0 +1,55 @@
+"""llama-cpp-python's own server, on the very libraries that llama-server was built with.
+
+Its Python part is run from the unpacked source distribution, so nothing is compiled twice. It
+answers one request at a time, and others wait for its lock.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from bench.peers import llama_cpp
+from bench.peers.peer import Peer, run_once
+from bench.servers import Capacity, Server, python
+
+PORT = 18486
+PACKAGES = llama_cpp.HOME / "server-packages"
+REQUIRED = ("sse-starlette==3.7.0", "starlette-context==0.5.1", "diskcache==5.6.3")
+
+
+def prepare() -> None:
+    """The build, and the few packages that its server needs besides fastapi's."""
+    llama_cpp.build()
+    pip = (sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check")
+    run_once(PACKAGES, (*pip, "--no-deps", "--target", str(PACKAGES), *REQUIRED))
+
+
+def server(capacity: Capacity) -> Server:
+    """Not told to drop a running answer when another request comes, as its default is."""
+    environ = {
+        "PYTHONPATH": os.pathsep.join((str(llama_cpp.SOURCE), str(PACKAGES))),
+        "LLAMA_CPP_LIB_PATH": str(llama_cpp.BINARIES),
+    }
+    options = {
+        "--model": str(llama_cpp.gguf()),
+        "--n_threads": str(capacity.threads),
+        "--n_threads_batch": str(capacity.threads),
+        "--n_ctx": str(capacity.context_length),
+        "--interrupt_requests": "False",
+        "--verbose": "False",
+        "--port": str(PORT),
+        "--host": "127.0.0.1",
+    }
+    words = (word for option in options.items() for word in option)
+    return Server("llama-cpp-python", PORT, python("-m", "llama_cpp.server", *words), environ)
+
+
+PEER = Peer(
+    "llama-cpp-python",
+    "the same GGUF file; one request at a time; may end early, as it knows no ignore_eos",
+    server,
+    prepare=prepare,
+    packages=("fastapi", "uvicorn", "numpy"),
+    build=llama_cpp.version,
+)
