@@ -22,11 +22,10 @@ from bench.machine import describe_machine
 from bench.peers import PEERS
 from bench.peers.peer import Peer
 from bench.processes import no_page_cache_drop
+from bench.prompts import MODEL
 from bench.rounds import STREAMS, Entry, Plan, measure, say
-from bench.servers import CACHE, ROOT, Capacity
+from bench.servers import CACHE, Capacity
 from handlers.config import available_cpus
-
-MODEL = ROOT / "build" / "model"
 
 
 def main() -> None:

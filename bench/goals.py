@@ -14,6 +14,7 @@ Medians = Mapping[str, Mapping[str, float]]
 MODEL = "the model"
 """An entry of its own: its files' size, beside which stands what a first start reads."""
 REFERENCES = ("llama-server", "plain")
+"""What a row of BENCHMARKS.md names beside ours."""
 OURS = ("kindling", "kindling-lambda")
 
 
@@ -83,9 +84,9 @@ def judge(medians: Medians) -> list[dict[str, object]]:
 
 
 def ratios(medians: Medians) -> dict[str, dict[str, dict[str, float]]]:
-    """Each of ours against each reference, by metric."""
+    """Each of ours against every other, by metric."""
     table: dict[str, dict[str, dict[str, float]]] = {}
-    for theirs in REFERENCES:
+    for theirs in medians.keys() - {*OURS, MODEL}:
         for ours in OURS:
             for metric in medians.get(ours, {}):
                 measured = ratio(medians, ours, metric, theirs)

@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.servers import ROOT
 
 TEXT = ROOT / "model_export" / "corpus" / "evaluation.txt"
-TOKENIZER = ROOT / "build" / "model" / "tokenizer.json"
+MODEL = ROOT / "build" / "model"
 
 
 class Prompts:
@@ -33,27 +33,27 @@ class Prompts:
             raise RuntimeError(f"No prompt of {length} tokens is left: make more.") from None
 
 
-def make_prompts(counts: Mapping[int, int]) -> dict[int, list[str]]:
-    """For each length in tokens, that many texts."""
-    command = [sys.executable, "-m", "bench.prompts", json.dumps(counts)]
+def make_prompts(counts: Mapping[int, int], model: Path = MODEL) -> dict[int, list[str]]:
+    """For each length in tokens of the exported model's tokenizer, that many texts."""
+    command = [sys.executable, "-m", "bench.prompts", json.dumps(counts), str(model)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"The prompts could not be made:\n{done.stderr}")
     return {int(length): texts for length, texts in json.loads(done.stdout).items()}
 
 
-def texts_of(length: int, tokenizer_file: Path = TOKENIZER, text: Path = TEXT) -> Iterator[str]:
-    """Parts of the shipped text, each from the next word on.
+def texts_of(length: int, tokenizer_file: Path) -> Iterator[str]:
+    """Parts of the shipped text, each from the next word on, and round again where it ends.
 
     All servers add the same special tokens around a bare text, so these are in the count.
     """
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
-    words = text.read_text().split()
+    words = TEXT.read_text().split()
     for start in range(len(words)):
-        rotated = words[start:] + words[:start]
-        ids = tokenizer.encode(" ".join(rotated[:length])).ids[:length]
+        rotated = itertools.islice(itertools.cycle(words), start, start + length)
+        ids = tokenizer.encode(" ".join(rotated)).ids[:length]
         prompt: str = tokenizer.decode(ids)
         # A cut inside a word may encode in another way than it decoded: then the next start.
         if len(tokenizer.encode(prompt).ids) == length:
@@ -62,9 +62,10 @@ def texts_of(length: int, tokenizer_file: Path = TOKENIZER, text: Path = TEXT) -
 
 def main() -> None:
     """Reads {length: count}, writes {length: texts}."""
-    counts = {int(length): count for length, count in json.loads(sys.argv[1]).items()}
+    tokenizer_file = Path(sys.argv[2]) / "tokenizer.json"
     texts = {
-        length: list(itertools.islice(texts_of(length), count)) for length, count in counts.items()
+        length: list(itertools.islice(texts_of(int(length), tokenizer_file), count))
+        for length, count in json.loads(sys.argv[1]).items()
     }
     print(json.dumps(texts))
 

@@ -41,6 +41,8 @@ class Server:
     port: int
     command: tuple[str, ...]
     environ: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, object] = field(default_factory=dict)
+    """What a request to it must say besides, to mean the same."""
 
     @property
     def line(self) -> str:

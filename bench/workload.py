@@ -82,7 +82,7 @@ def decode_tokens_per_second(
 def ask(server: Server, prompt: str, prompt_tokens: int, new_tokens: int) -> Answer:
     """Streams one completion. Raises RuntimeError where it is not of exactly these tokens."""
     body = request_body(prompt, new_tokens)
-    body |= {"stream": True, "stream_options": {"include_usage": True}}
+    body |= {"stream": True, "stream_options": {"include_usage": True}, **server.fields}
     times: list[float] = []
     usage: Mapping[str, int] = {}
     finish = None

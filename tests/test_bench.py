@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from bench import report, rounds, servers
+from bench import report, rounds, servers, sweep
 from bench.chart import PANELS, chart
 from bench.cold import cold_start
+from bench.cost import Prices, per_million
 from bench.goals import GOALS, MODEL, Goal, judge, ratios
 from bench.machine import describe_machine
 from bench.peers import PEERS, llama_cpp
@@ -238,3 +239,26 @@ def test_the_barrier_is_put_into_llama_cpps_source_once() -> None:
     patched = llama_cpp.with_barrier(source)
     assert patched.count("__asm__") == 1
     assert llama_cpp.with_barrier(patched) == patched
+
+
+def test_a_million_tokens_cost_what_the_table_says() -> None:
+    prices = Prices("2000-01-01", lambda_gb=1.0, cloud_run_vcpu=10.0, cloud_run_gib=1.0)
+    # 2 CPUs of Lambda come with 2 x 1769 MB; a larger process needs more, and gets it.
+    assert prices.lambda_second(2, 100) == 2 * 1769 / 1024
+    assert prices.lambda_second(1, 2048 * 2**20 / 1e6) == 2.0
+    assert prices.cloud_run_second(2, 100) == 20.5
+    assert prices.cloud_run_second(1, 0.6 * 2**30 / 1e6) == 10.75
+    assert per_million(2.0, 4.0) == 500_000
+
+
+def test_the_shipped_prices_are_dated_and_positive() -> None:
+    prices = Prices.load()
+    assert prices.date >= "2026"
+    assert min(prices.lambda_gb, prices.cloud_run_vcpu, prices.cloud_run_gib) > 0
+
+
+def test_a_sweeps_row_has_every_column() -> None:
+    row = {"precision": "int4", "threads": 2, "context_length": 512, "cold_start_ms": 1.0}
+    row |= {"prefill_tok_s": 500.0, "decode_1_tok_s": 100.0, "decode_8_tok_s": 200.0}
+    row |= {"peak_rss_mb": 300.0}
+    assert sweep.table([row | sweep.costs(row, Prices.load())]).count("\n") == 2

@@ -9,6 +9,7 @@ PEERS: dict[str, Peer] = {
         kindling.CLOUD_RUN,
         kindling.LAMBDA,
         llama_server.PEER,
+        llama_server.WITHOUT_AMX,
         plain.PEER,
         optimum_onnx.FP32,
         optimum_onnx.INT8,

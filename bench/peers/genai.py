@@ -33,6 +33,7 @@ def server(capacity: Capacity) -> Server:
     """Has no slots: one generator runs at a time, and other requests wait for it."""
     environ = {
         "PEER_MODEL": str(directory().relative_to(ROOT)),
+        "PEER_TOKENIZER": str(plain.model_directory().relative_to(ROOT)),
         "PEER_THREADS": str(capacity.threads),
         "ORT_DISABLE_TELEMETRY": "1",
     }

@@ -1,8 +1,10 @@
 """onnxruntime-genai behind the same few lines of FastAPI as the plain server.
 
-    PEER_MODEL=DIRECTORY PEER_THREADS=2 python -m uvicorn bench.peers.genai_server:app
+    PEER_MODEL=DIRECTORY PEER_TOKENIZER=DIRECTORY PEER_THREADS=2 \
+        python -m uvicorn bench.peers.genai_server:app
 
-The tokenizer is the `tokenizers` package's: genai's own, 0.15.2, encodes this model's spaces as -1.
+The tokenizer is the `tokenizers` package's on the plain server's file: genai's own, 0.15.2, encodes
+this model's spaces as -1, and its builder writes a file that adds a beginning token.
 """
 
 from __future__ import annotations
@@ -22,12 +24,12 @@ from bench.peers.completions import application
 class GenAI:
     """One generator at a time: its own loop knows of no other request."""
 
-    def __init__(self, directory: Path, threads: int) -> None:
+    def __init__(self, directory: Path, tokenizer: Path, threads: int) -> None:
         config = onnxruntime_genai.Config(str(directory))
         session = {"intra_op_num_threads": threads}
         config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
         self._model = onnxruntime_genai.Model(config)
-        self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        self._tokenizer = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
         self._turn = Lock()
 
     def encode(self, text: str) -> list[int]:
@@ -53,4 +55,5 @@ class GenAI:
                 yield int(generator.get_next_tokens()[0])
 
 
-app = application(GenAI(Path(os.environ["PEER_MODEL"]), int(os.environ["PEER_THREADS"])))
+DIRECTORIES = Path(os.environ["PEER_MODEL"]), Path(os.environ["PEER_TOKENIZER"])
+app = application(GenAI(*DIRECTORIES, int(os.environ["PEER_THREADS"])))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from bench.installed import Footprint, locked
 from bench.peers.peer import Peer
+from bench.prompts import MODEL
 from bench.servers import ROOT, Capacity, Server, python
 
 WEIGHTS = "build/model: int4 blocks with float offsets, int8 lm_head"
 ENGINE = ("onnxruntime", "numpy", "tokenizers", "jinja2", "msgspec")
 
 
-def cloud_run(capacity: Capacity) -> Server:
+def cloud_run(capacity: Capacity, model: Path = MODEL) -> Server:
     """As `make serve` starts it, with a slot for each stream."""
     environ = _environ(capacity) | {
+        "MODEL_DIR": os.path.relpath(model, ROOT),
         "FUNCTION_TARGET": "handler",
         "FUNCTION_SOURCE": "handlers/cloud_run.py",
         "HOST": "127.0.0.1",
@@ -41,7 +46,7 @@ def _environ(capacity: Capacity) -> dict[str, str]:
 
 
 def _footprint(lock: str) -> Footprint:
-    paths = (ROOT / "build" / "model", ROOT / "handlers")
+    paths = (MODEL, ROOT / "handlers")
     return Footprint(locked(ROOT / "requirements" / lock), paths)
 
 

@@ -42,12 +42,15 @@ def server(capacity: Capacity) -> Server:
         "--host": "127.0.0.1",
     }
     words = (word for option in options.items() for word in option)
-    return Server("llama-cpp-python", PORT, python("-m", "llama_cpp.server", *words), environ)
+    command = python("-m", "llama_cpp.server", *words)
+    # It knows no ignore_eos: id 2 ends this model's answers.
+    never_end = {"logit_bias": {"2": -100}}
+    return Server("llama-cpp-python", PORT, command, environ, never_end)
 
 
 PEER = Peer(
     "llama-cpp-python",
-    "the same GGUF file; one request at a time; may end early, as it knows no ignore_eos",
+    "the same GGUF file; one request at a time",
     server,
     prepare=prepare,
     packages=("fastapi", "uvicorn", "numpy"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.peers import plain
 from bench.peers.peer import Peer, run_once
-from bench.servers import ROOT, Capacity, Server, python, uvicorn
+from bench.servers import python
 
 PACKAGES = ("optimum", "optimum-onnx", "onnxruntime", *plain.PACKAGES)
 OPTIMUM = str(Path(sys.executable).parent / "optimum-cli")
@@ -38,26 +38,17 @@ def quantize() -> None:
     run_once(target / "model_quantized.onnx", (*command, "--avx512_vnni", "-o", str(target)))
 
 
-def _server(precision: str, port: int, capacity: Capacity) -> Server:
-    environ = {
-        "PEER_MODEL": str(directory(precision).relative_to(ROOT)),
-        "OMP_NUM_THREADS": str(capacity.threads),
-    }
-    name = "optimum" if precision == "fp32" else f"optimum-{precision}"
-    return Server(name, port, uvicorn("bench.peers.plain_server:app", port), environ)
-
-
 FP32 = Peer(
     "optimum",
     "fp32, optimum's stock export, by ORTModelForCausalLM",
-    lambda capacity: _server("fp32", 18483, capacity),
+    lambda capacity: plain.server_of("optimum", 18483, directory("fp32"), capacity),
     prepare=export,
     packages=PACKAGES,
 )
 INT8 = Peer(
     "optimum-int8",
     "int8, optimum's stock dynamic quantization, by ORTModelForCausalLM",
-    lambda capacity: _server("int8", 18484, capacity),
+    lambda capacity: plain.server_of("optimum-int8", 18484, directory("int8"), capacity),
     prepare=quantize,
     packages=PACKAGES,
 )

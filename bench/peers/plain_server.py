@@ -4,9 +4,12 @@ What a good tutorial arrives at: the model is loaded once, before the port opens
 token by token; each request generates in a thread of its own, beside the event loop. (A lock around
 generation would hold all streams together to the speed of one.)
 
-    PEER_MODEL=build/bench/plain-... python -m uvicorn bench.peers.plain_server:app
+    PEER_MODEL=DIRECTORY PEER_TOKENIZER=DIRECTORY OMP_NUM_THREADS=2 \
+        python -m uvicorn bench.peers.plain_server:app
 
-A PEER_MODEL with a file of ONNX in it is run by ORTModelForCausalLM.
+A PEER_MODEL with a file of ONNX in it is run by ORTModelForCausalLM. Exporters write
+another tokenizer beside it, one that adds a beginning token which the model never saw: this one
+comes from the model's own directory.
 """
 
 from __future__ import annotations
@@ -46,9 +49,9 @@ class TokenQueue(BaseStreamer):
 class Transformers:
     """transformers' own loop and its own cache."""
 
-    def __init__(self, directory: Path, threads: int) -> None:
-        # Not AutoTokenizer: its Llama class would add a beginning token that this model never saw.
-        self._tokenizer = PreTrainedTokenizerFast.from_pretrained(directory)
+    def __init__(self, directory: Path, tokenizer: Path, threads: int) -> None:
+        # Not AutoTokenizer: its Llama class would add that beginning token, too.
+        self._tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer)
         on_onnx = any(directory.glob("*.onnx"))
         self._model = _onnx_model(directory, threads) if on_onnx else _torch_model(directory)
 
@@ -103,4 +106,5 @@ def _onnx_model(directory: Path, threads: int) -> Any:
 
 THREADS = int(os.environ["OMP_NUM_THREADS"])
 torch.set_num_threads(THREADS)
-app = application(Transformers(Path(os.environ["PEER_MODEL"]), THREADS))
+DIRECTORIES = Path(os.environ["PEER_MODEL"]), Path(os.environ["PEER_TOKENIZER"])
+app = application(Transformers(*DIRECTORIES, THREADS))
