@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from bench import report
@@ -35,8 +36,9 @@ def main() -> None:
     machine = describe_machine(threads)
     warn_of_neighbours(machine["load_average"])
     chosen = list(dict.fromkeys(options.peers or PEERS.values()))
-    plan = Plan(options.rounds, options.new_tokens)
-    entries = measure(chosen, Capacity(threads, slots=max(STREAMS)), plan)
+    plan, capacity = Plan(options.rounds, options.new_tokens), Capacity(threads, max(STREAMS))
+    machine |= asdict(plan) | asdict(capacity)
+    entries = measure(chosen, capacity, plan)
     add_installed(entries)
     reason = no_page_cache_drop()
     skipped = [f"first starts with an empty page cache: {reason}"] if reason else []

@@ -42,7 +42,7 @@ METRICS = {
 def document(
     entries: Sequence[Entry], machine: Mapping[str, Any], model_mb: float, skipped: Sequence[str]
 ) -> Document:
-    """The whole run: the last line that `make bench` prints."""
+    """The whole run: the last line that `make bench` prints. `machine` has the settings in it."""
     peers = {entry.peer.name: _entry(entry) for entry in entries}
     medians = medians_of(peers) | {MODEL: {"first_start_read_mb": model_mb}}
     return {

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench.peers.peer import NotRunnable, run_once
 from bench.servers import CACHE
+from handlers.config import available_cpus
 
 VERSION = "0.3.36"
 HOME = CACHE / f"llama.cpp-{VERSION}"
@@ -43,8 +44,8 @@ def build() -> None:
     tree = str(SOURCE / "vendor" / "llama.cpp")
     configured = HOME / "build" / "CMakeCache.txt"
     run_once(configured, ("cmake", "-S", tree, "-B", str(configured.parent), *CMAKE_OPTIONS))
-    command = ("cmake", "--build", str(configured.parent), "--target", "llama-server", "-j")
-    run_once(LLAMA_SERVER, command)
+    command = ("cmake", "--build", str(configured.parent), "--target", "llama-server")
+    run_once(LLAMA_SERVER, (*command, "--parallel", str(available_cpus())))
 
 
 def fetch() -> None:
