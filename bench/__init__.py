@@ -1,1 +1,1 @@
-"""Benchmarks. `make bench` compares Kindling with the plain way to serve the same model."""
+"""Benchmarks. `make bench` compares Kindling with other ways to serve the same model."""

@@ -27,7 +27,7 @@ PANELS = (
     "peak_rss_mb",
 )
 COLUMNS = 2
-PANEL_WIDTH, LABEL_WIDTH, VALUE_WIDTH = 440, 118, 62
+PANEL_WIDTH, LABEL_WIDTH, VALUE_WIDTH = 440, 144, 62
 BAR, GAP, TITLE, MARGIN = 16, 6, 30, 18
 STYLE = """
   text { font: 12px system-ui, sans-serif; fill: #1f2328 }
