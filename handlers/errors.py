@@ -66,7 +66,11 @@ class InvalidRequest(RequestError):
 
 
 class ContextLengthExceeded(InvalidRequest):
-    """The prompt leaves no room in the context."""
+    """The prompt leaves no room in the context.
+
+    litellm knows this error by OpenAI's words and not by its code, so messages begin with them:
+    "This model's maximum context length is".
+    """
 
     code = "context_length_exceeded"
 
