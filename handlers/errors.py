@@ -68,8 +68,8 @@ class InvalidRequest(RequestError):
 class ContextLengthExceeded(InvalidRequest):
     """The prompt leaves no room in the context.
 
-    litellm knows this error by OpenAI's words and not by its code, so messages begin with them:
-    "This model's maximum context length is".
+    LangChain and litellm know it by words and not by its code. "prompt is too long" are those that
+    both know, so messages begin with them.
     """
 
     code = "context_length_exceeded"

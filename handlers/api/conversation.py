@@ -45,8 +45,8 @@ class Conversation:
         context = model.engine.context_length
         if len(self.messages) > context:
             raise ContextLengthExceeded(
-                f"There are {len(self.messages):,} messages, but the context holds {context:,} "
-                f"tokens: send fewer.",
+                f"The prompt is too long: it has {len(self.messages):,} messages, and the context "
+                f"holds {context:,} tokens. Send fewer.",
                 param=self.field,
             )
         tools = self.toolbox.for_template() if self.toolbox else None

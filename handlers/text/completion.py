@@ -89,8 +89,8 @@ class Completer:
         context = self._engine.context_length
         if len(prompt) > context and len(prompt) > context * self._tokenizer.longest_token:
             raise ContextLengthExceeded(
-                f"This model's maximum context length is {context} tokens, but the prompt has "
-                f"{len(prompt):,} characters, which are more tokens than that: shorten it.",
+                f"The prompt is too long: it has {len(prompt):,} characters, which are more than "
+                f"the context of {context:,} tokens can hold. Shorten it.",
                 param=param,
             )
         if "\0" in prompt:
