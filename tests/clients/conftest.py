@@ -1,0 +1,73 @@
+"""The demo model behind both clouds, and no network for the clients that ask it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.support.servers import Cloud, CloudRun, Lambda, cloud_run, lambda_emulator
+
+# Read when the clients are imported: prices from litellm's own package, traces to nobody.
+os.environ |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LANGSMITH_TRACING": "false"}
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _only_this_machine() -> Iterator[None]:
+    """No client may call home, be it for prices, encodings or telemetry."""
+    others: list[object] = []
+    look_up = socket.getaddrinfo
+
+    def local(host: Any, *rest: Any, **named: Any) -> Any:
+        if host not in {"127.0.0.1", "localhost"}:
+            others.append(host)
+            raise OSError(f"A client wants to talk to {host}.")
+        return look_up(host, *rest, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", local)
+        yield
+    assert others == []
+
+
+@pytest.fixture(scope="package")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the servers' output goes."""
+    return tmp_path_factory.mktemp("servers")
+
+
+@pytest.fixture(scope="package")
+def server(demo_artifact: Path, directory: Path) -> Iterator[CloudRun]:
+    with cloud_run(demo_artifact, directory) as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def function(demo_artifact: Path, directory: Path) -> Iterator[Lambda]:
+    with lambda_emulator(demo_artifact, directory) as emulator:
+        yield emulator
+
+
+@pytest.fixture(params=["server", "function"])
+def cloud(request: pytest.FixtureRequest) -> Cloud:
+    """Both clouds, one after the other."""
+    cloud: Cloud = request.getfixturevalue(request.param)
+    return cloud
+
+
+@pytest.fixture(scope="package")
+def litellm() -> Iterator[ModuleType]:
+    """By its name, when a test asks: importing it takes seconds, and so does checking its types."""
+    # Its plain calls take the thread's event loop, or make one that nobody closes.
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield importlib.import_module("litellm")
+    asyncio.set_event_loop(None)
+    loop.close()
