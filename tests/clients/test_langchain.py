@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
+import openai
 import pydantic
 import pytest
 from langchain_core.documents import Document
-from langchain_core.exceptions import ContextOverflowError
+from langchain_core.exceptions import ContextOverflowError, ModelRateLimitError
 from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.output_parsers import StrOutputParser
@@ -20,7 +22,7 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAI
 
 from tests.support.openai_clients import base_url, http_client
-from tests.support.servers import Cloud, CloudRun
+from tests.support.servers import Cloud, CloudRun, cloud_run
 
 FRANCE = "What is the capital of France?"
 ADA = "Ada is 36 years old. Who is she?"
@@ -127,6 +129,13 @@ def test_an_answer_takes_the_form_of_a_json_schema(connected: Connected) -> None
     assert set(model.invoke(ADA)) == {"name", "age"}
 
 
+def test_a_form_that_was_cut_is_told_apart_from_an_answer(connected: Connected) -> None:
+    model = connected(max_completion_tokens=5)
+    with pytest.raises(openai.LengthFinishReasonError):
+        model.with_structured_output(Person).invoke(ADA)
+    assert model.with_structured_output(Person, method="function_calling").invoke(ADA) is None
+
+
 def test_a_streamed_form_grows_to_the_whole_one(connected: Connected) -> None:
     schema = Person.model_json_schema()
     model = connected(max_completion_tokens=100).with_structured_output(schema)
@@ -197,6 +206,17 @@ def test_a_chain_answers_from_what_it_looked_up(connected: Connected) -> None:
     answer = chain.invoke(question)
     assert "1874" in answer
     assert "".join(chain.stream(question)) == answer
+
+
+def test_a_full_server_is_known_as_such(demo_artifact: Path, directory: Path) -> None:
+    limits = {"KINDLING_SLOTS": "1", "KINDLING_QUEUE_LIMIT": "0"}
+    with cloud_run(demo_artifact, directory, **limits) as server:
+        running = chat_model(server, max_completion_tokens=1900).stream(
+            FRANCE, extra_body={"ignore_eos": True}
+        )
+        next(running)
+        with pytest.raises(ModelRateLimitError):
+            chat_model(server).invoke(FRANCE)
 
 
 def test_a_prompt_beyond_the_context_is_known_as_such(connected: Connected) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -11,7 +13,7 @@ import pydantic
 from openai.types.chat import ChatCompletion, ChatCompletionUserMessageParam
 
 from tests.support.openai_clients import base_url, openai_client
-from tests.support.servers import Cloud, CloudRun, wait_until
+from tests.support.servers import Cloud, CloudRun, cloud_run, wait_until
 
 HELLO: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "Hello"}]
 SHORT: dict[str, Any] = {"model": "any", "messages": HELLO, "temperature": 0, "max_tokens": 8}
@@ -77,6 +79,24 @@ def test_a_stream_that_is_closed_in_its_middle_frees_its_slot(server: CloudRun) 
         stream.close()
         assert len(pieces) == 4
         wait_until(lambda: server.health()["running"] == 0)
+
+
+def test_a_client_that_finds_the_server_full_asks_again_by_itself(
+    demo_artifact: Path, directory: Path
+) -> None:
+    limits = {"KINDLING_SLOTS": "1", "KINDLING_QUEUE_LIMIT": "0"}
+    with (
+        cloud_run(demo_artifact, directory, **limits) as server,
+        openai_client(server) as client,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        running = client.chat.completions.create(**ENDLESS)
+        next(running)
+        patient = client.with_options(max_retries=20).chat.completions
+        answer = thread.submit(lambda: patient.create(**SHORT))
+        wait_until(lambda: 429 in [line["status"] for line in server.process.requests])
+        running.close()
+        assert answer.result().choices[0].message.content
 
 
 def test_a_raw_answer_shows_the_headers_and_parses_to_the_answer(cloud: Cloud) -> None:
