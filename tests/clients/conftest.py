@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.openai_clients import openai_client
 from tests.support.servers import Cloud, CloudRun, Lambda, cloud_run, lambda_emulator
 
 # Read when the clients are imported: prices from litellm's own package, traces to nobody.
@@ -53,6 +54,21 @@ def server(demo_artifact: Path, directory: Path) -> Iterator[CloudRun]:
 def function(demo_artifact: Path, directory: Path) -> Iterator[Lambda]:
     with lambda_emulator(demo_artifact, directory) as emulator:
         yield emulator
+
+
+@pytest.fixture
+def full_server(demo_artifact: Path, directory: Path) -> Iterator[CloudRun]:
+    """One that wants the key "secret", and whose one slot is taken."""
+    limits = {"KINDLING_SLOTS": "1", "KINDLING_QUEUE_LIMIT": "0", "KINDLING_CONTEXT_LENGTH": "8192"}
+    with (
+        cloud_run(demo_artifact, directory, KINDLING_API_KEY="secret", **limits) as server,
+        openai_client(server, "secret") as client,
+        client.completions.create(
+            model="any", prompt="Once", stream=True, extra_body={"ignore_eos": True}
+        ) as stream,
+    ):
+        next(stream)
+        yield server
 
 
 @pytest.fixture(params=["server", "function"])

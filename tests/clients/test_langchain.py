@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import openai
 import pydantic
 import pytest
 from langchain_core.documents import Document
-from langchain_core.exceptions import ContextOverflowError, ModelRateLimitError
+from langchain_core.exceptions import (
+    ContextOverflowError,
+    ModelAuthenticationError,
+    ModelRateLimitError,
+)
 from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.output_parsers import StrOutputParser
@@ -22,7 +25,7 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAI
 
 from tests.support.openai_clients import base_url, http_client
-from tests.support.servers import Cloud, CloudRun, cloud_run
+from tests.support.servers import Cloud, CloudRun
 
 FRANCE = "What is the capital of France?"
 ADA = "Ada is 36 years old. Who is she?"
@@ -38,14 +41,14 @@ def connected(cloud: Cloud) -> Iterator[Connected]:
 
 
 def chat_model(cloud: Cloud, **options: Any) -> ChatOpenAI:
-    defaults = {"temperature": 0, "max_completion_tokens": 60, "stream_usage": True}
-    return ChatOpenAI(
-        base_url=base_url(cloud),
-        api_key=pydantic.SecretStr("none"),
-        model="any",
-        max_retries=0,
-        **defaults | options,
-    )
+    defaults: dict[str, Any] = {
+        "api_key": "none",
+        "temperature": 0,
+        "max_completion_tokens": 60,
+        "max_retries": 0,
+        "stream_usage": True,
+    }
+    return ChatOpenAI(base_url=base_url(cloud), model="any", **defaults | options)
 
 
 def test_an_answer_comes_with_its_model_and_its_usage(connected: Connected) -> None:
@@ -208,15 +211,11 @@ def test_a_chain_answers_from_what_it_looked_up(connected: Connected) -> None:
     assert "".join(chain.stream(question)) == answer
 
 
-def test_a_full_server_is_known_as_such(demo_artifact: Path, directory: Path) -> None:
-    limits = {"KINDLING_SLOTS": "1", "KINDLING_QUEUE_LIMIT": "0"}
-    with cloud_run(demo_artifact, directory, **limits) as server:
-        running = chat_model(server, max_completion_tokens=1900).stream(
-            FRANCE, extra_body={"ignore_eos": True}
-        )
-        next(running)
-        with pytest.raises(ModelRateLimitError):
-            chat_model(server).invoke(FRANCE)
+def test_a_wrong_key_and_a_full_server_are_known_as_such(full_server: CloudRun) -> None:
+    with pytest.raises(ModelAuthenticationError):
+        chat_model(full_server).invoke(FRANCE)
+    with pytest.raises(ModelRateLimitError):
+        chat_model(full_server, api_key="secret").invoke(FRANCE)
 
 
 def test_a_prompt_beyond_the_context_is_known_as_such(connected: Connected) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +12,7 @@ import pydantic
 import pytest
 
 from tests.support.openai_clients import base_url, openai_client
-from tests.support.servers import Cloud, CloudRun, cloud_run
+from tests.support.servers import Cloud, CloudRun
 
 # litellm reads a deprecated attribute of pydantic's models when it streams from a vLLM.
 pytestmark = pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince211")
@@ -160,15 +159,11 @@ def test_a_prompt_beyond_the_context_is_known_as_such(
 
 
 def test_a_wrong_key_and_a_full_server_are_known_as_such(
-    litellm: ModuleType, demo_artifact: Path, directory: Path
+    litellm: ModuleType, full_server: CloudRun
 ) -> None:
-    limits = {"KINDLING_API_KEY": "secret", "KINDLING_SLOTS": "1", "KINDLING_QUEUE_LIMIT": "0"}
-    with cloud_run(demo_artifact, directory, **limits) as server:
-        asked = ASKED | {"model": "openai/any", "messages": QUESTION, "api_base": base_url(server)}
-        with pytest.raises(litellm.AuthenticationError):
-            litellm.completion(**asked, api_key="wrong")
-        endless = asked | {"max_tokens": 1900, "extra_body": {"ignore_eos": True}}
-        running = litellm.completion(**endless, api_key="secret", stream=True)
-        next(running)
-        with pytest.raises(litellm.RateLimitError):
-            litellm.completion(**asked, api_key="secret")
+    asked = ASKED | {"model": "openai/any", "messages": QUESTION}
+    asked["api_base"] = base_url(full_server)
+    with pytest.raises(litellm.AuthenticationError):
+        litellm.completion(**asked, api_key="wrong")
+    with pytest.raises(litellm.RateLimitError):
+        litellm.completion(**asked, api_key="secret")
