@@ -18,6 +18,7 @@ from tests.support.servers import Cloud, CloudRun, Lambda, cloud_run, lambda_emu
 
 # Read when the clients are imported: prices from litellm's own package, traces to nobody.
 os.environ |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LANGSMITH_TRACING": "false"}
+os.environ["NO_PROXY"] = "localhost,127.0.0.1"
 
 
 @pytest.fixture(scope="package", autouse=True)
