@@ -48,6 +48,14 @@ def test_a_field_has_the_range_that_the_code_reads(document: Any) -> None:
     assert chat["temperature"]["anyOf"][0] == {"type": "number", "minimum": 0, "maximum": 2}
 
 
+def test_a_part_of_an_input_is_not_taken_for_a_part_of_an_answer(document: Any) -> None:
+    schemas = document["components"]["schemas"]
+    parts = schemas["InputItem"]["properties"]["content"]["anyOf"][1]["items"]["anyOf"]
+
+    named = [schemas[part["$ref"].rpartition("/")[2]] for part in parts]
+    assert {tuple(sorted(part["required"])) for part in named} == {("text", "type")}
+
+
 def test_every_refused_field_says_what_is_let_through(document: Any) -> None:
     schemas = document["components"]["schemas"]
     calls = [operation for operation in OPERATIONS.values() if operation.refused]
