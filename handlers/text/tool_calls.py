@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from handlers.text.grammar import GrammarConstraint, Grammars
 
 NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+QUOTE = '"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +116,18 @@ class ToolFormat:
         return digits if self.id_length < 10 else f"call_{digits}"
 
     def grammar(
-        self, grammars: Grammars, tools: Sequence[Tool], choice: ToolChoice, parallel: bool = True
+        self,
+        grammars: Grammars,
+        tools: Sequence[Tool],
+        choice: ToolChoice,
+        parallel: bool = True,
+        answer_schema: Mapping[str, Any] | None = None,
     ) -> GrammarConstraint | None:
         """None where the answer is free: no tools, or "none".
 
-        "auto" is any text, and calls from `trigger` on. Raises InvalidRequest, with `param` where
-        a tool is at fault.
+        "auto" is any text, and calls from `trigger` on; with `answer_schema` it is JSON of that
+        schema, or calls. Raises InvalidRequest, with `param` where a tool is at fault, or
+        "answer_schema".
         """
         if choice.mode == "none" or not tools:
             return None
@@ -129,33 +136,39 @@ class ToolFormat:
             raise InvalidRequest(f"There is no tool {choice.name!r}.", param="tool_choice")
         schemas = [_schema(index, tool) for index, tool in enumerate(tools) if tool in chosen]
         many = parallel and choice.name is None
-        lark = "\n".join(self._rules(chosen, schemas, choice.mode == "auto", many))
+        answer = self._start(choice.mode == "auto", answer_schema)
+        lark = "\n".join([*answer, *self._calls(chosen, schemas, many)])
         try:
             return grammars.trusted_lark(lark)
         except InvalidRequest:
-            _blame(grammars, tools)
+            _blame(grammars, tools, answer_schema)
             raise
 
-    def _rules(
-        self, tools: Sequence[Tool], schemas: Sequence[Any], may_talk: bool, many: bool
-    ) -> Iterable[str]:
-        """The grammar, in llguidance's Lark."""
-        rest = (self.begin + self.open).removeprefix(self.trigger)
-        if may_talk and self.at_start:
-            yield f'start: TEXT | "{{" {_quoted(rest)} calls\nTEXT: /([^{{](?s:.*))?/'
-        elif may_talk:
-            yield f"start: TEXT | head {_quoted(rest)} calls"
+    def _start(self, may_talk: bool, answer_schema: Mapping[str, Any] | None) -> Iterable[str]:
+        """What stands before calls, or in their place, in llguidance's Lark."""
+        if not may_talk:
+            yield f"start: {_quoted(self.begin)} calls"
+        elif answer_schema is not None:
+            yield f"start: answer | {_quoted(self.begin)} calls"
+            yield f"answer: %json {json.dumps(_answer_style(answer_schema))}"
+        elif self.at_start:
+            yield "start: TEXT | calls"
+            yield f"TEXT: /([^{self.trigger}](?s:.*))?/"
+        else:
             trigger = re.escape(self.trigger)
+            yield f"start: TEXT | head {_quoted(self.begin.removeprefix(self.trigger))} calls"
             yield f"head[lazy]: /(?s:.*){trigger}/"
             yield f"TEXT: /(?s:.*)/ & ~/(?s:.*){trigger}(?s:.*)/"
-        else:
-            yield f"start: {_quoted(self.begin + self.open)} calls"
-        again = f"({_quoted((self.separator or '') + self.open)} call)*"
-        yield f"calls: call {again if many and self.separator else ''} {_quoted(self.end)}"
-        yield "call: " + " | ".join(f"call_{index}" for index in range(len(tools)))
+
+    def _calls(
+        self, tools: Sequence[Tool], schemas: Sequence[Mapping[str, Any]], many: bool
+    ) -> Iterable[str]:
+        again = f"({_quoted(self.separator)} call)*" if many and self.separator else ""
+        yield f"calls: call {again} {_quoted(self.end)}"
+        names = " | ".join(f"call_{index}" for index in range(len(tools)))
+        yield f"call: {_lexemes(self.open.removesuffix(QUOTE))} ({names}) {_quoted(self.close)}"
         for index, (tool, schema) in enumerate(zip(tools, schemas, strict=True)):
-            name = _quoted(tool.name + self.middle)
-            yield f"call_{index}: {name} arguments_{index} {_quoted(self.close)}"
+            yield f"call_{index}: {_lexemes(QUOTE + tool.name + self.middle)} arguments_{index}"
             yield f"arguments_{index}: %json {json.dumps(schema)}"
 
 
@@ -190,8 +203,15 @@ def _schema(index: int, tool: Tool) -> dict[str, Any]:
         raise InvalidRequest(str(error), param=f"{param}.parameters") from None
 
 
-def _blame(grammars: Grammars, tools: Sequence[Tool]) -> None:
-    """Raises InvalidRequest for the first tool whose schema cannot be compiled."""
+def _blame(
+    grammars: Grammars, tools: Sequence[Tool], answer_schema: Mapping[str, Any] | None
+) -> None:
+    """Raises InvalidRequest for the first schema that cannot be compiled."""
+    if answer_schema is not None:
+        try:
+            grammars.json_schema(answer_schema)
+        except InvalidRequest as error:
+            raise InvalidRequest(str(error), param="answer_schema") from None
     for index, tool in enumerate(tools):
         try:
             grammars.json_schema(tool.arguments_schema)
@@ -199,6 +219,21 @@ def _blame(grammars: Grammars, tools: Sequence[Tool]) -> None:
             raise InvalidRequest(
                 f"The tool {tool.name!r}: {error}", param=f"tools[{index}].function.parameters"
             ) from None
+
+
+def _answer_style(schema: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return json_style(schema)
+    except InvalidRequest as error:
+        raise InvalidRequest(str(error), param="answer_schema") from None
+
+
+def _lexemes(text: str) -> str:
+    """The start of a JSON object cut as %json cuts it.
+
+    The lexer does not go back: where an answer may be JSON or a call, `{` must end for both.
+    """
+    return " ".join(map(_quoted, re.findall(r'"[^"]*"|[^"]+', text)))
 
 
 def _quoted(text: str) -> str:
