@@ -40,7 +40,7 @@ class Conversation:
     def prompt(self, model: Model) -> str:
         """Raises ContextLengthExceeded without rendering what has a message for every token.
 
-        While a template renders, no other request gets a token.
+        Nor is text rendered that no context holds: a template holds the interpreter's lock.
         """
         context = model.engine.context_length
         if len(self.messages) > context:
@@ -49,6 +49,8 @@ class Conversation:
                 f"holds {context:,} tokens. Send fewer.",
                 param=self.field,
             )
+        characters = sum(len(message["content"]) for message in self.messages)
+        model.completer.check_length(characters, self.field)
         tools = self.toolbox.for_template() if self.toolbox else None
         try:
             return model.template.render(self.messages, tools)
@@ -71,7 +73,7 @@ class Conversation:
         `logprobs`: how many of the likeliest tokens to tell, None for no logprobs at all.
         Raises InvalidRequest and ContextLengthExceeded.
         """
-        ids = self.prompt_ids(model)
+        ids = await model.tokenising.run(lambda: self.prompt_ids(model))
         params = sampling.params(
             model.engine.context_length - len(ids), logprobs=logprobs, temperature=temperature
         )

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from handlers.api.aside import aside
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -85,8 +84,7 @@ class Form:
     async def grammar(self, model: Model) -> GrammarConstraint:
         """Raises InvalidRequest that names the field."""
         try:
-            grammars = model.grammars
-            return await aside(model.engine.threaded, lambda: self.compile(grammars))
+            return await model.compiling.run(lambda: self.compile(model.grammars))
         except InvalidRequest as error:
             raise InvalidRequest(f"{self.field}: {error}", param=self.field) from None
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from handlers.api.aside import aside
 from handlers.api.deltas import CallDelta, plain
 from handlers.errors import InvalidRequest
 from handlers.text.tool_calls import Tool, ToolChoice
@@ -90,11 +89,10 @@ class Toolbox:
     async def grammar(self, model: Model) -> GrammarConstraint | None:
         """Raises InvalidRequest that names the field."""
         tools = [Tool(spec.name, spec.description, spec.parameters) for spec in self.specs]
-        choice, grammars = ToolChoice(self.mode, self.name), model.grammars
-        compile_ = model.template.tool_format.grammar
+        choice, compile_ = ToolChoice(self.mode, self.name), model.template.tool_format.grammar
         try:
-            return await aside(
-                model.engine.threaded, lambda: compile_(grammars, tools, choice, self.parallel)
+            return await model.compiling.run(
+                lambda: compile_(model.grammars, tools, choice, self.parallel)
             )
         except InvalidRequest as error:
             param = (error.param or "tools").replace(INNER, self.inner)

@@ -79,6 +79,19 @@ class Completer:
         self._engine = engine
         self._tokenizer = tokenizer
 
+    def check_length(self, characters: int, param: str) -> None:
+        """Raises ContextLengthExceeded for text that is too long by its size alone.
+
+        `param` is the field that the error names.
+        """
+        context = self._engine.context_length
+        if characters > context and characters > context * self._tokenizer.longest_token:
+            raise ContextLengthExceeded(
+                f"The prompt is too long: it has {characters:,} characters, which are more than "
+                f"the context of {context:,} tokens can hold. Shorten it.",
+                param=param,
+            )
+
     def encode(self, prompt: str, *, param: str, add_special_tokens: bool = False) -> list[int]:
         """The prompt's ids. `param` is the field that an error names.
 
@@ -86,13 +99,7 @@ class Completer:
         ContextLengthExceeded without reading the text when it is too long by its size alone:
         tokenising 1 MB takes 0.7 s, in which no other request would get a token.
         """
-        context = self._engine.context_length
-        if len(prompt) > context and len(prompt) > context * self._tokenizer.longest_token:
-            raise ContextLengthExceeded(
-                f"The prompt is too long: it has {len(prompt):,} characters, which are more than "
-                f"the context of {context:,} tokens can hold. Shorten it.",
-                param=param,
-            )
+        self.check_length(len(prompt), param)
         if "\0" in prompt:
             raise InvalidRequest(f"{param} has a null character: remove it.", param=param)
         try:

@@ -11,7 +11,6 @@ from msgspec import Meta
 
 from handlers.api import fields
 from handlers.api.answer import Call, Stamp, collect, spread, stream, timed_response
-from handlers.api.aside import aside
 from handlers.api.completions.choices import Echo, TextShape
 from handlers.api.completions.prompts import Prompts, TextPrompt, read_prompts, spelt
 from handlers.api.decoding import Refused, read_json
@@ -74,7 +73,7 @@ async def create(model: Model, request: Request) -> Response | StreamResponse:
     """The continuations of texts. No chat template: a prompt is all that the model sees."""
     body = read_json(request.body, CompletionCall, REFUSED)
     body.check()
-    prompts = await aside(model.engine.threaded, lambda: read_prompts(model, body.prompt))
+    prompts = await model.tokenising.run(lambda: read_prompts(model, body.prompt))
     call = await _call(model, body, prompts, request.deadline)
     shape = TextShape(
         Stamp.of(model, "cmpl"),
