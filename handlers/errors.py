@@ -7,6 +7,7 @@ KindlingError
   RequestError             the answer to one request; the process keeps serving
     InvalidRequest         400  a field is missing, of the wrong type or out of range
       ContextLengthExceeded  400  the prompt leaves no room in the context
+    GrammarTooComplex      400  the request's grammar outgrows a limit in mid-answer
     InvalidApiKey          401  an API key is configured and the request does not carry it
     NotFound               404  no such path
     MethodNotAllowed       405  the path exists, for other methods
@@ -73,6 +74,13 @@ class ContextLengthExceeded(InvalidRequest):
     """
 
     code = "context_length_exceeded"
+
+
+class GrammarTooComplex(RequestError):
+    """The request's grammar outgrows a limit in mid-answer, which compiling it does not show."""
+
+    status = 400
+    code = "grammar_too_complex"
 
 
 class InvalidApiKey(RequestError):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Constraint(Protocol):
     """A grammar, at the place in it that the ids accepted so far have led to.
 
-    A method that raises EngineFault ends its sequence, and no other.
+    A method that raises GrammarTooComplex or EngineFault ends its sequence, and no other.
     """
 
     def allowed(self) -> NDArray[np.uint32]:

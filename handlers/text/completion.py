@@ -16,6 +16,7 @@ from handlers.errors import (
     EngineFault,
     InvalidRequest,
     NotReady,
+    RequestError,
 )
 from handlers.text.stop_strings import StopStrings
 from handlers.text.token_text import read_token
@@ -38,7 +39,7 @@ class Generation(Protocol):
     def __aiter__(self) -> AsyncIterator[Step]: ...
 
     @property
-    def fault(self) -> EngineFault | None: ...
+    def fault(self) -> RequestError | None: ...
 
     def usage(self, index: int) -> Usage: ...
 
@@ -116,7 +117,8 @@ class Completer:
         """The answers, piece by piece as they come. Closing the iterator early frees the slots.
 
         `deadline` is in seconds of time.monotonic(). Raises what Engine.submit_all raises,
-        DeadlineExceeded or NotReady when the time is over before any token, and EngineFault.
+        DeadlineExceeded or NotReady when the time is over before any token, and EngineFault or
+        GrammarTooComplex, also in the middle.
         """
         generation = self._engine.submit_all(prompts, deadline)
         answers = [_Answer(self._tokenizer, StopStrings(stop)) for _ in prompts]

@@ -16,7 +16,7 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
-from handlers.errors import EngineFault, InvalidRequest
+from handlers.errors import EngineFault, GrammarTooComplex, InvalidRequest
 from handlers.text.grammar_errors import reason
 from handlers.text.json_schema import json_style
 from handlers.text.vocabulary import Vocabulary
@@ -50,30 +50,38 @@ LIMITS: Mapping[str, Any] = {
 class GrammarConstraint:
     """One answer's place in its grammar: the Constraint that the engine asks."""
 
-    def __init__(self, matcher: llguidance.LLMatcher, vocab_size: int) -> None:
+    def __init__(
+        self, matcher: llguidance.LLMatcher, vocab_size: int, field: str | None = None
+    ) -> None:
         import numpy as np
 
+        self.field = field
+        """The request's field that has the grammar, for errors. Set by who knows it."""
         self._matcher = matcher
         self._vocab_size = vocab_size
         self._mask = np.zeros(-(-vocab_size // 32), np.uint32)
 
     def copy(self) -> GrammarConstraint:
         """At the same place, going on alone: each of `n` choices needs its own."""
-        return GrammarConstraint(self._matcher.deep_copy(), self._vocab_size)
+        return GrammarConstraint(self._matcher.deep_copy(), self._vocab_size, self.field)
 
     def allowed(self) -> NDArray[np.uint32]:
         """Bits [ceil(vocab / 32)] in a buffer that the next call overwrites.
 
-        Raises EngineFault where the grammar outgrows a limit in mid-answer.
+        Raises GrammarTooComplex where the grammar outgrows a limit in mid-answer.
         """
         self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
         self._check()
         return self._mask
 
     def accept(self, token_id: int) -> None:
-        """Goes on by one id. Raises EngineFault for one that is not allowed."""
-        self._matcher.consume_token(token_id)
-        self._check()
+        """Goes on by one id.
+
+        Raises GrammarTooComplex, and EngineFault for an id that is not allowed.
+        """
+        if not self._matcher.try_consume_tokens([token_id]):
+            self._check()
+            raise EngineFault(f"The grammar does not allow the id {token_id}.")
 
     def forced(self) -> list[int]:
         """Ids that must follow, in order: as the tokenizer itself would cut the forced text.
@@ -97,7 +105,11 @@ class GrammarConstraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise EngineFault(f"The grammar failed in mid-answer: {self._matcher.get_error()}")
+            raise GrammarTooComplex(
+                f"The grammar cannot be followed to the end of an answer: "
+                f"{reason(self._matcher.get_error())}. Make it simpler.",
+                param=self.field,
+            )
 
 
 class Grammars:

@@ -19,7 +19,7 @@ REWORDED = [
     (r"NoExtension.*", "it allows no text at all"),
     (r"Unable to determine if regex.*", "its patterns are too complex to be combined"),
     (
-        r".*(too big|lexer_fuel|too many expressions|[Tt]oo many items|schema too large).*",
+        r".*(too big|lexer_fuel|too many expressions|[Tt]oo many items|row has|schema too large).*",
         "it is too large or too complex",
     ),
     # The regex crate draws the pattern, then says what is wrong with it.

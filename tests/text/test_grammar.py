@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from handlers.errors import EngineFault, InvalidRequest
+from handlers.errors import EngineFault, GrammarTooComplex, InvalidRequest
 from handlers.text.grammar import MAX_SOURCE, GrammarConstraint, Grammars
 from handlers.text.tokenizer import Tokenizer
 from handlers.text.vocabulary import Vocabulary
@@ -199,7 +199,7 @@ def test_a_complete_answer_leaves_only_the_end(grammars: Grammars, tokenizer: To
 
 
 def test_an_id_that_is_not_allowed_is_a_fault_of_ours(grammars: Grammars) -> None:
-    with pytest.raises(EngineFault, match="mid-answer"):
+    with pytest.raises(EngineFault, match="does not allow the id 100"):
         grammars.regex("ab").accept(100)
 
 
@@ -344,13 +344,26 @@ def test_a_nasty_regular_expression_is_held_to_all_the_same(
     assert not answer.whole or re.fullmatch(pattern.replace(r"\p{L}", r"[^\W\d_]"), answer.text)
 
 
-def test_a_grammar_that_outgrows_its_limits_in_mid_answer_ends_that_answer(
-    grammars: Grammars, tokenizer: Tokenizer
+@pytest.mark.parametrize(
+    "compile_",
+    [
+        lambda grammars: grammars.lark('start: (((("x"{1000}){1000}){1000}){1000}){1000}'),
+        lambda grammars: grammars.lark("start: " + "|".join(f'"{n} x"' for n in range(20_001))),
+        lambda grammars: grammars.regex("(a{1000}){1000}"),
+    ],
+)
+def test_a_grammar_that_outgrows_its_limits_in_mid_answer_is_the_requests_fault(
+    grammars: Grammars, tokenizer: Tokenizer, compile_: Callable[[Grammars], GrammarConstraint]
 ) -> None:
-    constraint = grammars.lark('start: (((("x"{1000}){1000}){1000}){1000}){1000}')
+    constraint = compile_(grammars)
+    constraint.field = "guided_grammar"
 
-    with pytest.raises(EngineFault, match="mid-answer"):
-        random_answer(constraint, tokenizer)
+    with pytest.raises(GrammarTooComplex, match="too large or too complex") as refused:
+        random_answer(constraint.copy(), tokenizer)
+
+    assert refused.value.status == 400
+    assert refused.value.param == "guided_grammar"
+    assert "\n" not in str(refused.value)
 
 
 def test_a_schema_as_large_as_openai_allows_is_held_to(
