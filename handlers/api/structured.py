@@ -84,9 +84,11 @@ class Form:
     async def grammar(self, model: Model) -> GrammarConstraint:
         """Raises InvalidRequest that names the field."""
         try:
-            return await model.compiling.run(lambda: self.compile(model.grammars))
+            grammar = await model.compiling.run(lambda: self.compile(model.grammars))
         except InvalidRequest as error:
             raise InvalidRequest(f"{self.field}: {error}", param=self.field) from None
+        grammar.field = self.field
+        return grammar
 
 
 def form_of(body: Structured) -> Form | None:

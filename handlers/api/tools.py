@@ -91,12 +91,15 @@ class Toolbox:
         tools = [Tool(spec.name, spec.description, spec.parameters) for spec in self.specs]
         choice, compile_ = ToolChoice(self.mode, self.name), model.template.tool_format.grammar
         try:
-            return await model.compiling.run(
+            grammar = await model.compiling.run(
                 lambda: compile_(model.grammars, tools, choice, self.parallel)
             )
         except InvalidRequest as error:
             param = (error.param or "tools").replace(INNER, self.inner)
             raise InvalidRequest(str(error).replace(INNER, self.inner), param=param) from None
+        if grammar is not None:
+            grammar.field = "tools"
+        return grammar
 
 
 def toolbox_of(

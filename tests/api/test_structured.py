@@ -9,7 +9,7 @@ import pytest
 
 from handlers.api.structured import Structured, form_of
 from handlers.engine.constraint import Constraint
-from handlers.text.grammar import Grammars
+from handlers.text.grammar import GrammarConstraint, Grammars
 from tests.api.client import TOKENIZER, Client, saying
 
 CHAT = "/v1/chat/completions"
@@ -114,6 +114,25 @@ def test_every_choice_follows_a_grammar_of_its_own() -> None:
     assert second is not None
     assert follows(first, "yes")
     assert follows(second, "no")
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"guided_regex": "a"}, "guided_regex"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+    ],
+)
+def test_a_grammar_knows_its_field_for_the_errors_of_its_answer(
+    fields: dict[str, Any], field: str
+) -> None:
+    engine = saying("yes", context_length=4096)
+
+    Client(engine).json("POST", CHAT, USER | fields)
+
+    constraint = engine.prompts[0].constraint
+    assert isinstance(constraint, GrammarConstraint)
+    assert constraint.field == field
 
 
 def test_a_form_is_compiled_only_for_its_request() -> None:
