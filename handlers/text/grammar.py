@@ -17,7 +17,7 @@ import threading
 from typing import TYPE_CHECKING, Any, cast
 
 from handlers.errors import EngineFault, GrammarTooComplex, InvalidRequest
-from handlers.text.grammar_errors import reason
+from handlers.text.grammar_errors import reason, rule_at_fault
 from handlers.text.json_schema import json_style
 from handlers.text.vocabulary import Vocabulary
 
@@ -155,11 +155,16 @@ class Grammars:
         if "%json" in grammar:
             raise InvalidRequest("The Lark grammar has %json: send a JSON schema instead.")
         _few_rules("Lark grammar", grammar, ":")
-        return self.trusted_lark(grammar)
+        return self._compile("Lark grammar", {"lark_grammar": grammar})
 
-    def trusted_lark(self, grammar: str) -> GrammarConstraint:
-        """Lark of our own making, in which %json stands before schemas out of json_style."""
-        return self._compile("grammar", {"lark_grammar": grammar})
+    def trusted_lark(self, grammar: str, fields: Mapping[str, str]) -> GrammarConstraint:
+        """Lark of our own making, in which %json stands before schemas out of json_style.
+
+        `fields`: which of the request's fields a rule comes from. An error names it as `param`.
+        """
+        matcher = self._matcher("grammar", {"lark_grammar": grammar})
+        field = fields.get(rule_at_fault(grammar, matcher.get_error()))
+        return self._checked("The JSON schema" if field else "The grammar", matcher, field)
 
     def gbnf(self, grammar: str) -> GrammarConstraint:
         """llama.cpp's GBNF; `root` is the rule that the answer follows."""
@@ -174,6 +179,18 @@ class Grammars:
         return self._compile("GBNF grammar", {"lark_grammar": lark})
 
     def _compile(self, kind: str, grammar: Mapping[str, Any]) -> GrammarConstraint:
+        return self._checked(f"The {kind}", self._matcher(kind, grammar))
+
+    def _checked(
+        self, subject: str, matcher: llguidance.LLMatcher, param: str | None = None
+    ) -> GrammarConstraint:
+        if matcher.is_error():
+            why = reason(matcher.get_error())
+            raise InvalidRequest(f"{subject} cannot be used: {why}.", param=param)
+        return GrammarConstraint(matcher, self._vocab_size)
+
+    def _matcher(self, kind: str, grammar: Mapping[str, Any]) -> llguidance.LLMatcher:
+        """In its error state where the grammar cannot be compiled."""
         import llguidance
 
         try:
@@ -185,9 +202,7 @@ class Grammars:
         # Some faults show at the first mask only: a $ref that leads to itself allows nothing.
         if not matcher.is_error():
             matcher.compute_bitmask()
-        if matcher.is_error():
-            raise InvalidRequest(f"The {kind} cannot be used: {reason(matcher.get_error())}.")
-        return GrammarConstraint(matcher, self._vocab_size)
+        return matcher
 
     def _vocabulary(self) -> llguidance.LLTokenizer:
         """llguidance's view of the vocabulary, built by the first request that needs it."""

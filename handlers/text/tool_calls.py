@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from handlers.errors import InvalidRequest
-from handlers.text.json_schema import json_style
+from handlers.text.json_schema import Budget
 from handlers.text.tool_parser import ToolCallParser
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 QUOTE = '"'
+ANSWER_FIELD = "answer_schema"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,12 @@ class ToolChoice:
     mode: Literal["none", "auto", "required"] = "auto"
     name: str | None = None
     """With "required": the one tool to call, once."""
+    allowed: frozenset[str] | None = None
+    """The tools that may be called, None for all: the model is told of the others, too."""
+
+    def allows(self, name: str) -> bool:
+        """Whether this tool may be called."""
+        return self.name in {None, name} and (self.allowed is None or name in self.allowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,26 +138,25 @@ class ToolFormat:
         """
         if choice.mode == "none" or not tools:
             return None
-        chosen = [tool for tool in tools if choice.name in {None, tool.name}]
+        chosen = {index: tool for index, tool in enumerate(tools) if choice.allows(tool.name)}
         if not chosen:
             raise InvalidRequest(f"There is no tool {choice.name!r}.", param="tool_choice")
-        schemas = [_schema(index, tool) for index, tool in enumerate(tools) if tool in chosen]
-        many = parallel and choice.name is None
-        answer = self._start(choice.mode == "auto", answer_schema)
-        lark = "\n".join([*answer, *self._calls(chosen, schemas, many)])
-        try:
-            return grammars.trusted_lark(lark)
-        except InvalidRequest:
-            _blame(grammars, tools, answer_schema)
-            raise
+        budget = Budget()
+        start = self._start(choice.mode == "auto", answer_schema, budget)
+        calls = self._calls(chosen, parallel and choice.name is None, budget)
+        fields = {f"arguments_{index}": f"{_field(index)}.parameters" for index in chosen}
+        fields["answer"] = ANSWER_FIELD
+        return grammars.trusted_lark("\n".join([*start, *calls]), fields)
 
-    def _start(self, may_talk: bool, answer_schema: Mapping[str, Any] | None) -> Iterable[str]:
+    def _start(
+        self, may_talk: bool, answer_schema: Mapping[str, Any] | None, budget: Budget
+    ) -> Iterable[str]:
         """What stands before calls, or in their place, in llguidance's Lark."""
         if not may_talk:
             yield f"start: {_quoted(self.begin)} calls"
         elif answer_schema is not None:
             yield f"start: answer | {_quoted(self.begin)} calls"
-            yield f"answer: %json {json.dumps(_answer_style(answer_schema))}"
+            yield f"answer: %json {_answer(answer_schema, budget)}"
         elif self.at_start:
             yield "start: TEXT | calls"
             yield f"TEXT: /([^{self.trigger}](?s:.*))?/"
@@ -160,16 +166,15 @@ class ToolFormat:
             yield f"head[lazy]: /(?s:.*){trigger}/"
             yield f"TEXT: /(?s:.*)/ & ~/(?s:.*){trigger}(?s:.*)/"
 
-    def _calls(
-        self, tools: Sequence[Tool], schemas: Sequence[Mapping[str, Any]], many: bool
-    ) -> Iterable[str]:
+    def _calls(self, tools: Mapping[int, Tool], many: bool, budget: Budget) -> Iterable[str]:
+        """`tools`: by their places in the request."""
         again = f"({_quoted(self.separator)} call)*" if many and self.separator else ""
         yield f"calls: call {again} {_quoted(self.end)}"
-        names = " | ".join(f"call_{index}" for index in range(len(tools)))
+        names = " | ".join(f"call_{index}" for index in tools)
         yield f"call: {_lexemes(self.open.removesuffix(QUOTE))} ({names}) {_quoted(self.close)}"
-        for index, (tool, schema) in enumerate(zip(tools, schemas, strict=True)):
+        for index, tool in tools.items():
             yield f"call_{index}: {_lexemes(QUOTE + tool.name + self.middle)} arguments_{index}"
-            yield f"arguments_{index}: %json {json.dumps(schema)}"
+            yield f"arguments_{index}: %json {_arguments(index, tool, budget)}"
 
 
 HERMES = ToolFormat(
@@ -190,42 +195,28 @@ MISTRAL_SPACED = ToolFormat(
 )
 
 
-def _schema(index: int, tool: Tool) -> dict[str, Any]:
-    param = f"tools[{index}].function"
+def _field(index: int) -> str:
+    return f"tools[{index}].function"
+
+
+def _arguments(index: int, tool: Tool, budget: Budget) -> str:
+    field = _field(index)
     if not NAME.fullmatch(tool.name):
         raise InvalidRequest(
-            f"{param}.name must be 1 to 64 letters, digits, dots, underscores and dashes.",
-            param=f"{param}.name",
+            f"{field}.name must be 1 to 64 letters, digits, dots, underscores and dashes.",
+            param=f"{field}.name",
         )
     try:
-        return json_style(tool.arguments_schema)
+        return json.dumps(budget.json_style(tool.arguments_schema))
     except InvalidRequest as error:
-        raise InvalidRequest(str(error), param=f"{param}.parameters") from None
+        raise InvalidRequest(str(error), param=f"{field}.parameters") from None
 
 
-def _blame(
-    grammars: Grammars, tools: Sequence[Tool], answer_schema: Mapping[str, Any] | None
-) -> None:
-    """Raises InvalidRequest for the first schema that cannot be compiled."""
-    if answer_schema is not None:
-        try:
-            grammars.json_schema(answer_schema)
-        except InvalidRequest as error:
-            raise InvalidRequest(str(error), param="answer_schema") from None
-    for index, tool in enumerate(tools):
-        try:
-            grammars.json_schema(tool.arguments_schema)
-        except InvalidRequest as error:
-            raise InvalidRequest(
-                f"The tool {tool.name!r}: {error}", param=f"tools[{index}].function.parameters"
-            ) from None
-
-
-def _answer_style(schema: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(schema: Mapping[str, Any], budget: Budget) -> str:
     try:
-        return json_style(schema)
+        return json.dumps(budget.json_style(schema))
     except InvalidRequest as error:
-        raise InvalidRequest(str(error), param="answer_schema") from None
+        raise InvalidRequest(str(error), param=ANSWER_FIELD) from None
 
 
 def _lexemes(text: str) -> str:

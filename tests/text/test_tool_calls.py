@@ -309,6 +309,46 @@ def test_a_tool_that_cannot_be_held_to_is_refused_by_its_field(
     assert refused.value.param == param
 
 
+def test_tools_that_would_take_too_long_together_are_refused_by_the_first_too_many(
+    grammars: Grammars,
+) -> None:
+    tools = [
+        Tool(f"f{number}", None, {"properties": {"a": {"multipleOf": 1000 - number}}})
+        for number in range(30)
+    ]
+    with pytest.raises(InvalidRequest, match="all multipleOf") as refused:
+        HERMES.grammar(grammars, tools, ToolChoice())
+
+    assert refused.value.param == "tools[10].function.parameters"
+
+
+def test_the_same_schema_again_costs_nothing(grammars: Grammars) -> None:
+    tools = [
+        Tool(f"f{number}", None, {"properties": {"a": {"multipleOf": 9973}}})
+        for number in range(30)
+    ]
+
+    assert HERMES.grammar(grammars, tools, ToolChoice())
+
+
+def test_a_tool_that_cannot_be_held_to_is_found_without_compiling_again(
+    grammars: Grammars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled_ = []
+    compile_ = Grammars._matcher
+
+    def counted(*arguments: Any) -> Any:
+        compiled_.append(arguments)
+        return compile_(*arguments)
+
+    monkeypatch.setattr(Grammars, "_matcher", counted)
+
+    with pytest.raises(InvalidRequest):
+        HERMES.grammar(grammars, [*TOOLS, Tool("x", None, {"not": {}})], ToolChoice())
+
+    assert len(compiled_) == 1
+
+
 def test_a_choice_of_a_tool_that_is_not_there_is_refused(grammars: Grammars) -> None:
     with pytest.raises(InvalidRequest, match="no tool 'other'") as refused:
         HERMES.grammar(grammars, TOOLS, ToolChoice("required", "other"))
