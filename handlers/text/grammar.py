@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 MAX_SOURCE = 512 * 1024
 # 4,000 that name one another in a chain overflow a stack of 8 MB, which ends the process.
 MAX_RULES = 1_000
+# A rule or token of Lark's begins a line. The colon may come behind attributes in brackets.
+LARK_RULE = re.compile(r"^[ \t]*[?!]*\w[^:\n]*:", re.MULTILINE)
 
 # llguidance's own bounds, where its defaults are too narrow or too wide; measured in
 # docs/structured.md.
@@ -140,6 +142,9 @@ class Grammars:
         from llguidance import regex_to_lark
 
         _bounded("regular expression", pattern)
+        # llguidance would drop it without a word.
+        if (len(pattern) - len(pattern.rstrip("\\"))) % 2:
+            raise InvalidRequest("The regular expression ends in a backslash that escapes nothing.")
         lark = f"start: /(?:{regex_to_lark(pattern, '')})/"
         return self._compile("regular expression", {"lark_grammar": lark})
 
@@ -154,7 +159,7 @@ class Grammars:
         """Lark, in llguidance's dialect; `start` is the rule that the answer follows."""
         if "%json" in grammar:
             raise InvalidRequest("The Lark grammar has %json: send a JSON schema instead.")
-        _few_rules("Lark grammar", grammar, ":")
+        _few_rules("Lark grammar", LARK_RULE.findall(grammar))
         return self._compile("Lark grammar", {"lark_grammar": grammar})
 
     def trusted_lark(self, grammar: str, fields: Mapping[str, str]) -> GrammarConstraint:
@@ -171,7 +176,7 @@ class Grammars:
         from llguidance.gbnf_to_lark import gbnf_to_lark
 
         _bounded("GBNF grammar", grammar)
-        _few_rules("GBNF grammar", grammar, "::=")
+        _few_rules("GBNF grammar", grammar.split("::=")[1:])
         try:
             lark = gbnf_to_lark(grammar)
         except Exception as error:  # noqa: BLE001 - a parser with no error tree
@@ -221,8 +226,8 @@ class Grammars:
         return llguidance.LLTokenizer(wrapper, eos_token=list(self._eos_token_ids))
 
 
-def _few_rules(kind: str, source: str, mark: str) -> None:
-    if source.count(mark) > MAX_RULES:
+def _few_rules(kind: str, rules: Sequence[str]) -> None:
+    if len(rules) > MAX_RULES:
         raise InvalidRequest(f"The {kind} may have {MAX_RULES:,} rules, but has more.")
 
 

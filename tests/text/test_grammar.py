@@ -67,6 +67,7 @@ def test_a_json_object_is_an_object(grammars: Grammars, tokenizer: Tokenizer) ->
     [
         (lambda grammars: grammars.regex(r"[a-c]{2}/\"(x|yz)"), r"[a-c]{2}/\"(x|yz)"),
         (lambda grammars: grammars.regex(""), ""),
+        (lambda grammars: grammars.regex("ab\\\\"), "ab\\\\"),
         (
             lambda grammars: grammars.choice(["yes", "no", 'a "b"\n\\', "1.5", "é", ""]),
             'yes|no|a "b"\n\\\\|1[.]5|é|',
@@ -241,6 +242,8 @@ Compile = Callable[[Grammars], object]
         (lambda grammars: grammars.json_schema({"const": "\ud800"}), "cannot be used"),
         (lambda grammars: grammars.regex("("), "unclosed group"),
         (lambda grammars: grammars.regex("\ud800"), "surrogate"),
+        (lambda grammars: grammars.regex("ab\\"), "ends in a backslash"),
+        (lambda grammars: grammars.regex("ab\\\\\\"), "ends in a backslash"),
         (lambda grammars: grammars.lark("start: x"), "unknown name"),
         (lambda grammars: grammars.gbnf("root ::= x"), "Rule 'x' not found"),
         (lambda grammars: grammars.choice([]), "empty"),
@@ -254,6 +257,12 @@ def test_what_cannot_be_compiled_is_refused_in_a_sentence(
 
     assert "\n" not in str(refused.value)
     assert str(refused.value).endswith(".")
+
+
+def test_a_colon_that_begins_no_rule_counts_for_none(grammars: Grammars) -> None:
+    literals = " | ".join(f'"{number}:"' for number in range(1001))
+
+    assert not grammars.lark(f"start: {literals}").may_end
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -302,6 +311,11 @@ TOO_MUCH: dict[str, Compile] = {
     ),
     "chain of rules": lambda grammars: grammars.lark(
         "start: a0\n" + "\n".join(f"a{n}: a{n + 1}" for n in range(5000)) + '\na5000: "x"'
+    ),
+    "chain of tokens with attributes": lambda grammars: grammars.lark(
+        "start: a0\n"
+        + "\n".join(f' ?a{n}[stop="x"]: a{n + 1}' for n in range(5000))
+        + '\na5000: "x"'
     ),
     "chain of GBNF's rules": lambda grammars: grammars.gbnf(
         "root ::= a0\n" + "\n".join(f"a{n} ::= a{n + 1}" for n in range(5000)) + '\na5000 ::= "x"'
