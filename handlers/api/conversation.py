@@ -27,7 +27,7 @@ class Conversation:
 
     messages: list[TemplateMessage]
     form: Form | None = None
-    """The form that the answer must have, where one is asked for. It excludes tools."""
+    """The form that the answer must have, where one is asked for. A call has none."""
     toolbox: Toolbox | None = None
     """What the answer may call."""
     field: str = "messages"
@@ -82,11 +82,6 @@ class Conversation:
         return Call(prompts, sampling.stop_strings, deadline, self.field, choices, reads_calls)
 
     async def _grammar(self, model: Model) -> GrammarConstraint | None:
-        if self.toolbox and self.form:
-            raise InvalidRequest(
-                f"{self.form.field} cannot go with tools that may be called: leave one out, or "
-                f'send tool_choice: "none".',
-                param=self.form.field,
-            )
-        asked = self.toolbox or self.form
-        return await asked.grammar(model) if asked else None
+        if self.toolbox:
+            return await self.toolbox.grammar(model, self.form)
+        return await self.form.grammar(model) if self.form else None

@@ -9,6 +9,7 @@ import pytest
 
 from handlers.api.structured import Structured, form_of
 from handlers.engine.constraint import Constraint
+from handlers.errors import InvalidRequest
 from handlers.text.grammar import GrammarConstraint, Grammars
 from tests.api.client import TOKENIZER, Client, saying
 
@@ -133,6 +134,14 @@ def test_a_grammar_knows_its_field_for_the_errors_of_its_answer(
     constraint = engine.prompts[0].constraint
     assert isinstance(constraint, GrammarConstraint)
     assert constraint.field == field
+
+
+def test_half_of_a_surrogate_pair_in_the_text_of_a_schema_is_named() -> None:
+    for text in (r'{"title": "\ud800"}', '{"title": "\ud800"}'):
+        form = form_of(Structured(guided_json=text))
+        assert form is not None
+        with pytest.raises(InvalidRequest, match=r"surrogate"):
+            form.answer_schema()
 
 
 def test_a_form_is_compiled_only_for_its_request() -> None:
