@@ -120,8 +120,8 @@ class Completer:
         DeadlineExceeded or NotReady when the time is over before any token, and EngineFault or
         GrammarTooComplex, also in the middle.
         """
+        answers = [_Answer(self._tokenizer, stop, prompt) for prompt in prompts]
         generation = self._engine.submit_all(prompts, deadline)
-        answers = [_Answer(self._tokenizer, StopStrings(stop)) for _ in prompts]
         unfinished = len(answers)
         try:
             async for step in generation:
@@ -159,10 +159,15 @@ def _raise_failure(step: Step, generation: Generation, begun: bool) -> None:
 class _Answer:
     """The steps of one prompt in, deltas out."""
 
-    def __init__(self, tokenizer: Tokenizer, stops: StopStrings) -> None:
+    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...], prompt: Prompt) -> None:
         self._tokenizer = tokenizer
         self._decoder = tokenizer.decoder()
-        self._stops = stops
+        self._stops = StopStrings(stop)
+        stoppable = bool(stop or prompt.params.stop_token_ids)
+        constraint = prompt.constraint if stoppable else None
+        self._is_whole = constraint.whole_texts() if constraint else None
+        """Of the answer's text, where the request's own stops may cut it amid its grammar."""
+        self._pieces: list[str] = []
         self._decoded = 0
         """Characters that the ids so far have become."""
         self._sent = 0
@@ -176,7 +181,8 @@ class _Answer:
         """None where there is nothing to tell yet."""
         text = self._text(step)
         self._sent += len(text)
-        finish = "stop" if self._stops.matched else _finish(step.finish_reason)
+        self._pieces.append(text)
+        finish = self._finish(step.finish_reason)
         self.ended = finish is not None
         tokens = self._tokens()
         if not (text or tokens or step.prompt_logprobs or finish):
@@ -184,6 +190,13 @@ class _Answer:
         # The engine may be ahead of what is read here, by a step that nobody will see.
         usage = replace(usage, completion_tokens=self.tokens)
         return TextDelta(text, finish, usage, step.index, tokens, step.prompt_logprobs)
+
+    def _finish(self, reason: FinishReason | None) -> Finish | None:
+        """A stop amid what a grammar asks for has cut the answer, as a length does."""
+        finish: Finish | None = "stop" if self._stops.matched else _finish(reason)
+        if finish == "stop" and self._is_whole and not self._is_whole("".join(self._pieces)):
+            return "length"
+        return finish
 
     def _text(self, step: Step) -> str:
         """What can leave, with this step."""

@@ -22,7 +22,7 @@ from handlers.text.json_schema import json_style
 from handlers.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import llguidance
     import numpy as np
@@ -53,19 +53,22 @@ class GrammarConstraint:
     """One answer's place in its grammar: the Constraint that the engine asks."""
 
     def __init__(
-        self, matcher: llguidance.LLMatcher, vocab_size: int, field: str | None = None
+        self,
+        matcher: llguidance.LLMatcher,
+        vocabulary: llguidance.LLTokenizer,
+        field: str | None = None,
     ) -> None:
         import numpy as np
 
         self.field = field
         """The request's field that has the grammar, for errors. Set by who knows it."""
         self._matcher = matcher
-        self._vocab_size = vocab_size
-        self._mask = np.zeros(-(-vocab_size // 32), np.uint32)
+        self._vocabulary = vocabulary
+        self._mask = np.zeros(-(-vocabulary.vocab_size // 32), np.uint32)
 
     def copy(self) -> GrammarConstraint:
         """At the same place, going on alone: each of `n` choices needs its own."""
-        return GrammarConstraint(self._matcher.deep_copy(), self._vocab_size, self.field)
+        return GrammarConstraint(self._matcher.deep_copy(), self._vocabulary, self.field)
 
     def allowed(self) -> NDArray[np.uint32]:
         """Bits [ceil(vocab / 32)] in a buffer that the next call overwrites.
@@ -104,6 +107,16 @@ class GrammarConstraint:
     def may_end(self) -> bool:
         """Whether the text so far is a whole answer."""
         return self._matcher.is_accepting()
+
+    def whole_texts(self) -> Callable[[str], bool]:
+        """Whether a text, from this place on, is a whole answer: for one call."""
+        matcher = self._matcher.deep_copy()
+
+        def is_whole(text: str) -> bool:
+            ids = self._vocabulary.tokenize_str(text)
+            return matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting()
+
+        return is_whole
 
     def _check(self) -> None:
         if self._matcher.is_error():
@@ -192,7 +205,7 @@ class Grammars:
         if matcher.is_error():
             why = reason(matcher.get_error())
             raise InvalidRequest(f"{subject} cannot be used: {why}.", param=param)
-        return GrammarConstraint(matcher, self._vocab_size)
+        return GrammarConstraint(matcher, self._vocabulary())
 
     def _matcher(self, kind: str, grammar: Mapping[str, Any]) -> llguidance.LLMatcher:
         """In its error state where the grammar cannot be compiled."""
