@@ -73,6 +73,15 @@ def test_every_error_of_a_request_is_described(document: Any) -> None:
         assert f"{kind.code}: " in described[str(kind.status)]["description"]
 
 
+@pytest.mark.parametrize(
+    "path", ["/tokenize", "/v1/chat/completions/render", "/v1/chat/completions"]
+)
+def test_what_waits_to_be_read_may_be_refused_as_too_much_or_too_late(
+    document: Any, path: str
+) -> None:
+    assert {"429", "503"} <= document["paths"][path]["post"]["responses"].keys()
+
+
 def test_a_key_is_asked_for_everywhere_but_at_the_health_check(
     document: Any, with_a_key: Any
 ) -> None:
