@@ -7,6 +7,7 @@ KindlingError
   RequestError             the answer to one request; the process keeps serving
     InvalidRequest         400  a field is missing, of the wrong type or out of range
       ContextLengthExceeded  400  the prompt leaves no room in the context
+    GrammarTooComplex      400  the request's grammar outgrows a limit in mid-answer
     InvalidApiKey          401  an API key is configured and the request does not carry it
     NotFound               404  no such path
     MethodNotAllowed       405  the path exists, for other methods
@@ -66,9 +67,20 @@ class InvalidRequest(RequestError):
 
 
 class ContextLengthExceeded(InvalidRequest):
-    """The prompt leaves no room in the context."""
+    """The prompt leaves no room in the context.
+
+    LangChain and litellm know it by words and not by its code. "prompt is too long" are those that
+    both know, so messages begin with them.
+    """
 
     code = "context_length_exceeded"
+
+
+class GrammarTooComplex(RequestError):
+    """The request's grammar outgrows a limit in mid-answer, which compiling it does not show."""
+
+    status = 400
+    code = "grammar_too_complex"
 
 
 class InvalidApiKey(RequestError):

@@ -85,17 +85,25 @@ class Call:
 def spread(
     ids: list[int], params: SamplingParams, count: int, grammar: GrammarConstraint | None = None
 ) -> list[Prompt]:
-    """`count` choices of one prompt. With a seed, each of them gets the next one."""
+    """`count` choices of one prompt. With a seed, each of them gets the next one.
+
+    The prompt's own logprobs are the same for all, so the first choice alone brings them.
+    """
     from handlers.engine.engine import Prompt  # it imports numpy, which start loads elsewhere
 
     return [
         Prompt(
             ids,
-            params if params.seed is None else replace(params, seed=params.seed + place),
+            params if place == 0 else _later(params, place),
             None if grammar is None else grammar.copy(),
         )
         for place in range(count)
     ]
+
+
+def _later(params: SamplingParams, place: int) -> SamplingParams:
+    seed = None if params.seed is None else params.seed + place
+    return replace(params, seed=seed, prompt_logprobs=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ class Conversation:
 
     messages: list[TemplateMessage]
     form: Form | None = None
-    """The form that the answer must have, where one is asked for. It excludes tools."""
+    """The form that the answer must have, where one is asked for. A call has none."""
     toolbox: Toolbox | None = None
     """What the answer may call."""
     field: str = "messages"
@@ -40,15 +40,17 @@ class Conversation:
     def prompt(self, model: Model) -> str:
         """Raises ContextLengthExceeded without rendering what has a message for every token.
 
-        While a template renders, no other request gets a token.
+        Nor is text rendered that no context holds: a template holds the interpreter's lock.
         """
         context = model.engine.context_length
         if len(self.messages) > context:
             raise ContextLengthExceeded(
-                f"There are {len(self.messages):,} messages, but the context holds {context:,} "
-                f"tokens: send fewer.",
+                f"The prompt is too long: it has {len(self.messages):,} messages, and the context "
+                f"holds {context:,} tokens. Send fewer.",
                 param=self.field,
             )
+        characters = sum(len(message["content"]) for message in self.messages)
+        model.completer.check_length(characters, self.field)
         tools = self.toolbox.for_template() if self.toolbox else None
         try:
             return model.template.render(self.messages, tools)
@@ -71,7 +73,7 @@ class Conversation:
         `logprobs`: how many of the likeliest tokens to tell, None for no logprobs at all.
         Raises InvalidRequest and ContextLengthExceeded.
         """
-        ids = self.prompt_ids(model)
+        ids = await model.tokenising.run(lambda: self.prompt_ids(model))
         params = sampling.params(
             model.engine.context_length - len(ids), logprobs=logprobs, temperature=temperature
         )
@@ -80,11 +82,6 @@ class Conversation:
         return Call(prompts, sampling.stop_strings, deadline, self.field, choices, reads_calls)
 
     async def _grammar(self, model: Model) -> GrammarConstraint | None:
-        if self.toolbox and self.form:
-            raise InvalidRequest(
-                f"{self.form.field} cannot go with tools that may be called: leave one out, or "
-                f'send tool_choice: "none".',
-                param=self.form.field,
-            )
-        asked = self.toolbox or self.form
-        return await asked.grammar(model) if asked else None
+        if self.toolbox:
+            return await self.toolbox.grammar(model, self.form)
+        return await self.form.grammar(model) if self.form else None

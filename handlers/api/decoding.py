@@ -88,6 +88,11 @@ def _wrong_field(error: msgspec.ValidationError) -> InvalidRequest:
 def _not_json(body: bytes, error: msgspec.DecodeError) -> str:
     if not body:
         return "The body is empty: send a JSON object."
-    if _HALF_PAIR.search(body):
-        return r"The body is not JSON: a \u escape may be half of a surrogate pair."
-    return f"The body is not JSON: {error}."
+    return f"The body is not JSON: {why_not_json(body, error)}."
+
+
+def why_not_json(text: bytes, error: Exception) -> str:
+    """msgspec's reason, but for half of a surrogate pair: there it says that the end is missing."""
+    if _HALF_PAIR.search(text):
+        return r"a \u escape may be half of a surrogate pair"
+    return str(error)

@@ -12,6 +12,7 @@ from handlers.text import completion
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from handlers.api.aside import Lane
     from handlers.engine.artifact import Manifest
     from handlers.text.grammar import Grammars
     from handlers.text.template import ChatTemplate
@@ -45,6 +46,10 @@ class Model:
     completer: completion.Completer
     tokenizer: Tokenizer
     template: ChatTemplate
+    tokenising: Lane
+    """Where prompts are rendered and read."""
+    compiling: Lane
+    """Where grammars are made."""
     manifest: Manifest
     load_ms: Mapping[str, float]
     """Milliseconds of each part of startup, by its name."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from handlers.api import error_body, generate, health, models
+from handlers.api.aside import Lane
 from handlers.api.chat import endpoint as chat
 from handlers.api.completions import endpoint as completions
 from handlers.api.cors import Cors
@@ -72,9 +73,19 @@ class Api:
         load_ms: Mapping[str, float],
     ) -> None:
         """`load_ms`: milliseconds of each part of startup, for /healthz."""
-        completer = Completer(engine, tokenizer)
-        needs_key = settings.api_key is not None
-        self._model = Model(engine, completer, tokenizer, template, manifest, load_ms, needs_key)
+        held = settings.slots + settings.queue_limit  # of the engine; a lane holds no fewer
+        self._model = Model(
+            engine,
+            Completer(engine, tokenizer),
+            tokenizer,
+            template,
+            # Two, so that one long prompt does not keep the short ones; more would take the CPU.
+            tokenising=Lane("tokenising", engine, threads=2, limit=held),
+            compiling=Lane("compiling", engine, threads=1, limit=held),
+            manifest=manifest,
+            load_ms=load_ms,
+            needs_key=settings.api_key is not None,
+        )
         self._settings = settings
         self._cors = Cors(settings.cors_origins)
 

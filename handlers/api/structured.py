@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from handlers.api.aside import aside
+from handlers.api.decoding import why_not_json
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -26,8 +26,13 @@ class TextFormat(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
     """Any text."""
 
 
-class JsonObjectFormat(msgspec.Struct, frozen=True, tag_field="type", tag="json_object"):
-    """A JSON object; of a schema where there is one, as llama.cpp has it."""
+class JsonObjectFormat(
+    msgspec.Struct, frozen=True, tag_field="type", tag="json_object", omit_defaults=True
+):
+    """A JSON object; of a schema where there is one, as llama.cpp has it.
+
+    A response gives it back as OpenAI's clients know it: without `schema`.
+    """
 
     schema: Schema | None = None
 
@@ -81,14 +86,34 @@ class Form:
 
     field: str
     compile: Callable[[Grammars], GrammarConstraint]
+    schema: Schema | str | None = None
+    """Of the JSON that is asked for, where it is JSON."""
+
+    def answer_schema(self) -> Schema:
+        """What an answer beside tools is held to. Raises InvalidRequest that names the field."""
+        if self.schema is None:
+            raise InvalidRequest(
+                f"{self.field} cannot go with tools that may be called, only a form of JSON can: "
+                f'leave one out, or send tool_choice: "none".',
+                param=self.field,
+            )
+        try:
+            return _read(self.schema)
+        except InvalidRequest as error:
+            raise self.fault(error) from None
+
+    def fault(self, error: InvalidRequest) -> InvalidRequest:
+        """The same, with the field's name."""
+        return InvalidRequest(f"{self.field}: {error}", param=self.field)
 
     async def grammar(self, model: Model) -> GrammarConstraint:
         """Raises InvalidRequest that names the field."""
         try:
-            grammars = model.grammars
-            return await aside(model.engine.threaded, lambda: self.compile(grammars))
+            grammar = await model.compiling.run(lambda: self.compile(model.grammars))
         except InvalidRequest as error:
-            raise InvalidRequest(f"{self.field}: {error}", param=self.field) from None
+            raise self.fault(error) from None
+        grammar.field = self.field
+        return grammar
 
 
 def form_of(body: Structured) -> Form | None:
@@ -97,7 +122,7 @@ def form_of(body: Structured) -> Form | None:
         *_of_response_format(body.response_format),
         *_of_fields("structured_outputs.", body.structured_outputs or StructuredOutputs()),
         *_of_fields("guided_", _guided(body)),
-        *([] if body.json_schema is None else [_schema("json_schema", body.json_schema)]),
+        *([] if body.json_schema is None else [schema_form("json_schema", body.json_schema)]),
         *_of_fields("", StructuredOutputs(grammar=body.grammar)),
     ]
     if len(forms) > 1:
@@ -123,17 +148,17 @@ def _of_response_format(asked: ResponseFormat | None) -> list[Form]:
     else:
         field, schema = "response_format.json_schema.schema", asked.json_schema.schema
     if schema is None:
-        return [Form("response_format", lambda grammars: grammars.json_object())]
-    return [_schema(field, schema)]
+        return [object_form("response_format")]
+    return [schema_form(field, schema)]
 
 
 def _of_fields(prefix: str, asked: StructuredOutputs) -> list[Form]:
     """`prefix`: what stands before the names of StructuredOutputs in the body's."""
     forms = []
     if asked.json is not None:
-        forms.append(_schema(f"{prefix}json", asked.json))
+        forms.append(schema_form(f"{prefix}json", asked.json))
     if asked.json_object:
-        forms.append(Form(f"{prefix}json_object", lambda grammars: grammars.json_object()))
+        forms.append(object_form(f"{prefix}json_object"))
     if asked.regex is not None:
         regex = asked.regex
         forms.append(Form(f"{prefix}regex", lambda grammars: grammars.regex(regex)))
@@ -145,20 +170,24 @@ def _of_fields(prefix: str, asked: StructuredOutputs) -> list[Form]:
     return forms
 
 
-def _schema(field: str, schema: Schema | str) -> Form:
-    """vLLM takes a schema's JSON in a string, too."""
-
-    def compile_(grammars: Grammars) -> GrammarConstraint:
-        return grammars.json_schema(_read(schema) if isinstance(schema, str) else schema)
-
-    return Form(field, compile_)
+def schema_form(field: str, schema: Schema | str) -> Form:
+    """JSON that is valid under a schema. vLLM takes the schema's own JSON in a string, too."""
+    return Form(field, lambda grammars: grammars.json_schema(_read(schema)), schema)
 
 
-def _read(schema: str) -> Schema:
+def object_form(field: str) -> Form:
+    """Any JSON object."""
+    return Form(field, lambda grammars: grammars.json_object(), {"type": "object"})
+
+
+def _read(schema: Schema | str) -> Schema:
+    if not isinstance(schema, str):
+        return schema
     try:
         return msgspec.json.decode(schema, type=Schema)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidRequest(f"the schema is not a JSON object: {error}.") from None
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+        reason = why_not_json(schema.encode(errors="replace"), error)
+        raise InvalidRequest(f"the schema is not a JSON object: {reason}.") from None
 
 
 def _grammar(field: str, text: str) -> Form:

@@ -68,7 +68,7 @@ class DetokenizeCall(msgspec.Struct, frozen=True):
 async def tokenize(model: Model, request: Request) -> Response:
     """The ids of a text, however many: counting them is what most callers want."""
     body = read_json(request.body, TokenizeCall, REFUSED)
-    ids = _encode(model, body)
+    ids = await model.tokenising.run(lambda: _encode(model, body))
     spellings = model.tokenizer.spellings(ids) if body.return_token_strs else None
     return json_response({"tokens": ids, **_size(model, ids), "token_strs": spellings})
 
@@ -96,13 +96,17 @@ async def detokenize(model: Model, request: Request) -> Response:
 async def render(model: Model, request: Request) -> Response:
     """The prompt that a chat with this body would give to the model, as text and as ids."""
     conversation = read_json(request.body, chat.ChatCall, chat.REFUSED).conversation
-    text = conversation.prompt(model)
-    ids = model.completer.encode(text, param=conversation.field)
+    text, ids = await model.tokenising.run(lambda: _rendered(model, conversation))
     return json_response({"prompt": text, "token_ids": ids, **_size(model, ids)})
 
 
 def _size(model: Model, ids: list[int]) -> dict[str, int]:
     return {"count": len(ids), "max_model_len": model.engine.context_length}
+
+
+def _rendered(model: Model, conversation: Conversation) -> tuple[str, list[int]]:
+    text = conversation.prompt(model)
+    return text, model.completer.encode(text, param=conversation.field)
 
 
 def _encode(model: Model, body: TokenizeCall) -> list[int]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from handlers.api.aside import aside
 from handlers.api.deltas import CallDelta, plain
 from handlers.errors import InvalidRequest
 from handlers.text.tool_calls import Tool, ToolChoice
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from handlers.api.deltas import Delta
     from handlers.api.model import Model
+    from handlers.api.structured import Form
     from handlers.text.completion import TextDelta
     from handlers.text.grammar import GrammarConstraint
     from handlers.text.tool_parser import Delta as ParserDelta
@@ -59,15 +59,27 @@ class NamedFunction(msgspec.Struct, frozen=True):
     name: str
 
 
-class NamedChoice(msgspec.Struct, frozen=True, kw_only=True):
+class NamedChoice(msgspec.Struct, frozen=True, tag_field="type", tag="function"):
     """This function has to be called."""
 
-    type: Literal["function"] = "function"
     function: NamedFunction
 
 
+class AllowedTools(msgspec.Struct, frozen=True):
+    """Some of the tools."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[tuple[NamedChoice, ...], Meta(min_length=1, max_length=MAX_TOOLS)]
+
+
+class AllowedChoice(msgspec.Struct, frozen=True, tag_field="type", tag="allowed_tools"):
+    """Of these functions one may be called, or must."""
+
+    allowed_tools: AllowedTools
+
+
 ToolList = Annotated[list[FunctionTool], Meta(max_length=MAX_TOOLS)]
-Choice = Literal["none", "auto", "required"] | NamedChoice
+Choice = Literal["none", "auto", "required"] | NamedChoice | AllowedChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +94,31 @@ class Toolbox:
     """Whether an answer may have several calls."""
     inner: str = INNER
     """Where a tool has its spec, for errors."""
+    allowed: frozenset[str] | None = None
+    """Those that may be called, None for all."""
 
     def for_template(self) -> list[dict[str, Any]]:
         """The tools as chat templates expect them."""
         return [{"type": "function", "function": _given(spec)} for spec in self.specs]
 
-    async def grammar(self, model: Model) -> GrammarConstraint | None:
-        """Raises InvalidRequest that names the field."""
+    async def grammar(self, model: Model, form: Form | None = None) -> GrammarConstraint | None:
+        """`form`: of an answer that calls nothing. Raises InvalidRequest that names the field."""
         tools = [Tool(spec.name, spec.description, spec.parameters) for spec in self.specs]
-        choice, grammars = ToolChoice(self.mode, self.name), model.grammars
+        choice = ToolChoice(self.mode, self.name, self.allowed)
+        schema = form.answer_schema() if form and self.mode == "auto" else None
         compile_ = model.template.tool_format.grammar
         try:
-            return await aside(
-                model.engine.threaded, lambda: compile_(grammars, tools, choice, self.parallel)
+            grammar = await model.compiling.run(
+                lambda: compile_(model.grammars, tools, choice, self.parallel, schema)
             )
         except InvalidRequest as error:
+            if form and error.param == "answer_schema":
+                raise form.fault(error) from None
             param = (error.param or "tools").replace(INNER, self.inner)
             raise InvalidRequest(str(error).replace(INNER, self.inner), param=param) from None
+        if grammar is not None:
+            grammar.field = "tools"
+        return grammar
 
 
 def toolbox_of(
@@ -113,13 +133,22 @@ def toolbox_of(
     if not specs:
         raise InvalidRequest("tool_choice asks for a call, but there are no tools.", param="tools")
     _refuse_twins(specs, inner)
-    name = choice.function.name if isinstance(choice, NamedChoice) else None
-    if name is not None and name not in {spec.name for spec in specs}:
+    box = Toolbox(specs, parallel=parallel is not False, inner=inner)
+    if isinstance(choice, AllowedChoice):
+        names = [_known(tool, specs) for tool in choice.allowed_tools.tools]
+        return replace(box, mode=choice.allowed_tools.mode, allowed=frozenset(names))
+    if isinstance(choice, NamedChoice):
+        return replace(box, mode="required", name=_known(choice, specs))
+    return replace(box, mode=choice or "auto")
+
+
+def _known(choice: NamedChoice, specs: Sequence[FunctionSpec]) -> str:
+    name = choice.function.name
+    if name not in {spec.name for spec in specs}:
         raise InvalidRequest(
             f"tool_choice names {name!r}, which is none of the tools.", param="tool_choice"
         )
-    mode: Literal["auto", "required"] = "auto" if choice in {None, "auto"} else "required"
-    return Toolbox(specs, mode, name, parallel is not False, inner)
+    return name
 
 
 def _refuse_twins(specs: Sequence[FunctionSpec], inner: str) -> None:

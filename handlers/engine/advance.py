@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 def advance(sequence: Sequence, position: int, logits: NDArray[np.float32]) -> list[Step]:
     """The steps that follow from the logits [N, vocab] at `position` and the N - 1 after it.
 
-    The logits are overwritten. Raises EngineFault when no id can be chosen.
+    The logits are overwritten. Raises EngineFault when no id can be chosen, and what a grammar
+    raises.
     """
     steps = []
     for place, row in enumerate(logits, start=position + 1):

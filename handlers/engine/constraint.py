@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 class Constraint(Protocol):
     """A grammar, at the place in it that the ids accepted so far have led to.
 
-    A method that raises EngineFault ends its sequence, and no other.
+    A method that raises GrammarTooComplex or EngineFault ends its sequence, and no other.
     """
 
     def allowed(self) -> NDArray[np.uint32]:
@@ -34,3 +36,10 @@ class Constraint(Protocol):
     @property
     def complete(self) -> bool:
         """Whether nothing but the end may follow."""
+
+    def whole_texts(self) -> Callable[[str], bool]:
+        """Whether a text, from this place on, is a whole answer: for one call.
+
+        For who ends an answer by its text, before the engine has begun it. The engine, which knows
+        no text, does not ask.
+        """

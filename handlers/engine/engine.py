@@ -194,10 +194,13 @@ class Engine:
         self._empty_inbox()
         try:
             return self._scheduler.step(time.monotonic())
-        except Exception as error:  # noqa: BLE001  reported through every generation
+        except (KeyboardInterrupt, SystemExit):  # where the main thread turns the crank
+            raise
+        # Reported through every generation. A panic of llguidance's is no Exception.
+        except BaseException as error:  # noqa: BLE001
             return self._abandon(error)
 
-    def _abandon(self, error: Exception) -> list[Event]:
+    def _abandon(self, error: BaseException) -> list[Event]:
         """After a bug of ours: ends every sequence, so that the engine can serve the next."""
         fault = EngineFault(f"The scheduler failed: {error!r}")
         fault.__cause__ = error

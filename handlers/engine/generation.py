@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from handlers.engine.sequence import Sequence, Step, Usage
-    from handlers.errors import EngineFault
+    from handlers.errors import RequestError
 
 
 class Crank(Protocol):
@@ -52,8 +52,8 @@ class Generation:
         self._awakening: asyncio.Future[None] | None = None
 
     @property
-    def fault(self) -> EngineFault | None:
-        """Why a sequence failed, once a step has said FinishReason.FAULT. For the log."""
+    def fault(self) -> RequestError | None:
+        """Why a sequence failed, once a step has said FinishReason.FAULT."""
         faults = (sequence.fault for sequence in self._sequences)
         return next((fault for fault in faults if fault is not None), None)
 

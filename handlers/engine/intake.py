@@ -59,8 +59,8 @@ class Intake:
             raise InvalidRequest("The prompt is empty: send at least one token.", param="prompt")
         if len(prompt) >= self.context_length:
             raise ContextLengthExceeded(
-                f"The prompt has {len(prompt)} tokens, but the context holds "
-                f"{self.context_length} of prompt and answer together: shorten the prompt.",
+                f"The prompt is too long: it has {len(prompt)} tokens, and the context holds "
+                f"{self.context_length} of prompt and answer together. Shorten it.",
                 param="prompt",
             )
         if prompt.min() < 0 or prompt.max() >= self.vocab_size:

@@ -28,11 +28,13 @@ from handlers.engine.prefix import PrefixReuse
 from handlers.engine.sequence import FinishReason, Sequence, Step
 from handlers.engine.slots import Slots
 from handlers.engine.stopping import interrupted
-from handlers.errors import EngineFault
+from handlers.errors import EngineFault, GrammarTooComplex
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from handlers.errors import RequestError
 
 Event = tuple[Sequence, Step]
 
@@ -155,13 +157,13 @@ class Scheduler:
     ) -> list[Event]:
         try:
             steps = advance(sequence, position, logits)
-        except EngineFault as fault:
+        except (EngineFault, GrammarTooComplex) as fault:
             return [self._fail(sequence, fault)]
         if steps and steps[-1].finish_reason is not None:
             self._slots.leave(sequence)
         return [(sequence, step) for step in steps]
 
-    def _fail(self, sequence: Sequence, fault: EngineFault) -> Event:
+    def _fail(self, sequence: Sequence, fault: RequestError) -> Event:
         """Logits that are no numbers may come of keys and values that are none: forget them."""
         self._prefixes.forget(sequence.slot)
         sequence.fault = fault

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from handlers.engine.constraint import Constraint
     from handlers.engine.sampler import Sampler
-    from handlers.errors import EngineFault
+    from handlers.errors import RequestError
 
 
 class FinishReason(enum.Enum):
@@ -34,7 +34,7 @@ class FinishReason(enum.Enum):
     DEADLINE = "deadline"
     CANCELLED = "cancelled"
     FAULT = "fault"
-    """The step that it was part of failed; the log has the reason."""
+    """The step that it was part of failed, or its grammar did: Sequence.fault says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +167,8 @@ class Sequence:
     latest_step: float | None = None
     delivered: int = 0
     """Ids handed to the consumer."""
-    fault: EngineFault | None = None
-    """Why it ended, where it ended by FinishReason.FAULT. For the log."""
+    fault: RequestError | None = None
+    """Why it ended, where it ended by FinishReason.FAULT: a bug, or a grammar of the request."""
 
     @property
     def length(self) -> int:

@@ -16,6 +16,7 @@ from handlers.errors import (
     EngineFault,
     InvalidRequest,
     NotReady,
+    RequestError,
 )
 from handlers.text.stop_strings import StopStrings
 from handlers.text.token_text import read_token
@@ -38,7 +39,7 @@ class Generation(Protocol):
     def __aiter__(self) -> AsyncIterator[Step]: ...
 
     @property
-    def fault(self) -> EngineFault | None: ...
+    def fault(self) -> RequestError | None: ...
 
     def usage(self, index: int) -> Usage: ...
 
@@ -79,6 +80,19 @@ class Completer:
         self._engine = engine
         self._tokenizer = tokenizer
 
+    def check_length(self, characters: int, param: str) -> None:
+        """Raises ContextLengthExceeded for text that is too long by its size alone.
+
+        `param` is the field that the error names.
+        """
+        context = self._engine.context_length
+        if characters > context and characters > context * self._tokenizer.longest_token:
+            raise ContextLengthExceeded(
+                f"The prompt is too long: it has {characters:,} characters, which are more than "
+                f"the context of {context:,} tokens can hold. Shorten it.",
+                param=param,
+            )
+
     def encode(self, prompt: str, *, param: str, add_special_tokens: bool = False) -> list[int]:
         """The prompt's ids. `param` is the field that an error names.
 
@@ -86,13 +100,7 @@ class Completer:
         ContextLengthExceeded without reading the text when it is too long by its size alone:
         tokenising 1 MB takes 0.7 s, in which no other request would get a token.
         """
-        context = self._engine.context_length
-        if len(prompt) > context and len(prompt) > context * self._tokenizer.longest_token:
-            raise ContextLengthExceeded(
-                f"The prompt has {len(prompt):,} characters, which are more tokens than the "
-                f"context of {context:,} tokens can hold. Shorten it.",
-                param=param,
-            )
+        self.check_length(len(prompt), param)
         if "\0" in prompt:
             raise InvalidRequest(f"{param} has a null character: remove it.", param=param)
         try:
@@ -109,10 +117,11 @@ class Completer:
         """The answers, piece by piece as they come. Closing the iterator early frees the slots.
 
         `deadline` is in seconds of time.monotonic(). Raises what Engine.submit_all raises,
-        DeadlineExceeded or NotReady when the time is over before any token, and EngineFault.
+        DeadlineExceeded or NotReady when the time is over before any token, and EngineFault or
+        GrammarTooComplex, also in the middle.
         """
+        answers = [_Answer(self._tokenizer, stop, prompt) for prompt in prompts]
         generation = self._engine.submit_all(prompts, deadline)
-        answers = [_Answer(self._tokenizer, StopStrings(stop)) for _ in prompts]
         unfinished = len(answers)
         try:
             async for step in generation:
@@ -150,10 +159,15 @@ def _raise_failure(step: Step, generation: Generation, begun: bool) -> None:
 class _Answer:
     """The steps of one prompt in, deltas out."""
 
-    def __init__(self, tokenizer: Tokenizer, stops: StopStrings) -> None:
+    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...], prompt: Prompt) -> None:
         self._tokenizer = tokenizer
         self._decoder = tokenizer.decoder()
-        self._stops = stops
+        self._stops = StopStrings(stop)
+        stoppable = bool(stop or prompt.params.stop_token_ids)
+        constraint = prompt.constraint if stoppable else None
+        self._is_whole = constraint.whole_texts() if constraint else None
+        """Of the answer's text, where the request's own stops may cut it amid its grammar."""
+        self._pieces: list[str] = []
         self._decoded = 0
         """Characters that the ids so far have become."""
         self._sent = 0
@@ -167,7 +181,8 @@ class _Answer:
         """None where there is nothing to tell yet."""
         text = self._text(step)
         self._sent += len(text)
-        finish = "stop" if self._stops.matched else _finish(step.finish_reason)
+        self._pieces.append(text)
+        finish = self._finish(step.finish_reason)
         self.ended = finish is not None
         tokens = self._tokens()
         if not (text or tokens or step.prompt_logprobs or finish):
@@ -175,6 +190,13 @@ class _Answer:
         # The engine may be ahead of what is read here, by a step that nobody will see.
         usage = replace(usage, completion_tokens=self.tokens)
         return TextDelta(text, finish, usage, step.index, tokens, step.prompt_logprobs)
+
+    def _finish(self, reason: FinishReason | None) -> Finish | None:
+        """A stop amid what a grammar asks for has cut the answer, as a length does."""
+        finish: Finish | None = "stop" if self._stops.matched else _finish(reason)
+        if finish == "stop" and self._is_whole and not self._is_whole("".join(self._pieces)):
+            return "length"
+        return finish
 
     def _text(self, step: Step) -> str:
         """What can leave, with this step."""

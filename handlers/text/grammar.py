@@ -16,13 +16,13 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
-from handlers.errors import EngineFault, InvalidRequest
-from handlers.text.grammar_errors import reason
+from handlers.errors import EngineFault, GrammarTooComplex, InvalidRequest
+from handlers.text.grammar_errors import reason, rule_at_fault
 from handlers.text.json_schema import json_style
 from handlers.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import llguidance
     import numpy as np
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 MAX_SOURCE = 512 * 1024
 # 4,000 that name one another in a chain overflow a stack of 8 MB, which ends the process.
 MAX_RULES = 1_000
+# A rule or token of Lark's begins a line. The colon may come behind attributes in brackets.
+LARK_RULE = re.compile(r"^[ \t]*[?!]*\w[^:\n]*:", re.MULTILINE)
 
 # llguidance's own bounds, where its defaults are too narrow or too wide; measured in
 # docs/structured.md.
@@ -50,30 +52,41 @@ LIMITS: Mapping[str, Any] = {
 class GrammarConstraint:
     """One answer's place in its grammar: the Constraint that the engine asks."""
 
-    def __init__(self, matcher: llguidance.LLMatcher, vocab_size: int) -> None:
+    def __init__(
+        self,
+        matcher: llguidance.LLMatcher,
+        vocabulary: llguidance.LLTokenizer,
+        field: str | None = None,
+    ) -> None:
         import numpy as np
 
+        self.field = field
+        """The request's field that has the grammar, for errors. Set by who knows it."""
         self._matcher = matcher
-        self._vocab_size = vocab_size
-        self._mask = np.zeros(-(-vocab_size // 32), np.uint32)
+        self._vocabulary = vocabulary
+        self._mask = np.zeros(-(-vocabulary.vocab_size // 32), np.uint32)
 
     def copy(self) -> GrammarConstraint:
         """At the same place, going on alone: each of `n` choices needs its own."""
-        return GrammarConstraint(self._matcher.deep_copy(), self._vocab_size)
+        return GrammarConstraint(self._matcher.deep_copy(), self._vocabulary, self.field)
 
     def allowed(self) -> NDArray[np.uint32]:
         """Bits [ceil(vocab / 32)] in a buffer that the next call overwrites.
 
-        Raises EngineFault where the grammar outgrows a limit in mid-answer.
+        Raises GrammarTooComplex where the grammar outgrows a limit in mid-answer.
         """
         self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
         self._check()
         return self._mask
 
     def accept(self, token_id: int) -> None:
-        """Goes on by one id. Raises EngineFault for one that is not allowed."""
-        self._matcher.consume_token(token_id)
-        self._check()
+        """Goes on by one id.
+
+        Raises GrammarTooComplex, and EngineFault for an id that is not allowed.
+        """
+        if not self._matcher.try_consume_tokens([token_id]):
+            self._check()
+            raise EngineFault(f"The grammar does not allow the id {token_id}.")
 
     def forced(self) -> list[int]:
         """Ids that must follow, in order: as the tokenizer itself would cut the forced text.
@@ -95,9 +108,23 @@ class GrammarConstraint:
         """Whether the text so far is a whole answer."""
         return self._matcher.is_accepting()
 
+    def whole_texts(self) -> Callable[[str], bool]:
+        """Whether a text, from this place on, is a whole answer: for one call."""
+        matcher = self._matcher.deep_copy()
+
+        def is_whole(text: str) -> bool:
+            ids = self._vocabulary.tokenize_str(text)
+            return matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting()
+
+        return is_whole
+
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise EngineFault(f"The grammar failed in mid-answer: {self._matcher.get_error()}")
+            raise GrammarTooComplex(
+                f"The grammar cannot be followed to the end of an answer: "
+                f"{reason(self._matcher.get_error())}. Make it simpler.",
+                param=self.field,
+            )
 
 
 class Grammars:
@@ -128,6 +155,9 @@ class Grammars:
         from llguidance import regex_to_lark
 
         _bounded("regular expression", pattern)
+        # llguidance would drop it without a word.
+        if (len(pattern) - len(pattern.rstrip("\\"))) % 2:
+            raise InvalidRequest("The regular expression ends in a backslash that escapes nothing.")
         lark = f"start: /(?:{regex_to_lark(pattern, '')})/"
         return self._compile("regular expression", {"lark_grammar": lark})
 
@@ -142,19 +172,24 @@ class Grammars:
         """Lark, in llguidance's dialect; `start` is the rule that the answer follows."""
         if "%json" in grammar:
             raise InvalidRequest("The Lark grammar has %json: send a JSON schema instead.")
-        _few_rules("Lark grammar", grammar, ":")
-        return self.trusted_lark(grammar)
+        _few_rules("Lark grammar", LARK_RULE.findall(grammar))
+        return self._compile("Lark grammar", {"lark_grammar": grammar})
 
-    def trusted_lark(self, grammar: str) -> GrammarConstraint:
-        """Lark of our own making, in which %json stands before schemas out of json_style."""
-        return self._compile("grammar", {"lark_grammar": grammar})
+    def trusted_lark(self, grammar: str, fields: Mapping[str, str]) -> GrammarConstraint:
+        """Lark of our own making, in which %json stands before schemas out of json_style.
+
+        `fields`: which of the request's fields a rule comes from. An error names it as `param`.
+        """
+        matcher = self._matcher("grammar", {"lark_grammar": grammar})
+        field = fields.get(rule_at_fault(grammar, matcher.get_error()))
+        return self._checked("The JSON schema" if field else "The grammar", matcher, field)
 
     def gbnf(self, grammar: str) -> GrammarConstraint:
         """llama.cpp's GBNF; `root` is the rule that the answer follows."""
         from llguidance.gbnf_to_lark import gbnf_to_lark
 
         _bounded("GBNF grammar", grammar)
-        _few_rules("GBNF grammar", grammar, "::=")
+        _few_rules("GBNF grammar", grammar.split("::=")[1:])
         try:
             lark = gbnf_to_lark(grammar)
         except Exception as error:  # noqa: BLE001 - a parser with no error tree
@@ -162,6 +197,18 @@ class Grammars:
         return self._compile("GBNF grammar", {"lark_grammar": lark})
 
     def _compile(self, kind: str, grammar: Mapping[str, Any]) -> GrammarConstraint:
+        return self._checked(f"The {kind}", self._matcher(kind, grammar))
+
+    def _checked(
+        self, subject: str, matcher: llguidance.LLMatcher, param: str | None = None
+    ) -> GrammarConstraint:
+        if matcher.is_error():
+            why = reason(matcher.get_error())
+            raise InvalidRequest(f"{subject} cannot be used: {why}.", param=param)
+        return GrammarConstraint(matcher, self._vocabulary())
+
+    def _matcher(self, kind: str, grammar: Mapping[str, Any]) -> llguidance.LLMatcher:
+        """In its error state where the grammar cannot be compiled."""
         import llguidance
 
         try:
@@ -173,9 +220,7 @@ class Grammars:
         # Some faults show at the first mask only: a $ref that leads to itself allows nothing.
         if not matcher.is_error():
             matcher.compute_bitmask()
-        if matcher.is_error():
-            raise InvalidRequest(f"The {kind} cannot be used: {reason(matcher.get_error())}.")
-        return GrammarConstraint(matcher, self._vocab_size)
+        return matcher
 
     def _vocabulary(self) -> llguidance.LLTokenizer:
         """llguidance's view of the vocabulary, built by the first request that needs it."""
@@ -194,8 +239,8 @@ class Grammars:
         return llguidance.LLTokenizer(wrapper, eos_token=list(self._eos_token_ids))
 
 
-def _few_rules(kind: str, source: str, mark: str) -> None:
-    if source.count(mark) > MAX_RULES:
+def _few_rules(kind: str, rules: Sequence[str]) -> None:
+    if len(rules) > MAX_RULES:
         raise InvalidRequest(f"The {kind} may have {MAX_RULES:,} rules, but has more.")
 
 

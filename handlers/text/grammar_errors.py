@@ -6,9 +6,11 @@ import re
 
 # "   3 | start: x" and "     ^^^", which point at a place in the source.
 EXCERPT = re.compile(r"\d+ \||\^")
+PLACE = re.compile(r"at (\d+)\(\d+\): ")
 LONGEST = 300
 
 REWORDED = [
+    (PLACE.pattern + "failed to compile JSON schema: (.*)", r"\2"),
     (r"Unimplemented keys: \[(.*)\].*", r"it has keywords that are not supported: \1"),
     (
         r"oneOf constraints are not supported.*",
@@ -19,12 +21,18 @@ REWORDED = [
     (r"NoExtension.*", "it allows no text at all"),
     (r"Unable to determine if regex.*", "its patterns are too complex to be combined"),
     (
-        r".*(too big|lexer_fuel|too many expressions|[Tt]oo many items|schema too large).*",
+        r".*(too big|lexer_fuel|too many expressions|[Tt]oo many items|row has|schema too large).*",
         "it is too large or too complex",
     ),
     # The regex crate draws the pattern, then says what is wrong with it.
     (r".*\berror: (.*)", r"\1"),
 ]
+
+
+def rule_at_fault(grammar: str, error: str) -> str:
+    """The name of the Lark rule that the error points at, one on each line; empty for none."""
+    place = PLACE.match(error)
+    return grammar.split("\n")[int(place[1]) - 1].partition(":")[0] if place else ""
 
 
 def reason(error: str) -> str:

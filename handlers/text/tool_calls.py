@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from handlers.errors import InvalidRequest
-from handlers.text.json_schema import json_style
+from handlers.text.json_schema import Budget
 from handlers.text.tool_parser import ToolCallParser
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from handlers.text.grammar import GrammarConstraint, Grammars
 
 NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+QUOTE = '"'
+ANSWER_FIELD = "answer_schema"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,12 @@ class ToolChoice:
     mode: Literal["none", "auto", "required"] = "auto"
     name: str | None = None
     """With "required": the one tool to call, once."""
+    allowed: frozenset[str] | None = None
+    """The tools that may be called, None for all: the model is told of the others, too."""
+
+    def allows(self, name: str) -> bool:
+        """Whether this tool may be called."""
+        return self.name in {None, name} and (self.allowed is None or name in self.allowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,48 +123,58 @@ class ToolFormat:
         return digits if self.id_length < 10 else f"call_{digits}"
 
     def grammar(
-        self, grammars: Grammars, tools: Sequence[Tool], choice: ToolChoice, parallel: bool = True
+        self,
+        grammars: Grammars,
+        tools: Sequence[Tool],
+        choice: ToolChoice,
+        parallel: bool = True,
+        answer_schema: Mapping[str, Any] | None = None,
     ) -> GrammarConstraint | None:
         """None where the answer is free: no tools, or "none".
 
-        "auto" is any text, and calls from `trigger` on. Raises InvalidRequest, with `param` where
-        a tool is at fault.
+        "auto" is any text, and calls from `trigger` on; with `answer_schema` it is JSON of that
+        schema, or calls. Raises InvalidRequest, with `param` where a tool is at fault, or
+        "answer_schema".
         """
         if choice.mode == "none" or not tools:
             return None
-        chosen = [tool for tool in tools if choice.name in {None, tool.name}]
+        chosen = {index: tool for index, tool in enumerate(tools) if choice.allows(tool.name)}
         if not chosen:
             raise InvalidRequest(f"There is no tool {choice.name!r}.", param="tool_choice")
-        schemas = [_schema(index, tool) for index, tool in enumerate(tools) if tool in chosen]
-        many = parallel and choice.name is None
-        lark = "\n".join(self._rules(chosen, schemas, choice.mode == "auto", many))
-        try:
-            return grammars.trusted_lark(lark)
-        except InvalidRequest:
-            _blame(grammars, tools)
-            raise
+        budget = Budget()
+        start = self._start(choice.mode == "auto", answer_schema, budget)
+        calls = self._calls(chosen, parallel and choice.name is None, budget)
+        fields = {f"arguments_{index}": f"{_field(index)}.parameters" for index in chosen}
+        fields["answer"] = ANSWER_FIELD
+        return grammars.trusted_lark("\n".join([*start, *calls]), fields)
 
-    def _rules(
-        self, tools: Sequence[Tool], schemas: Sequence[Any], may_talk: bool, many: bool
+    def _start(
+        self, may_talk: bool, answer_schema: Mapping[str, Any] | None, budget: Budget
     ) -> Iterable[str]:
-        """The grammar, in llguidance's Lark."""
-        rest = (self.begin + self.open).removeprefix(self.trigger)
-        if may_talk and self.at_start:
-            yield f'start: TEXT | "{{" {_quoted(rest)} calls\nTEXT: /([^{{](?s:.*))?/'
-        elif may_talk:
-            yield f"start: TEXT | head {_quoted(rest)} calls"
+        """What stands before calls, or in their place, in llguidance's Lark."""
+        if not may_talk:
+            yield f"start: {_quoted(self.begin)} calls"
+        elif answer_schema is not None:
+            yield f"start: answer | {_quoted(self.begin)} calls"
+            yield f"answer: %json {_answer(answer_schema, budget)}"
+        elif self.at_start:
+            yield "start: TEXT | calls"
+            yield f"TEXT: /([^{self.trigger}](?s:.*))?/"
+        else:
             trigger = re.escape(self.trigger)
+            yield f"start: TEXT | head {_quoted(self.begin.removeprefix(self.trigger))} calls"
             yield f"head[lazy]: /(?s:.*){trigger}/"
             yield f"TEXT: /(?s:.*)/ & ~/(?s:.*){trigger}(?s:.*)/"
-        else:
-            yield f"start: {_quoted(self.begin + self.open)} calls"
-        again = f"({_quoted((self.separator or '') + self.open)} call)*"
-        yield f"calls: call {again if many and self.separator else ''} {_quoted(self.end)}"
-        yield "call: " + " | ".join(f"call_{index}" for index in range(len(tools)))
-        for index, (tool, schema) in enumerate(zip(tools, schemas, strict=True)):
-            name = _quoted(tool.name + self.middle)
-            yield f"call_{index}: {name} arguments_{index} {_quoted(self.close)}"
-            yield f"arguments_{index}: %json {json.dumps(schema)}"
+
+    def _calls(self, tools: Mapping[int, Tool], many: bool, budget: Budget) -> Iterable[str]:
+        """`tools`: by their places in the request."""
+        again = f"({_quoted(self.separator)} call)*" if many and self.separator else ""
+        yield f"calls: call {again} {_quoted(self.end)}"
+        names = " | ".join(f"call_{index}" for index in tools)
+        yield f"call: {_lexemes(self.open.removesuffix(QUOTE))} ({names}) {_quoted(self.close)}"
+        for index, tool in tools.items():
+            yield f"call_{index}: {_lexemes(QUOTE + tool.name + self.middle)} arguments_{index}"
+            yield f"arguments_{index}: %json {_arguments(index, tool, budget)}"
 
 
 HERMES = ToolFormat(
@@ -177,28 +195,36 @@ MISTRAL_SPACED = ToolFormat(
 )
 
 
-def _schema(index: int, tool: Tool) -> dict[str, Any]:
-    param = f"tools[{index}].function"
+def _field(index: int) -> str:
+    return f"tools[{index}].function"
+
+
+def _arguments(index: int, tool: Tool, budget: Budget) -> str:
+    field = _field(index)
     if not NAME.fullmatch(tool.name):
         raise InvalidRequest(
-            f"{param}.name must be 1 to 64 letters, digits, dots, underscores and dashes.",
-            param=f"{param}.name",
+            f"{field}.name must be 1 to 64 letters, digits, dots, underscores and dashes.",
+            param=f"{field}.name",
         )
     try:
-        return json_style(tool.arguments_schema)
+        return json.dumps(budget.json_style(tool.arguments_schema))
     except InvalidRequest as error:
-        raise InvalidRequest(str(error), param=f"{param}.parameters") from None
+        raise InvalidRequest(str(error), param=f"{field}.parameters") from None
 
 
-def _blame(grammars: Grammars, tools: Sequence[Tool]) -> None:
-    """Raises InvalidRequest for the first tool whose schema cannot be compiled."""
-    for index, tool in enumerate(tools):
-        try:
-            grammars.json_schema(tool.arguments_schema)
-        except InvalidRequest as error:
-            raise InvalidRequest(
-                f"The tool {tool.name!r}: {error}", param=f"tools[{index}].function.parameters"
-            ) from None
+def _answer(schema: Mapping[str, Any], budget: Budget) -> str:
+    try:
+        return json.dumps(budget.json_style(schema))
+    except InvalidRequest as error:
+        raise InvalidRequest(str(error), param=ANSWER_FIELD) from None
+
+
+def _lexemes(text: str) -> str:
+    """The start of a JSON object cut as %json cuts it.
+
+    The lexer does not go back: where an answer may be JSON or a call, `{` must end for both.
+    """
+    return " ".join(map(_quoted, re.findall(r'"[^"]*"|[^"]+', text)))
 
 
 def _quoted(text: str) -> str:

@@ -8,6 +8,7 @@ messages as chat templates take them. Used by template.py.
 from __future__ import annotations
 
 import json
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from handlers.text.tool_calls import HERMES
@@ -31,16 +32,15 @@ def without_tools(
 ) -> list[dict[str, Any]]:
     """`messages` in the roles system, user and assistant alone, with `tools` told in the first."""
     turns: list[dict[str, Any]] = []
-    in_results = False
-    for message in messages:
-        turn = _plain(message)
-        # As in Hermes's template, the results of calls that were made together are one turn.
-        if in_results and message["role"] == "tool":
-            turns[-1]["content"] += "\n" + turn["content"]
-        else:
-            turns.append(turn)
-        in_results = message["role"] == "tool"
+    # As in Hermes's template, the results of calls that were made together are one turn.
+    for are_results, group in groupby(messages, lambda message: message["role"] == "tool"):
+        plain = [_plain(message) for message in group]
+        turns += [_joined(plain)] if are_results else plain
     return _told(turns, tools) if tools else turns
+
+
+def _joined(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"role": "user", "content": "\n".join(result["content"] for result in results)}
 
 
 def _plain(message: Mapping[str, Any]) -> dict[str, Any]:

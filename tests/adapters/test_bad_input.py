@@ -15,7 +15,9 @@ GREETING = {"role": "user", "content": "Hello"}
 
 
 def chat(**fields: object) -> bytes:
-    return json.dumps({"messages": [GREETING], "max_tokens": 2} | fields).encode()
+    return json.dumps(
+        {"messages": [GREETING], "max_tokens": 2, "ignore_eos": True} | fields
+    ).encode()
 
 
 def message(**fields: object) -> bytes:

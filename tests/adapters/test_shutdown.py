@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ from tests.support.event_stream import events, finish_reason
 from tests.support.servers import PATIENCE_SECONDS, CloudRun, cloud_run
 
 CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
 ENDLESS = {
     "messages": [{"role": "user", "content": "Hello"}],
     "temperature": 0,
@@ -21,6 +23,13 @@ ENDLESS = {
     "ignore_eos": True,
     "stream": True,
     "stream_options": {"include_usage": True},
+}
+
+
+# A second or so of compiling, at the end of which it is refused.
+TOO_LARGE: dict[str, object] = {
+    "type": "object",
+    "properties": {f"property_{number}": {"type": "integer"} for number in range(5_000)},
 }
 
 
@@ -83,6 +92,28 @@ def test_a_second_signal_ends_the_drain(demo_artifact: Path, directory: Path) ->
             server.process.popen.send_signal(signal.SIGTERM)
             assert_cut(received, body)
         assert server.process.wait() == 0
+
+
+def test_grammars_in_the_queue_hold_up_neither_other_requests_nor_the_end(
+    tiny_artifact: Path, directory: Path
+) -> None:
+    with (
+        cloud_run(tiny_artifact, directory, KINDLING_DRAIN_SECONDS="10") as server,
+        ThreadPoolExecutor(30) as pool,
+    ):
+        body = {"prompt": "Hello", "max_tokens": 2}
+        compiling = [
+            pool.submit(server.post, COMPLETIONS, body | {"guided_json": TOO_LARGE})
+            for _ in range(30)
+        ]
+        wait(compiling, return_when=FIRST_COMPLETED)
+        assert server.post(COMPLETIONS, body).status == 200
+        assert sum(one.done() for one in compiling) < 15
+        server.process.popen.send_signal(signal.SIGTERM)
+        statuses = {one.result().status for one in compiling}
+        assert server.process.wait() == 0
+    assert statuses == {400, 503}
+    assert "Traceback" not in server.process.output
 
 
 def assert_cut(received: bytes, rest: Iterator[bytes]) -> None:

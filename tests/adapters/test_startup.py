@@ -60,7 +60,7 @@ class Context:
         return 60_000
 
 chat = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
-for fields in ({}, {"temperature": 0}, {"stream": True}):
+for fields in ({}, {"guided_regex": "a+"}, {"stream": True}):
     assert "error" not in handler(chat | fields, Context())
 """
 

@@ -2,19 +2,58 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
-from handlers.api.aside import aside
+from handlers.api.aside import Lane
 from handlers.api.inline import run_inline
+from handlers.errors import NotReady, Overloaded
+from tests.support.servers import PATIENCE_SECONDS
+
+
+@dataclass
+class Engine:
+    threaded: bool = True
+    accepting: bool = True
+
+
+class Gate:
+    """Work that goes on until it is let go."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.open = threading.Event()
+
+    def __call__(self) -> str:
+        self.entered.set()
+        self.open.wait()
+        return "through"
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.open.set()  # else a failed test would never end
+
+
+def lane(engine: Engine, limit: int = 8) -> Lane:
+    return Lane("compiling", engine, threads=1, limit=limit)
+
+
+async def entered(gate: Gate) -> None:
+    assert await asyncio.to_thread(gate.entered.wait, PATIENCE_SECONDS)
 
 
 def test_where_nobody_else_waits_it_runs_at_once() -> None:
-    assert run_inline(aside(False, threading.get_ident)) == threading.get_ident()
+    inline = lane(Engine(threaded=False))
+    assert run_inline(inline.run(threading.get_ident)) == threading.get_ident()
 
 
 def test_beside_an_event_loop_it_runs_in_a_thread() -> None:
-    assert asyncio.run(aside(True, threading.get_ident)) != threading.get_ident()
+    assert asyncio.run(lane(Engine()).run(threading.get_ident)) != threading.get_ident()
 
 
 @pytest.mark.parametrize("threaded", [False, True])
@@ -23,4 +62,71 @@ def test_what_it_raises_is_raised(threaded: bool) -> None:
         raise KeyError
 
     with pytest.raises(KeyError):
-        asyncio.run(aside(threaded, fail))
+        asyncio.run(lane(Engine(threaded)).run(fail))
+
+
+def test_more_than_the_lane_holds_are_refused_until_one_has_left(gate: Gate) -> None:
+    async def crowd() -> None:
+        full = lane(Engine(), limit=2)
+        inside = [asyncio.ensure_future(full.run(gate)) for _ in range(2)]
+        await entered(gate)
+        with pytest.raises(Overloaded, match="2 requests wait for compiling"):
+            await full.run(gate)
+        gate.open.set()
+        await asyncio.gather(*inside)
+        assert await full.run(gate) == "through"
+
+    asyncio.run(crowd())
+
+
+def test_one_lane_does_not_wait_for_another(gate: Gate) -> None:
+    async def two_lanes() -> None:
+        engine = Engine()
+        held = asyncio.ensure_future(lane(engine).run(gate))
+        await entered(gate)
+        assert await lane(engine).run(lambda: "past it") == "past it"
+        gate.open.set()
+        await held
+
+    asyncio.run(two_lanes())
+
+
+def test_what_waits_when_the_server_stops_is_refused_without_the_work(gate: Gate) -> None:
+    async def stop() -> None:
+        engine, worked = Engine(), []
+        stopping = lane(engine)
+        running = asyncio.ensure_future(stopping.run(gate))
+        await entered(gate)
+        waiting = asyncio.ensure_future(stopping.run(lambda: worked.append(1)))
+        await asyncio.sleep(0)  # it takes its place
+        engine.accepting = False
+        gate.open.set()
+        assert await running == "through"
+        with pytest.raises(NotReady):
+            await waiting
+        with pytest.raises(NotReady):
+            await stopping.run(lambda: worked.append(1))
+        assert not worked
+
+    asyncio.run(stop())
+
+
+def test_who_leaves_while_waiting_leaves_a_place_and_no_work(gate: Gate) -> None:
+    async def leave() -> None:
+        worked: list[int] = []
+        small = lane(Engine(), limit=2)
+        running = asyncio.ensure_future(small.run(gate))
+        await entered(gate)
+        leaving = asyncio.ensure_future(small.run(lambda: worked.append(1)))
+        await asyncio.sleep(0)  # it takes its place
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        following = asyncio.ensure_future(small.run(lambda: "after it"))
+        await asyncio.sleep(0)
+        gate.open.set()
+        assert await running == "through"
+        assert await following == "after it"
+        assert not worked
+
+    asyncio.run(leave())

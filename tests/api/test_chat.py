@@ -61,6 +61,10 @@ def test_text_is_sent_as_utf8_and_not_as_escapes() -> None:
         ([{"role": "assistant", "content": None}, *USER], "<assistant><user>Hello<assistant>"),
         ([{"role": "assistant"}], "<assistant><assistant>"),
         (
+            [{"role": "assistant", "content": [{"type": "refusal", "refusal": "I won't."}]}],
+            "<assistant>I won't.<assistant>",
+        ),
+        (
             [{"role": "user", "content": [{"type": "text", "text": t} for t in "ab"]}],
             "<user>a\nb<assistant>",
         ),

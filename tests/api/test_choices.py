@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.api.messages import Response, StreamResponse
+from handlers.engine.engine import Prompt
 from handlers.engine.sequence import FinishReason, Logprobs, Step
 from tests.api.client import TOKENIZER, Client, saying, usage
-from tests.support.scripted_engine import ScriptedEngine, steps
+from tests.support.scripted_engine import ScriptedEngine, ScriptedGeneration, steps
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
@@ -32,14 +35,23 @@ def scored(text: str, end: FinishReason = FinishReason.EOS) -> list[Step]:
     return [*told, Step(None, end)]
 
 
-def echoing(prompt_ids: list[int], *answers: list[Step]) -> ScriptedEngine:
-    """An engine that scores a prompt, too."""
+def echoing(prompt_ids: list[int], answer: list[Step]) -> list[Step]:
+    """The answer's steps, the first with the prompt's logprobs."""
     told = (None, *(Logprobs(token_id, -2.0, ()) for token_id in prompt_ids[1:]))
-    scripts = [
-        [Step(first.token_id, first.finish_reason, 0, first.logprobs, told), *rest]
-        for first, *rest in answers
-    ]
-    return ScriptedEngine(scripts=scripts)
+    return [replace(answer[0], prompt_logprobs=told), *answer[1:]]
+
+
+class OutOfOrder(ScriptedEngine):
+    """Gives the steps of the last choice first."""
+
+    def submit_all(
+        self, prompts: Sequence[Prompt], deadline: float | None = None
+    ) -> ScriptedGeneration:
+        super().submit_all(prompts, deadline)
+        scripts = reversed([*enumerate(self.scripts or ())])
+        told = [replace(step, index=index) for index, script in scripts for step in script]
+        self.generation = ScriptedGeneration(told, prompts)
+        return self.generation
 
 
 def put_together(path: str, chunks: list[Any]) -> list[dict[str, Any]]:
@@ -213,7 +225,7 @@ def test_a_stop_string_in_an_echo_stops_nothing() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_echo_with_logprobs_has_those_of_the_prompt(stream: bool) -> None:
     prompt_ids = TOKENIZER.encode("bé!")
-    engine = echoing(prompt_ids, scored("ok"))
+    engine = ScriptedEngine(echoing(prompt_ids, scored("ok")))
     body = {"prompt": "bé!", "echo": True, "logprobs": 1}
 
     if stream:
@@ -233,8 +245,83 @@ def test_an_echo_with_logprobs_has_those_of_the_prompt(stream: bool) -> None:
     assert offsets[:count] == tuple(sorted(offsets[:count]))
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_first_choice_alone_scores_the_prompt_for_all(stream: bool) -> None:
+    prompt_ids = TOKENIZER.encode("bé!")
+    scripts = [echoing(prompt_ids, scored("one")), scored("two"), scored("three")]
+    engine = ScriptedEngine(scripts=scripts)
+    body = {"prompt": "bé!", "echo": True, "logprobs": 1, "n": 3}
+
+    if stream:
+        *chunks, _ = Client(engine).events(TEXT, body)
+        choices = put_together(TEXT, chunks)
+    else:
+        choices = whole_of(TEXT, Client(engine).json("POST", TEXT, body))
+
+    assert [prompt.params.prompt_logprobs for prompt in engine.prompts] == [1, None, None]
+    assert [choice["text"] for choice in choices] == ["bé!one", "bé!two", "bé!three"]
+    count = len(prompt_ids)
+    first, *others = (choice["logprobs"][:count] for choice in choices)
+    assert [logprob for _, logprob, _, _ in first] == [None, *[-2.0] * (count - 1)]
+    assert others == [first, first]
+
+
+def test_a_choice_that_is_ahead_of_the_one_that_scores_its_prompt_waits_for_it() -> None:
+    prompt_ids = TOKENIZER.encode("Hello")
+    slow = echoing(prompt_ids, scored("slow"))
+    engine = OutOfOrder(scripts=[slow, scored("fast")])
+    body = {"prompt": "Hello", "echo": True, "logprobs": 1, "n": 2}
+
+    *chunks, _ = Client(engine).events(TEXT, body)
+
+    indices = [chunk["choices"][0]["index"] for chunk in chunks]
+    assert indices == [0, *[1] * (len(scored("fast"))), *[0] * (len(slow) - 1)]
+    assert put_together(TEXT, chunks) == whole_of(
+        TEXT, Client(OutOfOrder(scripts=[slow, scored("fast")])).json("POST", TEXT, body)
+    )
+
+
+def test_a_choice_whose_prompt_was_never_scored_is_given_without() -> None:
+    cut = [Step(None, FinishReason.DEADLINE)]
+    engine = OutOfOrder(scripts=[cut, scored("fast")])
+
+    *chunks, _ = Client(engine).events(
+        TEXT, {"prompt": "Hello", "echo": True, "logprobs": 1, "n": 2}
+    )
+
+    late, fast = put_together(TEXT, chunks)
+    assert (late["text"], late["finish_reason"]) == ("Hello", "length")
+    assert (fast["text"], len(fast["logprobs"])) == ("Hellofast", len(scored("fast")) - 1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "refused"),
+    [
+        ({"logprobs": 20}, True),
+        ({"logprobs": 20, "n": 1}, False),
+        ({"logprobs": 19}, False),
+        ({"logprobs": 20, "echo": False}, False),
+        ({}, False),
+    ],
+)
+def test_an_echo_of_more_logprobs_than_a_server_can_spell_is_refused(
+    fields: dict[str, Any], refused: bool
+) -> None:
+    ids = [1] * 1_250
+    engine = ScriptedEngine(steps([]), context_length=2_000)
+    body = {"prompt": ids, "echo": True, "n": 2, "stream": True} | fields
+
+    answer = Client(engine).send("POST", TEXT, body)
+
+    assert answer.status == (400 if refused else 200)
+    if refused:
+        assert isinstance(answer, Response)
+        assert b'"param":"logprobs"' in answer.body
+
+
 def test_an_echo_alone_scores_a_prompt() -> None:
-    engine = echoing(TOKENIZER.encode("Hello"), [Step(None, FinishReason.LENGTH)])
+    scored_prompt = echoing(TOKENIZER.encode("Hello"), [Step(None, FinishReason.LENGTH)])
+    engine = ScriptedEngine(scored_prompt)
 
     body = Client(engine).json(
         "POST", TEXT, {"prompt": "Hello", "echo": True, "logprobs": 0, "max_tokens": 0}

@@ -48,6 +48,14 @@ def test_a_field_has_the_range_that_the_code_reads(document: Any) -> None:
     assert chat["temperature"]["anyOf"][0] == {"type": "number", "minimum": 0, "maximum": 2}
 
 
+def test_a_part_of_an_input_is_not_taken_for_a_part_of_an_answer(document: Any) -> None:
+    schemas = document["components"]["schemas"]
+    parts = schemas["InputItem"]["properties"]["content"]["anyOf"][1]["items"]["anyOf"]
+
+    named = [schemas[part["$ref"].rpartition("/")[2]] for part in parts]
+    assert {len(part["properties"]) for part in named} == {2}  # its type and its text
+
+
 def test_every_refused_field_says_what_is_let_through(document: Any) -> None:
     schemas = document["components"]["schemas"]
     calls = [operation for operation in OPERATIONS.values() if operation.refused]
@@ -63,6 +71,15 @@ def test_every_error_of_a_request_is_described(document: Any) -> None:
 
     for kind in subclasses(RequestError):
         assert f"{kind.code}: " in described[str(kind.status)]["description"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/tokenize", "/v1/chat/completions/render", "/v1/chat/completions"]
+)
+def test_what_waits_to_be_read_may_be_refused_as_too_much_or_too_late(
+    document: Any, path: str
+) -> None:
+    assert {"429", "503"} <= document["paths"][path]["post"]["responses"].keys()
 
 
 def test_a_key_is_asked_for_everywhere_but_at_the_health_check(

@@ -148,6 +148,30 @@ def test_several_prompts_get_what_each_gets_alone(api: Api) -> None:
     assert [rounded(one) for one in together] == [rounded(one) for two in alone for one in two]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_echo_has_its_prompts_logprobs_in_every_choice(threaded: Api, stream: bool) -> None:
+    fields = {"prompt": "Tell me more", "echo": True, "logprobs": 2, "n": 3, "max_tokens": 3}
+
+    async def first_pieces() -> list[Any]:
+        answer = await threaded.handle(request(fields | {"stream": stream}, TEXT))
+        if isinstance(answer, Response):
+            return list(msgspec.json.decode(answer.body)["choices"])
+        *events, _ = parse(b"".join([chunk async for chunk in answer.chunks]))
+        first = {event["choices"][0]["index"]: event["choices"][0] for event in reversed(events)}
+        return [first[index] for index in range(3)]
+
+    for _ in range(2):  # the second time the others find their prompt in the cache
+        choices = asyncio.run(first_pieces())
+        told = [choice["logprobs"]["token_logprobs"] for choice in choices]
+        count = sum(
+            offset < len("Tell me more") for offset in choices[0]["logprobs"]["text_offset"]
+        )
+        assert told[0][0] is None
+        assert count > 3
+        assert told[0][:count] == told[1][:count] == told[2][:count]
+        assert all(choice["text"].startswith("Tell me more") for choice in choices)
+
+
 def test_an_answer_scored_as_a_prompt_has_the_logprobs_that_it_was_given(api: Api) -> None:
     asked = {"echo": True, "logprobs": 1, "temperature": 0}
     forced = asked | {"prompt": "Tell me", "guided_choice": [" more, and more"]}

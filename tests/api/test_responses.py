@@ -60,6 +60,38 @@ def without_ids(body: Any) -> Any:
     ], {name: value for name, value in body.items() if name not in ("id", "created_at", "output")}
 
 
+def test_a_form_comes_back_as_openais_client_knows_it() -> None:
+    for form in ({"type": "text"}, {"type": "json_object"}):
+        body = Client(saying("{}")).json("POST", PATH, {"input": "Hi", "text": {"format": form}})
+        assert body["text"] == {"format": form}
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_allowed_tools_are_held_to_and_come_back(mode: str) -> None:
+    engine = saying(CALLS)
+    choice = {
+        "type": "allowed_tools",
+        "mode": mode,
+        "tools": [{"type": "function", "name": "add"}],
+    }
+    tools = [ADD, ADD | {"name": "subtract"}]
+
+    body = Client(engine, template=TEMPLATE).json(
+        "POST", PATH, {"input": "Hi", "tools": tools, "tool_choice": choice}
+    )
+
+    assert OpenAIResponse.model_validate(body).tool_choice
+    assert body["tool_choice"] == choice
+    constraint = engine.prompts[0].constraint
+    assert constraint is not None
+    for token_id in TOKENIZER.encode('<tool_call>\n{"name": "'):
+        constraint.accept(token_id)
+    allowed = constraint.allowed()
+    first = {name: TOKENIZER.encode(name[0])[0] for name in ("add", "subtract")}
+    told = {name: bool(allowed[i // 32] >> i % 32 & 1) for name, i in first.items()}
+    assert told == {"add": True, "subtract": False}
+
+
 def prompt_of(engine: ScriptedEngine) -> str:
     return TOKENIZER.decode(engine.prompt_ids)
 
@@ -97,6 +129,21 @@ def test_the_answer_has_openais_shape() -> None:
         (
             {"input": "Hello", "instructions": "Be brief."},
             "<system>Be brief.<user>Hello<assistant>",
+        ),
+        (
+            {
+                "input": [
+                    {
+                        "type": "reasoning",
+                        "id": "rs_1",
+                        "summary": [{"type": "summary_text", "text": "No."}],
+                        "content": [{"type": "reasoning_text", "text": "No."}],
+                    },
+                    {"role": "assistant", "content": [{"type": "refusal", "refusal": "I won't."}]},
+                    {"role": "user", "content": "Why?"},
+                ]
+            },
+            "<assistant>I won't.<user>Why?<assistant>",
         ),
         (
             {"input": [{"role": "developer", "content": "Be brief."}]},
@@ -301,7 +348,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"input": []}, "input"),
     ({"input": 5}, "input"),
     ({"input": "null \0"}, "input"),
-    ({"input": [{"type": "reasoning", "summary": []}]}, "input[0].type"),
+    ({"input": [{"type": "reasoning", "summary": []}]}, "input"),
     ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
     ({"input": [{"content": "Hello"}]}, "input[0].role"),
     ({"input": [{"role": "tool", "content": "Hello"}]}, "input[0].role"),

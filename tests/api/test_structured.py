@@ -9,7 +9,8 @@ import pytest
 
 from handlers.api.structured import Structured, form_of
 from handlers.engine.constraint import Constraint
-from handlers.text.grammar import Grammars
+from handlers.errors import InvalidRequest
+from handlers.text.grammar import GrammarConstraint, Grammars
 from tests.api.client import TOKENIZER, Client, saying
 
 CHAT = "/v1/chat/completions"
@@ -114,6 +115,33 @@ def test_every_choice_follows_a_grammar_of_its_own() -> None:
     assert second is not None
     assert follows(first, "yes")
     assert follows(second, "no")
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"guided_regex": "a"}, "guided_regex"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+    ],
+)
+def test_a_grammar_knows_its_field_for_the_errors_of_its_answer(
+    fields: dict[str, Any], field: str
+) -> None:
+    engine = saying("yes", context_length=4096)
+
+    Client(engine).json("POST", CHAT, USER | fields)
+
+    constraint = engine.prompts[0].constraint
+    assert isinstance(constraint, GrammarConstraint)
+    assert constraint.field == field
+
+
+def test_half_of_a_surrogate_pair_in_the_text_of_a_schema_is_named() -> None:
+    for text in (r'{"title": "\ud800"}', '{"title": "\ud800"}'):
+        form = form_of(Structured(guided_json=text))
+        assert form is not None
+        with pytest.raises(InvalidRequest, match=r"surrogate"):
+            form.answer_schema()
 
 
 def test_a_form_is_compiled_only_for_its_request() -> None:

@@ -52,6 +52,12 @@ def calling(*calls: tuple[str, Any], before: str = "") -> str:
     return before + HERMES.write(calls)
 
 
+def allowing(*names: str, mode: str = "auto") -> dict[str, Any]:
+    """A tool_choice of some of the tools."""
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
 def without_ids(calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in call.items() if name != "id"} for call in calls]
 
@@ -259,6 +265,68 @@ def test_calls_and_what_they_gave_go_back_into_the_prompt() -> None:
     assert prompt.index("What time") < prompt.index(ONE) < prompt.index("half past")
 
 
+AGE = {
+    "type": "object",
+    "properties": {"age": {"type": "integer"}},
+    "required": ["age"],
+    "additionalProperties": False,
+}
+FORMS: list[dict[str, Any]] = [
+    {"response_format": {"type": "json_schema", "json_schema": {"name": "age", "schema": AGE}}},
+    {"guided_json": json.dumps(AGE)},
+]
+
+
+def allows(fields: dict[str, Any], text: str) -> bool:
+    """Whether the grammar of a request with these fields lets the answer be `text`."""
+    engine = saying("")
+    Client(engine).json("POST", CHAT, ASKED | fields)
+    return follows(engine, text)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_beside_tools_an_answer_has_its_form_or_calls(form: dict[str, Any]) -> None:
+    assert allows(form, '{"age": 3}')
+    assert allows(form, calling(PARIS))
+    assert not allows(form, "I am three.")
+
+
+def test_any_json_object_may_stand_beside_tools() -> None:
+    form = {"response_format": {"type": "json_object"}}
+
+    assert allows(form, '{"a": [1]}')
+    assert not allows(form, "[1]")
+
+
+@pytest.mark.parametrize(
+    "choice", ["required", {"type": "function", "function": {"name": "get_weather"}}]
+)
+@pytest.mark.parametrize("form", [*FORMS, {"guided_regex": "a"}])
+def test_a_call_that_has_to_be_made_needs_no_form(form: dict[str, Any], choice: object) -> None:
+    assert allows(form | {"tool_choice": choice}, calling(PARIS))
+    assert not allows(form | {"tool_choice": choice}, '{"age": 3}')
+
+
+def test_of_allowed_tools_one_may_be_called_and_the_model_is_told_of_all() -> None:
+    choice = {"tool_choice": allowing("get_weather")}
+    engine = saying("")
+
+    Client(engine).json("POST", CHAT, ASKED | choice)
+
+    assert '"now"' in TOKENIZER.decode(engine.prompt_ids)
+    assert allows(choice, calling(PARIS))
+    assert allows(choice, "No.")
+    assert not allows(choice, calling(("now", {})))
+
+
+def test_of_allowed_tools_one_must_be_called_where_that_is_required() -> None:
+    choice = {"tool_choice": allowing("get_weather", mode="required")}
+
+    assert allows(choice, calling(PARIS, PARIS))
+    assert not allows(choice, "No.")
+    assert not allows(choice, calling(("now", {})))
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -283,10 +351,17 @@ def test_calls_and_what_they_gave_go_back_into_the_prompt() -> None:
         ),
         ({"tool_choice": "sometimes"}, "tool_choice"),
         ({"tool_choice": {"type": "function", "function": {"name": "rain"}}}, "tool_choice"),
-        ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice.type"),
+        ({"tool_choice": {"type": "custom"}}, "tool_choice.type"),
+        ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice.allowed_tools"),
+        ({"tool_choice": allowing()}, "tool_choice.allowed_tools.tools"),
+        ({"tool_choice": allowing("rain")}, "tool_choice"),
         ({"tools": None, "tool_choice": "required"}, "tools"),
         ({"parallel_tool_calls": "yes"}, "parallel_tool_calls"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        (
+            {"response_format": {"type": "json_object", "schema": {"not": {}}}},
+            "response_format.schema",
+        ),
+        ({"guided_json": "5"}, "guided_json"),
         ({"guided_regex": "a"}, "guided_regex"),
         ({"functions": [NOW["function"]]}, "functions"),
         ({"function_call": {"name": "now"}}, "function_call"),

@@ -1,4 +1,7 @@
-"""OpenAI's own client, talking to either cloud: to uvicorn by its socket, to Lambda by events."""
+"""OpenAI's own client, talking to either cloud: to uvicorn by its socket, to Lambda by events.
+
+Clients that are made of OpenAI's take the same two parts, the address and the HTTP client.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,22 @@ class FunctionUrl(httpx2.BaseTransport):
         return httpx2.Response(answer.status, headers=dict(answer.headers), content=answer.body)
 
 
+def base_url(cloud: Cloud) -> str:
+    return f"{cloud.url if isinstance(cloud, CloudRun) else 'http://function'}/v1"
+
+
+def http_client(cloud: Cloud) -> httpx2.Client:
+    if isinstance(cloud, CloudRun):
+        return openai.DefaultHttpxClient(trust_env=False)
+    return openai.DefaultHttpxClient(transport=FunctionUrl(cloud))
+
+
 def openai_client(cloud: Cloud, key: str = "none", timeout: float = 120.0) -> openai.OpenAI:
     """A client that asks once."""
-    if isinstance(cloud, CloudRun):
-        url, http = cloud.url, openai.DefaultHttpxClient(trust_env=False)
-    else:
-        url, http = "http://function", openai.DefaultHttpxClient(transport=FunctionUrl(cloud))
     return openai.OpenAI(
-        base_url=f"{url}/v1", api_key=key, timeout=timeout, max_retries=0, http_client=http
+        base_url=base_url(cloud),
+        api_key=key,
+        timeout=timeout,
+        max_retries=0,
+        http_client=http_client(cloud),
     )

@@ -9,7 +9,7 @@ from typing import TypeVar
 from handlers.api.inline import run_inline
 from handlers.engine.engine import Prompt
 from handlers.engine.sequence import FinishReason, SamplingParams, Step, Usage
-from handlers.errors import ContextLengthExceeded, EngineFault, InvalidRequest, RequestError
+from handlers.errors import ContextLengthExceeded, InvalidRequest, RequestError
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ class ScriptedGeneration:
         self.taken = 0
         self.cancelled = False
         self.cancelled_ones: list[int] = []
-        self.fault: EngineFault | None = None
+        self.fault: RequestError | None = None
 
     def __aiter__(self) -> ScriptedGeneration:
         return self

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from handlers.errors import EngineFault, InvalidRequest
+from handlers.errors import EngineFault, GrammarTooComplex, InvalidRequest
 from handlers.text.grammar import MAX_SOURCE, GrammarConstraint, Grammars
 from handlers.text.tokenizer import Tokenizer
 from handlers.text.vocabulary import Vocabulary
@@ -67,6 +67,7 @@ def test_a_json_object_is_an_object(grammars: Grammars, tokenizer: Tokenizer) ->
     [
         (lambda grammars: grammars.regex(r"[a-c]{2}/\"(x|yz)"), r"[a-c]{2}/\"(x|yz)"),
         (lambda grammars: grammars.regex(""), ""),
+        (lambda grammars: grammars.regex("ab\\\\"), "ab\\\\"),
         (
             lambda grammars: grammars.choice(["yes", "no", 'a "b"\n\\', "1.5", "é", ""]),
             'yes|no|a "b"\n\\\\|1[.]5|é|',
@@ -199,7 +200,7 @@ def test_a_complete_answer_leaves_only_the_end(grammars: Grammars, tokenizer: To
 
 
 def test_an_id_that_is_not_allowed_is_a_fault_of_ours(grammars: Grammars) -> None:
-    with pytest.raises(EngineFault, match="mid-answer"):
+    with pytest.raises(EngineFault, match="does not allow the id 100"):
         grammars.regex("ab").accept(100)
 
 
@@ -241,6 +242,8 @@ Compile = Callable[[Grammars], object]
         (lambda grammars: grammars.json_schema({"const": "\ud800"}), "cannot be used"),
         (lambda grammars: grammars.regex("("), "unclosed group"),
         (lambda grammars: grammars.regex("\ud800"), "surrogate"),
+        (lambda grammars: grammars.regex("ab\\"), "ends in a backslash"),
+        (lambda grammars: grammars.regex("ab\\\\\\"), "ends in a backslash"),
         (lambda grammars: grammars.lark("start: x"), "unknown name"),
         (lambda grammars: grammars.gbnf("root ::= x"), "Rule 'x' not found"),
         (lambda grammars: grammars.choice([]), "empty"),
@@ -254,6 +257,12 @@ def test_what_cannot_be_compiled_is_refused_in_a_sentence(
 
     assert "\n" not in str(refused.value)
     assert str(refused.value).endswith(".")
+
+
+def test_a_colon_that_begins_no_rule_counts_for_none(grammars: Grammars) -> None:
+    literals = " | ".join(f'"{number}:"' for number in range(1001))
+
+    assert not grammars.lark(f"start: {literals}").may_end
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -303,6 +312,11 @@ TOO_MUCH: dict[str, Compile] = {
     "chain of rules": lambda grammars: grammars.lark(
         "start: a0\n" + "\n".join(f"a{n}: a{n + 1}" for n in range(5000)) + '\na5000: "x"'
     ),
+    "chain of tokens with attributes": lambda grammars: grammars.lark(
+        "start: a0\n"
+        + "\n".join(f' ?a{n}[stop="x"]: a{n + 1}' for n in range(5000))
+        + '\na5000: "x"'
+    ),
     "chain of GBNF's rules": lambda grammars: grammars.gbnf(
         "root ::= a0\n" + "\n".join(f"a{n} ::= a{n + 1}" for n in range(5000)) + '\na5000 ::= "x"'
     ),
@@ -344,13 +358,26 @@ def test_a_nasty_regular_expression_is_held_to_all_the_same(
     assert not answer.whole or re.fullmatch(pattern.replace(r"\p{L}", r"[^\W\d_]"), answer.text)
 
 
-def test_a_grammar_that_outgrows_its_limits_in_mid_answer_ends_that_answer(
-    grammars: Grammars, tokenizer: Tokenizer
+@pytest.mark.parametrize(
+    "compile_",
+    [
+        lambda grammars: grammars.lark('start: (((("x"{1000}){1000}){1000}){1000}){1000}'),
+        lambda grammars: grammars.lark("start: " + "|".join(f'"{n} x"' for n in range(20_001))),
+        lambda grammars: grammars.regex("(a{1000}){1000}"),
+    ],
+)
+def test_a_grammar_that_outgrows_its_limits_in_mid_answer_is_the_requests_fault(
+    grammars: Grammars, tokenizer: Tokenizer, compile_: Callable[[Grammars], GrammarConstraint]
 ) -> None:
-    constraint = grammars.lark('start: (((("x"{1000}){1000}){1000}){1000}){1000}')
+    constraint = compile_(grammars)
+    constraint.field = "guided_grammar"
 
-    with pytest.raises(EngineFault, match="mid-answer"):
-        random_answer(constraint, tokenizer)
+    with pytest.raises(GrammarTooComplex, match="too large or too complex") as refused:
+        random_answer(constraint.copy(), tokenizer)
+
+    assert refused.value.status == 400
+    assert refused.value.param == "guided_grammar"
+    assert "\n" not in str(refused.value)
 
 
 def test_a_schema_as_large_as_openai_allows_is_held_to(

@@ -44,7 +44,7 @@ REFUSED = {
     "dependentSchemas": 4,
     "propertyNames": 3,
     "patternProperty regexes": 3,  # that are not disjoint
-    "it may have 10,000 as the least common multiple of its multipleOf": 1,
+    "it may have 10,000 as the least common multiple of all multipleOf": 1,
 }
 
 # Valid instances that cannot be written: the answers lose a spelling, never a meaning of note.

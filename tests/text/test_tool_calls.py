@@ -220,6 +220,64 @@ def test_auto_holds_a_call_to_its_schema_from_the_marker_on(
     assert {tool for tool, _ in calls} <= {"get_weather", "now", "note"}
 
 
+# Its keys begin as a call does, in Llama's format.
+FORM = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("text", ['{"name": "now", "age": 3}', '{"name": "Ann", "age": 3}'])
+@pytest.mark.parametrize("name", FORMATS)
+def test_auto_with_a_schema_for_the_answer_is_json_of_it(
+    grammars: Grammars, tokenizer: Tokenizer, name: str, text: str
+) -> None:
+    constraint = compiled(FORMATS[name].grammar(grammars, TOOLS, ToolChoice(), True, FORM))
+
+    accept(constraint, tokenizer.encode(text))
+
+    assert constraint.complete
+    assert parse(FORMATS[name], text) == (text, [])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_auto_with_a_schema_for_the_answer_is_calls_or_json_and_nothing_else(
+    grammars: Grammars, tokenizer: Tokenizer, name: str
+) -> None:
+    constraint = compiled(FORMATS[name].grammar(grammars, TOOLS, ToolChoice(), True, FORM))
+    first = {tokenizer.decode([token_id])[0] for token_id in allowed_ids(constraint)}
+
+    accept(constraint, tokenizer.encode(FORMATS[name].write([("get_weather", {"city": "Rome"})])))
+
+    assert first == {"{", FORMATS[name].trigger[0]}
+    assert constraint.may_end
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_call_that_is_required_leaves_the_schema_for_the_answer_out(
+    grammars: Grammars, tokenizer: Tokenizer, name: str
+) -> None:
+    constraint = compiled(FORMATS[name].grammar(grammars, TOOLS, REQUIRED, True, FORM))
+
+    answer = random_answer(constraint, tokenizer)
+
+    content, calls = parse(FORMATS[name], [answer.text])
+    assert content == ""
+    assert calls
+
+
+@pytest.mark.parametrize("schema", [{"not": {}}, {"multipleOf": 99991}])
+def test_a_schema_for_the_answer_that_cannot_be_held_to_is_refused_as_such(
+    grammars: Grammars, schema: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidRequest, match=r"not|multipleOf") as refused:
+        HERMES.grammar(grammars, TOOLS, ToolChoice(), True, schema)
+
+    assert refused.value.param == "answer_schema"
+
+
 def test_none_and_no_tools_leave_the_answer_free(grammars: Grammars) -> None:
     assert HERMES.grammar(grammars, TOOLS, ToolChoice("none")) is None
     assert HERMES.grammar(grammars, [], ToolChoice()) is None
@@ -249,6 +307,46 @@ def test_a_tool_that_cannot_be_held_to_is_refused_by_its_field(
         HERMES.grammar(grammars, [WEATHER, tool], ToolChoice())
 
     assert refused.value.param == param
+
+
+def test_tools_that_would_take_too_long_together_are_refused_by_the_first_too_many(
+    grammars: Grammars,
+) -> None:
+    tools = [
+        Tool(f"f{number}", None, {"properties": {"a": {"multipleOf": 1000 - number}}})
+        for number in range(30)
+    ]
+    with pytest.raises(InvalidRequest, match="all multipleOf") as refused:
+        HERMES.grammar(grammars, tools, ToolChoice())
+
+    assert refused.value.param == "tools[10].function.parameters"
+
+
+def test_the_same_schema_again_costs_nothing(grammars: Grammars) -> None:
+    tools = [
+        Tool(f"f{number}", None, {"properties": {"a": {"multipleOf": 9973}}})
+        for number in range(30)
+    ]
+
+    assert HERMES.grammar(grammars, tools, ToolChoice())
+
+
+def test_a_tool_that_cannot_be_held_to_is_found_without_compiling_again(
+    grammars: Grammars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled_ = []
+    compile_ = Grammars._matcher
+
+    def counted(*arguments: Any) -> Any:
+        compiled_.append(arguments)
+        return compile_(*arguments)
+
+    monkeypatch.setattr(Grammars, "_matcher", counted)
+
+    with pytest.raises(InvalidRequest):
+        HERMES.grammar(grammars, [*TOOLS, Tool("x", None, {"not": {}})], ToolChoice())
+
+    assert len(compiled_) == 1
 
 
 def test_a_choice_of_a_tool_that_is_not_there_is_refused(grammars: Grammars) -> None:

@@ -19,11 +19,16 @@ TemplateMessage = dict[str, Any]
 """`role`, `content` and, where given, `name`, `tool_call_id`, `tool_calls`."""
 
 
-class TextPart(msgspec.Struct, frozen=True, kw_only=True):
+class TextPart(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
     """The one kind of content part that a text model reads."""
 
-    type: Literal["text"] = "text"
     text: str
+
+
+class RefusalPart(msgspec.Struct, frozen=True, tag_field="type", tag="refusal"):
+    """What an assistant, of another server, would not do. It is text to the model."""
+
+    text: str = msgspec.field(name="refusal")
 
 
 class CalledFunction(msgspec.Struct, frozen=True):
@@ -46,7 +51,7 @@ class Message(msgspec.Struct, frozen=True):
     """One turn."""
 
     role: Annotated[str, Meta(extra_json_schema={"enum": [*ROLES]})]
-    content: str | list[TextPart] | None = None
+    content: str | list[TextPart | RefusalPart] | None = None
     name: str | None = None
     tool_call_id: str | None = None
     tool_calls: list[CalledTool] | None = None
@@ -118,7 +123,7 @@ def parsed_arguments(text: str, field: str) -> dict[str, Any]:
     return arguments
 
 
-def _text(content: str | list[TextPart] | None) -> str:
+def _text(content: str | list[TextPart | RefusalPart] | None) -> str:
     """Parts are joined by line breaks, as vLLM and llama.cpp join them."""
     if isinstance(content, list):
         return "\n".join(part.text for part in content)

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
     from handlers.api.answer import Bodies, Call, Stamp
     from handlers.api.deltas import Answer, Delta, Finish
-    from handlers.engine.sequence import Logprobs, Usage
-    from handlers.text.token_text import Token
+    from handlers.engine.sequence import Usage
     from handlers.text.tokenizer import Tokenizer
+
+
+Logprobs = dict[str, list[object]]
+"""OpenAI's older shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +33,24 @@ class Echo:
     call: Call
     texts: Sequence[str]
     """Of the prompts, each of which has `call.choices_each` choices."""
+    _told: dict[int, Logprobs] = field(default_factory=dict)
+    """Of each prompt, by the index of its first choice."""
+
+    def first(self, index: int) -> int:
+        """The first choice of the same prompt."""
+        return index - index % self.call.choices_each
 
     def text(self, index: int) -> str:
         """What stands before a choice's answer."""
         return self.texts[index // self.call.choices_each]
 
-    def tokens(self, index: int, logprobs: Sequence[Logprobs | None]) -> tuple[Token, ...]:
-        """The tokens of that text."""
-        return read_prompt(self.tokenizer, self.text(index), self.call.prompts[index].ids, logprobs)
+    def logprobs(self, index: int, answer: Answer | Delta) -> Logprobs | None:
+        """Of that text, once the first choice has brought them: made once for all choices."""
+        if answer.prompt_logprobs is not None:
+            ids, text = self.call.prompts[index].ids, self.text(index)
+            tokens = read_prompt(self.tokenizer, text, ids, answer.prompt_logprobs)
+            self._told[index] = legacy_logprobs(tokens)
+        return self._told.get(self.first(index))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +64,8 @@ class TextShape(StreamShape):
     include_usage: bool
     _begun: set[int] = field(default_factory=set)
     """Choices of which a chunk has left."""
+    _held: dict[int, list[Delta]] = field(default_factory=dict)
+    """What waits for a prompt's logprobs, by the index of the choice that brings them."""
 
     def whole(self, answers: Sequence[Answer]) -> dict[str, object]:
         """The body of an answer that is not streamed."""
@@ -66,12 +81,16 @@ class TextShape(StreamShape):
         return []
 
     def delta(self, delta: Delta) -> Bodies:
-        """The text and its finish_reason in one chunk."""
-        first = delta.index not in self._begun
-        self._begun.add(delta.index)
-        choice = self._choice(delta.index, delta, delta.finish_reason, first=first)
-        body = self.stamp.body("text_completion", [choice])
-        return [body | {"usage": None} if self.include_usage else body]
+        """The text and its finish_reason in one chunk.
+
+        A prompt's logprobs come with its first choice: the others' chunks wait for that one.
+        """
+        if self.echo and self.wants_logprobs:
+            bringer = self.echo.first(delta.index)
+            if delta.index != bringer and bringer not in self._begun:
+                self._held.setdefault(bringer, []).append(delta)
+                return []
+        return [self._chunk(each) for each in (delta, *self._held.pop(delta.index, ()))]
 
     def closing(self, usages: Sequence[Usage]) -> Bodies:
         """The usage, where it is asked for."""
@@ -79,22 +98,26 @@ class TextShape(StreamShape):
             return []
         return [self.stamp.body("text_completion", []) | {"usage": self.call.usage(usages)}]
 
+    def _chunk(self, delta: Delta) -> dict[str, object]:
+        first = delta.index not in self._begun
+        self._begun.add(delta.index)
+        choice = self._choice(delta.index, delta, delta.finish_reason, first=first)
+        body = self.stamp.body("text_completion", [choice])
+        return body | {"usage": None} if self.include_usage else body
+
     def _choice(
         self, index: int, answer: Answer | Delta, finish_reason: Finish | None, *, first: bool
     ) -> dict[str, object]:
         echoed = self.echo.text(index) if self.echo else ""
-        logprobs = self._logprobs(index, answer, len(echoed)) if self.wants_logprobs else None
+        logprobs = None
+        if self.wants_logprobs:
+            logprobs = legacy_logprobs(answer.tokens, len(echoed))
+            before = self.echo.logprobs(index, answer) if self.echo and first else None
+            if before is not None:
+                logprobs = {name: [*before[name], *logprobs[name]] for name in before}
         return {
             "index": index,
             "text": echoed + answer.text if first else answer.text,
             "logprobs": logprobs,
             "finish_reason": finish_reason,
         }
-
-    def _logprobs(self, index: int, answer: Answer | Delta, echoed: int) -> dict[str, list[object]]:
-        """`echoed`: characters of the prompt that stand before the answer."""
-        own = legacy_logprobs(answer.tokens, echoed)
-        if self.echo is None or answer.prompt_logprobs is None:
-            return own
-        prompt = legacy_logprobs(self.echo.tokens(index, answer.prompt_logprobs))
-        return {name: [*prompt[name], *own[name]] for name in own}

@@ -11,7 +11,6 @@ from msgspec import Meta
 
 from handlers.api import fields
 from handlers.api.answer import Call, Stamp, collect, spread, stream, timed_response
-from handlers.api.aside import aside
 from handlers.api.completions.choices import Echo, TextShape
 from handlers.api.completions.prompts import Prompts, TextPrompt, read_prompts, spelt
 from handlers.api.decoding import Refused, read_json
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
     from handlers.api.messages import Request, Response, StreamResponse
     from handlers.api.model import Model
     from handlers.engine.sequence import SamplingParams
+
+# Spelling 40,000 of them takes 0.13 s, in which the event loop serves nobody, and 1.2 MB of JSON.
+MAX_ECHOED_LOGPROBS = 50_000
 
 REFUSED: Refused = fields.REFUSED | fields.OF_CHATS | {"suffix": ('""',)}
 
@@ -63,6 +65,19 @@ class CompletionCall(OpenAICall, frozen=True, kw_only=True):
         of_ids = isinstance(self.prompt, list) and isinstance(next(iter(self.prompt), 0), int)
         return 1 if of_ids or isinstance(self.prompt, str) else len(self.prompt)
 
+    def check_echo(self, tokens: int) -> None:
+        """`tokens`: of all prompts. Raises InvalidRequest."""
+        if not self.echo or self.logprobs is None:
+            return
+        told = tokens * self.choices * (self.logprobs + 1)
+        if told > MAX_ECHOED_LOGPROBS:
+            raise InvalidRequest(
+                f"An echo of {tokens:,} prompt tokens in {self.choices} choices with "
+                f"{self.logprobs} logprobs beside each is over the limit of "
+                f"{MAX_ECHOED_LOGPROBS:,} logprobs: ask for fewer.",
+                param="logprobs",
+            )
+
     def prompt_params(self, room: int) -> SamplingParams:
         """Those of one prompt, behind which `room` tokens are left."""
         return self.params(
@@ -74,7 +89,8 @@ async def create(model: Model, request: Request) -> Response | StreamResponse:
     """The continuations of texts. No chat template: a prompt is all that the model sees."""
     body = read_json(request.body, CompletionCall, REFUSED)
     body.check()
-    prompts = await aside(model.engine.threaded, lambda: read_prompts(model, body.prompt))
+    prompts = await model.tokenising.run(lambda: read_prompts(model, body.prompt))
+    body.check_echo(sum(len(prompt.ids) for prompt in prompts))
     call = await _call(model, body, prompts, request.deadline)
     shape = TextShape(
         Stamp.of(model, "cmpl"),

@@ -142,7 +142,7 @@ def _parameters(path: str, operation: Operation) -> list[Json]:
         return [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
     if operation.call is None or not operation.in_query:
         return []
-    fields = _call_schemas()[operation.call.__name__]
+    fields = _schemas()[operation.call.__name__]
     texts = {name: ("null", *harmless) for name, harmless in operation.refused.items()}
     kinds = {name: _in_text(schema) for name, schema in fields["properties"].items()}
     schemas = {name: schema for name, schema in kinds.items() if schema}
@@ -161,18 +161,16 @@ def _in_text(schema: Json) -> Json | None:
     return kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
 
 
-def _schemas() -> Json:
-    answers = [struct for each in OPERATIONS.values() for struct in (each.answer, each.event)]
-    structs = [Error, *(struct for struct in answers if struct)]
-    _, shapes = msgspec.json.schema_components(structs, ref_template=STRUCTS)
-    return _call_schemas() | shapes
-
-
 @cache
-def _call_schemas() -> Json:
-    """The requests' structs, with the fields that they refuse."""
+def _schemas() -> Json:
+    """Every struct, the requests' with the fields that they refuse.
+
+    In one call: of two structs with one name msgspec gives each a longer one, where it sees both.
+    """
     calls = {each.call: each.refused for each in OPERATIONS.values() if each.call}
-    _, schemas = msgspec.json.schema_components(calls, ref_template=STRUCTS)
+    answers = [struct for each in OPERATIONS.values() for struct in (each.answer, each.event)]
+    structs = [*calls, Error, *(struct for struct in answers if struct)]
+    _, schemas = msgspec.json.schema_components(structs, ref_template=STRUCTS)
     for call, refused in calls.items():
         schemas[call.__name__]["properties"] |= _refused(refused)
     return schemas

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 Errors = tuple["type[RequestError]", ...]
 
 OF_A_BODY: Errors = (InvalidRequest, RequestTooLarge)
-OF_A_GENERATION: Errors = (*OF_A_BODY, Overloaded, NotReady, DeadlineExceeded)
+OF_A_READING: Errors = (*OF_A_BODY, Overloaded, NotReady)
+OF_A_GENERATION: Errors = (*OF_A_READING, DeadlineExceeded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         call=chat.ChatCall,
         refused=chat.REFUSED,
         answer=shapes.Prompt,
-        errors=OF_A_BODY,
+        errors=OF_A_READING,
     ),
     ("/v1/completions", "POST"): Operation(
         id="createCompletion",
@@ -114,7 +115,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         call=tokenize.TokenizeCall,
         refused=tokenize.REFUSED,
         answer=shapes.Tokens,
-        errors=OF_A_BODY,
+        errors=OF_A_READING,
     ),
     ("/detokenize", "POST"): Operation(
         id="detokenize",

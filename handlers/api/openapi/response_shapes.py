@@ -9,7 +9,7 @@ import msgspec
 from handlers.api.openapi.shapes import Shape, TokenLogprob
 
 
-class OutputText(Shape, frozen=True, kw_only=True):
+class OutputPart(Shape, frozen=True, kw_only=True):
     """A message's one part."""
 
     type: Literal["output_text"]
@@ -24,7 +24,7 @@ class OutputMessage(Shape, frozen=True, kw_only=True, tag_field="type", tag="mes
     id: str
     status: Literal["completed", "incomplete"]
     role: Literal["assistant"]
-    content: list[OutputText]
+    content: list[OutputPart]
 
 
 class OutputCall(Shape, frozen=True, kw_only=True, tag_field="type", tag="function_call"):

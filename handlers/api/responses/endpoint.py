@@ -17,8 +17,23 @@ from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import Sampling, Tokens
 from handlers.api.responses.events import ResponseShape
 from handlers.api.responses.items import Item, template_messages
-from handlers.api.structured import Form, JsonObjectFormat, TextFormat, form_of
-from handlers.api.tools import MAX_TOOLS, FunctionSpec, NamedChoice, NamedFunction, toolbox_of
+from handlers.api.structured import (
+    Form,
+    JsonObjectFormat,
+    TextFormat,
+    form_of,
+    object_form,
+    schema_form,
+)
+from handlers.api.tools import (
+    MAX_TOOLS,
+    AllowedChoice,
+    AllowedTools,
+    FunctionSpec,
+    NamedChoice,
+    NamedFunction,
+    toolbox_of,
+)
 from handlers.api.usage import timing_whole
 from handlers.errors import InvalidRequest
 
@@ -74,10 +89,25 @@ class ResponseTool(FunctionSpec, frozen=True, kw_only=True):
     type: Literal["function"]
 
 
-class ResponseChoice(NamedFunction, frozen=True, kw_only=True):
+class ResponseChoice(NamedFunction, frozen=True, tag_field="type", tag="function"):
     """This function has to be called."""
 
-    type: Literal["function"]
+    @property
+    def of_chats(self) -> NamedChoice:
+        """The same in a chat's shape."""
+        return NamedChoice(NamedFunction(self.name))
+
+
+class ResponseAllowed(msgspec.Struct, frozen=True, tag_field="type", tag="allowed_tools"):
+    """Of these functions one may be called, or must."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[tuple[ResponseChoice, ...], Meta(min_length=1, max_length=MAX_TOOLS)]
+
+    @property
+    def of_chats(self) -> AllowedChoice:
+        """The same in a chat's shape."""
+        return AllowedChoice(AllowedTools(self.mode, tuple(tool.of_chats for tool in self.tools)))
 
 
 class ResponseCall(Sampling, frozen=True, kw_only=True):
@@ -90,7 +120,9 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
     max_output_tokens: Tokens | None = None
     text: TextOptions | None = None
     tools: Annotated[list[ResponseTool], Meta(max_length=MAX_TOOLS)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | ResponseChoice | None = None
+    tool_choice: Literal["none", "auto", "required"] | ResponseChoice | ResponseAllowed | None = (
+        None
+    )
     parallel_tool_calls: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     include: list[str] | None = None
@@ -119,15 +151,15 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
             )
         schema = asked.schema
         if schema is None:
-            return Form("text.format", lambda grammars: grammars.json_object())
-        return Form("text.format.schema", lambda grammars: grammars.json_schema(schema))
+            return object_form("text.format")
+        return schema_form("text.format.schema", schema)
 
     @property
     def toolbox(self) -> Toolbox | None:
         """What the answer may call. Raises InvalidRequest."""
         choice = self.tool_choice
-        named = NamedChoice(function=choice) if isinstance(choice, ResponseChoice) else choice
-        return toolbox_of(self.tools or (), named, self.parallel_tool_calls, inner="")
+        asked = choice if choice is None or isinstance(choice, str) else choice.of_chats
+        return toolbox_of(self.tools or (), asked, self.parallel_tool_calls, inner="")
 
     @property
     def told_logprobs(self) -> int | None:

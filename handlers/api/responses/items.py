@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from handlers.api.chat.messages import parsed_arguments
+from handlers.api.chat.messages import RefusalPart, parsed_arguments
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from handlers.api.chat.messages import TemplateMessage
 
 
@@ -31,24 +29,39 @@ class OutputText(msgspec.Struct, frozen=True, tag_field="type", tag="output_text
     text: str
 
 
+class ReasoningText(msgspec.Struct, frozen=True, tag_field="type", tag="reasoning_text"):
+    """A part of what another server's model thought: chat templates leave it out, too."""
+
+    text: str
+
+
+Content = str | list[InputText | OutputText | RefusalPart | ReasoningText]
+
+Needed = dict[str, dict[str, object]]
+
 # What _append asks of each kind of item, for the OpenAPI document.
-_TEXTS = {"role": {"type": "string"}, "content": {"type": ["string", "array"]}}
-_CALL = {name: {"type": "string"} for name in ("call_id", "name", "arguments")}
-_OUTPUT = {"call_id": {"type": "string"}, "output": {"type": ["string", "array"]}}
-_KINDS = {"message": _TEXTS, "function_call": _CALL, "function_call_output": _OUTPUT}
+_TEXTS: Needed = {"role": {"type": "string"}, "content": {"type": ["string", "array"]}}
+_CALL: Needed = {name: {"type": "string"} for name in ("call_id", "name", "arguments")}
+_OUTPUT: Needed = {"call_id": {"type": "string"}, "output": {"type": ["string", "array"]}}
+_KINDS: dict[str, Needed] = {
+    "message": _TEXTS,
+    "function_call": _CALL,
+    "function_call_output": _OUTPUT,
+    "reasoning": {},
+}
 
 
 class InputItem(msgspec.Struct, frozen=True, kw_only=True):
-    """A message, a call that the model asked for, or what that call gave."""
+    """A message, a call that the model asked for, what that call gave, or what is left out."""
 
-    type: Literal["message", "function_call", "function_call_output"] = "message"
+    type: Literal["message", "function_call", "function_call_output", "reasoning"] = "message"
     role: Literal["user", "assistant", "system", "developer"] | None = None
-    content: str | list[InputText | OutputText] | None = None
+    content: Content | None = None
     call_id: str | None = None
     name: str | None = None
     arguments: str | None = None
     """JSON, as it was given out."""
-    output: str | list[InputText | OutputText] | None = None
+    output: Content | None = None
 
 
 Item = Annotated[
@@ -73,7 +86,13 @@ def template_messages(instructions: str | None, given: str | list[Item]) -> list
     if isinstance(given, str):
         return [*messages, {"role": "user", "content": given}]
     for place, item in enumerate(given):
+        if item.type == "reasoning":
+            continue
         _append(messages, f"input[{place}]", item)
+    if not messages:
+        raise InvalidRequest(
+            "input is empty: reasoning is left out, send a message.", param="input"
+        )
     return messages
 
 
@@ -111,8 +130,10 @@ def _needed(field: str, value: str | None) -> str:
     return value
 
 
-def _text(field: str, content: str | Sequence[InputText | OutputText] | None) -> str:
+def _text(field: str, content: Content | None) -> str:
     """Parts are joined by line breaks, as in a chat."""
     if content is None:
         raise InvalidRequest(f"{field} is required.", param=field)
-    return content if isinstance(content, str) else "\n".join(part.text for part in content)
+    if isinstance(content, str):
+        return content
+    return "\n".join(part.text for part in content if not isinstance(part, ReasoningText))

@@ -1,0 +1,132 @@
+"""What the endpoints do beside the event loop, and what they refuse before they do it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pytest
+
+from handlers.api.messages import Request, Response, StreamResponse
+from handlers.api.routes import Api
+from handlers.config import Settings
+from handlers.text.template import ChatTemplate
+from tests.api.client import MANIFEST, TEMPLATE, TOKENIZER, Client, saying
+from tests.support.scripted_engine import ScriptedEngine
+from tests.support.servers import PATIENCE_SECONDS
+
+MESSAGES: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]}
+RENDERING: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": MESSAGES,
+    "/v1/chat/completions/render": MESSAGES,
+    "/v1/responses": {"input": "Hello"},
+    "/generate": {"prompt": "Hello"},
+    "/tokenize": MESSAGES,
+}
+
+
+class WatchedTemplate(ChatTemplate):
+    """Remembers in which threads it renders, and renders only when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(TEMPLATE, {})
+        self.threads: list[int] = []
+        self.begun = threading.Event()
+        self.open = threading.Event()
+        self.open.set()
+
+    def render(self, *messages: Any, **more: Any) -> str:
+        self.threads.append(threading.get_ident())
+        self.begun.set()
+        self.open.wait(PATIENCE_SECONDS)
+        return super().render(*messages, **more)
+
+
+def threaded(template: ChatTemplate, environ: Mapping[str, str] | None = None) -> Api:
+    """An Api over an engine that says it has a thread."""
+    engine = saying("yes")
+    engine.threaded = True
+    settings = Settings.from_environ({"MODEL_DIR": "unused", **(environ or {})})
+    return Api(engine, TOKENIZER, template, MANIFEST, settings, {})
+
+
+def request(path: str, fields: Mapping[str, Any]) -> Request:
+    return Request("POST", path, {}, {}, msgspec.json.encode(fields))
+
+
+def status(answer: Response | StreamResponse) -> int:
+    assert isinstance(answer, Response)
+    return answer.status
+
+
+@pytest.mark.parametrize("path", RENDERING)
+def test_no_chat_is_rendered_in_the_event_loops_thread(path: str) -> None:
+    template = WatchedTemplate()
+
+    answer = asyncio.run(threaded(template).handle(request(path, RENDERING[path])))
+
+    assert status(answer) == 200
+    assert len(template.threads) == 1
+    assert threading.get_ident() not in template.threads
+
+
+def test_a_request_is_answered_while_a_chat_is_rendered() -> None:
+    template = WatchedTemplate()
+    template.open.clear()
+    api = threaded(template)
+
+    async def ask() -> None:
+        chat = asyncio.ensure_future(api.handle(request("/v1/chat/completions", MESSAGES)))
+        assert await asyncio.to_thread(template.begun.wait, PATIENCE_SECONDS)
+        assert status(await api.handle(request("/v1/completions", {"prompt": "Hello"}))) == 200
+        assert not chat.done()
+        template.open.set()
+        assert status(await chat) == 200
+
+    asyncio.run(ask())
+
+
+def test_more_prompts_than_the_server_holds_are_answered_429() -> None:
+    template = WatchedTemplate()
+    template.open.clear()
+    api = threaded(template, {"KINDLING_SLOTS": "1", "KINDLING_QUEUE_LIMIT": "0"})
+
+    async def ask() -> None:
+        chat = asyncio.ensure_future(api.handle(request("/v1/chat/completions", MESSAGES)))
+        assert await asyncio.to_thread(template.begun.wait, PATIENCE_SECONDS)
+        refused = await api.handle(request("/tokenize", MESSAGES))
+        template.open.set()
+        assert status(refused) == 429
+        assert refused.headers["retry-after"] == "1"
+        assert status(await chat) == 200
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"guided_regex": "("},
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": 1}}}]},
+    ],
+)
+def test_a_server_that_is_stopping_compiles_nothing(fields: dict[str, Any]) -> None:
+    engine = saying("yes")
+    engine.accepting = False
+
+    code, _ = Client(engine).error("POST", "/v1/chat/completions", MESSAGES | fields)
+
+    assert code == 503
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/chat/completions/render"])
+def test_a_chat_of_more_text_than_the_context_holds_is_not_rendered(path: str) -> None:
+    client = Client(ScriptedEngine(context_length=20), template="{{ raise_exception('rendered') }}")
+    turn = {"role": "user", "content": "a" * (10 * TOKENIZER.longest_token)}
+
+    code, error = client.error("POST", path, {"messages": [turn, turn, turn]})
+
+    assert (code, error["code"], error["param"]) == (400, "context_length_exceeded", "messages")
