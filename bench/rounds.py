@@ -7,6 +7,7 @@ left out from then on, and its reason is kept.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -60,6 +61,8 @@ class Entry:
         self.samples: dict[str, list[float]] = defaultdict(list)
         self.versions: dict[str, str] = {}
         self.server: Server | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+        """While it serves."""
         self.failed: str | None = None
         with self.attempt("making it ready"):
             say(f"making {peer.name} ready")
@@ -74,6 +77,8 @@ class Entry:
             yield
         except FAILURES as error:
             self.failed = f"{doing}: {str(error) or type(error).__name__}"
+            if self.process and (status := self.process.poll()) is not None:
+                self.failed += f" (its process ended with status {status})"
             say(f"{self.peer.name} failed at {self.failed}")
 
 
@@ -116,11 +121,10 @@ def _measure_starts(entries: Sequence[Entry]) -> None:
 
 def _measure_serving(entries: Sequence[Entry], plan: Plan) -> None:
     with ExitStack() as stack:
-        processes = {}
         for entry, server in _able(entries, serving=True):
             with entry.attempt("starting to serve"):
-                processes[entry] = stack.enter_context(running(server))
-                first_answer(server, processes[entry], entry.prompts.take(SHORT))
+                entry.process = stack.enter_context(running(server))
+                first_answer(server, entry.process, entry.prompts.take(SHORT))
                 _warm_up(entry, server, plan)
         for length, times in plan.first_tokens.items():
             for _ in range(times):
@@ -128,7 +132,10 @@ def _measure_serving(entries: Sequence[Entry], plan: Plan) -> None:
         for streams in STREAMS:
             _take_turns(entries, f"decode_{streams}_tok_s", _decode(streams, plan.new_tokens))
         for entry, _ in _able(entries, serving=True):
-            entry.samples["peak_rss_mb"].append(peak_rss_mb(processes[entry].pid))
+            if entry.process:
+                with entry.attempt("peak_rss_mb"):
+                    entry.samples["peak_rss_mb"].append(peak_rss_mb(entry.process.pid))
+                entry.process = None
 
 
 def _warm_up(entry: Entry, server: Server, plan: Plan) -> None:

@@ -262,3 +262,12 @@ def test_a_sweeps_row_has_every_column() -> None:
     row |= {"prefill_tok_s": 500.0, "decode_1_tok_s": 100.0, "decode_8_tok_s": 200.0}
     row |= {"peak_rss_mb": 300.0}
     assert sweep.table([row | sweep.costs(row, Prices.load())]).count("\n") == 2
+
+
+def test_a_peer_whose_process_has_ended_says_so() -> None:
+    entry = Entry(peer("dead"), CAPACITY, {})
+    with running(Server("dead", 0, python("-c", "raise SystemExit(3)"))) as entry.process:
+        entry.process.wait()
+        with entry.attempt("decoding"):
+            raise ConnectionRefusedError("refused")
+    assert entry.failed == "decoding: refused (its process ended with status 3)"
