@@ -5,7 +5,6 @@ Does not know clouds. Called by the adapters, with a Request of messages.py.
 
 from __future__ import annotations
 
-import hmac
 import importlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -121,6 +120,8 @@ class Api:
 
 
 def _carries(request: Request, key: str) -> bool:
+    import hmac  # it brings OpenSSL, 10 ms, and most processes have no key
+
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     # The time of this comparison tells nothing of how much of a guess is right.
     same = hmac.compare_digest(_bytes(given.strip()), _bytes(key))
