@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from handlers.config import keep_openblas_to_one_thread
 from handlers.engine.artifact import Artifact
 from handlers.log import LOGGER, set_up
 
@@ -88,6 +89,7 @@ def _load(settings: Settings) -> Loading:
     set_up(settings.log_level)
     artifact = Artifact.open(settings.model_dir)
     ms: dict[str, float] = {}
+    keep_openblas_to_one_thread()
     with _timed("imports", ms):
         from handlers.engine.engine import Engine
         from handlers.engine.session import Session  # noqa: F401 - Engine.load finds it imported

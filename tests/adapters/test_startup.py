@@ -79,6 +79,19 @@ async def answer():
 asyncio.run(answer())
 """
 
+COUNT_NATIVE_THREADS = """
+import sys, threading
+from pathlib import Path
+from handlers import startup
+from handlers.config import Settings
+
+startup.begin(Settings.from_environ())
+for thread in threading.enumerate():
+    if thread is not threading.main_thread():
+        thread.join()
+sys.stderr.write(str(len(list(Path("/proc/self/task").iterdir())) - threading.active_count()))
+"""
+
 COUNT_SESSIONS = """
 import sys
 from handlers.engine.session import Session
@@ -113,6 +126,15 @@ def test_a_process_loads_its_model_once_however_often_it_answers(
 ) -> None:
     report = "sys.stderr.write(f'{len(loads)} load')"
     assert run(COUNT_SESSIONS + answer_three + report, tiny_artifact) == "1 load"
+
+
+def test_numpy_starts_no_threads_of_its_own(
+    tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenBLAS would start one for each further CPU."""
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    monkeypatch.setenv("KINDLING_THREADS", "1")
+    assert run(COUNT_NATIVE_THREADS, tiny_artifact) == "0"
 
 
 TIME_LEFT = """
