@@ -7,26 +7,20 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
+from handlers.api import aside
 from handlers.text import completion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from handlers.api.aside import Lane
     from handlers.engine.artifact import Manifest
     from handlers.text.grammar import Grammars
     from handlers.text.template import ChatTemplate
     from handlers.text.tokenizer import Tokenizer
 
 
-class Engine(completion.Engine, Protocol):
+class Engine(completion.Engine, aside.Engine, Protocol):
     """What is needed of handlers.engine.engine.Engine."""
-
-    @property
-    def threaded(self) -> bool: ...
-
-    @property
-    def accepting(self) -> bool: ...
 
     @property
     def slots(self) -> int: ...
@@ -46,9 +40,9 @@ class Model:
     completer: completion.Completer
     tokenizer: Tokenizer
     template: ChatTemplate
-    tokenising: Lane
+    tokenising: aside.Lane
     """Where prompts are rendered and read."""
-    compiling: Lane
+    compiling: aside.Lane
     """Where grammars are made."""
     manifest: Manifest
     load_ms: Mapping[str, float]

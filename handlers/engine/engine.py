@@ -59,7 +59,7 @@ class Engine:
         self.context_length = context_length
         """Tokens of prompt and answer together."""
         self.load_ms = load_ms
-        """Milliseconds that `load` took, the import of ONNX Runtime among them."""
+        """Milliseconds that `load` took."""
         self._intake = Intake(vocab_size, frozenset(eos_token_ids), context_length)
         self._limit = slots + queue_limit
         self._scheduler = Scheduler(

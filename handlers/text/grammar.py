@@ -103,11 +103,6 @@ class GrammarConstraint:
         """Whether nothing but the end may follow."""
         return self._matcher.is_stopped()
 
-    @property
-    def may_end(self) -> bool:
-        """Whether the text so far is a whole answer."""
-        return self._matcher.is_accepting()
-
     def whole_texts(self) -> Callable[[str], bool]:
         """Whether a text, from this place on, is a whole answer: for one call."""
         matcher = self._matcher.deep_copy()

@@ -145,7 +145,7 @@ def can_write(constraint: GrammarConstraint, ids: list[int]) -> bool:
         if token_id not in allowed_ids(constraint):
             return False
         constraint.accept(token_id)
-    return constraint.may_end
+    return constraint.whole_texts()("")
 
 
 def test_what_cannot_be_held_to_is_refused_by_name(

@@ -184,7 +184,7 @@ def test_parallel_calls_may_follow_one_another(
 
     accept(constraint, tokenizer.encode(text))
 
-    assert constraint.may_end
+    assert constraint.whole_texts()("")
     assert parse(FORMATS[name], [text]) == (
         "",
         [(tool, json.dumps(arguments)) for tool, arguments in calls],
@@ -252,7 +252,7 @@ def test_auto_with_a_schema_for_the_answer_is_calls_or_json_and_nothing_else(
     accept(constraint, tokenizer.encode(FORMATS[name].write([("get_weather", {"city": "Rome"})])))
 
     assert first == {"{", FORMATS[name].trigger[0]}
-    assert constraint.may_end
+    assert constraint.whole_texts()("")
 
 
 @pytest.mark.parametrize("name", FORMATS)
