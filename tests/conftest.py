@@ -26,6 +26,12 @@ export_tiny(sys.argv[1], Path(sys.argv[2]))
 
 
 @pytest.fixture(scope="session")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the servers' output goes."""
+    return tmp_path_factory.mktemp("servers")
+
+
+@pytest.fixture(scope="session")
 def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of three layers, exported in fp32. In a process of its own, which keeps
     torch and its half a gigabyte out of this one."""

@@ -11,12 +11,6 @@ from tests.support.servers import Cloud, CloudRun, Lambda, cloud_run, lambda_emu
 
 
 @pytest.fixture(scope="session")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the servers' output goes."""
-    return tmp_path_factory.mktemp("servers")
-
-
-@pytest.fixture(scope="session")
 def tiny_cloud_run(tiny_artifact: Path, directory: Path) -> Iterator[CloudRun]:
     with cloud_run(tiny_artifact, directory) as server:
         yield server

@@ -40,12 +40,6 @@ def _only_this_machine() -> Iterator[None]:
 
 
 @pytest.fixture(scope="package")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the servers' output goes."""
-    return tmp_path_factory.mktemp("servers")
-
-
-@pytest.fixture(scope="package")
 def server(demo_artifact: Path, directory: Path) -> Iterator[CloudRun]:
     with cloud_run(demo_artifact, directory) as server:
         yield server

@@ -26,9 +26,3 @@ def baked_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     docker("cp", f"{container}:/opt/kindling/model", str(directory))
     docker("rm", container)
     return directory / "model"
-
-
-@pytest.fixture(scope="session")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the output of servers outside goes."""
-    return tmp_path_factory.mktemp("servers")
