@@ -2,6 +2,7 @@
 
     make bench                                  (or: python -m bench)
     make bench ARGS="kindling llama-server"     these peers alone
+    make bench ARGS="--avx2"                    as on a CPU with AVX2 and nothing wider
 
 The peers are bench/peers/. All get the same prompts, token counts and threads. Progress goes to
 standard error; on standard output there are a card, the goals, a row for BENCHMARKS.md, and as its
@@ -18,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench import report
+from bench.avx2 import show_avx2_alone
 from bench.installed import installed_mb
 from bench.machine import describe_machine
 from bench.peers import PEERS
@@ -32,6 +34,8 @@ from handlers.config import available_cpus
 def main() -> None:
     """Measures, then prints."""
     options = _parser().parse_args()
+    if options.avx2:
+        show_avx2_alone()
     threads = available_cpus()
     machine = describe_machine(threads)
     warn_of_neighbours(machine["load_average"])
@@ -55,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("peers", nargs="*", type=_peer, help="all, unless some are named")
     parser.add_argument("--rounds", type=int, default=Plan().rounds)
     parser.add_argument("--new-tokens", type=int, default=Plan().new_tokens, help="of each stream")
+    parser.add_argument("--avx2", action="store_true", help="hide what is wider than AVX2")
     return parser
 
 

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from bench.avx2 import is_shown_alone
 from bench.servers import ROOT
 
 # Instruction sets that decide how fast a matrix product of a given type can be.
@@ -24,7 +25,7 @@ def describe_machine(threads: int) -> dict[str, Any]:
     present = fields.get("flags", fields.get("Features", "")).split()
     return {
         "cpu": fields.get("model name", platform.machine()),
-        "flags": [flag for flag in CPU_FLAGS if flag in present],
+        "flags": ["avx2 alone"] if is_shown_alone() else [f for f in CPU_FLAGS if f in present],
         "threads": threads,
         "python": platform.python_version(),
         "load_average": round(os.getloadavg()[0], 2),

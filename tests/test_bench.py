@@ -20,7 +20,8 @@ from bench.cost import Prices, per_million
 from bench.goals import GOALS, MODEL, Goal, judge, ratios
 from bench.machine import describe_machine
 from bench.peers import PEERS, llama_cpp
-from bench.peers.peer import NotRunnable, Peer
+from bench.peers.peer import Peer
+from bench.prepare import NotRunnable
 from bench.prompts import Prompts
 from bench.rounds import Entry, Plan
 from bench.runtime_api import RuntimeApi

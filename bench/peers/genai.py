@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.peers import plain
-from bench.peers.peer import Peer, run_once
+from bench.peers.peer import Peer
+from bench.prepare import run_once
 from bench.servers import ROOT, Capacity, Server, python, uvicorn
 
 PORT = 18485

@@ -1,6 +1,7 @@
 """llama.cpp, built here from the tree that llama-cpp-python's source distribution carries.
 
-Twelve minutes on two cores, once. GGML_NATIVE makes it use all that this machine's CPU has.
+Twelve minutes on two cores, once. It is compiled for what this machine's CPU has, or for AVX2 alone
+(bench/avx2.py), each in a folder of its own.
 """
 
 from __future__ import annotations
@@ -11,21 +12,27 @@ import tarfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench.peers.peer import NotRunnable, run_once
+from bench.avx2 import is_shown_alone
+from bench.prepare import NotRunnable, run_once
 from bench.servers import CACHE
 from handlers.config import available_cpus
 
 VERSION = "0.3.36"
 HOME = CACHE / f"llama.cpp-{VERSION}"
 SOURCE = HOME / "source"
-BINARIES = HOME / "build" / "bin"
-LLAMA_SERVER = BINARIES / "llama-server"
 CMAKE_OPTIONS = (
     "-DCMAKE_BUILD_TYPE=Release",
-    "-DGGML_NATIVE=ON",
     "-DLLAMA_BUILD_TESTS=OFF",
     "-DLLAMA_BUILD_EXAMPLES=OFF",
     "-DLLAMA_BUILD_UI=OFF",
+)
+WHOLE_CPU = ("-DGGML_NATIVE=ON",)
+AVX2 = (
+    "-DGGML_NATIVE=OFF",
+    "-DGGML_AVX2=ON",
+    "-DGGML_FMA=ON",
+    "-DGGML_F16C=ON",
+    "-DGGML_BMI2=ON",
 )
 
 # GCC before 14 tells its optimizer that ldtilecfg reads 8 bytes of the 64, so it drops the stores
@@ -37,15 +44,29 @@ BARRIER = '    __asm__ volatile("" : : "r"(&tc) : "memory");\n'
 
 def build() -> None:
     """Fetches, unpacks and compiles, each unless done. Raises NotRunnable."""
-    if LLAMA_SERVER.exists():
+    if llama_server().exists():
         return
     fetch()
     AMX.write_text(with_barrier(AMX.read_text()))
     tree = str(SOURCE / "vendor" / "llama.cpp")
-    configured = HOME / "build" / "CMakeCache.txt"
-    run_once(configured, ("cmake", "-S", tree, "-B", str(configured.parent), *CMAKE_OPTIONS))
+    configured = binaries().parent / "CMakeCache.txt"
+    run_once(configured, ("cmake", "-S", tree, "-B", str(configured.parent), *_options()))
     command = ("cmake", "--build", str(configured.parent), "--target", "llama-server")
-    run_once(LLAMA_SERVER, (*command, "--parallel", str(available_cpus())))
+    run_once(llama_server(), (*command, "--parallel", str(available_cpus())))
+
+
+def binaries() -> Path:
+    """The folder of the build that this run measures."""
+    return HOME / ("build-avx2" if is_shown_alone() else "build") / "bin"
+
+
+def llama_server() -> Path:
+    """The program itself."""
+    return binaries() / "llama-server"
+
+
+def _options() -> tuple[str, ...]:
+    return CMAKE_OPTIONS + (AVX2 if is_shown_alone() else WHOLE_CPU)
 
 
 def fetch() -> None:
@@ -68,10 +89,10 @@ def with_barrier(source: str) -> str:
 
 def version() -> str:
     """Where the tree comes from, and the compiler."""
-    command = [str(LLAMA_SERVER), "--version"]
+    command = [str(llama_server()), "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     compiler = (done.stdout + done.stderr).strip().rpartition("\n")[2]
-    return f"llama.cpp of llama-cpp-python {VERSION}, {compiler}, {' '.join(CMAKE_OPTIONS)}"
+    return f"llama.cpp of llama-cpp-python {VERSION}, {compiler}, {' '.join(_options())}"
 
 
 def gguf() -> Path:

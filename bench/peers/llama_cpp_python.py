@@ -10,7 +10,8 @@ import os
 import sys
 
 from bench.peers import llama_cpp
-from bench.peers.peer import Peer, run_once
+from bench.peers.peer import Peer
+from bench.prepare import run_once
 from bench.servers import Capacity, Server, python
 
 PORT = 18486
@@ -29,7 +30,7 @@ def server(capacity: Capacity) -> Server:
     """Not told to drop a running answer when another request comes, as its default is."""
     environ = {
         "PYTHONPATH": os.pathsep.join((str(llama_cpp.SOURCE), str(PACKAGES))),
-        "LLAMA_CPP_LIB_PATH": str(llama_cpp.BINARIES),
+        "LLAMA_CPP_LIB_PATH": str(llama_cpp.binaries()),
     }
     options = {
         "--model": str(llama_cpp.gguf()),

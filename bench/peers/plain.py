@@ -6,7 +6,8 @@ import hashlib
 from pathlib import Path
 
 from bench.installed import Footprint, closure
-from bench.peers.peer import RECIPE, Peer, run_once
+from bench.peers.peer import RECIPE, Peer
+from bench.prepare import run_once
 from bench.servers import CACHE, ROOT, Capacity, Server, python, uvicorn
 
 PORT = 18481
