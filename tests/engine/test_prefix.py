@@ -244,6 +244,13 @@ def test_a_baked_prefix_is_there_whatever_has_been_written_over_all_slots() -> N
     assert cached(engine, [*DOCUMENT[:40], 9, 9, 9]) == 40
 
 
+def test_conversations_that_share_no_more_than_the_baked_prefix_keep_a_slot_each() -> None:
+    engine = fake_engine(FakeSession(baked=DOCUMENT[:40]))
+    talks = [[*DOCUMENT[:40], *[n] * 12] for n in (1, 2, 3, 4)]
+    for expected in (40, 50):
+        assert [cached(engine, talk) for talk in talks] == [expected] * 4
+
+
 def test_no_sequence_gets_the_slot_of_the_baked_prefix() -> None:
     session = FakeSession(slots=2, baked=DOCUMENT[:40])
     engine = fake_engine(session, slots=2)
