@@ -12,6 +12,7 @@ model_export/prefix.py, opened by the engine.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import mmap
 from dataclasses import dataclass
@@ -104,7 +105,8 @@ def _map(path: Path, tokens: int) -> BakedPrefix:
     try:
         with path.open("rb") as file:
             memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        memory.madvise(mmap.MADV_WILLNEED)  # read while the process starts, not in a request
+        with contextlib.suppress(OSError):  # advice: read while the process starts
+            memory.madvise(mmap.MADV_WILLNEED)
         ids = np.frombuffer(memory, np.int64, tokens)
         return BakedPrefix(ids, np.frombuffer(memory, np.float32, offset=ids.nbytes))
     except (OSError, ValueError) as error:
