@@ -22,7 +22,7 @@ from handlers.text.template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from model_export.prefix import common_ids
 from tests.engine.fake_session import greedy, read
-from tests.support.baking import bake_copy, write_manifest
+from tests.support.baking import bake_copy, unbaked_copy, write_manifest
 
 SYSTEM = "You are a lighthouse keeper. Answer briefly, and say so when you do not know."
 OTHER = "You are a lighthouse. Shine."
@@ -35,9 +35,9 @@ def load(directory: Path, context_length: int = 256) -> Engine:
 
 
 @pytest.fixture(scope="module", params=["tiny_artifact", "tiny_window_artifact", "demo_artifact"])
-def plain(request: pytest.FixtureRequest) -> Path:
-    artifact: Path = request.getfixturevalue(request.param)
-    return artifact
+def plain(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    artifact = request.getfixturevalue(request.param)
+    return unbaked_copy(artifact, tmp_path_factory.mktemp("plain") / "model")
 
 
 @pytest.fixture(scope="module")

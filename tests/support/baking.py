@@ -1,4 +1,4 @@
-"""A copy of an artefact with a system prompt baked in, as the export leaves it."""
+"""Copies of an artefact without a baked prefix, or with another, as the export leaves them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,25 @@ from handlers.engine.artifact import MANIFEST, PREFIX, Artifact, FileInfo, Manif
 from model_export.prefix import bake
 
 
-def bake_copy(artifact: Path, directory: Path, system_prompt: str) -> Path:
-    """Links the files of `artifact` into a new `directory` and bakes the prompt there."""
+def unbaked_copy(artifact: Path, directory: Path) -> Path:
+    """Links the files of `artifact` into a new `directory`, without its prefix."""
     directory.mkdir()
-    for name in Artifact.open(artifact).manifest.files:
-        (directory / name).symlink_to((artifact / name).resolve())
     manifest = Artifact.open(artifact).manifest
-    write_manifest(directory, manifest)
-    info = bake(Artifact.open(directory), system_prompt, threads=1)
-    content = (directory / PREFIX).read_bytes()
+    files = {name: info for name, info in manifest.files.items() if name != PREFIX}
+    for name in files:
+        (directory / name).symlink_to((artifact / name).resolve())
+    write_manifest(directory, msgspec.structs.replace(manifest, files=files, prefix=None))
+    return directory
+
+
+def bake_copy(artifact: Path, directory: Path, system_prompt: str) -> Path:
+    """The same, with this prompt baked in."""
+    unbaked = Artifact.open(unbaked_copy(artifact, directory))
+    info = bake(unbaked, system_prompt, threads=1)
+    content = unbaked.prefix.read_bytes()
     file = FileInfo(size=len(content), sha256=hashlib.sha256(content).hexdigest())
-    files = manifest.files | {PREFIX: file}
-    write_manifest(directory, msgspec.structs.replace(manifest, files=files, prefix=info))
+    files = unbaked.manifest.files | {PREFIX: file}
+    write_manifest(directory, msgspec.structs.replace(unbaked.manifest, files=files, prefix=info))
     return directory
 
 
