@@ -119,7 +119,6 @@ _SOURCES: dict[str, type[HubSource | FolderSource | GgufSource | PackageSource]]
     "package": PackageSource,
 }
 _TABLES = ("model", "source", "export", "precision", "tolerance")
-_OPTIONAL_TABLES = ("prefix",)
 
 
 def shipped_recipes() -> tuple[str, ...]:
@@ -156,9 +155,9 @@ def _locate(name_or_path: str) -> Path:
 
 
 def _parse(document: dict[str, Any], path: Path) -> Recipe:
-    _refuse_unknown(document, _TABLES + _OPTIONAL_TABLES, "table")
-    present = [table for table in _OPTIONAL_TABLES if table in document]
-    for table in (*_TABLES, *present):
+    _refuse_unknown(document, (*_TABLES, "prefix"), "table")
+    optional = ["prefix"] if "prefix" in document else []
+    for table in (*_TABLES, *optional):
         if not isinstance(document.get(table), dict):
             raise ExportError(f"the table [{table}] is missing.")
     recipe = Recipe(
@@ -168,7 +167,7 @@ def _parse(document: dict[str, Any], path: Path) -> Recipe:
         export=_convert(document["export"], Export, "export"),
         precision=_convert(document["precision"], Precision, "precision"),
         tolerance=_convert(document["tolerance"], Tolerance, "tolerance"),
-        prefix=_convert(document["prefix"], Prefix, "prefix") if present else None,
+        prefix=_convert(document["prefix"], Prefix, "prefix") if optional else None,
     )
     _check_values(recipe)
     return recipe
