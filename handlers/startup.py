@@ -80,7 +80,12 @@ def load_service(settings: Settings) -> Service:
     engine = loading.engine.result()
     ms["session"] = round(engine.load_ms, 1)
     ms["process"] = process_age_ms()
-    LOGGER.info("ready", extra={"fields": {"model": artifact.manifest.model.id, "ms": ms}})
+    fields = {
+        "model": artifact.manifest.model.id,
+        "ms": ms,
+        "baked_tokens": engine.baked_tokens,
+    }
+    LOGGER.info("ready", extra={"fields": fields})
     api = Api(engine, tokenizer, template, artifact.manifest, settings, ms)
     return Service(api, engine, settings)
 

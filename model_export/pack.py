@@ -28,6 +28,7 @@ from handlers.engine.artifact import (
     FileInfo,
     Manifest,
     ModelInfo,
+    PrefixInfo,
 )
 from model_export.end_of_sequence import eos_token_ids
 from model_export.errors import ExportError
@@ -102,6 +103,7 @@ def write_manifest(
     loaded: LoadedModel,
     precision: str,
     verification: Mapping[str, Any],
+    prefix: PrefixInfo | None = None,
 ) -> None:
     """manifest.json over all other files in `directory`; the last file to be written."""
     manifest = Manifest(
@@ -123,6 +125,7 @@ def write_manifest(
         created=int(time.time()),
         versions=_versions(),
         verification=dict(verification),
+        prefix=prefix,
     )
     encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     (directory / MANIFEST).write_bytes(encoded + b"\n")

@@ -1,4 +1,4 @@
-"""The export, step by step: fetch > convert > fuse > quantize > verify > pack.
+"""The export, step by step: fetch > convert > fuse > quantize > verify > bake > pack.
 
 Two artefacts are built in a scratch directory: the fp32 one, which exists to be verified
 against, and the quantised one, which is published once every gate has passed.
@@ -32,10 +32,12 @@ def export(recipe: Recipe, out: Path, report: Report) -> None:
         report("reference: transformers' ids and greedy answers on the corpus")
         reference = make_reference(loaded, recipe.export.context_length)
         exact, quantised = _build(recipe, loaded, scratch, report)
-        task = Task(reference, exact, quantised, recipe.tolerance, threads)
-        figures = verify(task, scratch / "exchange", report)
+        system_prompt = recipe.prefix.system_prompt if recipe.prefix else None
+        task = Task(reference, exact, quantised, recipe.tolerance, threads, system_prompt)
+        outcome = verify(task, scratch / "exchange", report)
         report(f"pack {out}")
-        write_manifest(quantised, recipe, loaded, recipe.precision.describe(), figures)
+        precision = recipe.precision.describe()
+        write_manifest(quantised, recipe, loaded, precision, outcome.figures, outcome.prefix)
         publish(quantised, out)
 
 

@@ -14,6 +14,9 @@
     [precision]                       # the fields of precision.Precision
     [tolerance]                       # how far the quantised model may drift; see docs/precision.md
 
+    [prefix]                          # may be left out
+    system_prompt = "You are ..."     # whose keys and values are baked in; see docs/engine.md
+
 It knows nothing of models: `fetch` opens the source, `quantize` applies the precision.
 Paths in a recipe are relative to the recipe's own directory.
 """
@@ -91,6 +94,12 @@ class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Perplexity of the quantised graph over that of the fp32 graph."""
 
 
+class Prefix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[prefix]: the system message of the chats that find their beginning computed."""
+
+    system_prompt: str
+
+
 class Recipe(msgspec.Struct, frozen=True):
     """One checked recipe. `name` is its file's stem."""
 
@@ -100,6 +109,7 @@ class Recipe(msgspec.Struct, frozen=True):
     export: Export
     precision: Precision
     tolerance: Tolerance
+    prefix: Prefix | None = None
 
 
 _SOURCES: dict[str, type[HubSource | FolderSource | GgufSource | PackageSource]] = {
@@ -145,8 +155,9 @@ def _locate(name_or_path: str) -> Path:
 
 
 def _parse(document: dict[str, Any], path: Path) -> Recipe:
-    _refuse_unknown(document, _TABLES, "table")
-    for table in _TABLES:
+    _refuse_unknown(document, (*_TABLES, "prefix"), "table")
+    optional = ["prefix"] if "prefix" in document else []
+    for table in (*_TABLES, *optional):
         if not isinstance(document.get(table), dict):
             raise ExportError(f"the table [{table}] is missing.")
     recipe = Recipe(
@@ -156,6 +167,7 @@ def _parse(document: dict[str, Any], path: Path) -> Recipe:
         export=_convert(document["export"], Export, "export"),
         precision=_convert(document["precision"], Precision, "precision"),
         tolerance=_convert(document["tolerance"], Tolerance, "tolerance"),
+        prefix=_convert(document["prefix"], Prefix, "prefix") if optional else None,
     )
     _check_values(recipe)
     return recipe
@@ -232,6 +244,10 @@ def _check_values(recipe: Recipe) -> None:
             "[tolerance] min_top1_agreement is a share: 0.0 to 1.0",
         ),
         (tolerance.max_perplexity_ratio > 0, "[tolerance] max_perplexity_ratio must be above 0"),
+        (
+            recipe.prefix is None or bool(recipe.prefix.system_prompt.strip()),
+            "[prefix] system_prompt is empty: name one, or leave the table out",
+        ),
     )
     for holds, problem in checks:
         if not holds:

@@ -15,8 +15,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-GRAPH = "model.onnx"
-WEIGHTS = "model.onnx.data"
+from handlers.engine.artifact import GRAPH, WEIGHTS
+
 PAGE = 4096
 _INLINE = 256
 """Bytes up to which a tensor stays in the graph: scalars and shapes that ONNX Runtime's own

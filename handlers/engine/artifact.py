@@ -5,6 +5,7 @@
     model.onnx.data       its weights
     tokenizer.json        Hugging Face tokenizers
     chat_template.jinja   the model's chat template, if it has one
+    prefix.kv             a baked prefix, if the recipe names one (baked.py)
     LICENSE*              the model's licence
 
 This file is the only contract between the two halves: model_export writes a Manifest,
@@ -25,8 +26,10 @@ from handlers.errors import ArtifactError
 SCHEMA = 1
 MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
+WEIGHTS = "model.onnx.data"
 TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"
+PREFIX = "prefix.kv"
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
@@ -45,6 +48,14 @@ class FileInfo(msgspec.Struct, frozen=True):
 
     size: int
     sha256: str
+
+
+class PrefixInfo(msgspec.Struct, frozen=True):
+    """The baked prefix."""
+
+    tokens: int
+    computed_with: dict[str, str]
+    """What decides its values, by name: files' sha256, packages' versions."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -68,6 +79,7 @@ class Manifest(msgspec.Struct, frozen=True):
     """The packages that made the artefact."""
     verification: dict[str, Any]
     """What the export measured, gate by gate."""
+    prefix: PrefixInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +95,7 @@ class Artifact:
         manifest = _read_manifest(directory / MANIFEST)
         for name, info in manifest.files.items():
             _check_file(directory / name, info)
-        for name in (GRAPH, TOKENIZER):
+        for name in (GRAPH, TOKENIZER, *([PREFIX] if manifest.prefix else [])):
             if name not in manifest.files:
                 raise ArtifactError(f"{directory / MANIFEST} lists no {name}: export it again.")
         return cls(directory, manifest)
@@ -97,6 +109,11 @@ class Artifact:
     def tokenizer(self) -> Path:
         """tokenizer.json."""
         return self.directory / TOKENIZER
+
+    @property
+    def prefix(self) -> Path:
+        """The baked prefix's keys and values, which are there if the manifest has one."""
+        return self.directory / PREFIX
 
     @property
     def chat_template(self) -> str | None:

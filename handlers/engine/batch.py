@@ -45,6 +45,10 @@ class Batch:
 class Runner(Protocol):
     """What the scheduler asks of a session."""
 
+    @property
+    def baked(self) -> NDArray[np.int64]:
+        """Ids whose keys and values lie in a slot after the last one, only to be copied from."""
+
     def step(self, batch: Batch) -> NDArray[np.float32]:
         """Logits [N, vocab], free to be overwritten, and valid until the next call.
 

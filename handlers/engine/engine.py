@@ -16,6 +16,7 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from handlers.engine.baked import open_prefix
 from handlers.engine.generation import Generation, wake
 from handlers.engine.intake import Intake
 from handlers.engine.scheduler import Event, Scheduler
@@ -58,6 +59,8 @@ class Engine:
         self.slots = slots
         self.context_length = context_length
         """Tokens of prompt and answer together."""
+        self.baked_tokens = len(runner.baked)
+        """Tokens of the baked prefix that prompts may begin with; 0 without one."""
         self.load_ms = load_ms
         """Milliseconds that `load` took."""
         self._intake = Intake(vocab_size, frozenset(eos_token_ids), context_length)
@@ -78,7 +81,8 @@ class Engine:
     @classmethod
     def load(cls, artifact: Artifact, settings: Settings) -> Engine:
         """Loads the graph and allocates the cache. Raises ArtifactError and SettingsError."""
-        from handlers.engine.session import Session  # numpy alone is enough to import the engine
+        # Here, since numpy alone is enough to import the engine.
+        from handlers.engine.session import Session, kernel_versions
 
         started = time.perf_counter()
         manifest = artifact.manifest
@@ -91,6 +95,9 @@ class Engine:
                 f"{artifact.graph} has {session.vocab_size} logits where its manifest says "
                 f"{manifest.vocab_size}: export the model again."
             )
+        prefix = open_prefix(artifact, context_length, kernel_versions())
+        if prefix is not None:
+            session.attach(prefix)
         return cls(
             session,
             vocab_size=session.vocab_size,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handlers.errors import SettingsError
+from handlers.errors import ArtifactError, SettingsError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,6 +49,28 @@ class KvCache:
                 f"KINDLING_SLOTS x KINDLING_CONTEXT_LENGTH, {slots:,} x {capacity:,} tokens, take "
                 f"{sum(map(_size, shapes)):,} bytes, which are not to be had: lower one of them."
             ) from None
+        self._attached: list[NDArray[np.float32]] = []
+
+    def attach(self, values: NDArray[np.float32], tokens: int) -> None:
+        """Makes a slot after the last, only to be copied from, of [heads, tokens, head_dim] each.
+
+        `values`: all tensors, one after the other. Raises ArtifactError when they are not as many.
+        """
+        shapes = [(tensor.heads, tokens, tensor.head_dim) for tensor in self.tensors]
+        ends = np.cumsum([math.prod(shape) for shape in shapes])
+        if ends[-1] != values.size:
+            raise ArtifactError(
+                f"The baked prefix has {values.size:,} values where {tokens:,} tokens of this "
+                f"graph have {ends[-1]:,}. Export the model again."
+            )
+        parts = np.split(values, ends[:-1])
+        self._attached = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+    def slot(self, number: int) -> list[NDArray[np.float32]]:
+        """One slot of every buffer, the attached one too: views [heads, positions, head_dim]."""
+        if number == len(self._buffers[0]):
+            return self._attached
+        return [buffer[number] for buffer in self._buffers]
 
     def rows(self, first: int, count: int) -> list[NDArray[np.float32]]:
         """The slots [first : first + count] of every buffer: views, contiguous."""
@@ -56,8 +78,8 @@ class KvCache:
 
     def copy_prefix(self, source: int, target: int, start: int, stop: int) -> None:
         """Copies the positions [start : stop] of every buffer from one slot to another."""
-        for buffer in self._buffers:
-            buffer[target, :, start:stop] = buffer[source, :, start:stop]
+        for to, of in zip(self.slot(target), self.slot(source), strict=True):
+            to[:, start:stop] = of[:, start:stop]
 
 
 def _size(shape: tuple[int, ...]) -> int:

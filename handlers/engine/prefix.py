@@ -9,6 +9,8 @@ Only chunks of two tokens or more count, and two tokens of a prompt are always l
 quantised kernels round one row in another way than several, but two as hundreds. So a reused
 prompt has, to the bit, the logits that it has when it is computed whole.
 
+What the export has baked (baked.py) is found as in a slot, after the last one.
+
 Owned by the scheduler, which reports every call of the session.
 """
 
@@ -30,8 +32,11 @@ class PrefixReuse:
 
     def __init__(self, runner: Runner, *, slots: int, capacity: int) -> None:
         self._runner = runner
-        self._ids = np.zeros((slots, capacity), np.int64)
-        self._lengths = np.zeros(slots, np.int64)
+        baked = runner.baked  # as if one slot more held it, which no sequence ever gets
+        self._ids = np.zeros((slots + 1, capacity), np.int64)
+        self._ids[slots, : len(baked)] = baked
+        self._lengths = np.zeros(slots + 1, np.int64)
+        self._lengths[slots] = len(baked)
 
     def forget(self, slot: int) -> None:
         """Nothing is known of this slot's cache any more."""
@@ -58,7 +63,10 @@ class PrefixReuse:
         return int(self._lengths[slot])
 
     def shared(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """How many of `ids`, from the first on, each slot's cache holds: [slots]."""
+        """How many of `ids`, from the first on, each slot's cache holds, and the baked prefix.
+
+        [slots + 1].
+        """
         same = self._ids[:, : len(ids)] == ids
         same &= np.arange(len(ids)) < self._lengths[:, np.newaxis]
         return np.where(same.all(axis=1), len(ids), same.argmin(axis=1))

@@ -25,6 +25,8 @@ import onnxruntime as ort  # noqa: E402  reads ORT_DISABLE_TELEMETRY while it is
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from handlers.engine.baked import BakedPrefix
+
 INPUTS = ("input_ids", "query_seqlens", "seqlens_k", "total_sequence_length", "logits_indices")
 LOGITS = "logits"
 PAST = "past_key_values."
@@ -50,6 +52,8 @@ class Session:
         self._cache = KvCache(_cache_tensors(self._ort, graph), slots=slots, capacity=capacity)
         self._logits = np.empty((slots, self.vocab_size), np.float32)
         self._bindings: dict[tuple[int, int], Any] = {}
+        self.baked = np.empty(0, np.int64)
+        """Ids whose keys and values the slot after the last holds."""
 
     def step(self, batch: Batch) -> NDArray[np.float32]:
         """Computes one batch: logits [N, vocab], which the next call overwrites.
@@ -72,6 +76,15 @@ class Session:
     def copy_prefix(self, source: int, target: int, start: int, stop: int) -> None:
         """Copies the keys and values at the positions [start : stop] from one slot to another."""
         self._cache.copy_prefix(source, target, start, stop)
+
+    def attach(self, prefix: BakedPrefix) -> None:
+        """Makes it the slot after the last. Raises ArtifactError when the graph is another's."""
+        self._cache.attach(prefix.values, len(prefix.ids))
+        self.baked = prefix.ids
+
+    def keys_and_values(self, slot: int, stop: int) -> list[NDArray[np.float32]]:
+        """A slot's positions [0 : stop]: a view [heads, stop, head_dim] for each cache tensor."""
+        return [tensor[:, :stop] for tensor in self._cache.slot(slot)]
 
     def _output(self, count: int) -> NDArray[np.float32]:
         """One memory for all calls: each kept binding would keep its last logits alive.
@@ -100,6 +113,11 @@ class Session:
             binding.bind_ortvalue_input(tensor.past, value)
             binding.bind_ortvalue_output(tensor.present, value)
         return binding
+
+
+def kernel_versions() -> dict[str, str]:
+    """What computes, by package: another version may round otherwise."""
+    return {"onnxruntime": ort.__version__}
 
 
 def _load(graph: Path, threads: int) -> Any:

@@ -38,15 +38,16 @@ class Slots:
 
         A decode call covers the slots from the first to the last that decodes, so the slot is
         one that widens it least. Among those it is one that holds the beginning of the prompt
-        and would lose less than it keeps, else the one that was left first.
+        and would lose less than it keeps, else the one that was left first. What is baked is kept
+        anyway, so it does not count.
         """
-        shared = self._prefixes.shared(sequence.prompt)
+        *shared, baked = self._prefixes.shared(sequence.prompt).tolist()
         busy = [member.slot for member in self.running]
 
         def cost(slot: int) -> tuple[int, int, int]:
             width = max(*busy, slot) - min(*busy, slot) if busy else 0
-            kept = int(shared[slot])
-            useful = 2 * kept > self._prefixes.held(slot)
+            kept = shared[slot] - baked
+            useful = 2 * kept > self._prefixes.held(slot) - baked
             return width, -kept if useful else 0, self._left[slot]
 
         free = (slot for slot, member in enumerate(self._sequences) if member is None)

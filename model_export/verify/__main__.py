@@ -1,4 +1,7 @@
-"""`python -m model_export.verify DIRECTORY`: the verifying process; launch.py starts it."""
+"""`python -m model_export.verify DIRECTORY`: the verifying process; launch.py starts it.
+
+What has passed the gates is then given its baked prefix, which what serves has to compute too.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from handlers.config import Settings
-from handlers.engine.artifact import Artifact
+from handlers.engine.artifact import Artifact, PrefixInfo
 from handlers.engine.engine import Engine
 from handlers.engine.sequence import SamplingParams
 from handlers.engine.session import Session
 from handlers.errors import KindlingError
 from handlers.text.template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
+from model_export.prefix import bake
 from model_export.verify.corpus import evaluation_text
 from model_export.verify.drift import WINDOW, check_drift, compare, windows_of
 from model_export.verify.exchange import OUTCOME, TASK, Outcome, Task, read_task, write
@@ -29,7 +33,9 @@ def main() -> None:
     """Runs the gates in order and writes the outcome."""
     directory = Path(sys.argv[1])
     try:
-        outcome = Outcome(figures=_run_gates(read_task(directory / TASK)), failure=None)
+        task = read_task(directory / TASK)
+        figures = _run_gates(task)
+        outcome = Outcome(figures=figures, failure=None, prefix=_bake(task))
     except KindlingError as error:
         outcome = Outcome(figures={}, failure=str(error))
     write(directory / OUTCOME, outcome)
@@ -72,6 +78,16 @@ def _answer(task: Task, artifact: Artifact, tokenizer: Tokenizer) -> dict[str, s
         "fp32": tokenizer.decode(first.ids),
         "text": tokenizer.decode(ids),
     }
+
+
+def _bake(task: Task) -> PrefixInfo | None:
+    if task.system_prompt is None:
+        return None
+    artifact = Artifact.open(task.quantised)
+    info = bake(artifact, task.system_prompt, task.threads)
+    megabytes = artifact.prefix.stat().st_size / 1e6
+    _say(f"prefix: {info.tokens} tokens, {megabytes:.1f} MB")
+    return info
 
 
 def _engine(task: Task, artifact: Artifact) -> Engine:

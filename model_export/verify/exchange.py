@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from handlers.engine.artifact import PrefixInfo
 from model_export.recipe import Tolerance
 
 TASK = "task.msgpack"
@@ -74,6 +75,8 @@ class Task(msgspec.Struct, frozen=True):
     """The artefact that is to be shipped."""
     tolerance: Tolerance
     threads: int
+    system_prompt: str | None = None
+    """What is to be baked into it, once it has passed."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -81,6 +84,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
     figures: dict[str, Any]
     failure: str | None
+    prefix: PrefixInfo | None = None
+    """What was baked."""
 
 
 def write(path: Path, message: Task | Outcome) -> None:

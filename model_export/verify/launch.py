@@ -10,15 +10,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from model_export.errors import ExportError
 from model_export.progress import Report
-from model_export.verify.exchange import OUTCOME, TASK, Task, read_outcome, write
+from model_export.verify.exchange import OUTCOME, TASK, Outcome, Task, read_outcome, write
 
 
-def verify(task: Task, directory: Path, report: Report) -> dict[str, Any]:
-    """The figures of all gates, for the manifest. `directory` is for the exchange of files.
+def verify(task: Task, directory: Path, report: Report) -> Outcome:
+    """The figures of all gates and what was baked. `directory` is for the exchange of files.
 
     Raises ExportError with the sentence of the gate that failed.
     """
@@ -31,7 +30,7 @@ def verify(task: Task, directory: Path, report: Report) -> dict[str, Any]:
     outcome = read_outcome(directory / OUTCOME)
     if outcome.failure is not None:
         raise ExportError(outcome.failure)
-    return outcome.figures
+    return outcome
 
 
 def _run(directory: Path, report: Report) -> tuple[int, str]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from handlers.config import Settings
 from handlers.errors import ArtifactError, SettingsError
 from handlers.startup import load_service, process_age_ms
+from tests.support.baking import bake_copy
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -21,6 +24,28 @@ def test_a_service_is_loaded_whole(tiny_artifact: Path) -> None:
     service = load_service(settings)
     assert service.settings is settings
     assert (service.engine.slots, service.engine.running) == (2, 0)
+
+
+def log_of_a_start(
+    artifact: Path, capsys: pytest.CaptureFixture[str], context_length: int = 256
+) -> list[dict[str, Any]]:
+    environ = {"MODEL_DIR": str(artifact), "KINDLING_CONTEXT_LENGTH": str(context_length)}
+    load_service(Settings.from_environ(environ))
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_the_log_says_how_many_tokens_of_a_prompt_are_baked(
+    tiny_artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (ready,) = log_of_a_start(tiny_artifact, capsys)
+    assert (ready["message"], ready["baked_tokens"]) == ("ready", 0)
+    baked = bake_copy(tiny_artifact, tmp_path / "baked", "You are a lighthouse keeper.")
+    (ready,) = log_of_a_start(baked, capsys)
+    assert ready["baked_tokens"] > 10
+    refusal, ready = log_of_a_start(baked, capsys, context_length=16)
+    assert refusal["level"] == "WARNING"
+    assert refusal["message"].startswith("The baked prefix is not used: it has ")
+    assert (ready["message"], ready["baked_tokens"]) == ("ready", 0)
 
 
 def test_a_missing_model_is_an_error_that_says_how_to_get_one(tmp_path: Path) -> None:

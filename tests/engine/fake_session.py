@@ -34,8 +34,10 @@ CONTEXT = 256
 class FakeSession:
     """Runs batches as a real session would, and records them."""
 
-    def __init__(self, slots: int = 4, capacity: int = CONTEXT) -> None:
-        self._cache = np.full((slots, capacity), -1, np.int64)
+    def __init__(self, slots: int = 4, capacity: int = CONTEXT, baked: Items[int] = ()) -> None:
+        self._cache = np.full((slots + 1, capacity), -1, np.int64)
+        self._cache[slots, : len(baked)] = baked
+        self.baked = np.array(baked, np.int64)
         self.batches: list[Batch] = []
         self.copies: list[tuple[int, int, int, int]] = []
         self.threads: set[int] = set()

@@ -207,11 +207,14 @@ def conversations(draw: st.DrawFn) -> list[list[int]]:
     return prompts
 
 
-@given(conversations(), st.integers(1, 4), st.integers(1, 30), st.integers(1, 5))
+@given(
+    conversations(), st.integers(1, 4), st.integers(1, 30), st.integers(1, 5), st.integers(0, 20)
+)
 def test_ids_are_those_of_prompts_computed_whole(
-    prompts: list[list[int]], slots: int, chunk: int, at_once: int
+    prompts: list[list[int]], slots: int, chunk: int, at_once: int, baked: int
 ) -> None:
-    engine = fake_engine(FakeSession(slots), slots=slots, prefill_chunk=chunk)
+    session = FakeSession(slots, baked=DOCUMENT[:baked])
+    engine = fake_engine(session, slots=slots, prefill_chunk=chunk)
     for start in range(0, len(prompts), at_once):
         group = prompts[start : start + at_once]
         generation = engine.submit_all([Prompt(prompt, greedy(6)) for prompt in group])
@@ -222,3 +225,36 @@ def test_ids_are_those_of_prompts_computed_whole(
         assert answers == [greedy_answer(prompt, 6) for prompt in group]
         for index, prompt in enumerate(group):
             assert 0 <= generation.usage(index).cached_tokens <= max(0, len(prompt) - 2)
+
+
+def test_a_baked_prefix_is_copied_by_every_prompt_that_begins_with_it() -> None:
+    session = FakeSession(baked=DOCUMENT[:40])
+    engine = fake_engine(session)
+    assert engine.baked_tokens == 40
+    assert cached(engine, [*DOCUMENT[:40], 9, 9, 9]) == 40
+    assert session.copies == [(4, 0, 0, 40)]
+    assert cached(engine, [*DOCUMENT[:30], 8, 8, 8]) == 30
+    assert cached(engine, DOCUMENT[:40]) == 38
+
+
+def test_a_baked_prefix_is_there_whatever_has_been_written_over_all_slots() -> None:
+    engine = fake_engine(FakeSession(slots=1, baked=DOCUMENT[:40]), slots=1)
+    for prompt in ([7] * 50, [*DOCUMENT[:20], POISON, 1], [6] * 50):
+        read(engine.submit(prompt, greedy()))
+    assert cached(engine, [*DOCUMENT[:40], 9, 9, 9]) == 40
+
+
+def test_conversations_that_share_no_more_than_the_baked_prefix_keep_a_slot_each() -> None:
+    engine = fake_engine(FakeSession(baked=DOCUMENT[:40]))
+    talks = [[*DOCUMENT[:40], *[n] * 12] for n in (1, 2, 3, 4)]
+    for expected in (40, 50):
+        assert [cached(engine, talk) for talk in talks] == [expected] * 4
+
+
+def test_no_sequence_gets_the_slot_of_the_baked_prefix() -> None:
+    session = FakeSession(slots=2, baked=DOCUMENT[:40])
+    engine = fake_engine(session, slots=2)
+    prompts = [[*DOCUMENT[:40], n, n] for n in range(1, 9)]
+    list(engine.submit_all([Prompt(prompt, greedy(4)) for prompt in prompts]))
+    assert max(batch.first_slot + batch.rows for batch in session.batches) == 2
+    assert cached(engine, prompts[0]) == 40

@@ -12,6 +12,7 @@ from model_export.recipe import (
     GgufSource,
     HubSource,
     PackageSource,
+    Prefix,
     load_recipe,
     shipped_recipes,
 )
@@ -49,6 +50,12 @@ def refusal(directory: Path, old: str, new: str) -> str:
     with pytest.raises(ExportError) as raised:
         load_recipe(write(directory, RECIPE.replace(old, new)))
     return str(raised.value)
+
+
+def test_a_recipe_may_name_a_system_prompt_to_bake(tmp_path: Path) -> None:
+    assert load_recipe(write(tmp_path, RECIPE)).prefix is None
+    text = RECIPE + '[prefix]\nsystem_prompt = "Be brief."\n'
+    assert load_recipe(write(tmp_path, text)).prefix == Prefix(system_prompt="Be brief.")
 
 
 def test_every_shipped_recipe_loads_by_its_name() -> None:
@@ -132,6 +139,9 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
         ("256", "25.6", "[export] context_length: expected `int`, got `float`"),
         ('"Tiny"', "7", "[model] id: expected `str`, got `int`"),
         ("max_kl = 0.1", "max_kl = true", "[tolerance] max_kl: expected `float`, got `bool`"),
+        ("[export]", "[prefix]\nsystem_prompt = 7\n[export]", "[prefix] system_prompt: expected"),
+        ("[export]", "[prefix]\ntext = 'x'\n[export]", "'text' is not a key in [prefix]"),
+        ("[model]", "prefix = 'x'\n[model]", "prefix"),
     ],
 )
 def test_a_wrong_type_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:
@@ -163,6 +173,7 @@ def test_a_hub_revision_that_can_move_is_refused(tmp_path: Path, revision: str) 
         ("max_perplexity_ratio = 1.05", "max_perplexity_ratio = 0", "max_perplexity_ratio"),
         ('"Tiny"', '" "', "id is empty"),
         ('"Apache-2.0"', '""', "SPDX"),
+        ("[export]", '[prefix]\nsystem_prompt = " "\n[export]', "system_prompt is empty"),
     ],
 )
 def test_a_value_out_of_range_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:

@@ -194,7 +194,7 @@ def test_gate_4_runs_the_gates_in_a_process_of_its_own_and_reports(
     reference: Reference, tiny_artifact: Path, tmp_path: Path
 ) -> None:
     lines: list[str] = []
-    figures = verify(task(reference, tiny_artifact), tmp_path / "exchange", lines.append)
+    figures = verify(task(reference, tiny_artifact), tmp_path / "exchange", lines.append).figures
     assert set(figures) == {"tokens", "greedy", "drift", "answer"}
     assert figures["drift"]["kl"] == 0.0
     assert figures["answer"]["text"] == figures["answer"]["fp32"]

@@ -1,0 +1,113 @@
+"""The baked prefix: a prompt's beginning whose keys and values the export has computed.
+
+    prefix.kv       ids, int64 [tokens], then of each cache tensor of the graph, in the graph's
+                    order, float32 [heads, tokens, head_dim]
+    manifest.json   how many tokens, and what they were computed with
+
+The file is mapped, not read: its pages come when a prompt that begins with these ids copies them,
+and the kernel may take them back. What was computed with other weights or by other kernels is
+refused: the process serves without it, and says why. Knows no graph and no text. Written by
+model_export/prefix.py, opened by the engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import mmap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from handlers.engine.artifact import CHAT_TEMPLATE, GRAPH, TOKENIZER, WEIGHTS, PrefixInfo
+from handlers.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from handlers.engine.artifact import Artifact, Manifest
+
+log = logging.getLogger(__name__)
+
+# With another tokenizer or template the values would be right, but no chat would begin with them.
+DECIDING_FILES = (GRAPH, WEIGHTS, TOKENIZER, CHAT_TEMPLATE)
+
+
+@dataclass(frozen=True, slots=True)
+class BakedPrefix:
+    """What is mapped, read-only."""
+
+    ids: NDArray[np.int64]
+    values: NDArray[np.float32]
+    """All tensors, one after the other: kv_cache.py knows their shapes."""
+
+
+def describe(ids: list[int], manifest: Manifest, kernels: Mapping[str, str]) -> PrefixInfo:
+    """The manifest's entry for a prefix computed with these files and versions of packages."""
+    return PrefixInfo(tokens=len(ids), computed_with=_identity(manifest, kernels))
+
+
+def write_prefix(path: Path, ids: list[int], tensors: Iterable[NDArray[np.float32]]) -> None:
+    """`tensors`: [heads, len(ids), head_dim] each."""
+    with path.open("wb") as file:
+        file.write(np.array(ids, np.int64).tobytes())
+        for tensor in tensors:
+            file.write(tensor.tobytes())
+
+
+def open_prefix(
+    artifact: Artifact, context_length: int, kernels: Mapping[str, str]
+) -> BakedPrefix | None:
+    """The artefact's prefix, if it has one that holds here; else a warning says why it does not.
+
+    `kernels`: versions of the packages that compute. Raises ArtifactError for a damaged file.
+    """
+    info = artifact.manifest.prefix
+    if info is None:
+        return None
+    refusal = _refusal(info, _identity(artifact.manifest, kernels), context_length)
+    if refusal is not None:
+        log.warning("The baked prefix is not used: %s", refusal)
+        return None
+    return _map(artifact.prefix, info.tokens)
+
+
+def _identity(manifest: Manifest, kernels: Mapping[str, str]) -> dict[str, str]:
+    files = {name: manifest.files[name].sha256 for name in DECIDING_FILES if name in manifest.files}
+    return files | dict(kernels)
+
+
+def _refusal(info: PrefixInfo, present: dict[str, str], context_length: int) -> str | None:
+    """What is wrong and what to do, if something is."""
+    for name in sorted(info.computed_with.keys() | present.keys()):
+        then, now = info.computed_with.get(name, "none"), present.get(name, "none")
+        if then == now:
+            continue
+        if name in DECIDING_FILES:
+            return f"{name} is not the one that it was computed with. Export the model again."
+        return (
+            f"it was computed with {name} {then}, and this process has {now}. Export the model "
+            f"again with the version that serves."
+        )
+    if info.tokens >= context_length:
+        return (
+            f"it has {info.tokens:,} tokens, and KINDLING_CONTEXT_LENGTH is {context_length:,}. "
+            f"Raise it."
+        )
+    return None
+
+
+def _map(path: Path, tokens: int) -> BakedPrefix:
+    try:
+        with path.open("rb") as file:
+            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with contextlib.suppress(OSError):  # advice: read while the process starts
+            memory.madvise(mmap.MADV_WILLNEED)
+        ids = np.frombuffer(memory, np.int64, tokens)
+        return BakedPrefix(ids, np.frombuffer(memory, np.float32, offset=ids.nbytes))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be mapped: {error}. Export the model again.") from None

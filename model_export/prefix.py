@@ -1,0 +1,78 @@
+"""Bakes a system prompt: its keys and values, as what serves computes them, into prefix.kv.
+
+The prefix is what every chat with this system message begins with, by the model's own template
+and tokenizer; the engine reads it in the chunks in which it reads any prompt. So reusing it is
+reusing an earlier prompt (handlers/engine/prefix.py). Called by the verifying process, which has
+no torch.
+"""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from handlers.engine.baked import describe, write_prefix
+from handlers.engine.engine import Engine
+from handlers.engine.sequence import SamplingParams
+from handlers.engine.session import Session, kernel_versions
+from handlers.errors import InvalidRequest
+from handlers.text.template import ChatTemplate
+from handlers.text.tokenizer import Tokenizer
+from model_export.errors import ExportError
+
+if TYPE_CHECKING:
+    from handlers.engine.artifact import Artifact, PrefixInfo
+
+CHUNK = 128
+# They differ in their first character, so what they share ends where a user's words begin.
+QUESTIONS = ("Why?", "3 + 4")
+
+
+def bake(artifact: Artifact, system_prompt: str, threads: int) -> PrefixInfo:
+    """Writes prefix.kv into the artefact; what the manifest has to say of it.
+
+    Raises ExportError when the template, the context or the model does not allow it.
+    """
+    ids = common_ids(artifact, system_prompt)
+    context = artifact.manifest.context_length
+    if not 2 <= len(ids) < context:
+        raise ExportError(
+            f"[prefix] system_prompt makes all chats begin with the same {len(ids):,} tokens. It "
+            f"must be at least 2, and fewer than [export] context_length, which is {context:,}."
+        )
+    session = Session(artifact.graph, threads=threads, slots=1, capacity=len(ids) + 1)
+    _read(session, ids)
+    write_prefix(artifact.prefix, ids, session.keys_and_values(0, len(ids)))
+    return describe(ids, artifact.manifest, kernel_versions())
+
+
+def common_ids(artifact: Artifact, system_prompt: str) -> list[int]:
+    """The ids with which every chat begins that has this system message and no tools."""
+    template, tokenizer = ChatTemplate.of(artifact), Tokenizer.load(artifact.tokenizer)
+    system = {"role": "system", "content": system_prompt}
+    try:
+        first, second = (
+            tokenizer.encode(template.render([system, {"role": "user", "content": question}]))
+            for question in QUESTIONS
+        )
+    except InvalidRequest as error:
+        raise ExportError(f"[prefix] system_prompt: {error}") from None
+    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
+    return [token_id for token_id, _ in pairs]
+
+
+def _read(session: Session, ids: list[int]) -> None:
+    """Lets an engine read the ids as a prompt, and choose one more, which is not computed."""
+    engine = Engine(
+        session,
+        vocab_size=session.vocab_size,
+        eos_token_ids=(),
+        slots=1,
+        context_length=len(ids) + 1,
+        prefill_chunk=CHUNK,
+        queue_limit=0,
+    )
+    generation = engine.submit(ids, SamplingParams(max_tokens=1, temperature=0.0))
+    list(generation)
+    if generation.fault is not None:
+        raise generation.fault
