@@ -13,9 +13,10 @@ import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from handlers.config import keep_openblas_to_one_thread
 from handlers.engine.artifact import Artifact
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
     from handlers.engine.engine import Engine
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(msgspec.Struct, frozen=True):
     """What one process serves with."""
 
     api: Api
@@ -38,8 +38,7 @@ class Service:
     settings: Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Loading:
+class Loading(msgspec.Struct, frozen=True):
     """An engine on its way."""
 
     artifact: Artifact

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from handlers.api import aside
 from handlers.text import completion
@@ -32,8 +33,7 @@ class Engine(completion.Engine, aside.Engine, Protocol):
     def waiting(self) -> int: ...
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(msgspec.Struct, frozen=True, dict=True):
     """The loaded model."""
 
     engine: Engine
@@ -49,7 +49,7 @@ class Model:
     """Milliseconds of each part of startup, by its name."""
     needs_key: bool = False
     """Whether an API key is configured."""
-    ready_since: float = field(default_factory=time.monotonic)
+    ready_since: float = msgspec.field(default_factory=time.monotonic)
 
     @property
     def id(self) -> str:
