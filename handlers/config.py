@@ -27,9 +27,10 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+import msgspec
 
 from handlers.errors import SettingsError
 
@@ -42,8 +43,7 @@ LAMBDA_MB_PER_CPU = 1769
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*A-Z]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """One process's configuration. Sizes are in tokens, times in seconds, bodies in bytes."""
 
     model_dir: Path
@@ -86,8 +86,7 @@ class Settings:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
+class _Reader(msgspec.Struct, frozen=True):
     environ: Mapping[str, str]
 
     def integer(self, name: str, default: int, *, minimum: int, maximum: int | None = None) -> int:

@@ -19,11 +19,11 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, unquote_plus
 
 import msgspec
+from msgspec.structs import replace
 
 from handlers import lambda_answers
 from handlers.api.messages import Request, Response
@@ -46,8 +46,7 @@ REST_API_SECONDS = 29.0
 HTTP_API_SECONDS = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class EventKind:
+class EventKind(msgspec.Struct, frozen=True):
     """One row of the table."""
 
     matches: Callable[[Event], bool]

@@ -13,7 +13,6 @@ import json
 import logging
 import sys
 import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,14 +52,13 @@ def set_up(level: str) -> None:
     LOGGER.propagate = False
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(msgspec.Struct, frozen=True):
     """A request on its way."""
 
     id: str
     method: str
     path: str
-    started: float = field(default_factory=time.monotonic)
+    started: float = msgspec.field(default_factory=time.monotonic)
 
     def done(self, status: int, body: bytes = b"") -> None:
         """Writes the request's line, once its answer is complete."""

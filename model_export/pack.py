@@ -34,6 +34,7 @@ from model_export.end_of_sequence import eos_token_ids
 from model_export.errors import ExportError
 from model_export.fetch import LoadedModel
 from model_export.hashing import sha256_of
+from model_export.quick_tokenizer import quick_json
 from model_export.recipe import Recipe
 
 LICENCE_TEXTS = Path(__file__).parent / "licences"
@@ -91,7 +92,7 @@ def write_texts(directory: Path, recipe: Recipe, loaded: LoadedModel) -> None:
     # A training run's settings: the runtime neither cuts nor pads a prompt.
     backend.no_truncation()
     backend.no_padding()
-    backend.save(str(directory / TOKENIZER))
+    (directory / TOKENIZER).write_text(quick_json(backend), encoding="utf-8")
     if loaded.chat_template is not None:
         (directory / CHAT_TEMPLATE).write_text(loaded.chat_template, encoding="utf-8")
     _write_licence(directory, recipe, loaded)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from handlers.api import error_body, sse
 from handlers.api.deltas import Answer, Delta, joined, plain
@@ -37,8 +37,7 @@ Bodies = list[dict[str, object]]
 JSON_HEADERS = {"content-type": "application/json"}
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """Completions to make: a choice for each prompt."""
 
     prompts: list[Prompt]
@@ -106,16 +105,15 @@ def _later(params: SamplingParams, place: int) -> SamplingParams:
     return replace(params, seed=seed, prompt_logprobs=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(msgspec.Struct, frozen=True):
     """What all bodies of one answer share."""
 
     model: str
     fingerprint: str
     prefix: str
     """OpenAI's: "chatcmpl" or "cmpl"."""
-    key: str = field(default_factory=lambda: os.urandom(16).hex())
-    created: int = field(default_factory=lambda: int(time.time()))
+    key: str = msgspec.field(default_factory=lambda: os.urandom(16).hex())
+    created: int = msgspec.field(default_factory=lambda: int(time.time()))
 
     @classmethod
     def of(cls, model: Model, prefix: str) -> Stamp:

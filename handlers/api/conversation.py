@@ -6,8 +6,9 @@ the end and the usage (deltas.py). Knows no endpoint's shape. Called by the endp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from handlers.api.answer import Call, spread
 from handlers.errors import ContextLengthExceeded, InvalidRequest
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from handlers.text.grammar import GrammarConstraint
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(msgspec.Struct, frozen=True):
     """What is to be answered."""
 
     messages: list[TemplateMessage]

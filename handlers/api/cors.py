@@ -7,8 +7,9 @@ Called by routes.py, so that both clouds' answers and errors carry the same head
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
+
+from msgspec.structs import replace
 
 from handlers.api.messages import Response, StreamResponse
 

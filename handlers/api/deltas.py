@@ -5,8 +5,9 @@ Knows no endpoint. answer.py makes these; chat, completions and responses write 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,8 +20,7 @@ Finish = Literal["stop", "length", "tool_calls"]
 """OpenAI's words."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallDelta:
+class CallDelta(msgspec.Struct, frozen=True):
     """The start of a tool call, which has `id` and `name`, or more of its arguments."""
 
     place: int
@@ -31,8 +31,7 @@ class CallDelta:
     name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(msgspec.Struct, frozen=True):
     """The next piece of a choice. Only its last one has a finish_reason, and may be empty."""
 
     index: int
@@ -48,8 +47,7 @@ class Delta:
     """On the choice's first delta, where they are asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(msgspec.Struct, frozen=True):
     """A whole call."""
 
     id: str
@@ -58,8 +56,7 @@ class ToolCall:
     """JSON, unless the answer was cut."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """A whole choice."""
 
     text: str

@@ -86,7 +86,7 @@ IGNORED = (
 
 _OF_SAMPLING_PARAMS = tuple(
     name
-    for name in SamplingParams.__dataclass_fields__
+    for name in SamplingParams.__struct_fields__
     if name not in ("max_tokens", "top_k", "stop_token_ids", "logprobs", "prompt_logprobs")
 )
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One HTTP request, whichever cloud it came through."""
 
     method: str
@@ -22,8 +22,7 @@ class Request:
     """`time.monotonic()` seconds at which the answer must be on its way, None for no limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(msgspec.Struct, frozen=True):
     """A whole answer."""
 
     status: int
@@ -32,8 +31,7 @@ class Response:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class StreamResponse:
+class StreamResponse(msgspec.Struct, frozen=True):
     """An answer that leaves chunk by chunk.
 
     `status` and `headers` are final before the first chunk. Closing `chunks` early

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from handlers.api import error_body, generate, health, models
 from handlers.api.aside import Lane

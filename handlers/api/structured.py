@@ -7,7 +7,6 @@ compiles them. fields.py gives these fields to every endpoint that generates.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -80,8 +79,7 @@ class Structured(msgspec.Struct, frozen=True, kw_only=True):
     """llama.cpp's, in GBNF."""
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(msgspec.Struct, frozen=True):
     """What one field asks for."""
 
     field: str

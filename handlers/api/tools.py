@@ -6,11 +6,11 @@ by chat/endpoint.py, conversation.py and answer.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from handlers.api.deltas import CallDelta, plain
 from handlers.errors import InvalidRequest
@@ -82,8 +82,7 @@ ToolList = Annotated[list[FunctionTool], Meta(max_length=MAX_TOOLS)]
 Choice = Literal["none", "auto", "required"] | NamedChoice | AllowedChoice
 
 
-@dataclass(frozen=True, slots=True)
-class Toolbox:
+class Toolbox(msgspec.Struct, frozen=True):
     """The tools that the answers to one request may call, or must."""
 
     specs: Sequence[FunctionSpec]

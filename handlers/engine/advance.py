@@ -12,8 +12,9 @@ Knows one sequence. Called by the scheduler.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from handlers.engine.logprobs import score
 from handlers.engine.sequence import FinishReason, Logprobs, Sequence, Step

@@ -15,7 +15,6 @@ truncated copy cannot pass and which costs no read of the weights.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +81,7 @@ class Manifest(msgspec.Struct, frozen=True):
     prefix: PrefixInfo | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Artifact:
+class Artifact(msgspec.Struct, frozen=True):
     """A checked artefact on disk."""
 
     directory: Path

@@ -15,9 +15,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import mmap
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from handlers.engine.artifact import CHAT_TEMPLATE, GRAPH, TOKENIZER, WEIGHTS, PrefixInfo
@@ -37,8 +37,7 @@ log = logging.getLogger(__name__)
 DECIDING_FILES = (GRAPH, WEIGHTS, TOKENIZER, CHAT_TEMPLATE)
 
 
-@dataclass(frozen=True, slots=True)
-class BakedPrefix:
+class BakedPrefix(msgspec.Struct, frozen=True, eq=False):
     """What is mapped, read-only."""
 
     ids: NDArray[np.int64]

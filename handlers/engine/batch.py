@@ -7,9 +7,9 @@ the small inputs of the graph (docs/graph.md), whose names the fields repeat.
 from __future__ import annotations
 
 from collections.abc import Sequence as Items
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
 import numpy as np
 
 if TYPE_CHECKING:
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from handlers.engine.sequence import Sequence
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """One call over the slots [first_slot : first_slot + B], S tokens wide.
 
     Rows of fewer than S tokens are padded on the right; a row of none is idle and its cache

@@ -13,8 +13,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence as Items
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from handlers.engine.baked import open_prefix
 from handlers.engine.generation import Generation, wake
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
     from handlers.engine.constraint import Constraint
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(msgspec.Struct, frozen=True):
     """What is to be answered, and how."""
 
     ids: Items[int]

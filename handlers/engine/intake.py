@@ -6,9 +6,9 @@ Knows the model's numbers and no state. Called by the engine, from the thread th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from handlers.engine.sampler import Sampler
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from handlers.engine.engine import Prompt
 
 
-@dataclass(frozen=True, slots=True)
-class Intake:
+class Intake(msgspec.Struct, frozen=True):
     """Makes the sequences of one engine."""
 
     vocab_size: int

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import math
 import mmap
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from handlers.errors import ArtifactError, SettingsError
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True)
-class CacheTensor:
+class CacheTensor(msgspec.Struct, frozen=True):
     """One layer's keys or values, as the graph declares them."""
 
     past: str

@@ -8,8 +8,9 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,8 +38,7 @@ class FinishReason(enum.Enum):
     """The step that it was part of failed, or its grammar did: Sequence.fault says which."""
 
 
-@dataclass(frozen=True, slots=True)
-class SamplingParams:
+class SamplingParams(msgspec.Struct, frozen=True):
     """How the next id is chosen, and when to stop. Ranges are checked by the API.
 
     A temperature of 0 is greedy: the other filters and the seed then have no effect,
@@ -66,7 +66,7 @@ class SamplingParams:
     """Without effect on a sequence with a grammar, which says itself when it ends."""
     stop_token_ids: frozenset[int] = frozenset()
     """Ids that end the answer as the model's own eos ids do."""
-    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logit_bias: Mapping[int, float] = msgspec.field(default_factory=dict)
     """Added to the logits of these ids, before penalties and temperature."""
     logprobs: int | None = None
     """How many of the likeliest ids to tell at each place of the answer, beside the chosen one."""
@@ -74,8 +74,7 @@ class SamplingParams:
     """The same for the prompt. Such a prompt is computed whole, whatever the cache holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Logprobs:
+class Logprobs(msgspec.Struct, frozen=True):
     """How likely the model itself holds an id to be, and its likeliest ones.
 
     Natural logarithms of the softmax over the whole vocabulary: before bias, grammar, penalties
@@ -88,8 +87,7 @@ class Logprobs:
     """(id, logprob), the likeliest first; as many as were asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """One id of an answer, or its end.
 
     A step with `finish_reason` is a sequence's last. Its `token_id` is None unless the
@@ -107,8 +105,7 @@ class Step:
     """Of the prompt's ids, on a sequence's first step alone. The first id has none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """What one sequence has taken so far."""
 
     prompt_tokens: int
@@ -123,8 +120,7 @@ class Usage:
     """From there to its latest id."""
 
 
-@dataclass(slots=True, eq=False)
-class Sequence:
+class Sequence(msgspec.Struct, eq=False):
     """One request in the engine.
 
     Only the thread that turns the crank changes it, except for `cancelled`, which any
@@ -146,7 +142,7 @@ class Sequence:
     constraint: Constraint | None = None
     submitted: float = 0.0
 
-    tokens: list[int] = field(default_factory=list)
+    tokens: list[int] = msgspec.field(default_factory=list)
     """The answer so far."""
     past: int = 0
     """Tokens whose keys and values are in the slot's cache."""
@@ -157,7 +153,7 @@ class Sequence:
     cancelled: bool = False
     ending: FinishReason | None = None
     """Why `tokens` is complete, though the logprobs of its last ids are still to be computed."""
-    prompt_logprobs: list[Logprobs | None] = field(default_factory=lambda: [None])
+    prompt_logprobs: list[Logprobs | None] = msgspec.field(default_factory=lambda: [None])
     """Those computed so far; the first id has none."""
     cached_tokens: int = 0
     """Prompt tokens taken from the cache."""

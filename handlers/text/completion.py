@@ -6,8 +6,10 @@ Does not know HTTP or chat. Called by the API; the engine below it knows only id
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
+
+import msgspec
+from msgspec.structs import replace
 
 from handlers.engine.sequence import FinishReason
 from handlers.errors import (
@@ -57,8 +59,7 @@ class Engine(Protocol):
     def submit_all(self, prompts: Sequence[Prompt], deadline: float | None) -> Generation: ...
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
+class TextDelta(msgspec.Struct, frozen=True):
     """The next piece of an answer. Only the last one has a finish_reason; its text may be empty."""
 
     text: str

@@ -5,8 +5,9 @@ Called by completion.py, for requests that ask for logprobs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
     from handlers.text.tokenizer import Tokenizer
 
 
-@dataclass(frozen=True, slots=True)
-class TokenText:
+class TokenText(msgspec.Struct, frozen=True):
     """A token that is likely at some place."""
 
     text: str
@@ -25,8 +25,7 @@ class TokenText:
     logprob: float
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(msgspec.Struct, frozen=True):
     """A token of an answer or of a prompt."""
 
     text: str

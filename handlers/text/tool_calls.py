@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from handlers.errors import InvalidRequest
 from handlers.text.json_schema import Budget
@@ -27,8 +28,7 @@ QUOTE = '"'
 ANSWER_FIELD = "answer_schema"
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
+class Tool(msgspec.Struct, frozen=True):
     """A function that the model may call."""
 
     name: str
@@ -51,8 +51,7 @@ class Tool:
         return schema
 
 
-@dataclass(frozen=True, slots=True)
-class ToolChoice:
+class ToolChoice(msgspec.Struct, frozen=True):
     """OpenAI's tool_choice."""
 
     mode: Literal["none", "auto", "required"] = "auto"
@@ -66,8 +65,7 @@ class ToolChoice:
         return self.name in {None, name} and (self.allowed is None or name in self.allowed)
 
 
-@dataclass(frozen=True, slots=True)
-class ToolFormat:
+class ToolFormat(msgspec.Struct, frozen=True):
     """The text around calls, of which each is `open` name `middle` arguments `close`.
 
     `begin` call (`separator` call)* `end`

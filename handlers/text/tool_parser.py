@@ -6,22 +6,21 @@ whatever does neither comes back as text, so nothing is lost. Made by tool_calls
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from handlers.text.tool_calls import ToolFormat
 
 
-@dataclass(frozen=True, slots=True)
-class ContentDelta:
+class ContentDelta(msgspec.Struct, frozen=True):
     """A piece of the answer's text."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class CallStart:
+class CallStart(msgspec.Struct, frozen=True):
     """A call begins."""
 
     index: int
@@ -30,8 +29,7 @@ class CallStart:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class ArgumentsDelta:
+class ArgumentsDelta(msgspec.Struct, frozen=True):
     """A piece of a call's arguments: joined, they are the JSON that the model wrote."""
 
     index: int

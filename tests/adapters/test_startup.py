@@ -48,6 +48,15 @@ def test_the_log_says_how_many_tokens_of_a_prompt_are_baked(
     assert (ready["message"], ready["baked_tokens"]) == ("ready", 0)
 
 
+def test_what_a_start_has_made_is_no_garbage_to_look_for_and_later_garbage_is(
+    tiny_artifact: Path,
+) -> None:
+    report = (
+        "import gc, sys\nsys.stderr.write(f'{gc.get_freeze_count() > 10_000} {gc.isenabled()}')"
+    )
+    assert run(f"import handlers.aws_lambda\n{report}", tiny_artifact) == "True True"
+
+
 def test_a_missing_model_is_an_error_that_says_how_to_get_one(tmp_path: Path) -> None:
     settings = Settings.from_environ({"MODEL_DIR": str(tmp_path)})
     with pytest.raises(ArtifactError, match="Export one with `make export`"):
@@ -136,11 +145,12 @@ def run(script: str, artifact: Path) -> str:
     ).stderr
 
 
-def test_answering_on_lambda_loads_no_torch_no_transformers_and_no_asyncio(
+def test_answering_on_lambda_loads_no_torch_no_transformers_no_asyncio_and_no_openssl(
     tiny_artifact: Path,
 ) -> None:
     """asyncio costs tens of milliseconds of cold start that the inline engine never needs."""
     heavy = {"torch", "transformers", "optimum", "onnx", "asyncio", "functions_framework"}
+    heavy |= {"_hashlib", "ssl"}
     report = f"import sys\nsys.stderr.write(' '.join({heavy} & set(sys.modules)) or 'none')"
     assert run(ANSWER_ON_LAMBDA + report, tiny_artifact) == "none"
 

@@ -144,9 +144,9 @@ def test_every_error_has_its_row() -> None:
 def test_the_defaults_are_the_engines() -> None:
     shown = {row[0].strip("`"): row[2] for row in TABLES["| field | values | default | meaning |"]}
     defaults = {
-        name: field.default
-        for name, field in SamplingParams.__dataclass_fields__.items()
-        if name not in ("max_tokens", "seed") and isinstance(field.default, int | float)
+        field.name: field.default
+        for field in msgspec.structs.fields(SamplingParams)
+        if field.name not in ("max_tokens", "seed") and isinstance(field.default, int | float)
     }
 
     assert {name: shown[name].split(",")[0] for name in defaults} == {

@@ -6,13 +6,13 @@ answers without reuse.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from handlers.config import Settings
 from handlers.engine.artifact import Artifact

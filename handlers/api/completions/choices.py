@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from handlers.api.answer import StreamShape
 from handlers.api.logprob_shapes import legacy_logprobs
 from handlers.text.token_text import read_prompt
@@ -25,15 +27,14 @@ Logprobs = dict[str, list[object]]
 """OpenAI's older shape."""
 
 
-@dataclass(frozen=True, slots=True)
-class Echo:
+class Echo(msgspec.Struct, frozen=True):
     """The prompts, which stand before the answers where they are asked for."""
 
     tokenizer: Tokenizer
     call: Call
     texts: Sequence[str]
     """Of the prompts, each of which has `call.choices_each` choices."""
-    _told: dict[int, Logprobs] = field(default_factory=dict)
+    _told: dict[int, Logprobs] = msgspec.field(default_factory=dict)
     """Of each prompt, by the index of its first choice."""
 
     def first(self, index: int) -> int:

@@ -5,9 +5,9 @@ Called by endpoint.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 from msgspec import Meta
 
 from handlers.api.fields import TokenId
@@ -27,8 +27,7 @@ Prompts = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class TextPrompt:
+class TextPrompt(msgspec.Struct, frozen=True):
     """One prompt."""
 
     ids: list[int]

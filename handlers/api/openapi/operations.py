@@ -5,8 +5,9 @@ A test holds it to routes.py's table. Imported by document.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from handlers.api import generate, tokenize
 from handlers.api.chat import endpoint as chat
@@ -37,8 +38,7 @@ OF_A_READING: Errors = (*OF_A_BODY, Overloaded, NotReady)
 OF_A_GENERATION: Errors = (*OF_A_READING, DeadlineExceeded)
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(msgspec.Struct, frozen=True):
     """One method of one path."""
 
     id: str
@@ -47,7 +47,7 @@ class Operation:
     answer: type[msgspec.Struct] | None
     """None for any JSON object."""
     call: type[msgspec.Struct] | None = None
-    refused: Refused = field(default_factory=dict)
+    refused: Refused = msgspec.field(default_factory=dict)
     event: type[msgspec.Struct] | None = None
     """What a streamed answer's events carry."""
     errors: Errors = ()

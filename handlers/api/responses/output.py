@@ -7,8 +7,9 @@ https://platform.openai.com/docs/api-reference/responses-streaming
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from handlers.api.logprob_shapes import token_logprobs
 
@@ -19,14 +20,13 @@ Json = dict[str, Any]
 Status = Literal["in_progress", "completed", "incomplete"]
 
 
-@dataclass(slots=True)
-class Message:
+class Message(msgspec.Struct):
     """The model's text: an item of one part."""
 
     id: str
     index: int
     text: str = ""
-    logprobs: list[Json] = field(default_factory=list)
+    logprobs: list[Json] = msgspec.field(default_factory=list)
 
     def item(self, status: Status) -> Json:
         """The item as it is now."""
@@ -61,8 +61,7 @@ class Message:
         return {"type": f"response.{kind}", **where, **more}
 
 
-@dataclass(slots=True)
-class FunctionCall:
+class FunctionCall(msgspec.Struct):
     """A call that the model asks for."""
 
     id: str

@@ -1,0 +1,42 @@
+"""The tokenizer.json that the tokenizers package reads fastest: the same tokenizer, other JSON.
+
+The reader puts the vocabulary into a B-tree, which takes sorted keys with fewer comparisons and
+cache misses, and holds every merge as a JSON value before it becomes a merge: one string, as
+tokenizers wrote it before 0.20, costs less than an array of two. For 49,000 tokens 65 ms instead of
+95, and 20 MB less at its peak: docs/cold-start.md. Called by pack.py.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import tokenizers
+
+
+def quick_json(tokenizer: tokenizers.Tokenizer) -> str:
+    """What `Tokenizer.from_str` reads as an equal tokenizer; its own JSON where none is quicker.
+
+    Two tokenizers are equal when they serialise alike: their JSON holds all that they are.
+    """
+    plain: str = tokenizer.to_str()
+    content = json.loads(plain)
+    _quicken(content["model"])
+    quick = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return quick if _is_read_as(quick, plain) else plain
+
+
+def _quicken(model: dict[str, Any]) -> None:
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, dict):  # Unigram's is a list, whose places are the ids
+        model["vocab"] = dict(sorted(vocabulary.items(), key=lambda item: item[0].encode()))
+    if "merges" in model:
+        model["merges"] = [" ".join(pair) for pair in model["merges"]]
+
+
+def _is_read_as(quick: str, plain: str) -> bool:
+    """Not where a token has a space: the reader splits a merge's string at its space."""
+    try:
+        return bool(tokenizers.Tokenizer.from_str(quick).to_str() == plain)
+    except Exception:  # noqa: BLE001 - the binding raises Exception itself
+        return False
