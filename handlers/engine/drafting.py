@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from handlers.engine.sequence import Sequence
 
 # Of each shape's latest calls the median counts, so that a call that others held up does not.
-REMEMBERED = 5
+REMEMBERED = 15
 ENOUGH = 3
 
 # Once in so many calls each shape's oldest time is forgotten, so that one that has not been chosen
 # for long is tried again: the past has grown, or the machine has other work.
-FORGOTTEN_AFTER = 256
+FORGOTTEN_AFTER = 128
 
 
 class Drafting:

@@ -60,9 +60,11 @@ def made(prompt: Items[int], params: SamplingParams) -> Sequence:
     return INTAKE.sequence(Prompt(prompt, params), 0, 0.0, None)
 
 
-def alone(prompt: Items[int], params: SamplingParams) -> list[Step]:
+def alone(
+    prompt: Items[int], params: SamplingParams, session: FakeSession | None = None
+) -> list[Step]:
     """The steps of a sequence that has the engine to itself, one id a call."""
-    subject = scheduler(CopyingSession(1), slots=1, prompt_lookup=False)
+    subject = scheduler(session or CopyingSession(1), slots=1, prompt_lookup=False)
     subject.add(made(prompt, params))
     steps: list[Step] = []
     while subject.running or not steps:
@@ -137,8 +139,10 @@ def test_drafts_change_no_step_of_any_answer(run: Run) -> None:
             assert steps == expected
 
 
+COPIED = DOCUMENT[:18]
+"""Its last three ids are its first three."""
 PROMPT_CALLS = 3
-"""Of DOCUMENT and of its first 18, by 8."""
+"""Of DOCUMENT and of COPIED, by 8."""
 
 
 def answer(
@@ -154,7 +158,7 @@ def answer(
 
 def test_an_answer_that_copies_takes_few_calls_of_which_some_give_four_ids() -> None:
     session = CopyingSession(faithful=True)
-    _, steps = answer(scheduler(session), DOCUMENT[:18], greedy(26, ignore_eos=True))
+    _, steps = answer(scheduler(session), COPIED, greedy(26, ignore_eos=True))
     decoded = session.batches[PROMPT_CALLS:]
     assert len(steps) == 26
     assert max(batch.columns for batch in decoded) == 1 + LONGEST_DRAFT
@@ -170,12 +174,14 @@ def test_with_lookup_off_every_decode_call_is_a_column_wide() -> None:
 def test_drafts_are_not_remembered_as_what_a_slot_holds() -> None:
     session = CopyingSession(1)
     subject = scheduler(session, slots=1)
-    first, _ = answer(subject, DOCUMENT, greedy(20, ignore_eos=True))
-    assert any(batch.columns > 1 for batch in session.batches[PROMPT_CALLS:])
-    assert subject._prefixes.held(0) == len(DOCUMENT)
-    talk = [*DOCUMENT, *first.tokens, 8]
+    answer(subject, [11, 12, 13], greedy(9, ignore_eos=True))  # what a call takes is known now
+    begun = len(session.batches)
+    first, _ = answer(subject, COPIED, greedy(20, ignore_eos=True))
+    assert session.batches[begun + PROMPT_CALLS].columns > 1
+    assert subject._prefixes.held(0) == len(COPIED)
+    talk = [*COPIED, *first.tokens, 8]
     second, steps = answer(subject, talk, greedy(4, ignore_eos=True))
-    assert second.cached_tokens == len(DOCUMENT)
+    assert second.cached_tokens == len(COPIED)
     assert steps == alone(talk, greedy(4, ignore_eos=True))
 
 
@@ -195,3 +201,19 @@ def test_ids_before_logits_that_are_no_numbers_are_delivered() -> None:
     assert steps[-1].finish_reason is FinishReason.FAULT
     assert steps[:-1] == alone(DOCUMENT, params)[: len(steps) - 1]
     assert len(steps) - 1 == len(member.tokens)
+
+
+class EndsAmidARun(CopyingSession):
+    """Repeats an id, and ends at the place where another is drafted."""
+
+    def logits(self, ids: Items[int]) -> NDArray[np.float32]:
+        logits = super().logits(ids)
+        logits[EOS] = 99 if len(ids) == 25 else -99
+        return logits
+
+
+def test_an_answer_ends_where_its_end_is_chosen_though_another_id_was_drafted() -> None:
+    session = EndsAmidARun(faithful=True)
+    _, steps = answer(scheduler(session), [7] * 9, greedy(40))
+    assert session.batches[-1].columns == 4
+    assert steps == alone([7] * 9, greedy(40), EndsAmidARun(1, faithful=True))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.engine.drafting import ENOUGH, FORGOTTEN_AFTER, CallTimes, Drafting
+from handlers.engine.drafting import ENOUGH, FORGOTTEN_AFTER, REMEMBERED, CallTimes, Drafting
 from handlers.engine.prompt_lookup import LONGEST_DRAFT, PromptLookup, look_up
 from handlers.engine.sequence import Sequence
 from tests.engine.fake_session import CONTEXT, sequence
@@ -25,6 +25,7 @@ COPYING = [1, 2, 3, 4, 5, 6, 1, 2, 3]
         ([1, 2, 3, 4, 4, 4, 9, 2, 3, 5, 5, 5, 1, 2, 3], [4, 4, 4]),  # three go before two
         ([1, 2, 3, 4, 4, 4, 1, 2, 3, 5, 5, 5, 1, 2, 3], [5, 5, 5]),  # later before earlier
         ([2, 3, 4, 5, 6, 1, 2, 3], [4, 5, 6]),  # what comes before the first id is no match
+        ([5, 6, 1, 1, 2, 5, 6, 8, 8, 6, 5, 6], [8, 8, 6]),
         ([7, 8, 7, 8], [7, 8, 7]),
         ([7, 7, 7], [7, 7, 7]),
         ([1, 2, 3, 4, 9, 3], []),
@@ -80,7 +81,7 @@ def test_what_a_shape_costs_is_the_median_of_its_latest_calls() -> None:
     assert known.relative(1, 4) == 1.5
     known.note(1, 4, 1000)
     assert known.relative(1, 4) == 1.5
-    for _ in range(5):
+    for _ in range(REMEMBERED):
         known.note(1, 4, 20)
     assert known.relative(1, 4) == 2
 
