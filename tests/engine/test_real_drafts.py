@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,3 +90,29 @@ def test_an_answer_that_repeats_itself_to_the_end_of_the_context_takes_fewer_ste
     plain, drafted = steps
     assert plain >= 250
     assert drafted < 0.7 * plain
+
+
+@pytest.mark.parametrize(
+    ("wanted", "precision", "drafts"),
+    [
+        ("AUTO", "fp32", True),
+        ("AUTO", "int4 affine block 32", False),
+        ("ON", "int4 affine block 32", True),
+        ("OFF", "fp32", False),
+    ],
+)
+def test_drafts_are_automatic_where_they_change_no_answer(
+    tiny_artifact: Path, wanted: str, precision: str, drafts: bool
+) -> None:
+    artifact = Artifact.open(tiny_artifact)
+    manifest = msgspec.structs.replace(artifact.manifest, precision=precision)
+    wish = Settings.from_environ({"KINDLING_PROMPT_LOOKUP": wanted.lower()})
+    engine = Engine.load(replace(artifact, manifest=manifest), replace(wish, threads=1))
+    params = SamplingParams(60, temperature=0.0, ignore_eos=True, logit_bias=FEW)
+    engine.submit(DOCUMENT[:3], params)
+    engine._scheduler._clock = itertools.count().__next__
+    turns = 0
+    while engine.waiting + engine.running:
+        engine.step()
+        turns += 1
+    assert (turns < 60) == drafts
