@@ -70,6 +70,7 @@ def _read(session: Session, ids: list[int]) -> None:
         slots=1,
         context_length=len(ids) + 1,
         prefill_chunk=CHUNK,
+        prompt_lookup=False,
         queue_limit=0,
     )
     generation = engine.submit(ids, SamplingParams(max_tokens=1, temperature=0.0))

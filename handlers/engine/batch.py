@@ -40,6 +40,11 @@ class Batch(msgspec.Struct, frozen=True):
         """Slots that the call covers, idle ones among them."""
         return len(self.input_ids)
 
+    @property
+    def columns(self) -> int:
+        """Tokens that every row is computed for, padding included."""
+        return int(self.input_ids.shape[1])
+
 
 class Runner(Protocol):
     """What the scheduler asks of a session."""
@@ -58,22 +63,26 @@ class Runner(Protocol):
         """Copies the keys and values at the positions [start : stop] from one slot to another."""
 
 
-def decode_batch(sequences: Items[Sequence]) -> Batch:
-    """The newest token of each sequence, one column wide. `sequences` are in order of slot.
+def decode_batch(sequences: Items[Sequence], drafts: Items[Items[int]]) -> Batch:
+    """The newest token of each sequence and its drafted ids, which may be none.
 
-    Covers the slots from the first to the last of them; those between that are free or
-    have more to read are idle rows.
+    `sequences` are in order of slot. Covers the slots from the first to the last of them; those
+    between that are free or have more to read are idle rows. The logits of all ids are wanted.
     """
     first = sequences[0].slot
     rows = sequences[-1].slot - first + 1
-    input_ids = np.zeros((rows, 1), np.int64)
+    columns = 1 + max(map(len, drafts))
+    input_ids = np.zeros((rows, columns), np.int64)
     query_seqlens = np.zeros(rows, np.int32)
     seqlens_k = np.zeros(rows, np.int32)
-    indices = np.fromiter((s.slot - first for s in sequences), np.int64, len(sequences))
-    input_ids[indices, 0] = [s.newest() for s in sequences]
-    query_seqlens[indices] = 1
-    seqlens_k[indices] = [s.past for s in sequences]
-    return Batch(first, input_ids, query_seqlens, seqlens_k, indices)
+    indices: list[int] = []
+    for sequence, draft in zip(sequences, drafts, strict=True):
+        row, count = sequence.slot - first, 1 + len(draft)
+        input_ids[row, :count] = sequence.newest(), *draft
+        query_seqlens[row] = count
+        seqlens_k[row] = sequence.past + len(draft)
+        indices += range(row * columns, row * columns + count)
+    return Batch(first, input_ids, query_seqlens, seqlens_k, np.array(indices, np.int64))
 
 
 def chunk_batch(sequence: Sequence, limit: int) -> Batch:

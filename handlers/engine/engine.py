@@ -52,8 +52,8 @@ class Engine:
         slots: int,
         context_length: int,
         prefill_chunk: int,
+        prompt_lookup: bool,
         queue_limit: int,
-        load_ms: float = 0.0,
     ) -> None:
         self.vocab_size = vocab_size
         self.slots = slots
@@ -61,12 +61,16 @@ class Engine:
         """Tokens of prompt and answer together."""
         self.baked_tokens = len(runner.baked)
         """Tokens of the baked prefix that prompts may begin with; 0 without one."""
-        self.load_ms = load_ms
+        self.load_ms = 0.0
         """Milliseconds that `load` took."""
         self._intake = Intake(vocab_size, frozenset(eos_token_ids), context_length)
         self._limit = slots + queue_limit
         self._scheduler = Scheduler(
-            runner, slots=slots, context_length=context_length, prefill_chunk=prefill_chunk
+            runner,
+            slots=slots,
+            context_length=context_length,
+            prefill_chunk=prefill_chunk,
+            prompt_lookup=prompt_lookup,
         )
         self._live: dict[Sequence, Generation] = {}
         self._inbox: deque[Sequence] = deque()
@@ -98,16 +102,18 @@ class Engine:
         prefix = open_prefix(artifact, context_length, kernel_versions())
         if prefix is not None:
             session.attach(prefix)
-        return cls(
+        engine = cls(
             session,
             vocab_size=session.vocab_size,
             eos_token_ids=manifest.eos_token_ids,
             slots=settings.slots,
             context_length=context_length,
             prefill_chunk=settings.prefill_chunk,
+            prompt_lookup=_drafts(settings.prompt_lookup, manifest.precision),
             queue_limit=settings.queue_limit,
-            load_ms=(time.perf_counter() - started) * 1000.0,
         )
+        engine.load_ms = (time.perf_counter() - started) * 1000.0
+        return engine
 
     @property
     def threaded(self) -> bool:
@@ -246,3 +252,8 @@ class Engine:
         with self._changed:
             self._changed.wait_for(lambda: self._live or not self._accepting)
             return bool(self._live) and time.monotonic() < self._drain_until
+
+
+def _drafts(wanted: str, precision: str) -> bool:
+    """AUTO where it changes no answer: quantised kernels round one row otherwise than several."""
+    return wanted == "ON" or (wanted == "AUTO" and precision == "fp32")

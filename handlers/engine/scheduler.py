@@ -5,22 +5,27 @@
 
 A step is two kinds of calls of the session:
 
-    1. decode: every sequence of which one token, its newest, is not in the cache yet; a row each
+    1. decode: every sequence of which one token, its newest, is not in the cache yet; a row each,
+       of that token and perhaps of drafted ones (drafting.py)
     2. chunks: of one sequence of which more are not: a prompt, or ids that a grammar forced
 
 so each answer grows by a token between any two chunks, however long a prompt is. Why two calls
 and not one padded one: docs/engine.md.
 
-Pure logic over `Runner`: no clock of its own, no threads, no ONNX Runtime. The engine calls it,
-from one thread at a time.
+Pure logic over `Runner`: no threads, no ONNX Runtime, and no clock but the one that times decode
+calls. The engine calls it, from one thread at a time.
 """
 
 from __future__ import annotations
 
 import itertools
+import time
 from collections import deque
 from collections.abc import Sequence as Items
+from functools import cached_property
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from handlers.engine.advance import advance
 from handlers.engine.batch import Batch, Runner, chunk_batch, decode_batch
@@ -31,9 +36,11 @@ from handlers.engine.stopping import interrupted
 from handlers.errors import EngineFault, GrammarTooComplex
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
+    from handlers.engine.drafting import Drafting
     from handlers.errors import RequestError
 
 Event = tuple[Sequence, Step]
@@ -43,9 +50,18 @@ class Scheduler:
     """Who runs, and what the next call computes."""
 
     def __init__(
-        self, runner: Runner, *, slots: int, context_length: int, prefill_chunk: int
+        self,
+        runner: Runner,
+        *,
+        slots: int,
+        context_length: int,
+        prefill_chunk: int,
+        prompt_lookup: bool,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._runner = runner
+        self._prompt_lookup = prompt_lookup
+        self._clock = clock
         self._prefill_chunk = prefill_chunk
         self._prefixes = PrefixReuse(runner, slots=slots, capacity=context_length)
         self._slots = Slots(slots, self._prefixes)
@@ -96,8 +112,52 @@ class Scheduler:
             self._slots.take(self._waiting.popleft())
 
     def _decode(self, now: float) -> list[Event]:
+        """The newest token of every answer, and drafted ids behind it.
+
+        Drafts that were wrong are in the cache, beyond `past`, and are not remembered there.
+        """
         decoding = [sequence for sequence in self.running if sequence.unread == 1]
-        return self._run(decode_batch(decoding), decoding, now) if decoding else []
+        if not decoding:
+            return []
+        drafts = self._drafts(decoding)
+        batch = decode_batch(decoding, drafts)
+        begun = self._clock()
+        try:
+            logits = self._call(batch, decoding, now)
+        except EngineFault as fault:
+            return [self._fail(sequence, fault) for sequence in decoding]
+        if self._prompt_lookup:
+            self._drafting.times.note(batch.rows, batch.columns, self._clock() - begun)
+        rows = iter(logits)
+        return [
+            event
+            for sequence, draft in zip(decoding, drafts, strict=True)
+            for event in self._verify(sequence, draft, [next(rows) for _ in (0, *draft)])
+        ]
+
+    @cached_property
+    def _drafting(self) -> Drafting:
+        from handlers.engine.drafting import Drafting  # not before an answer decodes
+
+        return Drafting()
+
+    def _drafts(self, decoding: Items[Sequence]) -> list[list[int]]:
+        return self._drafting.drafts(decoding) if self._prompt_lookup else [[] for _ in decoding]
+
+    def _verify(
+        self, sequence: Sequence, draft: Items[int], logits: Items[NDArray[np.float32]]
+    ) -> list[Event]:
+        """Goes on by an id, and by one more as long as the id is the drafted one.
+
+        Each id is chosen as it would have been without a draft, from the same logits.
+        """
+        events = []
+        for row, drafted in zip(logits, [*draft, None], strict=True):
+            sequence.past += 1
+            events += self._advance(sequence, sequence.past - 1, row[np.newaxis])
+            if sequence.slot < 0 or sequence.newest() != drafted:
+                break
+        return events
 
     def _read(self, now: float) -> list[Event]:
         """One chunk. What it leaves of a chunk's tokens goes to those who then have read it all.
@@ -111,7 +171,7 @@ class Scheduler:
             if left == self._prefill_chunk or sequence.unread <= left:
                 batch = chunk_batch(sequence, left)
                 left -= batch.input_ids.size
-                events += self._run(batch, [sequence], now)
+                events += self._read_chunk(batch, sequence, now)
         return events
 
     def _readers(self) -> list[Sequence]:
@@ -131,26 +191,25 @@ class Scheduler:
             return sorted(reading, key=lambda sequence: sequence.arrival)
         return sorted(reading, key=lambda sequence: sequence.unread)
 
-    def _run(self, batch: Batch, sequences: Items[Sequence], now: float) -> list[Event]:
-        """One call. A fault ends the sequences that were in it, and no other."""
-        self._prefixes.before(batch)
+    def _read_chunk(self, batch: Batch, sequence: Sequence, now: float) -> list[Event]:
         try:
-            logits = self._runner.step(batch)
+            logits = self._call(batch, [sequence], now)
         except EngineFault as fault:
-            return [self._fail(sequence, fault) for sequence in sequences]
+            return [self._fail(sequence, fault)]
         self._prefixes.after(batch)
-        # A decode call has a row of logits for each sequence, a chunk's are all of one.
-        each = len(logits) // len(sequences)
-        events = []
-        for number, sequence in enumerate(sequences):
+        stop = int(batch.seqlens_k[0]) + 1
+        position = sequence.scored(stop).start
+        sequence.past = stop
+        return self._advance(sequence, position, logits)
+
+    def _call(self, batch: Batch, sequences: Items[Sequence], now: float) -> NDArray[np.float32]:
+        """One call. The EngineFault that it may raise ends its sequences, and no other."""
+        self._prefixes.before(batch)
+        logits = self._runner.step(batch)
+        for sequence in sequences:
             if sequence.started is None:
                 sequence.started = now
-            stop = int(batch.seqlens_k[sequence.slot - batch.first_slot]) + 1
-            position = sequence.scored(stop).start
-            sequence.past = stop
-            rows = logits[number * each : (number + 1) * each]
-            events += self._advance(sequence, position, rows)
-        return events
+        return logits
 
     def _advance(
         self, sequence: Sequence, position: int, logits: NDArray[np.float32]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from handlers.engine.constraint import Constraint
+    from handlers.engine.prompt_lookup import PromptLookup
     from handlers.engine.sampler import Sampler
     from handlers.errors import RequestError
 
@@ -153,6 +154,8 @@ class Sequence(msgspec.Struct, eq=False):
     cancelled: bool = False
     ending: FinishReason | None = None
     """Why `tokens` is complete, though the logprobs of its last ids are still to be computed."""
+    lookup: PromptLookup | None = None
+    """What foretells its ids, once it has decoded."""
     prompt_logprobs: list[Logprobs | None] = msgspec.field(default_factory=lambda: [None])
     """Those computed so far; the first id has none."""
     cached_tokens: int = 0
@@ -175,6 +178,11 @@ class Sequence(msgspec.Struct, eq=False):
     def unread(self) -> int:
         """Tokens that are not in the cache yet: 1 once it decodes, unless a grammar forces ids."""
         return self.length - self.past
+
+    @property
+    def longest_answer(self) -> int:
+        """Tokens that the answer can have."""
+        return min(self.room, self.params.max_tokens)
 
     def newest(self) -> int:
         """The last id of prompt and answer."""

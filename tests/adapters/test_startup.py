@@ -114,7 +114,7 @@ asyncio.run(answer())
 """
 
 COUNT_NATIVE_THREADS = """
-import sys, threading
+import sys, threading, time
 from pathlib import Path
 from handlers import startup
 from handlers.config import Settings
@@ -123,6 +123,7 @@ startup.begin(Settings.from_environ())
 for thread in threading.enumerate():
     if thread is not threading.main_thread():
         thread.join()
+time.sleep(0.2)  # the kernel ends a joined thread a moment later
 sys.stderr.write(str(len(list(Path("/proc/self/task").iterdir())) - threading.active_count()))
 """
 

@@ -50,9 +50,7 @@ class FakeSession:
         width = batch.input_ids.shape[1]
         rows = [self._row(batch, row, int(valid)) for row, valid in enumerate(batch.query_seqlens)]
         wanted = [
-            scripted_logits(
-                rows[index // width][: _past(batch, index // width) + index % width + 1]
-            )
+            self.logits(rows[index // width][: _past(batch, index // width) + index % width + 1])
             for index in batch.logits_indices
         ]
         return np.array(wanted, np.float32).reshape(len(wanted), VOCAB)
@@ -61,11 +59,18 @@ class FakeSession:
         self.copies.append((source, target, start, stop))
         self._cache[target, start:stop] = self._cache[source, start:stop]
 
+    def logits(self, ids: Items[int]) -> NDArray[np.float32]:
+        """Those that follow the ids of a slot."""
+        return scripted_logits(ids)
+
     def _row(self, batch: Batch, row: int, valid: int) -> list[int]:
-        """Writes the row's tokens into its slot; the ids that the slot then holds."""
+        """Writes the row's tokens and their padding into its slot; the ids that it then holds."""
         after = int(batch.seqlens_k[row]) + 1
         ids = self._cache[batch.first_slot + row]
-        ids[after - valid : after] = batch.input_ids[row, :valid]
+        if valid:
+            past = after - valid
+            assert past + batch.columns <= len(ids), "the padding does not fit in the slot"
+            ids[past : past + batch.columns] = batch.input_ids[row]
         held: list[int] = ids[:after].tolist()
         return held
 
@@ -116,6 +121,7 @@ def fake_engine(session: FakeSession | None = None, **changes: Any) -> Engine:
         "slots": 4,
         "context_length": CONTEXT,
         "prefill_chunk": 8,
+        "prompt_lookup": True,
         "queue_limit": 32,
     }
     return Engine(session or FakeSession(), **limits | changes)

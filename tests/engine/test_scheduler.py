@@ -28,7 +28,11 @@ PROMPTS = st.builds(
 
 def scheduler(session: Runner | None = None, slots: int = 4, chunk: int = 8) -> Scheduler:
     return Scheduler(
-        session or FakeSession(slots), slots=slots, context_length=CONTEXT, prefill_chunk=chunk
+        session or FakeSession(slots),
+        slots=slots,
+        context_length=CONTEXT,
+        prefill_chunk=chunk,
+        prompt_lookup=True,
     )
 
 

@@ -1,0 +1,219 @@
+"""The law of drafts: an answer, its end and its logprobs are what they are without any."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from collections.abc import Sequence as Items
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from handlers.engine.batch import Batch
+from handlers.engine.engine import Prompt
+from handlers.engine.intake import Intake
+from handlers.engine.prompt_lookup import LONGEST_DRAFT, look_up
+from handlers.engine.scheduler import Scheduler
+from handlers.engine.sequence import FinishReason, SamplingParams, Sequence, Step
+from tests.engine.fake_session import EOS, VOCAB, FakeSession, greedy, scripted_logits
+
+CONTEXT = 48
+DOCUMENT = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 1, 4, 1, 5, 2, 7]
+INTAKE = Intake(VOCAB, frozenset([EOS]), CONTEXT)
+
+
+class CopyingSession(FakeSession):
+    """Likes to go on as its ids have gone on before: where it is not faithful, mostly."""
+
+    def __init__(self, slots: int = 4, *, faithful: bool = False) -> None:
+        super().__init__(slots, CONTEXT)
+        self._faithful = faithful
+
+    def logits(self, ids: Items[int]) -> NDArray[np.float32]:
+        logits = scripted_logits(ids)
+        if self._faithful or logits[1] > -3:  # five times in six
+            for token_id in look_up(np.array(ids))[:1]:
+                logits[token_id] += 30
+        return logits
+
+
+def seconds(seed: int) -> Callable[[], float]:
+    """A clock by which every call takes a random time."""
+    generator = random.Random(seed)
+    times = itertools.accumulate(iter(generator.random, 2.0))
+    return lambda: next(times)
+
+
+def scheduler(session: FakeSession, **changes: Any) -> Scheduler:
+    """By its clock all calls take the same time, whatever their width."""
+    options: dict[str, Any] = {"slots": 4, "prefill_chunk": 8, "prompt_lookup": True}
+    options["clock"] = itertools.count().__next__
+    return Scheduler(session, context_length=CONTEXT, **options | changes)
+
+
+def made(prompt: Items[int], params: SamplingParams) -> Sequence:
+    return INTAKE.sequence(Prompt(prompt, params), 0, 0.0, None)
+
+
+def alone(
+    prompt: Items[int], params: SamplingParams, session: FakeSession | None = None
+) -> list[Step]:
+    """The steps of a sequence that has the engine to itself, one id a call."""
+    subject = scheduler(session or CopyingSession(1), slots=1, prompt_lookup=False)
+    subject.add(made(prompt, params))
+    steps: list[Step] = []
+    while subject.running or not steps:
+        steps += [step for _, step in subject.step(now=0.0)]
+    return steps
+
+
+@dataclass
+class Run:
+    """Requests that were answered together, with drafts."""
+
+    session: CopyingSession
+    requests: list[tuple[Sequence, list[Step]]] = field(default_factory=list)
+
+
+PARAMS = st.builds(
+    SamplingParams,
+    max_tokens=st.integers(1, 40),
+    min_tokens=st.integers(0, 20),
+    temperature=st.sampled_from([0.0, 0.0, 0.7, 2.0]),
+    top_p=st.sampled_from([1.0, 0.9]),
+    top_k=st.sampled_from([0, 5]),
+    seed=st.integers(0, 9),
+    repetition_penalty=st.sampled_from([1.0, 1.0, 1.2]),
+    frequency_penalty=st.sampled_from([0.0, 0.0, 0.5]),
+    presence_penalty=st.sampled_from([0.0, 0.0, 0.5]),
+    ignore_eos=st.booleans(),
+    stop_token_ids=st.sampled_from([frozenset(), frozenset([9, 7])]),
+    logit_bias=st.sampled_from([{}, {4: 2.0, 9: -100.0}]),
+    logprobs=st.sampled_from([None, None, 2]),
+    prompt_logprobs=st.sampled_from([None, None, None, 1]),
+)
+PROMPTS = st.builds(
+    lambda length, end: DOCUMENT[:length] + end,
+    st.integers(0, len(DOCUMENT)),
+    st.lists(st.integers(1, 9), min_size=1, max_size=20),
+)
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> Run:
+    """Any interleaving of requests, cancellations and steps, whatever calls seem to cost."""
+    slots = draw(st.integers(1, 4))
+    run = Run(CopyingSession(slots))
+    clock = seconds(draw(st.integers(0, 99)))
+    chunk = draw(st.sampled_from([1, 5, 48]))
+    subject = scheduler(run.session, slots=slots, prefill_chunk=chunk, clock=clock)
+    events = []
+    for _ in range(draw(st.integers(1, 20))):
+        action = draw(st.sampled_from(["submit", "cancel", "step", "step", "step"]))
+        if action == "submit":
+            run.requests.append((made(draw(PROMPTS), draw(PARAMS)), []))
+            subject.add(run.requests[-1][0])
+        elif action == "cancel" and run.requests:
+            draw(st.sampled_from(run.requests))[0].cancelled = True
+        else:
+            events += subject.step(now=0.0)
+    while subject.running or subject._waiting:
+        events += subject.step(now=0.0)
+    for member, steps in run.requests:
+        steps += [step for who, step in events if who is member]
+    return run
+
+
+@given(runs())
+def test_drafts_change_no_step_of_any_answer(run: Run) -> None:
+    for member, steps in run.requests:
+        expected = alone(member.prompt.tolist(), member.params)
+        if steps[-1].finish_reason is FinishReason.CANCELLED:
+            assert steps[:-1] == expected[: len(steps) - 1]
+        else:
+            assert steps == expected
+
+
+COPIED = DOCUMENT[:18]
+"""Its last three ids are its first three."""
+PROMPT_CALLS = 3
+"""Of DOCUMENT and of COPIED, by 8."""
+
+
+def answer(
+    subject: Scheduler, prompt: Items[int], params: SamplingParams
+) -> tuple[Sequence, list[Step]]:
+    member = made(prompt, params)
+    subject.add(member)
+    steps = [step for _, step in subject.step(now=0.0)]
+    while subject.running:
+        steps += [step for _, step in subject.step(now=0.0)]
+    return member, steps
+
+
+def test_an_answer_that_copies_takes_few_calls_of_which_some_give_four_ids() -> None:
+    session = CopyingSession(faithful=True)
+    _, steps = answer(scheduler(session), COPIED, greedy(26, ignore_eos=True))
+    decoded = session.batches[PROMPT_CALLS:]
+    assert len(steps) == 26
+    assert max(batch.columns for batch in decoded) == 1 + LONGEST_DRAFT
+    assert len(decoded) == 3 + 22 // 4 + 1  # three to know what a call takes
+
+
+def test_with_lookup_off_every_decode_call_is_a_column_wide() -> None:
+    session = CopyingSession()
+    answer(scheduler(session, prompt_lookup=False), DOCUMENT, greedy(26, ignore_eos=True))
+    assert {batch.columns for batch in session.batches[PROMPT_CALLS:]} == {1}
+
+
+def test_drafts_are_not_remembered_as_what_a_slot_holds() -> None:
+    session = CopyingSession(1)
+    subject = scheduler(session, slots=1)
+    answer(subject, [11, 12, 13], greedy(9, ignore_eos=True))  # what a call takes is known now
+    begun = len(session.batches)
+    first, _ = answer(subject, COPIED, greedy(20, ignore_eos=True))
+    assert session.batches[begun + PROMPT_CALLS].columns > 1
+    assert subject._prefixes.held(0) == len(COPIED)
+    talk = [*COPIED, *first.tokens, 8]
+    second, steps = answer(subject, talk, greedy(4, ignore_eos=True))
+    assert second.cached_tokens == len(COPIED)
+    assert steps == alone(talk, greedy(4, ignore_eos=True))
+
+
+class BreaksAtTheThird(CopyingSession):
+    """In wide calls the logits after the second drafted id are no numbers."""
+
+    def step(self, batch: Batch) -> NDArray[np.float32]:
+        logits = super().step(batch)
+        if len(logits) > 2:
+            logits[2:] = np.nan
+        return logits
+
+
+def test_ids_before_logits_that_are_no_numbers_are_delivered() -> None:
+    params = greedy(26, ignore_eos=True)
+    member, steps = answer(scheduler(BreaksAtTheThird()), DOCUMENT, params)
+    assert steps[-1].finish_reason is FinishReason.FAULT
+    assert steps[:-1] == alone(DOCUMENT, params)[: len(steps) - 1]
+    assert len(steps) - 1 == len(member.tokens)
+
+
+class EndsAmidARun(CopyingSession):
+    """Repeats an id, and ends at the place where another is drafted."""
+
+    def logits(self, ids: Items[int]) -> NDArray[np.float32]:
+        logits = super().logits(ids)
+        logits[EOS] = 99 if len(ids) == 25 else -99
+        return logits
+
+
+def test_an_answer_ends_where_its_end_is_chosen_though_another_id_was_drafted() -> None:
+    session = EndsAmidARun(faithful=True)
+    _, steps = answer(scheduler(session), [7] * 9, greedy(40))
+    assert session.batches[-1].columns == 4
+    assert steps == alone([7] * 9, greedy(40), EndsAmidARun(1, faithful=True))
