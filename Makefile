@@ -17,6 +17,7 @@ RECIPE_FILE := $(wildcard model_export/recipes/$(RECIPE).toml $(RECIPE))
 SERVED := $(or $(MODEL_DIR),$(EXPORTED))
 SETTINGS := $(if $(filter build/model,$(SERVED)),,MODEL_DIR=$(SERVED) )
 MANIFEST := $(if $(MODEL_DIR),,$(EXPORTED)/manifest.json)
+KERNELS := handlers/engine/kernels.so
 # A shell's words, with each quote escaped for use between double quotes.
 QUESTION := '{\"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of France?\"}], \"temperature\": 0}'
 
@@ -35,24 +36,24 @@ LAMBDA_IMAGE = $(DOCKER) run --rm --read-only --tmpfs /tmp --cpus 1 --memory 176
 test bench: override RECIPE := smollm2-135m
 
 .NOTPARALLEL:
-.PHONY: help serve lambda test check export bench images lambda-image test-images lock clean
+.PHONY: help serve lambda test check export kernels bench images lambda-image test-images lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 serve: PORT ?= 8080
-serve: $(VENV)/.export $(MANIFEST) ## the Cloud Run handler on :8080; PORT, HOST, RECIPE or MODEL_DIR change it
+serve: $(VENV)/.export $(KERNELS) $(MANIFEST) ## the Cloud Run handler on :8080; PORT, HOST, RECIPE or MODEL_DIR change it
 	@printf '%s\n' '$(SERVE)' 'Try, from another terminal:' \
 		"  curl localhost:$(PORT)/v1/chat/completions -H 'content-type: application/json' -d $(QUESTION)"
 	@exec env $(SERVE)
 
 lambda: PORT ?= 9000
-lambda: $(VENV)/.export $(MANIFEST) build/aws-lambda-rie ## the Lambda handler behind AWS's emulator on :9000
+lambda: $(VENV)/.export $(KERNELS) $(MANIFEST) build/aws-lambda-rie ## the Lambda handler behind AWS's emulator on :9000
 	@printf '%s\n' '$(LAMBDA)' 'Try, from another terminal:' \
 		"  curl localhost:$(PORT)/2015-03-31/functions/function/invocations -d $(QUESTION)"
 	@exec env $(LAMBDA)
 
-test: $(VENV)/.dev build/model/manifest.json build/aws-lambda-rie ## the whole test suite; ARGS='-k stream' chooses
+test: $(VENV)/.dev $(KERNELS) build/model/manifest.json build/aws-lambda-rie ## the whole test suite; ARGS='-k stream' chooses
 	@$(RUN) -m pytest $(ARGS)
 
 check: $(VENV)/.dev ## ruff, ruff format and mypy --strict
@@ -60,10 +61,13 @@ check: $(VENV)/.dev ## ruff, ruff format and mypy --strict
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/mypy
 
-export: $(VENV)/.export ## export RECIPE (a shipped name or a TOML file) anew
+export: $(VENV)/.export $(KERNELS) ## export RECIPE (a shipped name or a TOML file) anew
 	@$(RUN) -m model_export $(RECIPE) --out $(EXPORTED)
 
-bench: $(VENV)/.bench build/model/manifest.json ## cold start, speed and memory beside llama.cpp's server and others; ARGS names peers
+kernels: $(VENV)/.export ## compile the kernels of quantised weights for this machine
+	@$(RUN) -m kernels
+
+bench: $(VENV)/.bench $(KERNELS) build/model/manifest.json ## cold start, speed and memory beside llama.cpp's server and others; ARGS names peers
 	@$(RUN) -m bench $(ARGS)
 
 images: ## the two container images of RECIPE; DOCKER_OPTIONS go to `docker build`
@@ -83,7 +87,7 @@ lock: $(VENV)/.dev ## pin the dependencies of pyproject.toml in requirements/
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(RUN) scripts/lock.py $(ARGS)
 
 clean: ## remove all that make made: .venv, build/ and the caches
-	@rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) build $(KERNELS) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the words above need. A stamp in .venv says which lock it holds, so a second run does nothing.
@@ -103,7 +107,11 @@ $(VENV)/.%: requirements/%.txt $(VENV)/.torch
 	@$(PIP) --no-deps -r $<
 	@touch $@
 
-%/manifest.json: $(RECIPE_FILE) | $(VENV)/.torch
+$(KERNELS): $(wildcard kernels/*) | $(VENV)/.torch
+	@echo "the kernels: $@"
+	@$(RUN) -m kernels
+
+%/manifest.json: $(RECIPE_FILE) | $(VENV)/.torch $(KERNELS)
 	@echo "[4/4] the model: $(RECIPE)"
 	@$(RUN) -m model_export $(RECIPE) --out $(@D)
 

@@ -3,7 +3,7 @@
     python -m bench.graph_decode [--recipe NAME] [--rounds 11] [--threads N]
 
 Makes both graphs of the recipe's model first, at equal precision, whatever the recipe's own is:
-int4, symmetric, round to nearest, block 32, accuracy level 4. Both run on plain ONNX Runtime with
+int4, symmetric, round to nearest, block 32, multiplied in int8. Both run on plain ONNX Runtime with
 the cache bound once, as past and present. Decode at one row is compared, the graphs taking turns at
 every step, so a machine that slows down slows both; the ratio is the median of the steps' own
 ratios. Then ours alone is measured at 1, 4 and 8 rows. Where other processes want the CPUs too,
@@ -29,6 +29,7 @@ import onnxruntime
 
 from bench.peers.genai import builder
 from handlers.config import available_cpus
+from handlers.engine.session import register_kernels
 from model_export.convert import convert
 from model_export.fetch import fetch
 from model_export.fuse import fuse
@@ -41,6 +42,8 @@ from model_export.save import save
 CAPACITY = 2048
 PROMPT = 64
 STEPS = 24
+EQUAL = Precision(algorithm="symmetric")
+"""The builder's: int4, symmetric, block 32."""
 
 
 class Graph:
@@ -51,6 +54,7 @@ class Graph:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        register_kernels(options)
         # The graphs take turns: one's idle threads must not spin on the cores of the other's.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         self.session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
@@ -161,7 +165,7 @@ def build(name: str, scratch: Path) -> tuple[Path, Path]:
     loaded = fetch(recipe.source, report)
     report("our graph")
     graph = fuse(convert(loaded.model, recipe.export.context_length))
-    save(quantize(graph, Precision()), scratch / "ours")
+    save(quantize(graph, EQUAL), scratch / "ours")
     report("the builder's graph")
     source = scratch / "source"
     loaded.model.save_pretrained(source)
@@ -170,7 +174,7 @@ def build(name: str, scratch: Path) -> tuple[Path, Path]:
 
 
 def run_builder(source: Path, directory: Path) -> Path:
-    """onnxruntime-genai's builder, at the precision of `Precision()`, on a folder of a model."""
+    """onnxruntime-genai's builder, at the precision of `EQUAL`, on a folder of a model."""
     done = subprocess.run(builder(source, directory), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"onnxruntime-genai's builder failed (make bench installs it):\n{done.stderr}")

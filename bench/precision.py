@@ -3,8 +3,8 @@
     python -m bench.precision [--recipe NAME] [--rounds 15]
 
 Exports the recipe's model once in fp32 and quantises it once for each row. Drift is gate 3's own
-measurement (model_export/verify/drift.py). Decode speed is at one stream, as a ratio to int4 RTN
-symmetric: all graphs are loaded at once and take turns, so a machine that slows down slows all;
+measurement (model_export/verify/drift.py). Decode speed is at one stream, as a ratio to int4
+affine: all graphs are loaded at once and take turns, so a machine that slows down slows all;
 each figure is the median of the rounds. The last line is one JSON object.
 """
 
@@ -38,23 +38,19 @@ from model_export.verify.corpus import evaluation_text
 from model_export.verify.drift import WINDOW, Drift, compare, windows_of
 
 BASE = Precision()
-K_QUANT: Mapping[str, Any] = {"algorithm": "k_quant", "symmetric": False}
 # Blocks of 128 do not divide SmolLM2's rows of 576.
 CANDIDATES = (
     BASE,
     Precision(block_size=64),
-    Precision(symmetric=False),
     Precision(lm_head="int8"),
-    Precision(symmetric=False, lm_head="int8"),
-    Precision(symmetric=False, lm_head="int8", mixed_layers=True),
-    Precision(**K_QUANT),
-    Precision(**K_QUANT, block_size=16),
-    Precision(**K_QUANT, block_size=64),
-    Precision(**K_QUANT, lm_head="int8"),
-    Precision(**K_QUANT, mixed_layers=True),
-    Precision(**K_QUANT, lm_head="int8", mixed_layers=True),
-    Precision(algorithm="affine", symmetric=False, lm_head="int8"),
-    Precision(algorithm="affine", symmetric=False, lm_head="int8", block_size=64),
+    Precision(lm_head="int8", block_size=64),
+    Precision(lm_head="int8", mixed_layers=True),
+    Precision(algorithm="symmetric"),
+    Precision(algorithm="symmetric", lm_head="int8"),
+    Precision(algorithm="symmetric", lm_head="int8", mixed_layers=True),
+    Precision(algorithm="k_quant"),
+    Precision(algorithm="k_quant", lm_head="int8"),
+    Precision(algorithm="k_quant", lm_head="int8", mixed_layers=True),
     Precision(weights="int8", lm_head="int4"),
     Precision(weights="int8"),
     Precision(weights="int8", block_size=64),

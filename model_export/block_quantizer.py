@@ -1,6 +1,8 @@
-"""A float matrix as blocks of small integers, packed as com.microsoft::MatMulNBits reads them.
+"""A float matrix as blocks of small integers, each weight scale * value + offset.
 
-Pure arithmetic: knows no graph. Called by quantize.py.
+Scales and offsets are rounded to float16 first and the values chosen for what they then are: GGUF's
+own precision, so a matrix that comes from Q4_1 or Q8_0 is found again. Pure arithmetic: knows no
+graph and no layout. Called by quantize.py.
 """
 
 from __future__ import annotations
@@ -9,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from onnxruntime.capi import _pybind_state as kernels
 from onnxruntime.quantization.neural_compressor.weight_only import quant_tensor_k_quant_cpu
 
-_KERNELS = {4: kernels.quantize_matmul_4bits, 8: kernels.quantize_matmul_8bits}
+Matrix = NDArray[np.float32]
+
 _ROWS_AT_ONCE = 4096
 """k_quant holds about twelve copies of what it works on; 4096 rows of 4096 are 0.8 GB."""
 
@@ -21,95 +23,109 @@ _ROWS_AT_ONCE = 4096
 class Blocks:
     """A matrix of `rows` outputs and `columns` inputs, each row cut into blocks.
 
-    `packed` uint8 [rows, blocks, block_size * bits / 8], the low half of a byte first;
-    `scales` float32 [rows, blocks]; `zero_points` uint8 [rows, ceil(blocks * bits / 8)], None
-    for symmetric blocks, whose zero is 2 ** (bits - 1). `offsets` float32 [rows, blocks] is what
-    affine blocks add to each of their weights, None for all others.
+    `values` [rows, columns]: uint8 from 0 to 15, or int8 from -127 to 127. `scales` and `offsets`
+    float16 [rows, blocks]; without offsets, 4 bits mean scale * (value - 8).
     """
 
-    packed: NDArray[np.uint8]
-    scales: NDArray[np.float32]
-    zero_points: NDArray[np.uint8] | None
+    values: NDArray[np.uint8] | NDArray[np.int8]
+    scales: NDArray[np.float16]
+    offsets: NDArray[np.float16] | None
     bits: int
     block_size: int
-    columns: int
-    offsets: NDArray[np.float32] | None = None
 
     @property
     def rows(self) -> int:
         """The outputs of the linear layer, or the entries of the embedding."""
-        return int(self.packed.shape[0])
+        return int(self.values.shape[0])
+
+    @property
+    def columns(self) -> int:
+        """The inputs of the linear layer, or the width of the embedding."""
+        return int(self.values.shape[1])
 
 
-def round_to_nearest(
-    weight: NDArray[np.float32], bits: int, block_size: int, symmetric: bool
-) -> Blocks:
-    """Each block by its range, with ONNX Runtime's own kernel. `weight` [rows, columns]."""
-    rows, columns = weight.shape
-    blocks = -(-columns // block_size)
-    padded = np.zeros((blocks * block_size, rows), np.float32)
-    padded[:columns] = weight.T
-    packed = np.zeros((rows, blocks, block_size * bits // 8), np.uint8)
-    scales = np.zeros((rows, blocks), np.float32)
-    zero_points = np.zeros((rows, -(-blocks * bits // 8)), np.uint8)
-    _KERNELS[bits](packed, padded, scales, zero_points, block_size, rows, columns, symmetric)
-    return Blocks(packed, scales, None if symmetric else zero_points, bits, block_size, columns)
+def symmetric(weight: Matrix, bits: int, block_size: int) -> Blocks:
+    """Round to nearest around zero, as GGUF's Q4_0 and Q8_0 (ggml-quants.c). No offsets.
 
-
-def affine(weight: NDArray[np.float32], block_size: int) -> Blocks:
-    """4 bits from each block's smallest weight to its largest: scale * (q - 8) + offset.
-
-    The grid of GGUF's Q4_1 (ggml-quants.c, quantize_row_q4_1), whose ends every block reaches:
-    weights that come from such a file are found again exactly. `weight` [rows, columns], columns
-    in whole blocks.
+    In 4 bits the largest value becomes -8, whichever sign that gives the scale.
     """
-    rows, columns = weight.shape
-    cut = weight.reshape(rows, -1, block_size)
+    cut = _cut(weight, block_size)
+    size = np.abs(cut)
+    if bits == 8:
+        scales = _float16(size.max(axis=2) / np.float32(127))
+        values = np.clip(_steps(cut, scales), -127, 127).astype(np.int8)
+        return _blocks(weight, values, scales, None, 8, block_size)
+    largest = np.take_along_axis(cut, size.argmax(axis=2)[..., np.newaxis], axis=2)[..., 0]
+    scales = _float16(largest / np.float32(-8))
+    unsigned = np.clip(_steps(cut, scales) + 8, 0, 15).astype(np.uint8)
+    return _blocks(weight, unsigned, scales, None, 4, block_size)
+
+
+def affine(weight: Matrix, block_size: int) -> Blocks:
+    """4 bits from each block's smallest weight to its largest, as GGUF's Q4_1 (ggml-quants.c)."""
+    cut = _cut(weight, block_size)
     low, high = cut.min(axis=2), cut.max(axis=2)
-    scales = (high - low) / np.float32(15)
-    steps = np.where(scales > 0, scales, np.float32(1))  # a block of one value
-    values = np.rint((cut - low[..., np.newaxis]) / steps[..., np.newaxis]).astype(np.uint8)
-    offsets = low + np.float32(8) * scales
-    return Blocks(_pack(values, 4), scales, None, 4, block_size, columns, offsets)
+    scales, offsets = _float16((high - low) / np.float32(15)), _float16(low)
+    shifted = cut - offsets.astype(np.float32)[..., np.newaxis]
+    values = np.clip(_steps(shifted, scales), 0, 15).astype(np.uint8)
+    return _blocks(weight, values, scales, offsets, 4, block_size)
 
 
-def k_quant(weight: NDArray[np.float32], bits: int, block_size: int) -> Blocks:
-    """Scale and zero of each block by a weighted search, as llama.cpp's k-quants.
+def k_quant(weight: Matrix, block_size: int) -> Blocks:
+    """4 bits, scale and offset of each block by a weighted search, as llama.cpp's k-quants.
 
-    ONNX Runtime's port of https://github.com/ggml-org/llama.cpp ggml-quants.c; asymmetric.
+    ONNX Runtime's port of https://github.com/ggml-org/llama.cpp ggml-quants.c, whose zero points
+    are integers.
     """
     parts = [
-        _k_quant(weight[row : row + _ROWS_AT_ONCE], bits, block_size)
+        _k_quant(_cut(weight[row : row + _ROWS_AT_ONCE], block_size), block_size)
         for row in range(0, len(weight), _ROWS_AT_ONCE)
     ]
     values, scales, zeros = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return Blocks(
-        _pack(values, bits), scales, _pack(zeros, bits), bits, block_size, weight.shape[1]
-    )
+    return _blocks(weight, values, _float16(scales), _float16(-scales * zeros), 4, block_size)
 
 
-def _k_quant(
-    weight: NDArray[np.float32], bits: int, block_size: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]:
+def _k_quant(cut: Matrix, block_size: int) -> tuple[NDArray[np.uint8], Matrix, Matrix]:
     """Values [rows, blocks, block_size], scales and zeros [rows, blocks]."""
-    rows, columns = weight.shape
-    blocks = -(-columns // block_size)
-    padded = np.zeros((rows, blocks * block_size), np.float32)
-    padded[:, :columns] = weight
+    rows, blocks, _ = cut.shape
     with np.errstate(divide="ignore", invalid="ignore"):  # blocks of one value
-        values, scales, zeros = quant_tensor_k_quant_cpu(padded, bits, block_size)
+        values, scales, zeros = quant_tensor_k_quant_cpu(cut.reshape(rows, -1), 4, block_size)
     return (
-        values.astype(np.uint8).reshape(rows, blocks, block_size),
+        values.astype(np.uint8).reshape(cut.shape),
         scales.astype(np.float32).reshape(rows, blocks),
-        zeros.astype(np.uint8).reshape(rows, blocks),
+        zeros.astype(np.float32).reshape(rows, blocks),
     )
 
 
-def _pack(values: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
-    """Two 4-bit values to a byte along the last axis, the first in the low half."""
-    if bits == 8:
-        return values
-    if values.shape[-1] % 2:
-        values = np.concatenate([values, np.zeros_like(values[..., :1])], axis=-1)
-    packed: NDArray[np.uint8] = np.bitwise_or(values[..., ::2], values[..., 1::2] << 4)
-    return packed
+def _cut(weight: Matrix, block_size: int) -> Matrix:
+    """[rows, blocks, block_size]; the last block is filled with its row's last weight.
+
+    Zeros would move the ends of a block that does not reach them.
+    """
+    rows, columns = weight.shape
+    return np.pad(weight, ((0, 0), (0, -columns % block_size)), "edge").reshape(
+        rows, -1, block_size
+    )
+
+
+def _float16(figures: Matrix) -> NDArray[np.float16]:
+    return figures.astype(np.float16)
+
+
+def _steps(cut: Matrix, scales: NDArray[np.float16]) -> Matrix:
+    """How many scales each weight is; none where the scale is zero, in a block of one value."""
+    wide = scales.astype(np.float32)[..., np.newaxis]
+    steps: Matrix = np.rint(cut / np.where(wide == 0, np.float32(np.inf), wide))
+    return steps
+
+
+def _blocks(
+    weight: Matrix,
+    values: NDArray[np.uint8] | NDArray[np.int8],
+    scales: NDArray[np.float16],
+    offsets: NDArray[np.float16] | None,
+    bits: int,
+    block_size: int,
+) -> Blocks:
+    rows, columns = weight.shape
+    return Blocks(values.reshape(rows, -1)[:, :columns], scales, offsets, bits, block_size)

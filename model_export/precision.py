@@ -14,40 +14,25 @@ class Precision:
     """How the weights are stored. Raises ExportError for a value or combination that is not.
 
     weights       of the linear layers: "fp32", "int4" or "int8"
-    block_size    weights that share a scale, along the input: a power of two from 16 to 256
-    symmetric     blocks around zero; otherwise each has a zero point, 3 % larger and closer
-    algorithm     "rtn", round to nearest; "k_quant", llama.cpp's search (asymmetric); "affine",
-                  int4 with a float offset, the grid of GGUF's Q4_1: closest and slowest of them
+    block_size    weights that share a scale, along the input: a power of two from 32 to 256
+    algorithm     of the int4 blocks: "affine", from the smallest to the largest weight, the grid of
+                  GGUF's Q4_1; "k_quant", the same by llama.cpp's search, on a coarser grid;
+                  "symmetric", around zero, a tenth smaller. int8 is always symmetric, as Q8_0
     lm_head       of the output projection, and of the embedding; "" is as the others
     mixed_layers  int8 for the most sensitive int4 layers (llama.cpp's choice, see quantize.py)
-    accuracy_level  4 multiplies in int8, 1 in float32 (5 times slower on a CPU with AVX2)
     """
 
     weights: str = "int4"
     block_size: int = 32
-    symmetric: bool = True
-    algorithm: str = "rtn"
+    algorithm: str = "affine"
     lm_head: str = ""
     mixed_layers: bool = False
-    accuracy_level: int = 4
 
     def __post_init__(self) -> None:
         _check_choice("weights", self.weights, ("fp32", "int4", "int8"))
-        _check_choice("algorithm", self.algorithm, ("rtn", "k_quant", "affine"))
+        _check_choice("algorithm", self.algorithm, ("affine", "k_quant", "symmetric"))
         _check_choice("lm_head", self.lm_head, ("", "fp32", "int4", "int8"))
-        _check_choice("block_size", self.block_size, (16, 32, 64, 128, 256))
-        _check_choice("accuracy_level", self.accuracy_level, (0, 1, 4))
-        if self.algorithm == "k_quant" and self.symmetric:
-            raise ExportError(
-                'algorithm = "k_quant" finds a zero point for each block: add symmetric = false.'
-            )
-        if self.algorithm == "affine" and (self.symmetric or self.head == "int4"):
-            raise ExportError(
-                'algorithm = "affine" gives each int4 block an offset, which an embedding cannot '
-                'have: add symmetric = false, and lm_head = "int8" or "fp32".'
-            )
-        if self.algorithm == "affine" and self.weights != "int4":
-            raise ExportError('algorithm = "affine" is for int4 weights: set weights to "int4".')
+        _check_choice("block_size", self.block_size, (32, 64, 128, 256))
         if self.weights == "fp32" and (self.lm_head not in ("", "fp32") or self.mixed_layers):
             raise ExportError(
                 'weights = "fp32" quantises nothing: leave out lm_head and mixed_layers, or set '
@@ -65,8 +50,8 @@ class Precision:
         """In words for a manifest or a log: "int4 k_quant block 32, int8 lm_head"."""
         if self.weights == "fp32":
             return "fp32"
-        words = f"{self.weights} {self.algorithm} block {self.block_size}"
-        words += " symmetric" if self.symmetric else ""
+        algorithm = f" {self.algorithm}" if self.weights == "int4" else ""
+        words = f"{self.weights}{algorithm} block {self.block_size}"
         words += f", {self.head} lm_head" if self.head != self.weights else ""
         return words + (", int8 mixed layers" if self.mixed_layers else "")
 

@@ -1,22 +1,24 @@
 """Weights become blocks of small integers.
 
-The linear layers become MatMulNBits, the embedding GatherBlockQuantized. A tied embedding and
-output projection are one quantised matrix: both nodes read the same bytes. Runs on the fused
+The linear layers become AffineMatMul, the embeddings AffineGather: operators of our own
+(docs/kernels.md), which multiply with the weights as they lie in the file. A tied embedding and
+output projection are one quantised matrix: both nodes read the same initialisers. Runs on the fused
 graph, where every linear layer has one of two forms (fuse/linears.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from model_export.block_offsets import BlockOffsets
-from model_export.block_quantizer import Blocks, affine, k_quant, round_to_nearest
+from model_export.block_layout import pack
+from model_export.block_quantizer import Blocks, affine, k_quant, symmetric
 from model_export.fuse.graphs import (
-    MICROSOFT,
+    KINDLING,
     add_initializer,
     attribute,
     constant,
@@ -37,16 +39,15 @@ def quantize(model: ir.Model, precision: Precision) -> ir.Model:
         return model
     linears = [node for node in model.graph if _weight_of(node) is not None]
     plan = _plan(model, linears, precision)
-    quantizer, offsets = _Quantizer(model, precision), BlockOffsets(model)
+    quantizer = _Quantizer(model, precision)
     for node, weights in plan.items():
         if weights != "fp32":
-            _replace_linear(model, node, quantizer.blocks(node, weights), precision, offsets)
+            _replace_linear(node, quantizer.linear(node, weights))
     if precision.head != "fp32":
-        for node in list(model.graph):
-            if _is_embedding(node, precision.block_size):
-                _replace_embedding(model, node, quantizer.embedding(node, precision.head))
+        for node in [node for node in model.graph if _is_embedding(node)]:
+            _replace_embedding(node, quantizer.embedding(node, precision.head))
     tidy(model)
-    model.graph.opset_imports[MICROSOFT] = 1
+    model.graph.opset_imports[KINDLING] = 1
     return model
 
 
@@ -62,11 +63,8 @@ def _is_matrix(value: ir.Value | None) -> bool:
     return tensor is not None and len(tensor.shape) == 2 and tensor.dtype == ir.DataType.FLOAT
 
 
-def _is_embedding(node: ir.Node, block_size: int) -> bool:
-    """Gather of a table whose rows are whole blocks: GatherBlockQuantized returns no others."""
-    if node.op_type != "Gather" or not _is_matrix(node.inputs[0]):
-        return False
-    return int(node.inputs[0].shape[1]) % block_size == 0  # type: ignore[union-attr,index,arg-type]
+def _is_embedding(node: ir.Node) -> bool:
+    return node.op_type == "Gather" and _is_matrix(node.inputs[0])
 
 
 def _plan(model: ir.Model, linears: list[ir.Node], precision: Precision) -> dict[ir.Node, str]:
@@ -111,67 +109,61 @@ def _without_inputs(inside: list[ir.Node]) -> list[ir.Node]:
     return [node for node in inside if node.inputs[0] is not inside[-1].inputs[0]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Matrix:
+    """A quantised matrix in the graph: its initialisers, and the attributes of who reads it."""
+
+    inputs: list[ir.Value | None]
+    attributes: dict[str, int]
+
+
 @dataclass(slots=True)
 class _Quantizer:
     """Quantises each matrix once, however many nodes read it."""
 
     model: ir.Model
     precision: Precision
-    done: dict[tuple[str, str], Blocks] = field(default_factory=dict)
+    done: dict[tuple[ir.Value, str], _Matrix] = field(default_factory=dict)
 
-    def blocks(self, node: ir.Node, weights: str) -> Blocks:
+    def linear(self, node: ir.Node, weights: str) -> _Matrix:
         """The weight of a linear layer, [outputs, inputs]."""
-        value = _weight_of(node)
         turned = node.op_type == "Gemm" and attribute(node, "transB", 0) == 1
-        return self._quantise(value, weights, turned=not turned)
+        return self._quantise(cast("ir.Value", node.inputs[1]), weights, turned=not turned)
 
-    def embedding(self, node: ir.Node, weights: str) -> Blocks:
+    def embedding(self, node: ir.Node, weights: str) -> _Matrix:
         """The table of an embedding, [entries, hidden]."""
-        return self._quantise(node.inputs[0], weights, turned=False)
+        return self._quantise(cast("ir.Value", node.inputs[0]), weights, turned=False)
 
-    def _quantise(self, value: ir.Value | None, weights: str, turned: bool) -> Blocks:
-        key = (str(value.name) if value is not None else "", weights)
+    def _quantise(self, value: ir.Value, weights: str, turned: bool) -> _Matrix:
+        key = (value, weights)
         if key not in self.done:
-            array = constant(value)
-            matrix = np.asarray(array.T if turned else array, np.float32)  # type: ignore[union-attr]
-            self.done[key] = self._algorithm(matrix, BITS[weights])
+            array = cast("NDArray[np.generic]", constant(value))
+            matrix = np.asarray(array.T if turned else array, np.float32)
+            self.done[key] = self._store(value, self._algorithm(matrix, BITS[weights]))
         return self.done[key]
 
     def _algorithm(self, matrix: NDArray[np.float32], bits: int) -> Blocks:
         size, algorithm = self.precision.block_size, self.precision.algorithm
-        if algorithm == "k_quant":
-            return k_quant(matrix, bits, size)
-        if algorithm == "affine" and bits == 4 and matrix.shape[1] % size == 0:
-            return affine(matrix, size)
-        symmetric = self.precision.symmetric or algorithm == "affine"
-        return round_to_nearest(matrix, bits, size, symmetric)
+        if bits == 8 or algorithm == "symmetric":
+            return symmetric(matrix, bits, size)
+        return k_quant(matrix, size) if algorithm == "k_quant" else affine(matrix, size)
+
+    def _store(self, value: ir.Value, blocks: Blocks) -> _Matrix:
+        inputs = [
+            None if array is None else add_initializer(self.model, f"{value.name}.{name}", array)
+            for name, array in pack(blocks)._asdict().items()
+        ]
+        attributes = {"K": blocks.columns, "N": blocks.rows, "bits": blocks.bits}
+        return _Matrix(inputs, attributes | {"block_size": blocks.block_size})
 
 
-def _replace_linear(
-    model: ir.Model, node: ir.Node, blocks: Blocks, precision: Precision, offsets: BlockOffsets
-) -> None:
-    name = _weight_of(node).name  # type: ignore[union-attr]
+def _replace_linear(node: ir.Node, matrix: _Matrix) -> None:
     result, bias = _result_and_bias(node)
-    inputs = [
-        node.inputs[0],
-        add_initializer(model, f"{name}.packed", blocks.packed),
-        add_initializer(model, f"{name}.scales", blocks.scales),
-    ]
-    if blocks.zero_points is not None:
-        inputs.append(add_initializer(model, f"{name}.zero_points", blocks.zero_points))
-    if bias is not None:
-        inputs += [None] * (5 - len(inputs)) + [bias]
-    attributes = {
-        "K": blocks.columns,
-        "N": blocks.rows,
-        "bits": blocks.bits,
-        "block_size": blocks.block_size,
-        "accuracy_level": precision.accuracy_level,
-    }
-    before, x = result.producer() or node, node.inputs[0]
-    product = insert(before, "MatMulNBits", inputs, attributes, MICROSOFT, like=[result]).outputs[0]
-    if blocks.offsets is not None and x is not None:
-        product = offsets.add(before, x, product, blocks.offsets, blocks.block_size)
+    before = result.producer() or node
+    inputs = [node.inputs[0], *matrix.inputs, bias]
+    product = insert(
+        before, "AffineMatMul", inputs, matrix.attributes, KINDLING, like=[result]
+    ).outputs[0]
     rename(product, result)
 
 
@@ -186,23 +178,9 @@ def _result_and_bias(node: ir.Node) -> tuple[ir.Value, ir.Value | None]:
     return (total.outputs[0], bias) if array is not None and array.ndim == 1 else (product, None)
 
 
-def _replace_embedding(model: ir.Model, node: ir.Node, blocks: Blocks) -> None:
-    name = node.inputs[0].name  # type: ignore[union-attr]
-    flat = blocks.packed.reshape(blocks.rows, -1)  # a view: save() writes shared bytes once
-    inputs = [
-        add_initializer(model, f"{name}.table", flat),
-        node.inputs[1],
-        add_initializer(model, f"{name}.table_scales", blocks.scales),
-    ]
-    if blocks.zero_points is not None:
-        inputs.append(add_initializer(model, f"{name}.table_zero_points", blocks.zero_points))
-    attributes = {
-        "bits": blocks.bits,
-        "block_size": blocks.block_size,
-        "gather_axis": 0,
-        "quantize_axis": 1,
-    }
+def _replace_embedding(node: ir.Node, matrix: _Matrix) -> None:
+    inputs = [node.inputs[1], *matrix.inputs]
     gather = insert(
-        node, "GatherBlockQuantized", inputs, attributes, MICROSOFT, like=[node.outputs[0]]
+        node, "AffineGather", inputs, matrix.attributes, KINDLING, like=[node.outputs[0]]
     )
     replace(node.outputs[0], gather.outputs[0])

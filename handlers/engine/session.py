@@ -16,7 +16,7 @@ import numpy as np
 from handlers.config import disable_onnxruntime_telemetry
 from handlers.engine.batch import Batch
 from handlers.engine.kv_cache import CacheTensor, KvCache
-from handlers.errors import ArtifactError, EngineFault
+from handlers.errors import ArtifactError, EngineFault, StartupError
 
 disable_onnxruntime_telemetry()
 
@@ -37,6 +37,9 @@ PRESENT = "present."
 # every call burns 15 to 29 ms more after its end, and threads that share a core starve each other.
 SPIN_MICROSECONDS = "200"
 
+# The operators of quantised weights, for this kind of machine: docs/kernels.md. `make kernels`.
+KERNELS = Path(__file__).with_name("kernels.so")
+
 
 class Session:
     """A loaded graph with the key-value cache of all slots."""
@@ -44,7 +47,8 @@ class Session:
     def __init__(self, graph: Path, *, threads: int, slots: int, capacity: int) -> None:
         """Raises ArtifactError when the graph cannot be loaded or breaks the contract.
 
-        Raises SettingsError when the cache finds no memory.
+        Raises StartupError when the kernels cannot be loaded, SettingsError when the cache finds no
+        memory.
         """
         self._ort = _load(graph, threads)
         _check_names(self._ort, graph)
@@ -125,12 +129,24 @@ def _load(graph: Path, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.add_session_config_entry("session.prepack.enable_parallel", "1")
+    options.add_session_config_entry("session.prepack.enable_parallel", "1")  # of fp32 weights
     options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)
+    register_kernels(options)
     try:
         return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ArtifactError(f"ONNX Runtime cannot load {graph}: {error}") from error
+
+
+def register_kernels(options: Any) -> None:
+    """Lets a session with `options` compute quantised weights. Raises StartupError."""
+    try:
+        options.register_custom_ops_library(str(KERNELS))
+    except Exception as error:
+        raise StartupError(
+            f"ONNX Runtime cannot load the kernels in {KERNELS} ({error}). They are compiled for "
+            f"one kind of machine: run `make kernels` on this one."
+        ) from error
 
 
 def _check_names(session: Any, graph: Path) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnx_ir.passes import common
 
 MICROSOFT = "com.microsoft"
+KINDLING = "kindling"
 
 
 def constant(value: ir.Value | None) -> NDArray[np.generic] | None:

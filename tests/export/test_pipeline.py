@@ -77,7 +77,7 @@ def test_every_architecture_goes_through_every_gate(tmp_path: Path, family: str)
     lines: list[str] = []
     export(recipe, tmp_path / "out", lines.append)
     manifest = assert_served(tmp_path / "out")
-    assert manifest.precision == "int8 rtn block 32 symmetric"
+    assert manifest.precision == "int8 block 32"
     assert manifest.verification["greedy"]["tokens"] > 100
     steps = [line.partition(" ")[0].rstrip(":,") for line in lines]
     order = ["load", "reference", "convert", "fuse", "quantize", "verify", "pack"]

@@ -70,7 +70,9 @@ TELLING = """
 import os, time
 os.environ.pop("ORT_DISABLE_TELEMETRY", None)
 import onnxruntime
-onnxruntime.InferenceSession("/opt/kindling/model/model.onnx", providers=["CPUExecutionProvider"])
+options = onnxruntime.SessionOptions()
+options.register_custom_ops_library("/opt/kindling/handlers/engine/kernels.so")
+onnxruntime.InferenceSession("/opt/kindling/model/model.onnx", options)
 time.sleep(600)
 """
 

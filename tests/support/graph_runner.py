@@ -18,6 +18,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from handlers.engine.session import KERNELS
+
 Ids = list[int]
 
 
@@ -28,6 +30,7 @@ class GraphRunner:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        options.register_custom_ops_library(str(KERNELS))
         self.session = onnxruntime.InferenceSession(
             graph, options, providers=["CPUExecutionProvider"]
         )

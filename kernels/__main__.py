@@ -1,0 +1,67 @@
+"""Compiles the kernels: `python -m kernels [--out PATH] [--machine x86_64]`.
+
+The compiler is a package, ziglang: clang with every target's C library, pinned as all else, so
+neither this machine's compiler nor its C library decides what the library becomes. The result needs
+glibc 2.28, as onnxruntime's own wheel does. It chooses by the CPU when it is loaded, so one library
+serves every CPU of a kind of machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SOURCES = Path(__file__).resolve().parent
+LIBRARY = SOURCES.parent / "handlers" / "engine" / "kernels.so"
+FOR_X86 = {"avx2.c", "avx512.c", "amx.c"}
+FLAGS = [
+    "-std=gnu17",
+    "-O3",
+    "-ffp-contract=off",  # a product and a sum are fused where the code says so, on every CPU
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-psabi",  # vectors are passed between inline functions alone
+    "-fPIC",
+    "-shared",
+    "-s",
+    "-ffunction-sections",
+    "-Wl,--gc-sections",
+    "-Wl,--version-script=exports.map",
+]
+
+
+def main() -> None:
+    """Parse the command line and compile."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--out", type=Path, default=LIBRARY)
+    parser.add_argument("--machine", default=platform.machine(), help="x86_64 or aarch64")
+    options = parser.parse_args()
+    sys.exit(compile_library(options.out.resolve(), options.machine))
+
+
+def compile_library(out: Path, machine: str) -> int:
+    """The compiler's exit status. `out` is replaced at once: a process may have it mapped."""
+    sources = sorted(path.name for path in SOURCES.glob("*.c"))
+    if machine != "x86_64":
+        sources = [name for name in sources if name not in FOR_X86]
+    with tempfile.TemporaryDirectory() as scratch:
+        built = Path(scratch) / out.name
+        compiler = [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu.2.28"]
+        caches = dict.fromkeys(("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), scratch)
+        command = [*compiler, *FLAGS, "-o", str(built), *sources]
+        done = subprocess.run(command, cwd=SOURCES, env=os.environ | caches, check=False)
+        if done.returncode == 0:
+            fresh = out.with_name(f".{out.name}")
+            fresh.write_bytes(built.read_bytes())
+            fresh.replace(out)
+    return done.returncode
+
+
+if __name__ == "__main__":
+    main()

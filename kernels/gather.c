@@ -1,0 +1,63 @@
+// AffineGather: rows of the matrix that AffineMatMul multiplies with, as floats. An embedding that is
+// tied to the output projection is read from the same bytes.
+#include "operators.h"
+
+typedef struct {
+    const Weights *weights;
+    const int64_t *ids;
+    float *y;
+} Call;
+
+static void gather_row(void *data, size_t task) {
+    const Call *call = data;
+    const Weights *w = call->weights;
+    const int64_t group = call->ids[task] / LANES, lane = call->ids[task] % LANES;
+    float *y = call->y + task * w->inputs;
+    for (int64_t input = 0; input < w->inputs; input++) {
+        const int64_t block = input / BLOCK, quad = input % BLOCK / QUAD;
+        const int64_t place = (group * w->scale_count + block / w->blocks_per_scale) * LANES + lane;
+        const int high = w->bits == 4 && quad >= 4;
+        const uint8_t byte = w->packed[(group * w->blocks + block) * (LANES * QUAD * w->bits) +
+                                       ((quad - 4 * high) * LANES + lane) * QUAD + input % QUAD];
+        const int q = w->bits == 8 ? (int8_t)byte : (high ? byte >> 4 : byte & 15) - (w->offsets ? 0 : 8);
+        y[input] = q * (float)w->scales[place] + (w->offsets ? (float)w->offsets[place] : 0);
+    }
+}
+
+static OrtStatus *compute(void *kernel, OrtKernelContext *context) {
+    const Weights *weights = kernel;
+    const OrtValue *input = NULL;
+    OrtValue *output = NULL;
+    Tensor ids;
+    TRY(ort->KernelContext_GetInput(context, 0, &input));
+    TRY(read_tensor(input, &ids));
+    Call call = {.weights = weights, .ids = ids.data};
+    int64_t count = 1;
+    for (size_t axis = 0; axis < ids.rank; axis++) count *= ids.sizes[axis];
+    for (int64_t row = 0; row < count; row++)
+        if (call.ids[row] < 0 || call.ids[row] >= weights->outputs)
+            return ort->CreateStatus(ORT_INVALID_ARGUMENT, "AffineGather: an id is out of range.");
+    if (ids.rank == RANK) return ort->CreateStatus(ORT_INVALID_ARGUMENT, "AffineGather: 8 axes.");
+    ids.sizes[ids.rank] = weights->inputs;
+    TRY(ort->KernelContext_GetOutput(context, 0, ids.sizes, ids.rank + 1, &output));
+    TRY(ort->GetTensorMutableData(output, (void **)&call.y));
+    return count ? ort->KernelContext_ParallelFor(context, gather_row, count, 0, &call) : NULL;
+}
+
+static const char *name(const OrtCustomOp *op) {
+    (void)op;
+    return "AffineGather";
+}
+
+static int type(const OrtCustomOp *op, size_t index) {
+    static const int types[] = {ORT_INT64, ORT_UINT8, ORT_FLOAT16, ORT_FLOAT16};
+    (void)op;
+    return types[index];
+}
+
+static size_t inputs(const OrtCustomOp *op) {
+    (void)op;
+    return 4;
+}
+
+const OrtCustomOp affine_gather = {OPERATOR(name, type, inputs, compute)};

@@ -1,0 +1,59 @@
+// The entry point: ONNX Runtime calls RegisterCustomOps when it loads the library.
+#include <stdlib.h>
+
+#include "operators.h"
+
+#define EXPORTED __attribute__((visibility("default")))
+
+const OrtApi *ort;
+const Kernels *kernels;
+
+OrtStatus *create_kernel(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInfo *info,
+                         void **kernel) {
+    (void)op, (void)api;
+    Weights *weights = calloc(1, sizeof *weights);
+    if (!weights) return ort->CreateStatus(ORT_FAIL, "No memory for a node.");
+    OrtStatus *status = read_weights(info, weights);
+    if (status) free(weights);
+    *kernel = status ? NULL : weights;
+    return status;
+}
+
+void destroy_kernel(void *kernel) { free(kernel); }
+
+const char *provider(const OrtCustomOp *op) { return (void)op, "CPUExecutionProvider"; }
+
+int output_type(const OrtCustomOp *op, size_t index) { return (void)op, (void)index, ORT_FLOAT; }
+
+int in_main_memory(const OrtCustomOp *op, size_t index) { return (void)op, (void)index, 0; }
+
+int input_need(const OrtCustomOp *op, size_t index) {
+    return (void)op, index < 3 ? ORT_REQUIRED : ORT_OPTIONAL;
+}
+
+int output_need(const OrtCustomOp *op, size_t index) { return (void)op, (void)index, ORT_REQUIRED; }
+
+size_t output_count(const OrtCustomOp *op) { return (void)op, 1; }
+
+int version(const OrtCustomOp *op) { return (void)op, 1; }
+
+// Once for each session; the domain is made once and lives as long as the process.
+EXPORTED OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base) {
+    static OrtCustomOpDomain *domain;
+    if (!domain) {
+        ort = base->GetApi(ORT_VERSION);
+        if (!ort) return base->GetApi(1)->CreateStatus(ORT_FAIL, "ONNX Runtime is older than 1.17.");
+        if (!kernels) kernels = kernels_for_this_cpu(NULL);
+        TRY(ort->CreateCustomOpDomain("kindling", &domain));
+        TRY(ort->CustomOpDomain_Add(domain, &affine_matmul));
+        TRY(ort->CustomOpDomain_Add(domain, &affine_gather));
+    }
+    return ort->AddCustomOpDomain(options, domain);
+}
+
+// For tests: the kernels of that name from now on, 0 where the CPU cannot run them.
+EXPORTED int use_kernels(const char *name) {
+    const Kernels *found = kernels_for_this_cpu(name);
+    if (found) kernels = found;
+    return found != NULL;
+}

@@ -1,0 +1,107 @@
+// A few rows by some outputs of a group: the loop over the blocks, for any width of vectors.
+//
+// The file that includes it says, for its kind of CPU: TARGET, the attribute of its functions;
+// WIDTH, the outputs in a vector; ROWS, how many rows share the unpacked weights; ZERO_8, what its
+// dot product has added to an int8 weight; and `dot`, which adds the dot products of one block.
+#pragma once
+
+#include "rows.h"
+
+typedef float vector __attribute__((vector_size(4 * WIDTH)));
+typedef int32_t integers __attribute__((vector_size(4 * WIDTH)));
+typedef _Float16 halves __attribute__((vector_size(2 * WIDTH)));
+
+// Adds to dots[row], for each of `rows` rows, its product with the block at `packed`. The rows' int8
+// values lie `stride` apart.
+TARGET INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stride, int rows,
+                       int bits, integers *dots);
+
+TARGET INLINE vector floats(const _Float16 *from) {
+    halves found;
+    __builtin_memcpy(&found, from, sizeof found);
+    return __builtin_convertvector(found, vector);
+}
+
+TARGET INLINE void store(vector total, const Weights *w, int64_t output, float *y) {
+    if (w->bias) {
+        for (int lane = 0; lane < WIDTH && output + lane < w->outputs; lane++)
+            total[lane] += w->bias[output + lane];
+    }
+    const int64_t lanes = w->outputs - output;
+    if (lanes >= WIDTH)
+        __builtin_memcpy(y, &total, sizeof total);
+    else if (lanes > 0)
+        __builtin_memcpy(y, &total, lanes * sizeof(float));
+}
+
+// `bits` and `affine` are constants wherever this is called, and the loops over rows unrolled.
+TARGET INLINE void tile(const Weights *w, const Rows *x, int64_t group, int64_t first_lane,
+                        int64_t row, float *y, const int rows, const int bits, const int affine) {
+    const int64_t blocks = w->blocks, stride = blocks * BLOCK, lanes = group * w->scale_count * LANES;
+    const int32_t zero = bits == 8 ? ZERO_8 : affine ? 0 : 8;
+    const uint8_t *packed = w->packed + group * blocks * (8 * LANES / 2 * bits) + first_lane * QUAD;
+    const _Float16 *scales = w->scales + lanes + first_lane;
+    const _Float16 *offsets = affine ? w->offsets + lanes + first_lane : 0;
+    const int8_t *values = x->values + row * stride;
+    int64_t place = row * blocks, left = w->blocks_per_scale;
+    vector total[ROWS];
+    for (int r = 0; r < rows; r++) total[r] = (vector){0};
+    for (int64_t block = 0; block < blocks; block++, place++) {
+        integers dots[ROWS];
+        for (int r = 0; r < rows; r++)
+            dots[r] = (integers){0} - zero * x->sums[place + r * blocks];
+        dot(packed, values, stride, rows, bits, dots);
+        const vector scale = floats(scales);
+        for (int r = 0; r < rows; r++)
+            total[r] = __builtin_elementwise_fma(__builtin_convertvector(dots[r], vector),
+                                                 scale * x->scales[place + r * blocks], total[r]);
+        if (affine) {
+            const vector offset = floats(offsets);
+            for (int r = 0; r < rows; r++)
+                total[r] = __builtin_elementwise_fma(
+                    (vector){0} + x->totals[place + r * blocks], offset, total[r]);
+        }
+        packed += 8 * LANES / 2 * bits;
+        values += BLOCK;
+        if (--left == 0) {
+            left = w->blocks_per_scale;
+            scales += LANES;
+            if (affine) offsets += LANES;
+        }
+    }
+    const int64_t output = group * LANES + first_lane;
+    for (int r = 0; r < rows; r++) store(total[r], w, output, y + (row + r) * w->outputs + output);
+}
+
+TARGET INLINE void tiles(const Weights *w, const Rows *x, int64_t group, int64_t first_row, float *y,
+                         const int bits, const int affine) {
+    for (int lane = 0; lane < LANES; lane += WIDTH) {
+        int64_t row = first_row;
+        for (; row + ROWS <= x->count; row += ROWS)
+            tile(w, x, group, lane, row, y, ROWS, bits, affine);
+        for (; ROWS > 4 && row + 4 <= x->count; row += 4)
+            tile(w, x, group, lane, row, y, 4, bits, affine);
+        for (; row + 2 <= x->count; row += 2) tile(w, x, group, lane, row, y, 2, bits, affine);
+        if (row < x->count) tile(w, x, group, lane, row, y, 1, bits, affine);
+    }
+}
+
+TARGET static void multiply_from(const Weights *w, const Rows *x, int64_t group, int64_t first_row,
+                                 float *y) {
+    if (w->bits == 4 && w->offsets)
+        tiles(w, x, group, first_row, y, 4, 1);
+    else if (w->bits == 4)
+        tiles(w, x, group, first_row, y, 4, 0);
+    else if (w->offsets)
+        tiles(w, x, group, first_row, y, 8, 1);
+    else
+        tiles(w, x, group, first_row, y, 8, 0);
+}
+
+TARGET static void multiply(const Weights *w, const Rows *x, int64_t group, float *y) {
+    multiply_from(w, x, group, 0, y);
+}
+
+TARGET static void quantize(const float *x, int64_t columns, const Rows *rows, int64_t row) {
+    quantize_row(x, columns, rows, row);
+}
