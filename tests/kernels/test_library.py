@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -74,9 +75,9 @@ def test_a_start_without_kernels_says_how_to_make_them(
 def test_weights_of_another_shape_are_refused_when_the_graph_loads(
     changed: dict[str, int], message: str
 ) -> None:
-    attributes = {"K": 64, "N": 32, "bits": 4, "block_size": 32} | changed
+    attributes: dict[str, Any] = {"K": 64, "N": 32, "bits": 4, "block_size": 32} | changed
     names = ["x", "values", "scales"]
-    node = helper.make_node("AffineMatMul", names, ["y"], None, None, "kindling", **attributes)
+    node = helper.make_node("AffineMatMul", names, ["y"], domain="kindling", **attributes)
     graph = helper.make_graph(
         [node],
         "node",
