@@ -18,7 +18,7 @@ from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parent
 LIBRARY = SOURCES.parent / "handlers" / "engine" / "kernels.so"
-FOR_X86 = {"avx2.c", "avx512.c", "amx.c"}
+FOR_X86 = {"avx2.c", "avx512.c"}
 FLAGS = [
     "-std=gnu17",
     "-O3",

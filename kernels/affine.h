@@ -43,9 +43,7 @@ typedef struct {
 
 extern const Kernels portable_kernels;
 #ifdef __x86_64__
-extern const Kernels avx2_kernels, avx512_kernels, amx_kernels;
-void avx512_multiply_from(const Weights *weights, const Rows *rows, int64_t group, int64_t first_row,
-                          float *y);
+extern const Kernels avx2_kernels, avx512_kernels;
 #endif
 
 // The best for this CPU, or the one of that name; NULL where the CPU cannot run it.

@@ -34,9 +34,4 @@ TARGET INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stri
     }
 }
 
-void avx512_multiply_from(const Weights *weights, const Rows *rows, int64_t group, int64_t first_row,
-                          float *y) {
-    multiply_from(weights, rows, group, first_row, y);
-}
-
 const Kernels avx512_kernels = {"avx512", quantize, multiply};

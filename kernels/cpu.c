@@ -5,21 +5,17 @@
 
 #ifdef __x86_64__
 #include <cpuid.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-// arch_prctl's request for the tile registers' state, https://docs.kernel.org/arch/x86/xstate.html
-enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
 
 typedef struct {
-    unsigned one, seven_b, seven_c, seven_d, saved;
+    unsigned one, seven_b, seven_c;  // words of the leaves 1 and 7
+    unsigned saved;                  // register sets that the operating system saves
 } Cpu;
 
 static Cpu read_cpu(void) {
     unsigned a = 0, b = 0, c = 0, d = 0;
     Cpu cpu = {0};
     if (__get_cpuid(1, &a, &b, &c, &d)) cpu.one = c;
-    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) cpu.seven_b = b, cpu.seven_c = c, cpu.seven_d = d;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) cpu.seven_b = b, cpu.seven_c = c;
     if (cpu.one & bit_OSXSAVE) __asm__("xgetbv" : "=a"(cpu.saved), "=d"(d) : "c"(0));
     return cpu;
 }
@@ -35,14 +31,8 @@ static int has_avx512(const Cpu *cpu) {
            all(cpu->seven_b, bit_AVX512F | bit_AVX512BW | bit_AVX512VL);
 }
 
-static int has_amx(const Cpu *cpu) {
-    return has_avx512(cpu) && all(cpu->saved, 0x60000) && all(cpu->seven_d, bit_AMXTILE | bit_AMXINT8) &&
-           !syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA);
-}
-
 const Kernels *kernels_for_this_cpu(const char *name) {
     const Cpu cpu = read_cpu();
-    if ((!name || !strcmp(name, "amx")) && has_amx(&cpu)) return &amx_kernels;
     if ((!name || !strcmp(name, "avx512")) && has_avx512(&cpu)) return &avx512_kernels;
     if ((!name || !strcmp(name, "avx2")) && has_avx2(&cpu)) return &avx2_kernels;
     return !name || !strcmp(name, "portable") ? &portable_kernels : NULL;

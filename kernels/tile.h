@@ -39,7 +39,7 @@ TARGET INLINE void tile(const Weights *w, const Rows *x, int64_t group, int64_t 
                         int64_t row, float *y, const int rows, const int bits, const int affine) {
     const int64_t blocks = w->blocks, stride = blocks * BLOCK, lanes = group * w->scale_count * LANES;
     const int32_t zero = bits == 8 ? ZERO_8 : affine ? 0 : 8;
-    const uint8_t *packed = w->packed + group * blocks * (8 * LANES / 2 * bits) + first_lane * QUAD;
+    const uint8_t *packed = w->packed + group * blocks * (BLOCK * LANES / 8 * bits) + first_lane * QUAD;
     const _Float16 *scales = w->scales + lanes + first_lane;
     const _Float16 *offsets = affine ? w->offsets + lanes + first_lane : 0;
     const int8_t *values = x->values + row * stride;
@@ -61,7 +61,7 @@ TARGET INLINE void tile(const Weights *w, const Rows *x, int64_t group, int64_t 
                 total[r] = __builtin_elementwise_fma(
                     (vector){0} + x->totals[place + r * blocks], offset, total[r]);
         }
-        packed += 8 * LANES / 2 * bits;
+        packed += BLOCK * LANES / 8 * bits;
         values += BLOCK;
         if (--left == 0) {
             left = w->blocks_per_scale;
@@ -73,10 +73,10 @@ TARGET INLINE void tile(const Weights *w, const Rows *x, int64_t group, int64_t 
     for (int r = 0; r < rows; r++) store(total[r], w, output, y + (row + r) * w->outputs + output);
 }
 
-TARGET INLINE void tiles(const Weights *w, const Rows *x, int64_t group, int64_t first_row, float *y,
-                         const int bits, const int affine) {
+TARGET INLINE void tiles(const Weights *w, const Rows *x, int64_t group, float *y, const int bits,
+                         const int affine) {
     for (int lane = 0; lane < LANES; lane += WIDTH) {
-        int64_t row = first_row;
+        int64_t row = 0;
         for (; row + ROWS <= x->count; row += ROWS)
             tile(w, x, group, lane, row, y, ROWS, bits, affine);
         for (; ROWS > 4 && row + 4 <= x->count; row += 4)
@@ -86,20 +86,15 @@ TARGET INLINE void tiles(const Weights *w, const Rows *x, int64_t group, int64_t
     }
 }
 
-TARGET static void multiply_from(const Weights *w, const Rows *x, int64_t group, int64_t first_row,
-                                 float *y) {
-    if (w->bits == 4 && w->offsets)
-        tiles(w, x, group, first_row, y, 4, 1);
-    else if (w->bits == 4)
-        tiles(w, x, group, first_row, y, 4, 0);
-    else if (w->offsets)
-        tiles(w, x, group, first_row, y, 8, 1);
-    else
-        tiles(w, x, group, first_row, y, 8, 0);
-}
-
 TARGET static void multiply(const Weights *w, const Rows *x, int64_t group, float *y) {
-    multiply_from(w, x, group, 0, y);
+    if (w->bits == 4 && w->offsets)
+        tiles(w, x, group, y, 4, 1);
+    else if (w->bits == 4)
+        tiles(w, x, group, y, 4, 0);
+    else if (w->offsets)
+        tiles(w, x, group, y, 8, 1);
+    else
+        tiles(w, x, group, y, 8, 0);
 }
 
 TARGET static void quantize(const float *x, int64_t columns, const Rows *rows, int64_t row) {

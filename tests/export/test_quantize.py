@@ -175,6 +175,17 @@ def test_each_precision_runs_and_resembles_the_model(precision: Precision, tmp_p
     assert np.corrcoef(found, expected)[0, 1] > 0.6  # 4 bits are coarse for random weights
 
 
+def test_an_answers_bits_depend_on_no_other_row_and_no_chunking(tmp_path: Path) -> None:
+    save(quantised("llama", Precision()), tmp_path)
+    graph = tmp_path / "model.onnx"
+    alone = GraphRunner(graph, 1, CONTEXT_LENGTH).step([PROMPT])[0]
+    beside = GraphRunner(graph, 3, CONTEXT_LENGTH).step([[7, 8, 9], PROMPT, []])
+    assert np.array_equal(beside[1], alone)
+    chunked = GraphRunner(graph, 1, CONTEXT_LENGTH)
+    chunked.step([PROMPT[:4]])
+    assert np.array_equal(chunked.step([PROMPT[4:]])[0], alone)
+
+
 def test_every_linear_layer_and_the_embedding_are_quantised() -> None:
     found = Counter(node.op_type for node in quantised("qwen2", Precision()).graph)
     assert found["AffineMatMul"] == 5 * LAYERS + 1

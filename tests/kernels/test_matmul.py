@@ -11,9 +11,9 @@ import pytest
 from model_export.block_quantizer import Blocks, affine, k_quant, symmetric
 from tests.support.affine_node import dequantised, multiplier, rounded, run, use_kernels
 
-NAMES = ["portable", "avx2", "avx512", "amx"]
+NAMES = ["portable", "avx2", "avx512"]
 ROWS = [1, 2, 3, 5, 8, 15, 16, 17, 31, 70]
-# Inputs, outputs: more blocks than AMX's unpacked 16; a part of a block; of a group; of both.
+# Inputs, outputs: SmolLM2's; a part of a block; a part of a group; of both.
 SHAPES = [(576, 48), (100, 32), (96, 33), (33, 5)]
 REFUSED = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
 WEIGHTS = ["affine", "symmetric", "int8", "affine 64", "int8 128", "k_quant"]

@@ -1,0 +1,116 @@
+"""The library: what it shows, what it refuses, and that the weights are held once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from handlers.engine import session
+from handlers.engine.session import KERNELS, Session, register_kernels
+from handlers.errors import StartupError
+from tests.support.affine_node import use_kernels
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SMAPS = """
+import sys
+from pathlib import Path
+from handlers.engine.session import Session
+
+graph = Path(sys.argv[1])
+session = Session(graph, threads=2, slots=1, capacity=64)
+mapped = private = 0
+counts = False
+for line in Path("/proc/self/smaps").read_text().splitlines():
+    if "-" in line.split()[0]:
+        counts = line.endswith("model.onnx.data")
+    elif counts and line.startswith("Size:"):
+        mapped += int(line.split()[1])
+    elif counts and line.startswith("Private_Dirty:"):
+        private += int(line.split()[1])
+print(mapped * 1024, private)
+"""
+
+
+def test_the_library_shows_onnx_runtime_its_entry_and_tests_their_switch() -> None:
+    listed = subprocess.run(["nm", "-D", KERNELS], capture_output=True, text=True, check=True)
+    defined = {line.split()[-1] for line in listed.stdout.splitlines() if " T " in line}
+    assert defined == {"RegisterCustomOps", "use_kernels"}
+
+
+def test_kernels_that_are_none_are_not_used() -> None:
+    assert not use_kernels("abacus")
+    assert use_kernels("portable")
+    assert use_kernels("avx512") or use_kernels("avx2") or use_kernels("portable")
+
+
+@pytest.mark.parametrize("library", ["missing", "not a library"])
+def test_a_start_without_kernels_says_how_to_make_them(
+    library: str, tiny_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "kernels.so"
+    if library != "missing":
+        path.write_text("text")
+    monkeypatch.setattr(session, "KERNELS", path)
+    with pytest.raises(StartupError, match="make kernels"):
+        Session(tiny_artifact / "model.onnx", threads=1, slots=1, capacity=64)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"bits": 5}, "bits must be 4 or 8"),
+        ({"block_size": 48}, "multiple of 32"),
+        ({"N": 33}, "packed is not"),
+        ({"K": 65}, "packed is not"),
+        ({"block_size": 64}, "scales is not"),
+    ],
+)
+def test_weights_of_another_shape_are_refused_when_the_graph_loads(
+    changed: dict[str, int], message: str
+) -> None:
+    attributes: dict[str, Any] = {"K": 64, "N": 32, "bits": 4, "block_size": 32} | changed
+    names = ["x", "values", "scales"]
+    node = helper.make_node("AffineMatMul", names, ["y"], domain="kindling", **attributes)
+    graph = helper.make_graph(
+        [node],
+        "node",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [
+            numpy_helper.from_array(np.zeros((2, 2, 256), np.uint8), "values"),
+            numpy_helper.from_array(np.zeros((2, 2, 16), np.float16), "scales"),
+        ],
+    )
+    imports = [helper.make_opsetid("", 20), helper.make_opsetid("kindling", 1)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=9)
+    options = onnxruntime.SessionOptions()
+    register_kernels(options)
+    with pytest.raises(Exception, match=message):
+        onnxruntime.InferenceSession(model.SerializeToString(), options)
+
+
+def test_the_weights_are_mapped_and_never_copied() -> None:
+    graph = ROOT / "build" / "model" / "model.onnx"
+    command = [sys.executable, "-c", SMAPS, str(graph)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    mapped, private = map(int, done.stdout.split())
+    assert mapped > 0.95 * graph.with_name("model.onnx.data").stat().st_size
+    assert private == 0
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_library_can_be_made_for_each_machine_of_the_clouds(
+    machine: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "kernels.so"
+    command = [sys.executable, "-m", "kernels", "--machine", machine, "--out", str(out)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    kinds = {"x86_64": 62, "aarch64": 183}  # e_machine of an ELF header
+    assert int.from_bytes(out.read_bytes()[18:20], "little") == kinds[machine]
