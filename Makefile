@@ -36,10 +36,10 @@ LAMBDA_IMAGE = $(DOCKER) run --rm --read-only --tmpfs /tmp --cpus 1 --memory 176
 test bench: override RECIPE := smollm2-135m
 
 .NOTPARALLEL:
-.PHONY: help serve lambda test check export kernels bench images lambda-image test-images lock clean
+.PHONY: help serve lambda test check export kernels bench images lambda-image test-images test-export5 lock clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 serve: PORT ?= 8080
 serve: $(VENV)/.export $(KERNELS) $(MANIFEST) ## the Cloud Run handler on :8080; PORT, HOST, RECIPE or MODEL_DIR change it
@@ -83,11 +83,15 @@ lambda-image: build/aws-lambda-rie ## the Lambda image behind AWS's emulator on 
 test-images: $(VENV)/.dev build/aws-lambda-rie ## the tests of the two images that `make images` built
 	@DOCKER=$(DOCKER) DOCKER_OPTIONS="$(DOCKER_OPTIONS)" $(RUN) -m pytest tests/images $(ARGS)
 
+test-export5: $(VENV)/.export $(KERNELS) ## the tests of the export with transformers 5, in an environment of its own
+	@$(MAKE) VENV=.venv-transformers5 .venv-transformers5/.transformers5
+	@.venv-transformers5/bin/python -m pytest $(or $(ARGS),tests/export)
+
 lock: $(VENV)/.dev ## pin the dependencies of pyproject.toml in requirements/
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(RUN) scripts/lock.py $(ARGS)
 
 clean: ## remove all that make made: .venv, build/ and the caches
-	@rm -rf $(VENV) build $(KERNELS) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) .venv-transformers5 build $(KERNELS) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the words above need. A stamp in .venv says which lock it holds, so a second run does nothing.

@@ -61,7 +61,8 @@ class SharedCache(Cache):
         key_states: torch.Tensor,
         value_states: torch.Tensor,
         layer_idx: int,
-        cache_kwargs: dict[str, Any] | None = None,
+        *args: Any,
+        **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Pass the new keys and values through."""
         return key_states, value_states
@@ -70,9 +71,20 @@ class SharedCache(Cache):
         """Unused: positions come from the graph's inputs."""
         return 0
 
-    def get_mask_sizes(self, cache_position: torch.Tensor, layer_idx: int) -> tuple[int, int]:
+    @property
+    def has_previous_state(self) -> bool:
+        """What layers ask that carry a state of another kind from step to step (Mamba)."""
+        raise ExportError(
+            "The model's layers keep a state that is not keys and values, so it cannot be exported."
+        )
+
+    def get_query_offset(self, layer_idx: int = 0) -> int:
+        """Unused: positions come from the graph's inputs."""
+        return 0
+
+    def get_mask_sizes(self, query: object, layer_idx: int) -> tuple[int, int]:
         """Unused: the mask is reduced to a window."""
-        return cache_position.shape[0], 0
+        return 0, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +129,9 @@ class Attention:
             window=-1 if window.size is None else window.size,
         )
         batch, sequence = query.shape[0], query.shape[2]
+        width = max(query.shape[3], value.shape[3])
         output, *present = _GroupQueryAttention.apply(
-            *(_merge_heads(states) for states in (query, key, value)),
+            *(_merge_heads(_widen(states, width)) for states in (query, key, value)),
             *self.cache.past[layer],
             self.seqlens_k,
             self.total_sequence_length,
@@ -127,7 +140,8 @@ class Attention:
             attributes,
         )
         self.cache.present[layer] = (present[0], present[1])
-        return output.reshape(batch, sequence, attributes.heads, -1), None
+        output = output.reshape(batch, sequence, attributes.heads, -1)
+        return output[..., : value.shape[3]], None
 
     def mask(self, *, mask_function: Callable[..., torch.Tensor], **_: Any) -> Window:
         """transformers' mask function. Raises ExportError for a mask that is not a window."""
@@ -149,7 +163,8 @@ class Attention:
         )
 
     def _refuse_unknown(self, arguments: dict[str, Any]) -> None:
-        unknown = {name for name, value in arguments.items() if value is not None} - _HARMLESS
+        given = {name for name, value in arguments.items() if value is not None}
+        unknown = {name for name in given - _HARMLESS if arguments[name] is not False}
         if unknown:
             raise ExportError(
                 f"{self.architecture} gives its attention {', '.join(sorted(unknown))}, which "
@@ -158,11 +173,15 @@ class Attention:
 
 
 @contextmanager
-def attention_of(model: PreTrainedModel, attention: Attention) -> Iterator[None]:
-    """Route the model's attention and masks to `attention` while the block runs."""
+def attention_of(
+    model: PreTrainedModel,
+    attend: Callable[..., tuple[torch.Tensor, None]],
+    mask: Callable[..., Any],
+) -> Iterator[None]:
+    """Put these in the place of transformers' attention and mask functions while the block runs."""
     before = model.config._attn_implementation
-    AttentionInterface.register(INTERFACE, attention.attend)
-    AttentionMaskInterface.register(INTERFACE, attention.mask)
+    AttentionInterface.register(INTERFACE, attend)
+    AttentionMaskInterface.register(INTERFACE, mask)
     model.config._attn_implementation = INTERFACE
     try:
         yield
@@ -240,6 +259,15 @@ def _absent(graph: Any) -> Any:
     constant = graph.op("prim::Constant")
     constant.setType(torch._C.OptionalType.ofTensor())
     return constant
+
+
+def _widen(states: torch.Tensor, width: int) -> torch.Tensor:
+    """Zeros behind heads that are narrower than the node's one width, where keys and values differ.
+
+    They add nothing to a product of query and key; behind values they are cut off again.
+    """
+    missing = int(width) - int(states.shape[3])
+    return torch.nn.functional.pad(states, (0, missing)) if missing else states
 
 
 def _merge_heads(states: torch.Tensor) -> torch.Tensor:

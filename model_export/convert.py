@@ -13,16 +13,15 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import onnx
 import onnx_ir as ir
-import optimum.exporters.onnx.model_configs  # noqa: F401  (registers the architectures)
 import torch
-from optimum.exporters.tasks import TasksManager
 from transformers import PreTrainedModel
 
 from model_export import graph_contract as contract
+from model_export.architecture import ROPES_BY_LENGTH, check_architecture, traceable
+from model_export.cache_shapes import CacheShape, cache_shapes
 from model_export.decoder import Decoder
 from model_export.errors import ExportError
 from model_export.save import save
@@ -31,8 +30,6 @@ __all__ = ["convert", "save"]
 
 OPSET = 20
 """The newest that torch's TorchScript exporter writes."""
-_TASK = "text-generation-with-past"
-_ROPES_BY_LENGTH = ("dynamic", "longrope")
 
 
 def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
@@ -41,11 +38,10 @@ def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
     Raises ExportError, naming the architecture and the reason, for what cannot be expressed.
     """
     _check(model, context_length)
-    config = _export_config(model)
-    past = _past_example(config)
+    check_architecture(model)
     decoder = Decoder(model.float(), context_length).eval()
-    with config.patch_model_for_export(model), _quiet(), torch.no_grad():
-        proto = _trace(decoder, past)
+    with _traceable(model):
+        proto = _trace(decoder, _past_example(cache_shapes(model)))
     decoder.eval()  # torch.onnx.export leaves the module in training mode
     graph = _with_weights(proto, decoder)
     _state_output_shapes(graph, decoder)
@@ -60,12 +56,12 @@ def _check(model: PreTrainedModel, context_length: int) -> None:
         raise ExportError(
             f"context_length is {context_length}, but {name} has positions for 2 to {limit}."
         )
-    rope = getattr(config, "rope_scaling", None) or {}
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     kind = rope.get("rope_type", rope.get("type"))
     original = rope.get("original_max_position_embeddings") or getattr(
         config, "original_max_position_embeddings", limit
     )
-    if kind in _ROPES_BY_LENGTH and original is not None and context_length > original:
+    if kind in ROPES_BY_LENGTH and original is not None and context_length > original:
         raise ExportError(
             f"{name} changes its rotary frequencies ({kind}) for sequences over {original} "
             f"tokens, which a fixed table cannot express: set context_length to {original} or less."
@@ -80,24 +76,13 @@ def _check(model: PreTrainedModel, context_length: int) -> None:
         )
 
 
-def _export_config(model: PreTrainedModel) -> Any:
-    """optimum's OnnxConfig of the architecture, with a cache as input and output."""
-    kind = model.config.model_type
-    if kind not in TasksManager.get_supported_model_type_for_task(_TASK, "onnx"):
-        raise ExportError(
-            f"{type(model).__name__} ({kind}) is not a text generation architecture that optimum "
-            f"can export to ONNX."
-        )
-    constructor = TasksManager.get_exporter_config_constructor(
-        "onnx", model_type=kind, task=_TASK, library_name="transformers"
-    )
-    return constructor(model.config, use_past=True, use_past_in_inputs=True)
-
-
-def _past_example(config: Any) -> list[torch.Tensor]:
-    """optimum's example of a cache: [batch, kv_heads, length, head_dim], key before value."""
-    example = config.generate_dummy_inputs(framework="pt", batch_size=2, sequence_length=3)
-    return [tensor for layer in example["past_key_values"] for tensor in layer]
+def _past_example(shapes: list[CacheShape]) -> list[torch.Tensor]:
+    """An example of a cache: [batch, kv_heads, capacity, head_dim], key before value."""
+    return [
+        torch.zeros(2, shape.kv_heads, 5, shape.head_dim)
+        for shape in shapes
+        for _ in ("key", "value")
+    ]
 
 
 def _trace(decoder: Decoder, past: list[torch.Tensor]) -> onnx.ModelProto:
@@ -139,6 +124,21 @@ def _dynamic_axes(layers: int) -> dict[str, dict[int, str]]:
         **dict.fromkeys(contract.past_names(layers), cache),
         **dict.fromkeys(contract.present_names(layers), cache),
     }
+
+
+@contextmanager
+def _traceable(model: PreTrainedModel) -> Iterator[None]:
+    """Where torch can trace the model. What fails in there fails as an ExportError."""
+    try:
+        with traceable(model), _quiet(), torch.no_grad():
+            yield
+    except ExportError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ExportError(
+            f"torch cannot trace {type(model).__name__}, so it cannot be exported: {reason}"
+        ) from error
 
 
 @contextmanager

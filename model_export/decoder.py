@@ -11,7 +11,6 @@ import torch
 from transformers import PreTrainedModel
 
 from model_export.attention import Attention, SharedCache, attention_of
-from model_export.errors import ExportError
 
 
 class Decoder(torch.nn.Module):
@@ -41,16 +40,17 @@ class Decoder(torch.nn.Module):
             total_sequence_length=total_sequence_length,
             query_seqlens=query_seqlens,
         )
-        with attention_of(self.model, attention), _WantedLogits(self.model, logits_indices):
+        ours = attention_of(self.model, attention.attend, attention.mask)
+        with ours, _WantedLogits(self.model, logits_indices):
             outputs = self.model(
                 input_ids=input_ids,
                 position_ids=self._positions(input_ids, query_seqlens, seqlens_k),
-                cache_position=torch.arange(input_ids.shape[1]),
                 past_key_values=cache,
                 use_cache=True,
                 return_dict=True,
             )
-        return outputs["logits"], *_presents(cache, attention.architecture)
+        presents = (tensor for layer in sorted(cache.present) for tensor in cache.present[layer])
+        return outputs["logits"], *presents
 
     def _positions(
         self, input_ids: torch.Tensor, query_seqlens: torch.Tensor, seqlens_k: torch.Tensor
@@ -86,14 +86,3 @@ class _WantedLogits:
     ) -> tuple[torch.Tensor, ...]:
         hidden = inputs[0]
         return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._indices),)
-
-
-def _presents(cache: SharedCache, architecture: str) -> list[torch.Tensor]:
-    missing = set(range(len(cache.past))) - set(cache.present)
-    if missing:
-        raise ExportError(
-            f"{architecture} does not send the attention of its layers "
-            f"{', '.join(map(str, sorted(missing)))} through transformers' attention interface, "
-            f"so it cannot be exported."
-        )
-    return [tensor for layer in sorted(cache.present) for tensor in cache.present[layer]]

@@ -1,8 +1,8 @@
 """Pins every dependency, with hashes, in requirements/. Run by `make lock`; --upgrade moves pins.
 
-The largest lock is resolved first and constrains the others, so that one .venv can hold all of
-them. They are written for Python 3.11 to 3.13 on any platform, name no index, and leave torch out:
-scripts/install_torch.py installs it. Each is complete, so it is installed with --no-deps.
+The largest lock is resolved first and constrains the others but one, so that one .venv can hold
+all of them. They are written for Python 3.11 to 3.13 on any platform, name no index, and leave
+torch out: scripts/install_torch.py installs it. Each is complete: install it with --no-deps.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ HEADER = "# Made by `make lock`. Install with: pip install --no-deps -r {name}\n
 EXPORT = ("--extra", "export", "--group", "demo")
 DEV = (*EXPORT, "--group", "dev")
 LARGEST = "requirements/bench.txt"
+# The export with transformers 5, which no environment can hold beside the others.
+APART = "requirements/transformers5.txt"
 LOCKS = {
     LARGEST: (*DEV, "--group", "bench"),
     "requirements/dev.txt": DEV,
@@ -27,6 +29,7 @@ LOCKS = {
     # What an image installs: less than the packages declare, by the lists of what it leaves out.
     "requirements/lambda.lock": ("--excludes", "requirements/not-on-lambda.txt"),
     "requirements/cloudrun.lock": ("--excludes", "requirements/not-on-cloudrun.txt"),
+    APART: ("--extra", "export-transformers5", "--group", "demo", "--group", "test-transformers5"),
 }
 
 
@@ -34,7 +37,7 @@ def main(options: list[str]) -> None:
     """Writes every lock; `options` go to `uv pip compile`."""
     for name, groups in LOCKS.items():
         print(name, flush=True)
-        constraints = () if name == LARGEST else ("--constraints", LARGEST)
+        constraints = () if name in {LARGEST, APART} else ("--constraints", LARGEST)
         compile_lock(name, [*groups, *constraints, *options])
 
 

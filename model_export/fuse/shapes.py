@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
+from model_export.errors import ExportError
 from model_export.fuse.graphs import (
     add_initializer,
     constant,
@@ -45,8 +46,14 @@ def make_shapes_static(model: ir.Model) -> None:
 
 
 def infer_shapes(model: ir.Model) -> None:
-    """Give every value its type and symbolic shape."""
-    inferred = ir.from_proto(SymbolicShapeInference.infer_shapes(_without_weights(model)))
+    """Give every value its type and symbolic shape. Raises ExportError where that fails."""
+    try:
+        proto = SymbolicShapeInference.infer_shapes(_without_weights(model))
+    except Exception as error:
+        raise ExportError(
+            f"ONNX Runtime cannot infer the graph's shapes, so it cannot be exported: {error}"
+        ) from error
+    inferred = ir.from_proto(proto)
     found = {value.name: value for node in inferred.graph for value in node.outputs}
     for node in model.graph:
         for value in node.outputs:

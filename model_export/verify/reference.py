@@ -117,14 +117,13 @@ def _answer(loaded: LoadedModel, text: str, ids: list[int], eos: tuple[int, ...]
         return_dict_in_generate=True,
     )
     prompt = torch.tensor([ids])
-    # Some models carry sampling and penalties as defaults; greedy is without them.
     model: Any = loaded.model  # torch types a module's attributes as tensors
-    output = model.generate(
-        prompt,
-        attention_mask=torch.ones_like(prompt),
-        generation_config=greedy,
-        use_model_defaults=False,
-    )
+    # Some models carry sampling and penalties as defaults; greedy is without them.
+    defaults, model.generation_config = model.generation_config, greedy
+    try:
+        output = model.generate(prompt, attention_mask=torch.ones_like(prompt))
+    finally:
+        model.generation_config = defaults
     answer = output.sequences[0, len(ids) :].tolist()
     top = torch.stack([step[0].topk(2).values for step in output.logits])
     ended = answer[-1] in eos

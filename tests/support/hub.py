@@ -57,10 +57,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _find(self) -> tuple[int, dict[str, str], bytes]:
         api = f"/api/models/{REPOSITORY}/revision/"
+        tree = f"/api/models/{REPOSITORY}/tree/"  # since huggingface_hub 2
         files = f"/{REPOSITORY}/resolve/{COMMIT}/"
         if self.path == f"{api}{COMMIT}":
             return 200, {"Content-Type": "application/json"}, self._repository()
-        if self.path.startswith(api):
+        if self.path.startswith(f"{tree}{COMMIT}"):
+            return 200, {"Content-Type": "application/json"}, self._tree()
+        if self.path.startswith((api, tree)):
             return 404, {"X-Error-Code": "RevisionNotFound"}, b""
         if self.path.startswith(f"/api/models/{GATED}/"):
             return 403, {"X-Error-Code": "GatedRepo"}, b""
@@ -70,7 +73,18 @@ class _Handler(BaseHTTPRequestHandler):
             return 200, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}, body
         return 404, {"X-Error-Code": "RepoNotFound"}, b""
 
+    def _tree(self) -> bytes:
+        entries = [
+            {"type": "file", "path": name, "size": (self.folder / name).stat().st_size, "oid": name}
+            for name in self._names()
+        ]
+        return json.dumps(entries).encode()
+
+    def _names(self) -> list[str]:
+        return sorted(
+            str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()
+        )
+
     def _repository(self) -> bytes:
-        names = [str(p.relative_to(self.folder)) for p in self.folder.rglob("*") if p.is_file()]
-        siblings = [{"rfilename": name} for name in sorted(names)]
+        siblings = [{"rfilename": name} for name in self._names()]
         return json.dumps({"id": REPOSITORY, "sha": COMMIT, "siblings": siblings}).encode()

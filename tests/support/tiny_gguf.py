@@ -38,7 +38,8 @@ def write_tiny_gguf(
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(config.rope_theta)
+    rope = getattr(config, "rope_parameters", None) or config.to_dict()  # since transformers 5
+    writer.add_rope_freq_base(rope["rope_theta"])
     writer.add_vocab_size(config.vocab_size)
     _add_tokenizer(writer, pre_tokenizer)
     if add_bos is not None:

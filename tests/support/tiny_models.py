@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import onnx_ir as ir
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -147,10 +148,19 @@ def tiny_model(family: str) -> PreTrainedModel:
 def export_tiny(family: str, directory: Path) -> Path:
     """Write a complete float32 artefact of `family` into `directory`, and return it."""
     model = tiny_model(family)
-    save(fuse(convert(model, CONTEXT_LENGTH)), directory)
+    graph = fuse(convert(model, CONTEXT_LENGTH))
+    return write_artifact(type(model).__name__, graph, directory, (IM_END, END_OF_TEXT))
+
+
+def write_artifact(
+    architecture: str, graph: ir.Model, directory: Path, eos_token_ids: tuple[int, ...]
+) -> Path:
+    """`graph` as an artefact with the tiny tokenizer, in `directory`, which is returned."""
+    context_length = int(graph.metadata_props["context_length"])
+    save(graph, directory)
     tiny_tokenizer().save(str(directory / TOKENIZER))
     (directory / CHAT_TEMPLATE).write_text(CHATML, encoding="utf-8")
-    manifest = _manifest(type(model).__name__, directory)
+    manifest = _manifest(architecture, directory, context_length, eos_token_ids)
     (directory / MANIFEST).write_bytes(msgspec.json.encode(manifest))
     return directory
 
@@ -172,7 +182,9 @@ def tiny_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def _manifest(architecture: str, directory: Path) -> Manifest:
+def _manifest(
+    architecture: str, directory: Path, context_length: int, eos_token_ids: tuple[int, ...]
+) -> Manifest:
     files = sorted(path for path in directory.iterdir() if path.name != MANIFEST)
     return Manifest(
         schema=SCHEMA,
@@ -186,8 +198,8 @@ def _manifest(architecture: str, directory: Path) -> Manifest:
         ),
         precision="fp32",
         vocab_size=VOCABULARY,
-        context_length=CONTEXT_LENGTH,
-        eos_token_ids=(IM_END, END_OF_TEXT),
+        context_length=context_length,
+        eos_token_ids=eos_token_ids,
         special_tokens={"bos_token": SPECIAL_TOKENS[0], "eos_token": SPECIAL_TOKENS[IM_END]},
         files={path.name: _file_info(path) for path in files},
         created=0,

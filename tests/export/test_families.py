@@ -1,0 +1,46 @@
+"""docs/families.md is true: what it says exports does, and the rest is refused in its words."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from tests.support.families import EXPORTS, OPTIMUM, examine, families
+from tests.support.families_table import ABSENT, in_short, read_rows
+
+# Those that export take seconds each: these stand for the others, beside the families of
+# test_architectures.py. Every refusal is checked.
+REPRESENTATIVE = (
+    "bitnet",  # norms inside attention and MLP
+    "cohere",  # interleaved rotary, one norm for attention and MLP
+    "glm",  # interleaved rotary of a part
+    "gpt_bigcode",  # one key-value head, learned positions
+    "gpt_neox",  # attention and MLP beside each other, packed projections
+    "gpt_oss",  # attention sinks, sliding windows, experts
+    "olmo2",  # norms over all heads of query and key, norms behind
+    "phi",  # rotary of a part, biases everywhere
+    "qwen3_moe",  # experts
+)
+ROWS = read_rows()
+REFUSED = [kind for kind, row in ROWS.items() if row.outcome() not in {EXPORTS, ABSENT}]
+
+
+def test_the_page_has_a_row_for_every_family_of_the_walk() -> None:
+    assert {kind for kind, row in ROWS.items() if row.outcome() != ABSENT} == set(families())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("optimum") is None, reason="optimum is not installed")
+def test_the_walk_is_over_optimums_whole_list() -> None:
+    import optimum.exporters.onnx.model_configs  # noqa: F401  (registers the architectures)
+    from optimum.exporters.tasks import TasksManager
+
+    listed = TasksManager.get_supported_model_type_for_task("text-generation-with-past", "onnx")
+    assert set(OPTIMUM) == set(listed)
+
+
+@pytest.mark.filterwarnings("ignore")  # of transformers' files of a hundred families, at import
+@pytest.mark.parametrize("kind", [*REPRESENTATIVE, *REFUSED])
+def test_a_family_is_as_the_page_says(kind: str) -> None:
+    verdict, row = examine(kind), ROWS[kind]
+    assert (row.model_class, row.outcome()) == (verdict.model_class, in_short(verdict.outcome))

@@ -1,0 +1,278 @@
+"""Whether a family of decoders exports: a tiny random model of it, walked through the export.
+
+The model is made from the family's configuration class alone, with every size that it knows
+made small. `examine` exports it in fp32 and lets handlers.engine answer beside transformers.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from handlers.config import Settings
+from handlers.engine.artifact import Artifact
+from handlers.engine.engine import Engine
+from handlers.engine.sequence import SamplingParams
+from model_export.convert import convert
+from model_export.errors import ExportError
+from model_export.fuse import fuse
+from tests.support.reference import greedy_ids
+from tests.support.tiny_models import write_artifact
+
+CONTEXT_LENGTH = 128
+VOCABULARY = 512
+NEW_TOKENS = 12
+
+EXPORTS = "exports"
+
+# optimum-onnx 0.1.0's list for text generation; tests/export/test_families.py holds it to that.
+OPTIMUM = (
+    "arcee",
+    "bart",
+    "bigbird_pegasus",
+    "blenderbot",
+    "blenderbot-small",
+    "bloom",
+    "codegen",
+    "cohere",
+    "deepseek_v3",
+    "falcon",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "gemma3_text",
+    "glm",
+    "gpt2",
+    "gpt_bigcode",
+    "gpt_neo",
+    "gpt_neox",
+    "gpt_oss",
+    "gptj",
+    "granite",
+    "helium",
+    "internlm2",
+    "llama",
+    "marian",
+    "mbart",
+    "mistral",
+    "mpt",
+    "nemotron",
+    "olmo",
+    "olmo2",
+    "opt",
+    "pegasus",
+    "phi",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "smollm3",
+    "stablelm",
+)
+BESIDE = (
+    "apertus",
+    "biogpt",
+    "bitnet",
+    "cohere2",
+    "deepseek_v2",
+    "diffllama",
+    "doge",
+    "dots1",
+    "ernie4_5",
+    "ernie4_5_moe",
+    "exaone4",
+    "falcon_h1",
+    "gemma3n_text",
+    "gemma4_text",
+    "glm4",
+    "glm4_moe",
+    "granitemoe",
+    "granitemoehybrid",
+    "granitemoeshared",
+    "hunyuan_v1_dense",
+    "jamba",
+    "lfm2",
+    "llama4_text",
+    "mamba",
+    "minimax",
+    "ministral",
+    "ministral3",
+    "mixtral",
+    "nanochat",
+    "nemotron_h",
+    "olmo3",
+    "olmoe",
+    "openai-gpt",
+    "persimmon",
+    "phimoe",
+    "qwen2_moe",
+    "qwen3_5_text",
+    "qwen3_next",
+    "recurrent_gemma",
+    "rwkv",
+    "seed_oss",
+    "starcoder2",
+    "vaultgemma",
+    "xglm",
+)
+
+_SMALL: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "d_model": 64,
+    "intermediate_size": 96,
+    "ffn_dim": 96,
+    "num_hidden_layers": 2,
+    "num_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": CONTEXT_LENGTH,
+    "sliding_window": 12,
+    "initializer_range": 0.3,
+    "attention_dropout": 0.0,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 0,
+    "encoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "encoder_ffn_dim": 96,
+    "decoder_layers": 2,
+    "decoder_attention_heads": 4,
+    "decoder_ffn_dim": 96,
+    "num_experts": 4,
+    "num_local_experts": 4,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "num_experts_per_token": 2,
+    "moe_topk": 2,
+    "moe_intermediate_size": 32,
+    "shared_expert_intermediate_size": 32,
+    "depth": 2,
+    "q_lora_rank": 24,
+    "kv_lora_rank": 16,
+    "qk_rope_head_dim": 16,
+    "qk_nope_head_dim": 16,
+    "v_head_dim": 24,
+    "n_group": 2,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+}
+
+# What a family needs beside: sizes under names of its own, or that must fit to each other.
+_BESIDE: dict[str, dict[str, Any]] = {
+    "codegen": {"rotary_dim": 8},
+    "dots1": {"n_shared_experts": 1},
+    "falcon": {"alibi": False},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 12},
+    "gptj": {"rotary_dim": 8},
+    # As Granite 4.0's small dense models are: attention in every layer.
+    "granitemoehybrid": {
+        "layer_types": ["attention"] * 2,
+        "num_local_experts": 0,
+        "shared_intermediate_size": 96,
+    },
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
+    "mpt": {"n_heads": 4, "n_layers": 2, "max_seq_len": CONTEXT_LENGTH},
+    "gemma3n_text": {
+        "num_hidden_layers": 4,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "num_kv_shared_layers": 2,
+        "activation_sparsity_pattern": [0.0] * 4,
+        "vocab_size_per_layer_input": VOCABULARY,
+        "hidden_size_per_layer_input": 16,
+        "laurel_rank": 8,
+    },
+    "gemma4_text": {"vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 16},
+    "opt": {"word_embed_proj_dim": 64},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`outcome` is EXPORTS or the sentence of the refusal, without the class's name."""
+
+    model_class: str
+    outcome: str
+
+
+def families() -> list[str]:
+    """The walk: optimum's list, and what people run beside it. Known to this transformers."""
+    return sorted(kind for kind in OPTIMUM + BESIDE if kind in CONFIG_MAPPING)
+
+
+def tiny(kind: str) -> PreTrainedModel:
+    """A random float32 model of the family, the same at every call."""
+    config = _shrunk(CONFIG_MAPPING[kind], _BESIDE.get(kind, {}))
+    torch.manual_seed(0)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    _enliven(model)
+    model.eval()
+    return model
+
+
+def examine(kind: str) -> Verdict:
+    """Export a tiny model of the family and compare. Raises AssertionError where ids differ."""
+    model = tiny(kind)
+    name = type(model).__name__
+    try:
+        graph = fuse(convert(model, CONTEXT_LENGTH))
+    except ExportError as refusal:
+        return Verdict(name, str(refusal).removeprefix(name).strip())
+    expected = greedy_ids(model, _prompts(), NEW_TOKENS)
+    with tempfile.TemporaryDirectory() as directory:
+        answers = _engine_ids(Artifact.open(write_artifact(name, graph, Path(directory), ())))
+    assert answers == expected, f"{name} answers otherwise than transformers"
+    assert len({token for answer in expected for token in answer}) > 8, f"{name} repeats itself"
+    return Verdict(name, EXPORTS)
+
+
+def _engine_ids(artifact: Artifact) -> list[list[int]]:
+    """Greedy ids of all prompts at once: chunks of some beside the answers of others."""
+    settings = {
+        "KINDLING_THREADS": "1",
+        "KINDLING_PREFILL_CHUNK": "7",
+        "KINDLING_QUEUE_LIMIT": str(len(_prompts())),
+    }
+    engine = Engine.load(artifact, Settings.from_environ(settings))
+    params = SamplingParams(max_tokens=NEW_TOKENS, temperature=0.0)
+    answers = [engine.submit(prompt, params) for prompt in _prompts()]
+    return [[step.token_id for step in answer if step.token_id is not None] for answer in answers]
+
+
+def _prompts() -> list[list[int]]:
+    """One, some, and more tokens than the sliding windows."""
+    source = random.Random(7)
+    return [[source.randrange(3, VOCABULARY) for _ in range(n)] for n in (1, 9, 47, 30)]
+
+
+def _shrunk(config: type[PretrainedConfig], beside: dict[str, Any]) -> PretrainedConfig:
+    known = set(inspect.signature(config.__init__).parameters) | set(config.attribute_map)
+    known |= set(getattr(config, "__dataclass_fields__", ()))
+    sizes = {name: size for name, size in _SMALL.items() if name in known}
+    if "qk_rope_head_dim" in known:  # latent attention: heads have a width of their own, and keys
+        sizes["num_key_value_heads"] = 4
+        sizes.pop("head_dim", None)
+    parts = {name: _shrunk(part, {}).to_dict() for name, part in config.sub_configs.items()}
+    return config(**sizes | parts | beside)
+
+
+def _enliven(model: PreTrainedModel) -> None:
+    """Weights wide enough that answers wander, biases and norms that would show a mistake."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+            elif parameter.std() < 0.25:
+                parameter.normal_(0, 0.3)
+        scaled = getattr(model.config, "scale_embedding", False)
+        if scaled or model.config.model_type.startswith("gemma"):  # by sqrt(hidden_size): it echoes
+            cast("torch.nn.Embedding", model.get_input_embeddings()).weight.mul_(0.1)
