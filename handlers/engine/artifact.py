@@ -1,7 +1,7 @@
 """The artefact: the directory that model_export writes and the engine serves.
 
     manifest.json         what is written below
-    model.onnx            the decoder graph (docs/graph.md)
+    model.onnx            the decoder's or the encoder's graph (docs/graph.md)
     model.onnx.data       its weights
     tokenizer.json        Hugging Face tokenizers
     chat_template.jinja   the model's chat template, if it has one
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -27,6 +27,9 @@ MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
 TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"
+
+Task = Literal["text-generation", "feature-extraction", "text-classification", "text-ranking"]
+"""Hugging Face's names. One decodes; the others encode: to vectors, labels, the score of a pair."""
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
@@ -40,6 +43,23 @@ class ModelInfo(msgspec.Struct, frozen=True):
     licence: str
 
 
+class EncoderInfo(msgspec.Struct, frozen=True):
+    """What only an encoder has."""
+
+    dimensions: int
+    """Of an embedding; 0 where the graph gives logits."""
+    max_tokens: int
+    """The longest input that the model takes, special tokens included."""
+    labels: tuple[str, ...] = ()
+    """Of a classifier, in the order of its logits; a ranker has one."""
+    activation: Literal["softmax", "sigmoid", "none"] = "none"
+    """How logits become scores."""
+    prompts: dict[str, str] = {}
+    """What the model wants in front of a text, by the name of what the text is: "query"."""
+    default_prompt: str | None = None
+    """The name of the one that a text gets where none is asked for."""
+
+
 class FileInfo(msgspec.Struct, frozen=True):
     """One file of the artefact."""
 
@@ -51,7 +71,7 @@ class Manifest(msgspec.Struct, frozen=True):
     """manifest.json."""
 
     schema: int
-    task: str
+    task: Task
     model: ModelInfo
     precision: str
     vocab_size: int
@@ -68,6 +88,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """The packages that made the artefact."""
     verification: dict[str, Any]
     """What the export measured, gate by gate."""
+    encoder: EncoderInfo | None = None
+    """None for a decoder."""
 
 
 @dataclass(frozen=True, slots=True)

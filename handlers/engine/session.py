@@ -44,7 +44,7 @@ class Session:
 
         Raises SettingsError when the cache finds no memory.
         """
-        self._ort = _load(graph, threads)
+        self._ort = load_graph(graph, threads)
         _check_names(self._ort, graph)
         self.vocab_size = _vocab_size(self._ort, graph)
         self._cache = KvCache(_cache_tensors(self._ort, graph), slots=slots, capacity=capacity)
@@ -102,7 +102,8 @@ class Session:
         return binding
 
 
-def _load(graph: Path, threads: int) -> Any:
+def load_graph(graph: Path, threads: int) -> Any:
+    """ONNX Runtime's session, the encoder's as well. Raises ArtifactError."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
