@@ -80,7 +80,7 @@ class Access:
 
 class _Usage(msgspec.Struct):
     prompt_tokens: int
-    completion_tokens: int
+    completion_tokens: int = 0
 
 
 class _Answer(msgspec.Struct):

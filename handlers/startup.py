@@ -14,19 +14,21 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from handlers.config import keep_openblas_to_one_thread
 from handlers.engine.artifact import Artifact
 from handlers.log import LOGGER, set_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from handlers.api.routes import Api
+    from handlers.api.served import Served
     from handlers.config import Settings
-    from handlers.engine.engine import Engine
+    from handlers.engine.crank import Crank
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Service:
     """What one process serves with."""
 
     api: Api
-    engine: Engine
+    engine: Crank
     settings: Settings
 
 
@@ -43,7 +45,8 @@ class Loading:
     """An engine on its way."""
 
     artifact: Artifact
-    engine: Future[Engine]
+    engine: Future[Any]
+    """An Engine, or the Encoder of an artefact that has one."""
     ms: dict[str, float]
     """What each part took."""
 
@@ -72,17 +75,32 @@ def load_service(settings: Settings) -> Service:
     artifact, ms = loading.artifact, loading.ms
     with _timed("text", ms):
         from handlers.api.routes import Api
-        from handlers.text.template import ChatTemplate
+        from handlers.api.table import load_early
         from handlers.text.tokenizer import Tokenizer
 
         tokenizer = Tokenizer.load(artifact.tokenizer)
-        template = ChatTemplate.of(artifact)
+        load_early(artifact.manifest.task)
+        model_of = _encoder_model(artifact) if artifact.encodes else _decoder_model(artifact)
     engine = loading.engine.result()
     ms["session"] = round(engine.load_ms, 1)
     ms["process"] = process_age_ms()
     LOGGER.info("ready", extra={"fields": {"model": artifact.manifest.model.id, "ms": ms}})
-    api = Api(engine, tokenizer, template, artifact.manifest, settings, ms)
+    api = Api(model_of(engine, tokenizer, settings=settings, load_ms=ms), settings)
     return Service(api, engine, settings)
+
+
+def _decoder_model(artifact: Artifact) -> Callable[..., Served]:
+    """The chat template is loaded now, the engine comes when it is ready."""
+    from handlers.api.model import Model
+    from handlers.text.template import ChatTemplate
+
+    return partial(Model.of, template=ChatTemplate.of(artifact), manifest=artifact.manifest)
+
+
+def _encoder_model(artifact: Artifact) -> Callable[..., Served]:
+    from handlers.api.encoding.model import EncoderModel
+
+    return partial(EncoderModel.of, manifest=artifact.manifest)
 
 
 def _load(settings: Settings) -> Loading:
@@ -91,12 +109,26 @@ def _load(settings: Settings) -> Loading:
     ms: dict[str, float] = {}
     keep_openblas_to_one_thread()
     with _timed("imports", ms):
-        from handlers.engine.engine import Engine
-        from handlers.engine.session import Session  # noqa: F401 - Engine.load finds it imported
+        load = _encoder_load() if artifact.encodes else _engine_load()
     thread = ThreadPoolExecutor(1, "load")
-    engine = thread.submit(Engine.load, artifact, settings)
+    engine = thread.submit(load, artifact, settings)
     thread.shutdown(wait=False)
     return Loading(artifact, engine, ms)
+
+
+def _engine_load() -> Callable[[Artifact, Settings], Any]:
+    """Imports what it needs, the session among it."""
+    from handlers.engine.engine import Engine
+    from handlers.engine.session import Session  # noqa: F401 - Engine.load finds it imported
+
+    return Engine.load
+
+
+def _encoder_load() -> Callable[[Artifact, Settings], Any]:
+    from handlers.encoder.encoder import Encoder
+    from handlers.encoder.session import Session  # noqa: F401 - as above
+
+    return Encoder.load
 
 
 @contextmanager

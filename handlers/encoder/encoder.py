@@ -213,7 +213,7 @@ class Encoder(Crank):
         except EngineFault as fault:
             self._finish(everyone, fault)
             return
-        finite = np.isfinite(rows).all(axis=1)
+        finite = np.all(np.isfinite(rows), axis=1).tolist()
         broken = {place.encoding for place, fine in zip(places, finite, strict=True) if not fine}
         self._finish(broken, EngineFault("The model gives no numbers for an input."))
         whole = [

@@ -111,6 +111,11 @@ class Artifact:
         return cls(directory, manifest)
 
     @property
+    def encodes(self) -> bool:
+        """Whether it is an encoder's."""
+        return self.manifest.encoder is not None
+
+    @property
     def graph(self) -> Path:
         """The ONNX file."""
         return self.directory / GRAPH

@@ -22,7 +22,7 @@ def server(tiny_artifact: Path, directory: Path) -> Iterator[CloudRun]:
         yield running
 
 
-SCHEMA = schemathesis.openapi.from_dict(document(needs_key=False))
+SCHEMA = schemathesis.openapi.from_dict(document("text-generation", needs_key=False))
 
 # What a body may break though its schema allows it, because JSON Schema cannot say it.
 BEYOND_A_SCHEMA = (

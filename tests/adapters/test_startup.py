@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from handlers.config import Settings
+from handlers.engine.engine import Engine
 from handlers.errors import ArtifactError, SettingsError
 from handlers.startup import load_service, process_age_ms
 
@@ -20,6 +21,7 @@ def test_a_service_is_loaded_whole(tiny_artifact: Path) -> None:
     settings = Settings.from_environ({"MODEL_DIR": str(tiny_artifact), "KINDLING_SLOTS": "2"})
     service = load_service(settings)
     assert service.settings is settings
+    assert isinstance(service.engine, Engine)
     assert (service.engine.slots, service.engine.running) == (2, 0)
 
 
@@ -84,6 +86,7 @@ import sys, threading
 from pathlib import Path
 from handlers import startup
 from handlers.config import Settings
+from handlers.engine.engine import Engine
 
 startup.begin(Settings.from_environ())
 for thread in threading.enumerate():

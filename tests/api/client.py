@@ -10,7 +10,7 @@ import msgspec
 
 from handlers.api.inline import run_inline
 from handlers.api.messages import Request, Response, StreamResponse
-from handlers.api.model import Engine
+from handlers.api.model import Engine, Model
 from handlers.api.routes import Api
 from handlers.config import Settings
 from handlers.engine.artifact import SCHEMA, Manifest, ModelInfo
@@ -52,7 +52,8 @@ class Client:
     ) -> None:
         settings = Settings.from_environ({"MODEL_DIR": str(Path("unused")), **(environ or {})})
         compiled = ChatTemplate(template, {})
-        self.api = Api(engine, TOKENIZER, compiled, manifest, settings, {"process": 5.0})
+        self.model = Model.of(engine, TOKENIZER, compiled, manifest, settings, {"process": 5.0})
+        self.api = Api(self.model, settings)
 
     def send(
         self,
