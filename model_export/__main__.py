@@ -52,11 +52,16 @@ def _list() -> int:
 
 
 def _export(name: str, out: Path) -> int:
+    from model_export.encoder.pipeline import export_encoder
+    from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
     from model_export.pipeline import export
-    from model_export.recipe import load_recipe
 
     report = console()
-    export(load_recipe(name), out, report)
+    recipe = load_any_recipe(name)
+    if isinstance(recipe, EncoderRecipe):
+        export_encoder(recipe, out, report)
+    else:
+        export(recipe, out, report)
     report(f"done: {out} ({_megabytes(out):.0f} MB)")
     return 0
 

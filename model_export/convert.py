@@ -1,21 +1,14 @@
 """A transformers model becomes an ONNX graph in the graph contract.
 
 optimum knows the architectures: which can be exported, how many layers and key-value heads of
-what size they have, and which operations must be patched before torch can trace them. The trace
-is torch.onnx.export's over decoder.Decoder. The graph is plain and slow; fuse and quantize make
-it fast. Weights are never serialised on the way: the trace sees them as inputs, and they become
-initialisers that view the model's own tensors, so memory holds them once.
+what size they have, and which operations must be patched before torch can trace them. trace.py
+traces decoder.Decoder.
 """
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import onnx
 import onnx_ir as ir
 import optimum.exporters.onnx.model_configs  # noqa: F401  (registers the architectures)
 import torch
@@ -25,12 +18,12 @@ from transformers import PreTrainedModel
 from model_export import graph_contract as contract
 from model_export.decoder import Decoder
 from model_export.errors import ExportError
+from model_export.fuse.graphs import MICROSOFT
 from model_export.save import save
+from model_export.trace import trace
 
 __all__ = ["convert", "save"]
 
-OPSET = 20
-"""The newest that torch's TorchScript exporter writes."""
 _TASK = "text-generation-with-past"
 _ROPES_BY_LENGTH = ("dynamic", "longrope")
 
@@ -44,10 +37,8 @@ def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
     config = _export_config(model)
     past = _past_example(config)
     decoder = Decoder(model.float(), context_length).eval()
-    with config.patch_model_for_export(model), _quiet(), torch.no_grad():
-        proto = _trace(decoder, past)
-    decoder.eval()  # torch.onnx.export leaves the module in training mode
-    graph = _with_weights(proto, decoder)
+    with config.patch_model_for_export(model):
+        graph = _trace(decoder, past)
     _state_output_shapes(graph, decoder)
     graph.metadata_props["context_length"] = str(context_length)
     return graph
@@ -100,8 +91,8 @@ def _past_example(config: Any) -> list[torch.Tensor]:
     return [tensor for layer in example["past_key_values"] for tensor in layer]
 
 
-def _trace(decoder: Decoder, past: list[torch.Tensor]) -> onnx.ModelProto:
-    """Trace two rows: three tokens, and two of padding. The weights become inputs."""
+def _trace(decoder: Decoder, past: list[torch.Tensor]) -> ir.Model:
+    """Trace two rows: three tokens, and two of padding."""
     capacity = past[0].shape[2]
     control = (
         torch.ones((2, 3), dtype=torch.int64),
@@ -111,21 +102,14 @@ def _trace(decoder: Decoder, past: list[torch.Tensor]) -> onnx.ModelProto:
         torch.tensor([2, 3], dtype=torch.int64),
     )
     layers = len(past) // 2
-    buffer = io.BytesIO()
-    torch.onnx.export(
+    return trace(
         decoder,
         (*control, *past),
-        buffer,  # type: ignore[arg-type]
-        dynamo=False,
-        export_params=False,
-        do_constant_folding=False,
-        opset_version=OPSET,
-        custom_opsets={"com.microsoft": 1},
-        input_names=[*contract.CONTROL_INPUTS, *contract.past_names(layers)],
-        output_names=[contract.LOGITS, *contract.present_names(layers)],
+        inputs=[*contract.CONTROL_INPUTS, *contract.past_names(layers)],
+        outputs=[contract.LOGITS, *contract.present_names(layers)],
         dynamic_axes=_dynamic_axes(layers),
+        domains=[MICROSOFT],
     )
-    return onnx.load_from_string(buffer.getvalue())
 
 
 def _dynamic_axes(layers: int) -> dict[str, dict[int, str]]:
@@ -139,31 +123,6 @@ def _dynamic_axes(layers: int) -> dict[str, dict[int, str]]:
         **dict.fromkeys(contract.past_names(layers), cache),
         **dict.fromkeys(contract.present_names(layers), cache),
     }
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without torch's warnings on tracing: the values it would freeze are the config's."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", UserWarning)
-        yield
-
-
-def _with_weights(proto: onnx.ModelProto, decoder: Decoder) -> ir.Model:
-    """Turn the inputs that stand for weights into initialisers over the model's own memory."""
-    model = ir.from_proto(proto)
-    tensors: dict[str, torch.Tensor] = {}
-    tensors.update(decoder.named_parameters(remove_duplicate=False))
-    tensors.update(decoder.named_buffers(remove_duplicate=False))
-    for value in [value for value in model.graph.inputs if value.name in tensors]:
-        model.graph.inputs.remove(value)
-        array = tensors[str(value.name)].detach().numpy()
-        value.const_value = ir.tensor(array, name=value.name)
-        model.graph.initializers.add(value)
-    return model
 
 
 def _state_output_shapes(model: ir.Model, decoder: Decoder) -> None:

@@ -45,8 +45,13 @@ def make_shapes_static(model: ir.Model) -> None:
 
 
 def infer_shapes(model: ir.Model) -> None:
-    """Give every value its type and symbolic shape."""
-    inferred = ir.from_proto(SymbolicShapeInference.infer_shapes(_without_weights(model)))
+    """Give every value its type and symbolic shape.
+
+    Merging: BERT cuts its positions off a table of 512, so that "sequence" meets
+    "Min(512, sequence)" in a sum, where both must be the same.
+    """
+    proto = SymbolicShapeInference.infer_shapes(_without_weights(model), auto_merge=True)
+    inferred = ir.from_proto(proto)
     found = {value.name: value for node in inferred.graph for value in node.outputs}
     for node in model.graph:
         for value in node.outputs:
