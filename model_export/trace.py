@@ -31,7 +31,8 @@ def trace(
 ) -> ir.Model:
     """The graph of `module` on `examples`, which `inputs` name in their order.
 
-    `domains` are those of operators that ONNX itself does not have. `module` is left in evaluation mode; no gradients are recorded.
+    `domains` are those of operators that ONNX itself does not have. `module` is left in
+    evaluation mode; no gradients are recorded.
     """
     buffer = io.BytesIO()
     with _quiet(), torch.no_grad():

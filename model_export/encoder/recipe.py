@@ -1,18 +1,20 @@
 """An encoder's recipe: the tables of recipe.py, of which two have other keys.
 
-[export]
-task = "feature-extraction"       # or "text-classification", "text-ranking"
-max_tokens = 256                  # may be left out: as the model says
-pooling = "cls"                   # these two only for a model without modules.json,
-normalize = true                  # sentence-transformers' own word on them
+    [export]
+    task = "feature-extraction"       # or "text-classification", "text-ranking"
+    max_tokens = 256                  # may be left out: as the model says
+    pooling = "cls"                   # these two only for a model without modules.json,
+    normalize = true                  # sentence-transformers' own word on them
 
-[tolerance]                       # of "feature-extraction"
-min_mean_cosine = 0.999           # of the quantised embeddings to the fp32 ones
-min_cosine = 0.995
+    [tolerance]                       # of "feature-extraction"
+    min_mean_cosine = 0.999           # of the quantised embeddings to the fp32 ones
+    min_cosine = 0.995
 
-[tolerance]                       # of the other two
-min_top1_agreement = 0.98         # the same label, or the same best document of a query
-max_score_difference = 0.05       # of scores, as clients see them
+    [tolerance]                       # of the other two
+    min_top1_agreement = 0.98         # the same label, or the same best document of a query
+    max_score_difference = 0.05       # of scores, as clients see them
+
+It knows nothing of models; source.py asks them for what a recipe leaves out.
 """
 
 from __future__ import annotations
@@ -103,6 +105,7 @@ def _parse(document: Document) -> EncoderRecipe:
         )
     export = convert_table(tables["export"], EncoderExport, "export")
     embeds = export.task == "feature-extraction"
+    kind: type[EmbeddingTolerance | ScoreTolerance]
     kind = EmbeddingTolerance if embeds else ScoreTolerance
     recipe = EncoderRecipe(
         name=document.path.stem,

@@ -103,7 +103,7 @@ def _dimensions(loaded: LoadedModel, head: Head) -> int:
 
 
 def _classifier(export: EncoderExport, loaded: LoadedModel) -> EncoderSource:
-    config = loaded.model.config
+    config: Any = loaded.model.config
     labels = tuple(str(config.id2label[index]) for index in range(config.num_labels))
     ranks = export.task == "text-ranking"
     if ranks and len(labels) != 1:

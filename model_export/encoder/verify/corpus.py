@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from itertools import product
+from itertools import pairwise, product
 
 from model_export.verify.corpus import corpus, evaluation_text
 
@@ -38,5 +38,5 @@ def query_document_pairs() -> tuple[tuple[str, str], ...]:
 def texts_and_pairs() -> tuple[tuple[str, ...], ...]:
     """All that only has to be encoded; the corpus's odd texts among it, alone and in pairs."""
     odd = corpus().texts
-    pairs = [*zip(odd, odd[1:], strict=False), *query_document_pairs()]
+    pairs = [*pairwise(odd), *query_document_pairs()]
     return (*((text,) for text in (*odd, *passages())), *pairs)

@@ -1,9 +1,11 @@
 """Gate 3: how far the quantised graph drifts from the fp32 graph on the shipped text.
 
-mean_cosine, min_cosine    of embeddings, over all passages
-top1_agreement             share of passages with the same best label, or of queries with the
-                           same best document
-max_score_difference       of scores as clients see them: behind softmax or sigmoid
+    mean_cosine, min_cosine    of embeddings, over all passages
+    top1_agreement             share of passages with the same best label, or of queries with the
+                               same best document
+    max_score_difference       of scores as clients see them: behind softmax or sigmoid
+
+What is measured is plain arrays: it knows no graph.
 """
 
 from __future__ import annotations
@@ -40,8 +42,10 @@ def scores(logits: NDArray[np.float32], activation: str) -> NDArray[np.float64]:
     values = logits.astype(np.float64)
     if activation == "softmax":
         values = np.exp(values - values.max(axis=1, keepdims=True))
-        return values / np.asarray(values.sum(axis=1, keepdims=True))
-    return 1 / (1 + np.exp(-values)) if activation == "sigmoid" else values
+        values /= values.sum(axis=1, keepdims=True)
+    elif activation == "sigmoid":
+        values = 1 / (1 + np.exp(-values))
+    return values
 
 
 def _check_cosines(
