@@ -100,7 +100,7 @@ def _decoder_model(artifact: Artifact) -> Callable[..., Served]:
 def _encoder_model(artifact: Artifact) -> Callable[..., Served]:
     from handlers.api.encoding.model import EncoderModel
 
-    return partial(EncoderModel.of, manifest=artifact.manifest)
+    return partial(EncoderModel.of, info=artifact.encoder, manifest=artifact.manifest)
 
 
 def _load(settings: Settings) -> Loading:

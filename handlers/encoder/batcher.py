@@ -20,7 +20,7 @@ BATCH_TOKENS = 512
 
 # Computing this many tokens takes as long as a call of its own costs: an input that is shorter
 # than its batch by more is better off in another.
-PADDING_TOKENS = 16
+PADDING_TOKENS = 32
 
 
 @dataclass(slots=True, eq=False)

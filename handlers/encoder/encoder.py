@@ -79,12 +79,7 @@ class Encoder(Crank):
         from handlers.encoder.session import Session  # numpy alone is enough to import the encoder
 
         started = time.perf_counter()
-        manifest = artifact.manifest
-        info = manifest.encoder
-        if info is None:
-            raise ArtifactError(
-                f"{artifact.directory} has no encoder: its task is {manifest.task}."
-            )
+        info = artifact.encoder
         session = Session(artifact.graph, threads=settings.threads)
         if session.width != (info.dimensions or len(info.labels)):
             raise ArtifactError(
@@ -94,7 +89,7 @@ class Encoder(Crank):
         return cls(
             session,
             width=session.width,
-            vocab_size=manifest.vocab_size,
+            vocab_size=artifact.manifest.vocab_size,
             max_tokens=min(settings.context_length, info.max_tokens),
             limit=settings.slots + settings.queue_limit,
             load_ms=(time.perf_counter() - started) * 1000.0,

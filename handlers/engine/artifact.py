@@ -113,7 +113,17 @@ class Artifact:
     @property
     def encodes(self) -> bool:
         """Whether it is an encoder's."""
-        return self.manifest.encoder is not None
+        return self.manifest.task != "text-generation"
+
+    @property
+    def encoder(self) -> EncoderInfo:
+        """What the manifest says of an encoder. Raises ArtifactError where it says nothing."""
+        if self.manifest.encoder is None:
+            raise ArtifactError(
+                f"{self.directory / MANIFEST} has the task {self.manifest.task} and says nothing "
+                f"of an encoder: export the model again."
+            )
+        return self.manifest.encoder
 
     @property
     def graph(self) -> Path:

@@ -53,7 +53,7 @@ def read_inputs(
 ) -> list[Input]:
     """The field `input`. `prefix` comes before each text. Raises InvalidRequest."""
     parts = several(value, "input")
-    alone = isinstance(value, str) or (bool(value) and isinstance(value[0], int))
+    alone = isinstance(value, str) or not value or isinstance(value[0], int)
     check_count(len(parts), "input")
 
     def field(index: int) -> str:
@@ -61,7 +61,9 @@ def read_inputs(
 
     for index, part in enumerate(parts):
         if not part:
-            raise InvalidRequest(f"{field(index)} is empty: leave it out.", param=field(index))
+            raise InvalidRequest(
+                f"{field(index)} is empty: send some text, or leave it out.", param=field(index)
+            )
     cut_to = call.cut_to(model.engine.context_length)
     texts = [f"{prefix}{part}" for part in parts if isinstance(part, str)]
     if texts:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from handlers.api import served
 from handlers.api.aside import Lane
-from handlers.errors import ArtifactError
 from handlers.text.input_reader import InputReader
 from handlers.text.prompt_reader import PromptReader
 
@@ -51,23 +50,19 @@ class EncoderModel(served.Served):
         cls,
         encoder: Encoder,
         tokenizer: Tokenizer,
+        info: EncoderInfo,
         manifest: Manifest,
         settings: Settings,
         load_ms: Mapping[str, float],
     ) -> EncoderModel:
-        """`load_ms`: milliseconds of each part of startup, for /healthz. Raises ArtifactError."""
-        if manifest.encoder is None:
-            raise ArtifactError(
-                f"The manifest of {manifest.model.id} has the task {manifest.task} and no encoder: "
-                f"export the model again."
-            )
+        """`load_ms`: milliseconds of each part of startup, for /healthz."""
         held = settings.slots + settings.queue_limit  # of the encoder; a lane holds no fewer
         return cls(
             engine=encoder,
             tokenizer=tokenizer,
             reader=PromptReader(tokenizer, None),
             inputs=InputReader(tokenizer, encoder.context_length),
-            info=manifest.encoder,
+            info=info,
             # Two, so that one long request does not keep the short ones.
             tokenising=Lane("tokenising", encoder, threads=2, limit=held),
             manifest=manifest,
