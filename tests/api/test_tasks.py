@@ -13,9 +13,9 @@ from handlers.api.table import TABLES
 from handlers.engine.artifact import Task
 from tests.api.client import Client, saying
 from tests.api.encoder_client import EncoderClient, ids_of
+from tests.support.encoder_tasks import ENCODER_TASKS
 
-ENCODERS: list[Task] = ["feature-extraction", "text-classification", "text-ranking"]
-OTHERS = [(task, path) for task in ENCODERS for path in TABLES["text-generation"]]
+OTHERS = [(task, path) for task in ENCODER_TASKS for path in TABLES["text-generation"]]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_decoder_says_which_task_an_encoders_path_needs(path: str, task: str) 
     assert f"serves the task text-generation with Tiny; {path} needs {task}." in error["message"]
 
 
-@pytest.mark.parametrize("task", ENCODERS)
+@pytest.mark.parametrize("task", ENCODER_TASKS)
 def test_health_and_models_tell_of_an_encoder(task: Task) -> None:
     encoder = EncoderClient(task)
     health = encoder.json("GET", "/healthz")
@@ -57,7 +57,7 @@ def test_health_and_models_tell_of_an_encoder(task: Task) -> None:
     assert encoder.json("GET", "/v1/models/Tiny")["context_length"] == 600
 
 
-@pytest.mark.parametrize("task", ENCODERS)
+@pytest.mark.parametrize("task", ENCODER_TASKS)
 def test_an_encoder_counts_tokens_and_spells_them(task: Task) -> None:
     encoder = EncoderClient(task)
     told = encoder.json("POST", "/tokenize", {"prompt": "Paris"})
@@ -107,7 +107,7 @@ DECODERS = {"jinja2", "handlers.text.template", "handlers.engine.sampler", "hand
 DECODERS |= {"handlers.engine.engine", "handlers.text.completion", "handlers.api.answer"}
 
 
-@pytest.mark.parametrize("task", ENCODERS)
+@pytest.mark.parametrize("task", ENCODER_TASKS)
 def test_what_an_encoder_needs_imports_nothing_of_a_decoders(task: Task) -> None:
     program = (
         "import sys\n"

@@ -106,6 +106,7 @@ def tiny_encoder(task: Task) -> torch.nn.Module:
 
 def export_tiny_encoder(task: Task, directory: Path) -> Path:
     """Write a complete artefact into `directory`, and return it."""
+    directory.mkdir(parents=True, exist_ok=True)
     inputs = ("input_ids", "attention_mask", "token_type_ids")
     output = "embeddings" if task == "feature-extraction" else "logits"
     axes = {name: {0: "batch", 1: "sequence"} for name in inputs}
