@@ -90,6 +90,8 @@ def _prepare_process() -> None:
     # torch's threads otherwise spin while they wait for each other, which on 2 CPUs that others
     # use too made the reference 15 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # DeBERTa's scripted functions would enter a trace as branches; plain, they are traced through.
+    os.environ.setdefault("PYTORCH_JIT", "0")
     # The export's own lines say what matters; libraries are heard when something is wrong.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if not sys.stderr.isatty():

@@ -57,19 +57,28 @@ def convert(model: PreTrainedModel, head: Head | None) -> ir.Model:
     config = _export_config(model, "text-classification" if head is None else "feature-extraction")
     names = _input_names(model, config)
     encoder = _Encoder(model.float(), names, head).eval()
-    output = contract.LOGITS if head is None else contract.EMBEDDINGS
+    try:
+        with config.patch_model_for_export(model):
+            return _trace(encoder)
+    # torch, transformers and optimum raise whatever they like where a model cannot be traced.
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ExportError(f"{type(model).__name__} cannot be traced: {reason[0]}") from error
+
+
+def _trace(encoder: _Encoder) -> ir.Model:
+    names, output = encoder.names, contract.LOGITS if encoder.head is None else contract.EMBEDDINGS
+    examples = [_example(name) for name in names]
+    with torch.no_grad():
+        width = encoder(*examples).shape[-1]
     axes = {0: contract.BATCH, 1: contract.SEQUENCE}
-    with config.patch_model_for_export(model):
-        examples = [_example(name) for name in names]
-        with torch.no_grad():
-            width = encoder(*examples).shape[-1]
-        graph = trace(
-            encoder,
-            examples,
-            inputs=names,
-            outputs=[output],
-            dynamic_axes={**dict.fromkeys(names, axes), output: {0: contract.BATCH}},
-        )
+    graph = trace(
+        encoder,
+        examples,
+        inputs=names,
+        outputs=[output],
+        dynamic_axes={**dict.fromkeys(names, axes), output: {0: contract.BATCH}},
+    )
     graph.graph.outputs[0].shape = ir.Shape([contract.BATCH, width])
     return graph
 

@@ -6,6 +6,7 @@ loaded, each text alone and without padding; its result is plain data.
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from model_export.encoder.verify.corpus import (
@@ -59,4 +60,6 @@ def _answer(source: EncoderSource, encoded: Encoded) -> Answer:
 
 
 def _has_segments(source: EncoderSource) -> bool:
-    return "token_type_ids" in source.loaded.tokenizer.model_input_names
+    """Whether the tokenizer gives them and the model takes them: DistilBERT's may not."""
+    taken = inspect.signature(source.loaded.model.forward).parameters
+    return "token_type_ids" in {*source.loaded.tokenizer.model_input_names} & {*taken}
