@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from handlers.encoder.encoding import Encoding
 
 # Larger calls gain nothing, and everybody else waits for their end.
-BATCH_TOKENS = 512
+BATCH_TOKENS = 256
 
 # Computing this many tokens takes as long as a call of its own costs: an input that is shorter
 # than its batch by more is better off in another.
-PADDING_TOKENS = 32
+PADDING_TOKENS = 16
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +51,7 @@ class Batcher:
         """In the order in which they came; of each the shortest input first."""
         self._by_length: dict[int, dict[Place, None]] = {}
         """Of one length in the order in which they came."""
-        self._oldest_first = False
+        self._oldest_next = False
 
     def add(self, encoding: Encoding) -> None:
         """Queues all inputs of a request."""
@@ -90,12 +90,14 @@ class Batcher:
         """The oldest request and the one with the least to compute, by turns.
 
         First come, first served would hold a query behind 2,000 documents for seconds; the
-        smallest first might hold the documents for ever.
+        smallest first might hold the documents for ever. So who comes while the oldest is
+        computed waits for the end of that call alone.
         """
-        self._oldest_first = not self._oldest_first
-        if self._oldest_first:
-            return next(iter(self._places))
-        return min(self._places, key=lambda encoding: encoding.unread)
+        oldest = next(iter(self._places))
+        smallest = min(self._places, key=lambda encoding: encoding.unread)
+        lead = oldest if self._oldest_next else smallest
+        self._oldest_next = lead is not oldest
+        return lead
 
     def _longest(self, encoding: Encoding) -> Place:
         places = self._places[encoding]
