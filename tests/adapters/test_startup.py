@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from handlers.config import Settings
+from handlers.engine.artifact import Task
 from handlers.engine.engine import Engine
 from handlers.errors import ArtifactError, SettingsError
 from handlers.startup import load_service, process_age_ms
@@ -64,6 +65,21 @@ class Context:
 chat = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
 for fields in ({}, {"guided_regex": "a+"}, {"stream": True}):
     assert "error" not in handler(chat | fields, Context())
+"""
+
+ENCODE_ON_LAMBDA = """
+import json
+from handlers.aws_lambda import handler
+from tests.support.aws_events import HttpCall, function_url
+
+class Context:
+    aws_request_id = "1"
+
+    def get_remaining_time_in_millis(self):
+        return 60_000
+
+call = HttpCall("POST", {path!r}, json.dumps({body}).encode())
+assert handler(function_url(call), Context())["statusCode"] == 200
 """
 
 ANSWER_ON_CLOUD_RUN = """
@@ -121,6 +137,23 @@ def test_answering_on_lambda_loads_no_torch_no_transformers_and_no_asyncio(
     heavy = {"torch", "transformers", "optimum", "onnx", "asyncio", "functions_framework"}
     report = f"import sys\nsys.stderr.write(' '.join({heavy} & set(sys.modules)) or 'none')"
     assert run(ANSWER_ON_LAMBDA + report, tiny_artifact) == "none"
+
+
+@pytest.mark.parametrize(
+    ("task", "path", "body"),
+    [
+        ("feature-extraction", "/v1/embeddings", {"input": ["Hello", "there"]}),
+        ("text-classification", "/v1/classify", {"input": "Hello"}),
+        ("text-ranking", "/v1/rerank", {"query": "Hello", "documents": ["there"]}),
+    ],
+)
+def test_an_encoder_on_lambda_loads_no_asyncio_and_nothing_of_a_decoder(
+    tiny_encoders: dict[Task, Path], task: Task, path: str, body: dict[str, object]
+) -> None:
+    heavy = {"torch", "asyncio", "jinja2", "handlers.text.template", "handlers.engine.sampler"}
+    report = f"import sys\nsys.stderr.write(' '.join({heavy} & set(sys.modules)) or 'none')"
+    ask = ENCODE_ON_LAMBDA.format(path=path, body=body)
+    assert run(ask + report, tiny_encoders[task]) == "none"
 
 
 @pytest.mark.parametrize("answer_three", [ANSWER_ON_LAMBDA, ANSWER_ON_CLOUD_RUN])

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from openai.types import completion_create_params as text_params
+from openai.types import embedding_create_params as embedding_params
 from openai.types.chat import completion_create_params as chat_params
 from openai.types.responses import response_create_params as response_params
 
@@ -16,6 +17,7 @@ from handlers.api import fields, generate, text_tokens, tokenize
 from handlers.api.chat import endpoint as chat
 from handlers.api.completions import endpoint as completions
 from handlers.api.encoding import classify, embeddings, rerank
+from handlers.api.encoding import fields as encoding_fields
 from handlers.api.encoding.fields import EncodingCall
 from handlers.api.responses import endpoint as responses
 from handlers.api.table import EVERYWHERE
@@ -107,6 +109,19 @@ def test_every_refused_field_is_listed(path: str, refused: dict[str, object]) ->
     assert refused.keys() - fields.REFUSED.keys() == set(REFUSED[path])
 
 
+@pytest.mark.parametrize(
+    ("path", "refused"),
+    [
+        ("/v1/embeddings", embeddings.REFUSED),
+        ("/v1/classify", classify.REFUSED),
+        ("/v1/rerank", rerank.REFUSED),
+    ],
+)
+def test_every_refused_field_of_an_encoder_is_listed(path: str, refused: dict[str, object]) -> None:
+    assert list(encoding_fields.REFUSED) == REFUSED["all that encode"]
+    assert refused.keys() - encoding_fields.REFUSED.keys() == set(REFUSED[path])
+
+
 def test_every_ignored_field_is_listed() -> None:
     _, _, section = PAGE.partition("## Fields that are ignored")
     listed = re.search(r"^`.*`$", section, re.MULTILINE)
@@ -125,12 +140,17 @@ def test_every_ignored_field_is_listed() -> None:
             completions.REFUSED,
         ),
         (
+            embedding_params.EmbeddingCreateParams,
+            embeddings.EmbeddingCall,
+            embeddings.REFUSED,
+        ),
+        (
             response_params.ResponseCreateParamsStreaming,
             responses.ResponseCall,
             {**responses.REFUSED, **dict.fromkeys(responses.IGNORED, ())},
         ),
     ],
-    ids=["chat", "completions", "responses"],
+    ids=["chat", "completions", "embeddings", "responses"],
 )
 def test_every_parameter_of_openais_client_is_taken_refused_or_ignored(
     parameters: type, call: type[msgspec.Struct], refused: dict[str, object]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from handlers.api.decoding import read_json
+from handlers.api.decoding import Refused, read_json
+from handlers.api.encoding import fields
 from handlers.api.encoding.activation import activated
 from handlers.api.encoding.fields import (
     EncodingCall,
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from handlers.api.messages import Request, Response
 
 
+REFUSED: Refused = fields.REFUSED | {"messages": ()}
+
+
 class ClassifyCall(EncodingCall, frozen=True, kw_only=True):
     """The body."""
 
@@ -36,7 +40,7 @@ class ClassifyCall(EncodingCall, frozen=True, kw_only=True):
 
 async def create(model: EncoderModel, request: Request) -> Response:
     """The likeliest label of each input, and how likely each label is."""
-    body = read_json(request.body, ClassifyCall, {})
+    body = read_json(request.body, ClassifyCall, REFUSED)
     inputs = await model.tokenising.run(lambda: read_inputs(model, body, body.input))
     logits, usage = await encode(model, inputs, request)
     activation = "none" if body.use_activation is False else model.info.activation

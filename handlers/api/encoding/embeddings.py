@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
 
-from handlers.api.decoding import read_json
+from handlers.api.decoding import Refused, read_json
+from handlers.api.encoding import fields
 from handlers.api.encoding.fields import EncodingCall, encode, read_inputs, timing, usage_body
 from handlers.api.encoding.vectors import cut, in_base64, in_json
 from handlers.api.json_response import json_response
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
 
 # sentence-transformers' names for what Cohere, Voyage and NVIDIA call input_type.
 PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
+
+
+REFUSED: Refused = fields.REFUSED | {
+    "messages": (),
+    "normalize": ("true",),
+    "task": (),
+    "late_chunking": ("false",),
+    "output_dimension": (),
+    "output_dtype": ('"float"',),
+}
 
 
 class EmbeddingCall(EncodingCall, frozen=True, kw_only=True):
@@ -38,7 +49,7 @@ class EmbeddingCall(EncodingCall, frozen=True, kw_only=True):
 
 async def create(model: EncoderModel, request: Request) -> Response:
     """A vector for each input."""
-    body = read_json(request.body, EmbeddingCall, {})
+    body = read_json(request.body, EmbeddingCall, REFUSED)
     if body.dimensions and body.dimensions > model.info.dimensions:
         raise InvalidRequest(
             f"dimensions is {body.dimensions}, but {model.id} has {model.info.dimensions}.",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from handlers.api.decoding import Refused
     from handlers.api.encoding.model import EncoderModel
     from handlers.api.messages import Request
     from handlers.api.texts_or_ids import TextsOrIds
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
 
 # OpenAI's, and Jina's for documents.
 MAX_INPUTS = 2048
+
+
+REFUSED: Refused = {
+    "add_special_tokens": ("true",),
+    "truncation_direction": ('"Right"', '"right"'),
+    "truncation_side": ('"right"',),
+}
+"""Each would change the answer, so it is not ignored. With it, the JSON that asks for nothing."""
 
 
 class EncodingCall(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
-from handlers.api.decoding import read_json
+from handlers.api.decoding import Refused, read_json
+from handlers.api.encoding import fields
 from handlers.api.encoding.activation import activated
 from handlers.api.encoding.fields import (
     EncodingCall,
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
     from handlers.api.encoding.model import EncoderModel
     from handlers.api.messages import Request, Response
     from handlers.encoder.batch import Input
+
+
+REFUSED: Refused = fields.REFUSED | {
+    "texts": (),
+    "raw_scores": ("false",),
+    "rank_fields": (),
+    "max_tokens_per_doc": (),
+    "max_chunks_per_doc": (),
+}
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -51,7 +61,7 @@ class RerankCall(EncodingCall, frozen=True, kw_only=True):
 
 async def create(model: EncoderModel, request: Request) -> Response:
     """The documents' places in the request, the one that answers the query best first."""
-    body = read_json(request.body, RerankCall, {})
+    body = read_json(request.body, RerankCall, REFUSED)
     check_count(len(body.documents), "documents")
     inputs = await model.tokenising.run(lambda: _pairs(model, body))
     logits, usage = await encode(model, inputs, request)

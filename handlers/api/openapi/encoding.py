@@ -29,6 +29,7 @@ def _rerank(operation_id: str) -> Operation:
         id=operation_id,
         summary="Puts documents in the order in which they answer a query.",
         call=rerank.RerankCall,
+        refused=rerank.REFUSED,
         answer=encoding_shapes.Ranking,
         errors=OF_A_GENERATION,
     )
@@ -40,6 +41,7 @@ OPERATIONS: Mapping[Task, Table] = {
             id="createEmbedding",
             summary="A vector for each input.",
             call=embeddings.EmbeddingCall,
+            refused=embeddings.REFUSED,
             answer=encoding_shapes.EmbeddingList,
             errors=OF_A_GENERATION,
         ),
@@ -50,6 +52,7 @@ OPERATIONS: Mapping[Task, Table] = {
             id="createClassification",
             summary="The likeliest label of each input, and how likely each label is.",
             call=classify.ClassifyCall,
+            refused=classify.REFUSED,
             answer=encoding_shapes.Classification,
             errors=OF_A_GENERATION,
         ),
