@@ -1,8 +1,7 @@
 """The passes of an encoder's graph: those of a decoder's that find work in it.
 
-ONNX Runtime itself fuses the rest when it loads the graph (Gelu with its bias, the scale into the
-product of queries and keys). Its Attention and MultiHeadAttention nodes were tried and lost:
-docs/graph.md.
+ONNX Runtime itself fuses what is left when it loads the graph, such as the scale into the product
+of queries and keys. Its Attention and MultiHeadAttention nodes were tried and lost: docs/graph.md.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ import onnx_ir as ir
 from model_export.fuse.cleanup import clean
 from model_export.fuse.linears import plain_linears
 from model_export.fuse.norms import fuse_norms
+from model_export.fuse.residuals import sum_residuals
 from model_export.fuse.shapes import make_shapes_static
-from model_export.fuse.skip_norms import fuse_skip_norms
 
 PASSES = (
     clean,
@@ -22,7 +21,7 @@ PASSES = (
     make_shapes_static,
     plain_linears,
     fuse_norms,
-    fuse_skip_norms,
+    sum_residuals,
     clean,
 )
 
