@@ -5,7 +5,7 @@ Does not know HTTP. Called by the API of encoders.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,9 @@ from handlers.text.prompt_reader import check_text
 
 if TYPE_CHECKING:
     from handlers.text.tokenizer import Encoded, Tokenizer
+
+# What the tokenizer gives takes a hundred bytes a token, far more than the ids that are kept of it.
+READ_TOGETHER = 64
 
 FieldOf = Callable[[int], str]
 """The request's field that an error about the text at an index names."""
@@ -41,10 +44,16 @@ class InputReader:
     def pairs(
         self, first: str, seconds: Sequence[str], field: FieldOf, cut_to: int | None
     ) -> list[Input]:
-        """An input for each of `seconds`, behind `first`. Raises as `texts` does."""
+        """An input for each of `seconds`, behind `first`. Raises as `texts` does.
+
+        `first` is read again with each of them, so no more of it than a pair can keep; twice that,
+        since a word that is cut may be read otherwise. Where the second text is longer still, the
+        one token that cannot be shared out goes to it.
+        """
         for index, text in enumerate(seconds):
             check_text(text, field(index))
-        return self._read([(first, second) for second in seconds], field, cut_to)
+        kept = self.tokenizer.beginning(first, 2 * self.max_tokens)
+        return self._read([(kept, second) for second in seconds], field, cut_to)
 
     def ids(
         self, lists: Sequence[Sequence[int]], field: FieldOf, cut_to: int | None
@@ -61,7 +70,7 @@ class InputReader:
     ) -> list[Input]:
         limit = self.max_tokens if cut_to is None else cut_to
         inputs = []
-        for index, encoded in enumerate(self.tokenizer.encode_all(texts)):
+        for index, encoded in enumerate(self._encoded(texts)):
             made = _input(encoded)
             if len(made.ids) > limit:
                 if cut_to is None:
@@ -69,6 +78,10 @@ class InputReader:
                 made = _input(self.tokenizer.encode_cut(texts[index], limit))
             inputs.append(made)
         return inputs
+
+    def _encoded(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> Iterator[Encoded]:
+        for start in range(0, len(texts), READ_TOGETHER):
+            yield from self.tokenizer.encode_all(texts[start : start + READ_TOGETHER])
 
     def _check_length(self, length: int, field: str) -> None:
         if length > self.max_tokens:

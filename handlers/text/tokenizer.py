@@ -73,6 +73,11 @@ class Tokenizer:
         encoded: list[Encoded] = self._backend.encode_batch_fast(texts)
         return encoded
 
+    def beginning(self, text: str, tokens: int) -> str:
+        """The part of a text that its first tokens are read from; a short one is all of it."""
+        offsets = self._backend.encode(text, add_special_tokens=False).offsets
+        return text[: offsets[tokens][0]] if len(offsets) > tokens else text
+
     def encode_cut(self, text: str | tuple[str, str], limit: int) -> Encoded:
         """The same for one, of `limit` ids at most: the end of a text is left out.
 

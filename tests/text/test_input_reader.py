@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import tokenizers
 from hypothesis import given
@@ -47,6 +50,31 @@ def test_only_what_is_too_long_is_cut() -> None:
 def test_the_text_that_is_too_long_is_named() -> None:
     with pytest.raises(ContextLengthExceeded, match="text 1 has 52 tokens, and the model takes 10"):
         InputReader(TOKENIZER, 10).texts(["a", "a " * 50], lambda index: f"text {index}", None)
+
+
+@given(st.lists(TEXT, min_size=1, max_size=3), st.integers(0, 40), st.integers(80, 99))
+def test_a_pairs_first_text_may_be_far_longer_than_what_is_kept_of_it(
+    seconds: list[str], times: int, limit: int
+) -> None:
+    first = "a kettle sings unknownword " * times
+
+    inputs = InputReader(TOKENIZER, limit).pairs(first, seconds, str, limit)
+
+    expected = [TOKENIZER.encode_cut((first, second), limit).ids for second in seconds]
+    assert [each.ids.tolist() for each in inputs if isinstance(each.ids, np.ndarray)] == expected
+
+
+def test_a_long_first_text_is_not_read_with_each_second_one() -> None:
+    read: list[int] = []
+
+    class Watched(Tokenizer):
+        def encode_all(self, texts: Any) -> Any:
+            read.extend(len(first) for first, _ in texts)
+            return super().encode_all(texts)
+
+    InputReader(Watched(BACKEND), 10).pairs("a " * 100_000, ["a"] * 200, str, 10)
+
+    assert (len(read), max(read)) == (200, 40)
 
 
 def test_an_unknown_word_of_any_length_is_read() -> None:
