@@ -1,4 +1,4 @@
 """The runtime: all that an image runs.
 
-Imports go adapter -> startup -> api -> text -> engine, never back.
+Imports go adapter -> startup -> api -> text -> encoder -> engine, never back.
 """

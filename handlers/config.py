@@ -18,6 +18,9 @@
 | PORT | 8080 | Cloud Run: where to listen; the platform sets it |
 | HOST | 0.0.0.0 | Cloud Run: the address to listen on |
 
+An encoder has no slots: KINDLING_SLOTS and KINDLING_QUEUE_LIMIT together are the requests that it
+holds, and KINDLING_CONTEXT_LENGTH bounds an input.
+
 Read besides, because the platform sets it: AWS_LAMBDA_FUNCTION_MEMORY_SIZE (Lambda grants
 CPU in proportion to memory).
 """

@@ -78,7 +78,7 @@ class Access(msgspec.Struct, frozen=True):
 
 class _Usage(msgspec.Struct):
     prompt_tokens: int
-    completion_tokens: int
+    completion_tokens: int = 0
 
 
 class _Answer(msgspec.Struct):

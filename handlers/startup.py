@@ -14,8 +14,9 @@ import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -24,18 +25,19 @@ from handlers.engine.artifact import Artifact
 from handlers.log import LOGGER, set_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from handlers.api.routes import Api
+    from handlers.api.served import Served
     from handlers.config import Settings
-    from handlers.engine.engine import Engine
+    from handlers.engine.crank import Crank
 
 
 class Service(msgspec.Struct, frozen=True):
     """What one process serves with."""
 
     api: Api
-    engine: Engine
+    engine: Crank
     settings: Settings
 
 
@@ -43,7 +45,8 @@ class Loading(msgspec.Struct, frozen=True):
     """An engine on its way."""
 
     artifact: Artifact
-    engine: Future[Engine]
+    engine: Future[Any]
+    """An Engine, or the Encoder of an artefact that has one."""
     ms: dict[str, float]
     """What each part took."""
 
@@ -85,10 +88,9 @@ def _load(settings: Settings) -> Loading:
     ms: dict[str, float] = {}
     keep_openblas_to_one_thread()
     with _timed("imports", ms):
-        from handlers.engine.engine import Engine
-        from handlers.engine.session import Session  # noqa: F401 - Engine.load finds it imported
+        load = _encoder_load() if artifact.encodes else _engine_load()
     thread = ThreadPoolExecutor(1, "load")
-    engine = thread.submit(Engine.load, artifact, settings)
+    engine = thread.submit(load, artifact, settings)
     thread.shutdown(wait=False)
     return Loading(artifact, engine, ms)
 
@@ -97,22 +99,50 @@ def _finish(loading: Loading, settings: Settings) -> Service:
     artifact, ms = loading.artifact, loading.ms
     with _timed("text", ms):
         from handlers.api.routes import Api
-        from handlers.text.template import ChatTemplate
+        from handlers.api.table import load_early
         from handlers.text.tokenizer import Tokenizer
 
         tokenizer = Tokenizer.load(artifact.tokenizer)
-        template = ChatTemplate.of(artifact)
+        load_early(artifact.manifest.task)
+        model_of = _encoder_model(artifact) if artifact.encodes else _decoder_model(artifact)
     engine = loading.engine.result()
     ms["session"] = round(engine.load_ms, 1)
     ms["process"] = process_age_ms()
-    fields = {
-        "model": artifact.manifest.model.id,
-        "ms": ms,
-        "baked_tokens": engine.baked_tokens,
-    }
+    fields = {"model": artifact.manifest.model.id, "ms": ms}
+    if not artifact.encodes:
+        fields["baked_tokens"] = engine.baked_tokens
     LOGGER.info("ready", extra={"fields": fields})
-    api = Api(engine, tokenizer, template, artifact.manifest, settings, ms)
+    api = Api(model_of(engine, tokenizer, settings=settings, load_ms=ms), settings)
     return Service(api, engine, settings)
+
+
+def _decoder_model(artifact: Artifact) -> Callable[..., Served]:
+    """The chat template is loaded now, the engine comes when it is ready."""
+    from handlers.api.model import Model
+    from handlers.text.template import ChatTemplate
+
+    return partial(Model.of, template=ChatTemplate.of(artifact), manifest=artifact.manifest)
+
+
+def _encoder_model(artifact: Artifact) -> Callable[..., Served]:
+    from handlers.api.encoding.model import EncoderModel
+
+    return partial(EncoderModel.of, info=artifact.encoder, manifest=artifact.manifest)
+
+
+def _engine_load() -> Callable[[Artifact, Settings], Any]:
+    """Imports what it needs, the session among it."""
+    from handlers.engine.engine import Engine
+    from handlers.engine.session import Session  # noqa: F401 - Engine.load finds it imported
+
+    return Engine.load
+
+
+def _encoder_load() -> Callable[[Artifact, Settings], Any]:
+    from handlers.encoder.encoder import Encoder
+    from handlers.encoder.session import Session  # noqa: F401 - as above
+
+    return Encoder.load
 
 
 @contextmanager

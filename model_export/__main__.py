@@ -52,11 +52,16 @@ def _list() -> int:
 
 
 def _export(name: str, out: Path) -> int:
+    from model_export.encoder.pipeline import export_encoder
+    from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
     from model_export.pipeline import export
-    from model_export.recipe import load_recipe
 
     report = console()
-    export(load_recipe(name), out, report)
+    recipe = load_any_recipe(name)
+    if isinstance(recipe, EncoderRecipe):
+        export_encoder(recipe, out, report)
+    else:
+        export(recipe, out, report)
     report(f"done: {out} ({_megabytes(out):.0f} MB)")
     return 0
 
@@ -85,6 +90,8 @@ def _prepare_process() -> None:
     # torch's threads otherwise spin while they wait for each other, which on 2 CPUs that others
     # use too made the reference 15 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # DeBERTa's scripted functions would enter a trace as branches; plain, they are traced through.
+    os.environ.setdefault("PYTORCH_JIT", "0")
     # The export's own lines say what matters; libraries are heard when something is wrong.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if not sys.stderr.isatty():

@@ -1,20 +1,15 @@
 """A transformers model becomes an ONNX graph in the graph contract.
 
 optimum knows the architectures: which can be exported, how many layers and key-value heads of
-what size they have, and which operations must be patched before torch can trace them. The trace
-is torch.onnx.export's over decoder.Decoder. The graph is plain and slow; fuse and quantize make
-it fast. Weights are never serialised on the way: the trace sees them as inputs, and they become
-initialisers that view the model's own tensors, so memory holds them once.
+what size they have, and which operations must be patched before torch can trace them. trace.py
+traces decoder.Decoder.
 """
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import onnx
 import onnx_ir as ir
 import torch
 from transformers import PreTrainedModel
@@ -24,12 +19,11 @@ from model_export.architecture import ROPES_BY_LENGTH, check_architecture, trace
 from model_export.cache_shapes import CacheShape, cache_shapes
 from model_export.decoder import Decoder
 from model_export.errors import ExportError
+from model_export.fuse.graphs import MICROSOFT
 from model_export.save import save
+from model_export.trace import quiet, trace
 
 __all__ = ["convert", "save"]
-
-OPSET = 20
-"""The newest that torch's TorchScript exporter writes."""
 
 
 def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
@@ -41,9 +35,7 @@ def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
     check_architecture(model)
     decoder = Decoder(model.float(), context_length).eval()
     with _traceable(model):
-        proto = _trace(decoder, _past_example(cache_shapes(model)))
-    decoder.eval()  # torch.onnx.export leaves the module in training mode
-    graph = _with_weights(proto, decoder)
+        graph = _trace(decoder, _past_example(cache_shapes(model)))
     _state_output_shapes(graph, decoder)
     graph.metadata_props["context_length"] = str(context_length)
     return graph
@@ -85,8 +77,8 @@ def _past_example(shapes: list[CacheShape]) -> list[torch.Tensor]:
     ]
 
 
-def _trace(decoder: Decoder, past: list[torch.Tensor]) -> onnx.ModelProto:
-    """Trace two rows: three tokens, and two of padding. The weights become inputs."""
+def _trace(decoder: Decoder, past: list[torch.Tensor]) -> ir.Model:
+    """Trace two rows: three tokens, and two of padding."""
     capacity = past[0].shape[2]
     control = (
         torch.ones((2, 3), dtype=torch.int64),
@@ -96,21 +88,14 @@ def _trace(decoder: Decoder, past: list[torch.Tensor]) -> onnx.ModelProto:
         torch.tensor([2, 3], dtype=torch.int64),
     )
     layers = len(past) // 2
-    buffer = io.BytesIO()
-    torch.onnx.export(
+    return trace(
         decoder,
         (*control, *past),
-        buffer,  # type: ignore[arg-type]
-        dynamo=False,
-        export_params=False,
-        do_constant_folding=False,
-        opset_version=OPSET,
-        custom_opsets={"com.microsoft": 1},
-        input_names=[*contract.CONTROL_INPUTS, *contract.past_names(layers)],
-        output_names=[contract.LOGITS, *contract.present_names(layers)],
+        inputs=[*contract.CONTROL_INPUTS, *contract.past_names(layers)],
+        outputs=[contract.LOGITS, *contract.present_names(layers)],
         dynamic_axes=_dynamic_axes(layers),
+        domains=[MICROSOFT],
     )
-    return onnx.load_from_string(buffer.getvalue())
 
 
 def _dynamic_axes(layers: int) -> dict[str, dict[int, str]]:
@@ -130,7 +115,7 @@ def _dynamic_axes(layers: int) -> dict[str, dict[int, str]]:
 def _traceable(model: PreTrainedModel) -> Iterator[None]:
     """Where torch can trace the model. What fails in there fails as an ExportError."""
     try:
-        with traceable(model), _quiet(), torch.no_grad():
+        with traceable(model), torch.no_grad(), quiet():
             yield
     except ExportError:
         raise
@@ -139,31 +124,6 @@ def _traceable(model: PreTrainedModel) -> Iterator[None]:
         raise ExportError(
             f"torch cannot trace {type(model).__name__}, so it cannot be exported: {reason}"
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without torch's warnings on tracing: the values it would freeze are the config's."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", UserWarning)
-        yield
-
-
-def _with_weights(proto: onnx.ModelProto, decoder: Decoder) -> ir.Model:
-    """Turn the inputs that stand for weights into initialisers over the model's own memory."""
-    model = ir.from_proto(proto)
-    tensors: dict[str, torch.Tensor] = {}
-    tensors.update(decoder.named_parameters(remove_duplicate=False))
-    tensors.update(decoder.named_buffers(remove_duplicate=False))
-    for value in [value for value in model.graph.inputs if value.name in tensors]:
-        model.graph.inputs.remove(value)
-        array = tensors[str(value.name)].detach().numpy()
-        value.const_value = ir.tensor(array, name=value.name)
-        model.graph.initializers.add(value)
-    return model
 
 
 def _state_output_shapes(model: ir.Model, decoder: Decoder) -> None:

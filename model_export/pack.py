@@ -35,7 +35,7 @@ from model_export.errors import ExportError
 from model_export.fetch import LoadedModel
 from model_export.hashing import sha256_of
 from model_export.quick_tokenizer import quick_json
-from model_export.recipe import Recipe
+from model_export.recipe import AnyRecipe, Recipe
 
 LICENCE_TEXTS = Path(__file__).parent / "licences"
 PACKAGES = (
@@ -86,7 +86,7 @@ def publish(artefact: Path, out: Path) -> None:
         raise
 
 
-def write_texts(directory: Path, recipe: Recipe, loaded: LoadedModel) -> None:
+def write_texts(directory: Path, recipe: AnyRecipe, loaded: LoadedModel) -> None:
     """tokenizer.json, chat_template.jinja and the licence, into an existing directory."""
     backend = tokenizers.Tokenizer.from_str(loaded.tokenizer.backend_tokenizer.to_str())
     # A training run's settings: the runtime neither cuts nor pads a prompt.
@@ -110,26 +110,36 @@ def write_manifest(
     manifest = Manifest(
         schema=SCHEMA,
         task="text-generation",
-        model=ModelInfo(
-            id=recipe.model.id,
-            source=loaded.source,
-            revision=loaded.revision,
-            architecture=type(loaded.model).__name__,
-            licence=recipe.model.licence,
-        ),
+        model=model_info(recipe, loaded),
         precision=precision,
         vocab_size=loaded.model.get_output_embeddings().weight.shape[0],
         context_length=recipe.export.context_length,
         eos_token_ids=eos_token_ids(loaded),
-        special_tokens=_special_tokens(loaded),
-        files=_files(directory),
+        special_tokens=special_tokens(loaded),
+        files=describe_files(directory),
         created=int(time.time()),
-        versions=_versions(),
+        versions=package_versions(),
         verification=dict(verification),
         prefix=prefix,
     )
+    save_manifest(directory, manifest)
+
+
+def save_manifest(directory: Path, manifest: Manifest) -> None:
+    """As JSON that a person can read."""
     encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     (directory / MANIFEST).write_bytes(encoded + b"\n")
+
+
+def model_info(recipe: AnyRecipe, loaded: LoadedModel) -> ModelInfo:
+    """Where the weights come from."""
+    return ModelInfo(
+        id=recipe.model.id,
+        source=loaded.source,
+        revision=loaded.revision,
+        architecture=type(loaded.model).__name__,
+        licence=recipe.model.licence,
+    )
 
 
 def _replaceable(out: Path) -> bool:
@@ -145,7 +155,7 @@ def _is_artefact(directory: Path) -> bool:
     return True
 
 
-def _write_licence(directory: Path, recipe: Recipe, loaded: LoadedModel) -> None:
+def _write_licence(directory: Path, recipe: AnyRecipe, loaded: LoadedModel) -> None:
     """The source's own licence files; else the licence's text; else a notice that names it."""
     for path in loaded.licence_files:
         shutil.copyfile(path, directory / path.name)
@@ -163,13 +173,14 @@ def _write_licence(directory: Path, recipe: Recipe, loaded: LoadedModel) -> None
     )
 
 
-def _special_tokens(loaded: LoadedModel) -> dict[str, str]:
+def special_tokens(loaded: LoadedModel) -> dict[str, str]:
     """bos_token, eos_token and so on, as the chat template may name them."""
     tokens = loaded.tokenizer.special_tokens_map
     return {name: token for name, token in tokens.items() if isinstance(token, str)}
 
 
-def _files(directory: Path) -> dict[str, FileInfo]:
+def describe_files(directory: Path) -> dict[str, FileInfo]:
+    """Every file of an artefact but its manifest."""
     return {
         path.name: FileInfo(size=path.stat().st_size, sha256=sha256_of(path))
         for path in sorted(directory.iterdir())
@@ -177,7 +188,8 @@ def _files(directory: Path) -> dict[str, FileInfo]:
     }
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """What makes an artefact, as it is installed."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -27,7 +27,7 @@ def export(recipe: Recipe, out: Path, report: Report) -> None:
     """Writes the artefact of `recipe` to `out`, or raises ExportError and leaves `out` alone."""
     with building(out) as scratch:
         threads = Settings.from_environ().threads
-        _use_threads(threads)
+        use_threads(threads)
         loaded = fetch(recipe.source, report)
         report("reference: transformers' ids and greedy answers on the corpus")
         reference = make_reference(loaded, recipe.export.context_length)
@@ -69,7 +69,7 @@ def _write(
     return directory
 
 
-def _use_threads(count: int) -> None:
+def use_threads(count: int) -> None:
     """torch counts the host's CPUs, not those that this process may use."""
     import torch
 

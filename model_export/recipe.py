@@ -10,6 +10,7 @@
 
     [export]
     context_length = 8192             # the longest sequence, prompt and answer together
+    task = "text-generation"          # the default; encoder/recipe.py has the others
 
     [precision]                       # the fields of precision.Precision
     [tolerance]                       # how far the quantised model may drift; see docs/precision.md
@@ -23,18 +24,19 @@ Paths in a recipe are relative to the recipe's own directory.
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal
 
 import msgspec
 
 from model_export.errors import ExportError
 from model_export.precision import Precision
-
-T = TypeVar("T")
+from model_export.tables import convert_table, refuse_unknown, suggest
 
 SHIPPED = Path(__file__).parent / "recipes"
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -67,11 +69,12 @@ class GgufSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PackageSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A GGUF file inside an installed Python package."""
+    """A GGUF file, or a folder, inside an installed Python package."""
 
     package: str
     version: str
-    file: str
+    file: str | None = None
+    folder: str | None = None
 
 
 Source = HubSource | FolderSource | GgufSource | PackageSource
@@ -81,6 +84,7 @@ class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[export]: the longest sequence, in tokens, that the graph's positions allow."""
 
     context_length: int
+    task: Literal["text-generation"] = "text-generation"
 
 
 class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,16 +104,29 @@ class Prefix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     system_prompt: str
 
 
-class Recipe(msgspec.Struct, frozen=True):
-    """One checked recipe. `name` is its file's stem."""
+class AnyRecipe(msgspec.Struct, frozen=True):
+    """What every checked recipe has. `name` is its file's stem."""
 
     name: str
     model: Model
     source: Source
-    export: Export
     precision: Precision
+
+
+class Recipe(AnyRecipe, frozen=True):
+    """A decoder's."""
+
+    export: Export
     tolerance: Tolerance
     prefix: Prefix | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A recipe's tables before they are checked, and the file that they are from."""
+
+    path: Path
+    tables: dict[str, Any]
 
 
 _SOURCES: dict[str, type[HubSource | FolderSource | GgufSource | PackageSource]] = {
@@ -127,16 +144,28 @@ def shipped_recipes() -> tuple[str, ...]:
 
 
 def load_recipe(name_or_path: str) -> Recipe:
-    """Reads a shipped recipe by name, or any TOML file. Raises ExportError."""
+    """Reads a decoder's shipped recipe by name, or any TOML file of one. Raises ExportError."""
+    document = read_document(name_or_path)
+    with naming(document.path):
+        return _parse(document.tables, document.path)
+
+
+def read_document(name_or_path: str) -> Document:
+    """A shipped recipe by name, or any TOML file. Raises ExportError."""
     path = _locate(name_or_path)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Document(path, tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ExportError(f"Cannot read the recipe {path}: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ExportError(f"The recipe {path} is not TOML: {error}.") from None
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Puts the recipe's file in front of what is wrong with it."""
     try:
-        return _parse(document, path)
+        yield
     except ExportError as error:
         raise ExportError(f"The recipe {path}: {error}") from None
 
@@ -149,40 +178,58 @@ def _locate(name_or_path: str) -> Path:
     if path.is_file() or path.suffix == ".toml":
         return path
     raise ExportError(
-        f"No recipe is called {name_or_path!r}{_suggest(name_or_path, shipped_recipes())} "
+        f"No recipe is called {name_or_path!r}{suggest(name_or_path, shipped_recipes())} "
         f"Shipped are: {', '.join(shipped_recipes())}. Any other is the path of a TOML file."
     )
 
 
 def _parse(document: dict[str, Any], path: Path) -> Recipe:
-    _refuse_unknown(document, (*_TABLES, "prefix"), "table")
-    optional = ["prefix"] if "prefix" in document else []
-    for table in (*_TABLES, *optional):
-        if not isinstance(document.get(table), dict):
-            raise ExportError(f"the table [{table}] is missing.")
+    check_tables(document, optional=("prefix",))
+    prefix = document.get("prefix")
     recipe = Recipe(
         name=path.stem,
-        model=_convert(document["model"], Model, "model"),
-        source=_parse_source(document["source"], path.parent),
-        export=_convert(document["export"], Export, "export"),
-        precision=_convert(document["precision"], Precision, "precision"),
-        tolerance=_convert(document["tolerance"], Tolerance, "tolerance"),
-        prefix=_convert(document["prefix"], Prefix, "prefix") if optional else None,
+        model=parse_model(document["model"]),
+        source=parse_source(document["source"], path.parent),
+        export=convert_table(document["export"], Export, "export"),
+        precision=convert_table(document["precision"], Precision, "precision"),
+        tolerance=convert_table(document["tolerance"], Tolerance, "tolerance"),
+        prefix=None if prefix is None else convert_table(prefix, Prefix, "prefix"),
     )
     _check_values(recipe)
     return recipe
 
 
-def _parse_source(table: dict[str, Any], directory: Path) -> Source:
+def check_tables(document: dict[str, Any], optional: tuple[str, ...] = ()) -> None:
+    """Raises ExportError for a table that is missing, and for one that nobody knows."""
+    refuse_unknown(document, _TABLES + optional, "table")
+    for table in (*_TABLES, *(name for name in optional if name in document)):
+        if not isinstance(document.get(table), dict):
+            raise ExportError(f"the table [{table}] is missing.")
+
+
+def parse_model(table: dict[str, Any]) -> Model:
+    """[model]. Raises ExportError."""
+    model = convert_table(table, Model, "model")
+    if not model.id.strip():
+        raise ExportError("[model] id is empty.")
+    if not model.licence.strip():
+        raise ExportError("[model] licence is empty: name its SPDX id.")
+    return model
+
+
+def parse_source(table: dict[str, Any], directory: Path) -> Source:
+    """[source], with its paths made absolute. Raises ExportError."""
     kinds = [key for key in _SOURCES if key in table]
     if len(kinds) != 1:
         found = f"it has {' and '.join(kinds)}" if kinds else "it has none"
         raise ExportError(f"[source] takes exactly one of {', '.join(_SOURCES)}; {found}.")
-    source: Source = _convert(table, _SOURCES[kinds[0]], "source")
+    source: Source = convert_table(table, _SOURCES[kinds[0]], "source")
     if isinstance(source, FolderSource):
         return FolderSource(path=(directory / source.path.expanduser()).resolve())
     if isinstance(source, GgufSource):
         return GgufSource(gguf=(directory / source.gguf.expanduser()).resolve())
+    if isinstance(source, PackageSource) and (source.file is None) == (source.folder is None):
+        raise ExportError("[source] package takes exactly one of file (a GGUF file) and folder.")
     if isinstance(source, HubSource) and not COMMIT.fullmatch(source.revision):
         raise ExportError(
             f"[source] revision is {source.revision!r}, but must be the commit's 40 hexadecimal "
@@ -191,52 +238,9 @@ def _parse_source(table: dict[str, Any], directory: Path) -> Source:
     return source
 
 
-def _convert(table: dict[str, Any], to: type[T], name: str) -> T:
-    """`table` as `to`. Raises ExportError that names the key at fault."""
-    _refuse_unknown(table, _field_names(to), f"key in [{name}]")
-    try:
-        return msgspec.convert(table, to, dec_hook=_decode_path)
-    except msgspec.ValidationError as error:
-        raise ExportError(f"[{name}] {_in_words(str(error))}.") from None
-
-
-def _decode_path(to: type, value: Any) -> Any:
-    if to is Path and isinstance(value, str):
-        return Path(value)
-    raise msgspec.ValidationError(f"Expected `str`, got `{type(value).__name__}`")
-
-
-def _in_words(message: str) -> str:
-    """msgspec's "Expected `int`, got `str` - at `$.max_kl`" as "max_kl: expected `int`, ..."."""
-    problem, separator, where = message.partition(" - at `$.")
-    problem = problem.replace("Object missing required field", "lacks the key")
-    if not separator:
-        return problem
-    return f"{where.rstrip('`')}: {problem[0].lower()}{problem[1:]}"
-
-
-def _field_names(of: type) -> tuple[str, ...]:
-    return tuple(field.name for field in msgspec.inspect.type_info(of).fields)  # type: ignore[attr-defined]
-
-
-def _refuse_unknown(table: dict[str, Any], known: tuple[str, ...], what: str) -> None:
-    for key in table:
-        if key not in known:
-            raise ExportError(
-                f"{key!r} is not a {what}{_suggest(key, known)} Known are: {', '.join(known)}."
-            )
-
-
-def _suggest(word: str, known: tuple[str, ...]) -> str:
-    nearest = difflib.get_close_matches(word, known, n=1)
-    return f": did you mean {nearest[0]!r}?" if nearest else "."
-
-
 def _check_values(recipe: Recipe) -> None:
     tolerance = recipe.tolerance
     checks = (
-        (bool(recipe.model.id.strip()), "[model] id is empty"),
-        (bool(recipe.model.licence.strip()), "[model] licence is empty: name its SPDX id"),
         (recipe.export.context_length >= 16, "[export] context_length must be at least 16"),
         (tolerance.max_kl >= 0, "[tolerance] max_kl must not be negative"),
         (

@@ -9,6 +9,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from handlers.engine.artifact import Task
+from tests.support.encoder_tasks import ENCODER_TASKS
+
 # A slow machine is no failure.
 hypothesis.settings.register_profile(
     "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -22,6 +25,14 @@ import sys
 from pathlib import Path
 from tests.support.tiny_models import export_tiny
 export_tiny(sys.argv[1], Path(sys.argv[2]))
+"""
+
+EXPORT_TINY_ENCODERS = """
+import sys
+from pathlib import Path
+from tests.support.tiny_encoders import INFOS, export_tiny_encoder
+for task in INFOS:
+    export_tiny_encoder(task, Path(sys.argv[1]) / task)
 """
 
 
@@ -46,6 +57,14 @@ def tiny_window_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("tiny_window_artifact")
     _run([sys.executable, "-c", EXPORT_TINY, "mistral", str(directory)])
     return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[Task, Path]:
+    """A random BERT of two layers for each task of an encoder, in fp32."""
+    directory = tmp_path_factory.mktemp("tiny_encoders")
+    _run([sys.executable, "-W", "ignore", "-c", EXPORT_TINY_ENCODERS, str(directory)])
+    return {task: directory / task for task in ENCODER_TASKS}
 
 
 @pytest.fixture(scope="session")

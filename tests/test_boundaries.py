@@ -13,7 +13,18 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = sorted((ROOT / "handlers").rglob("*.py"))
 # From the ground up: a file imports from its own layer and from those before it.
-LAYERS = ["errors", "deferred", "config", "engine", "text", "api", "log", "startup", "adapter"]
+LAYERS = [
+    "errors",
+    "deferred",
+    "config",
+    "engine",
+    "encoder",
+    "text",
+    "api",
+    "log",
+    "startup",
+    "adapter",
+]
 ADAPTERS = {"aws_lambda", "cloud_run", "serve", "lambda_events", "lambda_answers"}
 BUILD_TIME = ["torch", "transformers", "optimum", "onnx", "onnx_ir", "onnxscript", "model_export"]
 BUILD_TIME += ["accelerate", "gguf", "huggingface_hub", "safetensors"]

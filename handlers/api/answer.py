@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import msgspec
@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from handlers.api import error_body, sse
 from handlers.api.deltas import Answer, Delta, joined, plain
+from handlers.api.json_response import json_response
 from handlers.api.messages import Response, StreamResponse
 from handlers.api.tools import CallReader
 from handlers.api.usage import timing_head, timing_whole, usage_body
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 Bodies = list[dict[str, object]]
 """What becomes JSON: a stream's events, or the choices of one body."""
-
-JSON_HEADERS = {"content-type": "application/json"}
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -165,11 +164,6 @@ async def collect(completer: Completer, call: Call) -> list[Answer]:
     async for delta in call.deltas(completer):
         parts[delta.index].append(delta)
     return [joined(deltas) for deltas in parts]
-
-
-def json_response(body: object, headers: Mapping[str, str] | None = None) -> Response:
-    """Status 200."""
-    return Response(200, {**JSON_HEADERS, **(headers or {})}, msgspec.json.encode(body))
 
 
 def timed_response(body: object, answers: Sequence[Answer]) -> Response:

@@ -35,7 +35,7 @@ class Conversation(msgspec.Struct, frozen=True):
 
     def prompt_ids(self, model: Model) -> list[int]:
         """The ids of the rendered prompt. Raises InvalidRequest and ContextLengthExceeded."""
-        return model.completer.encode(self.prompt(model), param=self.field)
+        return model.reader.encode(self.prompt(model), param=self.field)
 
     def prompt(self, model: Model) -> str:
         """Raises ContextLengthExceeded without rendering what has a message for every token.
@@ -50,7 +50,7 @@ class Conversation(msgspec.Struct, frozen=True):
                 param=self.field,
             )
         characters = sum(len(message["content"]) for message in self.messages)
-        model.completer.check_length(characters, self.field)
+        model.reader.check_length(characters, self.field)
         tools = self.toolbox.for_template() if self.toolbox else None
         try:
             return model.template.render(self.messages, tools)

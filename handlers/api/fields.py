@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from handlers.api.structured import Structured
+from handlers.api.texts_or_ids import TokenId
 from handlers.engine.sequence import SamplingParams
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ MAX_CHOICES = 128
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Tokens = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
-# Ids are checked against the vocabulary by the engine, which knows it.
-TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
 # A JSON object's keys are strings.
 _LOGIT_BIAS = Meta(

@@ -5,23 +5,23 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from handlers.api.answer import json_response
+from handlers.api.json_response import json_response
 
 if TYPE_CHECKING:
     from handlers.api.messages import Request, Response
-    from handlers.api.model import Model
+    from handlers.api.served import Served
 
 
-async def check(model: Model, _request: Request) -> Response:
+async def check(model: Served, _request: Request) -> Response:
     """Answers as soon as the process serves: before that there is no port."""
     engine = model.engine
     return json_response(
         {
             "state": "ready" if engine.accepting else "draining",
             "model": model.id,
+            "task": model.manifest.task,
             "precision": model.manifest.precision,
-            "context_length": engine.context_length,
-            "slots": engine.slots,
+            **model.limits,
             "running": engine.running,
             "waiting": engine.waiting,
             "load_ms": model.load_ms,

@@ -1,61 +1,71 @@
-"""What every endpoint answers from: the one model that the process serves."""
+"""What the endpoints of a decoder answer from."""
 
 from __future__ import annotations
 
-import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
-from zlib import crc32
 
-import msgspec
-
-from handlers.api import aside
+from handlers.api import served
+from handlers.api.aside import Lane
 from handlers.text import completion
+from handlers.text.prompt_reader import PromptReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from handlers.config import Settings
     from handlers.engine.artifact import Manifest
     from handlers.text.grammar import Grammars
     from handlers.text.template import ChatTemplate
     from handlers.text.tokenizer import Tokenizer
 
 
-class Engine(completion.Engine, aside.Engine, Protocol):
+class Engine(completion.Engine, served.Engine, Protocol):
     """What is needed of handlers.engine.engine.Engine."""
 
     @property
     def slots(self) -> int: ...
 
-    @property
-    def running(self) -> int: ...
 
-    @property
-    def waiting(self) -> int: ...
-
-
-class Model(msgspec.Struct, frozen=True, dict=True):
+class Model(served.Served, frozen=True, kw_only=True, dict=True):
     """The loaded model."""
 
     engine: Engine
     completer: completion.Completer
-    tokenizer: Tokenizer
     template: ChatTemplate
-    tokenising: aside.Lane
-    """Where prompts are rendered and read."""
-    compiling: aside.Lane
+    compiling: Lane
     """Where grammars are made."""
-    manifest: Manifest
-    load_ms: Mapping[str, float]
-    """Milliseconds of each part of startup, by its name."""
-    needs_key: bool = False
-    """Whether an API key is configured."""
-    ready_since: float = msgspec.field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(
+        cls,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        template: ChatTemplate,
+        manifest: Manifest,
+        settings: Settings,
+        load_ms: Mapping[str, float],
+    ) -> Model:
+        """`load_ms`: milliseconds of each part of startup, for /healthz."""
+        held = settings.slots + settings.queue_limit  # of the engine; a lane holds no fewer
+        return cls(
+            engine=engine,
+            reader=PromptReader(tokenizer, engine.context_length),
+            completer=completion.Completer(engine, tokenizer),
+            tokenizer=tokenizer,
+            template=template,
+            # Two, so that one long prompt does not keep the short ones; more would take the CPU.
+            tokenising=Lane("tokenising", engine, threads=2, limit=held),
+            compiling=Lane("compiling", engine, threads=1, limit=held),
+            manifest=manifest,
+            load_ms=load_ms,
+            needs_key=settings.api_key is not None,
+        )
 
     @property
-    def id(self) -> str:
-        """The name that clients see."""
-        return self.manifest.model.id
+    def limits(self) -> dict[str, int]:
+        """With the sequences that run at once."""
+        return {**super().limits, "slots": self.engine.slots}
 
     @cached_property
     def grammars(self) -> Grammars:
@@ -63,13 +73,3 @@ class Model(msgspec.Struct, frozen=True, dict=True):
         from handlers.text.grammar import Grammars
 
         return Grammars(self.tokenizer, self.manifest.vocab_size, self.manifest.eos_token_ids)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """OpenAI's system_fingerprint, made of the hashes of the artefact's files.
-
-        A checksum of them: hashlib would bring OpenSSL to the first answer.
-        """
-        files = sorted(self.manifest.files.items())
-        listed = "".join(f"{name} {info.sha256}\n" for name, info in files)
-        return f"fp_{crc32(listed.encode()):08x}"

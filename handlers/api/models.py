@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from handlers.api.answer import json_response
+from handlers.api.json_response import json_response
 from handlers.errors import NotFound
 
 if TYPE_CHECKING:
     from handlers.api.messages import Request, Response
-    from handlers.api.model import Model
+    from handlers.api.served import Served
 
 PATH = "/v1/models"
 
 
-async def list_all(model: Model, _request: Request) -> Response:
+async def list_all(model: Served, _request: Request) -> Response:
     """OpenAI's list."""
     return json_response({"object": "list", "data": [_describe(model)]})
 
 
-async def retrieve(model: Model, request: Request) -> Response:
+async def retrieve(model: Served, request: Request) -> Response:
     """One model. Raises NotFound for every id but the served one."""
     asked = request.path.removeprefix(f"{PATH}/")
     if asked != model.id:
@@ -27,7 +27,7 @@ async def retrieve(model: Model, request: Request) -> Response:
     return json_response(_describe(model))
 
 
-def _describe(model: Model) -> dict[str, object]:
+def _describe(model: Served) -> dict[str, object]:
     return {
         "id": model.id,
         "object": "model",

@@ -1,91 +1,36 @@
-"""The table of paths, and the one place where a request becomes an answer.
+"""The one place where a request becomes an answer.
 
-Does not know clouds. Called by the adapters, with a Request of messages.py.
+Knows neither clouds nor endpoints, which are in table.py. Called by the adapters, with a Request
+of messages.py.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from handlers.api import error_body, generate, health, models
-from handlers.api.aside import Lane
-from handlers.api.chat import endpoint as chat
-from handlers.api.completions import endpoint as completions
+from handlers.api import error_body
 from handlers.api.cors import Cors
 from handlers.api.messages import Request, Response, StreamResponse
-from handlers.api.model import Engine, Model
+from handlers.api.models import PATH as MODELS
+from handlers.api.table import HEALTH, MODEL, TABLES, Route
 from handlers.errors import InvalidApiKey, MethodNotAllowed, NotFound, RequestTooLarge
-from handlers.text.completion import Completer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from handlers.api.served import Served
     from handlers.config import Settings
-    from handlers.engine.artifact import Manifest
     from handlers.errors import RequestError
-    from handlers.text.template import ChatTemplate
-    from handlers.text.tokenizer import Tokenizer
-
-Endpoint = Callable[[Model, Request], Awaitable[Response | StreamResponse]]
-
-HEALTH = "/healthz"
-
-
-def _late(module: str, name: str) -> Endpoint:
-    """An endpoint that most processes never serve: its first request imports it, not the start."""
-
-    async def answer(model: Model, request: Request) -> Response | StreamResponse:
-        endpoint: Endpoint = getattr(importlib.import_module(f"handlers.api.{module}"), name)
-        return await endpoint(model, request)
-
-    return answer
-
-
-OPENAPI = _late("openapi.document", "describe")
-
-ROUTES: Mapping[str, Mapping[str, Endpoint]] = {
-    "/v1/chat/completions": {"POST": chat.create},
-    "/v1/chat/completions/render": {"POST": _late("tokenize", "render")},
-    "/v1/completions": {"POST": completions.create},
-    "/v1/responses": {"POST": _late("responses.endpoint", "create")},
-    "/generate": {"GET": generate.create, "POST": generate.create},
-    "/tokenize": {"POST": _late("tokenize", "tokenize")},
-    "/detokenize": {"POST": _late("tokenize", "detokenize")},
-    models.PATH: {"GET": models.list_all, "HEAD": models.list_all},
-    f"{models.PATH}/{{id}}": {"GET": models.retrieve, "HEAD": models.retrieve},
-    "/openapi.json": {"GET": OPENAPI, "HEAD": OPENAPI},
-    HEALTH: {"GET": health.check, "HEAD": health.check},
-}
 
 
 class Api:
     """All endpoints over one loaded model."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        tokenizer: Tokenizer,
-        template: ChatTemplate,
-        manifest: Manifest,
-        settings: Settings,
-        load_ms: Mapping[str, float],
-    ) -> None:
-        """`load_ms`: milliseconds of each part of startup, for /healthz."""
-        held = settings.slots + settings.queue_limit  # of the engine; a lane holds no fewer
-        self._model = Model(
-            engine,
-            Completer(engine, tokenizer),
-            tokenizer,
-            template,
-            # Two, so that one long prompt does not keep the short ones; more would take the CPU.
-            tokenising=Lane("tokenising", engine, threads=2, limit=held),
-            compiling=Lane("compiling", engine, threads=1, limit=held),
-            manifest=manifest,
-            load_ms=load_ms,
-            needs_key=settings.api_key is not None,
-        )
+    def __init__(self, model: Served, settings: Settings) -> None:
+        self._model = model
+        self._routes = TABLES[model.manifest.task]
         self._settings = settings
         self._cors = Cors(settings.cors_origins)
 
@@ -104,12 +49,37 @@ class Api:
     async def _answer(self, request: Request) -> Response | StreamResponse:
         try:
             self._admit(request)
-            answer = await _endpoint(request)(self._model, request)
+            answer = await self._respond(request)
         except Exception as error:  # noqa: BLE001 - what is not an error of ours is rendered as 500
             answer = error_body.render(error)
         if request.method == "HEAD" and isinstance(answer, Response):
             return replace(answer, body=b"")
         return answer
+
+    async def _respond(self, request: Request) -> Response | StreamResponse:
+        """Raises NotFound, MethodNotAllowed and what the endpoint raises."""
+        route = self._route(request.path)
+        if request.method == "OPTIONS":
+            return _options(route)
+        if request.method not in route.methods:
+            raise MethodNotAllowed(
+                f"{request.path} takes {' and '.join(route.methods)}, not {request.method}.",
+                allowed=route.methods,
+            )
+        return await route.load()(self._model, request)
+
+    def _route(self, path: str) -> Route:
+        path = MODEL if path.startswith(f"{MODELS}/") else path
+        if path in self._routes:
+            return self._routes[path]
+        served = self._model.manifest.task
+        tasks = [task for task, table in TABLES.items() if path in table]
+        if tasks:
+            raise NotFound(
+                f"This image serves the task {served} with {self._model.id}; {path} needs "
+                f"{' or '.join(tasks)}. Paths: {', '.join(self._routes)}."
+            )
+        raise NotFound(f"There is no {path}. Paths: {', '.join(self._routes)}.")
 
     def _admit(self, request: Request) -> None:
         limit = self._settings.max_body_bytes
@@ -133,26 +103,6 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _endpoint(request: Request) -> Endpoint:
-    """Raises NotFound and MethodNotAllowed."""
-    of_a_model = request.path.startswith(f"{models.PATH}/")
-    path = f"{models.PATH}/{{id}}" if of_a_model else request.path
-    methods = ROUTES.get(path)
-    if methods is None:
-        raise NotFound(f"There is no {request.path}. Paths: {', '.join(ROUTES)}.")
-    if request.method == "OPTIONS":
-        return _options(methods)
-    if request.method not in methods:
-        raise MethodNotAllowed(
-            f"{request.path} takes {' and '.join(methods)}, not {request.method}.",
-            allowed=tuple(methods),
-        )
-    return methods[request.method]
-
-
-def _options(methods: Mapping[str, Endpoint]) -> Endpoint:
-    async def answer(_model: Model, _request: Request) -> Response:
-        headers = {"content-type": "text/plain", "allow": ", ".join((*methods, "OPTIONS"))}
-        return Response(204, headers, b"")
-
-    return answer
+def _options(route: Route) -> Response:
+    headers = {"content-type": "text/plain", "allow": ", ".join((*route.methods, "OPTIONS"))}
+    return Response(204, headers, b"")

@@ -37,20 +37,20 @@ def usage_body(usages: Sequence[Usage], choices_each: int) -> dict[str, object]:
 
 def timing_head(usage: Usage) -> dict[str, str]:
     """What is known when a stream's first text leaves."""
-    return _head(queue=usage.queue_ms, prefill=usage.prefill_ms)
+    return timing_header(queue=usage.queue_ms, prefill=usage.prefill_ms)
 
 
 def timing_whole(usages: Iterable[Usage]) -> dict[str, str]:
     """Of several choices the longest times: they run side by side."""
     several = list(usages)
-    return _head(
+    return timing_header(
         queue=max(usage.queue_ms for usage in several),
         prefill=max(usage.prefill_ms for usage in several),
         decode=max(usage.decode_ms for usage in several),
     )
 
 
-def _head(**milliseconds: float) -> dict[str, str]:
+def timing_header(**milliseconds: float) -> dict[str, str]:
     """The header, as https://www.w3.org/TR/server-timing/ has it."""
     metrics = (f"{name};dur={duration:.1f}" for name, duration in milliseconds.items())
     return {TIMING_HEADER: ", ".join(metrics)}

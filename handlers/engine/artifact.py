@@ -1,7 +1,7 @@
 """The artefact: the directory that model_export writes and the engine serves.
 
     manifest.json         what is written below
-    model.onnx            the decoder graph (docs/graph.md)
+    model.onnx            the decoder's or the encoder's graph (docs/graph.md)
     model.onnx.data       its weights
     tokenizer.json        Hugging Face tokenizers
     chat_template.jinja   the model's chat template, if it has one
@@ -16,7 +16,7 @@ truncated copy cannot pass and which costs no read of the weights.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -30,6 +30,9 @@ TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 PREFIX = "prefix.kv"
 
+Task = Literal["text-generation", "feature-extraction", "text-classification", "text-ranking"]
+"""Hugging Face's names. One decodes; the others encode: to vectors, labels, the score of a pair."""
+
 
 class ModelInfo(msgspec.Struct, frozen=True):
     """Where the weights come from."""
@@ -40,6 +43,23 @@ class ModelInfo(msgspec.Struct, frozen=True):
     revision: str
     architecture: str
     licence: str
+
+
+class EncoderInfo(msgspec.Struct, frozen=True):
+    """What only an encoder has."""
+
+    dimensions: int
+    """Of an embedding; 0 where the graph gives logits."""
+    max_tokens: int
+    """The longest input that the model takes, special tokens included."""
+    labels: tuple[str, ...] = ()
+    """Of a classifier, in the order of its logits; a ranker has one."""
+    activation: Literal["softmax", "sigmoid", "none"] = "none"
+    """How logits become scores."""
+    prompts: dict[str, str] = {}
+    """What the model wants in front of a text, by the name of what the text is: "query"."""
+    default_prompt: str | None = None
+    """The name of the one that a text gets where none is asked for."""
 
 
 class FileInfo(msgspec.Struct, frozen=True):
@@ -61,7 +81,7 @@ class Manifest(msgspec.Struct, frozen=True):
     """manifest.json."""
 
     schema: int
-    task: str
+    task: Task
     model: ModelInfo
     precision: str
     vocab_size: int
@@ -79,6 +99,8 @@ class Manifest(msgspec.Struct, frozen=True):
     verification: dict[str, Any]
     """What the export measured, gate by gate."""
     prefix: PrefixInfo | None = None
+    encoder: EncoderInfo | None = None
+    """None for a decoder."""
 
 
 class Artifact(msgspec.Struct, frozen=True):
@@ -97,6 +119,21 @@ class Artifact(msgspec.Struct, frozen=True):
             if name not in manifest.files:
                 raise ArtifactError(f"{directory / MANIFEST} lists no {name}: export it again.")
         return cls(directory, manifest)
+
+    @property
+    def encodes(self) -> bool:
+        """Whether it is an encoder's."""
+        return self.manifest.task != "text-generation"
+
+    @property
+    def encoder(self) -> EncoderInfo:
+        """What the manifest says of an encoder. Raises ArtifactError where it says nothing."""
+        if self.manifest.encoder is None:
+            raise ArtifactError(
+                f"{self.directory / MANIFEST} has the task {self.manifest.task} and says nothing "
+                f"of an encoder: export the model again."
+            )
+        return self.manifest.encoder
 
     @property
     def graph(self) -> Path:

@@ -1,15 +1,11 @@
 """The engine: load once, submit prompts, get ids.
 
-Puts the parts together: session, scheduler, and the crank that somebody turns. Without
-`start()` whoever iterates a generation turns it (AWS Lambda: one request at a time, no thread);
-with it one background thread does (Cloud Run). Knows no text and no HTTP. Called by
-handlers/text and, to verify what it exported, by model_export.
+Puts the parts together: session, scheduler, and the crank that somebody turns. Knows no text and
+no HTTP. Called by handlers/text and, to verify what it exported, by model_export.
 """
 
 from __future__ import annotations
 
-import math
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence as Items
@@ -18,7 +14,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from handlers.engine.baked import open_prefix
-from handlers.engine.generation import Generation, wake
+from handlers.engine.consumer import wake
+from handlers.engine.crank import Crank
+from handlers.engine.generation import Generation
 from handlers.engine.intake import Intake
 from handlers.engine.scheduler import Event, Scheduler
 from handlers.engine.sequence import FinishReason, SamplingParams, Sequence, Step
@@ -40,7 +38,7 @@ class Prompt(msgspec.Struct, frozen=True):
     """The grammar that the answer follows. Each prompt has one of its own."""
 
 
-class Engine:
+class Engine(Crank):
     """Continuous batching over one session. Every public method may be called from any thread."""
 
     def __init__(
@@ -55,6 +53,7 @@ class Engine:
         prompt_lookup: bool,
         queue_limit: int,
     ) -> None:
+        super().__init__()
         self.vocab_size = vocab_size
         self.slots = slots
         self.context_length = context_length
@@ -74,13 +73,7 @@ class Engine:
         )
         self._live: dict[Sequence, Generation] = {}
         self._inbox: deque[Sequence] = deque()
-        self._changed = threading.Condition()
-        """Guards `_live`, `_inbox` and the two flags below; notified when there is work."""
-        self._accepting = True
-        self._drain_until = math.inf
-        self._turning = threading.Lock()
-        """Held by the one thread that is inside the scheduler and ONNX Runtime."""
-        self._thread: threading.Thread | None = None
+        """Both are guarded by `_changed`."""
 
     @classmethod
     def load(cls, artifact: Artifact, settings: Settings) -> Engine:
@@ -116,16 +109,6 @@ class Engine:
         return engine
 
     @property
-    def threaded(self) -> bool:
-        """Whether `start()` has been called."""
-        return self._thread is not None
-
-    @property
-    def accepting(self) -> bool:
-        """Whether new requests are taken: until `stop()`."""
-        return self._accepting
-
-    @property
     def running(self) -> int:
         """Requests that hold a slot. A cancelled one holds it until the next step, uncounted."""
         return sum(not sequence.cancelled for sequence in self._scheduler.running)
@@ -159,31 +142,6 @@ class Engine:
             self._changed.notify()
         return generation
 
-    def step(self) -> None:
-        """One turn of the crank, by whoever calls; a second caller waits."""
-        with self._turning:
-            self._deliver(self._turn())
-
-    def start(self) -> None:
-        """Lets a background thread turn the crank from now on."""
-        self._thread = threading.Thread(target=self._turn_until_stopped, name="engine", daemon=True)
-        self._thread.start()
-
-    def stop(self, drain_seconds: float = 0.0) -> None:
-        """Refuses new requests, lets the others go on for a while, then ends them (CANCELLED).
-
-        Returns when the engine is idle for good. Without a thread there is nobody to drain.
-        """
-        with self._changed:
-            self._accepting = False
-            self._drain_until = min(self._drain_until, time.monotonic() + drain_seconds)
-            self._changed.notify()
-        if self._thread is not None:
-            self._thread.join()
-        with self._turning:
-            self._empty_inbox()
-            self._deliver(self._scheduler.finish_all(FinishReason.CANCELLED))
-
     def _refuse_if_full(self, count: int) -> None:
         if not self._accepting:
             raise NotReady("The server is stopping: try another instance.")
@@ -203,7 +161,18 @@ class Engine:
         with self._changed:
             return sum(not sequence.cancelled for sequence in self._live)
 
-    def _turn(self) -> list[Event]:
+    def _turn(self) -> None:
+        self._deliver(self._step())
+
+    def _busy(self) -> bool:
+        return bool(self._live)
+
+    def _end(self) -> None:
+        """By FinishReason.CANCELLED."""
+        self._empty_inbox()
+        self._deliver(self._scheduler.finish_all(FinishReason.CANCELLED))
+
+    def _step(self) -> list[Event]:
         self._empty_inbox()
         try:
             return self._scheduler.step(time.monotonic())
@@ -242,16 +211,6 @@ class Engine:
                 if step.finish_reason is not None:
                     del self._live[sequence]
         wake(generations)
-
-    def _turn_until_stopped(self) -> None:
-        while self._wait_for_work():
-            self.step()
-
-    def _wait_for_work(self) -> bool:
-        """Sleeps while nobody wants anything. False when it is time to stop."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._live or not self._accepting)
-            return bool(self._live) and time.monotonic() < self._drain_until
 
 
 def _drafts(wanted: str, precision: str) -> bool:

@@ -51,7 +51,7 @@ class Session:
         Raises StartupError when the kernels cannot be loaded, SettingsError when the cache finds no
         memory.
         """
-        self._ort = _load(graph, threads)
+        self._ort = load_graph(graph, threads)
         _check_names(self._ort, graph)
         self.vocab_size = _vocab_size(self._ort, graph)
         self._cache = KvCache(_cache_tensors(self._ort, graph), slots=slots, capacity=capacity)
@@ -125,7 +125,8 @@ def kernel_versions() -> dict[str, str]:
     return {"onnxruntime": ort.__version__, KERNELS.name: f"{crc32(KERNELS.read_bytes()):08x}"}
 
 
-def _load(graph: Path, threads: int) -> Any:
+def load_graph(graph: Path, threads: int) -> Any:
+    """ONNX Runtime's session, the encoder's as well. Raises ArtifactError."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -1,4 +1,4 @@
-"""A prompt's text to ids, and the engine's ids to the texts of the answers.
+"""The engine's ids to the texts of the answers.
 
 Does not know HTTP or chat. Called by the API; the engine below it knows only ids.
 """
@@ -13,10 +13,8 @@ from msgspec.structs import replace
 
 from handlers.engine.sequence import FinishReason
 from handlers.errors import (
-    ContextLengthExceeded,
     DeadlineExceeded,
     EngineFault,
-    InvalidRequest,
     NotReady,
     RequestError,
 )
@@ -53,9 +51,6 @@ class Generation(Protocol):
 class Engine(Protocol):
     """What is needed of handlers.engine.engine.Engine."""
 
-    @property
-    def context_length(self) -> int: ...
-
     def submit_all(self, prompts: Sequence[Prompt], deadline: float | None) -> Generation: ...
 
 
@@ -80,37 +75,6 @@ class Completer:
     def __init__(self, engine: Engine, tokenizer: Tokenizer) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
-
-    def check_length(self, characters: int, param: str) -> None:
-        """Raises ContextLengthExceeded for text that is too long by its size alone.
-
-        `param` is the field that the error names.
-        """
-        context = self._engine.context_length
-        if characters > context and characters > context * self._tokenizer.longest_token:
-            raise ContextLengthExceeded(
-                f"The prompt is too long: it has {characters:,} characters, which are more than "
-                f"the context of {context:,} tokens can hold. Shorten it.",
-                param=param,
-            )
-
-    def encode(self, prompt: str, *, param: str, add_special_tokens: bool = False) -> list[int]:
-        """The prompt's ids. `param` is the field that an error names.
-
-        Raises InvalidRequest for an empty prompt, a null or a lone surrogate. Raises
-        ContextLengthExceeded without reading the text when it is too long by its size alone:
-        tokenising 1 MB takes 0.7 s, in which no other request would get a token.
-        """
-        self.check_length(len(prompt), param)
-        if "\0" in prompt:
-            raise InvalidRequest(f"{param} has a null character: remove it.", param=param)
-        try:
-            ids = self._tokenizer.encode(prompt, add_special_tokens)
-        except InvalidRequest as error:
-            raise InvalidRequest(str(error), param=param) from None
-        if not ids:
-            raise InvalidRequest("The prompt is empty: send at least one token.", param=param)
-        return ids
 
     async def complete(
         self, prompts: Sequence[Prompt], stop: tuple[str, ...] = (), deadline: float | None = None

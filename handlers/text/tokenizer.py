@@ -7,7 +7,7 @@ model_export, which proves that these ids are transformers' ids.
 from __future__ import annotations
 
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import tokenizers
 
@@ -16,10 +16,19 @@ from handlers.text.incremental import IncrementalDecoder
 from handlers.text.token_spelling import TokenSpelling
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 # Special tokens in some vocabularies, text in others: what tool_calls.py has to see in an answer.
 TOOL_MARKERS = {"[TOOL_CALLS]", "<tool_call>", "</tool_call>"}
+
+
+class Encoded(Protocol):
+    """A text, or a pair of them, as a model with segments reads it."""
+
+    ids: list[int]
+    type_ids: list[int]
+    """The segment of each id."""
 
 
 class Tokenizer:
@@ -58,6 +67,32 @@ class Tokenizer:
             ) from None
         ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
+
+    def encode_all(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Encoded]:
+        """Texts, or pairs of them, with all that the model expects around and between them."""
+        encoded: list[Encoded] = self._backend.encode_batch_fast(texts)
+        return encoded
+
+    def beginning(self, text: str, tokens: int) -> str:
+        """The part of a text that its first tokens are read from; a short one is all of it."""
+        offsets = self._backend.encode(text, add_special_tokens=False).offsets
+        return text[: offsets[tokens][0]] if len(offsets) > tokens else text
+
+    def encode_cut(self, text: str | tuple[str, str], limit: int) -> Encoded:
+        """The same for one, of `limit` ids at most: the end of a text is left out.
+
+        Of a pair the longer text loses first, as by transformers' "longest_first".
+        """
+        parts = (text,) if isinstance(text, str) else text
+        encoded = [self._backend.encode(part, add_special_tokens=False) for part in parts]
+        room = max(0, limit - self._backend.num_special_tokens_to_add(len(parts) == 2))
+        *shorter, longer = sorted(encoded, key=len)
+        kept = sum(min(len(part), room // 2) for part in shorter)
+        for part in shorter:
+            part.truncate(kept)
+        longer.truncate(room - kept)
+        cut: Encoded = self._backend.post_process(*encoded)
+        return cut
 
     def decode(self, ids: list[int], skip_special_tokens: bool = True) -> str:
         """The text of `ids`; bytes that are not UTF-8 become U+FFFD.

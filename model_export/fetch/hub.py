@@ -22,8 +22,9 @@ WANTED = [
     "NOTICE*",
     "USE_POLICY*",
 ]
-# Other copies of the same weights: in folders of other formats, and Mistral's own at the top.
-UNWANTED = ["*/*", "consolidated*.safetensors"]
+# Other copies of the same weights: in folders of other formats, and Mistral's own at the top. The
+# folders that begin with a digit are sentence-transformers' modules: 1_Pooling, 2_Dense.
+UNWANTED = ["[!0-9]*/*", "consolidated*.safetensors"]
 
 
 def download(repository: str, revision: str, report: Report) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,21 @@ from model_export.fetch.locate import Located
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a source is loaded as."""
+
+    words: str
+    """In a sentence: "as a decoder"."""
+    auto_class: str
+    """transformers' class, by name, since importing it takes seconds."""
+    unused: tuple[str, ...] = ()
+    """How the names of weights begin that may be missing, since no graph uses them."""
+
+
+DECODER = Kind("a decoder", "AutoModelForCausalLM")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +43,11 @@ class LoadedModel:
     revision: str
 
 
-def load(located: Located) -> LoadedModel:
-    """Raises ExportError when transformers cannot load the files, or not as a decoder in fp32."""
+def load(located: Located, kind: Kind = DECODER) -> LoadedModel:
+    """Raises ExportError when transformers cannot load the files, or not as `kind` in fp32."""
     tokenizer = _load_tokenizer(located)
     return LoadedModel(
-        model=_load_model(located),
+        model=_load_model(located, kind),
         tokenizer=tokenizer,
         chat_template=_default_template(tokenizer.chat_template),
         licence_files=located.licence_files,
@@ -40,26 +56,40 @@ def load(located: Located) -> LoadedModel:
     )
 
 
-def _load_model(located: Located) -> PreTrainedModel:
+def _load_model(located: Located, kind: Kind) -> PreTrainedModel:
     import torch
+    import transformers
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
 
     options: dict[str, Any] = {
         "dtype": torch.float32,
         "local_files_only": True,
         "attn_implementation": "eager",  # transformers' SDPA leaves out Gemma 2's soft cap
+        "output_loading_info": True,
     }
     if located.gguf_file is None:
         options["use_safetensors"] = True
     else:
         options["gguf_file"] = located.gguf_file
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(located.directory, **options)
+        auto = getattr(transformers, kind.auto_class)
+        model, info = auto.from_pretrained(located.directory, **options)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise _cannot_load(located, "as a decoder", error) from error
-    model.eval()
-    return model
+        raise _cannot_load(located, f"as {kind.words}", error) from error
+    _refuse_missing(located, kind, info["missing_keys"])
+    loaded: PreTrainedModel = model
+    loaded.eval()
+    return loaded
+
+
+def _refuse_missing(located: Located, kind: Kind, keys: Iterable[str]) -> None:
+    """transformers fills weights that are not in the files with random numbers."""
+    missing = [key for key in sorted(keys) if not key.startswith(kind.unused)]
+    if missing:
+        raise ExportError(
+            f"{located.description} cannot be loaded as {kind.words}: its files lack "
+            f"{', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}."
+        )
 
 
 def _load_tokenizer(located: Located) -> PreTrainedTokenizerFast:

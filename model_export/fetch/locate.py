@@ -66,8 +66,11 @@ def _folder(directory: Path, description: str, revision: str | None) -> Located:
 
 
 def _read_from(directory: Path) -> list[Path]:
-    """What makes the model: the weights, the configurations, the tokenizer, the chat template."""
-    patterns = ("*.safetensors", "*.json", "*.jinja")
+    """What makes the model: the weights, the configurations, the tokenizer, the chat template.
+
+    Also those in the folders of sentence-transformers' modules, 1_Pooling and its neighbours.
+    """
+    patterns = ("*.safetensors", "*.json", "*.jinja", "[0-9]_*/*.safetensors", "[0-9]_*/*.json")
     return [path for pattern in patterns for path in directory.glob(pattern)]
 
 
@@ -95,7 +98,10 @@ def _packaged(source: PackageSource) -> Located:
             f"{source.package} {distribution.version} is installed, but the recipe pins "
             f"{source.version}. {install}"
         )
-    path = Path(str(distribution.locate_file(source.file)))
+    if source.folder is not None:
+        folder = Path(str(distribution.locate_file(source.folder)))
+        return _folder(folder, f"package:{source.package}/{source.folder}", source.version)
+    path = Path(str(distribution.locate_file(str(source.file))))
     if not path.is_file():
         carried = [str(file) for file in distribution.files or () if file.suffix == ".gguf"]
         raise ExportError(

@@ -46,9 +46,13 @@ def make_shapes_static(model: ir.Model) -> None:
 
 
 def infer_shapes(model: ir.Model) -> None:
-    """Give every value its type and symbolic shape. Raises ExportError where that fails."""
+    """Give every value its type and symbolic shape. Raises ExportError where that fails.
+
+    Merging: BERT cuts its positions off a table of 512, so that "sequence" meets
+    "Min(512, sequence)" in a sum, where both must be the same.
+    """
     try:
-        proto = SymbolicShapeInference.infer_shapes(_without_weights(model))
+        proto = SymbolicShapeInference.infer_shapes(_without_weights(model), auto_merge=True)
     except Exception as error:
         raise ExportError(
             f"ONNX Runtime cannot infer the graph's shapes, so it cannot be exported: {error}"

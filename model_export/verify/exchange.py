@@ -88,7 +88,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """What was baked."""
 
 
-def write(path: Path, message: Task | Outcome) -> None:
+def write(path: Path, message: msgspec.Struct) -> None:
     """One message as one file."""
     path.write_bytes(msgspec.msgpack.encode(message, enc_hook=str))
 

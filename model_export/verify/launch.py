@@ -11,19 +11,27 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
+
 from model_export.errors import ExportError
 from model_export.progress import Report
-from model_export.verify.exchange import OUTCOME, TASK, Outcome, Task, read_outcome, write
+from model_export.verify.exchange import OUTCOME, TASK, Outcome, read_outcome, write
+
+DECODERS = "model_export.verify"
 
 
-def verify(task: Task, directory: Path, report: Report) -> Outcome:
+def verify(
+    task: msgspec.Struct, directory: Path, report: Report, program: str = DECODERS
+) -> Outcome:
     """The figures of all gates and what was baked. `directory` is for the exchange of files.
+
+    `program` is the module that reads the task and runs its gates.
 
     Raises ExportError with the sentence of the gate that failed.
     """
     directory.mkdir()
     write(directory / TASK, task)
-    code, errors = _run(directory, report)
+    code, errors = _run(program, directory, report)
     if not (directory / OUTCOME).is_file():
         last = "".join(errors.strip().splitlines()[-1:])
         raise ExportError(f"Verification {_end_of_process(code)} {last}".strip())
@@ -33,11 +41,11 @@ def verify(task: Task, directory: Path, report: Report) -> Outcome:
     return outcome
 
 
-def _run(directory: Path, report: Report) -> tuple[int, str]:
+def _run(program: str, directory: Path, report: Report) -> tuple[int, str]:
     with (
         (directory / "errors.txt").open("w+", encoding="utf-8") as errors,
         subprocess.Popen(
-            [sys.executable, "-m", "model_export.verify", str(directory)],
+            [sys.executable, "-m", program, str(directory)],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from hypothesis import assume, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from handlers.api.openapi.document import document
+from handlers.api.table import TABLES
+from handlers.engine.artifact import Task
 from tests.support.servers import CloudRun, cloud_run
 
 
@@ -22,11 +25,26 @@ def server(tiny_artifact: Path, directory: Path) -> Iterator[CloudRun]:
         yield running
 
 
-SCHEMA = schemathesis.openapi.from_dict(document(needs_key=False))
+@pytest.fixture(scope="module")
+def encoders(tiny_encoders: dict[Task, Path], directory: Path) -> Iterator[dict[Task, CloudRun]]:
+    with contextlib.ExitStack() as stack:
+        yield {
+            task: stack.enter_context(cloud_run(artifact, directory))
+            for task, artifact in tiny_encoders.items()
+        }
+
+
+SCHEMA, EMBEDDER, CLASSIFIER, RANKER = (
+    schemathesis.openapi.from_dict(document(task, needs_key=False)) for task in TABLES
+)
 
 # What a body may break though its schema allows it, because JSON Schema cannot say it.
 BEYOND_A_SCHEMA = (
     "the context",
+    "the model takes",
+    "are over the limit",
+    "but tiny-",
+    "but the prompts of",
     "has a null character",
     "has half of a surrogate pair",
     "is empty",
@@ -47,7 +65,7 @@ BEYOND_A_SCHEMA = (
     "is the name of two tools",
     "must be 1 to 64 letters",
     "must be of type object",
-    "Send one of prompt, content and messages",
+    "Send one of prompt",
     ", got `float`",  # to JSON Schema 1.0 is an integer
 )
 
@@ -58,6 +76,34 @@ BEYOND_A_SCHEMA = (
 def test_every_answer_is_one_that_the_document_describes(
     case: schemathesis.Case[Any], server: CloudRun
 ) -> None:
+    check(case, server)
+
+
+@EMBEDDER.parametrize()
+@settings(max_examples=60, derandomize=True)
+def test_so_is_every_answer_of_an_embedder(
+    case: schemathesis.Case[Any], encoders: dict[Task, CloudRun]
+) -> None:
+    check(case, encoders["feature-extraction"])
+
+
+@CLASSIFIER.include(path="/v1/classify").parametrize()
+@settings(max_examples=60, derandomize=True)
+def test_so_is_every_answer_of_a_classifier(
+    case: schemathesis.Case[Any], encoders: dict[Task, CloudRun]
+) -> None:
+    check(case, encoders["text-classification"])
+
+
+@RANKER.include(path="/v1/rerank").parametrize()
+@settings(max_examples=60, derandomize=True)
+def test_so_is_every_answer_of_a_ranker(
+    case: schemathesis.Case[Any], encoders: dict[Task, CloudRun]
+) -> None:
+    check(case, encoders["text-ranking"])
+
+
+def check(case: schemathesis.Case[Any], server: CloudRun) -> None:
     # A line break in a path is answered by Starlette, not by us.
     assume("%0A" not in case.path_parameters.get("id", ""))
     answer = case.call_and_validate(base_url=server.url, excluded_checks=[positive_data_acceptance])

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from handlers.config import Settings
+from handlers.engine.artifact import Task
+from handlers.engine.engine import Engine
 from handlers.errors import ArtifactError, SettingsError
 from handlers.startup import load_service, process_age_ms
 from tests.support.baking import bake_copy
@@ -23,6 +25,7 @@ def test_a_service_is_loaded_whole(tiny_artifact: Path) -> None:
     settings = Settings.from_environ({"MODEL_DIR": str(tiny_artifact), "KINDLING_SLOTS": "2"})
     service = load_service(settings)
     assert service.settings is settings
+    assert isinstance(service.engine, Engine)
     assert (service.engine.slots, service.engine.running) == (2, 0)
 
 
@@ -98,6 +101,21 @@ for fields in ({}, {"guided_regex": "a+"}, {"stream": True}):
     assert "error" not in handler(chat | fields, Context())
 """
 
+ENCODE_ON_LAMBDA = """
+import json
+from handlers.aws_lambda import handler
+from tests.support.aws_events import HttpCall, function_url
+
+class Context:
+    aws_request_id = "1"
+
+    def get_remaining_time_in_millis(self):
+        return 60_000
+
+call = HttpCall("POST", {path!r}, json.dumps({body}).encode())
+assert handler(function_url(call), Context())["statusCode"] == 200
+"""
+
 ANSWER_ON_CLOUD_RUN = """
 import asyncio
 import httpx
@@ -118,6 +136,7 @@ import sys, threading, time
 from pathlib import Path
 from handlers import startup
 from handlers.config import Settings
+from handlers.engine.engine import Engine
 
 startup.begin(Settings.from_environ())
 for thread in threading.enumerate():
@@ -154,6 +173,23 @@ def test_answering_on_lambda_loads_no_torch_no_transformers_no_asyncio_and_no_op
     heavy |= {"_hashlib", "ssl"}
     report = f"import sys\nsys.stderr.write(' '.join({heavy} & set(sys.modules)) or 'none')"
     assert run(ANSWER_ON_LAMBDA + report, tiny_artifact) == "none"
+
+
+@pytest.mark.parametrize(
+    ("task", "path", "body"),
+    [
+        ("feature-extraction", "/v1/embeddings", {"input": ["Hello", "there"]}),
+        ("text-classification", "/v1/classify", {"input": "Hello"}),
+        ("text-ranking", "/v1/rerank", {"query": "Hello", "documents": ["there"]}),
+    ],
+)
+def test_an_encoder_on_lambda_loads_no_asyncio_and_nothing_of_a_decoder(
+    tiny_encoders: dict[Task, Path], task: Task, path: str, body: dict[str, object]
+) -> None:
+    heavy = {"torch", "asyncio", "jinja2", "handlers.text.template", "handlers.engine.sampler"}
+    report = f"import sys\nsys.stderr.write(' '.join({heavy} & set(sys.modules)) or 'none')"
+    ask = ENCODE_ON_LAMBDA.format(path=path, body=body)
+    assert run(ask + report, tiny_encoders[task]) == "none"
 
 
 @pytest.mark.parametrize("answer_three", [ANSWER_ON_LAMBDA, ANSWER_ON_CLOUD_RUN])

@@ -10,7 +10,7 @@ import msgspec
 
 from handlers.api.inline import run_inline
 from handlers.api.messages import Request, Response, StreamResponse
-from handlers.api.model import Engine
+from handlers.api.model import Engine, Model
 from handlers.api.routes import Api
 from handlers.config import Settings
 from handlers.engine.artifact import SCHEMA, Manifest, ModelInfo
@@ -39,20 +39,11 @@ MANIFEST = Manifest(
 )
 
 
-class Client:
-    """One Api over one engine."""
+class ApiClient:
+    """Requests to one Api."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        environ: Mapping[str, str] | None = None,
-        *,
-        template: str = TEMPLATE,
-        manifest: Manifest = MANIFEST,
-    ) -> None:
-        settings = Settings.from_environ({"MODEL_DIR": str(Path("unused")), **(environ or {})})
-        compiled = ChatTemplate(template, {})
-        self.api = Api(engine, TOKENIZER, compiled, manifest, settings, {"process": 5.0})
+    def __init__(self, api: Api) -> None:
+        self.api = api
 
     def send(
         self,
@@ -89,6 +80,23 @@ class Client:
         assert isinstance(answer, StreamResponse), answer.body
         assert answer.status == 200
         return parse(b"".join(drain(answer.chunks)))
+
+
+class Client(ApiClient):
+    """One decoder's Api over one engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        environ: Mapping[str, str] | None = None,
+        *,
+        template: str = TEMPLATE,
+        manifest: Manifest = MANIFEST,
+    ) -> None:
+        settings = Settings.from_environ({"MODEL_DIR": str(Path("unused")), **(environ or {})})
+        compiled = ChatTemplate(template, {})
+        self.model = Model.of(engine, TOKENIZER, compiled, manifest, settings, {"process": 5.0})
+        super().__init__(Api(self.model, settings))
 
 
 def parse(stream: bytes) -> list[Any]:

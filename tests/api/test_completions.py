@@ -3,10 +3,9 @@ from __future__ import annotations
 import tokenizers
 from tokenizers import processors
 
-from handlers.text.completion import Completer
+from handlers.text.prompt_reader import PromptReader
 from handlers.text.tokenizer import Tokenizer
 from tests.api.client import FINGERPRINT, TOKENIZER, Client, saying, usage
-from tests.support.scripted_engine import ScriptedEngine
 from tests.support.tokenizer_kinds import END, byte_level
 
 PATH = "/v1/completions"
@@ -43,8 +42,8 @@ def test_a_bare_text_gets_the_special_tokens_that_its_model_expects() -> None:
     backend.post_processor = processors.TemplateProcessing(
         single=f"{END} $A", special_tokens=[(END, end)]
     )
-    completer = Completer(ScriptedEngine(), Tokenizer(backend))
+    reader = PromptReader(Tokenizer(backend), 256)
 
-    bare = completer.encode("Once", param="prompt", add_special_tokens=True)
+    bare = reader.encode("Once", param="prompt", add_special_tokens=True)
 
-    assert bare == [end, *completer.encode("Once", param="prompt")]
+    assert bare == [end, *reader.encode("Once", param="prompt")]

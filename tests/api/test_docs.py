@@ -9,14 +9,19 @@ from pathlib import Path
 import msgspec
 import pytest
 from openai.types import completion_create_params as text_params
+from openai.types import embedding_create_params as embedding_params
 from openai.types.chat import completion_create_params as chat_params
 from openai.types.responses import response_create_params as response_params
 
-from handlers.api import fields, generate, tokenize
+from handlers.api import fields, generate, text_tokens, tokenize
 from handlers.api.chat import endpoint as chat
 from handlers.api.completions import endpoint as completions
+from handlers.api.encoding import classify, embeddings, rerank
+from handlers.api.encoding import fields as encoding_fields
+from handlers.api.encoding.fields import EncodingCall
 from handlers.api.responses import endpoint as responses
-from handlers.api.routes import ROUTES
+from handlers.api.table import EVERYWHERE
+from handlers.api.table import TABLES as ROUTES
 from handlers.engine.sequence import SamplingParams
 from handlers.errors import RequestError
 from tests.support.scripted_engine import subclasses
@@ -50,11 +55,22 @@ def test_every_path_and_method_is_listed() -> None:
         row[0].strip("`"): row[1].split(", ") for row in TABLES["| path | method | what it does |"]
     }
 
-    assert listed == {path: list(methods) for path, methods in ROUTES.items()}
+    routes = {path: route for table in ROUTES.values() for path, route in table.items()}
+    assert listed == {path: list(route.methods) for path, route in routes.items()}
+
+
+def test_every_task_lists_its_paths() -> None:
+    head = "| task | paths, besides `/v1/models`, `/openapi.json` and `/healthz` |"
+    listed = {row[0].strip("`"): set(re.findall(r"`(.+?)`", row[1])) for row in TABLES[head]}
+
+    everywhere = set(EVERYWHERE)
+    assert listed == {task: set(table) - everywhere for task, table in ROUTES.items()}
 
 
 def test_every_shared_field_is_listed() -> None:
-    assert set(fields.OpenAICall.__struct_fields__) == FIELDS
+    shared = {*fields.OpenAICall.__struct_fields__, *EncodingCall.__struct_fields__}
+
+    assert shared == FIELDS
 
 
 @pytest.mark.parametrize(
@@ -65,7 +81,10 @@ def test_every_shared_field_is_listed() -> None:
         ("/v1/responses", responses.ResponseCall, fields.Sampling),
         ("/generate", generate.GenerateCall, fields.Sampling),
         ("/tokenize", tokenize.TokenizeCall, None),
-        ("/detokenize", tokenize.DetokenizeCall, None),
+        ("/v1/embeddings", embeddings.EmbeddingCall, EncodingCall),
+        ("/v1/classify", classify.ClassifyCall, EncodingCall),
+        ("/v1/rerank", rerank.RerankCall, EncodingCall),
+        ("/detokenize", text_tokens.DetokenizeCall, None),
     ],
 )
 def test_every_field_of_a_path_is_listed(
@@ -90,6 +109,19 @@ def test_every_refused_field_is_listed(path: str, refused: dict[str, object]) ->
     assert refused.keys() - fields.REFUSED.keys() == set(REFUSED[path])
 
 
+@pytest.mark.parametrize(
+    ("path", "refused"),
+    [
+        ("/v1/embeddings", embeddings.REFUSED),
+        ("/v1/classify", classify.REFUSED),
+        ("/v1/rerank", rerank.REFUSED),
+    ],
+)
+def test_every_refused_field_of_an_encoder_is_listed(path: str, refused: dict[str, object]) -> None:
+    assert list(encoding_fields.REFUSED) == REFUSED["all that encode"]
+    assert refused.keys() - encoding_fields.REFUSED.keys() == set(REFUSED[path])
+
+
 def test_every_ignored_field_is_listed() -> None:
     _, _, section = PAGE.partition("## Fields that are ignored")
     listed = re.search(r"^`.*`$", section, re.MULTILINE)
@@ -108,12 +140,17 @@ def test_every_ignored_field_is_listed() -> None:
             completions.REFUSED,
         ),
         (
+            embedding_params.EmbeddingCreateParams,
+            embeddings.EmbeddingCall,
+            embeddings.REFUSED,
+        ),
+        (
             response_params.ResponseCreateParamsStreaming,
             responses.ResponseCall,
             {**responses.REFUSED, **dict.fromkeys(responses.IGNORED, ())},
         ),
     ],
-    ids=["chat", "completions", "responses"],
+    ids=["chat", "completions", "embeddings", "responses"],
 )
 def test_every_parameter_of_openais_client_is_taken_refused_or_ignored(
     parameters: type, call: type[msgspec.Struct], refused: dict[str, object]

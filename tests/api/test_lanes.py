@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from handlers.api.messages import Request, Response, StreamResponse
+from handlers.api.model import Model
 from handlers.api.routes import Api
 from handlers.config import Settings
 from handlers.text.template import ChatTemplate
@@ -50,7 +51,7 @@ def threaded(template: ChatTemplate, environ: Mapping[str, str] | None = None) -
     engine = saying("yes")
     engine.threaded = True
     settings = Settings.from_environ({"MODEL_DIR": "unused", **(environ or {})})
-    return Api(engine, TOKENIZER, template, MANIFEST, settings, {})
+    return Api(Model.of(engine, TOKENIZER, template, MANIFEST, settings, {}), settings)
 
 
 def request(path: str, fields: Mapping[str, Any]) -> Request:

@@ -5,12 +5,14 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from handlers.api.openapi.operations import OPERATIONS
-from handlers.api.routes import ROUTES
+from handlers.api.openapi.operations import operations
+from handlers.api.table import TABLES
 from handlers.errors import RequestError
 from tests.api.client import Client, saying
 from tests.support.scripted_engine import subclasses
 
+OPERATIONS = operations("text-generation")
+ROUTES = TABLES["text-generation"]
 SESAME = {"authorization": "Bearer sesame"}
 
 
@@ -35,7 +37,9 @@ def test_every_path_and_method_is_described(document: Any) -> None:
         (path, method.upper()) for path, methods in document["paths"].items() for method in methods
     }
 
-    assert described == {(path, method) for path, methods in ROUTES.items() for method in methods}
+    assert described == {
+        (path, method) for path, route in ROUTES.items() for method in route.methods
+    }
 
 
 def test_every_operation_has_an_id_of_its_own() -> None:

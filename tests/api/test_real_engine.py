@@ -12,6 +12,7 @@ import pytest
 
 from handlers.api.inline import run_inline
 from handlers.api.messages import Request, Response, StreamResponse
+from handlers.api.model import Model
 from handlers.api.routes import Api
 from handlers.config import Settings
 from handlers.engine.artifact import Artifact
@@ -51,7 +52,9 @@ def make(directory: Path) -> tuple[Api, Engine]:
     settings = Settings.from_environ({"MODEL_DIR": str(directory), "KINDLING_QUEUE_LIMIT": "2"})
     engine = Engine.load(artifact, settings)
     tokenizer = Tokenizer.load(artifact.tokenizer)
-    api = Api(engine, tokenizer, ChatTemplate.of(artifact), artifact.manifest, settings, {})
+    template = ChatTemplate.of(artifact)
+    model = Model.of(engine, tokenizer, template, artifact.manifest, settings, {})
+    api = Api(model, settings)
     return api, engine
 
 

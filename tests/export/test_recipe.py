@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from model_export.encoder.recipe import load_any_recipe
 from model_export.errors import ExportError
 from model_export.recipe import (
     FolderSource,
@@ -61,7 +62,12 @@ def test_a_recipe_may_name_a_system_prompt_to_bake(tmp_path: Path) -> None:
 def test_every_shipped_recipe_loads_by_its_name() -> None:
     assert "smollm2-135m" in shipped_recipes()
     for name in shipped_recipes():
-        assert load_recipe(name).name == name
+        assert load_any_recipe(name).name == name
+
+
+def test_an_encoders_recipe_is_no_decoders() -> None:
+    with pytest.raises(ExportError, match="task: invalid enum value 'feature-extraction'"):
+        load_recipe("all-minilm-l6-v2")
 
 
 def test_a_recipe_is_read_from_a_toml_file(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def tiny_tokenizer() -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([_TEXT], trainer)
+    tokenizer.train_from_iterator([TEXT], trainer)
     if tokenizer.get_vocab_size() != VOCABULARY:
         raise ValueError(f"The text gives {tokenizer.get_vocab_size()} ids, not {VOCABULARY}.")
     return tokenizer
@@ -213,7 +213,7 @@ def _file_info(path: Path) -> FileInfo:
     return FileInfo(size=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
-_TEXT = """
+TEXT = """
 The quick brown fox jumps over the lazy dog. Every token has its place in a vocabulary, and the
 model reads one after another until it has something to say. A kettle sings when the water boils;
 the capital of France is Paris, the largest planet is Jupiter, and seven times eight is fifty-six.

@@ -9,10 +9,8 @@ from handlers.api.inline import run_inline
 from handlers.engine.engine import Prompt
 from handlers.engine.sequence import FinishReason, Logprobs, SamplingParams, Step
 from handlers.errors import (
-    ContextLengthExceeded,
     DeadlineExceeded,
     EngineFault,
-    InvalidRequest,
     NotReady,
 )
 from handlers.text.completion import Completer, TextDelta
@@ -249,25 +247,6 @@ def test_of_several_answers_one_that_never_began_is_empty() -> None:
 
     assert first.text == "e"
     assert [(end.text, end.finish_reason) for end in ends] == [("", "length")] * 2
-
-
-@pytest.mark.parametrize("prompt", ["", "half \ud800", "null \0"])
-def test_a_prompt_that_cannot_be_read_names_its_field(prompt: str) -> None:
-    with pytest.raises(InvalidRequest) as refused:
-        Completer(ScriptedEngine(), TOKENIZER).encode(prompt, param="prompt")
-
-    assert refused.value.param == "prompt"
-
-
-def test_a_prompt_that_cannot_fit_is_refused_without_being_read() -> None:
-    class Unread(Tokenizer):
-        def encode(self, *_: object) -> list[int]:
-            raise AssertionError("read")
-
-    completer = Completer(ScriptedEngine(), Unread(byte_level()))
-
-    with pytest.raises(ContextLengthExceeded, match="1,000,000 characters"):
-        completer.encode("x" * 1_000_000, param="messages")
 
 
 GRAMMARS = Grammars(TOKENIZER, byte_level().get_vocab_size(), (byte_level().token_to_id(END),))

@@ -12,10 +12,11 @@ from msgspec import Meta
 from handlers.api import fields
 from handlers.api.answer import Call, Stamp, collect, spread, stream, timed_response
 from handlers.api.completions.choices import Echo, TextShape
-from handlers.api.completions.prompts import Prompts, TextPrompt, read_prompts, spelt
+from handlers.api.completions.prompts import TextPrompt, read_prompts, spelt
 from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import MAX_CHOICES, OpenAICall
 from handlers.api.structured import form_of
+from handlers.api.texts_or_ids import TextsOrIds
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ REFUSED: Refused = fields.REFUSED | fields.OF_CHATS | {"suffix": ('""',)}
 class CompletionCall(OpenAICall, frozen=True, kw_only=True):
     """The body."""
 
-    prompt: Prompts
+    prompt: TextsOrIds
     max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     """OpenAI's limit is 5, vLLM's 20."""

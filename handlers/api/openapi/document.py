@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from handlers.api.answer import JSON_HEADERS
+from handlers.api.json_response import JSON_HEADERS
 from handlers.api.messages import Response
-from handlers.api.openapi.operations import OPERATIONS, Operation
+from handlers.api.openapi.operations import Operation, operations
 from handlers.api.openapi.shapes import Error
 from handlers.errors import EngineFault, InvalidApiKey, RequestError
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from handlers.api.decoding import Refused
     from handlers.api.messages import Request
-    from handlers.api.model import Model
+    from handlers.api.openapi.operations import Table
+    from handlers.api.served import Served
+    from handlers.engine.artifact import Task
 
 Json = dict[str, Any]
 
@@ -38,18 +40,19 @@ STRUCTS = "#/components/schemas/{name}"
 REQUEST_ID = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
 
 
-async def describe(model: Model, _request: Request) -> Response:
+async def describe(model: Served, _request: Request) -> Response:
     """The document."""
-    return Response(200, JSON_HEADERS, _encoded(model.needs_key))
+    return Response(200, JSON_HEADERS, _encoded(model.manifest.task, model.needs_key))
 
 
 @cache
-def _encoded(needs_key: bool) -> bytes:
-    return msgspec.json.encode(document(needs_key))
+def _encoded(task: Task, needs_key: bool) -> bytes:
+    return msgspec.json.encode(document(task, needs_key))
 
 
-def document(needs_key: bool) -> Json:
+def document(task: Task, needs_key: bool) -> Json:
     """`needs_key`: whether an API key is configured."""
+    schemas = _schemas(task)
     made: Json = {
         "openapi": "3.1.1",
         "info": {
@@ -57,9 +60,9 @@ def document(needs_key: bool) -> Json:
             "version": "1",
             "summary": "A language model behind the API that OpenAI's clients know.",
         },
-        "paths": _paths(needs_key),
+        "paths": _paths(operations(task), schemas, needs_key),
         "components": {
-            "schemas": _schemas(),
+            "schemas": schemas,
             "responses": _error_responses(),
             "headers": _headers(),
         },
@@ -70,17 +73,17 @@ def document(needs_key: bool) -> Json:
     return made
 
 
-def _paths(needs_key: bool) -> Json:
+def _paths(table: Table, schemas: Json, needs_key: bool) -> Json:
     paths: Json = {}
-    for (path, method), operation in OPERATIONS.items():
-        described = _operation(path, operation, needs_key)
+    for (path, method), operation in table.items():
+        described = _operation(path, operation, schemas, needs_key)
         paths.setdefault(path, {})[method.lower()] = described
         if method == "GET" and not operation.in_query:
             paths[path]["head"] = _without_body(described)
     return paths
 
 
-def _operation(path: str, operation: Operation, needs_key: bool) -> Json:
+def _operation(path: str, operation: Operation, schemas: Json, needs_key: bool) -> Json:
     is_open = path == OPEN
     kinds = (
         *operation.errors,
@@ -91,7 +94,7 @@ def _operation(path: str, operation: Operation, needs_key: bool) -> Json:
     made: Json = {
         "operationId": operation.id,
         "summary": operation.summary,
-        "parameters": _parameters(path, operation),
+        "parameters": _parameters(path, operation, schemas),
         "responses": {"200": _success(operation), **errors},
     }
     if operation.call and not operation.in_query:
@@ -137,19 +140,19 @@ def _event_stream(event: type[msgspec.Struct]) -> Json:
     }
 
 
-def _parameters(path: str, operation: Operation) -> list[Json]:
+def _parameters(path: str, operation: Operation, schemas: Json) -> list[Json]:
     if "{id}" in path:
         return [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
     if operation.call is None or not operation.in_query:
         return []
-    fields = _schemas()[operation.call.__name__]
+    fields = schemas[operation.call.__name__]
     texts = {name: ("null", *harmless) for name, harmless in operation.refused.items()}
     kinds = {name: _in_text(schema) for name, schema in fields["properties"].items()}
-    schemas = {name: schema for name, schema in kinds.items() if schema}
-    schemas |= {name: {"type": "string", "enum": [*texts[name]]} for name in texts}
+    taken = {name: schema for name, schema in kinds.items() if schema}
+    taken |= {name: {"type": "string", "enum": [*texts[name]]} for name in texts}
     return [
         {"name": name, "in": "query", "required": name in fields["required"], "schema": schema}
-        for name, schema in schemas.items()
+        for name, schema in taken.items()
     ]
 
 
@@ -161,14 +164,14 @@ def _in_text(schema: Json) -> Json | None:
     return kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
 
 
-@cache
-def _schemas() -> Json:
+def _schemas(task: Task) -> Json:
     """Every struct, the requests' with the fields that they refuse.
 
     In one call: of two structs with one name msgspec gives each a longer one, where it sees both.
     """
-    calls = {each.call: each.refused for each in OPERATIONS.values() if each.call}
-    answers = [struct for each in OPERATIONS.values() for struct in (each.answer, each.event)]
+    table = operations(task).values()
+    calls = {each.call: each.refused for each in table if each.call}
+    answers = [struct for each in table for struct in (each.answer, each.event)]
     structs = [*calls, Error, *(struct for struct in answers if struct)]
     _, schemas = msgspec.json.schema_components(structs, ref_template=STRUCTS)
     for call, refused in calls.items():

@@ -1,19 +1,18 @@
-"""Every path's method with what goes in and what comes out: the table behind /openapi.json.
+"""Every path's method with what goes in and what comes out: the tables behind /openapi.json.
 
-A test holds it to routes.py's table. Imported by document.py.
+A test holds them to table.py's. Those of a task are imported where they are asked for. Imported by
+document.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from handlers.api import generate, tokenize
-from handlers.api.chat import endpoint as chat
-from handlers.api.completions import endpoint as completions
-from handlers.api.openapi import chat_shapes, response_shapes, shapes
-from handlers.api.responses import endpoint as responses
+from handlers.api import text_tokens
+from handlers.api.openapi import shapes
 from handlers.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -24,11 +23,10 @@ from handlers.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import msgspec
 
     from handlers.api.decoding import Refused
+    from handlers.engine.artifact import Task
     from handlers.errors import RequestError
 
 Errors = tuple["type[RequestError]", ...]
@@ -56,71 +54,25 @@ class Operation(msgspec.Struct, frozen=True):
     """Whether `call` is read from the query."""
 
 
-OPERATIONS: Mapping[tuple[str, str], Operation] = {
-    ("/v1/chat/completions", "POST"): Operation(
-        id="createChatCompletion",
-        summary="Answers a conversation.",
-        call=chat.ChatCall,
-        refused=chat.REFUSED,
-        answer=chat_shapes.ChatCompletion,
-        event=chat_shapes.ChatCompletionChunk,
-        errors=OF_A_GENERATION,
-    ),
-    ("/v1/chat/completions/render", "POST"): Operation(
-        id="renderChatCompletion",
-        summary="The prompt that a chat with this body would give to the model.",
-        call=chat.ChatCall,
-        refused=chat.REFUSED,
-        answer=shapes.Prompt,
-        errors=OF_A_READING,
-    ),
-    ("/v1/completions", "POST"): Operation(
-        id="createCompletion",
-        summary="Continues a text.",
-        call=completions.CompletionCall,
-        refused=completions.REFUSED,
-        answer=shapes.Completion,
-        event=shapes.Completion,
-        errors=OF_A_GENERATION,
-    ),
-    ("/v1/responses", "POST"): Operation(
-        id="createResponse",
-        summary="Answers an input.",
-        call=responses.ResponseCall,
-        refused=responses.REFUSED,
-        answer=response_shapes.Response,
-        event=response_shapes.ResponseEvent,
-        errors=OF_A_GENERATION,
-    ),
-    ("/generate", "GET"): Operation(
-        id="generateFromQuery",
-        summary="A prompt in, a response out. Greedy unless told otherwise.",
-        call=generate.GenerateCall,
-        refused=generate.REFUSED,
-        in_query=True,
-        answer=shapes.Generated,
-        errors=OF_A_GENERATION,
-    ),
-    ("/generate", "POST"): Operation(
-        id="generate",
-        summary="A prompt in, a response out. Greedy unless told otherwise.",
-        call=generate.GenerateCall,
-        refused=generate.REFUSED,
-        answer=shapes.Generated,
-        errors=OF_A_GENERATION,
-    ),
-    ("/tokenize", "POST"): Operation(
-        id="tokenize",
-        summary="The ids of a text.",
-        call=tokenize.TokenizeCall,
-        refused=tokenize.REFUSED,
-        answer=shapes.Tokens,
-        errors=OF_A_READING,
-    ),
+Table = Mapping[tuple[str, str], Operation]
+
+
+def operations(task: Task) -> Table:
+    """Those of an image with a model for `task`."""
+    if task == "text-generation":
+        from handlers.api.openapi import generation
+
+        return {**generation.OPERATIONS, **EVERYWHERE}
+    from handlers.api.openapi import encoding
+
+    return {**encoding.OPERATIONS[task], **EVERYWHERE}
+
+
+EVERYWHERE: Table = {
     ("/detokenize", "POST"): Operation(
         id="detokenize",
         summary="The text of ids.",
-        call=tokenize.DetokenizeCall,
+        call=text_tokens.DetokenizeCall,
         answer=shapes.Text,
         errors=OF_A_BODY,
     ),

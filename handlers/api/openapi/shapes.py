@@ -137,9 +137,10 @@ class Health(Shape, frozen=True, kw_only=True):
 
     state: Literal["ready", "draining"]
     model: str
+    task: str
     precision: str
     context_length: int
-    slots: int
+    slots: int | UnsetType = UNSET
     running: int
     waiting: int
     load_ms: dict[str, float]

@@ -11,10 +11,11 @@ import msgspec
 from msgspec import Meta
 
 from handlers.api import fields
-from handlers.api.answer import Stamp, json_response, stream
+from handlers.api.answer import Stamp, stream
 from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import Sampling, Tokens
+from handlers.api.json_response import json_response
 from handlers.api.responses.events import ResponseShape
 from handlers.api.responses.items import Item, template_messages
 from handlers.api.structured import (

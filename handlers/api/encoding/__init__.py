@@ -1,0 +1,1 @@
+"""What encoders answer: vectors, labels, and the order of documents."""

@@ -1,0 +1,125 @@
+"""What the endpoints of encoders share: fields, the reading of texts, the answer's usage.
+
+docs/api.md has the tables; a test holds them to these structs.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta
+
+from handlers.api.texts_or_ids import several
+from handlers.api.usage import timing_header
+from handlers.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from handlers.api.decoding import Refused
+    from handlers.api.encoding.model import EncoderModel
+    from handlers.api.messages import Request
+    from handlers.api.texts_or_ids import TextsOrIds
+    from handlers.encoder.batch import Input
+    from handlers.encoder.encoding import Usage
+    from handlers.text.input_reader import FieldOf
+
+# OpenAI's, and Jina's for documents.
+MAX_INPUTS = 2048
+
+
+REFUSED: Refused = {
+    "add_special_tokens": ("true",),
+    "truncation_direction": ('"Right"', '"right"'),
+    "truncation_side": ('"right"',),
+}
+"""Each would change the answer, so it is not ignored. With it, the JSON that asks for nothing."""
+
+
+class EncodingCall(msgspec.Struct, frozen=True, kw_only=True):
+    """`null` and absent mean the default."""
+
+    model: str | None = None
+    """Any name: a process serves one model, and the answer says which."""
+    truncate: bool | None = None
+    """TEI's name: leaves out the end of what is too long."""
+    truncate_prompt_tokens: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    """vLLM's name: leaves out what is behind this many tokens; -1 is what the model takes."""
+
+    def cut_to(self, max_tokens: int) -> int | None:
+        """Tokens of an input that are kept, None where a longer one is refused."""
+        wanted = self.truncate_prompt_tokens
+        if wanted is not None:
+            return max_tokens if wanted == -1 else min(wanted, max_tokens)
+        return max_tokens if self.truncate else None
+
+
+def read_inputs(
+    model: EncoderModel, call: EncodingCall, value: TextsOrIds, prefix: str = ""
+) -> list[Input]:
+    """The field `input`. `prefix` comes before each text. Raises InvalidRequest."""
+    parts = several(value, "input")
+    alone = isinstance(value, str) or not value or isinstance(value[0], int)
+    check_count(len(parts), "input")
+
+    def field(index: int) -> str:
+        return "input" if alone else f"input[{index}]"
+
+    for index, part in enumerate(parts):
+        if not part:
+            raise InvalidRequest(
+                f"{field(index)} is empty: send some text, or leave it out.", param=field(index)
+            )
+    cut_to = call.cut_to(model.engine.context_length)
+    texts = [f"{prefix}{part}" for part in parts if isinstance(part, str)]
+    if texts:
+        return model.inputs.texts(texts, field, cut_to)
+    lists = [part for part in parts if isinstance(part, list)]
+    _check_ids(lists, model.manifest.vocab_size, field)
+    return model.inputs.ids(lists, field, cut_to)
+
+
+def check_count(count: int, field: str) -> None:
+    """Raises InvalidRequest."""
+    if not count:
+        raise InvalidRequest(f"{field} is empty: send at least one.", param=field)
+    if count > MAX_INPUTS:
+        raise InvalidRequest(
+            f"{field} has {count:,} entries, which are over the limit of {MAX_INPUTS:,}: send them "
+            f"in several requests.",
+            param=field,
+        )
+
+
+async def encode(
+    model: EncoderModel, inputs: list[Input], request: Request
+) -> tuple[NDArray[np.float32], Usage]:
+    """A row for each input. Raises what the encoder raises."""
+    encoding = model.engine.submit(inputs, request.deadline)
+    return await encoding.rows(), encoding.usage()
+
+
+def usage_body(usage: Usage) -> dict[str, int]:
+    """OpenAI's count of an embedding."""
+    return {"prompt_tokens": usage.tokens, "total_tokens": usage.tokens}
+
+
+def new_id(kind: str) -> str:
+    """An answer's."""
+    return f"{kind}-{os.urandom(16).hex()}"
+
+
+def timing(usage: Usage) -> dict[str, str]:
+    """The head's Server-Timing."""
+    return timing_header(queue=usage.queue_ms, encode=usage.encode_ms)
+
+
+def _check_ids(lists: list[list[int]], vocab_size: int, field: FieldOf) -> None:
+    for index, ids in enumerate(lists):
+        if max(ids) >= vocab_size:
+            raise InvalidRequest(
+                f"{field(index)} has a token id outside 0 to {vocab_size - 1}.", param=field(index)
+            )

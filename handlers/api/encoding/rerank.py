@@ -1,0 +1,93 @@
+"""POST /v1/rerank, as Cohere and Jina define it, and vLLM after them.
+
+https://docs.cohere.com/reference/rerank, https://api.jina.ai/redoc#tag/rerank
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta
+
+from handlers.api.decoding import Refused, read_json
+from handlers.api.encoding import fields
+from handlers.api.encoding.activation import activated
+from handlers.api.encoding.fields import (
+    EncodingCall,
+    check_count,
+    encode,
+    new_id,
+    timing,
+    usage_body,
+)
+from handlers.api.json_response import json_response
+from handlers.text.prompt_reader import check_text
+
+if TYPE_CHECKING:
+    from handlers.api.encoding.model import EncoderModel
+    from handlers.api.messages import Request, Response
+    from handlers.encoder.batch import Input
+
+
+REFUSED: Refused = fields.REFUSED | {
+    "texts": (),
+    "raw_scores": ("false",),
+    "rank_fields": (),
+    "max_tokens_per_doc": (),
+    "max_chunks_per_doc": (),
+}
+
+
+class Document(msgspec.Struct, frozen=True):
+    """Jina's and Cohere's older form of a document."""
+
+    text: str
+
+
+class RerankCall(EncodingCall, frozen=True, kw_only=True):
+    """The body."""
+
+    query: Annotated[str, Meta(min_length=1)]
+    documents: list[str | Document]
+    top_n: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    return_documents: bool | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        """Of the documents."""
+        return [each if isinstance(each, str) else each.text for each in self.documents]
+
+
+async def create(model: EncoderModel, request: Request) -> Response:
+    """The documents' places in the request, the one that answers the query best first."""
+    body = read_json(request.body, RerankCall, REFUSED)
+    check_count(len(body.documents), "documents")
+    inputs = await model.tokenising.run(lambda: _pairs(model, body))
+    logits, usage = await encode(model, inputs, request)
+    scores: list[float] = activated(logits, model.info.activation)[:, 0].tolist()
+    ranked = sorted(range(len(scores)), key=lambda index: -scores[index])
+    results = [
+        {"index": index, "relevance_score": scores[index], **_document(body, index)}
+        for index in ranked[: body.top_n]
+    ]
+    return json_response(
+        {
+            "id": new_id("rerank"),
+            "model": model.id,
+            "results": results,
+            "usage": usage_body(usage),
+            "meta": {"tokens": {"input_tokens": usage.tokens}},
+        },
+        timing(usage),
+    )
+
+
+def _pairs(model: EncoderModel, body: RerankCall) -> list[Input]:
+    check_text(body.query, "query")
+    cut_to = body.cut_to(model.engine.context_length)
+    return model.inputs.pairs(body.query, body.texts, lambda index: f"documents[{index}]", cut_to)
+
+
+def _document(body: RerankCall, index: int) -> dict[str, object]:
+    return {"document": {"text": body.texts[index]}} if body.return_documents else {}

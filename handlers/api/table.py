@@ -1,0 +1,95 @@
+"""The tables of paths, one for each task.
+
+Endpoints stand here by their names, so that a process imports those of its own task alone: at
+start what most of its requests need, and the others with their first request.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from handlers.api.models import PATH as MODELS
+
+if TYPE_CHECKING:
+    from handlers.api.messages import Request, Response, StreamResponse
+    from handlers.engine.artifact import Task
+
+    Endpoint = Callable[[Any, Request], Awaitable[Response | StreamResponse]]
+    """Its first argument is the model of its task, a Served."""
+
+HEALTH = "/healthz"
+MODEL = f"{MODELS}/{{id}}"
+
+POST = ("POST",)
+GET = ("GET", "HEAD")
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Who answers on a path."""
+
+    methods: tuple[str, ...]
+    endpoint: str
+    """In handlers.api: "models.retrieve"."""
+    early: bool = False
+    """Whether it is imported at start."""
+
+    def load(self) -> Endpoint:
+        """The endpoint, imported by now."""
+        module, _, name = self.endpoint.rpartition(".")
+        endpoint: Endpoint = getattr(importlib.import_module(f"handlers.api.{module}"), name)
+        return endpoint
+
+
+def load_early(task: Task) -> None:
+    """Imports the endpoints that most requests of a task need."""
+    for route in TABLES[task].values():
+        if route.early:
+            route.load()
+
+
+EVERYWHERE: Mapping[str, Route] = {
+    MODELS: Route(GET, "models.list_all", early=True),
+    MODEL: Route(GET, "models.retrieve", early=True),
+    "/openapi.json": Route(GET, "openapi.document.describe"),
+    HEALTH: Route(GET, "health.check", early=True),
+}
+
+GENERATION: Mapping[str, Route] = {
+    "/v1/chat/completions": Route(POST, "chat.endpoint.create", early=True),
+    "/v1/chat/completions/render": Route(POST, "tokenize.render"),
+    "/v1/completions": Route(POST, "completions.endpoint.create", early=True),
+    "/v1/responses": Route(POST, "responses.endpoint.create"),
+    "/generate": Route(("GET", "POST"), "generate.create", early=True),
+    "/tokenize": Route(POST, "tokenize.tokenize"),
+    "/detokenize": Route(POST, "text_tokens.detokenize"),
+}
+
+EMBEDDINGS: Mapping[str, Route] = {
+    "/v1/embeddings": Route(POST, "encoding.embeddings.create", early=True),
+}
+
+CLASSIFICATION: Mapping[str, Route] = {
+    "/v1/classify": Route(POST, "encoding.classify.create", early=True),
+}
+
+RERANKING: Mapping[str, Route] = {
+    "/v1/rerank": Route(POST, "encoding.rerank.create", early=True),
+    "/v2/rerank": Route(POST, "encoding.rerank.create"),
+    "/rerank": Route(POST, "encoding.rerank.create"),
+}
+
+TEXTS: Mapping[str, Route] = {
+    "/tokenize": Route(POST, "text_tokens.tokenize"),
+    "/detokenize": Route(POST, "text_tokens.detokenize"),
+}
+
+TABLES: Mapping[Task, Mapping[str, Route]] = {
+    "text-generation": {**GENERATION, **EVERYWHERE},
+    "feature-extraction": {**EMBEDDINGS, **TEXTS, **EVERYWHERE},
+    "text-classification": {**CLASSIFICATION, **TEXTS, **EVERYWHERE},
+    "text-ranking": {**RERANKING, **TEXTS, **EVERYWHERE},
+}

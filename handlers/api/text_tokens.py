@@ -1,0 +1,100 @@
+"""A text to ids and back, whatever the model's task.
+
+Takes and gives the fields of both vLLM and llama-server, so that a client of either works:
+https://docs.vllm.ai/en/latest/serving/online_serving/openai_compatible_server/#tokenizer-api
+https://github.com/ggml-org/llama.cpp/tree/master/tools/server#post-tokenize-tokenize-a-given-text
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from handlers.api.decoding import Refused, read_json
+from handlers.api.json_response import json_response
+from handlers.api.texts_or_ids import TokenId
+from handlers.errors import ContextLengthExceeded, InvalidRequest
+
+if TYPE_CHECKING:
+    from handlers.api.messages import Request, Response
+    from handlers.api.served import Served
+
+OF_TEXTS: Refused = {"with_pieces": ("false",), "parse_special": ("true",)}
+
+REFUSED: Refused = OF_TEXTS | {"messages": (), "tools": ("[]",)}
+"""Besides, what only a model with chats has."""
+
+
+class TextCall(msgspec.Struct, frozen=True, kw_only=True):
+    """The body: a text under either of its two names."""
+
+    prompt: str | None = None
+    """vLLM's name. The special tokens that the model expects around a text are added."""
+    content: str | None = None
+    """llama-server's name. Nothing is added."""
+    add_special_tokens: bool | None = None
+    """vLLM's name."""
+    add_special: bool | None = None
+    """llama-server's name."""
+    return_token_strs: bool | None = None
+
+    @property
+    def adds_special_tokens(self) -> bool:
+        """What is asked for, or else the default of the server whose field holds the text."""
+        given = self.add_special if self.add_special_tokens is None else self.add_special_tokens
+        return self.prompt is not None if given is None else given
+
+
+class DetokenizeCall(msgspec.Struct, frozen=True):
+    """The body."""
+
+    tokens: list[TokenId]
+
+
+async def tokenize(model: Served, request: Request) -> Response:
+    """The ids of a text, however many: counting them is what most callers want."""
+    body = read_json(request.body, TextCall, REFUSED)
+    if (body.prompt is None) == (body.content is None):
+        raise InvalidRequest("Send one of prompt and content.", param="prompt")
+    ids = await model.tokenising.run(lambda: encode(model, body))
+    return tokens_response(model, ids, body)
+
+
+async def detokenize(model: Served, request: Request) -> Response:
+    """The text of ids, special tokens spelt out. Raises ContextLengthExceeded."""
+    ids = read_json(request.body, DetokenizeCall, {}).tokens
+    context = model.engine.context_length
+    if len(ids) > context:
+        raise ContextLengthExceeded(
+            f"There are {len(ids):,} tokens, but the context holds {context:,}: send fewer.",
+            param="tokens",
+        )
+    for index, token_id in enumerate(ids):
+        if token_id >= model.manifest.vocab_size:
+            raise InvalidRequest(
+                f"tokens[{index}] is {token_id}, but the vocabulary ends at "
+                f"{model.manifest.vocab_size - 1}.",
+                param=f"tokens[{index}]",
+            )
+    text = model.tokenizer.decode(ids, skip_special_tokens=False)
+    return json_response({"prompt": text, "content": text})
+
+
+def encode(model: Served, body: TextCall) -> list[int]:
+    """The ids of the one text that `body` has. Raises as the reader does."""
+    name, text = ("content", body.content) if body.prompt is None else ("prompt", body.prompt)
+    if not text:
+        return []
+    return model.reader.encode(text, param=name, add_special_tokens=body.adds_special_tokens)
+
+
+def tokens_response(model: Served, ids: list[int], body: TextCall) -> Response:
+    """vLLM's shape."""
+    spellings = model.tokenizer.spellings(ids) if body.return_token_strs else None
+    return json_response({"tokens": ids, **size(model, ids), "token_strs": spellings})
+
+
+def size(model: Served, ids: list[int]) -> dict[str, int]:
+    """Beside all ids."""
+    return {"count": len(ids), "max_model_len": model.engine.context_length}

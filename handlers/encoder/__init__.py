@@ -1,0 +1,1 @@
+"""Ids in, a vector or logits out. No text, no HTTP."""

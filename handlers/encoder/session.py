@@ -1,0 +1,53 @@
+"""The encoder's graph in ONNX Runtime.
+
+One method computes: `run(batch) -> rows`. Knows the graph contract (docs/graph.md), nothing of
+requests. Made once by the encoder, which calls it from one thread at a time. ONNX Runtime's errors
+become ArtifactError while loading and EngineFault while running, as the decoder's session has it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from handlers.engine.session import load_graph
+from handlers.errors import ArtifactError, EngineFault
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from handlers.encoder.batch import Batch
+
+INPUTS = ("input_ids", "attention_mask")
+SEGMENTS = "token_type_ids"
+OUTPUTS = ("embeddings", "logits")
+
+
+class Session:
+    """A loaded graph."""
+
+    def __init__(self, graph: Path, *, threads: int) -> None:
+        """Raises ArtifactError when the graph cannot be loaded or breaks the contract."""
+        self._ort = load_graph(graph, threads)
+        names = {value.name for value in self._ort.get_inputs()}
+        outputs = self._ort.get_outputs()
+        if names - {SEGMENTS} != {*INPUTS} or [each.name in OUTPUTS for each in outputs] != [True]:
+            raise ArtifactError(
+                f"{graph} is not an encoder graph of this version of Kindling: it takes "
+                f"{sorted(names)} and gives {sorted(each.name for each in outputs)}. Export the "
+                f"model again."
+            )
+        self._inputs = tuple(sorted(names))
+        self.width: int = outputs[0].shape[-1]
+        """Of a row: an embedding's dimensions, or the number of labels."""
+
+    def run(self, batch: Batch) -> NDArray[np.float32]:
+        """One call: [rows, width]. Raises EngineFault when ONNX Runtime fails."""
+        try:
+            (rows,) = self._ort.run(None, {name: getattr(batch, name) for name in self._inputs})
+        except Exception as error:
+            raise EngineFault(f"ONNX Runtime failed: {error}") from error
+        made: NDArray[np.float32] = rows
+        return made

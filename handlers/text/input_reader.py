@@ -1,0 +1,98 @@
+"""Texts and pairs of texts to an encoder's inputs.
+
+Does not know HTTP. Called by the API of encoders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from handlers.encoder.batch import Input
+from handlers.errors import ContextLengthExceeded
+from handlers.text.prompt_reader import check_text
+
+if TYPE_CHECKING:
+    from handlers.text.tokenizer import Encoded, Tokenizer
+
+# What the tokenizer gives takes a hundred bytes a token, far more than the ids that are kept of it.
+READ_TOGETHER = 64
+
+FieldOf = Callable[[int], str]
+"""The request's field that an error about the text at an index names."""
+
+
+class InputReader(msgspec.Struct, frozen=True):
+    """Reads inputs with one tokenizer."""
+
+    tokenizer: Tokenizer
+    max_tokens: int
+
+    def texts(self, texts: Sequence[str], field: FieldOf, cut_to: int | None) -> list[Input]:
+        """An input for each. `cut_to`: tokens that one keeps at most, None to refuse longer ones.
+
+        Raises InvalidRequest for a null, and ContextLengthExceeded.
+        """
+        for index, text in enumerate(texts):
+            check_text(text, field(index))
+        return self._read(texts, field, cut_to)
+
+    def pairs(
+        self, first: str, seconds: Sequence[str], field: FieldOf, cut_to: int | None
+    ) -> list[Input]:
+        """An input for each of `seconds`, behind `first`. Raises as `texts` does.
+
+        `first` is read again with each of them, so no more of it than a pair can keep; twice that,
+        since a word that is cut may be read otherwise. Where the second text is longer still, the
+        one token that cannot be shared out goes to it.
+        """
+        for index, text in enumerate(seconds):
+            check_text(text, field(index))
+        kept = self.tokenizer.beginning(first, 2 * self.max_tokens)
+        return self._read([(kept, second) for second in seconds], field, cut_to)
+
+    def ids(
+        self, lists: Sequence[Sequence[int]], field: FieldOf, cut_to: int | None
+    ) -> list[Input]:
+        """The same of ids, which are taken as they are."""
+        limit = self.max_tokens if cut_to is None else cut_to
+        if cut_to is None:
+            for index, ids in enumerate(lists):
+                self._check_length(len(ids), field(index))
+        return [Input(np.array(ids[:limit], np.int64)) for ids in lists]
+
+    def _read(
+        self, texts: Sequence[str] | Sequence[tuple[str, str]], field: FieldOf, cut_to: int | None
+    ) -> list[Input]:
+        limit = self.max_tokens if cut_to is None else cut_to
+        inputs = []
+        for index, encoded in enumerate(self._encoded(texts)):
+            made = _input(encoded)
+            if len(made.ids) > limit:
+                if cut_to is None:
+                    self._check_length(len(made.ids), field(index))
+                made = _input(self.tokenizer.encode_cut(texts[index], limit))
+            inputs.append(made)
+        return inputs
+
+    def _encoded(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> Iterator[Encoded]:
+        for start in range(0, len(texts), READ_TOGETHER):
+            yield from self.tokenizer.encode_all(texts[start : start + READ_TOGETHER])
+
+    def _check_length(self, length: int, field: str) -> None:
+        if length > self.max_tokens:
+            raise ContextLengthExceeded(
+                f"The prompt is too long: {field} has {length:,} tokens, and the model takes "
+                f"{self.max_tokens:,}. Shorten it, or send truncate: true to leave out its end.",
+                param=field,
+            )
+
+
+def _input(encoded: Encoded) -> Input:
+    """Arrays: a list of ids takes ten times the memory while it waits."""
+    type_ids = encoded.type_ids
+    segments = np.array(type_ids, np.int8) if any(type_ids) else None
+    return Input(np.array(encoded.ids, np.int32), segments)

@@ -1,0 +1,61 @@
+"""A prompt's text to ids, and what is refused before it is read.
+
+Does not know HTTP or chat. Called by the API.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from handlers.errors import ContextLengthExceeded, InvalidRequest
+
+if TYPE_CHECKING:
+    from handlers.text.tokenizer import Tokenizer
+
+
+def check_text(text: str, param: str) -> None:
+    """Raises InvalidRequest for a text with a null, naming the field."""
+    if "\0" in text:
+        raise InvalidRequest(f"{param} has a null character: remove it.", param=param)
+
+
+class PromptReader(msgspec.Struct, frozen=True):
+    """Reads prompts with one tokenizer."""
+
+    tokenizer: Tokenizer
+    context_length: int | None
+    """None for a tokenizer that leaves characters out: then no size says how many tokens."""
+
+    def check_length(self, characters: int, param: str) -> None:
+        """Raises ContextLengthExceeded for text that is too long by its size alone.
+
+        `param` is the field that the error names.
+        """
+        context = self.context_length
+        if context is None or characters <= context:
+            return
+        if characters > context * self.tokenizer.longest_token:
+            raise ContextLengthExceeded(
+                f"The prompt is too long: it has {characters:,} characters, which are more than "
+                f"the context of {context:,} tokens can hold. Shorten it.",
+                param=param,
+            )
+
+    def encode(self, prompt: str, *, param: str, add_special_tokens: bool = False) -> list[int]:
+        """The prompt's ids. `param` is the field that an error names.
+
+        Raises InvalidRequest for an empty prompt, a null or a lone surrogate. Raises
+        ContextLengthExceeded without reading the text when it is too long by its size alone:
+        tokenising 1 MB takes 0.7 s, in which no other request would get a token.
+        """
+        self.check_length(len(prompt), param)
+        check_text(prompt, param)
+        try:
+            ids = self.tokenizer.encode(prompt, add_special_tokens)
+        except InvalidRequest as error:
+            raise InvalidRequest(str(error), param=param) from None
+        if not ids:
+            raise InvalidRequest("The prompt is empty: send at least one token.", param=param)
+        return ids

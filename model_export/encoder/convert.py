@@ -1,0 +1,118 @@
+"""An encoder of transformers becomes an ONNX graph in the encoder's graph contract.
+
+optimum says whether the architecture can be exported, whether it has segments, and which
+operations must be patched before a trace. Pooling and all behind it is traced with the model, so
+that no hidden state ever leaves the graph.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+import optimum.exporters.onnx.model_configs  # noqa: F401  (registers the architectures)
+import torch
+from optimum.exporters.tasks import TasksManager
+from transformers import PreTrainedModel
+
+from model_export.encoder import graph_contract as contract
+from model_export.errors import ExportError
+from model_export.trace import trace
+
+if TYPE_CHECKING:
+    from model_export.encoder.head import Head
+
+_KNOWN = (contract.INPUT_IDS, contract.ATTENTION_MASK, contract.TOKEN_TYPE_IDS)
+_DERIVED = ("position_ids",)
+"""Inputs that optimum would give the graph and that a model also makes up itself."""
+
+
+class _Encoder(torch.nn.Module):
+    """`forward` takes the contract's inputs and returns its output."""
+
+    def __init__(self, model: PreTrainedModel, names: list[str], head: Head | None) -> None:
+        super().__init__()
+        self.model = model
+        self.names = names
+        self.head = head
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Embeddings [batch, dimensions] with a head, logits [batch, labels] without one."""
+        named = dict(zip(self.names, inputs, strict=True))
+        outputs = self.model(**named)
+        if self.head is None:
+            logits: torch.Tensor = outputs["logits"]
+            return logits
+        embeddings: torch.Tensor = self.head(
+            outputs["last_hidden_state"], named[contract.ATTENTION_MASK]
+        )
+        return embeddings
+
+
+def convert(model: PreTrainedModel, head: Head | None) -> ir.Model:
+    """Trace `model` in float32: with `head` for embeddings, without for its logits.
+
+    Raises ExportError, naming the architecture and the reason, for what cannot be expressed.
+    """
+    config = _export_config(model, "text-classification" if head is None else "feature-extraction")
+    names = _input_names(model, config)
+    encoder = _Encoder(model.float(), names, head).eval()
+    try:
+        with config.patch_model_for_export(model):
+            return _trace(encoder)
+    # torch, transformers and optimum raise whatever they like where a model cannot be traced.
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ExportError(f"{type(model).__name__} cannot be traced: {reason[0]}") from error
+
+
+def _trace(encoder: _Encoder) -> ir.Model:
+    names, output = encoder.names, contract.LOGITS if encoder.head is None else contract.EMBEDDINGS
+    examples = [_example(name) for name in names]
+    with torch.no_grad():
+        width = encoder(*examples).shape[-1]
+    axes = {0: contract.BATCH, 1: contract.SEQUENCE}
+    graph = trace(
+        encoder,
+        examples,
+        inputs=names,
+        outputs=[output],
+        dynamic_axes={**dict.fromkeys(names, axes), output: {0: contract.BATCH}},
+    )
+    graph.graph.outputs[0].shape = ir.Shape([contract.BATCH, width])
+    return graph
+
+
+def _export_config(model: PreTrainedModel, task: str) -> Any:
+    """optimum's OnnxConfig of the architecture."""
+    kind = model.config.model_type
+    if kind not in TasksManager.get_supported_model_type_for_task(task, "onnx"):
+        raise ExportError(
+            f"{type(model).__name__} ({kind}) is not an architecture that optimum can export to "
+            f"ONNX for {task}."
+        )
+    constructor = TasksManager.get_exporter_config_constructor(
+        "onnx", model_type=kind, task=task, library_name="transformers"
+    )
+    return constructor(model.config)
+
+
+def _input_names(model: PreTrainedModel, config: Any) -> list[str]:
+    unknown = set(config.inputs) - {*_KNOWN, *_DERIVED}
+    if unknown or contract.INPUT_IDS not in config.inputs:
+        raise ExportError(
+            f"{type(model).__name__} wants {', '.join(config.inputs)}, but an encoder here reads "
+            f"{', '.join(_KNOWN)} alone, so it cannot be exported."
+        )
+    return [name for name in _KNOWN if name in config.inputs]
+
+
+def _example(name: str) -> torch.Tensor:
+    """Two rows: five tokens, and three of padding."""
+    match name:
+        case contract.ATTENTION_MASK:
+            return torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
+        case contract.TOKEN_TYPE_IDS:
+            return torch.zeros((2, 5), dtype=torch.int64)
+        case _:
+            return torch.tensor([[5, 6, 7, 8, 9], [5, 6, 1, 1, 1]])

@@ -1,0 +1,94 @@
+"""What a sentence-transformers model does behind its transformer, as modules that torch can trace.
+
+Pooling makes one vector of a text's hidden states, Dense and Normalize change it. A Head is their
+chain. The formulas are those of https://github.com/UKPLab/sentence-transformers (models/Pooling.py
+and its neighbours); padding counts for nothing in any of them. Made by modules.py, traced by
+convert.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+ACTIVATIONS = ("GELU", "Identity", "ReLU", "Sigmoid", "SiLU", "Tanh")
+"""Names in torch.nn that a Dense module may have."""
+
+
+class Pooling(torch.nn.Module):
+    """[batch, sequence, hidden] and a mask of its tokens -> [batch, modes * hidden].
+
+    Several modes stand side by side, in the order of MODES.
+    """
+
+    MODES = ("cls", "max", "mean", "mean_sqrt_len", "weighted_mean", "last_token")
+
+    def __init__(self, modes: Sequence[str]) -> None:
+        super().__init__()
+        self.modes = tuple(mode for mode in self.MODES if mode in modes)
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """`mask` int64 [batch, sequence]: 1 for a token, 0 for padding on the right."""
+        valid = mask.unsqueeze(-1).to(hidden.dtype)
+        return torch.cat([_pool(mode, hidden, valid) for mode in self.modes], dim=-1)
+
+
+def _pool(mode: str, hidden: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """`valid` [batch, sequence, 1]."""
+    match mode:
+        case "cls":
+            return hidden[:, 0]
+        case "max":
+            return hidden.masked_fill(valid == 0, -1e9).amax(dim=1)
+        case "mean":
+            return (hidden * valid).sum(dim=1) / valid.sum(dim=1)
+        case "mean_sqrt_len":
+            return (hidden * valid).sum(dim=1) / valid.sum(dim=1).sqrt()
+        case "weighted_mean":  # by position: 1 for the first token, 2 for the second
+            weights = valid.cumsum(dim=1) * valid
+            return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+        case _:  # last_token
+            last = (valid.cumsum(dim=1) == valid.sum(dim=1, keepdim=True)).to(hidden.dtype) * valid
+            return (hidden * last).sum(dim=1)
+
+
+class Dense(torch.nn.Module):
+    """[batch, inputs] -> [batch, outputs]: a linear layer and an activation of ACTIVATIONS."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, activation: str) -> None:
+        super().__init__()
+        outputs, inputs = weight.shape
+        self.linear = torch.nn.Linear(inputs, outputs, bias=bias is not None)
+        self.linear.weight = torch.nn.Parameter(weight.float())
+        if bias is not None:
+            self.linear.bias = torch.nn.Parameter(bias.float())
+        self.activation = getattr(torch.nn, activation)()
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        """As torch does it."""
+        result: torch.Tensor = self.activation(self.linear(embedding))
+        return result
+
+
+class Normalize(torch.nn.Module):
+    """Each row to length 1."""
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        """A row of zeros stays one."""
+        length = (embedding * embedding).sum(dim=-1, keepdim=True).sqrt()
+        return embedding / length.clamp(min=1e-12)
+
+
+class Head(torch.nn.Module):
+    """Pooling, and what stands behind it."""
+
+    def __init__(self, pooling: Pooling, others: Sequence[torch.nn.Module]) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.others = torch.nn.Sequential(*others)
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """`hidden` [batch, sequence, hidden], `mask` as Pooling's. Returns [batch, dimensions]."""
+        embedding: torch.Tensor = self.others(self.pooling(hidden, mask))
+        return embedding

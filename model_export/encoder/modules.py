@@ -1,0 +1,146 @@
+"""Reads a sentence-transformers model's own files: what stands behind its transformer, and more.
+
+    modules.json                        the chain: Transformer, Pooling, then Dense and Normalize
+    N_Pooling/config.json               the modes of pooling
+    N_Dense/config.json, model.safetensors
+    sentence_bert_config.json           the longest text, in tokens
+    config_sentence_transformers.json   prompts by name
+
+A module of another kind, or a setting that the graph could not honour, is refused by its name: to
+leave it out would make other embeddings. Called by the encoder's pipeline.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model_export.errors import ExportError
+
+if TYPE_CHECKING:
+    import torch
+
+    from model_export.encoder.head import Head
+
+_MODES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
+    "pooling_mode_weightedmean_tokens": "weighted_mean",
+    "pooling_mode_lasttoken": "last_token",
+}
+_NAMES = {"weightedmean": "weighted_mean", "lasttoken": "last_token"}
+"""sentence-transformers' newer spelling, where it is not ours: `"pooling_mode": "lasttoken"`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceTransformer:
+    """What the files say."""
+
+    head: Head
+    max_tokens: int | None = None
+    """None: as the transformer and its tokenizer have it."""
+    lowercases: bool = False
+    """Whether texts are lower-cased before the tokenizer sees them."""
+    prompts: dict[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+
+
+def read_modules(directory: Path) -> SentenceTransformer | None:
+    """None for a folder without modules.json. Raises ExportError."""
+    if not (directory / "modules.json").is_file():
+        return None
+    modules: list[dict[str, Any]] = _read(directory / "modules.json")
+    kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
+    if kinds[:2] != ["Transformer", "Pooling"] or modules[0]["path"] not in ("", "."):
+        raise ExportError(
+            f"{directory.name}/modules.json begins with {', '.join(kinds[:2])}; only a Transformer "
+            f"at the top of the folder and then Pooling can be exported."
+        )
+    folders = [directory / module["path"] for module in modules]
+    others = [_module(kind, folder) for kind, folder in zip(kinds[2:], folders[2:], strict=True)]
+    return _sentence_transformer(directory, head_of(_pooling_modes(folders[1]), others))
+
+
+def head_of(modes: list[str], others: list[torch.nn.Module]) -> Head:
+    """Pooling by `modes` (Pooling.MODES), then `others`."""
+    from model_export.encoder.head import Head, Pooling
+
+    return Head(Pooling(modes), others)
+
+
+def _sentence_transformer(directory: Path, head: Head) -> SentenceTransformer:
+    transformer = _read_if_there(directory / "sentence_bert_config.json")
+    settings = _read_if_there(directory / "config_sentence_transformers.json")
+    return SentenceTransformer(
+        head=head,
+        max_tokens=transformer.get("max_seq_length"),
+        lowercases=bool(transformer.get("do_lower_case", False)),
+        prompts=dict(settings.get("prompts") or {}),
+        default_prompt=settings.get("default_prompt_name"),
+    )
+
+
+def _pooling_modes(folder: Path) -> list[str]:
+    config = _read(folder / "config.json")
+    if config.get("include_prompt") is False:
+        raise ExportError(
+            f"{folder.name}/config.json leaves a prompt's tokens out of the pooling "
+            f"(include_prompt), which the graph cannot do: it does not know which they are."
+        )
+    modes = [mode for key, mode in _MODES.items() if config.get(key)]
+    named = config.get("pooling_mode") or []
+    modes += [_NAMES.get(n, n) for n in ([named] if isinstance(named, str) else named)]
+    if not modes or not set(modes) <= set(_MODES.values()):
+        raise ExportError(
+            f"{folder.name}/config.json pools by {', '.join(modes) or 'nothing'}; known are "
+            f"{', '.join(_MODES.values())}."
+        )
+    return modes
+
+
+def _module(kind: str, folder: Path) -> torch.nn.Module:
+    from model_export.encoder.head import Normalize
+
+    if kind == "Normalize":
+        return Normalize()
+    if kind == "Dense":
+        return _dense(folder)
+    raise ExportError(
+        f"modules.json has a module {kind} ({folder.name}), which cannot be exported; Dense and "
+        f"Normalize can."
+    )
+
+
+def _dense(folder: Path) -> torch.nn.Module:
+    from safetensors.torch import load_file
+
+    from model_export.encoder.head import ACTIVATIONS, Dense
+
+    name = str(_read(folder / "config.json").get("activation_function", "Identity"))
+    activation = name.rpartition(".")[2].rstrip("()")
+    if activation not in ACTIVATIONS:
+        raise ExportError(
+            f"{folder.name} has the activation {name}; known are {', '.join(ACTIVATIONS)}."
+        )
+    if not (folder / "model.safetensors").is_file():
+        raise ExportError(
+            f"{folder.name} has no model.safetensors. Pickled weights (.bin) are not loaded, since "
+            f"loading them runs code: save the model again."
+        )
+    weights = load_file(folder / "model.safetensors")
+    return Dense(weights["linear.weight"], weights.get("linear.bias"), activation)
+
+
+def _read_if_there(path: Path) -> dict[str, Any]:
+    return dict(_read(path)) if path.is_file() else {}
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path.parent.name}/{path.name} cannot be read: {error}") from None

@@ -1,0 +1,165 @@
+"""From an encoder's recipe to a model in memory, and to what the manifest says of it.
+
+The model's own files are asked first: sentence-transformers' for pooling, prompts and the longest
+text, config.json for labels and what makes scores of logits. Where they say nothing, the recipe
+must; a guess would be served as if it were the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from handlers.engine.artifact import EncoderInfo
+from model_export.encoder.modules import SentenceTransformer, head_of, read_modules
+from model_export.errors import ExportError
+from model_export.fetch import Kind, LoadedModel, load, locate
+from model_export.progress import Report
+
+if TYPE_CHECKING:
+    from model_export.encoder.head import Head
+    from model_export.encoder.recipe import EncoderExport, EncoderRecipe
+
+Activation = Literal["softmax", "sigmoid", "none"]
+
+_TRANSFORMER = Kind("a transformer", "AutoModel", unused=("pooler.",))
+_CLASSIFIER = Kind("a classifier", "AutoModelForSequenceClassification")
+_ACTIVATIONS: dict[str, Activation] = {
+    "Identity": "none",
+    "Sigmoid": "sigmoid",
+    "Softmax": "softmax",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSource:
+    """A source in memory: the reference that the export must reproduce."""
+
+    loaded: LoadedModel
+    head: Head | None
+    """None for a classifier or a ranker."""
+    info: EncoderInfo
+
+
+def fetch_encoder(recipe: EncoderRecipe, report: Report) -> EncoderSource:
+    """Downloads what is not on disk, then loads the model in fp32. Raises ExportError."""
+    located = locate(recipe.source, report)
+    report(f"load {located.description} in fp32")
+    if recipe.export.task == "feature-extraction":
+        modules = read_modules(located.directory)
+        return _embedder(recipe.export, load(located, _TRANSFORMER), modules)
+    return _classifier(recipe.export, load(located, _CLASSIFIER))
+
+
+def _embedder(
+    export: EncoderExport, loaded: LoadedModel, modules: SentenceTransformer | None
+) -> EncoderSource:
+    said = export.pooling is not None or export.normalize is not None
+    if modules is not None and said:
+        raise ExportError(
+            "The model's modules.json says how it pools and normalises: leave pooling and "
+            "normalize out of [export]."
+        )
+    if modules is None:
+        modules = _modules_of(export)
+    if modules.lowercases:
+        _check_lower_case(loaded)
+    info = EncoderInfo(
+        dimensions=_dimensions(loaded, modules.head),
+        max_tokens=_max_tokens(loaded, export.max_tokens, modules.max_tokens),
+        prompts=modules.prompts,
+        default_prompt=modules.default_prompt,
+    )
+    return EncoderSource(loaded, modules.head, info)
+
+
+def _modules_of(export: EncoderExport) -> SentenceTransformer:
+    from model_export.encoder.head import Normalize
+
+    if export.pooling is None or export.normalize is None:
+        raise ExportError(
+            "The model has no modules.json, so it does not say how it makes one vector of a text: "
+            'name it in [export], such as pooling = "mean" and normalize = true.'
+        )
+    others = [Normalize()] if export.normalize else []
+    return SentenceTransformer(head_of([export.pooling], list(others)))
+
+
+def _check_lower_case(loaded: LoadedModel) -> None:
+    if loaded.tokenizer("AbC")["input_ids"] != loaded.tokenizer("abc")["input_ids"]:
+        raise ExportError(
+            "sentence_bert_config.json wants texts in lower case (do_lower_case), which the "
+            "tokenizer does not make: the runtime would read other words. Set lowercase in "
+            "tokenizer.json's normalizer."
+        )
+
+
+def _dimensions(loaded: LoadedModel, head: Head) -> int:
+    import torch
+
+    with torch.no_grad():
+        states = torch.zeros((1, 1, loaded.model.config.hidden_size))
+        return int(head(states, torch.ones((1, 1), dtype=torch.int64)).shape[-1])
+
+
+def _classifier(export: EncoderExport, loaded: LoadedModel) -> EncoderSource:
+    config: Any = loaded.model.config
+    labels = tuple(str(config.id2label[index]) for index in range(config.num_labels))
+    ranks = export.task == "text-ranking"
+    if ranks and len(labels) != 1:
+        raise ExportError(
+            f"A ranker gives one score for a query and a document, this model {len(labels)} "
+            f'({", ".join(labels[:4])}): its task is "text-classification".'
+        )
+    info = EncoderInfo(
+        dimensions=0,
+        max_tokens=_max_tokens(loaded, export.max_tokens, None),
+        labels=labels,
+        activation=_activation(config),
+    )
+    return EncoderSource(loaded, None, info)
+
+
+def _activation(config: Any) -> Activation:
+    """sentence-transformers' own key, else what transformers' pipeline does by the problem."""
+    section = getattr(config, "sentence_transformers", None) or {}
+    older = getattr(config, "sbert_ce_default_activation_function", None)
+    name = section.get("activation_fn") or older
+    if name is not None:
+        activation = _ACTIVATIONS.get(str(name).rpartition(".")[2].rstrip("()"))
+        if activation is None:
+            raise ExportError(
+                f"config.json makes scores by {name}; known are {', '.join(_ACTIVATIONS)}."
+            )
+        return activation
+    if config.problem_type == "regression":
+        return "none"
+    if config.problem_type == "multi_label_classification" or config.num_labels == 1:
+        return "sigmoid"
+    return "softmax"
+
+
+def _max_tokens(loaded: LoadedModel, wanted: int | None, said: int | None) -> int:
+    """The recipe's word, else the model's; neither may pass the positions that there are."""
+    limits = [_positions(loaded), loaded.tokenizer.model_max_length, said]
+    limit = min(limit for limit in limits if limit is not None)
+    if wanted is None:
+        return int(limit)
+    positions = _positions(loaded)
+    if positions is not None and wanted > positions:
+        raise ExportError(
+            f"[export] max_tokens is {wanted}, but {type(loaded.model).__name__} has positions for "
+            f"{positions}."
+        )
+    return wanted
+
+
+def _positions(loaded: LoadedModel) -> int | None:
+    """Those of a table of learned positions begin behind its padding: RoBERTa's 514 are 512."""
+    limit = getattr(loaded.model.config, "max_position_embeddings", None)
+    for name, module in loaded.model.named_modules():
+        table = getattr(module, "num_embeddings", None)
+        if name.endswith("position_embeddings") and table is not None:
+            padding = getattr(module, "padding_idx", None)
+            return int(table) - (0 if padding is None else int(padding) + 1)
+    return None if limit is None or limit < 0 else int(limit)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from handlers.engine.artifact import EncoderInfo
+from tests.api.encoder_client import EncoderClient, row_of_pair
+from tests.encoder.fake_runner import LONGEST
+
+PATH = "/v1/rerank"
+QUERY = "What is the capital of France?"
+DOCUMENTS = ["A kettle sings", "the capital of France is Paris", "Jupiter", "eleven years"]
+BODY = {"query": QUERY, "documents": DOCUMENTS}
+COUNTS = [row_of_pair(QUERY, each)[0] for each in DOCUMENTS]
+"""What the fake session gives: the number of tokens."""
+
+
+def client(activation: Any = "none") -> EncoderClient:
+    info = EncoderInfo(dimensions=0, max_tokens=LONGEST, labels=("score",), activation=activation)
+    return EncoderClient("text-ranking", info=info)
+
+
+def test_the_answer_has_the_shape_that_cohere_and_jina_share() -> None:
+    body = client().json("POST", PATH, BODY)
+
+    ranked = sorted(range(4), key=lambda index: -COUNTS[index])
+    assert body.pop("id").startswith("rerank-")
+    assert body == {
+        "model": "Tiny",
+        "results": [{"index": index, "relevance_score": COUNTS[index]} for index in ranked],
+        "usage": {"prompt_tokens": sum(COUNTS), "total_tokens": sum(COUNTS)},
+        "meta": {"tokens": {"input_tokens": sum(COUNTS)}},
+    }
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank"])
+def test_every_name_of_the_path_answers_alike(path: str) -> None:
+    assert client().json("POST", path, BODY)["results"][0]["index"] == 1
+
+
+def test_a_score_lies_between_zero_and_one_where_the_model_has_a_sigmoid() -> None:
+    results = client("sigmoid").json("POST", PATH, BODY)["results"]
+
+    assert all(0 < each["relevance_score"] <= 1 for each in results)
+
+
+def test_a_pair_is_read_with_its_segments() -> None:
+    ranker = client()
+    ranker.json("POST", PATH, {"query": QUERY, "documents": DOCUMENTS[:1]})
+
+    (batch,) = ranker.runner.batches
+    assert batch.token_type_ids.sum() == row_of_pair(QUERY, DOCUMENTS[0])[2] > 0
+
+
+def test_only_the_best_come_back_with_their_texts_where_that_is_asked_for() -> None:
+    documents = [{"text": DOCUMENTS[0]}, *DOCUMENTS[1:]]
+    wish = {"documents": documents, "top_n": 2, "return_documents": True}
+    results = client().json("POST", PATH, BODY | wish)["results"]
+
+    assert [each["document"]["text"] for each in results] == [
+        DOCUMENTS[each["index"]] for each in results
+    ]
+    assert len(results) == 2
+
+
+def test_equal_documents_keep_their_order() -> None:
+    results = client().json("POST", PATH, BODY | {"documents": ["Paris"] * 5})["results"]
+
+    assert [each["index"] for each in results] == [0, 1, 2, 3, 4]
+
+
+def test_a_document_may_be_empty() -> None:
+    assert len(client().json("POST", PATH, BODY | {"documents": ["", "Paris"]})["results"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"query": ""}, "query"),
+        ({"query": None}, "query"),
+        ({"query": "null \0"}, "query"),
+        ({"documents": []}, "documents"),
+        ({"documents": ["Paris"] * 2049}, "documents"),
+        ({"documents": ["Paris", "null \0"]}, "documents[1]"),
+        ({"documents": [{"title": "Paris"}]}, "documents[0].text"),
+        ({"top_n": 0}, "top_n"),
+    ],
+)
+def test_what_cannot_be_ranked_is_refused_by_name(change: dict[str, Any], param: str) -> None:
+    status, error = client().error("POST", PATH, BODY | change)
+
+    assert (status, error["param"]) == (400, param), error
+
+
+def test_a_pair_that_is_too_long_is_named_by_its_document() -> None:
+    status, error = client().error("POST", PATH, BODY | {"documents": ["Paris", "a " * 700]})
+
+    assert (status, error["code"], error["param"]) == (
+        400,
+        "context_length_exceeded",
+        "documents[1]",
+    )
+
+
+def test_a_long_document_is_cut_and_the_query_kept() -> None:
+    ranker = client()
+    wish = {"documents": ["a " * 700], "truncate": True}
+    body = ranker.json("POST", PATH, BODY | wish)
+
+    (batch,) = ranker.runner.batches
+    whole = client()
+    whole.json("POST", PATH, BODY | {"documents": ["a"]})
+    asked = int((whole.runner.batches[0].token_type_ids == 0).sum())
+    assert body["usage"]["total_tokens"] == LONGEST
+    assert int((batch.token_type_ids == 0).sum()) == asked

