@@ -33,7 +33,9 @@ def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
     """
     _check(model, context_length)
     check_architecture(model)
-    decoder = Decoder(model.float(), context_length).eval()
+    if model.dtype != torch.float32:  # transformers 5 refuses float() on a model out of a GGUF file
+        model = model.float()
+    decoder = Decoder(model, context_length).eval()
     with _traceable(model):
         graph = _trace(decoder, _past_example(cache_shapes(model)))
     _state_output_shapes(graph, decoder)
