@@ -97,7 +97,7 @@ def test_a_sentence_transformer_becomes_an_artefact_that_embeds(tmp_path: Path) 
         prompts={"query": "query: ", "document": ""},
         default_prompt="query",
     )
-    assert manifest.precision == "int8 rtn block 32 symmetric"
+    assert manifest.precision == "int8 block 32"
     assert manifest.verification["exact"]["largest_error"] < 1e-5
     assert manifest.verification["drift"]["min_cosine"] < 1.0
     assert (tmp_path / "out" / "LICENSE").read_text() == "The tiny licence.\n"
