@@ -8,9 +8,6 @@
 #define ZERO_8 128
 #include "tile.h"
 
-// The core's own prefetcher stops at the end of a page: 2048 bytes ahead is past it in time.
-#define AHEAD 2048
-
 TARGET INLINE __m512i quad(const int8_t *values) {
     int32_t four;
     __builtin_memcpy(&four, values, sizeof four);
@@ -22,7 +19,7 @@ TARGET INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stri
     const __m512i low = _mm512_set1_epi8(15), sign = _mm512_set1_epi8((char)128);
     for (int j = 0; j < bits; j++) {
         const __m512i bytes = _mm512_loadu_si512(packed + j * LANES * QUAD);
-        _mm_prefetch((const char *)packed + j * LANES * QUAD + AHEAD, _MM_HINT_T0);
+        __builtin_prefetch(packed + j * LANES * QUAD + AHEAD);
         const __m512i first = bits == 8 ? _mm512_xor_si512(bytes, sign) : _mm512_and_si512(bytes, low);
         const __m512i fifth = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low);
         for (int r = 0; r < rows; r++) {

@@ -7,6 +7,9 @@
 
 #include "rows.h"
 
+// The core's own prefetcher stops at the end of a page: weights are asked for this many bytes ahead.
+#define AHEAD 2048
+
 typedef float vector __attribute__((vector_size(4 * WIDTH)));
 typedef int32_t integers __attribute__((vector_size(4 * WIDTH)));
 typedef _Float16 halves __attribute__((vector_size(2 * WIDTH)));
