@@ -19,7 +19,7 @@ import pytest
 from tests.images.docker import DOCKER, ROOT, docker
 
 CONTEXT = ("LICENSE", ".dockerignore", "Dockerfile.lambda", "Dockerfile.cloudrun")
-FOLDERS = ("handlers", "model_export", "requirements", "scripts")
+FOLDERS = ("handlers", "kernels", "model_export", "requirements", "scripts")
 STEP = re.compile(r"^#(?P<number>\d+) \[.+\] (?P<command>.*)$", re.MULTILINE)
 
 PIP_OF_EXPORT, EXPORT = "scripts/install_torch.py  && python -m pip", "python -m model_export"
