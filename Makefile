@@ -80,7 +80,7 @@ lambda-image: build/aws-lambda-rie ## the Lambda image behind AWS's emulator on 
 	@$(DOCKER) image inspect kindling-lambda >/dev/null || { echo 'Build it first: make images'; exit 1; }
 	@exec $(LAMBDA_IMAGE)
 
-test-images: $(VENV)/.dev build/aws-lambda-rie ## the tests of the two images that `make images` built
+test-images: $(VENV)/.dev $(KERNELS) build/aws-lambda-rie ## the tests of the two images that `make images` built
 	@DOCKER=$(DOCKER) DOCKER_OPTIONS="$(DOCKER_OPTIONS)" $(RUN) -m pytest tests/images $(ARGS)
 
 test-export5: $(VENV)/.export $(KERNELS) ## the tests of the export with transformers 5, in an environment of its own
