@@ -18,8 +18,6 @@ SERVED := $(or $(MODEL_DIR),$(EXPORTED))
 SETTINGS := $(if $(filter build/model,$(SERVED)),,MODEL_DIR=$(SERVED) )
 MANIFEST := $(if $(MODEL_DIR),,$(EXPORTED)/manifest.json)
 KERNELS := handlers/engine/kernels.so
-# A shell's words, with each quote escaped for use between double quotes.
-QUESTION := '{\"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of France?\"}], \"temperature\": 0}'
 
 SERVE = $(SETTINGS)FUNCTION_TARGET=handler FUNCTION_SOURCE=handlers/cloud_run.py \
 	HOST=$(HOST) PORT=$(PORT) $(RUN) -m handlers.serve
@@ -32,7 +30,7 @@ LAMBDA_IMAGE = $(DOCKER) run --rm --read-only --tmpfs /tmp --cpus 1 --memory 176
 	--env AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1769 --pull never \
 	--entrypoint /aws-lambda-rie kindling-lambda python -m awslambdaric handlers.aws_lambda.handler
 
-# The tests and figures are the demo model's.
+# The tests and figures are the demo model's; the tests of embeddings bring theirs.
 test bench: override RECIPE := smollm2-135m
 
 .NOTPARALLEL:
@@ -43,17 +41,18 @@ help: ## this list
 
 serve: PORT ?= 8080
 serve: $(VENV)/.export $(KERNELS) $(MANIFEST) ## the Cloud Run handler on :8080; PORT, HOST, RECIPE or MODEL_DIR change it
-	@printf '%s\n' '$(SERVE)' 'Try, from another terminal:' \
-		"  curl localhost:$(PORT)/v1/chat/completions -H 'content-type: application/json' -d $(QUESTION)"
+	@echo '$(SERVE)'
+	@$(RUN) scripts/first_question.py serve $(PORT) $(SERVED)/manifest.json
 	@exec env $(SERVE)
 
 lambda: PORT ?= 9000
 lambda: $(VENV)/.export $(KERNELS) $(MANIFEST) build/aws-lambda-rie ## the Lambda handler behind AWS's emulator on :9000
-	@printf '%s\n' '$(LAMBDA)' 'Try, from another terminal:' \
-		"  curl localhost:$(PORT)/2015-03-31/functions/function/invocations -d $(QUESTION)"
+	@echo '$(LAMBDA)'
+	@$(RUN) scripts/first_question.py lambda $(PORT) $(SERVED)/manifest.json
 	@exec env $(LAMBDA)
 
 test: $(VENV)/.dev $(KERNELS) build/model/manifest.json build/aws-lambda-rie ## the whole test suite; ARGS='-k stream' chooses
+	@$(MAKE) -s RECIPE=all-minilm-l6-v2 build/models/all-minilm-l6-v2/manifest.json
 	@$(RUN) -m pytest $(ARGS)
 
 check: $(VENV)/.dev ## ruff, ruff format and mypy --strict
@@ -75,9 +74,10 @@ images: ## the two container images of RECIPE; DOCKER_OPTIONS go to `docker buil
 
 lambda-image: PORT ?= 9000
 lambda-image: build/aws-lambda-rie ## the Lambda image behind AWS's emulator on :9000
-	@printf '%s\n' '$(LAMBDA_IMAGE)' 'Try, from another terminal:' \
-		"  curl localhost:$(PORT)/2015-03-31/functions/function/invocations -d $(QUESTION)"
 	@$(DOCKER) image inspect kindling-lambda >/dev/null || { echo 'Build it first: make images'; exit 1; }
+	@echo '$(LAMBDA_IMAGE)'
+	@$(DOCKER) run --rm --network none --pull never --entrypoint cat kindling-lambda model/manifest.json \
+		| $(RUN) scripts/first_question.py lambda $(PORT) /dev/stdin
 	@exec $(LAMBDA_IMAGE)
 
 test-images: $(VENV)/.dev $(KERNELS) build/aws-lambda-rie ## the tests of the two images that `make images` built

@@ -2,10 +2,10 @@
 
     python -m bench.sweep [--models DIR ...] [--threads N ...] [--contexts N ...]
 
-A model's block size is its export's, so the models are whatever is exported: build/model and
-build/models/*, unless some are named. Prompts are half a context long, for the first token and for
-decode of one stream; eight streams start from 38 tokens. Lambda answers one request at a time and
-is priced by one stream, Cloud Run by eight. The last line is one JSON object.
+A model's block size is its export's, so the models are whatever is exported: build/model and the
+decoders in build/models/, unless some are named. Prompts are half a context long, for the first
+token and for decode of one stream; eight streams start from 38 tokens. Lambda answers one request
+at a time and is priced by one stream, Cloud Run by eight. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -77,14 +77,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def exported() -> list[Path]:
-    """The demo and what `make export` has made besides."""
+    """The demo and the other decoders that `make export` has made."""
     others = MODEL.with_name("models").glob("*/manifest.json")
-    return [MODEL, *sorted(manifest.parent for manifest in others)]
+    models = sorted(manifest.parent for manifest in others)
+    return [MODEL, *(model for model in models if _manifest(model)["task"] == "text-generation")]
 
 
 def precision_of(model: Path) -> str:
     """As the manifest describes it, the block size in it."""
-    return str(json.loads((model / "manifest.json").read_text())["precision"])
+    return str(_manifest(model)["precision"])
+
+
+def _manifest(model: Path) -> dict[str, Any]:
+    described: dict[str, Any] = json.loads((model / "manifest.json").read_text())
+    return described
 
 
 def measure(model: Path, capacity: Capacity) -> dict[str, float]:

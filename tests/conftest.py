@@ -1,4 +1,4 @@
-"""The models that the tests run: tiny random ones in fp32, and the demo's."""
+"""The models that the tests run: tiny random ones in fp32, and the demos'."""
 
 from __future__ import annotations
 
@@ -70,11 +70,22 @@ def tiny_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[Task, Path]:
 @pytest.fixture(scope="session")
 def demo_artifact(pytestconfig: pytest.Config) -> Path:
     """build/model. Exported now if `make` has not done so: that takes minutes, once."""
-    directory = ROOT / "build" / "model"
+    return _exported("smollm2-135m", ROOT / "build" / "model", pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def embeddings_artifact(pytestconfig: pytest.Config) -> Path:
+    """The demo of embeddings, where `make` puts it. 40 s, once."""
+    directory = ROOT / "build" / "models" / "all-minilm-l6-v2"
+    return _exported("all-minilm-l6-v2", directory, pytestconfig)
+
+
+def _exported(recipe: str, directory: Path, pytestconfig: pytest.Config) -> Path:
     if not (directory / "manifest.json").exists():
         reporter = pytestconfig.pluginmanager.getplugin("terminalreporter")
-        reporter.write_line("Exporting the demo model to build/model, once for all later runs ...")
-        _run([sys.executable, "-m", "model_export", "smollm2-135m", "--out", str(directory)])
+        where = directory.relative_to(ROOT)
+        reporter.write_line(f"Exporting {recipe} to {where}, once for all later runs ...")
+        _run([sys.executable, "-m", "model_export", recipe, "--out", str(directory)])
     return directory
 
 

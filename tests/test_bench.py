@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import urllib.request
@@ -263,6 +264,16 @@ def test_a_sweeps_row_has_every_column() -> None:
     row |= {"prefill_tok_s": 500.0, "decode_1_tok_s": 100.0, "decode_8_tok_s": 200.0}
     row |= {"peak_rss_mb": 300.0}
     assert sweep.table([row | sweep.costs(row, Prices.load())]).count("\n") == 2
+
+
+def test_a_sweep_is_of_the_demo_and_of_other_decoders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "MODEL", tmp_path / "model")
+    for name, task in {"larger": "text-generation", "embeddings": "feature-extraction"}.items():
+        (tmp_path / "models" / name).mkdir(parents=True)
+        (tmp_path / "models" / name / "manifest.json").write_text(json.dumps({"task": task}))
+    assert sweep.exported() == [tmp_path / "model", tmp_path / "models" / "larger"]
 
 
 def test_a_peer_whose_process_has_ended_says_so() -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from scripts import fetch_emulator, images, install_torch
+from handlers.engine.artifact import Task
+from scripts import fetch_emulator, first_question, images, install_torch
 
 ROOT = Path(__file__).resolve().parent.parent
 STDLIB = "standard library, compiled"
@@ -131,6 +134,24 @@ def test_make_prints_the_very_command_that_it_runs(words: list[str]) -> None:
     command = plan.rpartition("exec env ")[2].strip()
     assert "18090" in command
     assert f"'{command}'" in plan
+
+
+def test_a_chat_is_what_a_decoder_is_asked_first() -> None:
+    *_, typed = shlex.split(first_question.curl("serve", "8080", "text-generation"))
+    *_, invoked = shlex.split(first_question.curl("lambda", "9000", "text-generation"))
+    assert json.loads(typed) == json.loads(invoked)
+    assert json.loads(typed)["messages"][0]["role"] == "user"
+
+
+def test_every_task_has_its_first_question() -> None:
+    assert list(first_question.REQUESTS) == list(get_args(Task))
+
+
+def test_where_there_is_no_model_nothing_is_printed_before_the_server_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first_question.main("serve", "8080", str(tmp_path / "manifest.json"))
+    assert capsys.readouterr().out == ""
 
 
 def test_each_recipe_is_exported_to_a_directory_of_its_own() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 from handlers.engine.artifact import Task
 from tests.support.openai_clients import openai_client
 from tests.support.raw_http import connect, post_bytes
-from tests.support.servers import Cloud, CloudRun, cloud_run, lambda_emulator, wait_until
+from tests.support.servers import ROOT, Cloud, CloudRun, cloud_run, lambda_emulator, wait_until
 
 EMBEDDINGS = "/v1/embeddings"
 TEXTS = ["A kettle sings when the water boils.", "Paris", "The keeper counted ships. " * 4]
@@ -79,6 +81,24 @@ def test_the_same_request_gets_the_same_body_on_both_clouds(
 
     assert one.status == other.status
     assert anonymous(one.json()) == anonymous(other.json())
+
+
+@pytest.mark.parametrize("cloud", ["serve", "lambda"])
+@pytest.mark.parametrize("task", PATHS)
+def test_the_request_that_make_prints_fits_the_model(
+    clouds: dict[Task, list[Cloud]], tiny_encoders: dict[Task, Path], task: Task, cloud: str
+) -> None:
+    address = clouds[task][cloud == "lambda"].client.base_url
+    manifest = tiny_encoders[task] / "manifest.json"
+    script = [sys.executable, "scripts/first_question.py", cloud, str(address.port), str(manifest)]
+    printed = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    _, command = printed.splitlines()
+    asked = ["sh", "-c", command.replace("curl", "curl -s --noproxy '*'", 1)]
+    answer = json.loads(subprocess.run(asked, capture_output=True, check=True).stdout)
+
+    found = json.loads(answer["body"]) if cloud == "lambda" else answer
+    assert found.get("data") or found.get("results")
 
 
 def anonymous(body: dict[str, Any]) -> dict[str, Any]:
