@@ -17,6 +17,11 @@ def peak_rss_mb(pid: int) -> float:
     return sum(_field(pid, "status", "VmHWM") for pid in process_tree(pid)) * 1024 / 1e6
 
 
+def rss_mb(pid: int) -> float:
+    """Megabytes (1e6) that they hold now. Pages that several of them map count in each."""
+    return sum(_field(pid, "status", "VmRSS") for pid in process_tree(pid)) * 1024 / 1e6
+
+
 def read_mb(pid: int) -> float:
     """Megabytes (1e6) that the process and its children had fetched from the disk.
 

@@ -2,7 +2,7 @@
 
 RECIPE is a shipped recipe's name (`--list` shows them) or the path of a TOML file. Exit code 0:
 the artefact is at DIR and has passed every gate. 1: one line says what is wrong, and DIR is as
-it was.
+it was. With `--dry-run` it says how large the artefact would be, and writes nothing.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.list:
             return _list()
+        if options.dry_run:
+            return _dry_run(options.recipe)
         return _export(options.recipe, options.out)
     except ModuleNotFoundError as error:
         print(f"error: {error.name} is not installed. {INSTALL}", file=sys.stderr)
@@ -45,9 +47,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _list() -> int:
-    from model_export.recipe import shipped_recipes
+    from model_export.listing import listing
 
-    print("\n".join(shipped_recipes()))
+    print(listing())
+    return 0
+
+
+def _dry_run(name: str) -> int:
+    from handlers.config import Settings
+    from model_export.dry_run import dry_run
+    from model_export.encoder.recipe import load_any_recipe
+
+    print(dry_run(load_any_recipe(name), Settings.from_environ(), console()))
     return 0
 
 
@@ -75,6 +86,12 @@ def _parser() -> argparse.ArgumentParser:
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("recipe", nargs="?", help="a shipped recipe's name, or a TOML file")
     chosen.add_argument("--list", action="store_true", help="print the shipped recipes")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the sizes, the memory and the machines that RECIPE would need; it reads the "
+        "model's configuration, no weights",
+    )
     parser.add_argument(
         "--out",
         type=Path,

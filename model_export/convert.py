@@ -23,7 +23,7 @@ from model_export.fuse.graphs import MICROSOFT
 from model_export.save import save
 from model_export.trace import quiet, trace
 
-__all__ = ["convert", "save"]
+__all__ = ["check", "convert", "save"]
 
 
 def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
@@ -31,8 +31,7 @@ def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
 
     Raises ExportError, naming the architecture and the reason, for what cannot be expressed.
     """
-    _check(model, context_length)
-    check_architecture(model)
+    check(model, context_length)
     if model.dtype != torch.float32:  # transformers 5 refuses float() on a model out of a GGUF file
         model = model.float()
     decoder = Decoder(model, context_length).eval()
@@ -43,7 +42,9 @@ def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
     return graph
 
 
-def _check(model: PreTrainedModel, context_length: int) -> None:
+def check(model: PreTrainedModel, context_length: int) -> None:
+    """Raises ExportError for what can be seen to fail without a trace, and without weights."""
+    check_architecture(model)
     config, name = model.config, type(model).__name__
     limit = getattr(config, "max_position_embeddings", None)
     if context_length < 2 or (limit is not None and context_length > limit):

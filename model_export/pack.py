@@ -168,9 +168,16 @@ def _write_licence(directory: Path, recipe: AnyRecipe, loaded: LoadedModel) -> N
         return
     (directory / "LICENSE").write_text(
         f"The weights of {recipe.model.id} ({loaded.source}, {loaded.revision}) are under the "
-        f"licence {licence}.\nIts text: https://spdx.org/licenses/{licence}.html\n",
+        f"licence {licence}.\n{_where_its_text_is(licence)}\n",
         encoding="utf-8",
     )
+
+
+def _where_its_text_is(licence: str) -> str:
+    """A licence that SPDX does not list has a name that begins as its specification says."""
+    if licence.startswith("LicenseRef-"):
+        return "Its text is where the weights are from."
+    return f"Its text: https://spdx.org/licenses/{licence}.html"
 
 
 def special_tokens(loaded: LoadedModel) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
     [model]
     id = "SmolLM2-135M-Instruct"      # the name that clients see
-    licence = "Apache-2.0"            # SPDX
+    licence = "Apache-2.0"            # SPDX; one that SPDX does not list: LicenseRef-Name
 
     [source]                          # exactly one of hub, path, gguf, package
     hub = "HuggingFaceTB/SmolLM2-135M-Instruct"

@@ -6,6 +6,7 @@ HF_TOKEN and HF_HUB_OFFLINE; here its failures become sentences.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from model_export.errors import ExportError
@@ -27,18 +28,23 @@ WANTED = [
 UNWANTED = ["[!0-9]*/*", "consolidated*.safetensors"]
 
 
-def download(repository: str, revision: str, report: Report) -> Path:
-    """The snapshot's directory in the hub's cache. Raises ExportError."""
+def download(
+    repository: str, revision: str, report: Report, wanted: Sequence[str] = WANTED
+) -> Path:
+    """The snapshot's directory in the hub's cache, with the files `wanted`. Raises ExportError."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub import errors as hub_errors
 
     report(f"download {repository}@{revision[:12]} from {constants.ENDPOINT}")
     try:
         directory = snapshot_download(
-            repository, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED
+            repository, revision=revision, allow_patterns=list(wanted), ignore_patterns=UNWANTED
         )
     except hub_errors.GatedRepoError:
-        problem = "is gated: accept its terms on the hub, then set HF_TOKEN"
+        problem = (
+            f"is gated: accept its terms at {constants.ENDPOINT}/{repository}, make a token that "
+            f"may read it at {constants.ENDPOINT}/settings/tokens, and set HF_TOKEN to it"
+        )
     except hub_errors.RevisionNotFoundError:
         problem = f"has no commit {revision}"
     except hub_errors.RepositoryNotFoundError:

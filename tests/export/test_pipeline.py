@@ -172,12 +172,6 @@ def test_a_package_that_is_missing_is_one_line_that_says_how_to_get_it(tmp_path:
     assert len(ended.stderr.splitlines()) == 1
 
 
-def test_the_shipped_recipes_are_listed() -> None:
-    ended = run("--list")
-    assert ended.returncode == 0
-    assert "smollm2-135m" in ended.stdout.splitlines()
-
-
 @pytest.mark.parametrize(
     ("source", "said"),
     [

@@ -214,14 +214,18 @@ def tiny(kind: str) -> PreTrainedModel:
     config = _shrunk(CONFIG_MAPPING[kind], _BESIDE.get(kind, {}))
     torch.manual_seed(0)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    _enliven(model)
+    enliven(model)
     model.eval()
     return model
 
 
 def examine(kind: str) -> Verdict:
     """Export a tiny model of the family and compare. Raises AssertionError where ids differ."""
-    model = tiny(kind)
+    return examine_model(tiny(kind))
+
+
+def examine_model(model: PreTrainedModel) -> Verdict:
+    """The same of a model of VOCABULARY ids. Raises AssertionError where ids differ."""
     name = type(model).__name__
     try:
         graph = fuse(convert(model, CONTEXT_LENGTH))
@@ -265,14 +269,18 @@ def _shrunk(config: type[PretrainedConfig], beside: dict[str, Any]) -> Pretraine
     return config(**sizes | parts | beside)
 
 
-def _enliven(model: PreTrainedModel) -> None:
-    """Weights wide enough that answers wander, biases and norms that would show a mistake."""
+def enliven(model: PreTrainedModel, width: float = 0.3) -> None:
+    """Weights wide enough that answers wander, biases and norms that would show a mistake.
+
+    `width` is the matrices' standard deviation: less for a model that is wider than tiny ones.
+    """
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
-            elif parameter.std() < 0.25:
-                parameter.normal_(0, 0.3)
+            elif parameter.std() < 0.8 * width:
+                parameter.normal_(0, width)
         scaled = getattr(model.config, "scale_embedding", False)
         if scaled or model.config.model_type.startswith("gemma"):  # by sqrt(hidden_size): it echoes
-            cast("torch.nn.Embedding", model.get_input_embeddings()).weight.mul_(0.1)
+            table = cast("torch.nn.Embedding", model.get_input_embeddings()).weight
+            table.mul_(0.8 / table.shape[1] ** 0.5)

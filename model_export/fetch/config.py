@@ -1,0 +1,52 @@
+"""A source's configuration alone, without its weights: one small file where it is on a hub.
+
+Called by the dry run; the export loads whole models (load.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model_export.errors import ExportError
+from model_export.fetch.hub import download
+from model_export.fetch.locate import packaged_path
+from model_export.progress import Report
+from model_export.recipe import FolderSource, GgufSource, HubSource, Source
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+CONFIG = "config.json"
+
+
+def fetch_config(source: Source, report: Report) -> PretrainedConfig:
+    """Raises ExportError when it is not there, or when transformers does not know the model."""
+    from transformers import AutoConfig
+
+    path = _path(source, report)
+    options: dict[str, Any] = {"local_files_only": True}
+    if path.is_file():
+        options["gguf_file"] = path.name
+        directory = path.parent
+    elif (path / CONFIG).is_file():
+        directory = path
+    else:
+        raise ExportError(f"{path} does not exist, or is a folder without {CONFIG}.")
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(directory, **options)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ExportError(f"transformers cannot read the model of {path}: {reason}") from error
+    return config
+
+
+def _path(source: Source, report: Report) -> Path:
+    """A folder with a config.json, or a GGUF file."""
+    if isinstance(source, HubSource):
+        return download(source.hub, source.revision, report, wanted=[CONFIG])
+    if isinstance(source, FolderSource):
+        return source.path
+    if isinstance(source, GgufSource):
+        return source.gguf
+    return packaged_path(source)

@@ -1,0 +1,124 @@
+"""What a configuration says a model is made of, without the memory of its weights.
+
+The model is built of torch's fake tensors, which have shapes and nothing else, and passes the
+checks that the export will make. (On the meta device it could be built, but not run: rotary
+embeddings enter torch.autocast, which does not know that device.) Called by the dry run; sizing.py
+does the arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+import transformers
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from model_export.encoder.recipe import EncoderRecipe
+from model_export.errors import ExportError
+from model_export.fetch import DECODER
+from model_export.recipe import Recipe
+from model_export.sizing import Matrix, Outline
+
+_AUTO_CLASSES = {
+    "feature-extraction": "AutoModel",
+    "text-classification": "AutoModelForSequenceClassification",
+    "text-ranking": "AutoModelForSequenceClassification",
+}
+_NOT_EXPORTED = ("vision", "audio", "multi_modal")
+"""In the names of modules that see and hear: the graph has none of them."""
+
+
+def outline_of(config: PretrainedConfig, recipe: Recipe | EncoderRecipe) -> Outline:
+    """Raises ExportError where transformers has no such model, or where the export refuses it."""
+    with FakeTensorMode():
+        if isinstance(recipe, EncoderRecipe):
+            return _encoder(config, recipe.export.task)
+        return _decoder(config, recipe.export.context_length)
+
+
+def _encoder(config: PretrainedConfig, task: str) -> Outline:
+    model = _build(config, _AUTO_CLASSES[task])
+    return _measure(model, 0, 0, without=("pooler.",) if task == "feature-extraction" else ())
+
+
+def _decoder(config: PretrainedConfig, context_length: int) -> Outline:
+    model = _build(config, DECODER.auto_class)
+    return _measure(model, context_length, _cache_values(model, context_length))
+
+
+def _build(config: PretrainedConfig, auto_class: str) -> PreTrainedModel:
+    auto: Any = getattr(transformers, auto_class)
+    try:
+        model = auto.from_config(config, dtype=torch.float32, attn_implementation="eager")
+    except (ValueError, KeyError, RuntimeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ExportError(
+            f"transformers cannot make a model of its config.json: {reason}"
+        ) from error
+    return cast("PreTrainedModel", model.eval())
+
+
+def _cache_values(model: PreTrainedModel, context_length: int) -> int:
+    """Values that a token adds to the cache, in all layers. Raises ExportError."""
+    from model_export.architecture import traceable
+    from model_export.cache_shapes import cache_shapes
+    from model_export.convert import check
+
+    check(model, context_length)
+    with traceable(model):
+        return sum(2 * shape.kv_heads * shape.head_dim for shape in cache_shapes(model))
+
+
+def _measure(
+    model: PreTrainedModel, tokens: int, cache: int, without: tuple[str, ...] = ()
+) -> Outline:
+    """`tokens`: the positions of the rotary embeddings' tables."""
+    weights = list(_matrices(model, without))
+    parameters = {
+        id(parameter): parameter.numel()
+        for name, parameter in model.named_parameters()
+        if _exported(name, without)
+    }
+    matrices = sum(matrix.rows * matrix.columns for matrix in weights)
+    return Outline(
+        architecture=type(model).__name__,
+        parameters=sum(parameters.values()),
+        matrices=tuple(weights),
+        plain=sum(parameters.values()) - matrices + _rotary_values(model, tokens),
+        cache=cache,
+        vocabulary=int(model.config.get_text_config().vocab_size),
+    )
+
+
+def _matrices(model: PreTrainedModel, without: tuple[str, ...]) -> Iterator[Matrix]:
+    """Linear layers and embeddings, a tied pair once."""
+    output = model.get_output_embeddings()
+    seen: set[int] = set()
+    for name, module in model.named_modules():
+        if not isinstance(module, (torch.nn.Linear, Conv1D, torch.nn.Embedding)):
+            continue
+        if id(module.weight) in seen or not _exported(name, without):
+            continue
+        seen.add(id(module.weight))
+        rows, columns = module.weight.shape
+        if isinstance(module, Conv1D):  # GPT-2's linear layers lie the other way round
+            rows, columns = columns, rows
+        yield Matrix(rows, columns, head=isinstance(module, torch.nn.Embedding) or module is output)
+
+
+def _rotary_values(model: PreTrainedModel, tokens: int) -> int:
+    """Cosines and sines, half a head each, for every position."""
+    frequencies = [
+        buffer.numel()
+        for name, buffer in model.named_buffers()
+        if name.endswith("inv_freq") and "original" not in name
+    ]
+    return sum(2 * tokens * count for count in frequencies)
+
+
+def _exported(name: str, without: tuple[str, ...]) -> bool:
+    return not name.startswith(without) and not any(part in name for part in _NOT_EXPORTED)

@@ -1,0 +1,125 @@
+"""How large an artefact will be, what memory serving it takes, and which machine that wants.
+
+Pure arithmetic on an Outline, which outline.py makes of a model's configuration: it knows no torch
+and reads no file. Called by the dry run. Where a constant was measured, docs/recipes.md says how.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from handlers.config import LAMBDA_MB_PER_CPU
+from model_export.block_layout import BLOCK, LANES
+from model_export.precision import BITS, Precision
+
+FLOAT32 = 4
+FLOAT16 = 2
+
+PROCESS_BYTES = 90_000_000
+"""Interpreter, libraries, the session without its weights, and what a chunk of a prompt takes."""
+TOKENIZER_BYTES_PER_ENTRY = 475
+"""Of the vocabulary: its strings, its merges, and the bytes of its ids."""
+HEADROOM = 1.2
+BYTES_PER_CPU = 500_000_000
+"""Weights for which one vCPU is enough: each token reads all of them, at about 5 GB/s a vCPU."""
+LAMBDA_MB_LIMIT = 10_240
+CLOUD_RUN_GIB_OF_CPUS = {1: 4, 2: 8, 4: 16, 6: 24, 8: 32}
+"""https://cloud.google.com/run/docs/configuring/services/cpu"""
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A weight that the recipe's precision is for, [outputs, inputs] or [entries, width]."""
+
+    rows: int
+    columns: int
+    head: bool
+    """Whether it is an embedding or the output projection, or both at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What of a model counts for sizes."""
+
+    architecture: str
+    parameters: int
+    matrices: tuple[Matrix, ...]
+    plain: int
+    """Values that stay float32: norms, biases, tables of rotary embeddings."""
+    cache: int
+    """Values of keys and values that a token adds, in all layers; 0 for an encoder."""
+    vocabulary: int
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Bytes of model.onnx.data."""
+
+    linears: int
+    heads: int
+    plain: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.linears + self.heads + self.plain
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The smallest that serves comfortably. None: the platform's largest is too small."""
+
+    lambda_mb: int | None
+    """Lambda gives CPUs with memory, 5.8 at most, so the largest may have fewer than wanted."""
+    cloud_run_cpus: int | None
+    cloud_run_mib: int
+
+
+def weights_of(outline: Outline, precision: Precision) -> Weights:
+    """By the recipe's precision. Mixed layers come on top: they are counted as the others."""
+    linears = [matrix for matrix in outline.matrices if not matrix.head]
+    heads = [matrix for matrix in outline.matrices if matrix.head]
+    return Weights(
+        linears=sum(_bytes(matrix, precision.weights, precision) for matrix in linears),
+        heads=sum(_bytes(matrix, precision.head, precision) for matrix in heads),
+        plain=outline.plain * FLOAT32,
+    )
+
+
+def _bytes(matrix: Matrix, weights: str, precision: Precision) -> int:
+    """In whole groups of rows and blocks of columns, as block_layout.py lays them out."""
+    if weights == "fp32":
+        return matrix.rows * matrix.columns * FLOAT32
+    rows = -(-matrix.rows // LANES) * LANES
+    columns = -(-matrix.columns // BLOCK) * BLOCK
+    blocks = -(-matrix.columns // precision.block_size)
+    offsets = weights == "int4" and precision.algorithm != "symmetric"
+    return rows * (columns * BITS[weights] // 8 + blocks * FLOAT16 * (2 if offsets else 1))
+
+
+def cache_bytes(outline: Outline, tokens: int) -> int:
+    """Of a slot of so many tokens."""
+    return outline.cache * FLOAT32 * tokens
+
+
+def run_time_bytes(outline: Outline, weights: Weights, slots: int, tokens: int) -> int:
+    """Resident when every slot is full and every page of the weights has been read."""
+    tokenizer = outline.vocabulary * TOKENIZER_BYTES_PER_ENTRY
+    return PROCESS_BYTES + tokenizer + weights.total + slots * cache_bytes(outline, tokens)
+
+
+def machine_for(outline: Outline, weights: Weights, memory: int) -> Machine:
+    """With HEADROOM over `memory`, and CPUs enough for ten tokens a second of one stream."""
+    wanted = math.ceil(memory * HEADROOM)
+    decodes = outline.cache > 0
+    cpus = max(1, math.ceil(weights.total / BYTES_PER_CPU)) if decodes else 1
+    lambda_cpus_mb = min(cpus * LAMBDA_MB_PER_CPU, LAMBDA_MB_LIMIT)
+    lambda_mb = max(math.ceil(wanted / 2**20), lambda_cpus_mb)
+    sizes = CLOUD_RUN_GIB_OF_CPUS.items()
+    fitting = [n for n, gib in sizes if n >= cpus and gib * 2**30 >= wanted]
+    return Machine(
+        lambda_mb=lambda_mb if lambda_mb <= LAMBDA_MB_LIMIT else None,
+        cloud_run_cpus=min(fitting, default=None),
+        cloud_run_mib=max(512, math.ceil(wanted / 2**29) * 512),
+    )

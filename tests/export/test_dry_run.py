@@ -1,0 +1,206 @@
+"""The dry run says how large an export will be, from the model's configuration alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from transformers import AutoConfig
+
+from handlers.config import Settings
+from handlers.engine.artifact import WEIGHTS
+from model_export.convert import convert
+from model_export.dry_run import describe, dry_run
+from model_export.encoder.recipe import EncoderRecipe
+from model_export.errors import ExportError
+from model_export.fetch.config import fetch_config
+from model_export.fuse import fuse
+from model_export.outline import outline_of
+from model_export.pack import LICENCE_TEXTS
+from model_export.precision import Precision
+from model_export.quantize import quantize
+from model_export.recipe import FolderSource, load_recipe, shipped_recipes
+from model_export.sizing import Matrix, Outline, machine_for, run_time_bytes, weights_of
+from tests.support.configurations import PARAMETERS, shipped
+from tests.support.families import EXPORTS
+from tests.support.families_table import read_rows
+from tests.support.hub import COMMIT, GATED, REPOSITORY, serve_hub
+from tests.support.recipes_table import table, written_table
+from tests.support.reports import ignore
+from tests.support.tiny_folder import save_tiny_folder
+from tests.support.tiny_gguf import write_tiny_gguf
+from tests.support.tiny_models import CONTEXT_LENGTH, tiny_model
+
+ROOT = Path(__file__).parent.parent.parent
+SETTINGS = Settings.from_environ({})
+RECIPE = f"""
+[model]
+id = "Tiny"
+licence = "Apache-2.0"
+
+[source]
+{{source}}
+
+[export]
+context_length = {CONTEXT_LENGTH}
+
+[precision]
+
+[tolerance]
+max_kl = 0.1
+min_top1_agreement = 0.9
+max_perplexity_ratio = 1.05
+"""
+
+
+def write_recipe(directory: Path, source: str) -> str:
+    path = directory / "tiny.toml"
+    path.write_text(RECIPE.format(source=source), encoding="utf-8")
+    return str(path)
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    command = [sys.executable, "-m", "model_export", *arguments]
+    environ = {**kept, **variables}
+    return subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_has_a_dry_run_with_the_parameters_that_its_publisher_counts(
+    name: str,
+) -> None:
+    recipe, config = shipped(name)
+    outline = outline_of(config, recipe)
+    assert outline.parameters == pytest.approx(PARAMETERS[name], rel=0.01)
+    text = describe(config, recipe, SETTINGS)
+    assert recipe.model.id in text
+    assert "AWS Lambda" in text
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_decoder_is_of_a_family_that_exports(name: str) -> None:
+    recipe, config = shipped(name)
+    if not isinstance(recipe, EncoderRecipe):
+        assert read_rows()[config.model_type].outcome() == EXPORTS
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_licence_that_spdx_does_not_list_has_its_notice_here(name: str) -> None:
+    licence = shipped(name)[0].model.licence
+    if licence not in ("Apache-2.0", "MIT"):
+        assert licence.startswith("LicenseRef-")
+        assert (LICENCE_TEXTS / f"{licence}.txt").is_file()
+
+
+def test_the_page_has_the_figures_of_the_dry_run() -> None:
+    assert written_table() == table()
+
+
+def test_the_demo_weighs_what_the_dry_run_says(demo_artifact: Path) -> None:
+    recipe, config = shipped("smollm2-135m")
+    weights = weights_of(outline_of(config, recipe), recipe.precision)
+    assert weights.total == pytest.approx((demo_artifact / WEIGHTS).stat().st_size, rel=0.05)
+
+
+@pytest.mark.parametrize("precision", [Precision(), Precision("int8"), Precision("fp32")])
+@pytest.mark.parametrize("family", ["gemma3", "gpt2", "phi3-longrope", "qwen2", "qwen3"])
+def test_a_graph_weighs_what_its_configuration_says(family: str, precision: Precision) -> None:
+    model = tiny_model(family)
+    recipe = msgspec.structs.replace(load_recipe("smollm2-135m"), precision=precision)
+    export = msgspec.structs.replace(recipe.export, context_length=CONTEXT_LENGTH)
+    outline = outline_of(model.config, msgspec.structs.replace(recipe, export=export))
+    graph = quantize(fuse(convert(model, CONTEXT_LENGTH)), precision)
+    tensors = [value.const_value for value in graph.graph.initializers.values()]
+    real = {
+        (array.__array_interface__["data"][0], array.nbytes): array.nbytes
+        for array in (tensor.numpy() for tensor in tensors if tensor is not None)
+    }
+    assert weights_of(outline, precision).total == pytest.approx(sum(real.values()), rel=0.03)
+
+
+def test_a_hub_is_asked_for_the_configuration_alone(tmp_path: Path) -> None:
+    folder = save_tiny_folder(tmp_path / "source")
+    recipe = write_recipe(tmp_path, f'hub = "{REPOSITORY}"\nrevision = "{COMMIT}"')
+    cache = tmp_path / "cache"
+    with serve_hub(folder) as endpoint:
+        ended = run("--dry-run", recipe, HF_ENDPOINT=endpoint, HF_HOME=str(cache))
+    assert ended.returncode == 0, ended.stderr
+    assert "LlamaForCausalLM" in ended.stdout
+    assert [path.name for path in cache.glob("hub/*/snapshots/*/*")] == ["config.json"]
+
+
+def test_a_gated_repository_says_where_to_accept_its_terms_and_what_to_set(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, f'hub = "{GATED}"\nrevision = "{COMMIT}"')
+    with serve_hub(tmp_path) as endpoint:
+        ended = run("--dry-run", recipe, HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path / "cache"))
+    assert ended.returncode == 1
+    assert f"accept its terms at {endpoint}/{GATED}" in ended.stderr
+    assert "set HF_TOKEN" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_folder_needs_no_weights(tmp_path: Path) -> None:
+    folder = save_tiny_folder(tmp_path / "source")
+    (folder / "model.safetensors").unlink()
+    recipe = load_recipe(write_recipe(tmp_path, 'path = "source"'))
+    assert "LlamaForCausalLM" in dry_run(recipe, SETTINGS, ignore)
+
+
+def test_a_gguf_file_is_read_without_its_weights(tmp_path: Path) -> None:
+    write_tiny_gguf(tmp_path / "tiny.gguf")
+    recipe = load_recipe(write_recipe(tmp_path, 'gguf = "tiny.gguf"'))
+    assert "LlamaForCausalLM" in dry_run(recipe, SETTINGS, ignore)
+
+
+def test_a_folder_without_a_configuration_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"a folder without config\.json"):
+        fetch_config(FolderSource(tmp_path), ignore)
+
+
+def test_what_the_export_refuses_the_dry_run_refuses() -> None:
+    recipe = load_recipe("smollm2-135m")
+    with pytest.raises(ExportError, match="BloomForCausalLM takes no position_ids"):
+        outline_of(AutoConfig.for_model("bloom", n_layer=2), recipe)
+    short = AutoConfig.for_model("llama", num_hidden_layers=2, max_position_embeddings=64)
+    with pytest.raises(ExportError, match="has positions for 2 to 64"):
+        outline_of(short, recipe)
+
+
+def outline(columns: int, cache: int) -> Outline:
+    return Outline("Some", 0, (Matrix(1_000_000, columns, head=False),), 0, cache, 1000)
+
+
+@pytest.mark.parametrize(
+    ("columns", "cache", "lambda_mb", "cpus"),
+    [
+        (64, 1000, 1769, 1),  # 40 MB of weights: what is asked for is a whole vCPU
+        (1600, 1000, 3538, 2),  # 1.0 GB: two vCPUs, so that they are read ten times a second
+        (1600, 0, 1769, 1),  # the same as an encoder, which is not asked for a token at a time
+        (64, 1_000_000, None, None),  # 4 MB a token of the cache, and 8,192 tokens
+    ],
+)
+def test_a_machine_holds_the_memory_and_reads_the_weights(
+    columns: int, cache: int, lambda_mb: int | None, cpus: int | None
+) -> None:
+    some = outline(columns, cache)
+    weights = weights_of(some, Precision())
+    machine = machine_for(some, weights, run_time_bytes(some, weights, 4, 2048))
+    assert machine.lambda_mb == lambda_mb
+    assert machine.cloud_run_cpus == cpus
+
+
+def test_the_recipes_are_listed_with_their_tasks_and_precisions() -> None:
+    ended = run("--list")
+    assert ended.returncode == 0, ended.stderr
+    lines = {line.split()[0]: line for line in ended.stdout.splitlines() if line}
+    assert set(shipped_recipes()) < set(lines)
+    assert "text-ranking" in lines["ms-marco-minilm-l6-v2"]
+    assert "int4 affine block 32, int8 lm_head" in lines["llama-3.2-1b"]
+    assert "LicenseRef-Llama-3.2" in lines["llama-3.2-1b"]

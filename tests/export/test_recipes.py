@@ -1,0 +1,49 @@
+"""Every shipped decoder's recipe, with what its configuration says of heads, norms and rotation.
+
+The weights are random and the layers few and narrow: real weights are not to be had here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
+from model_export.recipe import HubSource, shipped_recipes
+from tests.support.configurations import CONFIGURATIONS
+from tests.support.families import EXPORTS, VOCABULARY, enliven, examine_model
+
+SMALL: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "intermediate_size": 256,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 0,
+}
+LAYERS = {"gpt2": {"n_layer": 2}, "gemma3_text": {"num_hidden_layers": 6}}
+"""Others have two. Of Gemma's, every sixth sees all tokens."""
+
+
+def decoders() -> list[str]:
+    recipes = [load_any_recipe(name) for name in shipped_recipes()]
+    kept = [r for r in recipes if not isinstance(r, EncoderRecipe)]
+    return [recipe.name for recipe in kept if isinstance(recipe.source, HubSource)]
+
+
+def few_layers(name: str) -> PreTrainedModel:
+    fields = CONFIGURATIONS[name] | SMALL
+    kind = fields.pop("model_type")
+    config = AutoConfig.for_model(kind, **fields | LAYERS.get(kind, {"num_hidden_layers": 2}))
+    torch.manual_seed(0)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    enliven(model, width=2.4 / config.hidden_size**0.5)
+    model.eval()
+    return model
+
+
+@pytest.mark.parametrize("name", decoders())
+def test_two_layers_in_a_recipes_shape_answer_as_transformers_does(name: str) -> None:
+    assert examine_model(few_layers(name)).outcome == EXPORTS

@@ -1,0 +1,180 @@
+"""What the config.json of each shipped recipe's model says of its sizes, without the hub.
+
+The figures are those of the pinned revisions, as public texts quote them; keys that only training
+or sampling reads are left out. `PARAMETERS` are what the models' publishers count.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+
+from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
+from model_export.fetch.config import fetch_config
+from model_export.recipe import HubSource, Recipe
+from tests.support.reports import ignore
+
+_BERT: dict[str, Any] = {
+    "model_type": "bert",
+    "vocab_size": 30522,
+    "hidden_size": 384,
+    "intermediate_size": 1536,
+    "num_attention_heads": 12,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+}
+_SMOLLM2: dict[str, Any] = {
+    "model_type": "llama",
+    "vocab_size": 49152,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": True,
+}
+_GEMMA3: dict[str, Any] = {
+    "model_type": "gemma3_text",
+    "vocab_size": 262144,
+    "head_dim": 256,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 1,
+    "query_pre_attn_scalar": 256,
+    "sliding_window": 512,
+    "max_position_embeddings": 32768,
+    "rope_theta": 1000000.0,
+    "rope_local_base_freq": 10000.0,
+}
+
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "bge-small-en-v1.5": _BERT | {"num_hidden_layers": 12},
+    "distilbert-sst-2": {
+        "model_type": "distilbert",
+        "vocab_size": 30522,
+        "dim": 768,
+        "hidden_dim": 3072,
+        "n_layers": 6,
+        "n_heads": 12,
+        "max_position_embeddings": 512,
+    },
+    "gemma-3-1b": _GEMMA3
+    | {"hidden_size": 1152, "intermediate_size": 6912, "num_hidden_layers": 26},
+    "gemma-3-270m": _GEMMA3
+    | {"hidden_size": 640, "intermediate_size": 2048, "num_hidden_layers": 18},
+    "gpt2": {
+        "model_type": "gpt2",
+        "vocab_size": 50257,
+        "n_embd": 768,
+        "n_layer": 12,
+        "n_head": 12,
+        "n_positions": 1024,
+    },
+    "llama-3.2-1b": {
+        "model_type": "llama",
+        "vocab_size": 128256,
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 64,
+        "max_position_embeddings": 131072,
+        "rope_theta": 500000.0,
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 32.0,
+            "high_freq_factor": 4.0,
+            "low_freq_factor": 1.0,
+            "original_max_position_embeddings": 8192,
+        },
+        "tie_word_embeddings": True,
+    },
+    "ms-marco-minilm-l6-v2": _BERT | {"num_hidden_layers": 6, "num_labels": 1},
+    "phi-4-mini": {
+        "model_type": "phi3",
+        "vocab_size": 200064,
+        "hidden_size": 3072,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 24,
+        "num_key_value_heads": 8,
+        "partial_rotary_factor": 0.75,
+        "max_position_embeddings": 131072,
+        "original_max_position_embeddings": 4096,
+        "rope_theta": 10000.0,
+        # 48 factors each, half of the 96 turned values of a head; sizes do not depend on them.
+        "rope_scaling": {"type": "longrope", "short_factor": [1.0] * 48, "long_factor": [2.0] * 48},
+        "sliding_window": 262144,
+        "tie_word_embeddings": True,
+        "bos_token_id": 199999,
+        "eos_token_id": 200020,
+        "pad_token_id": 199999,
+    },
+    "qwen2.5-0.5b": {
+        "model_type": "qwen2",
+        "vocab_size": 151936,
+        "hidden_size": 896,
+        "intermediate_size": 4864,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 14,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 32768,
+        "rope_theta": 1000000.0,
+        "tie_word_embeddings": True,
+    },
+    "qwen3-0.6b": {
+        "model_type": "qwen3",
+        "vocab_size": 151936,
+        "hidden_size": 1024,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "max_position_embeddings": 40960,
+        "rope_theta": 1000000,
+        "tie_word_embeddings": True,
+    },
+    "smollm2-1.7b": _SMOLLM2
+    | {
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "rope_theta": 130000,
+    },
+    "smollm2-360m": _SMOLLM2
+    | {
+        "hidden_size": 960,
+        "intermediate_size": 2560,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 15,
+        "num_key_value_heads": 5,
+        "rope_theta": 100000,
+    },
+}
+
+PARAMETERS = {
+    "all-minilm-l6-v2": 22_713_216,
+    "bge-small-en-v1.5": 33_360_000,
+    "distilbert-sst-2": 66_955_010,
+    "gemma-3-1b": 999_885_952,
+    "gemma-3-270m": 268_098_176,
+    "gpt2": 124_439_808,
+    "llama-3.2-1b": 1_235_814_400,
+    "ms-marco-minilm-l6-v2": 22_713_601,
+    "phi-4-mini": 3_836_021_760,
+    "qwen2.5-0.5b": 494_032_768,
+    "qwen3-0.6b": 596_049_920,
+    "smollm2-1.7b": 1_711_376_384,
+    "smollm2-135m": 134_515_008,
+    "smollm2-360m": 361_821_120,
+}
+
+
+def shipped(name: str) -> tuple[Recipe | EncoderRecipe, PretrainedConfig]:
+    """A shipped recipe, and its model's configuration: from here, or out of its package."""
+    recipe = load_any_recipe(name)
+    if isinstance(recipe.source, HubSource):
+        fields = dict(CONFIGURATIONS[name])
+        config: PretrainedConfig = AutoConfig.for_model(fields.pop("model_type"), **fields)
+        return recipe, config
+    return recipe, fetch_config(recipe.source, ignore)

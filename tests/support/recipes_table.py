@@ -1,0 +1,63 @@
+"""The table of docs/recipes.md: what the dry run says of each shipped recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from handlers.config import Settings
+from model_export.dry_run import slots_of
+from model_export.outline import outline_of
+from model_export.recipe import shipped_recipes
+from model_export.sizing import cache_bytes, machine_for, run_time_bytes, weights_of
+from tests.support.configurations import shipped
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
+HEAD = (
+    "| recipe | task | parameters | weights | cache, a token | memory | Lambda | Cloud Run "
+    "| verified with |\n|---|---|---:|---:|---:|---:|---:|---:|---|\n"
+)
+WITH_WEIGHTS = ("all-minilm-l6-v2", "smollm2-135m")
+"""Recipes whose source is a package that is installed wherever the tests run."""
+
+
+def table() -> str:
+    """Head and rows, in the order of the recipes' names."""
+    return HEAD + "".join(_row(name) for name in shipped_recipes())
+
+
+def written_table() -> str:
+    """As the page has it."""
+    return HEAD + _split()[1]
+
+
+def write_table() -> None:
+    """In place of the page's."""
+    before, _, after = _split()
+    PAGE.write_text(before + table() + after, encoding="utf-8")
+
+
+def _split() -> tuple[str, str, str]:
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(HEAD)
+    rows, blank, after = rest.partition("\n\n")
+    return before, rows + "\n" if rows else "", blank[1:] + after
+
+
+def _row(name: str) -> str:
+    recipe, config = shipped(name)
+    outline = outline_of(config, recipe)
+    weights = weights_of(outline, recipe.precision)
+    slots, tokens = slots_of(recipe, Settings.from_environ({}))
+    memory = run_time_bytes(outline, weights, slots, tokens)
+    machine = machine_for(outline, weights, memory)
+    cells = (
+        f"`{name}`",
+        recipe.export.task,
+        f"{outline.parameters / 1e6:,.0f} M",
+        f"{weights.total / 1e6:,.0f} MB",
+        f"{cache_bytes(outline, 1) / 1e3:,.0f} kB" if slots else "",
+        f"{memory / 1e6:,.0f} MB",
+        f"{machine.lambda_mb:,} MB" if machine.lambda_mb else "does not fit",
+        f"{machine.cloud_run_cpus} CPU, {machine.cloud_run_mib:,} MiB",
+        "its weights" if name in WITH_WEIGHTS else "configuration",
+    )
+    return f"| {' | '.join(cells)} |\n"
