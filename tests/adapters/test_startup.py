@@ -162,7 +162,6 @@ import sys, threading, time
 from pathlib import Path
 from handlers import startup
 from handlers.config import Settings
-from handlers.engine.engine import Engine
 
 startup.begin(Settings.from_environ())
 for thread in threading.enumerate():
