@@ -8,12 +8,15 @@ memory. llama.cpp chooses when it is compiled: it has a second build (peers/llam
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from bench.prepare import NotRunnable, run_once
 from bench.servers import CACHE
+from kernels.__main__ import caches, compiler
 
 SOURCE = Path(__file__).with_name("avx2.c")
 LIBRARY = CACHE / "avx2.so"
@@ -23,7 +26,9 @@ PRELOAD = "LD_PRELOAD"
 def show_avx2_alone() -> None:
     """From now on. Raises NotRunnable where the compiler, the kernel or the CPU cannot do it."""
     LIBRARY.unlink(missing_ok=True)  # its source may have changed since
-    run_once(LIBRARY, ("cc", "-O2", "-shared", "-fPIC", "-o", str(LIBRARY), str(SOURCE)))
+    command = [*compiler(platform.machine()), "-O2", "-shared", "-fPIC"]
+    with tempfile.TemporaryDirectory() as scratch:
+        run_once(LIBRARY, [*command, "-o", str(LIBRARY), str(SOURCE)], caches(scratch))
     os.environ[PRELOAD] = str(LIBRARY)
     if subprocess.run((sys.executable, "-c", ""), check=False).returncode != 0:
         del os.environ[PRELOAD]

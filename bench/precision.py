@@ -1,4 +1,4 @@
-"""What each precision costs and keeps: the table of docs/precision.md.
+"""What each precision costs and keeps: a table as in docs/precision.md.
 
     python -m bench.precision [--recipe NAME] [--rounds 15]
 
@@ -38,7 +38,6 @@ from model_export.verify.corpus import evaluation_text
 from model_export.verify.drift import WINDOW, Drift, compare, windows_of
 
 BASE = Precision()
-# Blocks of 128 do not divide SmolLM2's rows of 576.
 CANDIDATES = (
     BASE,
     Precision(block_size=64),

@@ -32,7 +32,7 @@ from handlers.api.messages import Request, Response, StreamResponse
 from handlers.api.request_id import HEADER, request_id
 from handlers.config import Settings
 from handlers.errors import RequestTooLarge, StartupError
-from handlers.log import Access
+from handlers.log import Access, enable_loggers
 from handlers.startup import Service, load_service
 
 T = TypeVar("T")
@@ -47,6 +47,7 @@ def load() -> Service:
     Raising would not end the process: uvicorn takes whatever a lifespan raises, SystemExit too,
     for an application without a lifespan, opens the port and answers 500 for ever.
     """
+    enable_loggers()  # with LOG_EXECUTION_ID functions-framework has called dictConfig just before
     try:
         service = load_service(Settings.from_environ())
     except StartupError as error:

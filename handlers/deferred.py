@@ -23,15 +23,16 @@ def deferred(*modules: str) -> Iterator[None]:
 
     Within the block their names can be imported, called, and written in annotations. Using one
     after it imports the real module; so does every later import statement. A class derived from a
-    stand-in is more than it can bear: TypeError.
+    stand-in is more than it can bear, and so is `isinstance` with one: TypeError. No other thread
+    may import or use `modules` meanwhile.
     """
     absent = [name for name in modules if name not in sys.modules]
     sys.modules.update({name: _Later(name) for name in absent})  # type: ignore[misc]
-    _Later.waiting = True
+    before, _Later.waiting = _Later.waiting, True
     try:
         yield
     finally:
-        _Later.waiting = False
+        _Later.waiting = before
         for name in absent:
             del sys.modules[name]
 

@@ -52,6 +52,16 @@ def set_up(level: str) -> None:
     LOGGER.propagate = False
 
 
+def enable_loggers() -> None:
+    """Lets the modules under handlers/ log again, after something has disabled their loggers.
+
+    logging.config.dictConfig does so to all loggers that it does not name.
+    """
+    for name, logger in list(LOGGER.manager.loggerDict.items()):
+        if name.partition(".")[0] == LOGGER.name and isinstance(logger, logging.Logger):
+            logger.disabled = False
+
+
 class Access(msgspec.Struct, frozen=True):
     """A request on its way."""
 

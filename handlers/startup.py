@@ -71,9 +71,8 @@ def load_service(settings: Settings) -> Service:
     Runtime), `session` (in its thread), `text` (beside it), and `process`, from the start of the
     process to now.
     """
-    loading = _begun.pop() if _begun else _load(settings)
     try:
-        return _finish(loading, settings)
+        return _finish(_begun.pop() if _begun else _load(settings), settings)
     finally:
         gc.freeze()
         gc.enable()

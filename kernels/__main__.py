@@ -52,15 +52,24 @@ def compile_library(out: Path, machine: str) -> int:
         sources = [name for name in sources if name not in FOR_X86]
     with tempfile.TemporaryDirectory() as scratch:
         built = Path(scratch) / out.name
-        compiler = [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu.2.28"]
-        caches = dict.fromkeys(("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), scratch)
-        command = [*compiler, *FLAGS, "-o", str(built), *sources]
-        done = subprocess.run(command, cwd=SOURCES, env=os.environ | caches, check=False)
+        command = [*compiler(machine), *FLAGS, "-o", str(built), *sources]
+        environ = os.environ | caches(scratch)
+        done = subprocess.run(command, cwd=SOURCES, env=environ, check=False)
         if done.returncode == 0:
             fresh = out.with_name(f".{out.name}")
             fresh.write_bytes(built.read_bytes())
             fresh.replace(out)
     return done.returncode
+
+
+def compiler(machine: str) -> list[str]:
+    """The command, which takes clang's options."""
+    return [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu.2.28"]
+
+
+def caches(directory: str) -> dict[str, str]:
+    """The environment in which it leaves nothing but in `directory`."""
+    return dict.fromkeys(("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), directory)
 
 
 if __name__ == "__main__":

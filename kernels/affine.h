@@ -30,11 +30,12 @@ typedef struct {
     int64_t count, blocks;
 } Rows;
 
-// Every table gives the same bits: the sums in a block are integers, and exact; what follows, one
-// multiplication and one or two fused multiply-adds a block in the order of the blocks, rounds alike.
+// The same bits on every CPU with a fused multiply-add: the sums in a block are integers, and exact;
+// what follows, one multiplication and one or two fused multiply-adds a block in the order of the
+// blocks, rounds alike. Without the instruction, on x86-64 before AVX2, fmaf stands in, which rounds
+// twice in ziglang's C library and so differs once in some 2^29 times.
 // No result depends on another row, so neither the number of rows nor of threads changes a bit.
 typedef struct {
-    const char *name;
     // One row of float activations, `columns` wide, as row number `row` of `rows`.
     void (*quantize)(const float *x, int64_t columns, const Rows *rows, int64_t row);
     // All rows by the outputs of one group: y [count, outputs].

@@ -60,4 +60,4 @@ TARGET INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stri
         dot_8(packed, values, stride, rows, dots);
 }
 
-const Kernels avx2_kernels = {"avx2", quantize, multiply};
+const Kernels avx2_kernels = {quantize, multiply};

@@ -31,4 +31,4 @@ TARGET INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stri
     }
 }
 
-const Kernels avx512_kernels = {"avx512", quantize, multiply};
+const Kernels avx512_kernels = {quantize, multiply};

@@ -32,8 +32,7 @@ static OrtStatus *compute(void *kernel, OrtKernelContext *context) {
     TRY(ort->KernelContext_GetInput(context, 0, &input));
     TRY(read_tensor(input, &ids));
     Call call = {.weights = weights, .ids = ids.data};
-    int64_t count = 1;
-    for (size_t axis = 0; axis < ids.rank; axis++) count *= ids.sizes[axis];
+    const int64_t count = elements(&ids, ids.rank);
     for (int64_t row = 0; row < count; row++)
         if (call.ids[row] < 0 || call.ids[row] >= weights->outputs)
             return ort->CreateStatus(ORT_INVALID_ARGUMENT, "AffineGather: an id is out of range.");

@@ -37,16 +37,19 @@ size_t output_count(const OrtCustomOp *op) { return (void)op, 1; }
 
 int version(const OrtCustomOp *op) { return (void)op, 1; }
 
-// Once for each session; the domain is made once and lives as long as the process.
+// Once for each session. The domain is made once and lives as long as the process; Python calls this
+// with the interpreter's lock held, so never twice at a time.
 EXPORTED OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base) {
     static OrtCustomOpDomain *domain;
     if (!domain) {
         ort = base->GetApi(ORT_VERSION);
         if (!ort) return base->GetApi(1)->CreateStatus(ORT_FAIL, "ONNX Runtime is older than 1.17.");
         if (!kernels) kernels = kernels_for_this_cpu(NULL);
-        TRY(ort->CreateCustomOpDomain("kindling", &domain));
-        TRY(ort->CustomOpDomain_Add(domain, &affine_matmul));
-        TRY(ort->CustomOpDomain_Add(domain, &affine_gather));
+        OrtCustomOpDomain *fresh = NULL;
+        TRY(ort->CreateCustomOpDomain("kindling", &fresh));
+        TRY(ort->CustomOpDomain_Add(fresh, &affine_matmul));
+        TRY(ort->CustomOpDomain_Add(fresh, &affine_gather));
+        domain = fresh;  // only now: the next session must not find it half made
     }
     return ort->AddCustomOpDomain(options, domain);
 }

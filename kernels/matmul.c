@@ -80,8 +80,7 @@ static OrtStatus *compute(void *kernel, OrtKernelContext *context) {
     TRY(check_width(&x, weights->inputs));
     Call call = {.weights = weights, .x = x.data};
     call.rows.blocks = weights->blocks;
-    call.rows.count = 1;
-    for (size_t axis = 0; axis + 1 < x.rank; axis++) call.rows.count *= x.sizes[axis];
+    call.rows.count = elements(&x, x.rank - 1);
     x.sizes[x.rank - 1] = weights->outputs;
     TRY(ort->KernelContext_GetOutput(context, 0, x.sizes, x.rank, &output));
     TRY(ort->GetTensorMutableData(output, (void **)&call.y));

@@ -47,9 +47,7 @@ struct OrtApi {
     OrtStatus *(*KernelContext_GetOutput)(OrtKernelContext *context, size_t index,
                                           const int64_t *dimensions, size_t count,
                                           OrtValue **out);
-    void *unused_92[1];
-    void (*ReleaseStatus)(OrtStatus *status);  // 93
-    void *unused_94[5];
+    void *unused_92[7];
     void (*ReleaseTensorTypeAndShapeInfo)(OrtShape *shape);  // 99
     void *unused_100[130];
     OrtStatus *(*KernelInfo_GetInputCount)(const OrtKernelInfo *info, size_t *out);  // 230

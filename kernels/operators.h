@@ -27,6 +27,13 @@ extern const OrtCustomOp affine_matmul, affine_gather;
 // Shape and data of a tensor, which stay the tensor's.
 OrtStatus *read_tensor(const OrtValue *value, Tensor *out);
 
+// Elements in the first `axes` axes.
+static inline int64_t elements(const Tensor *tensor, size_t axes) {
+    int64_t count = 1;
+    for (size_t axis = 0; axis < axes; axis++) count *= tensor->sizes[axis];
+    return count;
+}
+
 // The weights of a node: attributes K (inputs), N (outputs), bits and block_size; packed, scales and
 // offsets are the constant inputs 1, 2 and 3, and bias is 4 where there is one. All shapes are
 // checked, since a kernel reads what they promise.

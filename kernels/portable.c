@@ -20,4 +20,4 @@ INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stride, int
     }
 }
 
-const Kernels portable_kernels = {"portable", quantize, multiply};
+const Kernels portable_kernels = {quantize, multiply};

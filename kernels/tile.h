@@ -37,7 +37,24 @@ TARGET INLINE void store(vector total, const Weights *w, int64_t output, float *
         __builtin_memcpy(y, &total, lanes * sizeof(float));
 }
 
-// `bits` and `affine` are constants wherever this is called, and the loops over rows unrolled.
+// `bits` and `affine` are constants wherever these two are called.
+
+// Adds one block's dot products to the totals of `rows` rows, the first of which has it at `place`.
+TARGET INLINE void add_block(const Rows *x, int64_t place, const integers *dots,
+                             const _Float16 *scales, const _Float16 *offsets, int rows,
+                             const int affine, vector *total) {
+    const vector scale = floats(scales);
+    for (int r = 0; r < rows; r++)
+        total[r] = __builtin_elementwise_fma(__builtin_convertvector(dots[r], vector),
+                                             scale * x->scales[place + r * x->blocks], total[r]);
+    if (!affine) return;
+    const vector offset = floats(offsets);
+    for (int r = 0; r < rows; r++)
+        total[r] = __builtin_elementwise_fma((vector){0} + x->totals[place + r * x->blocks], offset,
+                                             total[r]);
+}
+
+// The loops over rows are unrolled.
 TARGET INLINE void tile(const Weights *w, const Rows *x, int64_t group, int64_t first_lane,
                         int64_t row, float *y, const int rows, const int bits, const int affine) {
     const int64_t blocks = w->blocks, stride = blocks * BLOCK, lanes = group * w->scale_count * LANES;
@@ -54,16 +71,7 @@ TARGET INLINE void tile(const Weights *w, const Rows *x, int64_t group, int64_t 
         for (int r = 0; r < rows; r++)
             dots[r] = (integers){0} - zero * x->sums[place + r * blocks];
         dot(packed, values, stride, rows, bits, dots);
-        const vector scale = floats(scales);
-        for (int r = 0; r < rows; r++)
-            total[r] = __builtin_elementwise_fma(__builtin_convertvector(dots[r], vector),
-                                                 scale * x->scales[place + r * blocks], total[r]);
-        if (affine) {
-            const vector offset = floats(offsets);
-            for (int r = 0; r < rows; r++)
-                total[r] = __builtin_elementwise_fma(
-                    (vector){0} + x->totals[place + r * blocks], offset, total[r]);
-        }
+        add_block(x, place, dots, scales, offsets, rows, affine, total);
         packed += BLOCK * LANES / 8 * bits;
         values += BLOCK;
         if (--left == 0) {

@@ -2,7 +2,7 @@
 
 16 rows lie side by side, four values of each together: the dot product instructions of a CPU then
 give 16 outputs in the lanes of a vector (docs/kernels.md). Pure arithmetic: knows no graph. Called
-by quantize.py; `unpack` is the inverse, for tests.
+by quantize.py.
 """
 
 from __future__ import annotations

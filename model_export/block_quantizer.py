@@ -1,8 +1,8 @@
 """A float matrix as blocks of small integers, each weight scale * value + offset.
 
-Scales and offsets are rounded to float16 first and the values chosen for what they then are: GGUF's
-own precision, so a matrix that comes from Q4_1 or Q8_0 is found again. Pure arithmetic: knows no
-graph and no layout. Called by quantize.py.
+Scales and offsets are rounded to float16 first and the values chosen for what they then are;
+k_quant alone chooses before. float16 is GGUF's own precision, so what comes from Q4_1 or Q8_0 is
+found again. Pure arithmetic: knows no graph and no layout. Called by quantize.py.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ class _Quantizer:
 
     model: ir.Model
     precision: Precision
-    done: dict[tuple[ir.Value, str], _Matrix] = field(default_factory=dict)
+    done: dict[tuple[ir.Value, str, bool], _Matrix] = field(default_factory=dict)
 
     def linear(self, node: ir.Node, weights: str) -> _Matrix:
         """The weight of a linear layer, [outputs, inputs]."""
@@ -135,7 +135,7 @@ class _Quantizer:
         return self._quantise(cast("ir.Value", node.inputs[0]), weights, turned=False)
 
     def _quantise(self, value: ir.Value, weights: str, turned: bool) -> _Matrix:
-        key = (value, weights)
+        key = (value, weights, turned)
         if key not in self.done:
             array = cast("NDArray[np.generic]", constant(value))
             matrix = np.asarray(array.T if turned else array, np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import subprocess
 import sys
@@ -55,6 +56,13 @@ def test_the_wheel_holds_both_packages_with_the_recipes_and_nothing_else(wheel: 
     recipes = sorted((ROOT / "model_export" / "recipes").glob("*.toml"))
     assert recipes
     assert files >= {str(path.relative_to(ROOT)) for path in recipes}
+
+
+def test_a_wheel_with_kernels_is_for_their_kind_of_machine_alone(wheel: ZipFile) -> None:
+    assert "handlers/engine/kernels.so" in wheel.namelist()
+    path = next(path for path in wheel.namelist() if path.endswith(".dist-info/WHEEL"))
+    tags = message_from_bytes(wheel.read(path)).get_all("Tag")
+    assert tags == [f"py3-none-manylinux_2_28_{platform.machine()}"]
 
 
 @pytest.mark.parametrize("lock", LOCKS)

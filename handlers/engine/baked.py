@@ -4,8 +4,8 @@
                     order, float32 [heads, tokens, head_dim]
     manifest.json   how many tokens, and what they were computed with
 
-The file is mapped, not read: its pages come when a prompt that begins with these ids copies them,
-and the kernel may take them back. What was computed with other weights or by other kernels is
+The file is mapped: its pages are read ahead while the process starts, and the kernel may take them
+back. What was computed with other weights or by other kernels is
 refused: the process serves without it, and says why. Knows no graph and no text. Written by
 model_export/prefix.py, opened by the engine.
 """
@@ -24,7 +24,7 @@ from handlers.engine.artifact import CHAT_TEMPLATE, GRAPH, TOKENIZER, WEIGHTS, P
 from handlers.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -59,16 +59,17 @@ def write_prefix(path: Path, ids: list[int], tensors: Iterable[NDArray[np.float3
 
 
 def open_prefix(
-    artifact: Artifact, context_length: int, kernels: Mapping[str, str]
+    artifact: Artifact, context_length: int, kernels: Callable[[], Mapping[str, str]]
 ) -> BakedPrefix | None:
     """The artefact's prefix, if it has one that holds here; else a warning says why it does not.
 
-    `kernels`: versions of the packages that compute. Raises ArtifactError for a damaged file.
+    `kernels` gives the versions of what computes, and is asked only if there is a prefix. Raises
+    ArtifactError for a damaged file.
     """
     info = artifact.manifest.prefix
     if info is None:
         return None
-    refusal = _refusal(info, _identity(artifact.manifest, kernels), context_length)
+    refusal = _refusal(info, _identity(artifact.manifest, kernels()), context_length)
     if refusal is not None:
         log.warning("The baked prefix is not used: %s", refusal)
         return None

@@ -6,8 +6,8 @@ prompt than it has read itself: the keys and values of a position depend on the 
 nothing else. So two prompts that are read side by side compute what they share once.
 
 Only chunks of two tokens or more count, and two tokens of a prompt are always left to compute:
-quantised kernels round one row in another way than several, but two as hundreds. So a reused
-prompt has, to the bit, the logits that it has when it is computed whole.
+attention computes one token in another way than several, but two as hundreds. So a reused prompt
+has, to the bit, the logits that it has when it is computed whole.
 
 What the export has baked (baked.py) is found as in a slot, after the last one.
 

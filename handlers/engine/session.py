@@ -17,6 +17,7 @@ import numpy as np
 from handlers.config import disable_onnxruntime_telemetry
 from handlers.engine.batch import Batch
 from handlers.engine.kv_cache import CacheTensor, KvCache
+from handlers.engine.prompt_lookup import LONGEST_DRAFT
 from handlers.errors import ArtifactError, EngineFault, StartupError
 
 disable_onnxruntime_telemetry()
@@ -34,8 +35,8 @@ PAST = "past_key_values."
 PRESENT = "present."
 
 # How long a thread without work spins before it sleeps. A decode call is hundreds of short
-# parallel sections: without spinning it takes 13 ms instead of 7.5, with ONNX Runtime's default
-# every call burns 15 to 29 ms more after its end, and threads that share a core starve each other.
+# parallel sections: with MatMulNBits it took 13 ms without spinning, 7.5 with, and with the default
+# every call burnt 15 to 29 ms more after its end, and threads that share a core starve each other.
 SPIN_MICROSECONDS = "200"
 
 # The operators of quantised weights, for this kind of machine: docs/kernels.md. `make kernels`.
@@ -55,7 +56,8 @@ class Session:
         _check_names(self._ort, graph)
         self.vocab_size = _vocab_size(self._ort, graph)
         self._cache = KvCache(_cache_tensors(self._ort, graph), slots=slots, capacity=capacity)
-        self._logits = np.empty((slots, self.vocab_size), np.float32)
+        rows = slots * (1 + LONGEST_DRAFT)  # pages that no call writes take no memory
+        self._logits = np.empty((rows, self.vocab_size), np.float32)
         self._bindings: dict[tuple[int, int], Any] = {}
         self.baked = np.empty(0, np.int64)
         """Ids whose keys and values the slot after the last holds."""
@@ -94,8 +96,8 @@ class Session:
     def _output(self, count: int) -> NDArray[np.float32]:
         """One memory for all calls: each kept binding would keep its last logits alive.
 
-        Only logprobs of prompts and of forced ids, and verification, ask for more than a row for
-        each slot: a chunk of 128 positions times 49,152 ids is 25 MB.
+        It holds what decode calls ask for, drafts included. Only logprobs of prompts and of forced
+        ids, and verification, ask for more: a chunk of 128 positions times 49,152 ids is 25 MB.
         """
         if count <= len(self._logits):
             return self._logits[:count]

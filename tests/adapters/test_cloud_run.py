@@ -185,6 +185,15 @@ def test_a_request_is_logged_by_its_envelope_alone(tiny_cloud_run: CloudRun) -> 
     assert "Hello" not in json.dumps(line)
 
 
+def test_the_log_is_as_whole_with_execution_ids_as_without(
+    tiny_artifact: Path, directory: Path
+) -> None:
+    with cloud_run(tiny_artifact, directory, LOG_EXECUTION_ID="true") as server:
+        identity = server.post(CHAT, HELLO).headers["x-request-id"]
+        assert '"message": "ready"' in server.process.output
+        assert [line["id"] for line in logged(server, 200)] == [identity]
+
+
 def test_the_model_is_loaded_once_and_before_the_port_opens(
     tiny_artifact: Path, directory: Path
 ) -> None:

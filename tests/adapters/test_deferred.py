@@ -159,6 +159,16 @@ def test_a_module_that_is_there_already_stays(slow_module: str) -> None:
     assert sys.modules[slow_module] is real
 
 
+def test_a_block_within_a_block_leaves_the_outer_ones_stand_ins_alone(slow_module: str) -> None:
+    with deferred(slow_module):
+        module = __import__(slow_module)
+        with deferred("another_slow_module"):
+            pass
+        number = module.NUMBER
+        assert type(number) is type(module)
+    assert number.bit_length() == 3
+
+
 def test_an_import_that_fails_takes_its_stand_ins_away(slow_module: str) -> None:
     with pytest.raises(TypeError), deferred(slow_module):
         type("Derived", (__import__(slow_module).Base,), {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from handlers import startup
 from handlers.config import Settings
 from handlers.engine.artifact import Task
 from handlers.engine.engine import Engine
@@ -27,6 +29,15 @@ def test_a_service_is_loaded_whole(tiny_artifact: Path) -> None:
     assert service.settings is settings
     assert isinstance(service.engine, Engine)
     assert (service.engine.slots, service.engine.running) == (2, 0)
+
+
+BEGIN_ON_CLOUD_RUN = """
+from handlers import startup
+from handlers.config import Settings
+
+startup.begin(Settings.from_environ())
+import handlers.cloud_run
+"""
 
 
 def log_of_a_start(
@@ -51,13 +62,28 @@ def test_the_log_says_how_many_tokens_of_a_prompt_are_baked(
     assert (ready["message"], ready["baked_tokens"]) == ("ready", 0)
 
 
+@pytest.mark.parametrize(
+    "start", ["import handlers.aws_lambda", BEGIN_ON_CLOUD_RUN], ids=["lambda", "cloud run"]
+)
 def test_what_a_start_has_made_is_no_garbage_to_look_for_and_later_garbage_is(
-    tiny_artifact: Path,
+    tiny_artifact: Path, start: str
 ) -> None:
     report = (
         "import gc, sys\nsys.stderr.write(f'{gc.get_freeze_count() > 10_000} {gc.isenabled()}')"
     )
-    assert run(f"import handlers.aws_lambda\n{report}", tiny_artifact) == "True True"
+    assert run(f"{start}\n{report}", tiny_artifact) == "True True"
+
+
+def test_garbage_is_looked_for_again_after_a_start_that_failed(
+    tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise ImportError("numpy")
+
+    monkeypatch.setattr(startup, "_engine_load", fail)
+    with pytest.raises(ImportError):
+        load_service(Settings.from_environ({"MODEL_DIR": str(tiny_artifact)}))
+    assert gc.isenabled()
 
 
 def test_a_missing_model_is_an_error_that_says_how_to_get_one(tmp_path: Path) -> None:
@@ -136,7 +162,6 @@ import sys, threading, time
 from pathlib import Path
 from handlers import startup
 from handlers.config import Settings
-from handlers.engine.engine import Engine
 
 startup.begin(Settings.from_environ())
 for thread in threading.enumerate():

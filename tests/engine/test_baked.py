@@ -86,7 +86,7 @@ def test_its_logits_are_those_of_a_prompt_computed_whole_to_the_bit(
 ) -> None:
     artifact = Artifact.open(baked)
     session = Session(artifact.graph, threads=1, slots=2, capacity=128)
-    prefix = open_prefix(artifact, 128, kernel_versions())
+    prefix = open_prefix(artifact, 128, kernel_versions)
     assert prefix is not None
     session.attach(prefix)
     tokens = len(prefix.ids)

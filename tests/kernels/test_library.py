@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,11 @@ from handlers.errors import StartupError
 from tests.support.affine_node import use_kernels
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+INPUTS = ["x", "values", "scales", "offsets", "bias"]
+WEIGHTS: dict[str, np.ndarray] = {
+    "values": np.zeros((2, 2, 256), np.uint8),
+    "scales": np.zeros((2, 2, 16), np.float16),
+}
 SMAPS = """
 import sys
 from pathlib import Path
@@ -46,8 +53,6 @@ def test_the_library_shows_onnx_runtime_its_entry_and_tests_their_switch() -> No
 
 def test_kernels_that_are_none_are_not_used() -> None:
     assert not use_kernels("abacus")
-    assert use_kernels("portable")
-    assert use_kernels("avx512") or use_kernels("avx2") or use_kernels("portable")
 
 
 @pytest.mark.parametrize("library", ["missing", "not a library"])
@@ -65,6 +70,8 @@ def test_a_start_without_kernels_says_how_to_make_them(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
+        ({"K": 0}, "K and N must be positive"),
+        ({"N": -1}, "K and N must be positive"),
         ({"bits": 5}, "bits must be 4 or 8"),
         ({"block_size": 48}, "multiple of 32"),
         ({"N": 33}, "packed is not"),
@@ -75,25 +82,59 @@ def test_a_start_without_kernels_says_how_to_make_them(
 def test_weights_of_another_shape_are_refused_when_the_graph_loads(
     changed: dict[str, int], message: str
 ) -> None:
-    attributes: dict[str, Any] = {"K": 64, "N": 32, "bits": 4, "block_size": 32} | changed
-    names = ["x", "values", "scales"]
-    node = helper.make_node("AffineMatMul", names, ["y"], domain="kindling", **attributes)
+    with pytest.raises(Exception, match=message):
+        load_node(WEIGHTS, changed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"offsets": np.zeros((2, 1, 16), np.float16)}, "offsets is not"),
+        ({"offsets": np.zeros((1, 2, 16), np.float16)}, "offsets is not"),
+        ({"bias": np.zeros(31, np.float32)}, "bias is not"),
+        ({"bias": np.zeros((32, 1), np.float32)}, "bias is not"),
+    ],
+)
+def test_offsets_and_a_bias_of_another_shape_are_refused_too(
+    changed: dict[str, np.ndarray], message: str
+) -> None:
+    with pytest.raises(Exception, match=message):
+        load_node(WEIGHTS | changed)
+
+
+def test_weights_that_a_request_could_change_are_refused() -> None:
+    with pytest.raises(Exception, match="weights must be initialisers"):
+        load_node({"values": WEIGHTS["values"]}, scales_are_input=True)
+
+
+def load_node(
+    constants: dict[str, np.ndarray],
+    attributes: Mapping[str, int] = MappingProxyType({}),
+    *,
+    scales_are_input: bool = False,
+) -> None:
+    """A session of one node with 32 outputs and 64 inputs, but for what is said otherwise."""
+    figures: dict[str, Any] = {"K": 64, "N": 32, "bits": 4, "block_size": 32, **attributes}
+    given = {"x": TensorProto.FLOAT} | ({"scales": TensorProto.FLOAT16} if scales_are_input else {})
+    present = {*given, *constants}
+    names = [name if name in present else "" for name in INPUTS]
+    node = helper.make_node("AffineMatMul", names, ["y"], domain="kindling", **figures)
     graph = helper.make_graph(
         [node],
         "node",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info(name, kind, None) for name, kind in given.items()],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [
-            numpy_helper.from_array(np.zeros((2, 2, 256), np.uint8), "values"),
-            numpy_helper.from_array(np.zeros((2, 2, 16), np.float16), "scales"),
-        ],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     imports = [helper.make_opsetid("", 20), helper.make_opsetid("kindling", 1)]
     model = helper.make_model(graph, opset_imports=imports, ir_version=9)
     options = onnxruntime.SessionOptions()
     register_kernels(options)
-    with pytest.raises(Exception, match=message):
-        onnxruntime.InferenceSession(model.SerializeToString(), options)
+    onnxruntime.InferenceSession(model.SerializeToString(), options)
+
+
+def test_the_node_of_these_tests_loads() -> None:
+    load_node(WEIGHTS | {"offsets": WEIGHTS["scales"], "bias": np.zeros(32, np.float32)})
 
 
 def test_the_weights_are_mapped_and_never_copied() -> None:

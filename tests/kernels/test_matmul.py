@@ -59,6 +59,7 @@ def test_the_product_is_numpys_with_the_rounded_activations(
         assert np.all(np.abs(run(session, x) - expected) <= allowed + 1e-12), rows
 
 
+@pytest.mark.parametrize("kernels", NAMES[1:], indirect=True)
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize(("inputs", "outputs"), SHAPES)
 def test_every_kernel_gives_the_portable_ones_bits(
@@ -69,6 +70,24 @@ def test_every_kernel_gives_the_portable_ones_bits(
     found = run(session, x)
     use_kernels("portable")
     assert np.array_equal(found, run(session, x))
+
+
+@pytest.mark.parametrize(("bits", "extremes"), [(4, (0, 15)), (8, (-128, 127))])
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_no_sum_overflows_at_the_extremes(
+    kernels: str, rows: int, bits: int, extremes: tuple[int, int]
+) -> None:
+    """All sums are integers below 2 ** 24, so float32 holds each of them exactly."""
+    values = np.array([[q] * 64 for q in extremes * 8])
+    ones, zeros = np.ones((16, 2), np.float16), np.zeros((16, 2), np.float16)
+    if bits == 4:
+        blocks = Blocks(values.astype(np.uint8), ones, zeros, 4, 32)
+    else:
+        blocks = Blocks(values.astype(np.int8), ones, None, 8, 32)
+    for sign in (1, -1):
+        x = np.full((rows, 64), sign * 127, np.float32)
+        expected = x.astype(np.float64) @ values.astype(np.float64).T
+        assert np.array_equal(run(multiplier(blocks), x), expected)
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
@@ -144,3 +163,8 @@ def test_activations_of_another_width_are_refused() -> None:
         onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument, match="64 wide"
     ):
         run(session, activations(2, 65))
+
+
+def test_activations_with_more_axes_than_eight_are_refused() -> None:
+    with pytest.raises(REFUSED, match="more than 8 axes"):
+        run(multiplier(matrix(64, 48)), np.zeros((1,) * 8 + (64,), np.float32))
