@@ -14,7 +14,8 @@ import argparse
 import itertools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +94,13 @@ def _manifest(model: Path) -> dict[str, Any]:
     return described
 
 
-def measure(model: Path, capacity: Capacity) -> dict[str, float]:
-    """One process: its start, its speeds, its memory."""
+def measure(
+    model: Path, capacity: Capacity, fields: Mapping[str, object] | None = None
+) -> dict[str, float]:
+    """One process: its start, its speeds, its memory. `fields` go into every request."""
     half = capacity.context_length // 2
     prompts = Prompts(make_prompts({SHORT: 1 + 2 * STREAMS, half: 3}, model))
-    server = cloud_run(capacity, model)
+    server = replace(cloud_run(capacity, model), fields=fields or {})
     started = time.perf_counter()
     with running(server) as process:
         answer = first_answer(server, process, prompts.take(SHORT))

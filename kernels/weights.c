@@ -68,9 +68,9 @@ OrtStatus *read_weights(const OrtKernelInfo *info, Weights *w) {
         return refuse("packed is not [groups, blocks, 64 * bits]");
     if (!is_shape(&scales, w->groups, w->scale_count, LANES))
         return refuse("scales is not [groups, scales, 16]");
-    if (offsets.data && !is_shape(&offsets, w->groups, w->scale_count, LANES))
+    if (offsets.rank && !is_shape(&offsets, w->groups, w->scale_count, LANES))
         return refuse("offsets is not [groups, scales, 16]");
-    if (bias.data && (bias.rank != 1 || bias.sizes[0] != w->outputs))
+    if (bias.rank && (bias.rank != 1 || bias.sizes[0] != w->outputs))
         return refuse("bias is not [outputs]");
     w->packed = packed.data;
     w->scales = scales.data;
