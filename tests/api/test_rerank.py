@@ -114,3 +114,15 @@ def test_a_long_document_is_cut_and_the_query_kept() -> None:
     asked = int((whole.runner.batches[0].token_type_ids == 0).sum())
     assert body["usage"]["total_tokens"] == LONGEST
     assert int((batch.token_type_ids == 0).sum()) == asked
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [({"query": "x" * 300_000}, "query"), ({"documents": ["a", "x" * 300_000]}, "documents[1]")],
+)
+def test_a_text_of_too_many_characters_is_refused_even_where_it_would_be_cut(
+    change: dict[str, Any], param: str
+) -> None:
+    status, error = client().error("POST", PATH, BODY | {"truncate": True} | change)
+
+    assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", param)

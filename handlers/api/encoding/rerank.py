@@ -22,7 +22,7 @@ from handlers.api.encoding.fields import (
     usage_body,
 )
 from handlers.api.json_response import json_response
-from handlers.text.prompt_reader import check_text
+from handlers.text.prompt_reader import check_size, check_text
 
 if TYPE_CHECKING:
     from handlers.api.encoding.model import EncoderModel
@@ -84,6 +84,7 @@ async def create(model: EncoderModel, request: Request) -> Response:
 
 
 def _pairs(model: EncoderModel, body: RerankCall) -> list[Input]:
+    check_size(len(body.query), "query")
     check_text(body.query, "query")
     cut_to = body.cut_to(model.engine.context_length)
     return model.inputs.pairs(body.query, body.texts, lambda index: f"documents[{index}]", cut_to)
