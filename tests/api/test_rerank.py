@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from handlers.api.encoding import rerank
 from handlers.engine.artifact import EncoderInfo
 from tests.api.encoder_client import EncoderClient, row_of_pair
 from tests.encoder.fake_runner import LONGEST
@@ -62,6 +64,22 @@ def test_only_the_best_come_back_with_their_texts_where_that_is_asked_for() -> N
         DOCUMENTS[each["index"]] for each in results
     ]
     assert len(results) == 2
+
+
+def test_a_document_is_looked_at_as_often_as_it_is_named_and_not_for_each_result() -> None:
+    looks = 0
+
+    class Counted(list[str]):
+        def __iter__(self) -> Iterator[str]:
+            nonlocal looks
+            looks += 1
+            return super().__iter__()
+
+    call = rerank.RerankCall(query=QUERY, documents=Counted(["a"] * 50), return_documents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rerank, "read_json", lambda *_: call)
+        assert len(client().json("POST", PATH, BODY)["results"]) == 50
+    assert looks == 1
 
 
 def test_equal_documents_keep_their_order() -> None:
