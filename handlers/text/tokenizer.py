@@ -84,6 +84,11 @@ class Tokenizer:
         offsets = encoded.offsets
         return text[: offsets[tokens][0]] if len(offsets) > tokens else text
 
+    def added(self, parts: int) -> int:
+        """Special tokens that the model expects around a text, or around and between two."""
+        count: int = self._backend.num_special_tokens_to_add(parts == 2)
+        return count
+
     def encode_cut(self, text: str | tuple[str, str], limit: int) -> Encoded:
         """The same for one, of `limit` ids at most: the end of a text is left out.
 
@@ -91,7 +96,7 @@ class Tokenizer:
         """
         parts = (text,) if isinstance(text, str) else text
         encoded = self._backend.encode_batch_fast(parts, add_special_tokens=False)
-        room = max(0, limit - self._backend.num_special_tokens_to_add(len(parts) == 2))
+        room = max(0, limit - self.added(len(parts)))
         *shorter, longer = sorted(encoded, key=len)
         kept = sum(min(len(part), room // 2) for part in shorter)
         for part in shorter:

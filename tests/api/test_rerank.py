@@ -69,8 +69,8 @@ def test_only_the_best_come_back_with_their_texts_where_that_is_asked_for() -> N
 def test_a_document_is_looked_at_as_often_as_it_is_named_and_not_for_each_result() -> None:
     looks = 0
 
-    class Counted(list[str]):
-        def __iter__(self) -> Iterator[str]:
+    class Counted(list[str | rerank.Document]):
+        def __iter__(self) -> Iterator[str | rerank.Document]:
             nonlocal looks
             looks += 1
             return super().__iter__()
@@ -103,6 +103,7 @@ def test_a_document_may_be_empty() -> None:
         ({"documents": ["Paris", "null \0"]}, "documents[1]"),
         ({"documents": [{"title": "Paris"}]}, "documents[0].text"),
         ({"top_n": 0}, "top_n"),
+        ({"truncate_prompt_tokens": 3}, "truncate_prompt_tokens"),
     ],
 )
 def test_what_cannot_be_ranked_is_refused_by_name(change: dict[str, Any], param: str) -> None:

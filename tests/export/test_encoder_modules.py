@@ -84,6 +84,15 @@ def test_the_files_say_how_to_pool_how_long_a_text_is_and_what_is_put_before_it(
     assert modules.default_prompt == "query"
 
 
+def test_an_older_model_names_its_architecture_in_the_file_of_its_longest_text(
+    tmp_path: Path,
+) -> None:
+    files = dict(SENTENCE_TRANSFORMER)
+    files["sentence_roberta_config.json"] = files.pop("sentence_bert_config.json")
+    modules = read(tmp_path, files)
+    assert (modules.max_tokens, modules.lowercases) == (96, True)
+
+
 @pytest.mark.parametrize(
     ("config", "modes"),
     [

@@ -84,5 +84,5 @@ async def create(model: EncoderModel, request: Request) -> Response:
 def _pairs(model: EncoderModel, body: RerankCall, texts: list[str]) -> list[Input]:
     check_size(len(body.query), "query")
     check_text(body.query, "query")
-    cut_to = body.cut_to(model.engine.context_length)
+    cut_to = body.cut_to(model.engine.context_length, model.tokenizer.added(2))
     return model.inputs.pairs(body.query, texts, lambda index: f"documents[{index}]", cut_to)
