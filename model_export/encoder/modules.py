@@ -118,6 +118,7 @@ def _module(kind: str, folder: Path) -> torch.nn.Module:
 
 
 def _dense(folder: Path) -> torch.nn.Module:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from model_export.encoder.head import ACTIVATIONS, Dense
@@ -133,8 +134,11 @@ def _dense(folder: Path) -> torch.nn.Module:
             f"{folder.name} has no model.safetensors. Pickled weights (.bin) are not loaded, since "
             f"loading them runs code: save the model again."
         )
-    weights = load_file(folder / "model.safetensors")
-    return Dense(weights["linear.weight"], weights.get("linear.bias"), activation)
+    try:
+        weights = load_file(folder / "model.safetensors")
+        return Dense(weights["linear.weight"], weights.get("linear.bias"), activation)
+    except (KeyError, SafetensorError) as error:
+        raise ExportError(f"{folder.name}/model.safetensors cannot be read: {error}") from None
 
 
 def _read_if_there(path: Path) -> dict[str, Any]:
