@@ -119,6 +119,6 @@ def _authorised(request: Request) -> Request:
 def _too_large(kind: EventKind, response: Response) -> ResponseTooLarge:
     return ResponseTooLarge(
         f"The answer of {len(response.body):,} bytes is over what can be carried back, "
-        f"{kind.max_response_bytes:,} bytes: ask for fewer tokens, or for an answer that is not "
-        f"streamed."
+        f"{kind.max_response_bytes:,} bytes: ask for fewer tokens or inputs, for base64 in "
+        f"place of numbers, or for an answer that is not streamed."
     )

@@ -156,19 +156,18 @@ def _is_artefact(directory: Path) -> bool:
 
 
 def _write_licence(directory: Path, recipe: AnyRecipe, loaded: LoadedModel) -> None:
-    """The source's own licence files; else the licence's text; else a notice that names it."""
+    """The source's own licence files; else a notice, with the licence's text or where it is."""
     for path in loaded.licence_files:
         shutil.copyfile(path, directory / path.name)
     if loaded.licence_files:
         return
     licence = recipe.model.licence
-    text = LICENCE_TEXTS / f"{licence}.txt"
-    if text.parent == LICENCE_TEXTS and text.is_file():
-        shutil.copyfile(text, directory / "LICENSE")
-        return
+    path = LICENCE_TEXTS / f"{licence}.txt"
+    shipped = path.parent == LICENCE_TEXTS and path.is_file()
+    text = path.read_text(encoding="utf-8") if shipped else f"{_where_its_text_is(licence)}\n"
     (directory / "LICENSE").write_text(
         f"The weights of {recipe.model.id} ({loaded.source}, {loaded.revision}) are under the "
-        f"licence {licence}.\n{_where_its_text_is(licence)}\n",
+        f"licence {licence}.\n\n{text}",
         encoding="utf-8",
     )
 

@@ -6,12 +6,13 @@ docs/encoder.md has the measurements behind the two bounds.
 
 from __future__ import annotations
 
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from handlers.encoder.batch import Input
     from handlers.encoder.encoding import Encoding
@@ -42,11 +43,7 @@ class Place(msgspec.Struct, eq=False):
 class Batcher:
     """All inputs that wait, by their requests and by their lengths."""
 
-    def __init__(
-        self, *, batch_tokens: int = BATCH_TOKENS, padding_tokens: int = PADDING_TOKENS
-    ) -> None:
-        self._batch_tokens = batch_tokens
-        self._padding_tokens = padding_tokens
+    def __init__(self) -> None:
         self._places: dict[Encoding, list[Place]] = {}
         """In the order in which they came; of each the shortest input first."""
         self._by_length: dict[int, dict[Place, None]] = {}
@@ -71,17 +68,16 @@ class Batcher:
     def next(self) -> list[Place]:
         """The inputs of one call, none where nobody waits.
 
-        The longest input of the request whose turn it is, and with it the inputs of all requests
-        that are as long or nearly so, the longest first, so that little is padded.
+        The longest input of the request whose turn it is, and with it its inputs that are nearly
+        as long; then those of others, as long as the narrowest of them allows, the longest first.
         """
         if not self._places:
             return []
-        first = self._longest(self._lead())
-        width = max(length for length in self._near(first.length) if length in self._by_length)
-        rows = max(1, self._batch_tokens // width)
-        batch = [self._take(first)]
+        batch = [self._take(place) for place in self._own(self._lead())]
+        width = self._width(batch)
+        rows = BATCH_TOKENS // width
         for place in self._descending(width):
-            if len(batch) == rows:
+            if len(batch) >= rows:
                 break
             batch.append(self._take(place))
         return batch
@@ -99,18 +95,26 @@ class Batcher:
         self._oldest_next = lead is not oldest
         return lead
 
-    def _longest(self, encoding: Encoding) -> Place:
+    def _own(self, encoding: Encoding) -> list[Place]:
+        """What a call computes of a request, the longest first."""
         places = self._places[encoding]
         while places[-1].taken:
             places.pop()
-        return places[-1]
+        width = places[-1].length
+        near = takewhile(lambda place: place.length >= width - PADDING_TOKENS, reversed(places))
+        waiting = (place for place in near if not place.taken)
+        return list(islice(waiting, max(1, BATCH_TOKENS // width)))
 
-    def _near(self, length: int) -> range:
-        return range(length, length + self._padding_tokens + 1)
+    def _width(self, batch: Sequence[Place]) -> int:
+        """That of the longest input that may join, else the batch's own."""
+        widest = batch[-1].length + PADDING_TOKENS
+        fitting = min(widest, BATCH_TOKENS // (len(batch) + 1))
+        own = batch[0].length
+        return next((n for n in range(fitting, own, -1) if n in self._by_length), own)
 
     def _descending(self, width: int) -> Iterator[Place]:
-        """What waits and is at most `padding_tokens` shorter than `width`."""
-        for length in range(width, max(0, width - self._padding_tokens - 1), -1):
+        """What waits and is at most PADDING_TOKENS shorter than `width`."""
+        for length in range(width, max(0, width - PADDING_TOKENS - 1), -1):
             yield from list(self._by_length.get(length, ()))
 
     def _take(self, place: Place) -> Place:

@@ -13,12 +13,13 @@ import numpy as np
 
 from handlers.encoder.batch import Input
 from handlers.errors import ContextLengthExceeded
-from handlers.text.prompt_reader import check_text
+from handlers.text.prompt_reader import MAX_CHARACTERS, check_size, check_text
 
 if TYPE_CHECKING:
     from handlers.text.tokenizer import Encoded, Tokenizer
 
 # What the tokenizer gives takes a hundred bytes a token, far more than the ids that are kept of it.
+# So texts are read together up to this many, and up to the characters that one alone may have.
 READ_TOGETHER = 64
 
 FieldOf = Callable[[int], str]
@@ -36,8 +37,7 @@ class InputReader(msgspec.Struct, frozen=True):
 
         Raises InvalidRequest for a null, and ContextLengthExceeded.
         """
-        for index, text in enumerate(texts):
-            check_text(text, field(index))
+        _check(texts, field)
         return self._read(texts, field, cut_to)
 
     def pairs(
@@ -49,8 +49,7 @@ class InputReader(msgspec.Struct, frozen=True):
         since a word that is cut may be read otherwise. Where the second text is longer still, the
         one token that cannot be shared out goes to it.
         """
-        for index, text in enumerate(seconds):
-            check_text(text, field(index))
+        _check(seconds, field)
         kept = self.tokenizer.beginning(first, 2 * self.max_tokens)
         return self._read([(kept, second) for second in seconds], field, cut_to)
 
@@ -79,8 +78,10 @@ class InputReader(msgspec.Struct, frozen=True):
         return inputs
 
     def _encoded(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> Iterator[Encoded]:
-        for start in range(0, len(texts), READ_TOGETHER):
-            yield from self.tokenizer.encode_all(texts[start : start + READ_TOGETHER])
+        start = 0
+        for end in _ends([_characters(text) for text in texts]):
+            yield from self.tokenizer.encode_all(texts[start:end])
+            start = end
 
     def _check_length(self, length: int, field: str) -> None:
         if length > self.max_tokens:
@@ -89,6 +90,28 @@ class InputReader(msgspec.Struct, frozen=True):
                 f"{self.max_tokens:,}. Shorten it, or send truncate: true to leave out its end.",
                 param=field,
             )
+
+
+def _check(texts: Sequence[str], field: FieldOf) -> None:
+    for index, text in enumerate(texts):
+        check_size(len(text), field(index))
+        check_text(text, field(index))
+
+
+def _ends(sizes: Sequence[int]) -> Iterator[int]:
+    """Where each slice of texts ends that are read together."""
+    start = characters = 0
+    for index, size in enumerate(sizes):
+        if index > start and (index - start == READ_TOGETHER or characters + size > MAX_CHARACTERS):
+            yield index
+            start, characters = index, 0
+        characters += size
+    if sizes:
+        yield len(sizes)
+
+
+def _characters(text: str | tuple[str, str]) -> int:
+    return len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
 
 
 def _input(encoded: Encoded) -> Input:

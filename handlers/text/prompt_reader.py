@@ -14,6 +14,10 @@ from handlers.errors import ContextLengthExceeded, InvalidRequest
 if TYPE_CHECKING:
     from handlers.text.tokenizer import Tokenizer
 
+# Of one text that a tokenizer may drop characters of. Reading takes up to 210 bytes of memory and
+# 1.3 us for each; the longest texts that models take, of 32,768 tokens, have half as many.
+MAX_CHARACTERS = 2**18
+
 
 def check_text(text: str, param: str) -> None:
     """Raises InvalidRequest for a text with a null, naming the field."""
@@ -21,12 +25,22 @@ def check_text(text: str, param: str) -> None:
         raise InvalidRequest(f"{param} has a null character: remove it.", param=param)
 
 
+def check_size(characters: int, param: str) -> None:
+    """Raises ContextLengthExceeded for a text that is not worth reading, even to be cut."""
+    if characters > MAX_CHARACTERS:
+        raise ContextLengthExceeded(
+            f"{param} has {characters:,} characters, which are over the limit of "
+            f"{MAX_CHARACTERS:,}: send it in parts.",
+            param=param,
+        )
+
+
 class PromptReader(msgspec.Struct, frozen=True):
     """Reads prompts with one tokenizer."""
 
     tokenizer: Tokenizer
     context_length: int | None
-    """None for a tokenizer that leaves characters out: then no size says how many tokens."""
+    """None for a tokenizer that leaves characters out: its size does not say how many tokens."""
 
     def check_length(self, characters: int, param: str) -> None:
         """Raises ContextLengthExceeded for text that is too long by its size alone.
@@ -34,7 +48,10 @@ class PromptReader(msgspec.Struct, frozen=True):
         `param` is the field that the error names.
         """
         context = self.context_length
-        if context is None or characters <= context:
+        if context is None:
+            check_size(characters, param)
+            return
+        if characters <= context:
             return
         if characters > context * self.tokenizer.longest_token:
             raise ContextLengthExceeded(

@@ -32,7 +32,11 @@ class Encoded(Protocol):
 
 
 class Tokenizer:
-    """The ids of a text, the text of ids."""
+    """The ids of a text, the text of ids.
+
+    A text is read as a batch, even one alone: the binding's `encode` holds the interpreter's lock
+    (1.3 s for 1 MB), its batches do not.
+    """
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         # tokenizer.json may carry the settings of a training run: a prompt is never cut or padded.
@@ -65,7 +69,8 @@ class Tokenizer:
                 f"The text has half of a surrogate pair at character {error.start}, which UTF-8 "
                 f"cannot carry. Remove it or send the whole character."
             ) from None
-        ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+        (encoded,) = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+        ids: list[int] = encoded.ids
         return ids
 
     def encode_all(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Encoded]:
@@ -75,8 +80,14 @@ class Tokenizer:
 
     def beginning(self, text: str, tokens: int) -> str:
         """The part of a text that its first tokens are read from; a short one is all of it."""
-        offsets = self._backend.encode(text, add_special_tokens=False).offsets
+        (encoded,) = self._backend.encode_batch([text], add_special_tokens=False)
+        offsets = encoded.offsets
         return text[: offsets[tokens][0]] if len(offsets) > tokens else text
+
+    def added(self, parts: int) -> int:
+        """Special tokens that the model expects around a text, or around and between two."""
+        count: int = self._backend.num_special_tokens_to_add(parts == 2)
+        return count
 
     def encode_cut(self, text: str | tuple[str, str], limit: int) -> Encoded:
         """The same for one, of `limit` ids at most: the end of a text is left out.
@@ -84,13 +95,13 @@ class Tokenizer:
         Of a pair the longer text loses first, as by transformers' "longest_first".
         """
         parts = (text,) if isinstance(text, str) else text
-        encoded = [self._backend.encode(part, add_special_tokens=False) for part in parts]
-        room = max(0, limit - self._backend.num_special_tokens_to_add(len(parts) == 2))
+        encoded = self._backend.encode_batch_fast(parts, add_special_tokens=False)
+        room = max(0, limit - self.added(len(parts)))
         *shorter, longer = sorted(encoded, key=len)
         kept = sum(min(len(part), room // 2) for part in shorter)
         for part in shorter:
-            part.truncate(kept)
-        longer.truncate(room - kept)
+            _truncate(part, kept)
+        _truncate(longer, room - kept)
         cut: Encoded = self._backend.post_process(*encoded)
         return cut
 
@@ -128,3 +139,14 @@ class Tokenizer:
             for token_id, token in added.items()
             if token.special and token.content not in TOOL_MARKERS
         )
+
+
+def _truncate(encoding: tokenizers.Encoding, kept: int) -> None:
+    """By halves, so that two pieces are left over at most.
+
+    The binding keeps what it leaves out, in pieces of the length kept, and the post-processor makes
+    a pair of each piece of one text with each of the other: gigabytes where 5 tokens are kept of a
+    thousand. Another cut forgets the pieces of the last.
+    """
+    while len(encoding) > kept:
+        encoding.truncate(max(kept, len(encoding) // 2))

@@ -7,12 +7,11 @@ that no hidden state ever leaves the graph.
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
-import optimum.exporters.onnx.model_configs  # noqa: F401  (registers the architectures)
 import torch
-from optimum.exporters.tasks import TasksManager
 from transformers import PreTrainedModel
 
 from model_export.encoder import graph_contract as contract
@@ -85,6 +84,14 @@ def _trace(encoder: _Encoder) -> ir.Model:
 
 def _export_config(model: PreTrainedModel, task: str) -> Any:
     """optimum's OnnxConfig of the architecture."""
+    if importlib.util.find_spec("optimum") is None:
+        raise ExportError(
+            "Encoders are exported with optimum, which is not installed: use an environment with "
+            "the extra kindling[export]."
+        )
+    import optimum.exporters.onnx.model_configs  # noqa: F401  (registers the architectures)
+    from optimum.exporters.tasks import TasksManager
+
     kind = model.config.model_type
     if kind not in TasksManager.get_supported_model_type_for_task(task, "onnx"):
         raise ExportError(

@@ -3,7 +3,8 @@
     modules.json                        the chain: Transformer, Pooling, then Dense and Normalize
     N_Pooling/config.json               the modes of pooling
     N_Dense/config.json, model.safetensors
-    sentence_bert_config.json           the longest text, in tokens
+    sentence_bert_config.json           the longest text, in tokens; older models have sentence_
+                                        roberta_config.json, or another architecture's name
     config_sentence_transformers.json   prompts by name
 
 A module of another kind, or a setting that the graph could not honour, is refused by its name: to
@@ -73,7 +74,8 @@ def head_of(modes: list[str], others: list[torch.nn.Module]) -> Head:
 
 
 def _sentence_transformer(directory: Path, head: Head) -> SentenceTransformer:
-    transformer = _read_if_there(directory / "sentence_bert_config.json")
+    named = sorted(directory.glob("sentence_*_config.json"))
+    transformer = _read(named[0]) if named else {}
     settings = _read_if_there(directory / "config_sentence_transformers.json")
     return SentenceTransformer(
         head=head,
@@ -116,6 +118,7 @@ def _module(kind: str, folder: Path) -> torch.nn.Module:
 
 
 def _dense(folder: Path) -> torch.nn.Module:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from model_export.encoder.head import ACTIVATIONS, Dense
@@ -131,8 +134,11 @@ def _dense(folder: Path) -> torch.nn.Module:
             f"{folder.name} has no model.safetensors. Pickled weights (.bin) are not loaded, since "
             f"loading them runs code: save the model again."
         )
-    weights = load_file(folder / "model.safetensors")
-    return Dense(weights["linear.weight"], weights.get("linear.bias"), activation)
+    try:
+        weights = load_file(folder / "model.safetensors")
+        return Dense(weights["linear.weight"], weights.get("linear.bias"), activation)
+    except (KeyError, SafetensorError) as error:
+        raise ExportError(f"{folder.name}/model.safetensors cannot be read: {error}") from None
 
 
 def _read_if_there(path: Path) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from handlers.api.encoding.vectors import in_base64, in_json
 from handlers.engine.artifact import EncoderInfo
-from tests.api.encoder_client import EncoderClient, ids_of, row_of_text
+from handlers.text.tokenizer import Encoded, Tokenizer
+from tests.api.encoder_client import TOKENIZER, EncoderClient, ids_of, row_of_text
 from tests.encoder.fake_runner import LONGEST, WIDTH
 
 PATH = "/v1/embeddings"
@@ -114,6 +115,10 @@ def test_all_dimensions_are_the_vector_itself() -> None:
         ({"input": "Paris", "encoding_format": "int8"}, "encoding_format", "int8"),
         ({"input": "Paris", "prompt_name": "query"}, "prompt_name", "none"),
         ({"input": "Paris", "input_type": "image"}, "input_type", "image"),
+        ({"input": "Paris", "truncate_prompt_tokens": -2}, "truncate_prompt_tokens", ">= -1"),
+        ({"input": "Paris", "truncate_prompt_tokens": 0}, "truncate_prompt_tokens", "least 3"),
+        ({"input": "Paris", "truncate_prompt_tokens": 2}, "truncate_prompt_tokens", "least 3"),
+        ({"input": [5], "truncate_prompt_tokens": 0}, "truncate_prompt_tokens", "least 1"),
         ({"input": ["Paris"] * 2049}, "input", "2,049 entries"),
     ],
 )
@@ -148,6 +153,7 @@ def test_an_input_that_is_too_long_is_named(given: Any, param: str) -> None:
         ({"truncate_prompt_tokens": -1}, 600),
         ({"truncate_prompt_tokens": 1000}, 600),
         ({"truncate_prompt_tokens": 10}, 10),
+        ({"truncate_prompt_tokens": 3}, 3),
     ],
 )
 @pytest.mark.parametrize("given", ["a " * 700, [5] * 700])
@@ -181,6 +187,24 @@ def test_a_models_own_prompt_comes_before_a_text(wish: dict[str, str], prefix: s
     body = client(PROMPTED).json("POST", PATH, {"input": "Paris"} | wish)
 
     assert vectors(body) == [row_of_text(f"{prefix}Paris")]
+
+
+def test_white_space_around_a_text_is_left_out_as_by_sentence_transformers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[str] = []
+    encode_all = TOKENIZER.encode_all
+
+    def watched(_: Tokenizer, texts: list[str]) -> list[Encoded]:
+        read.extend(texts)
+        return encode_all(texts)
+
+    monkeypatch.setattr(Tokenizer, "encode_all", watched)
+
+    client(PROMPTED).json("POST", PATH, {"input": [" Paris\n", "a  b "]})
+    client(PROMPTED).json("POST", PATH, {"input": " Paris", "prompt_name": "query"})
+
+    assert read == ["Paris", "a  b", "what is  Paris"]
 
 
 def test_a_models_default_prompt_comes_where_none_is_asked_for() -> None:

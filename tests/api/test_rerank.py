@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from handlers.api.encoding import rerank
 from handlers.engine.artifact import EncoderInfo
 from tests.api.encoder_client import EncoderClient, row_of_pair
 from tests.encoder.fake_runner import LONGEST
@@ -64,6 +66,22 @@ def test_only_the_best_come_back_with_their_texts_where_that_is_asked_for() -> N
     assert len(results) == 2
 
 
+def test_a_document_is_looked_at_as_often_as_it_is_named_and_not_for_each_result() -> None:
+    looks = 0
+
+    class Counted(list[str | rerank.Document]):
+        def __iter__(self) -> Iterator[str | rerank.Document]:
+            nonlocal looks
+            looks += 1
+            return super().__iter__()
+
+    call = rerank.RerankCall(query=QUERY, documents=Counted(["a"] * 50), return_documents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rerank, "read_json", lambda *_: call)
+        assert len(client().json("POST", PATH, BODY)["results"]) == 50
+    assert looks == 1
+
+
 def test_equal_documents_keep_their_order() -> None:
     results = client().json("POST", PATH, BODY | {"documents": ["Paris"] * 5})["results"]
 
@@ -85,6 +103,7 @@ def test_a_document_may_be_empty() -> None:
         ({"documents": ["Paris", "null \0"]}, "documents[1]"),
         ({"documents": [{"title": "Paris"}]}, "documents[0].text"),
         ({"top_n": 0}, "top_n"),
+        ({"truncate_prompt_tokens": 3}, "truncate_prompt_tokens"),
     ],
 )
 def test_what_cannot_be_ranked_is_refused_by_name(change: dict[str, Any], param: str) -> None:
@@ -114,3 +133,15 @@ def test_a_long_document_is_cut_and_the_query_kept() -> None:
     asked = int((whole.runner.batches[0].token_type_ids == 0).sum())
     assert body["usage"]["total_tokens"] == LONGEST
     assert int((batch.token_type_ids == 0).sum()) == asked
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [({"query": "x" * 300_000}, "query"), ({"documents": ["a", "x" * 300_000]}, "documents[1]")],
+)
+def test_a_text_of_too_many_characters_is_refused_even_where_it_would_be_cut(
+    change: dict[str, Any], param: str
+) -> None:
+    status, error = client().error("POST", PATH, BODY | {"truncate": True} | change)
+
+    assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", param)

@@ -86,6 +86,16 @@ def test_a_query_waits_for_no_further_call_of_those_who_came_before() -> None:
     assert not documents.ready
 
 
+@pytest.mark.parametrize("length", [8, 24, 200])
+def test_a_request_whose_turn_it_is_does_not_share_it_while_it_fills_a_call(length: int) -> None:
+    encoder = fake_encoder()
+    encoder.submit(inputs(*[length] * 2000))
+
+    query = encoder.submit(inputs(*[8] * 40))
+
+    assert turns(encoder, query) <= 3  # 32 and 8, with one for the oldest between them
+
+
 def test_documents_are_not_held_by_queries_that_keep_coming() -> None:
     encoder = fake_encoder()
     documents = encoder.submit(inputs(*[BATCH_TOKENS - 40] * 20))  # one fills a call

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save as safe
 from safetensors.torch import save_file
 
 from model_export.encoder.head import Dense, Normalize, Pooling
@@ -84,6 +85,15 @@ def test_the_files_say_how_to_pool_how_long_a_text_is_and_what_is_put_before_it(
     assert modules.default_prompt == "query"
 
 
+def test_an_older_model_names_its_architecture_in_the_file_of_its_longest_text(
+    tmp_path: Path,
+) -> None:
+    files = dict(SENTENCE_TRANSFORMER)
+    files["sentence_roberta_config.json"] = files.pop("sentence_bert_config.json")
+    modules = read(tmp_path, files)
+    assert (modules.max_tokens, modules.lowercases) == (96, True)
+
+
 @pytest.mark.parametrize(
     ("config", "modes"),
     [
@@ -113,6 +123,16 @@ def test_a_dense_module_is_read_with_its_weights(tmp_path: Path) -> None:
     found = read(tmp_path, {}).head(HIDDEN, MASK).detach().numpy()
     rows = np.tanh(np.array(POOLED["cls"]) @ weight.numpy().T)
     np.testing.assert_allclose(found, rows / np.linalg.norm(rows, axis=1, keepdims=True), rtol=1e-5)
+
+
+@pytest.mark.parametrize("content", [b"broken", safe({"bias": torch.ones(2)})])
+def test_a_dense_module_whose_weights_cannot_be_read_is_named(
+    tmp_path: Path, content: bytes
+) -> None:
+    files = {"modules.json": modules_json("Pooling", "Dense"), "2_Dense/config.json": {}, **CLS}
+    write_json(tmp_path, files)
+    (tmp_path / "2_Dense" / "model.safetensors").write_bytes(content)
+    assert "2_Dense/model.safetensors cannot be read" in refusal(tmp_path, {})
 
 
 CLS = {"1_Pooling/config.json": {"pooling_mode_cls_token": True}}

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from handlers.engine.artifact import Artifact, EncoderInfo, Manifest
 from handlers.text.tokenizer import Tokenizer
 from model_export.encoder.pipeline import export_encoder
 from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
+from model_export.encoder.source import fetch_encoder
+from model_export.encoder.verify import make_reference
 from model_export.errors import ExportError
 from model_export.hashing import sha256_of
 from tests.support.reports import ignore
@@ -31,6 +34,9 @@ from tests.support.tiny_encoder_folder import (
     write_json,
 )
 
+pytestmark = pytest.mark.skipif(
+    find_spec("optimum") is None, reason="encoders are exported with optimum, which is not here"
+)
 ROOT = Path(__file__).parent.parent.parent
 RECIPE = """
 [model]
@@ -64,10 +70,14 @@ def write_recipe(
     return path
 
 
-def exported(directory: Path, task: str, export: str = "") -> Manifest:
+def recipe_of(directory: Path, task: str, export: str = "") -> EncoderRecipe:
     recipe = load_any_recipe(str(write_recipe(directory, task, export=export)))
     assert isinstance(recipe, EncoderRecipe)
-    export_encoder(recipe, directory / "out", ignore)
+    return recipe
+
+
+def exported(directory: Path, task: str, export: str = "") -> Manifest:
+    export_encoder(recipe_of(directory, task, export), directory / "out", ignore)
     manifest = Artifact.open(directory / "out").manifest
     for name, info in manifest.files.items():
         assert sha256_of(directory / "out" / name) == info.sha256
@@ -129,6 +139,30 @@ def test_a_ranker_scores_pairs_as_its_config_says(tmp_path: Path) -> None:
     assert (manifest.encoder.labels, manifest.encoder.activation) == (("LABEL_0",), "none")
     assert manifest.encoder.max_tokens == 64
     assert manifest.verification["drift"]["inputs"] == 96
+
+
+def test_texts_are_really_cut_and_one_is_as_long_as_the_model_takes(tmp_path: Path) -> None:
+    save_encoder_folder(tmp_path / "source", labels=1)
+    source = fetch_encoder(recipe_of(tmp_path, "text-ranking"), ignore)
+
+    reference = make_reference(source, "text-ranking")
+
+    assert list(reference.cut) == [32, POSITIONS]
+    full = sum(len(encoded.ids) == 32 for encoded in reference.cut[32])
+    assert full > len(reference.whole) / 2
+    assert len(reference.longest.encoded.ids) == POSITIONS
+    assert len(reference.longest.encoded.texts) == 2
+
+
+def test_more_tokens_than_the_model_has_positions_for_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_encoder_folder(tmp_path / "source", "roberta")  # takes two fewer than it has
+    monkeypatch.setattr("model_export.encoder.source._positions", lambda _: POSITIONS)
+
+    said = refusal(tmp_path, "feature-extraction", 'pooling = "mean"\nnormalize = true')
+
+    assert said.startswith("The model takes no 130 tokens")
 
 
 @pytest.mark.parametrize(

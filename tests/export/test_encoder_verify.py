@@ -20,6 +20,7 @@ from model_export.errors import ExportError
 from tests.support.tiny_encoders import word_piece
 
 ROWS = [[0.6, 0.8], [1.0, 0.0], [0.0, -30.0]]
+LONGEST_ROW = [0.5, 0.5]
 TOKENIZER = Tokenizer(word_piece())  # one for all: each training gives other ids
 TEXTS = (("one text",), ("another, longer text",), ("a query", "a document"))
 
@@ -27,13 +28,19 @@ TEXTS = (("one text",), ("another, longer text",), ("a query", "a document"))
 class FakeEncoder:
     """Gives ROWS by the number of ids, each number `error` off, and more beside a neighbour."""
 
-    def __init__(self, error: float = 0.0, neighbour: float = 0.0) -> None:
+    def __init__(
+        self, error: float = 0.0, neighbour: float = 0.0, longest: Sequence[float] = LONGEST_ROW
+    ) -> None:
+        self.longest = longest
         self.error = error
         self.neighbour = neighbour
 
     def encode(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
         beside = self.neighbour if len(inputs) > 1 else 0.0
-        rows = [ROWS[len(each.ids) - 1] for each in inputs]
+        rows = [
+            ROWS[len(each.ids) - 1] if len(each.ids) <= len(ROWS) else self.longest
+            for each in inputs
+        ]
         return np.array(rows, np.float32) + np.float32(self.error + beside)
 
 
@@ -49,7 +56,8 @@ def reference(limit: int = 64) -> EncoderReference:
         Answer(Encoded(texts, list(range(n + 1)), [0] * (n + 1)), ROWS[n])
         for n, texts in enumerate(TEXTS)
     ]
-    return EncoderReference(whole, cut, limit, answers, documents=0)
+    longest = Answer(Encoded(("on and on",), [0] * 64, [0] * 64), LONGEST_ROW)
+    return EncoderReference(whole, {limit: cut}, limit, answers, longest, documents=0)
 
 
 def test_ids_and_segments_are_compared_whole_and_cut() -> None:
@@ -61,7 +69,8 @@ def test_ids_and_segments_are_compared_whole_and_cut() -> None:
 @pytest.mark.parametrize("what", ["ids", "type_ids"])
 def test_one_other_id_or_segment_fails_gate_1(which: str, what: str) -> None:
     said = reference(limit=6)
-    getattr(getattr(said, which)[2], what)[-1] += 1
+    encoded = {"whole": said.whole, "cut": said.cut[6]}[which]
+    getattr(encoded[2], what)[-1] += 1
     with pytest.raises(ExportError, match=r"Gate 1 failed: .*a query.*a document"):
         check_tokens(said, TOKENIZER)
 
@@ -69,7 +78,7 @@ def test_one_other_id_or_segment_fails_gate_1(which: str, what: str) -> None:
 def test_small_errors_pass_gate_2() -> None:
     encoder: Any = FakeEncoder(error=5e-5, neighbour=5e-6)
     figures = check_exact(reference(), encoder)
-    assert figures["inputs"] == 3
+    assert (figures["inputs"], figures["longest_input"]) == (4, 64)
     assert 4e-5 < figures["largest_error"] < 6e-5
     assert 4e-6 < figures["largest_neighbour_error"] < 6e-6
 
@@ -80,6 +89,7 @@ def test_small_errors_pass_gate_2() -> None:
         (FakeEncoder(error=2e-4), r"another.* is 2\.0e-04 away from transformers'; 1e-04"),
         (FakeEncoder(neighbour=2e-5), r"is 2\.0e-05 away from its own in a batch; 1e-05"),
         (FakeEncoder(error=float("nan")), "away from transformers'"),
+        (FakeEncoder(longest=[0.5, 0.6]), r"on and on.* is 1\.0e-01 away from transformers'"),
     ],
 )
 def test_larger_ones_fail_it(encoder: Any, said: str) -> None:

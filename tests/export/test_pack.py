@@ -91,9 +91,11 @@ def test_the_models_own_licence_is_shipped(
     ("licence", "said"),
     [
         ("Apache-2.0", "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION"),
-        ("MIT", "under the licence MIT.\nIts text: https://spdx.org/licenses/MIT.html"),
+        ("MIT", "under the licence MIT.\n\nMIT License\n"),
+        ("MIT", "The above copyright notice and this permission notice shall be included"),
+        ("ISC", "under the licence ISC.\n\nIts text: https://spdx.org/licenses/ISC.html"),
         ("LicenseRef-Gemma", "found at ai.google.dev/gemma/terms"),
-        ("LicenseRef-Own", "licence LicenseRef-Own.\nIts text is where the weights are from."),
+        ("LicenseRef-Own", "licence LicenseRef-Own.\n\nIts text is where the weights are from."),
         ("../Apache-2.0", "under the licence ../Apache-2.0"),
     ],
 )

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.errors import ContextLengthExceeded
-from handlers.text.input_reader import InputReader
+from handlers.text.input_reader import READ_TOGETHER, InputReader
+from handlers.text.prompt_reader import MAX_CHARACTERS, PromptReader
 from handlers.text.tokenizer import Tokenizer
 from tests.support.tiny_encoders import word_piece
 
@@ -31,6 +35,34 @@ def test_a_cut_is_that_of_the_tokenizers_own_truncation(
         text, pair = (given_, None) if isinstance(given_, str) else given_
         expected = REFERENCE.encode(text, pair)
         assert (cut.ids, cut.type_ids) == (expected.ids, expected.type_ids)
+
+
+@pytest.mark.parametrize("limit", [3, 4, 5, 8, 100])
+def test_what_is_left_out_of_a_long_pair_is_not_paired_piece_by_piece(limit: int) -> None:
+    cut: Any = TOKENIZER.encode_cut(("a " * 10_000, "a " * 10_000), limit)
+
+    assert len(cut.ids) == limit
+    assert len(cut.overflowing) < 20
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        TOKENIZER.encode,
+        lambda text: TOKENIZER.beginning(text, 10),
+        lambda text: TOKENIZER.encode_cut(text, 10),
+    ],
+    ids=["encode", "beginning", "encode_cut"],
+)
+def test_other_threads_run_while_a_long_text_is_read(read: Callable[[str], object]) -> None:
+    reading = threading.Thread(target=read, args=("a " * 200_000,))
+    reading.start()
+
+    turns = 0
+    while reading.is_alive():
+        time.sleep(0.001)
+        turns += 1
+    assert turns > 20  # where the lock is held, two or three
 
 
 @given(st.lists(TEXT, min_size=1, max_size=5))
@@ -82,3 +114,40 @@ def test_an_unknown_word_of_any_length_is_read() -> None:
     (given_,) = InputReader(TOKENIZER, 10).texts(["x" * 100_000], str, None)
 
     assert len(given_.ids) == 3
+
+
+@pytest.mark.parametrize("cut_to", [None, 10])
+def test_a_text_of_too_many_characters_is_refused_without_being_read(cut_to: int | None) -> None:
+    class Unread(Tokenizer):
+        def encode_all(self, *_: Any) -> Any:
+            raise AssertionError("read")
+
+        def encode(self, *_: object) -> list[int]:
+            raise AssertionError("read")
+
+    long = "x" * (MAX_CHARACTERS + 1)
+    reader = InputReader(Unread(BACKEND), 10)
+    for read in (
+        lambda: reader.texts([long], lambda index: f"text {index}", cut_to),
+        lambda: reader.pairs("a", [long], lambda index: f"text {index}", cut_to),
+        lambda: PromptReader(Unread(BACKEND), None).encode(long, param="text 0"),
+    ):
+        with pytest.raises(ContextLengthExceeded, match="text 0 has 262,145 characters"):
+            read()
+
+
+@given(st.lists(st.sampled_from([1, 40_000, MAX_CHARACTERS]), max_size=200))
+def test_texts_are_read_together_as_far_as_memory_allows(sizes: list[int]) -> None:
+    read: list[list[str]] = []
+
+    class Unread(Tokenizer):
+        def encode_all(self, texts: Any) -> Any:
+            read.append(texts)
+            return [TOKENIZER.encode_all([""])[0] for _ in texts]
+
+    texts = ["x" * size for size in sizes]
+    InputReader(Unread(BACKEND), 10).texts(texts, str, None)
+
+    assert [text for together in read for text in together] == texts
+    assert all(len(together) <= READ_TOGETHER for together in read)
+    assert all(sum(map(len, together)) <= MAX_CHARACTERS for together in read)

@@ -56,7 +56,11 @@ async def create(model: EncoderModel, request: Request) -> Response:
             param="dimensions",
         )
     prompt = prompt_of(model, body)
-    inputs = await model.tokenising.run(lambda: read_inputs(model, body, body.input, prompt))
+
+    def form(text: str) -> str:
+        return f"{prompt}{text}".strip()  # as sentence-transformers does
+
+    inputs = await model.tokenising.run(lambda: read_inputs(model, body, body.input, form))
     rows, usage = await encode(model, inputs, request)
     write = in_base64 if body.encoding_format == "base64" else in_json
     data = [

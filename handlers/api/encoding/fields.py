@@ -16,6 +16,8 @@ from handlers.api.usage import timing_header
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -49,18 +51,33 @@ class EncodingCall(msgspec.Struct, frozen=True, kw_only=True):
     truncate_prompt_tokens: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
     """vLLM's name: leaves out what is behind this many tokens; -1 is what the model takes."""
 
-    def cut_to(self, max_tokens: int) -> int | None:
-        """Tokens of an input that are kept, None where a longer one is refused."""
+    def cut_to(self, max_tokens: int, added: int) -> int | None:
+        """Tokens of an input that are kept, None where a longer one is refused.
+
+        `added`: those of them that are not the input's own. Raises InvalidRequest for a limit that
+        leaves no others.
+        """
         wanted = self.truncate_prompt_tokens
-        if wanted is not None:
-            return max_tokens if wanted == -1 else min(wanted, max_tokens)
-        return max_tokens if self.truncate else None
+        if wanted is None:
+            return max_tokens if self.truncate else None
+        if wanted == -1:
+            return max_tokens
+        if wanted <= added:
+            raise InvalidRequest(
+                f"truncate_prompt_tokens is {wanted}, which leaves nothing of an input, since "
+                f"{added} tokens are special ones: send at least {added + 1}, or -1.",
+                param="truncate_prompt_tokens",
+            )
+        return min(wanted, max_tokens)
 
 
 def read_inputs(
-    model: EncoderModel, call: EncodingCall, value: TextsOrIds, prefix: str = ""
+    model: EncoderModel,
+    call: EncodingCall,
+    value: TextsOrIds,
+    form: Callable[[str], str] = str,
 ) -> list[Input]:
-    """The field `input`. `prefix` comes before each text. Raises InvalidRequest."""
+    """The field `input`. `form`: a text as the model was trained on it. Raises InvalidRequest."""
     parts = several(value, "input")
     alone = isinstance(value, str) or not value or isinstance(value[0], int)
     check_count(len(parts), "input")
@@ -73,13 +90,13 @@ def read_inputs(
             raise InvalidRequest(
                 f"{field(index)} is empty: send some text, or leave it out.", param=field(index)
             )
-    cut_to = call.cut_to(model.engine.context_length)
-    texts = [f"{prefix}{part}" for part in parts if isinstance(part, str)]
+    longest = model.engine.context_length
+    texts = [form(part) for part in parts if isinstance(part, str)]
     if texts:
-        return model.inputs.texts(texts, field, cut_to)
+        return model.inputs.texts(texts, field, call.cut_to(longest, model.tokenizer.added(1)))
     lists = [part for part in parts if isinstance(part, list)]
     _check_ids(lists, model.manifest.vocab_size, field)
-    return model.inputs.ids(lists, field, cut_to)
+    return model.inputs.ids(lists, field, call.cut_to(longest, 0))
 
 
 def check_count(count: int, field: str) -> None:

@@ -22,7 +22,7 @@ from handlers.api.encoding.fields import (
     usage_body,
 )
 from handlers.api.json_response import json_response
-from handlers.text.prompt_reader import check_text
+from handlers.text.prompt_reader import check_size, check_text
 
 if TYPE_CHECKING:
     from handlers.api.encoding.model import EncoderModel
@@ -53,24 +53,22 @@ class RerankCall(EncodingCall, frozen=True, kw_only=True):
     top_n: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
     return_documents: bool | None = None
 
-    @property
-    def texts(self) -> list[str]:
-        """Of the documents."""
-        return [each if isinstance(each, str) else each.text for each in self.documents]
-
 
 async def create(model: EncoderModel, request: Request) -> Response:
     """The documents' places in the request, the one that answers the query best first."""
     body = read_json(request.body, RerankCall, REFUSED)
     check_count(len(body.documents), "documents")
-    inputs = await model.tokenising.run(lambda: _pairs(model, body))
+    texts = [each if isinstance(each, str) else each.text for each in body.documents]
+    inputs = await model.tokenising.run(lambda: _pairs(model, body, texts))
     logits, usage = await encode(model, inputs, request)
     scores: list[float] = activated(logits, model.info.activation)[:, 0].tolist()
     ranked = sorted(range(len(scores)), key=lambda index: -scores[index])
-    results = [
-        {"index": index, "relevance_score": scores[index], **_document(body, index)}
-        for index in ranked[: body.top_n]
+    results: list[dict[str, object]] = [
+        {"index": index, "relevance_score": scores[index]} for index in ranked[: body.top_n]
     ]
+    if body.return_documents:
+        for result, index in zip(results, ranked, strict=False):
+            result["document"] = {"text": texts[index]}
     return json_response(
         {
             "id": new_id("rerank"),
@@ -83,11 +81,8 @@ async def create(model: EncoderModel, request: Request) -> Response:
     )
 
 
-def _pairs(model: EncoderModel, body: RerankCall) -> list[Input]:
+def _pairs(model: EncoderModel, body: RerankCall, texts: list[str]) -> list[Input]:
+    check_size(len(body.query), "query")
     check_text(body.query, "query")
-    cut_to = body.cut_to(model.engine.context_length)
-    return model.inputs.pairs(body.query, body.texts, lambda index: f"documents[{index}]", cut_to)
-
-
-def _document(body: RerankCall, index: int) -> dict[str, object]:
-    return {"document": {"text": body.texts[index]}} if body.return_documents else {}
+    cut_to = body.cut_to(model.engine.context_length, model.tokenizer.added(2))
+    return model.inputs.pairs(body.query, texts, lambda index: f"documents[{index}]", cut_to)

@@ -32,7 +32,7 @@ def _run_gates(task: EncoderTask) -> dict[str, Any]:
     artifact = Artifact.open(task.quantised)
     _say("verify: gate 1, ids of texts and pairs")
     tokens = check_tokens(reference, Tokenizer.load(artifact.tokenizer))
-    _say(f"verify: gate 2, {len(reference.answers)} rows of the fp32 graph")
+    _say(f"verify: gate 2, {len(reference.answers) + 1} rows of the fp32 graph")
     exact = _encoder(task, Artifact.open(task.exact))
     figures = {"tokens": tokens, "exact": check_exact(reference, exact)}
     _say("verify: gate 3, drift of the quantised graph")
@@ -41,7 +41,7 @@ def _run_gates(task: EncoderTask) -> dict[str, Any]:
         exact.encode(inputs),
         _encoder(task, artifact).encode(inputs),
         task.tolerance,
-        activation=artifact.manifest.encoder.activation if artifact.manifest.encoder else "none",
+        activation=artifact.encoder.activation,
         documents=reference.documents,
     )
     return {**figures, "drift": drift}

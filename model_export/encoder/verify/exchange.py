@@ -30,10 +30,12 @@ class EncoderReference(msgspec.Struct, frozen=True):
     """What transformers says."""
 
     whole: list[Encoded]
-    cut: list[Encoded]
-    """The same texts, of `max_tokens` ids at most."""
+    cut: dict[int, list[Encoded]]
+    """The same texts, of so many ids at most."""
     max_tokens: int
     answers: list[Answer]
+    longest: Answer
+    """To a text that is as long as the model takes, or nearly so."""
     documents: int
     """Of a ranker: so many answers in a row belong to one query. 0 for all others."""
 

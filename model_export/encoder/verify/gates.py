@@ -12,9 +12,11 @@ from handlers.text.tokenizer import Tokenizer
 from model_export.errors import ExportError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-    from model_export.encoder.verify.exchange import Encoded, EncoderReference
+    from model_export.encoder.verify.exchange import Answer, Encoded, EncoderReference
 
 LARGEST_ERROR = 1e-4
 """Of a row's numbers, in units of its largest where that is above 1."""
@@ -27,9 +29,10 @@ def check_tokens(reference: EncoderReference, tokenizer: Tokenizer) -> dict[str,
     for encoded in reference.whole:
         (found,) = tokenizer.encode_all([_texts(encoded)])
         _compare(encoded, found.ids, found.type_ids)
-    for encoded in reference.cut:
-        found = tokenizer.encode_cut(_texts(encoded), reference.max_tokens)
-        _compare(encoded, found.ids, found.type_ids)
+    for limit, cut in reference.cut.items():
+        for encoded in cut:
+            found = tokenizer.encode_cut(_texts(encoded), limit)
+            _compare(encoded, found.ids, found.type_ids)
     pairs = sum(len(encoded.texts) == 2 for encoded in reference.whole)
     return {"texts": len(reference.whole) - pairs, "pairs": pairs}
 
@@ -49,21 +52,27 @@ def _compare(encoded: Encoded, ids: list[int], type_ids: list[int]) -> None:
 
 def inputs_of(reference: EncoderReference) -> list[Input]:
     """What the model is asked, as the runtime's encoder takes it."""
-    return [Input(answer.encoded.ids, answer.encoded.type_ids) for answer in reference.answers]
+    return [_input(answer) for answer in reference.answers]
+
+
+def _input(answer: Answer) -> Input:
+    return Input(answer.encoded.ids, answer.encoded.type_ids)
 
 
 def check_exact(reference: EncoderReference, encoder: Encoder) -> dict[str, Any]:
     """The gate's figures. Raises ExportError beyond the two limits."""
     inputs = inputs_of(reference)
-    expected = np.array([answer.row for answer in reference.answers], np.float32)
-    alone = np.concatenate([encoder.encode([each]) for each in inputs])
-    together = encoder.encode(inputs)
-    error = _difference(expected, alone)
+    answers = [*reference.answers, reference.longest]
+    expected = np.array([answer.row for answer in answers], np.float32)
+    found = np.concatenate([encoder.encode([_input(answer)]) for answer in answers])
+    alone, together = found[:-1], encoder.encode(inputs)
+    error = _difference(expected, found)
     neighbours = _difference(alone, together)
-    _check(reference, error, LARGEST_ERROR, "transformers'")
-    _check(reference, neighbours, LARGEST_NEIGHBOUR, "its own in a batch")
+    _check(answers, error, LARGEST_ERROR, "transformers'")
+    _check(answers, neighbours, LARGEST_NEIGHBOUR, "its own in a batch")
     return {
-        "inputs": len(inputs),
+        "inputs": len(answers),
+        "longest_input": len(reference.longest.encoded.ids),
         "largest_error": float(error.max()),
         "largest_neighbour_error": float(neighbours.max()),
     }
@@ -77,11 +86,11 @@ def _difference(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray
 
 
 def _check(
-    reference: EncoderReference, errors: NDArray[np.float32], limit: float, whose: str
+    answers: Sequence[Answer], errors: NDArray[np.float32], limit: float, whose: str
 ) -> None:
     worst = int(np.argmax(np.nan_to_num(errors, nan=np.inf)))
     if not errors[worst] <= limit:
-        texts = reference.answers[worst].encoded.texts
+        texts = answers[worst].encoded.texts
         raise ExportError(
             f"Gate 2 failed: the fp32 graph's row for {[text[:100] for text in texts]} is "
             f"{errors[worst]:.1e} away from {whose}; {limit:.0e} is allowed."

@@ -16,11 +16,17 @@ from model_export.encoder.verify.corpus import (
     texts_and_pairs,
 )
 from model_export.encoder.verify.exchange import Answer, Encoded, EncoderReference
+from model_export.errors import ExportError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model_export.encoder.source import EncoderSource
+
+CUT = 32
+"""Tokens that most of the corpus is longer than, where few texts reach what a model takes."""
+LONGEST = 1024
+"""Tokens of the longest text that is asked: attention over more takes gigabytes."""
 
 
 def make_reference(source: EncoderSource, task: str) -> EncoderReference:
@@ -29,13 +35,31 @@ def make_reference(source: EncoderSource, task: str) -> EncoderReference:
     ranks = task == "text-ranking"
     asked: Sequence[tuple[str, ...]]
     asked = query_document_pairs() if ranks else [(text,) for text in passages()]
+    longest = _longest(source, asked[0], min(limit, LONGEST))
     return EncoderReference(
         whole=[_encode(source, texts, None) for texts in texts_and_pairs()],
-        cut=[_encode(source, texts, limit) for texts in texts_and_pairs()],
+        cut={
+            length: [_encode(source, texts, length) for texts in texts_and_pairs()]
+            for length in sorted({min(limit, CUT), limit})
+        },
         max_tokens=limit,
         answers=[_answer(source, _encode(source, texts, limit)) for texts in asked],
+        longest=longest,
         documents=DOCUMENTS if ranks else 0,
     )
+
+
+def _longest(source: EncoderSource, texts: tuple[str, ...], length: int) -> Answer:
+    """Its last positions are where a wrong `max_tokens` shows. Raises ExportError."""
+    everything = " ".join(passages())
+    encoded = _encode(source, (*texts[:-1], everything), length)
+    try:
+        return _answer(source, encoded)
+    except (IndexError, RuntimeError) as error:
+        raise ExportError(
+            f"The model takes no {len(encoded.ids)} tokens, where max_tokens is "
+            f"{source.info.max_tokens}: {error}. Name fewer in [export] max_tokens."
+        ) from None
 
 
 def _encode(source: EncoderSource, texts: tuple[str, ...], limit: int | None) -> Encoded:
