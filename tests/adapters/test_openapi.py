@@ -48,6 +48,7 @@ BEYOND_A_SCHEMA = (
     "has a null character",
     "has half of a surrogate pair",
     "is empty",
+    "which leaves nothing of an input",
     "is required",
     "is not a JSON object",
     "chat template refuses",

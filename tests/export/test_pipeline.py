@@ -187,7 +187,7 @@ def test_a_source_that_is_not_there_is_one_line(tmp_path: Path, source: str, sai
 
 
 def test_an_unknown_recipe_is_one_line() -> None:
-    ended = run("smollm2")
+    ended = run("smollm2-135")
     assert ended.returncode == 1
     assert "did you mean 'smollm2-135m'?" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
