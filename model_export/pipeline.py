@@ -6,21 +6,17 @@ against, and the quantised one, which is published once every gate has passed.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from handlers.config import Settings
+from model_export.build import build, use_threads
 from model_export.fetch import LoadedModel, fetch
 from model_export.pack import building, publish, write_manifest, write_texts
 from model_export.progress import Report
 from model_export.recipe import Recipe
 from model_export.verify import make_reference, verify
 from model_export.verify.exchange import Task
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-EXACT = "fp32"
 
 
 def export(recipe: Recipe, out: Path, report: Report) -> None:
@@ -42,35 +38,12 @@ def export(recipe: Recipe, out: Path, report: Report) -> None:
 
 
 def _build(recipe: Recipe, loaded: LoadedModel, scratch: Path, report: Report) -> tuple[Path, Path]:
-    """The fp32 and the quantised artefact, complete but for their verification."""
     from model_export.convert import convert
     from model_export.fuse import fuse
-    from model_export.quantize import quantize
 
-    report("convert to ONNX")
-    graph = convert(loaded.model, recipe.export.context_length)
-    report("fuse")
-    graph = fuse(graph)
-    exact = _write(graph, scratch / "exact", recipe, loaded, EXACT)
-    precision = recipe.precision.describe()
-    report(f"quantize to {precision}")
-    graph = quantize(graph, recipe.precision)
-    return exact, _write(graph, scratch / "artefact", recipe, loaded, precision)
+    def finish(directory: Path, precision: str) -> None:
+        write_texts(directory, recipe, loaded)
+        write_manifest(directory, recipe, loaded, precision, verification={})
 
-
-def _write(
-    graph: ir.Model, directory: Path, recipe: Recipe, loaded: LoadedModel, precision: str
-) -> Path:
-    from model_export.save import save
-
-    save(graph, directory)
-    write_texts(directory, recipe, loaded)
-    write_manifest(directory, recipe, loaded, precision, verification={})
-    return directory
-
-
-def use_threads(count: int) -> None:
-    """torch counts the host's CPUs, not those that this process may use."""
-    import torch
-
-    torch.set_num_threads(count)
+    traced = partial(convert, loaded.model, recipe.export.context_length)
+    return build(traced, fuse, finish, recipe.precision, scratch, report)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from model_export import fuse as passes
 from model_export.fuse.cleanup import clean
 from model_export.fuse.linears import plain_linears
 from model_export.fuse.norms import fuse_norms
@@ -28,6 +29,4 @@ PASSES = (
 
 def fuse(model: ir.Model) -> ir.Model:
     """Run every pass over `model`, in place, and return it. The answers stay the same."""
-    for fusion in PASSES:
-        fusion(model)
-    return model
+    return passes.fuse(model, PASSES)

@@ -6,22 +6,19 @@ one is published once every gate has passed.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from handlers.config import Settings
+from model_export.build import build, use_threads
 from model_export.encoder.pack import write_manifest
 from model_export.encoder.recipe import EncoderRecipe
 from model_export.encoder.source import EncoderSource, fetch_encoder
 from model_export.encoder.verify import make_reference
 from model_export.encoder.verify.exchange import PROGRAM, EncoderTask
 from model_export.pack import building, publish, write_texts
-from model_export.pipeline import EXACT, use_threads
 from model_export.progress import Report
 from model_export.verify.launch import verify
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 
 def export_encoder(recipe: EncoderRecipe, out: Path, report: Report) -> None:
@@ -43,28 +40,12 @@ def export_encoder(recipe: EncoderRecipe, out: Path, report: Report) -> None:
 def _build(
     recipe: EncoderRecipe, source: EncoderSource, scratch: Path, report: Report
 ) -> tuple[Path, Path]:
-    """The fp32 and the quantised artefact, complete but for their verification."""
     from model_export.encoder.convert import convert
     from model_export.encoder.fuse import fuse
-    from model_export.quantize import quantize
 
-    report("convert to ONNX")
-    graph = convert(source.loaded.model, source.head)
-    report("fuse")
-    graph = fuse(graph)
-    exact = _write(graph, scratch / "exact", recipe, source, EXACT)
-    precision = recipe.precision.describe()
-    report(f"quantize to {precision}")
-    graph = quantize(graph, recipe.precision)
-    return exact, _write(graph, scratch / "artefact", recipe, source, precision)
+    def finish(directory: Path, precision: str) -> None:
+        write_texts(directory, recipe, source.loaded)
+        write_manifest(directory, recipe, source, precision, verification={})
 
-
-def _write(
-    graph: ir.Model, directory: Path, recipe: EncoderRecipe, source: EncoderSource, precision: str
-) -> Path:
-    from model_export.save import save
-
-    save(graph, directory)
-    write_texts(directory, recipe, source.loaded)
-    write_manifest(directory, recipe, source, precision, verification={})
-    return directory
+    traced = partial(convert, source.loaded.model, source.head)
+    return build(traced, fuse, finish, recipe.precision, scratch, report)

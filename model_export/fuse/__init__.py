@@ -6,6 +6,8 @@ leaves a graph alone where its pattern is absent. docs/graph.md says what each o
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import onnx_ir as ir
 
 from model_export.fuse.attention_input import uncut_attention_input
@@ -34,8 +36,8 @@ PASSES = (
 )
 
 
-def fuse(model: ir.Model) -> ir.Model:
+def fuse(model: ir.Model, passes: Sequence[Callable[[ir.Model], None]] = PASSES) -> ir.Model:
     """Run every pass over `model`, in place, and return it. The answers stay the same."""
-    for fusion in PASSES:
+    for fusion in passes:
         fusion(model)
     return model
