@@ -23,8 +23,6 @@ from handlers.errors import (
 )
 
 if TYPE_CHECKING:
-    import msgspec
-
     from handlers.api.decoding import Refused
     from handlers.engine.artifact import Task
     from handlers.errors import RequestError
