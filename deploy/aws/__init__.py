@@ -1,0 +1,1 @@
+"""Kindling on AWS Lambda: a repository in ECR, and one CloudFormation stack of template.yaml."""

@@ -1,0 +1,99 @@
+"""The CloudFormation stack: all calls to it. Knows nothing of what the template holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError, WaiterError
+
+from deploy.aws.errors import DeployError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import boto3
+
+# Events come newest first, and each operation begins with one of these.
+STARTS = {"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"}
+NOTHING_TO_DO = "No updates are to be performed"
+
+
+def parameters(session: boto3.Session, name: str) -> dict[str, str]:
+    """The stack's parameters as they are; none when there is no stack."""
+    stack = _describe(session, name)
+    listed = stack.get("Parameters", []) if stack else []
+    return {pair["ParameterKey"]: pair["ParameterValue"] for pair in listed}
+
+
+def outputs(session: boto3.Session, name: str) -> dict[str, str]:
+    """The stack's outputs. Raises DeployError when there is no stack."""
+    stack = _describe(session, name)
+    if stack is None:
+        raise DeployError(f"There is no stack {name} in {session.region_name}.")
+    return {pair["OutputKey"]: pair["OutputValue"] for pair in stack.get("Outputs", [])}
+
+
+def apply(
+    session: boto3.Session, name: str, template: str | None, chosen: Mapping[str, str]
+) -> None:
+    """Creates or updates the stack and waits for it; `template` None keeps the one that it has.
+
+    Raises DeployError with the reason that CloudFormation gives. A stack that cannot be created is
+    removed again, one that cannot be updated stays as it was.
+    """
+    client = session.client("cloudformation")
+    listed = [{"ParameterKey": key, "ParameterValue": value} for key, value in chosen.items()]
+    body = {"UsePreviousTemplate": True} if template is None else {"TemplateBody": template}
+    request = {"StackName": name, "Parameters": listed, "Capabilities": ["CAPABILITY_IAM"], **body}
+    if _describe(session, name) is None:
+        made = client.create_stack(**request, OnFailure="DELETE")
+        _wait(client, "stack_create_complete", made["StackId"])
+        return
+    try:
+        made = client.update_stack(**request)
+    except ClientError as error:
+        if NOTHING_TO_DO in str(error):
+            return
+        raise
+    _wait(client, "stack_update_complete", made["StackId"])
+
+
+def delete(session: boto3.Session, name: str) -> None:
+    """Removes the stack and waits for it; it is no error if there is none."""
+    stack = _describe(session, name)
+    if stack is None:
+        return
+    client = session.client("cloudformation")
+    client.delete_stack(StackName=name)
+    _wait(client, "stack_delete_complete", stack["StackId"])
+
+
+def _describe(session: boto3.Session, name: str) -> dict[str, Any] | None:
+    try:
+        found = session.client("cloudformation").describe_stacks(StackName=name)
+    except ClientError as error:
+        if "does not exist" in str(error):
+            return None
+        raise
+    stack: dict[str, Any] = found["Stacks"][0]
+    return stack
+
+
+def _wait(client: Any, what: str, stack_id: str) -> None:
+    """By the stack's id: a name leads to no events once the stack is deleted."""
+    try:
+        client.get_waiter(what).wait(StackName=stack_id, WaiterConfig={"Delay": 5})
+    except WaiterError as error:
+        raise DeployError(f"CloudFormation: {_reason(client, stack_id) or error}") from error
+
+
+def _reason(client: Any, stack_id: str) -> str:
+    """The first failure of the latest operation; those after it follow from it."""
+    reason = ""
+    for event in client.describe_stack_events(StackName=stack_id)["StackEvents"]:
+        status = event["ResourceStatus"]
+        if status.endswith("_FAILED") and "ResourceStatusReason" in event:
+            reason = f"{event['LogicalResourceId']}: {event['ResourceStatusReason']}"
+        if event["PhysicalResourceId"] == stack_id and status in STARTS:
+            break
+    return reason
