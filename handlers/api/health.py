@@ -1,4 +1,4 @@
-"""GET /healthz: what runs here and how busy it is. Open also where an API key is configured."""
+"""GET /healthz and /health: what runs here and how busy it is. Neither needs an API key."""
 
 from __future__ import annotations
 

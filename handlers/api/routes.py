@@ -14,7 +14,7 @@ from handlers.api import error_body
 from handlers.api.cors import Cors
 from handlers.api.messages import Request, Response, StreamResponse
 from handlers.api.models import PATH as MODELS
-from handlers.api.table import HEALTH, MODEL, TABLES, Route
+from handlers.api.table import HEALTH_PATHS, MODEL, TABLES, Route
 from handlers.errors import InvalidApiKey, MethodNotAllowed, NotFound, RequestTooLarge
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Api:
         if len(request.body) > limit:
             raise RequestTooLarge(f"The body has {len(request.body)} bytes; {limit} are the limit.")
         key = self._settings.api_key
-        if key is not None and request.path != HEALTH and not _carries(request, key):
+        if key is not None and request.path not in HEALTH_PATHS and not _carries(request, key):
             raise InvalidApiKey("Send the API key as `Authorization: Bearer <key>`.")
 
 

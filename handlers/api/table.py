@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     Endpoint = Callable[[Any, Request], Awaitable[Response | StreamResponse]]
     """Its first argument is the model of its task, a Served."""
 
-HEALTH = "/healthz"
+HEALTH_PATHS = ("/healthz", "/health")
+"""On Cloud Run Google answers /healthz itself, with 404, unless it is a probe that asks.
+https://docs.cloud.google.com/run/docs/known-issues"""
 MODEL = f"{MODELS}/{{id}}"
 
 POST = ("POST",)
@@ -55,7 +57,7 @@ EVERYWHERE: Mapping[str, Route] = {
     MODELS: Route(GET, "models.list_all", early=True),
     MODEL: Route(GET, "models.retrieve", early=True),
     "/openapi.json": Route(GET, "openapi.document.describe"),
-    HEALTH: Route(GET, "health.check", early=True),
+    **{path: Route(GET, "health.check", early=True) for path in HEALTH_PATHS},
 }
 
 GENERATION: Mapping[str, Route] = {

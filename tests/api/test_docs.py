@@ -60,7 +60,7 @@ def test_every_path_and_method_is_listed() -> None:
 
 
 def test_every_task_lists_its_paths() -> None:
-    head = "| task | paths, besides `/v1/models`, `/openapi.json` and `/healthz` |"
+    head = "| task | paths, besides `/v1/models`, `/openapi.json`, `/healthz` and `/health` |"
     listed = {row[0].strip("`"): set(re.findall(r"`(.+?)`", row[1])) for row in TABLES[head]}
 
     everywhere = set(EVERYWHERE)

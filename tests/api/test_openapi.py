@@ -96,7 +96,7 @@ def test_a_key_is_asked_for_everywhere_but_at_the_health_check(
         for path, methods in with_a_key["paths"].items()
         if any(operation.get("security") == [] for operation in methods.values())
     ]
-    assert open_paths == ["/healthz"]
+    assert open_paths == ["/healthz", "/health"]
 
 
 def test_the_document_needs_the_key_too() -> None:

@@ -144,6 +144,7 @@ def test_the_right_key_is_let_in(authorization: str) -> None:
 
 def test_health_needs_no_key() -> None:
     assert client(**KEY).send("GET", "/healthz").status == 200
+    assert client(**KEY).send("GET", "/health").status == 200
     assert client(**KEY).send("GET", "/v1/models").status == 401
 
 

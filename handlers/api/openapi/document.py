@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-OPEN = "/healthz"
-"""The one path that needs no key."""
+OPEN = ("/healthz", "/health")
+"""The paths that need no key."""
 
 TEXT_TYPES = ("string", "number", "integer", "boolean", "null")
 """Those that a query can hold."""
@@ -84,7 +84,7 @@ def _paths(table: Table, schemas: Json, needs_key: bool) -> Json:
 
 
 def _operation(path: str, operation: Operation, schemas: Json, needs_key: bool) -> Json:
-    is_open = path == OPEN
+    is_open = path in OPEN
     kinds = (
         *operation.errors,
         EngineFault,

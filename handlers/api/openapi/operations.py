@@ -95,4 +95,9 @@ EVERYWHERE: Table = {
         summary="What runs and how busy it is. Open also where a key is needed.",
         answer=shapes.Health,
     ),
+    ("/health", "GET"): Operation(
+        id="checkHealthOnCloudRun",
+        summary="The same, where Google answers /healthz itself.",
+        answer=shapes.Health,
+    ),
 }
