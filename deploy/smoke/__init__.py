@@ -1,0 +1,1 @@
+"""Asks a deployed Kindling whether it works, by its URL alone."""

@@ -1,0 +1,133 @@
+"""What a deployed Kindling has to do. A check returns what it saw, in words, or raises Failure."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from deploy.smoke.failure import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from deploy.smoke.endpoint import Endpoint, Piece
+
+# Not /healthz, which Google answers itself.
+HEALTH = "/health"
+CHAT = "/v1/chat/completions"
+QUESTION = {
+    "messages": [{"role": "user", "content": "Name the planets of the solar system."}],
+    "max_tokens": 64,
+    "temperature": 0,
+}
+# 64 tokens take longer to write than a prompt of 40 takes to read; if they all arrive within this
+# share of the time to the first of them, something on the way has held them back.
+AT_ONCE = 0.05
+
+
+def health(endpoint: Endpoint) -> str:
+    """The first request: a cold start is in its time."""
+    started = time.perf_counter()
+    answer = endpoint.send("GET", HEALTH)
+    seconds = time.perf_counter() - started
+    if answer.status != 200:
+        raise Failure(f"{HEALTH} answered {answer.status}: {answer.excerpt}")
+    state = answer.json
+    if not isinstance(state, dict) or state.get("state") != "ready":
+        raise Failure(f"{HEALTH} says that it is not ready: {answer.excerpt}")
+    return f"{state.get('model')} is ready, {seconds * 1e3:.0f} ms after it was asked"
+
+
+def chat(endpoint: Endpoint) -> str:
+    """A whole answer, with its count of tokens."""
+    answer = endpoint.send("POST", CHAT, QUESTION)
+    if answer.status != 200:
+        raise Failure(f"{CHAT} answered {answer.status}: {answer.excerpt}")
+    try:
+        choice = answer.json["choices"][0]
+        text, tokens = choice["message"]["content"], answer.json["usage"]["completion_tokens"]
+    except (KeyError, IndexError, TypeError) as error:
+        raise Failure(f"{CHAT} answered no completion: {answer.excerpt}") from error
+    if not (isinstance(text, str) and text.strip() and choice.get("finish_reason")):
+        raise Failure(f"the completion is empty or has no end: {answer.excerpt}")
+    return f"{tokens} tokens: {' '.join(text.split())[:60]!r}"
+
+
+def stream(endpoint: Endpoint) -> str:
+    """Time to the first token, and tokens a second after it."""
+    call = QUESTION | {"stream": True, "stream_options": {"include_usage": True}}
+    arrivals, tokens, ended = [], 0, False
+    for seconds, data in _events(endpoint.stream(CHAT, call)):
+        ended = data == "[DONE]"
+        event = {} if ended else _event(data)
+        if any(choice["delta"].get("content") for choice in event.get("choices", ())):
+            arrivals.append(seconds)
+        tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
+    if not arrivals:
+        raise Failure("the stream had no text in it.")
+    if not ended:
+        raise Failure("the stream broke off: its last event is not [DONE].")
+    return f"first token after {arrivals[0] * 1e3:.0f} ms, {_speed(arrivals, tokens)}"
+
+
+def error(endpoint: Endpoint) -> str:
+    """A bad request is told what is wrong with it, and does no harm."""
+    answer = endpoint.send("POST", CHAT, {"messages": "not a list"})
+    if answer.status != 400:
+        raise Failure(f"a bad request was answered {answer.status}, not 400: {answer.excerpt}")
+    try:
+        message = answer.json["error"]["message"]
+    except (KeyError, TypeError) as missing:
+        raise Failure(f"the error has no message: {answer.excerpt}") from missing
+    if endpoint.send("GET", HEALTH).status != 200:
+        raise Failure(f"{HEALTH} fails after a bad request.")
+    return f"400: {message}"
+
+
+def stranger(endpoint: Endpoint) -> str:
+    """Without key and signature nobody gets an answer, where we have one to show."""
+    if not endpoint.is_guarded:
+        return "not tried: nothing was shown, and everyone gets in"
+    answer = endpoint.send("POST", CHAT, QUESTION, stranger=True)
+    if answer.status not in {401, 403}:
+        raise Failure(f"who shows no credentials is answered {answer.status}, not 401 or 403.")
+    return f"{answer.status} without credentials"
+
+
+CHECKS: Mapping[str, Callable[[Endpoint], str]] = {
+    "health": health,
+    "chat": chat,
+    "stream": stream,
+    "error": error,
+    "stranger": stranger,
+}
+
+
+def _events(pieces: Iterator[Piece]) -> Iterator[tuple[float, str]]:
+    """Server-sent events, each when it is complete."""
+    rest = b""
+    for piece in pieces:
+        *events, rest = (rest + piece.data).split(b"\n\n")
+        for event in events:
+            yield piece.seconds, event.decode().removeprefix("data:").strip()
+    if rest.strip():
+        raise Failure(f"the stream broke off within an event: {rest[:200]!r}")
+
+
+def _event(data: str) -> dict[str, Any]:
+    try:
+        event = json.loads(data)
+    except ValueError as broken:
+        raise Failure(f"an event of the stream is no JSON: {data[:200]}") from broken
+    if not isinstance(event, dict) or "error" in event:
+        raise Failure(f"the stream brought an error: {data[:200]}")
+    return event
+
+
+def _speed(arrivals: list[float], tokens: int) -> str:
+    """Of the tokens after the first, if they came one after the other."""
+    first, last = arrivals[0], arrivals[-1]
+    if last - first < first * AT_ONCE:
+        return f"all {tokens} at once: {tokens / last:.1f} tokens/s, the prompt included"
+    return f"then {(tokens - 1) / (last - first):.1f} tokens/s"

@@ -1,0 +1,7 @@
+"""What a failed check says."""
+
+from __future__ import annotations
+
+
+class Failure(Exception):
+    """One sentence about what does not work."""
