@@ -34,10 +34,10 @@ LAMBDA_IMAGE = $(DOCKER) run --rm --read-only --tmpfs /tmp --cpus 1 --memory 176
 test bench: override RECIPE := smollm2-135m
 
 .NOTPARALLEL:
-.PHONY: help serve lambda test check export kernels bench images lambda-image test-images test-export5 lock clean
+.PHONY: help serve lambda test check export kernels bench images lambda-image test-images test-export5 deploy-lambda deploy-cloudrun smoke lock clean
 
 help: ## this list
-	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 serve: PORT ?= 8080
 serve: $(VENV)/.export $(KERNELS) $(MANIFEST) ## the Cloud Run handler on :8080; PORT, HOST, RECIPE or MODEL_DIR change it
@@ -87,6 +87,16 @@ test-export5: $(VENV)/.export $(KERNELS) ## the tests of the export with transfo
 	@$(MAKE) VENV=.venv-transformers5 .venv-transformers5/.transformers5
 	@.venv-transformers5/bin/python -m pytest $(or $(ARGS),tests/export)
 
+deploy-lambda: NAME ?= kindling
+deploy-lambda: $(VENV)/.deploy ## push what `make images` built and deploy it as NAME; ARGS='--set MemorySize=3008'
+	@DOCKER=$(DOCKER) $(RUN) -m deploy.aws deploy $(NAME) $(ARGS)
+
+deploy-cloudrun: ## build and deploy with Cloud Build, after deploy/cloudrun/setup; ARGS go to `gcloud builds submit`
+	@gcloud builds submit --config deploy/cloudrun/cloudbuild.yaml $(ARGS)
+
+smoke: $(VENV)/.deploy ## ask what runs at URL whether it works; ARGS='--auth aws' or '--auth google'
+	@$(RUN) -m deploy.smoke $(or $(URL),$(error URL=https://... is missing)) $(ARGS)
+
 lock: $(VENV)/.dev ## pin the dependencies of pyproject.toml in requirements/
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(RUN) scripts/lock.py $(ARGS)
 
@@ -108,6 +118,11 @@ $(VENV)/.torch: $(VENV)/.made scripts/install_torch.py requirements/torch.txt
 
 $(VENV)/.%: requirements/%.txt $(VENV)/.torch
 	@echo "[3/4] the packages that $< pins"
+	@$(PIP) --no-deps -r $<
+	@touch $@
+
+# No torch for what only deploys.
+$(VENV)/.deploy: requirements/deploy.txt $(VENV)/.made
 	@$(PIP) --no-deps -r $<
 	@touch $@
 

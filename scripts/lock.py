@@ -19,6 +19,8 @@ DEV = (*EXPORT, "--group", "dev")
 LARGEST = "requirements/bench.txt"
 # The export with transformers 5, which no environment can hold beside the others.
 APART = "requirements/transformers5.txt"
+# What deploys needs nothing of what serves.
+DEPLOY = "requirements/deploy.txt"
 LOCKS = {
     LARGEST: (*DEV, "--group", "bench"),
     "requirements/dev.txt": DEV,
@@ -29,6 +31,7 @@ LOCKS = {
     # What an image installs: less than the packages declare, by the lists of what it leaves out.
     "requirements/lambda.lock": ("--excludes", "requirements/not-on-lambda.txt"),
     "requirements/cloudrun.lock": ("--excludes", "requirements/not-on-cloudrun.txt"),
+    DEPLOY: ("--group", "pyproject.toml:deploy"),
     APART: ("--extra", "export-transformers5", "--group", "demo", "--group", "test-transformers5"),
 }
 
@@ -43,7 +46,8 @@ def main(options: list[str]) -> None:
 
 def compile_lock(name: str, options: list[str]) -> None:
     """Resolves with uv, keeping the pins that the lock already has unless --upgrade is given."""
-    command = ["uv", "pip", "compile", "pyproject.toml", "--quiet", "--output-file", name]
+    command = ["uv", "pip", "compile", "--quiet", "--output-file", name]
+    command += [] if name == DEPLOY else ["pyproject.toml"]
     command += ["--universal", "--python-version", "3.11", "--generate-hashes"]
     command += ["--excludes", "requirements/excluded.txt", "--no-emit-package", "torch"]
     command += ["--no-header", "--annotation-style", "line", *options]
