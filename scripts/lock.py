@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HEADER = "# Made by `make lock`. Install with: pip install --no-deps -r {name}\n"
 
 EXPORT = ("--extra", "export", "--group", "demo")
-DEV = (*EXPORT, "--group", "dev")
+DEV = (*EXPORT, "--group", "deploy", "--group", "dev")
 LARGEST = "requirements/bench.txt"
 # The export with transformers 5, which no environment can hold beside the others.
 APART = "requirements/transformers5.txt"

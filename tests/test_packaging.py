@@ -21,13 +21,15 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXPORT = PROJECT["project"]["optional-dependencies"]["export"]
 GROUPS = PROJECT["dependency-groups"]
+DEV = GROUPS["dev"] + GROUPS["deploy"]
 # What each lock holds besides the runtime's dependencies.
 LOCKS = {
     "runtime.lock": [],
     "export.txt": EXPORT + GROUPS["demo"],
-    "dev.txt": EXPORT + GROUPS["demo"] + GROUPS["dev"],
-    "bench.txt": EXPORT + GROUPS["demo"] + GROUPS["dev"] + GROUPS["bench"],
+    "dev.txt": EXPORT + GROUPS["demo"] + DEV,
+    "bench.txt": EXPORT + GROUPS["demo"] + DEV + GROUPS["bench"],
 }
+OTHERS = ["lambda.lock", "cloudrun.lock", "exporter.lock", "deploy.txt"]
 PIN = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>[\w.]+)(?P<rest>.*(?:\n[ ]+.*)*)", re.MULTILINE)
 
 
@@ -78,7 +80,7 @@ def test_a_lock_pins_each_declared_dependency_within_its_range(lock: str) -> Non
         assert name not in declared or declared[name].specifier.contains(version), name
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, "lambda.lock", "cloudrun.lock", "exporter.lock"])
+@pytest.mark.parametrize("lock", [*LOCKS, *OTHERS])
 def test_a_lock_has_a_hash_for_every_pin_and_names_no_index(lock: str) -> None:
     assert all("--hash=sha256:" in rest for _, _, rest in pins(lock))
     assert not re.search(
@@ -123,7 +125,7 @@ def test_the_images_export_installs_what_the_export_locks_but_for_the_adapters_p
 
 def test_one_environment_can_hold_all_locks() -> None:
     largest = {(name, version) for name, version, _ in pins("bench.txt")}
-    for lock in LOCKS:
+    for lock in [*LOCKS, "deploy.txt"]:
         assert {(name, version) for name, version, _ in pins(lock)} <= largest
 
 
