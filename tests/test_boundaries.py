@@ -60,6 +60,13 @@ def test_the_exporter_uses_the_engine_and_its_words_but_nothing_that_serves() ->
     assert not wrong
 
 
+def test_what_deploys_imports_nothing_that_serves_or_builds() -> None:
+    ours = {"handlers", "model_export", "kernels", "bench", "tests"}
+    files = sorted((ROOT / "deploy").rglob("*.py"))
+    assert files
+    assert not {name(path): found for path in files if (found := packages(path) & ours)}
+
+
 def test_only_the_session_imports_onnxruntime() -> None:
     importers = {name(path) for path in RUNTIME if "onnxruntime" in packages(path)}
     assert importers == {"handlers.engine.session"}
@@ -87,6 +94,7 @@ def test_only_the_configuration_reads_the_environment() -> None:
         "from transformers import AutoTokenizer",
         "def late() -> None:\n    import optimum",
         "from model_export.recipe import Recipe",
+        "from deploy.smoke.endpoint import Endpoint",
         "import onnxruntime",
         "import llguidance",
         "import os\n\nHOME = os.environ['HOME']",

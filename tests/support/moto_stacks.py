@@ -9,6 +9,7 @@ Where moto departs from AWS, this makes up for it:
 - It adds resources to a stack before it changes those that are there. A version is therefore
   published when its number is first asked for, which is after the function has changed.
 - It deletes a function before or after what belongs to it, as it comes.
+- It removes from a stack what its DeletionPolicy retains.
 - AWS::NoValue in a list stays there as None; AWS leaves the item out.
 """
 
@@ -59,6 +60,7 @@ class LambdaResource(CloudFormationModel):
     """What the types have in common: their properties, and a client of the server they run in."""
 
     endpoint: ClassVar[str]
+    is_retained = False
 
     def __init__(self, properties: dict[str, Any]) -> None:
         self.properties = properties
@@ -79,6 +81,7 @@ class LambdaResource(CloudFormationModel):
     def create_from_cloudformation_json(cls, *_named: Any, **_names: Any) -> LambdaResource:
         _name, cloudformation_json, *_ = _named
         made = cls(cloudformation_json["Properties"])
+        made.is_retained = cloudformation_json.get("DeletionPolicy") == "Retain"
         made.create()
         return made
 
@@ -105,8 +108,9 @@ class LambdaResource(CloudFormationModel):
         raise NotImplementedError
 
     def delete(self, _account: str, _region: str) -> None:
-        with suppress(ClientError):  # the function went first
-            self.remove()
+        if not self.is_retained:
+            with suppress(ClientError):  # the function went first
+                self.remove()
 
     @classmethod
     def has_cfn_attr(cls, _attribute: str) -> bool:
@@ -165,7 +169,7 @@ class Version(LambdaResource):
         self.version = ""
 
     def remove(self) -> None:
-        """Retained: another release takes its place in the stack."""
+        self.client.delete_function(**self.function, Qualifier=self.version)
 
     def get_cfn_attribute(self, _attribute: str) -> str:
         if not self.version:
