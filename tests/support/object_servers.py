@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import logging
 import re
 import threading
 import time
@@ -20,6 +21,9 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 BUCKET, PREFIX = "models", "smollm/int4"
+
+# moto takes anybody's signature, but wants one.
+SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request"}
 
 
 @dataclass(frozen=True)
@@ -158,9 +162,11 @@ def s3_place() -> Iterator[Place]:
     """moto's server."""
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel("ERROR")
     moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     moto.start()
     _, port = moto.get_host_and_port()
+    _call(port, "POST", "/moto-api/reset")  # its state is the process's
     _call(port, "PUT", f"/{BUCKET}")
     proxy = Proxy(lambda path, headers: _forward(port, path, headers))
     try:
@@ -228,7 +234,7 @@ def _answer(content: bytes | None, headers: Mapping[str, str]) -> Answer:
 def _putting(port: int) -> Callable[[str, bytes], None]:
     def put(name: str, content: bytes) -> None:
         path = f"/{BUCKET}/{quote(f'{PREFIX}/{name}')}"
-        assert _call(port, "PUT", path, content).status == 200
+        assert _call(port, "PUT", path, content, SIGNED).status == 200
 
     return put
 
@@ -236,7 +242,7 @@ def _putting(port: int) -> Callable[[str, bytes], None]:
 def _forward(port: int, path: str, headers: Mapping[str, str]) -> Answer:
     kept = {key: value for key, value in headers.items() if key.lower() != "host"}
     answer = _call(port, "GET", path, headers=kept)
-    names = ("ETag", "Last-Modified", "Content-Range", "Content-Type")
+    names = ("etag", "last-modified", "content-range", "content-type")
     found = {name: value for name in names if (value := answer.headers.get(name))}
     return Answer(answer.status, found, answer.body)
 
@@ -248,6 +254,7 @@ def _call(
     try:
         client.request(method, path, body, dict(headers))
         answer = client.getresponse()
-        return Answer(answer.status, dict(answer.headers), answer.read())
+        headers = {name.lower(): value for name, value in answer.getheaders()}
+        return Answer(answer.status, headers, answer.read())
     finally:
         client.close()
