@@ -3,8 +3,9 @@
     python3 scripts/images.py RECIPE [options of `docker build`]
 
 A Dockerfile cannot make a label of what one of its stages wrote. So the export is built first, its
-manifest is taken out, and the builds of the images then find the export in the cache. DOCKER names
-the program where it is not `docker`.
+manifest is taken out, and the builds of the images then find the export in the cache. With
+`--build-arg MODEL=outside` nothing is exported and no label names a model. DOCKER names the program
+where it is not `docker`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ DOCKER = os.environ.get("DOCKER") or "docker"
 IMAGES = {"lambda": "kindling-lambda", "cloudrun": "kindling-cloudrun"}
 # Lambda refuses an image index, which is what buildx makes in order to attach a provenance.
 ENVIRON = os.environ | {"DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
+
+# Of an image without a model.
+LABELS = {"org.opencontainers.image.licenses": "Apache-2.0"}
 
 # A label of the bases that tests/images/stand_in_base makes.
 STAND_IN = "kindling.stand-in"
@@ -44,7 +48,7 @@ def main(recipe: str, options: list[str]) -> None:
             f"model_export/recipes/ and give its name, without .toml, instead of {recipe!r}."
         )
     options = ["--build-arg", f"RECIPE={recipe}", *options]
-    labels = labels_of(export_manifest(options))
+    labels = LABELS if "MODEL=outside" in options else labels_of(export_manifest(options))
     for cloud, image in IMAGES.items():
         pairs = labels | {"org.opencontainers.image.title": image}
         named = [part for pair in pairs.items() for part in ("--label", "=".join(pair))]

@@ -20,13 +20,14 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXPORT = PROJECT["project"]["optional-dependencies"]["export"]
+REMOTE = PROJECT["project"]["optional-dependencies"]["remote"]
 GROUPS = PROJECT["dependency-groups"]
 # What each lock holds besides the runtime's dependencies.
 LOCKS = {
     "runtime.lock": [],
     "export.txt": EXPORT + GROUPS["demo"],
-    "dev.txt": EXPORT + GROUPS["demo"] + GROUPS["dev"],
-    "bench.txt": EXPORT + GROUPS["demo"] + GROUPS["dev"] + GROUPS["bench"],
+    "dev.txt": EXPORT + REMOTE + GROUPS["demo"] + GROUPS["dev"],
+    "bench.txt": EXPORT + REMOTE + GROUPS["demo"] + GROUPS["dev"] + GROUPS["bench"],
 }
 PIN = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>[\w.]+)(?P<rest>.*(?:\n[ ]+.*)*)", re.MULTILINE)
 
@@ -78,7 +79,9 @@ def test_a_lock_pins_each_declared_dependency_within_its_range(lock: str) -> Non
         assert name not in declared or declared[name].specifier.contains(version), name
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, "lambda.lock", "cloudrun.lock", "exporter.lock"])
+@pytest.mark.parametrize(
+    "lock", [*LOCKS, "lambda.lock", "cloudrun.lock", "exporter.lock", "remote.lock"]
+)
 def test_a_lock_has_a_hash_for_every_pin_and_names_no_index(lock: str) -> None:
     assert all("--hash=sha256:" in rest for _, _, rest in pins(lock))
     assert not re.search(

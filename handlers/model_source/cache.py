@@ -30,8 +30,8 @@ CGROUP = Path("/sys/fs/cgroup")
 
 def directory_of(manifest: memoryview) -> Path:
     """Made, and nobody else's. Raises FetchError."""
-    root = Path(tempfile.gettempdir()) / f"kindling-{os.getuid()}"
     try:
+        root = Path(tempfile.gettempdir()) / f"kindling-{os.getuid()}"
         root.mkdir(mode=0o700, exist_ok=True)
         if root.lstat().st_uid != os.getuid() or root.is_symlink():
             raise FetchError(f"{root} belongs to somebody else: delete it, or set TMPDIR.")
@@ -39,8 +39,8 @@ def directory_of(manifest: memoryview) -> Path:
         directory.mkdir(exist_ok=True)
     except OSError as error:
         raise FetchError(
-            f"The model cannot be written to {root} ({error.strerror}): set TMPDIR to a directory "
-            f"that can be written to."
+            f"There is no place for the model ({error.strerror}): set TMPDIR to a directory that "
+            f"can be written to."
         ) from error
     return directory
 

@@ -207,7 +207,7 @@ def test_a_directory_that_cannot_be_written_to_is_an_error(web: Place, cache: Pa
     shutil.rmtree(cache)
     cache.write_text("no directory")
     tempfile.tempdir = str(cache)
-    with pytest.raises(FetchError, match=r"cannot be written to .*: set TMPDIR"):
+    with pytest.raises(FetchError, match=r"no place for the model .*: set TMPDIR"):
         fetch(web.uri)
 
 
@@ -259,3 +259,14 @@ def test_what_was_fetched_is_logged(web: Place, caplog: pytest.LogCaptureFixture
     assert [record.message for record in caplog.records] == ["fetched", "found"]
     first = msgspec.convert(caplog.records[0].__dict__["fields"], dict[str, object])
     assert (first["uri"], first["bytes"]) == (web.uri, 301_707)
+
+
+def test_where_no_file_system_can_be_written_to_the_error_says_so(
+    web: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", fail)
+    with pytest.raises(FetchError, match=r"No usable temporary directory found\): set TMPDIR"):
+        fetch(web.uri)
