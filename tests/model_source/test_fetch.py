@@ -161,7 +161,7 @@ def test_a_manifest_that_is_none_is_an_error(web: Place) -> None:
         fetch(web.uri)
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "..", ".lock", "a/b"])
+@pytest.mark.parametrize("name", ["../../elsewhere", "/nowhere/file", "..", ".lock", "a/b"])
 def test_a_manifest_cannot_have_anything_written_elsewhere(web: Place, name: str) -> None:
     web.put("manifest.json", manifest_of(model_files() | {name: b"evil"}))
     with pytest.raises(ArtifactError, match="which is no file's name"):
