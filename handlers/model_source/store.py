@@ -133,7 +133,9 @@ class RemoteFile:
                 if result.meta["size"] != self._size:
                     raise self._wrong_size(result.meta["size"])
                 etag = result.meta["e_tag"]
-                self._pin = {"if_match": etag} if etag else {}
+                # A weak one never matches: https://www.rfc-editor.org/rfc/rfc9110#section-13.1.1
+                strong = etag is not None and not etag.startswith("W/")
+                self._pin = {"if_match": etag} if strong else {}
                 return result
         return self._store.get(self._name, {**self._pin, "range": (start, stop)})
 

@@ -155,6 +155,19 @@ def test_a_server_without_ranges_is_refused(web: Place) -> None:
         fetched(web)
 
 
+def test_a_weak_etag_pins_nothing(web: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    get = web.proxy.get
+
+    def weak(path: str, headers: Mapping[str, str]) -> Answer:
+        if "if-match" in headers:
+            return Answer(412, {}, b"")
+        answer = get(path, headers)
+        return Answer(answer.status, {**answer.headers, "ETag": 'W/"weak"'}, answer.body)
+
+    monkeypatch.setattr(web.proxy, "get", weak)
+    fetched(web)
+
+
 def test_a_manifest_that_is_none_is_an_error(web: Place) -> None:
     web.put("manifest.json", b"<html>")
     with pytest.raises(ArtifactError, match=r"int4/manifest\.json is not a manifest"):
