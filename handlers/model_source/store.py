@@ -9,6 +9,7 @@ fetch.py.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,9 @@ RETRY: RetryConfig = {
 
 # Whom obstore asks for credentials when it has found none elsewhere.
 METADATA_SERVERS = ("169.254.169.254", "metadata.google.internal")
+
+# What a failed connection failed by, which obstore's message leaves to the dump that follows it.
+CAUSE = re.compile(r'(?:message|error): "([^"]+)"|InvalidCertificate\(\s*(\w+)')
 
 ACCESS = {
     "s3": "The role that runs this needs s3:GetObject on arn:aws:s3:::{path}/*, and kms:Decrypt "
@@ -104,8 +108,10 @@ class Store:
         if any(server in error for server in METADATA_SERVERS):
             access = ACCESS[self._scheme].format(path=self._path)
             return f"{where} cannot be read, for want of credentials. {access}"
-        # obstore's message, less the value's dump that follows.
-        return f"{where} cannot be fetched: {error.partition('Debug source:')[0].strip()}"
+        message, _, dump = error.partition("Debug source:")
+        cause = CAUSE.search(dump)
+        why = f" ({cause[1] or cause[2]})" if cause else ""
+        return f"{where} cannot be fetched: {message.strip()}{why}"
 
 
 class RemoteFile:
