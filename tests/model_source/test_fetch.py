@@ -78,13 +78,14 @@ def test_broken_connections_and_a_busy_server_cost_only_what_was_lost(place: Pla
 
 
 def test_a_fetch_that_broke_off_is_gone_on_with(place: Place, no_retries: None) -> None:
-    place.proxy.faults.append(Fault(DATA, skip=20, times=100, status=503))
+    place.proxy.faults.append(Fault(DATA, skip=24, times=100, status=503))
     with pytest.raises(FetchError, match=f"{DATA} cannot be fetched: .*503"):
         fetched(place)
     place.proxy.faults.clear()
     place.proxy.requests.clear()
     assert (fetched(place).directory / DATA).read_bytes() == WEIGHTS
-    assert 0 < place.proxy.fetched(DATA) < len(WEIGHTS) - 15 * PART
+    # Of the 24 parts some came out of order, and some of the first fetch's may have come late.
+    assert 0 < place.proxy.fetched(DATA) <= len(WEIGHTS) - (24 - 2 * THREADS) * PART
 
 
 def test_an_object_that_changes_amid_its_parts_is_an_error(place: Place) -> None:

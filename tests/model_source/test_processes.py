@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from handlers.model_source.in_order import THREADS
 from tests.model_source.conftest import PART, WEIGHTS
 from tests.support.object_servers import PLACES, Fault, Place
 from tests.support.servers import (
@@ -58,7 +59,7 @@ def test_what_a_killed_process_fetched_its_successor_need_not(web: Place, cache:
         return sum(path.stat().st_size for path in cache.rglob(f"{DATA}.part"))
 
     with fetching(web) as first:
-        wait_until(lambda: written() >= 15 * PART)
+        wait_until(lambda: written() >= (20 - THREADS) * PART)
         first.send_signal(signal.SIGKILL)
         first.communicate()
     had = written()
