@@ -3,6 +3,7 @@
 | variable | default | meaning |
 |---|---|---|
 | MODEL_DIR | build/model | the directory that model_export wrote |
+| MODEL_URI | none | s3://, gs:// or https://: fetched at start, in place of MODEL_DIR |
 | KINDLING_SLOTS | 4 | sequences that run at once; each holds a key-value cache of one context |
 | KINDLING_CONTEXT_LENGTH | 2048 | tokens of prompt and answer in a slot, up to the model's limit |
 | KINDLING_PREFILL_CHUNK | 128 | prompt tokens computed between two decode steps of the others |
@@ -21,8 +22,8 @@
 An encoder has no slots: KINDLING_SLOTS and KINDLING_QUEUE_LIMIT together are the requests that it
 holds, and KINDLING_CONTEXT_LENGTH bounds an input.
 
-Read besides, because the platform sets it: AWS_LAMBDA_FUNCTION_MEMORY_SIZE (Lambda grants
-CPU in proportion to memory).
+Read besides, because the platform sets them: AWS_LAMBDA_FUNCTION_MEMORY_SIZE (Lambda grants
+CPU in proportion to memory), and AWS_CONTAINER_AUTHORIZATION_TOKEN (SnapStart's credentials).
 """
 
 from __future__ import annotations
@@ -46,11 +47,16 @@ LAMBDA_MB_PER_CPU = 1769
 # As a browser sends it: lower case, without a path. https://fetch.spec.whatwg.org/#origin-header
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*A-Z]+")
 
+# Without a query, which could not be a prefix, and without a password, which would be logged.
+URI = re.compile(r"(s3|gs|https)://[^/\s?#@]+(/[^\s?#]*)?")
+LOCAL_URI = re.compile(r"http://(127\.0\.0\.1|localhost)(:\d+)?(/[^\s?#]*)?")
+
 
 class Settings(msgspec.Struct, frozen=True):
     """One process's configuration. Sizes are in tokens, times in seconds, bodies in bytes."""
 
     model_dir: Path
+    model_uri: str | None
     slots: int
     context_length: int
     prefill_chunk: int
@@ -74,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True):
         read = _Reader(environ)
         return cls(
             model_dir=Path(environ.get("MODEL_DIR") or "build/model"),
+            model_uri=read.uri("MODEL_URI"),
             slots=read.integer("KINDLING_SLOTS", 4, minimum=1),
             context_length=read.integer("KINDLING_CONTEXT_LENGTH", 2048, minimum=16),
             prefill_chunk=read.integer("KINDLING_PREFILL_CHUNK", 128, minimum=1),
@@ -126,6 +133,18 @@ class _Reader(msgspec.Struct, frozen=True):
             raise SettingsError(f"{name} must be printable ASCII without spaces.")
         return key
 
+    def uri(self, name: str) -> str | None:
+        """Not repeated in the message: what is wrong with it may be the password in it."""
+        text = self.environ.get(name)
+        if not text:
+            return None
+        if not (URI.fullmatch(text) or LOCAL_URI.fullmatch(text)):
+            raise SettingsError(
+                f"{name} must be s3://bucket/prefix, gs://bucket/prefix or https://host/path, "
+                f"without user, query and fragment; http:// is for 127.0.0.1 alone."
+            )
+        return text
+
     def origins(self, name: str) -> tuple[str, ...]:
         listed = (origin.strip() for origin in self.environ.get(name, "").split(","))
         origins = tuple(origin for origin in listed if origin)
@@ -176,6 +195,14 @@ def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
     if quota in ("max", "-1"):
         return None
     return int(quota) / int(period)
+
+
+def container_token(environ: Mapping[str, str] = os.environ) -> str | None:
+    """What a process that Lambda prepares for SnapStart gets in place of credentials.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/snapstart-activate.html
+    """
+    return environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN")
 
 
 def keep_openblas_to_one_thread() -> None:

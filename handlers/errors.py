@@ -4,6 +4,7 @@ KindlingError
   StartupError             stops the process at start, with one line that says what and where
     SettingsError          an environment variable has a value that cannot be used
     ArtifactError          the model directory is missing, cut short or of another schema
+    FetchError             MODEL_URI cannot be read, or what it holds finds no room
   RequestError             the answer to one request; the process keeps serving
     InvalidRequest         400  a field is missing, of the wrong type or out of range
       ContextLengthExceeded  400  the prompt leaves no room in the context
@@ -40,6 +41,10 @@ class SettingsError(StartupError):
 
 class ArtifactError(StartupError):
     """The model directory cannot be served."""
+
+
+class FetchError(StartupError):
+    """The model cannot be fetched."""
 
 
 class RequestError(KindlingError):

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from handlers.config import keep_openblas_to_one_thread
-from handlers.engine.artifact import Artifact
 from handlers.log import LOGGER, set_up
+from handlers.model_source.source import Source, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from handlers.api.routes import Api
     from handlers.api.served import Served
     from handlers.config import Settings
+    from handlers.engine.artifact import Artifact
     from handlers.engine.crank import Crank
 
 
@@ -59,7 +60,7 @@ def begin(settings: Settings) -> None:
     """Starts to load what `load_service` will then find on its way.
 
     For a process that imports much before its adapter: Cloud Run's server takes 200 ms. Raises
-    ArtifactError.
+    ArtifactError and FetchError.
     """
     _begun.append(_load(settings))
 
@@ -69,7 +70,8 @@ def load_service(settings: Settings) -> Service:
 
     What took how many milliseconds goes to the log and to /healthz: `imports` (numpy and ONNX
     Runtime), `session` (in its thread), `text` (beside it), and `process`, from the start of the
-    process to now.
+    process to now. Of a model from outside the image also `source`, until its files were there,
+    which the session waits for.
     """
     try:
         return _finish(_begun.pop() if _begun else _load(settings), settings)
@@ -80,7 +82,8 @@ def load_service(settings: Settings) -> Service:
 
 def _load(settings: Settings) -> Loading:
     set_up(settings.log_level)
-    artifact = Artifact.open(settings.model_dir)
+    source = open_source(settings)
+    artifact = source.artifact
     # A start makes 30,000 objects that stay. Looking for garbage among them takes 20 ms of it, and
     # as long again at some request, unless they are frozen when all is there.
     gc.disable()
@@ -89,9 +92,21 @@ def _load(settings: Settings) -> Loading:
     with _timed("imports", ms):
         load = _encoder_load() if artifact.encodes else _engine_load()
     thread = ThreadPoolExecutor(1, "load")
-    engine = thread.submit(load, artifact, settings)
+    engine = thread.submit(_load_engine, load, source, settings, ms)
     thread.shutdown(wait=False)
     return Loading(artifact, engine, ms)
+
+
+def _load_engine(
+    load: Callable[[Artifact, Settings], Any],
+    source: Source,
+    settings: Settings,
+    ms: dict[str, float],
+) -> Any:
+    waited = source.wait()
+    if waited is not None:
+        ms["source"] = waited
+    return load(source.artifact, settings)
 
 
 def _finish(loading: Loading, settings: Settings) -> Service:

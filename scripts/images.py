@@ -3,8 +3,9 @@
     python3 scripts/images.py RECIPE [options of `docker build`]
 
 A Dockerfile cannot make a label of what one of its stages wrote. So the export is built first, its
-manifest is taken out, and the builds of the images then find the export in the cache. DOCKER names
-the program where it is not `docker`.
+manifest is taken out, and the builds of the images then find the export in the cache. With
+`--build-arg MODEL=outside` nothing is exported and no label names a model. DOCKER names the program
+where it is not `docker`.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def main(recipe: str, options: list[str]) -> None:
             f"model_export/recipes/ and give its name, without .toml, instead of {recipe!r}."
         )
     options = ["--build-arg", f"RECIPE={recipe}", *options]
-    labels = labels_of(export_manifest(options))
+    outside = "MODEL=outside" in options
+    labels = labels_of(None if outside else export_manifest(options))
     for cloud, image in IMAGES.items():
         pairs = labels | {"org.opencontainers.image.title": image}
         named = [part for pair in pairs.items() for part in ("--label", "=".join(pair))]
@@ -62,21 +64,33 @@ def export_manifest(options: list[str]) -> bytes:
         return (Path(directory) / "manifest.json").read_bytes()
 
 
-def labels_of(manifest: bytes) -> dict[str, str]:
-    """OCI's own names where it has one: https://specs.opencontainers.org/image-spec/annotations/."""
+def labels_of(manifest: bytes | None) -> dict[str, str]:
+    """Of an image with the manifest's model, or with none.
+
+    OCI's own names where it has one: https://specs.opencontainers.org/image-spec/annotations/.
+    """
+    labels = {
+        "org.opencontainers.image.licenses": "Apache-2.0",
+        "org.opencontainers.image.revision": revision(),
+    }
+    if manifest is not None:
+        labels |= model_labels(manifest)
+    return {name: value for name, value in labels.items() if value}
+
+
+def model_labels(manifest: bytes) -> dict[str, str]:
+    """What manifest.json tells; the model's licence joins ours."""
     described = json.loads(manifest)
     model = described["model"]
     licences = dict.fromkeys(["Apache-2.0", model["licence"]])
-    labels = {
+    return {
         "org.opencontainers.image.licenses": " AND ".join(licences),
-        "org.opencontainers.image.revision": revision(),
         "kindling.model.id": model["id"],
         "kindling.model.revision": model["revision"],
         "kindling.model.licence": model["licence"],
         "kindling.precision": described["precision"],
         "kindling.manifest.sha256": hashlib.sha256(manifest).hexdigest(),
     }
-    return {name: value for name, value in labels.items() if value}
 
 
 def revision() -> str:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HEADER = "# Made by `make lock`. Install with: pip install --no-deps -r {name}\n"
 
 EXPORT = ("--extra", "export", "--group", "demo")
-DEV = (*EXPORT, "--group", "deploy", "--group", "dev")
+DEV = (*EXPORT, "--extra", "remote", "--group", "deploy", "--group", "dev")
 LARGEST = "requirements/bench.txt"
 # The export with transformers 5, which no environment can hold beside the others.
 APART = "requirements/transformers5.txt"
@@ -32,6 +32,13 @@ LOCKS = {
     "requirements/lambda.lock": ("--excludes", "requirements/not-on-lambda.txt"),
     "requirements/cloudrun.lock": ("--excludes", "requirements/not-on-cloudrun.txt"),
     DEPLOY: ("--group", "pyproject.toml:deploy"),
+    # What an image without a model installs besides.
+    "requirements/remote.lock": (
+        "--extra",
+        "remote",
+        "--excludes",
+        "requirements/not-on-remote.txt",
+    ),
     APART: ("--extra", "export-transformers5", "--group", "demo", "--group", "test-transformers5"),
 }
 

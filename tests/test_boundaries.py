@@ -18,6 +18,7 @@ LAYERS = [
     "deferred",
     "config",
     "engine",
+    "model_source",
     "encoder",
     "text",
     "api",
@@ -28,6 +29,8 @@ LAYERS = [
 ADAPTERS = {"aws_lambda", "cloud_run", "serve", "lambda_events", "lambda_answers"}
 BUILD_TIME = ["torch", "transformers", "optimum", "onnx", "onnx_ir", "onnxscript", "model_export"]
 BUILD_TIME += ["accelerate", "gguf", "huggingface_hub", "safetensors"]
+# What a model outside the image needs, and one inside does not.
+FETCHING = ["handlers.model_source.fetch", "handlers.model_source.mount", "obstore"]
 BAN = f"""
 import sys
 
@@ -77,6 +80,11 @@ def test_only_grammars_import_llguidance() -> None:
     assert importers == {"handlers.text.grammar"}
 
 
+def test_only_the_store_imports_obstore() -> None:
+    importers = {name(path) for path in RUNTIME if "obstore" in packages(path)}
+    assert importers == {"handlers.model_source.store"}
+
+
 def test_nothing_in_the_runtime_imports_what_the_build_needs() -> None:
     assert not {name(path): found for path in RUNTIME if (found := packages(path) & {*BUILD_TIME})}
 
@@ -97,6 +105,7 @@ def test_only_the_configuration_reads_the_environment() -> None:
         "from deploy.smoke.endpoint import Endpoint",
         "import onnxruntime",
         "import llguidance",
+        "from obstore.store import S3Store",
         "import os\n\nHOME = os.environ['HOME']",
         "import os\n\nHOME = os.getenv('HOME')",
     ],
@@ -117,7 +126,7 @@ def test_an_adapter_loads_and_serves_where_the_build_time_packages_cannot_be_imp
 ) -> None:
     modules = modules_after(f"import handlers.{adapter}", MODEL_DIR=str(tiny_artifact))
     assert "onnxruntime" in modules
-    assert modules.isdisjoint({"llguidance", *BUILD_TIME})
+    assert modules.isdisjoint({"llguidance", *FETCHING, *BUILD_TIME})
 
 
 def test_importing_the_api_costs_neither_asyncio_nor_onnxruntime() -> None:

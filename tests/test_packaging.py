@@ -20,16 +20,17 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXPORT = PROJECT["project"]["optional-dependencies"]["export"]
+REMOTE = PROJECT["project"]["optional-dependencies"]["remote"]
 GROUPS = PROJECT["dependency-groups"]
 DEV = GROUPS["dev"] + GROUPS["deploy"]
 # What each lock holds besides the runtime's dependencies.
 LOCKS = {
     "runtime.lock": [],
     "export.txt": EXPORT + GROUPS["demo"],
-    "dev.txt": EXPORT + GROUPS["demo"] + DEV,
-    "bench.txt": EXPORT + GROUPS["demo"] + DEV + GROUPS["bench"],
+    "dev.txt": EXPORT + REMOTE + GROUPS["demo"] + DEV,
+    "bench.txt": EXPORT + REMOTE + GROUPS["demo"] + DEV + GROUPS["bench"],
 }
-OTHERS = ["lambda.lock", "cloudrun.lock", "exporter.lock", "deploy.txt"]
+OTHERS = ["lambda.lock", "cloudrun.lock", "exporter.lock", "remote.lock", "deploy.txt"]
 PIN = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>[\w.]+)(?P<rest>.*(?:\n[ ]+.*)*)", re.MULTILINE)
 
 

@@ -10,7 +10,8 @@
 
 This file is the only contract between the two halves: model_export writes a Manifest,
 the runtime reads it. At start each file is checked by existence and size, which a
-truncated copy cannot pass and which costs no read of the weights.
+truncated copy cannot pass and which costs no read of the weights. A model from outside the image
+is also checked by sha256: handlers/model_source.
 """
 
 from __future__ import annotations
@@ -115,9 +116,6 @@ class Artifact(msgspec.Struct, frozen=True):
         manifest = _read_manifest(directory / MANIFEST)
         for name, info in manifest.files.items():
             _check_file(directory / name, info)
-        for name in (GRAPH, TOKENIZER, *([PREFIX] if manifest.prefix else [])):
-            if name not in manifest.files:
-                raise ArtifactError(f"{directory / MANIFEST} lists no {name}: export it again.")
         return cls(directory, manifest)
 
     @property
@@ -168,6 +166,26 @@ class _Schema(msgspec.Struct, frozen=True):
     schema: int
 
 
+def parse_manifest(text: bytes | memoryview, where: Path | str) -> Manifest:
+    """`where` is for the messages. Raises ArtifactError."""
+    try:
+        schema = msgspec.json.decode(text, type=_Schema).schema
+        if schema != SCHEMA:
+            raise ArtifactError(
+                f"{where} has schema {schema}, but this version of Kindling reads schema {SCHEMA}: "
+                f"export the model again, or deploy the version that wrote it."
+            )
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise ArtifactError(
+            f"{where} is not a manifest: {error}. Export the model again."
+        ) from None
+    for name in (GRAPH, TOKENIZER, *([PREFIX] if manifest.prefix else [])):
+        if name not in manifest.files:
+            raise ArtifactError(f"{where} lists no {name}: export it again.")
+    return manifest
+
+
 def _read_manifest(path: Path) -> Manifest:
     try:
         text = path.read_bytes()
@@ -176,16 +194,7 @@ def _read_manifest(path: Path) -> Manifest:
             f"No model at {path.parent}: cannot read {path.name} ({error.strerror}). Export one "
             f"with `make export`, or point MODEL_DIR at one."
         ) from None
-    try:
-        schema = msgspec.json.decode(text, type=_Schema).schema
-        if schema != SCHEMA:
-            raise ArtifactError(
-                f"{path} has schema {schema}, but this version of Kindling reads schema {SCHEMA}: "
-                f"export the model again, or deploy the version that wrote it."
-            )
-        return msgspec.json.decode(text, type=Manifest)
-    except msgspec.DecodeError as error:
-        raise ArtifactError(f"{path} is not a manifest: {error}. Export the model again.") from None
+    return parse_manifest(text, path)
 
 
 def _check_file(path: Path, info: FileInfo) -> None:

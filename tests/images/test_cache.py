@@ -35,12 +35,13 @@ def context(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def build(context: Path, cloud: str) -> str:
+def build(context: Path, cloud: str, *arguments: str) -> str:
     """BuildKit's progress. The image is removed; what it was made of stays in the cache."""
     options = shlex.split(os.environ.get("DOCKER_OPTIONS", ""))
     command = [DOCKER, "build", "--progress", "plain", *options]
     built = context.parent / f"{context.name}.image"
     command += ["--iidfile", str(built), "--build-arg", "RECIPE=smollm2-135m"]
+    command += [part for argument in arguments for part in ("--build-arg", argument)]
     command += ["--file", f"Dockerfile.{cloud}", "."]
     environ = os.environ | {"DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
     done = subprocess.run(
@@ -85,3 +86,14 @@ def test_a_changed_recipe_runs_no_pip(context: Path) -> None:
     assert cached(progress, PIP_OF_EXPORT)
     assert not cached(progress, EXPORT)
     assert "smollm2-135m.toml" in progress
+
+
+@pytest.mark.parametrize("cloud", ["lambda", "cloudrun"])
+def test_an_image_without_a_model_exports_nothing_and_brings_obstore(
+    context: Path, cloud: str
+) -> None:
+    progress = build(context, cloud, "MODEL=outside")
+    with pytest.raises(LookupError):
+        cached(progress, EXPORT)
+    assert "remote='-r /build/remote.lock'" in progress
+    assert "writing image" in progress or "exporting manifest" in progress

@@ -169,7 +169,7 @@ def lambda_emulator(model_dir: Path, directory: Path, **variables: str) -> Itera
 def _process(
     command: list[str], model_dir: Path, directory: Path, **variables: str
 ) -> Iterator[Process]:
-    ours = ("KINDLING_", "AWS_", "FUNCTION_", "UVICORN_", "MODEL_DIR", "HOST", "PORT")
+    ours = ("KINDLING_", "AWS_", "FUNCTION_", "UVICORN_", "MODEL_", "HOST", "PORT")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environ |= {"MODEL_DIR": str(model_dir), **variables}
     output_file = directory / f"{free_port()}.log"

@@ -1,0 +1,40 @@
+"""What a file lies on, as the kernel tells it. Used by source.py and cache.py."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+MOUNTS = Path("/proc/self/mountinfo")
+
+
+def file_system(path: Path, mounts: Path = MOUNTS) -> str:
+    """The type of the file system that holds an existing file: "ext4", "nfs4", "fuse.gcsfuse".
+
+    "" where the kernel does not tell. The format is proc_pid_mountinfo(5)'s; statfs(2), which
+    tells the same as a number, is not in Python's library.
+    """
+    device = path.stat().st_dev
+    numbers = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        fields = line.split()
+        if fields[2] == numbers:
+            return fields[fields.index("-", 6) + 1]
+    return ""
+
+
+def is_network(kind: str) -> bool:
+    """Whether each read of it may be a request to another machine.
+
+    EFS, S3 Files and Filestore are mounted as NFS, Cloud Storage by FUSE.
+    """
+    return kind.startswith(("nfs", "fuse"))
+
+
+def is_memory(kind: str) -> bool:
+    """Whether what is written to it takes the process's memory."""
+    return kind in {"tmpfs", "ramfs"}

@@ -1,0 +1,162 @@
+"""Objects under a URI, and the only file that imports obstore: S3, Cloud Storage, HTTPS.
+
+obstore retries what a network breaks, and goes on within a body where it broke off. What it raises
+becomes a FetchError here and nowhere else. Credentials are the platform's: on Lambda the role's, on
+Cloud Run the service account's, elsewhere those of the variables that obstore documents. Used by
+fetch.py.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from handlers.config import container_token
+from handlers.errors import ArtifactError, FetchError
+
+try:
+    import obstore
+    from obstore import exceptions
+    from obstore.store import from_url
+except ImportError:
+    raise FetchError(
+        "MODEL_URI needs the package obstore: build the image with --build-arg MODEL=outside, or "
+        "install kindling[remote]."
+    ) from None
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, GetResult
+    from obstore.store import ClientConfig, RetryConfig
+
+# In all at most half a minute: Cloud Run gives a start 4 minutes.
+RETRY: RetryConfig = {
+    "max_retries": 8,
+    "backoff": {
+        "base": 2,
+        "init_backoff": timedelta(milliseconds=100),
+        "max_backoff": timedelta(seconds=5),
+    },
+    "retry_timeout": timedelta(seconds=60),
+}
+
+# Whom obstore asks for credentials when it has found none elsewhere.
+METADATA_SERVERS = ("169.254.169.254", "metadata.google.internal")
+
+# What a failed connection failed by, which obstore's message leaves to the dump that follows it.
+CAUSE = re.compile(r'(?:message|error): "([^"]+)"|InvalidCertificate\(\s*(\w+)')
+
+ACCESS = {
+    "s3": "The role that runs this needs s3:GetObject on arn:aws:s3:::{path}/*, and kms:Decrypt "
+    "if the bucket has a key of its own. Without s3:ListBucket, S3 refuses what is not there too.",
+    "gs": "The service account that runs this needs roles/storage.objectViewer on the bucket.",
+    "https": "Kindling sends no credentials over https: use s3:// or gs:// for what is not public.",
+}
+ACCESS["http"] = ACCESS["https"]
+
+
+class Store:
+    """What lies under one URI."""
+
+    def __init__(self, uri: str) -> None:
+        """`uri` as the configuration has checked it. Raises FetchError."""
+        self.uri = uri.rstrip("/")
+        self._scheme, _, self._path = self.uri.partition("://")
+        # Given any options, obstore asks the environment for none: a proxy, an endpoint by http.
+        client: ClientConfig | None = {"allow_http": True} if self._scheme == "http" else None
+        with self.translated(self.uri):
+            self._store: Any = from_url(
+                self.uri, client_options=client, retry_config=RETRY, **_credentials(self._scheme)
+            )
+
+    def get(self, name: str, options: GetOptions | None = None) -> GetResult:
+        """An answer's head; its body is to be read within `translated`. Raises FetchError."""
+        with self.translated(name):
+            return obstore.get(self._store, name, options=options)
+
+    @contextmanager
+    def translated(self, name: str) -> Iterator[None]:
+        """Whatever obstore raises, as a FetchError."""
+        where = self.uri if name == self.uri else f"{self.uri}/{name}"
+        try:
+            yield
+        except FileNotFoundError:
+            raise FetchError(
+                f"{where} does not exist. MODEL_URI names the place under which manifest.json and "
+                f"the files that it lists lie."
+            ) from None
+        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError):
+            access = ACCESS[self._scheme].format(path=self._path)
+            raise FetchError(f"{where} may not be read. {access}") from None
+        except exceptions.PreconditionError:
+            raise FetchError(
+                f"{where} was changed while it was being fetched. Start again; and put another "
+                f"export under another prefix, since processes start at any time."
+            ) from None
+        except exceptions.NotSupportedError:
+            raise FetchError(
+                f"{where} can only be had whole: its server does not answer requests for ranges."
+            ) from None
+        except (exceptions.BaseError, ValueError) as error:
+            raise FetchError(self._sentence(where, str(error))) from None
+
+    def _sentence(self, where: str, error: str) -> str:
+        if any(server in error for server in METADATA_SERVERS):
+            access = ACCESS[self._scheme].format(path=self._path)
+            return f"{where} cannot be read, for want of credentials. {access}"
+        message, _, dump = error.partition("Debug source:")
+        cause = CAUSE.search(dump)
+        why = f" ({cause[1] or cause[2]})" if cause else ""
+        return f"{where} cannot be fetched: {message.strip()}{why}"
+
+
+class RemoteFile:
+    """One object, read in parts that are all of one version. Any thread may read."""
+
+    def __init__(self, store: Store, name: str, size: int) -> None:
+        self._store, self._name, self._size = store, name, size
+        self._first = threading.Lock()
+        self._pin: GetOptions | None = None
+
+    def read(self, start: int, stop: int) -> memoryview:
+        """Raises FetchError, and ArtifactError when the object is not of the expected size."""
+        result = self._pinned(start, stop)
+        with self._store.translated(self._name):
+            content = memoryview(result.bytes())
+        if len(content) != stop - start:
+            raise self._wrong_size(start + len(content))
+        return content
+
+    def _pinned(self, start: int, stop: int) -> GetResult:
+        """Until the first answer has said which version there is, the other readers wait."""
+        with self._first:
+            if self._pin is None:
+                result = self._store.get(self._name, {"range": (start, stop)})
+                if result.meta["size"] != self._size:
+                    raise self._wrong_size(result.meta["size"])
+                etag = result.meta["e_tag"]
+                # A weak one never matches: https://www.rfc-editor.org/rfc/rfc9110#section-13.1.1
+                strong = etag is not None and not etag.startswith("W/")
+                self._pin = {"if_match": etag} if strong else {}
+                return result
+        return self._store.get(self._name, {**self._pin, "range": (start, stop)})
+
+    def _wrong_size(self, size: int) -> ArtifactError:
+        return ArtifactError(
+            f"{self._store.uri}/{self._name} has {size:,} bytes where its manifest says "
+            f"{self._size:,}: upload all files of one export, manifest.json last."
+        )
+
+
+def _credentials(scheme: str) -> dict[str, Any]:
+    """With SnapStart, Lambda hands over a token for credentials, and obstore wants it in a file."""
+    token = container_token()
+    if scheme != "s3" or token is None:
+        return {}
+    file = os.memfd_create("token")
+    os.write(file, token.encode())
+    return {"container_authorization_token_file": f"/proc/self/fd/{file}"}
