@@ -97,6 +97,7 @@ def test_a_licence_that_spdx_does_not_list_has_its_notice_here(name: str) -> Non
     if licence not in ("Apache-2.0", "MIT"):
         assert licence.startswith("LicenseRef-")
         assert (LICENCE_TEXTS / f"{licence}.txt").is_file()
+        assert (LICENCE_TEXTS / f"{licence}.notice.txt").is_file()
 
 
 def test_the_page_has_the_figures_of_the_dry_run() -> None:
