@@ -196,7 +196,7 @@ def test_a_layer_is_counted_for_what_it_holds(command: str, what: str) -> None:
 
 def test_an_image_of_a_recipe_that_the_build_cannot_see_is_refused_at_once() -> None:
     with pytest.raises(SystemExit, match="put the recipe into model_export/recipes/"):
-        images.main("recipes/mine.toml", [])
+        images.main("recipes/mine.toml", "latest", [])
 
 
 def make(*arguments: str, **variables: str) -> str:
