@@ -24,8 +24,9 @@ from model_export.outline import outline_of
 from model_export.pack import LICENCE_TEXTS
 from model_export.precision import Precision
 from model_export.quantize import quantize
-from model_export.recipe import FolderSource, load_recipe, shipped_recipes
+from model_export.recipe import load_recipe, shipped_recipes
 from model_export.sizing import Matrix, Outline, machine_for, run_time_bytes, weights_of
+from model_export.source import FolderSource
 from tests.support.configurations import PARAMETERS, shipped
 from tests.support.families import EXPORTS
 from tests.support.families_table import read_rows

@@ -13,7 +13,8 @@ from model_export.encoder.recipe import (
     load_any_recipe,
 )
 from model_export.errors import ExportError
-from model_export.recipe import PackageSource, Recipe, shipped_recipes
+from model_export.recipe import Recipe, shipped_recipes
+from model_export.source import PackageSource
 
 RECIPE = """
 [model]

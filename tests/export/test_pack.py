@@ -15,7 +15,8 @@ from model_export.end_of_sequence import eos_token_ids
 from model_export.errors import ExportError
 from model_export.fetch import LoadedModel, fetch
 from model_export.pack import building, publish, write_manifest, write_texts
-from model_export.recipe import FolderSource, Recipe, load_recipe
+from model_export.recipe import Recipe, load_recipe
+from model_export.source import FolderSource
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder
 from tests.support.tiny_models import CHATML, END_OF_TEXT, IM_END, VOCABULARY

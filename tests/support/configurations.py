@@ -12,7 +12,8 @@ from transformers import AutoConfig, PretrainedConfig
 
 from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
 from model_export.fetch.config import fetch_config
-from model_export.recipe import HubSource, Recipe
+from model_export.recipe import Recipe
+from model_export.source import HubSource
 from tests.support.reports import ignore
 
 _BERT: dict[str, Any] = {
