@@ -103,11 +103,11 @@ def test_a_licence_that_spdx_does_not_list_has_its_notice_here(name: str) -> Non
 
 
 def test_the_page_has_the_figures_of_the_dry_run() -> None:
-    assert written_table() == table(), "python -m tests.support.recipes_table writes them anew"
+    assert written_table() == table(), "python -m scripts.recipes writes them anew"
 
 
 def test_the_list_has_the_sizes_of_the_dry_run() -> None:
-    assert shipped_sizes() == sizes(), "python -m tests.support.recipes_table writes them anew"
+    assert shipped_sizes() == sizes(), "python -m scripts.recipes writes them anew"
 
 
 def test_the_demo_weighs_what_the_dry_run_says(demo_artifact: Path) -> None:

@@ -1,6 +1,6 @@
 """What the dry run says of each shipped recipe, for docs/recipes.md and for the recipes' list.
 
-`python -m tests.support.recipes_table` writes both anew.
+`python -m scripts.recipes` writes both anew.
 """
 
 from __future__ import annotations
@@ -88,8 +88,3 @@ def _row(name: str) -> str:
         "its weights" if name in WITH_WEIGHTS else "configuration",
     )
     return f"| {' | '.join(cells)} |\n"
-
-
-if __name__ == "__main__":
-    write_table()
-    write_sizes()
