@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,6 @@ from tests.support.tiny_encoder_folder import (
     write_json,
 )
 
-pytestmark = pytest.mark.skipif(
-    find_spec("optimum") is None, reason="encoders are exported with optimum, which is not here"
-)
 ROOT = Path(__file__).parent.parent.parent
 RECIPE = """
 [model]
