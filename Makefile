@@ -1,6 +1,7 @@
 # One word for each thing that one does with Kindling. `make help` lists them.
 
 RECIPE ?= smollm2-135m
+TAG ?= latest
 HOST ?= 127.0.0.1
 PYTHON ?=
 DOCKER ?= docker
@@ -28,7 +29,7 @@ LAMBDA = $(SETTINGS)build/aws-lambda-rie \
 LAMBDA_IMAGE = $(DOCKER) run --rm --read-only --tmpfs /tmp --cpus 1 --memory 1769m \
 	--publish $(HOST):$(PORT):8080 --volume "$(CURDIR)/build/aws-lambda-rie:/aws-lambda-rie:ro" \
 	--env AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1769 --pull never \
-	--entrypoint /aws-lambda-rie kindling-lambda python -m awslambdaric handlers.aws_lambda.handler
+	--entrypoint /aws-lambda-rie kindling-lambda:$(TAG) python -m awslambdaric handlers.aws_lambda.handler
 
 # The tests and figures are the demo model's; the tests of embeddings bring theirs.
 test bench: override RECIPE := smollm2-135m
@@ -69,14 +70,14 @@ kernels: $(VENV)/.export ## compile the kernels of quantised weights for this ma
 bench: $(VENV)/.bench $(KERNELS) build/model/manifest.json ## cold start, speed and memory beside llama.cpp's server and others; ARGS names peers
 	@$(RUN) -m bench $(ARGS)
 
-images: ## the two container images of RECIPE; DOCKER_OPTIONS go to `docker build`
-	@DOCKER=$(DOCKER) python3 scripts/images.py $(RECIPE) $(DOCKER_OPTIONS)
+images: ## the two container images of RECIPE, tagged TAG; DOCKER_OPTIONS go to `docker build`
+	@DOCKER=$(DOCKER) python3 scripts/images.py $(RECIPE) $(TAG) $(DOCKER_OPTIONS)
 
 lambda-image: PORT ?= 9000
-lambda-image: build/aws-lambda-rie ## the Lambda image behind AWS's emulator on :9000
-	@$(DOCKER) image inspect kindling-lambda >/dev/null || { echo 'Build it first: make images'; exit 1; }
+lambda-image: build/aws-lambda-rie ## the Lambda image TAG behind AWS's emulator on :9000
+	@$(DOCKER) image inspect kindling-lambda:$(TAG) >/dev/null || { echo 'Build it first: make images'; exit 1; }
 	@echo '$(LAMBDA_IMAGE)'
-	@$(DOCKER) run --rm --network none --pull never --entrypoint cat kindling-lambda model/manifest.json \
+	@$(DOCKER) run --rm --network none --pull never --entrypoint cat kindling-lambda:$(TAG) model/manifest.json \
 		| $(RUN) scripts/first_question.py lambda $(PORT) /dev/stdin
 	@exec $(LAMBDA_IMAGE)
 

@@ -14,10 +14,10 @@ KindlingError
     MethodNotAllowed       405  the path exists, for other methods
     RequestTooLarge        413  the request's body is over the limit
     ResponseTooLarge       413  the answer is over what the platform can carry
-    Overloaded             429  all slots are busy and the queue is full
+    Overloaded             429  as many requests are held as may be
     EngineFault            500  a bug of ours; its details go to the log, never into the body
     NotReady               503  loading or draining
-    DeadlineExceeded       504  the deadline passed before the first token
+    DeadlineExceeded       504  the deadline passed before there was anything to answer
 
 model_export adds ExportError to the same tree (model_export/errors.py).
 """
@@ -129,7 +129,7 @@ class ResponseTooLarge(RequestError):
 
 
 class Overloaded(RequestError):
-    """All slots are busy and the queue is full."""
+    """As many requests are held as may be: try again later."""
 
     status = 429
     code = "overloaded"
@@ -155,7 +155,7 @@ class NotReady(RequestError):
 
 
 class DeadlineExceeded(RequestError):
-    """The deadline passed before the first token."""
+    """The deadline passed before there was anything to answer."""
 
     status = 504
     code = "deadline_exceeded"

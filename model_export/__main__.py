@@ -20,7 +20,7 @@ from model_export.progress import console
 
 INSTALL = (
     "An export needs torch (pip install torch --index-url https://download.pytorch.org/whl/cpu) "
-    "and then the extra kindling[export]."
+    "and then the extra kindling[export], or kindling[export-transformers5] (docs/families.md)."
 )
 
 

@@ -12,6 +12,7 @@ import importlib.util
 import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -50,6 +51,35 @@ def check_architecture(model: PreTrainedModel) -> None:
             f"{name} chooses experts by the values of its tokens, which a trace would freeze, so "
             f"it cannot be exported. With transformers 5 it may be: see docs/families.md."
         )
+
+
+def check_rope(model: PreTrainedModel, context_length: int) -> None:
+    """Raises ExportError for rotary frequencies that `context_length` tokens would change."""
+    config, name = model.config, type(model).__name__
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    by_layer = [_rope_kind(each) for each in rope.values() if isinstance(each, dict)]
+    if set(by_layer) & set(ROPES_BY_LENGTH):
+        raise ExportError(
+            f"{name} has layers of a kind whose rotary frequencies change with the length, beside "
+            f"others, so it cannot be exported."
+        )
+    original = rope.get("original_max_position_embeddings") or getattr(
+        config,
+        "original_max_position_embeddings",
+        getattr(config, "max_position_embeddings", None),
+    )
+    changes = _rope_kind(rope) in ROPES_BY_LENGTH
+    if changes and original is not None and context_length > original:
+        raise ExportError(
+            f"{name} changes its rotary frequencies ({_rope_kind(rope)}) for sequences over "
+            f"{original} tokens, which a fixed table cannot express: set context_length to "
+            f"{original} or less."
+        )
+
+
+def _rope_kind(rope: dict[str, Any]) -> str | None:
+    kind: str | None = rope.get("rope_type", rope.get("type"))
+    return kind
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """A transformers model becomes an ONNX graph in the graph contract.
 
-optimum knows the architectures: which can be exported, how many layers and key-value heads of
-what size they have, and which operations must be patched before torch can trace them. trace.py
-traces decoder.Decoder.
+architecture.py knows what must be patched before torch can trace a model, cache_shapes.py asks it
+for its cache, and trace.py traces decoder.Decoder. Called by the pipeline; `check` by the dry run
+too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from model_export import graph_contract as contract
-from model_export.architecture import ROPES_BY_LENGTH, check_architecture, traceable
+from model_export.architecture import check_architecture, check_rope, traceable
 from model_export.cache_shapes import CacheShape, cache_shapes
 from model_export.decoder import Decoder
 from model_export.errors import ExportError
@@ -51,16 +51,7 @@ def check(model: PreTrainedModel, context_length: int) -> None:
         raise ExportError(
             f"context_length is {context_length}, but {name} has positions for 2 to {limit}."
         )
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    kind = rope.get("rope_type", rope.get("type"))
-    original = rope.get("original_max_position_embeddings") or getattr(
-        config, "original_max_position_embeddings", limit
-    )
-    if kind in ROPES_BY_LENGTH and original is not None and context_length > original:
-        raise ExportError(
-            f"{name} changes its rotary frequencies ({kind}) for sequences over {original} "
-            f"tokens, which a fixed table cannot express: set context_length to {original} or less."
-        )
+    check_rope(model, context_length)
     if not getattr(config, "scale_attn_weights", True) or getattr(
         config, "scale_attn_by_inverse_layer_idx", False
     ):

@@ -67,9 +67,10 @@ def _cache_values(model: PreTrainedModel, context_length: int) -> int:
     from model_export.architecture import traceable
     from model_export.cache_shapes import cache_shapes
     from model_export.convert import check
+    from model_export.trace import quiet
 
     check(model, context_length)
-    with traceable(model):
+    with traceable(model), quiet():
         return sum(2 * shape.kv_heads * shape.head_dim for shape in cache_shapes(model))
 
 

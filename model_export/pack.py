@@ -156,20 +156,27 @@ def _is_artefact(directory: Path) -> bool:
 
 
 def _write_licence(directory: Path, recipe: AnyRecipe, loaded: LoadedModel) -> None:
-    """The source's own licence files; else a notice, with the licence's text or where it is."""
+    """The source's own licence files, else the text or where it is; and the notice it asks for."""
+    licence = recipe.model.licence
     for path in loaded.licence_files:
         shutil.copyfile(path, directory / path.name)
-    if loaded.licence_files:
-        return
-    licence = recipe.model.licence
-    path = LICENCE_TEXTS / f"{licence}.txt"
+    if not loaded.licence_files:
+        text = _shipped_text(f"{licence}.txt") or f"{_where_its_text_is(licence)}\n"
+        (directory / "LICENSE").write_text(
+            f"The weights of {recipe.model.id} ({loaded.source}, {loaded.revision}) are under the "
+            f"licence {licence}.\n\n{text}",
+            encoding="utf-8",
+        )
+    if notice := _shipped_text(f"{licence}.notice.txt"):
+        with (directory / "NOTICE").open("a", encoding="utf-8") as file:
+            file.write(notice)
+
+
+def _shipped_text(name: str) -> str:
+    """A file of LICENCE_TEXTS; empty where it has none of that name."""
+    path = LICENCE_TEXTS / name
     shipped = path.parent == LICENCE_TEXTS and path.is_file()
-    text = path.read_text(encoding="utf-8") if shipped else f"{_where_its_text_is(licence)}\n"
-    (directory / "LICENSE").write_text(
-        f"The weights of {recipe.model.id} ({loaded.source}, {loaded.revision}) are under the "
-        f"licence {licence}.\n\n{text}",
-        encoding="utf-8",
-    )
+    return path.read_text(encoding="utf-8") if shipped else ""
 
 
 def _where_its_text_is(licence: str) -> str:

@@ -1,6 +1,6 @@
 """Builds and labels the two images. Run by `make images`; needs Docker with BuildKit.
 
-    python3 scripts/images.py RECIPE [options of `docker build`]
+    python3 scripts/images.py RECIPE TAG [options of `docker build`]
 
 A Dockerfile cannot make a label of what one of its stages wrote. So the export is built first, its
 manifest is taken out, and the builds of the images then find the export in the cache. With
@@ -37,8 +37,8 @@ LAYERS = {
 }
 
 
-def main(recipe: str, options: list[str]) -> None:
-    """Builds both, and prints what they weigh."""
+def main(recipe: str, tag: str, options: list[str]) -> None:
+    """Builds both, and prints what they weigh. A tag keeps one recipe's beside another's."""
     if not (ROOT / "model_export" / "recipes" / f"{recipe}.toml").is_file():
         sys.exit(
             f"An image is built from what the repository holds: put the recipe into "
@@ -50,8 +50,8 @@ def main(recipe: str, options: list[str]) -> None:
     for cloud, image in IMAGES.items():
         pairs = labels | {"org.opencontainers.image.title": image}
         named = [part for pair in pairs.items() for part in ("--label", "=".join(pair))]
-        build(cloud, [*options, *named, "--tag", image])
-    for image in IMAGES.values():
+        build(cloud, [*options, *named, "--tag", f"{image}:{tag}"])
+    for image in (f"{name}:{tag}" for name in IMAGES.values()):
         print(image, *(f"{size / 1e6:8.1f} MB  {what}" for what, size in layers(image)), sep="\n")
         if inspect(image)["Labels"].get(STAND_IN):
             print("Its base is a stand-in that was made here: for tests, not for a registry.")
@@ -139,4 +139,4 @@ def _holding(command_line: str) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])

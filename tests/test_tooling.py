@@ -196,7 +196,7 @@ def test_a_layer_is_counted_for_what_it_holds(command: str, what: str) -> None:
 
 def test_an_image_of_a_recipe_that_the_build_cannot_see_is_refused_at_once() -> None:
     with pytest.raises(SystemExit, match="put the recipe into model_export/recipes/"):
-        images.main("recipes/mine.toml", [])
+        images.main("recipes/mine.toml", "latest", [])
 
 
 def test_an_image_without_a_model_has_no_label_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +204,7 @@ def test_an_image_without_a_model_has_no_label_of_one(monkeypatch: pytest.Monkey
     monkeypatch.setattr(images, "build", lambda _, options: builds.append(options))
     monkeypatch.setattr(images, "layers", lambda _: [])
     monkeypatch.setattr(images, "inspect", lambda _: {"Labels": {}})
-    images.main("smollm2-135m", ["--build-arg", "MODEL=outside"])
+    images.main("smollm2-135m", "latest", ["--build-arg", "MODEL=outside"])
     assert len(builds) == 2
     assert not [part for options in builds for part in options if "kindling.model" in part]
     assert "org.opencontainers.image.licenses=Apache-2.0" in builds[0]

@@ -43,15 +43,18 @@ class InputReader(msgspec.Struct, frozen=True):
     def pairs(
         self, first: str, seconds: Sequence[str], field: FieldOf, cut_to: int | None
     ) -> list[Input]:
-        """An input for each of `seconds`, behind `first`. Raises as `texts` does.
+        """An input for each of `seconds`, behind `first`, the query. Raises as `texts` does.
 
-        `first` is read again with each of them, so no more of it than a pair can keep; twice that,
-        since a word that is cut may be read otherwise. Where the second text is longer still, the
-        one token that cannot be shared out goes to it.
+        A query that is to be cut is read again with each of them, so no more of it than a pair can
+        keep; twice that, since a word that is cut may be read otherwise. Where the second text is
+        longer still, the one token that cannot be shared out goes to it.
         """
         _check(seconds, field)
-        kept = self.tokenizer.beginning(first, 2 * self.max_tokens)
-        return self._read([(kept, second) for second in seconds], field, cut_to)
+        if cut_to is None:
+            self._check_length(len(self.tokenizer.encode(first)) + self.tokenizer.added(2), "query")
+        else:
+            first = self.tokenizer.beginning(first, 2 * self.max_tokens)
+        return self._read([(first, second) for second in seconds], field, cut_to)
 
     def ids(
         self, lists: Sequence[Sequence[int]], field: FieldOf, cut_to: int | None

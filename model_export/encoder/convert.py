@@ -1,29 +1,24 @@
 """An encoder of transformers becomes an ONNX graph in the encoder's graph contract.
 
-optimum says whether the architecture can be exported, whether it has segments, and which
-operations must be patched before a trace. Pooling and all behind it is traced with the model, so
-that no hidden state ever leaves the graph.
+architecture.py says which inputs it has, and what must be patched before a trace. Pooling and all
+behind it is traced with the model, so that no hidden state ever leaves the graph.
 """
 
 from __future__ import annotations
 
-import importlib.util
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 import torch
 from transformers import PreTrainedModel
 
 from model_export.encoder import graph_contract as contract
+from model_export.encoder.architecture import input_names, traceable
 from model_export.errors import ExportError
 from model_export.trace import trace
 
 if TYPE_CHECKING:
     from model_export.encoder.head import Head
-
-_KNOWN = (contract.INPUT_IDS, contract.ATTENTION_MASK, contract.TOKEN_TYPE_IDS)
-_DERIVED = ("position_ids",)
-"""Inputs that optimum would give the graph and that a model also makes up itself."""
 
 
 class _Encoder(torch.nn.Module):
@@ -53,11 +48,10 @@ def convert(model: PreTrainedModel, head: Head | None) -> ir.Model:
 
     Raises ExportError, naming the architecture and the reason, for what cannot be expressed.
     """
-    config = _export_config(model, "text-classification" if head is None else "feature-extraction")
-    names = _input_names(model, config)
-    encoder = _Encoder(model.float(), names, head).eval()
+    task = "text-classification" if head is None else "feature-extraction"
+    encoder = _Encoder(model.float(), input_names(model, task), head).eval()
     try:
-        with config.patch_model_for_export(model):
+        with traceable(model, task):
             return _trace(encoder)
     # torch, transformers and optimum raise whatever they like where a model cannot be traced.
     except Exception as error:
@@ -80,38 +74,6 @@ def _trace(encoder: _Encoder) -> ir.Model:
     )
     graph.graph.outputs[0].shape = ir.Shape([contract.BATCH, width])
     return graph
-
-
-def _export_config(model: PreTrainedModel, task: str) -> Any:
-    """optimum's OnnxConfig of the architecture."""
-    if importlib.util.find_spec("optimum") is None:
-        raise ExportError(
-            "Encoders are exported with optimum, which is not installed: use an environment with "
-            "the extra kindling[export]."
-        )
-    import optimum.exporters.onnx.model_configs  # noqa: F401  (registers the architectures)
-    from optimum.exporters.tasks import TasksManager
-
-    kind = model.config.model_type
-    if kind not in TasksManager.get_supported_model_type_for_task(task, "onnx"):
-        raise ExportError(
-            f"{type(model).__name__} ({kind}) is not an architecture that optimum can export to "
-            f"ONNX for {task}."
-        )
-    constructor = TasksManager.get_exporter_config_constructor(
-        "onnx", model_type=kind, task=task, library_name="transformers"
-    )
-    return constructor(model.config)
-
-
-def _input_names(model: PreTrainedModel, config: Any) -> list[str]:
-    unknown = set(config.inputs) - {*_KNOWN, *_DERIVED}
-    if unknown or contract.INPUT_IDS not in config.inputs:
-        raise ExportError(
-            f"{type(model).__name__} wants {', '.join(config.inputs)}, but an encoder here reads "
-            f"{', '.join(_KNOWN)} alone, so it cannot be exported."
-        )
-    return [name for name in _KNOWN if name in config.inputs]
 
 
 def _example(name: str) -> torch.Tensor:

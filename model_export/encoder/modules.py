@@ -13,10 +13,11 @@ leave it out would make other embeddings. Called by the encoder's pipeline.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from model_export.errors import ExportError
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import torch
 
     from model_export.encoder.head import Head
+
+T = TypeVar("T")
 
 _MODES = {
     "pooling_mode_cls_token": "cls",
@@ -35,6 +38,13 @@ _MODES = {
 }
 _NAMES = {"weightedmean": "weighted_mean", "lasttoken": "last_token"}
 """sentence-transformers' newer spelling, where it is not ours: `"pooling_mode": "lasttoken"`."""
+
+
+class Module(msgspec.Struct, frozen=True):
+    """An entry of modules.json."""
+
+    type: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +64,14 @@ def read_modules(directory: Path) -> SentenceTransformer | None:
     """None for a folder without modules.json. Raises ExportError."""
     if not (directory / "modules.json").is_file():
         return None
-    modules: list[dict[str, Any]] = _read(directory / "modules.json")
-    kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
-    if kinds[:2] != ["Transformer", "Pooling"] or modules[0]["path"] not in ("", "."):
+    modules = _decode(directory / "modules.json", list[Module])
+    kinds = [module.type.rpartition(".")[2] for module in modules]
+    if kinds[:2] != ["Transformer", "Pooling"] or modules[0].path not in ("", "."):
         raise ExportError(
             f"{directory.name}/modules.json begins with {', '.join(kinds[:2])}; only a Transformer "
             f"at the top of the folder and then Pooling can be exported."
         )
-    folders = [directory / module["path"] for module in modules]
+    folders = [directory / module.path for module in modules]
     others = [_module(kind, folder) for kind, folder in zip(kinds[2:], folders[2:], strict=True)]
     return _sentence_transformer(directory, head_of(_pooling_modes(folders[1]), others))
 
@@ -142,11 +152,15 @@ def _dense(folder: Path) -> torch.nn.Module:
 
 
 def _read_if_there(path: Path) -> dict[str, Any]:
-    return dict(_read(path)) if path.is_file() else {}
+    return _read(path) if path.is_file() else {}
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> dict[str, Any]:
+    return _decode(path, dict[str, Any])
+
+
+def _decode(path: Path, kind: type[T]) -> T:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.DecodeError) as error:
         raise ExportError(f"{path.parent.name}/{path.name} cannot be read: {error}") from None

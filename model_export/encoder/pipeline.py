@@ -15,7 +15,7 @@ from model_export.encoder.pack import write_manifest
 from model_export.encoder.recipe import EncoderRecipe
 from model_export.encoder.source import EncoderSource, fetch_encoder
 from model_export.encoder.verify import make_reference
-from model_export.encoder.verify.exchange import PROGRAM, EncoderTask
+from model_export.encoder.verify.exchange import PROGRAM, EncoderGates
 from model_export.pack import building, publish, write_texts
 from model_export.progress import Report
 from model_export.verify.launch import verify
@@ -30,7 +30,7 @@ def export_encoder(recipe: EncoderRecipe, out: Path, report: Report) -> None:
         report("reference: transformers' ids and answers on the corpus")
         reference = make_reference(source, recipe.export.task)
         exact, quantised = _build(recipe, source, scratch, report)
-        task = EncoderTask(reference, exact, quantised, recipe.tolerance, threads)
+        task = EncoderGates(reference, exact, quantised, recipe.tolerance, threads)
         figures = verify(task, scratch / "exchange", report, PROGRAM).figures
         report(f"pack {out}")
         write_manifest(quantised, recipe, source, recipe.precision.describe(), figures)

@@ -28,16 +28,14 @@ from model_export.precision import Precision
 from model_export.recipe import (
     AnyRecipe,
     Document,
-    GgufSource,
-    PackageSource,
     Recipe,
     check_tables,
     load_recipe,
     naming,
     parse_model,
-    parse_source,
     read_document,
 )
+from model_export.source import GgufSource, PackageSource, parse_source
 from model_export.tables import convert_table, suggest
 
 EncoderTask = Literal["feature-extraction", "text-classification", "text-ranking"]

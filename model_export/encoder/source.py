@@ -8,6 +8,8 @@ must; a guess would be served as if it were the model.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress
+from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any, Literal
 
 from handlers.engine.artifact import EncoderInfo
@@ -64,6 +66,12 @@ def _embedder(
         modules = _modules_of(export)
     if modules.lowercases:
         _check_lower_case(loaded)
+    if modules.default_prompt is not None and modules.default_prompt not in modules.prompts:
+        raise ExportError(
+            f"config_sentence_transformers.json has the default_prompt_name "
+            f"{modules.default_prompt!r}, which is none of its prompts: "
+            f"{', '.join(modules.prompts) or 'it has none'}."
+        )
     info = EncoderInfo(
         dimensions=_dimensions(loaded, modules.head),
         max_tokens=_max_tokens(loaded, export.max_tokens, modules.max_tokens),
@@ -86,7 +94,12 @@ def _modules_of(export: EncoderExport) -> SentenceTransformer:
 
 
 def _check_lower_case(loaded: LoadedModel) -> None:
-    if loaded.tokenizer("AbC")["input_ids"] != loaded.tokenizer("abc")["input_ids"]:
+    """By every letter that the vocabulary has: two that it lacks are one and the same unknown."""
+    tokenizer = loaded.tokenizer
+    lower = [tokenizer(letter)["input_ids"] for letter in ascii_lowercase]
+    upper = [tokenizer(letter.upper())["input_ids"] for letter in ascii_lowercase]
+    known = [tokenizer.unk_token_id not in ids for ids in lower]
+    if [*compress(lower, known)] != [*compress(upper, known)]:
         raise ExportError(
             "sentence_bert_config.json wants texts in lower case (do_lower_case), which the "
             "tokenizer does not make: the runtime would read other words. Set lowercase in "
@@ -109,7 +122,9 @@ def _classifier(export: EncoderExport, loaded: LoadedModel) -> EncoderSource:
     if ranks and len(labels) != 1:
         raise ExportError(
             f"A ranker gives one score for a query and a document, this model {len(labels)} "
-            f'({", ".join(labels[:4])}): its task is "text-classification".'
+            f'({", ".join(labels[:4])}). As "text-classification" it can be exported, but '
+            f"/v1/classify takes single texts: of pairs, as for inference between two sentences, "
+            f"nobody could ask it."
         )
     info = EncoderInfo(
         dimensions=0,
@@ -141,11 +156,19 @@ def _activation(config: Any) -> Activation:
 
 def _max_tokens(loaded: LoadedModel, wanted: int | None, said: int | None) -> int:
     """The recipe's word, else the model's; neither may pass the positions that there are."""
-    limits = [_positions(loaded), loaded.tokenizer.model_max_length, said]
+    from transformers.tokenization_utils_base import LARGE_INTEGER
+
+    positions = _positions(loaded)
+    limits = [positions, loaded.tokenizer.model_max_length, said]
     limit = min(limit for limit in limits if limit is not None)
+    # transformers' word for a tokenizer that does not say.
+    if wanted is None and limit >= LARGE_INTEGER:
+        raise ExportError(
+            "Neither the model nor its tokenizer says how long a text may be: name it in [export] "
+            "max_tokens."
+        )
     if wanted is None:
         return int(limit)
-    positions = _positions(loaded)
     if positions is not None and wanted > positions:
         raise ExportError(
             f"[export] max_tokens is {wanted}, but {type(loaded.model).__name__} has positions for "

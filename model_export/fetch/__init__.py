@@ -8,7 +8,7 @@ from __future__ import annotations
 from model_export.fetch.load import DECODER, Kind, LoadedModel, load
 from model_export.fetch.locate import Located, locate
 from model_export.progress import Report
-from model_export.recipe import Source
+from model_export.source import Source
 
 __all__ = ["DECODER", "Kind", "LoadedModel", "Located", "fetch", "load", "locate"]
 

@@ -12,7 +12,7 @@ from model_export.errors import ExportError
 from model_export.fetch.hub import download
 from model_export.fetch.locate import packaged_path
 from model_export.progress import Report
-from model_export.recipe import FolderSource, GgufSource, HubSource, Source
+from model_export.source import FolderSource, GgufSource, HubSource, Source
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

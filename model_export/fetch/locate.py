@@ -13,7 +13,13 @@ from model_export.errors import ExportError
 from model_export.fetch.hub import download
 from model_export.hashing import sha256_of, sha256_of_all
 from model_export.progress import Report
-from model_export.recipe import FolderSource, GgufSource, HubSource, PackageSource, Source
+from model_export.source import (
+    FolderSource,
+    GgufSource,
+    HubSource,
+    PackageSource,
+    Source,
+)
 
 LICENCE_PATTERNS = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 

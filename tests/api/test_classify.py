@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handlers.api.encoding.activation import activated
+from handlers.encoder.activation import activated
 from handlers.engine.artifact import EncoderInfo
 from tests.api.encoder_client import LABELS, EncoderClient, ids_of, row_of_text
 from tests.encoder.fake_runner import LONGEST

@@ -122,6 +122,13 @@ def test_a_pair_that_is_too_long_is_named_by_its_document() -> None:
     )
 
 
+def test_a_query_that_leaves_no_room_for_a_document_is_named_itself() -> None:
+    status, error = client().error("POST", PATH, BODY | {"query": "a " * 700})
+
+    assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", "query")
+    assert "query has 703 tokens, and the model takes 600" in error["message"]
+
+
 def test_a_long_document_is_cut_and_the_query_kept() -> None:
     ranker = client()
     wish = {"documents": ["a " * 700], "truncate": True}

@@ -28,7 +28,7 @@ from transformers.masking_utils import (
     sliding_window_causal_mask_function,
 )
 
-from model_export.convert import convert, save
+from model_export.convert import check, convert, save
 from model_export.errors import ExportError
 from model_export.window import Window, window_of
 from tests.support.graph_runner import GraphRunner
@@ -153,6 +153,18 @@ def test_longrope_is_refused_beyond_its_original_length() -> None:
     config = Phi3Config(**SMALL, original_max_position_embeddings=32, rope_scaling=rope)
     with pytest.raises(ExportError, match=r"longrope.*over 32 tokens"):
         convert(Phi3ForCausalLM(config), 64)
+
+
+def test_a_rope_by_length_of_one_kind_of_layers_is_refused() -> None:
+    """As transformers 5 writes the rotary embeddings of a model that has several."""
+    model = LlamaForCausalLM(LlamaConfig(**SMALL))
+    plain = {"rope_type": "default", "rope_theta": 10000.0}
+    model.config.rope_parameters = {
+        "sliding_attention": plain,
+        "full_attention": plain | {"rope_type": "dynamic", "factor": 2.0},
+    }
+    with pytest.raises(ExportError, match="frequencies change with the length, beside others"):
+        check(model, 32)
 
 
 def test_attention_scaled_by_the_layer_is_refused() -> None:

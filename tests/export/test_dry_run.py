@@ -19,17 +19,19 @@ from model_export.encoder.recipe import EncoderRecipe
 from model_export.errors import ExportError
 from model_export.fetch.config import fetch_config
 from model_export.fuse import fuse
+from model_export.listing import shipped_sizes
 from model_export.outline import outline_of
 from model_export.pack import LICENCE_TEXTS
 from model_export.precision import Precision
 from model_export.quantize import quantize
-from model_export.recipe import FolderSource, load_recipe, shipped_recipes
+from model_export.recipe import load_recipe, shipped_recipes
 from model_export.sizing import Matrix, Outline, machine_for, run_time_bytes, weights_of
+from model_export.source import FolderSource
 from tests.support.configurations import PARAMETERS, shipped
 from tests.support.families import EXPORTS
 from tests.support.families_table import read_rows
 from tests.support.hub import COMMIT, GATED, REPOSITORY, serve_hub
-from tests.support.recipes_table import table, written_table
+from tests.support.recipes_table import sizes, table, written_table
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder
 from tests.support.tiny_gguf import write_tiny_gguf
@@ -97,10 +99,15 @@ def test_a_licence_that_spdx_does_not_list_has_its_notice_here(name: str) -> Non
     if licence not in ("Apache-2.0", "MIT"):
         assert licence.startswith("LicenseRef-")
         assert (LICENCE_TEXTS / f"{licence}.txt").is_file()
+        assert (LICENCE_TEXTS / f"{licence}.notice.txt").is_file()
 
 
 def test_the_page_has_the_figures_of_the_dry_run() -> None:
-    assert written_table() == table()
+    assert written_table() == table(), "python -m scripts.recipes writes them anew"
+
+
+def test_the_list_has_the_sizes_of_the_dry_run() -> None:
+    assert shipped_sizes() == sizes(), "python -m scripts.recipes writes them anew"
 
 
 def test_the_demo_weighs_what_the_dry_run_says(demo_artifact: Path) -> None:
@@ -196,7 +203,7 @@ def test_a_machine_holds_the_memory_and_reads_the_weights(
     assert machine.cloud_run_cpus == cpus
 
 
-def test_the_recipes_are_listed_with_their_tasks_and_precisions() -> None:
+def test_the_recipes_are_listed_with_their_tasks_precisions_and_sizes() -> None:
     ended = run("--list")
     assert ended.returncode == 0, ended.stderr
     lines = {line.split()[0]: line for line in ended.stdout.splitlines() if line}
@@ -204,3 +211,5 @@ def test_the_recipes_are_listed_with_their_tasks_and_precisions() -> None:
     assert "text-ranking" in lines["ms-marco-minilm-l6-v2"]
     assert "int4 affine block 32, int8 lm_head" in lines["llama-3.2-1b"]
     assert "LicenseRef-Llama-3.2" in lines["llama-3.2-1b"]
+    size = shipped_sizes()["gpt2"]
+    assert lines["gpt2"].split()[-3:] == [f"{size.download}", f"{size.artefact}", f"{size.memory}"]

@@ -156,6 +156,12 @@ CLS = {"1_Pooling/config.json": {"pooling_mode_cls_token": True}}
         ),
         ({"modules.json": modules_json("Pooling")}, "1_Pooling/config.json cannot be read"),
         (
+            {"modules.json": modules_json("Pooling"), "1_Pooling/config.json": ["cls"]},
+            "1_Pooling/config.json cannot be read: Expected `object`, got `array`",
+        ),
+        ({"modules.json": {"0": "Transformer"}}, "modules.json cannot be read: Expected `array`"),
+        ({"modules.json": [{"type": "Transformer"}]}, "missing required field `path`"),
+        (
             {
                 "modules.json": modules_json("Pooling", "Dense"),
                 "2_Dense/config.json": {"activation_function": "torch.nn.Softmax"},

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,6 @@ from tests.support.tiny_encoder_folder import (
     write_json,
 )
 
-pytestmark = pytest.mark.skipif(
-    find_spec("optimum") is None, reason="encoders are exported with optimum, which is not here"
-)
 ROOT = Path(__file__).parent.parent.parent
 RECIPE = """
 [model]
@@ -230,6 +226,42 @@ def test_a_task_that_the_model_does_not_have_is_refused(
 ) -> None:
     save_encoder_folder(tmp_path / "source", labels=labels)
     assert said in refusal(tmp_path, task, export)
+
+
+def tokenizer_config(folder: Path, **changes: Any) -> None:
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) | changes
+    write_json(folder, {path.name: config})
+
+
+def test_a_default_prompt_that_is_not_among_the_prompts_is_refused(tmp_path: Path) -> None:
+    settings = {"prompts": {"document": ""}, "default_prompt_name": "query"}
+    files = {**SENTENCE_TRANSFORMER, "config_sentence_transformers.json": settings}
+    save_encoder_folder(tmp_path / "source", files=files)
+    said = refusal(tmp_path, "feature-extraction")
+    assert "default_prompt_name 'query', which is none of its prompts: document" in said
+
+
+def test_a_model_that_does_not_say_how_long_a_text_may_be_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model_export.encoder.source._positions", lambda _: None)  # as XLNet's
+    save_encoder_folder(tmp_path / "source", labels=1)
+    tokenizer_config(tmp_path / "source", model_max_length=10**30)
+    assert "name it in [export] max_tokens" in refusal(tmp_path, "text-ranking")
+
+
+def test_capitals_that_the_tokenizer_keeps_apart_are_refused_where_none_are_meant(
+    tmp_path: Path,
+) -> None:
+    folder = save_encoder_folder(tmp_path / "source", files=SENTENCE_TRANSFORMER)
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    tokenizer["normalizer"]["lowercase"] = False
+    write_json(folder, {path.name: tokenizer})
+    assert "(do_lower_case), which the tokenizer does not make" in refusal(
+        tmp_path, "feature-extraction"
+    )
 
 
 def test_an_activation_that_nobody_knows_is_refused(tmp_path: Path) -> None:

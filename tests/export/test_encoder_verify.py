@@ -13,7 +13,7 @@ from handlers.encoder.batch import Input
 from handlers.text.tokenizer import Tokenizer
 from model_export.encoder.recipe import EmbeddingTolerance, ScoreTolerance
 from model_export.encoder.verify.corpus import DOCUMENTS, QUERIES, passages, query_document_pairs
-from model_export.encoder.verify.drift import check_drift, scores
+from model_export.encoder.verify.drift import check_drift
 from model_export.encoder.verify.exchange import Answer, Encoded, EncoderReference
 from model_export.encoder.verify.gates import check_exact, check_tokens
 from model_export.errors import ExportError
@@ -141,12 +141,6 @@ def test_scores_are_compared_as_clients_see_them() -> None:
     assert figures["max_score_difference"] == pytest.approx(1 - 1 / (1 + np.exp(-1.0)), abs=1e-6)
     with pytest.raises(ExportError, match="largest difference of a score"):
         drift([[1.1, 0.0], [0.0, 2.0]], limits)
-
-
-def test_softmax_sums_to_one_and_sigmoid_stands_alone() -> None:
-    logits = np.array([[1000.0, 1000.0], [0.0, np.log(3.0)]], np.float32)
-    np.testing.assert_allclose(scores(logits, "softmax"), [[0.5, 0.5], [0.25, 0.75]], rtol=1e-6)
-    np.testing.assert_allclose(scores(logits[1:], "sigmoid"), [[0.5, 0.75]], rtol=1e-6)
 
 
 def test_the_corpus_has_passages_and_pairs_query_by_query() -> None:

@@ -15,7 +15,7 @@ import torch
 from model_export.errors import ExportError
 from model_export.fetch import fetch
 from model_export.fetch.locate import locate
-from model_export.recipe import FolderSource, GgufSource, PackageSource
+from model_export.source import FolderSource, GgufSource, PackageSource
 from tests.support.hub import COMMIT, GATED, REPOSITORY, serve_hub
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder
@@ -30,7 +30,7 @@ DOWNLOAD = """
 import sys
 from model_export.errors import ExportError
 from model_export.fetch.locate import locate
-from model_export.recipe import HubSource
+from model_export.source import HubSource
 try:
     located = locate(HubSource(*sys.argv[1:]), lambda line: print(line, file=sys.stderr))
     print(located.directory, located.description, located.revision)

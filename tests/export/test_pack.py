@@ -15,7 +15,8 @@ from model_export.end_of_sequence import eos_token_ids
 from model_export.errors import ExportError
 from model_export.fetch import LoadedModel, fetch
 from model_export.pack import building, publish, write_manifest, write_texts
-from model_export.recipe import FolderSource, Recipe, load_recipe
+from model_export.recipe import Recipe, load_recipe
+from model_export.source import FolderSource
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder
 from tests.support.tiny_models import CHATML, END_OF_TEXT, IM_END, VOCABULARY
@@ -94,7 +95,10 @@ def test_the_models_own_licence_is_shipped(
         ("MIT", "under the licence MIT.\n\nMIT License\n"),
         ("MIT", "The above copyright notice and this permission notice shall be included"),
         ("ISC", "under the licence ISC.\n\nIts text: https://spdx.org/licenses/ISC.html"),
-        ("LicenseRef-Gemma", "found at ai.google.dev/gemma/terms"),
+        (
+            "LicenseRef-Gemma",
+            "LicenseRef-Gemma.\n\nIts text is the Gemma Terms of Use: https",
+        ),
         ("LicenseRef-Own", "licence LicenseRef-Own.\n\nIts text is where the weights are from."),
         ("../Apache-2.0", "under the licence ../Apache-2.0"),
     ],
@@ -107,6 +111,42 @@ def test_a_model_that_carries_no_licence_text_gets_one_or_a_notice(
         tmp_path, msgspec.structs.replace(recipe, model=model), replace(loaded, licence_files=())
     )
     assert said in (tmp_path / "LICENSE").read_text()
+
+
+GEMMA = (
+    "Gemma is provided under and subject to the Gemma Terms of Use found at "
+    "ai.google.dev/gemma/terms"
+)
+LLAMA = (
+    "Llama 3.2 is licensed under the Llama 3.2 Community License, Copyright © Meta Platforms, Inc. "
+    "All Rights Reserved."
+)
+
+
+@pytest.mark.parametrize(
+    ("licence", "sentence"), [("LicenseRef-Gemma", GEMMA), ("LicenseRef-Llama-3.2", LLAMA)]
+)
+def test_a_licence_that_asks_for_a_notice_gets_its_sentence_beside_the_models_own_files(
+    tmp_path: Path, loaded: LoadedModel, recipe: Recipe, licence: str, sentence: str
+) -> None:
+    model = msgspec.structs.replace(recipe.model, licence=licence)
+    notice = tmp_path / "source" / "NOTICE"
+    notice.parent.mkdir()
+    notice.write_text("The model's own.\n")
+    files = (*loaded.licence_files, notice)
+    write_texts(
+        tmp_path, msgspec.structs.replace(recipe, model=model), replace(loaded, licence_files=files)
+    )
+    assert (tmp_path / "LICENSE").read_text() == "The tiny licence.\n"
+    first, second = (tmp_path / "NOTICE").read_text(encoding="utf-8").splitlines()[:2]
+    assert (first, second) == ("The model's own.", sentence)
+
+
+def test_a_licence_that_asks_for_no_notice_gets_none(
+    tmp_path: Path, loaded: LoadedModel, recipe: Recipe
+) -> None:
+    write_texts(tmp_path, recipe, loaded)
+    assert not (tmp_path / "NOTICE").exists()
 
 
 def declare_end(loaded: LoadedModel, token_id: int | None) -> None:

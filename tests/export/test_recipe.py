@@ -8,15 +8,8 @@ import pytest
 
 from model_export.encoder.recipe import load_any_recipe
 from model_export.errors import ExportError
-from model_export.recipe import (
-    FolderSource,
-    GgufSource,
-    HubSource,
-    PackageSource,
-    Prefix,
-    load_recipe,
-    shipped_recipes,
-)
+from model_export.recipe import Prefix, load_recipe, shipped_recipes
+from model_export.source import FolderSource, GgufSource, HubSource, PackageSource
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 RECIPE = f"""

@@ -12,7 +12,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
-from model_export.recipe import HubSource, shipped_recipes
+from model_export.recipe import shipped_recipes
+from model_export.source import HubSource
 from tests.support.configurations import CONFIGURATIONS
 from tests.support.families import EXPORTS, VOCABULARY, enliven, examine_model
 

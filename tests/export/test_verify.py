@@ -20,7 +20,8 @@ from handlers.text.template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from model_export.errors import ExportError
 from model_export.fetch import LoadedModel, fetch
-from model_export.recipe import FolderSource, Tolerance
+from model_export.recipe import Tolerance
+from model_export.source import FolderSource
 from model_export.verify import make_reference, verify
 from model_export.verify.corpus import corpus, evaluation_text
 from model_export.verify.exchange import TASK, Reference, Task, write

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.images.docker import CLOUD_RUN, LAMBDA, docker
+from tests.images.docker import CLOUD_RUN, LAMBDA, copied_model, docker
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,8 +21,4 @@ def images() -> None:
 @pytest.fixture(scope="session")
 def baked_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model out of the image: outside of it, the same files give the same answers."""
-    directory = tmp_path_factory.mktemp("baked")
-    container = docker("create", LAMBDA).strip()
-    docker("cp", f"{container}:/opt/kindling/model", str(directory))
-    docker("rm", container)
-    return directory / "model"
+    return copied_model(LAMBDA, tmp_path_factory.mktemp("baked"))

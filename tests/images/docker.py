@@ -17,6 +17,8 @@ from tests.support.servers import wait_until
 ROOT = Path(__file__).parent.parent.parent
 DOCKER = os.environ.get("DOCKER") or "docker"
 LAMBDA, CLOUD_RUN = "kindling-lambda", "kindling-cloudrun"
+EMBEDDINGS = "all-minilm-l6-v2"
+"""The tag of the images whose model embeds."""
 
 # The clouds' file systems: nothing can be written but /tmp.
 READ_ONLY = ("--read-only", "--tmpfs", "/tmp")
@@ -105,26 +107,38 @@ def running(
 
 
 @contextmanager
-def cloud_run(*options: str, cpus: int = 1, **environ: str) -> Iterator[Container]:
+def cloud_run(
+    *options: str, cpus: int = 1, image: str = CLOUD_RUN, **environ: str
+) -> Iterator[Container]:
     """The image as Cloud Run starts it, its port open."""
     port = int(environ.get("PORT", "8080"))
-    with running(CLOUD_RUN, options=options, cpus=cpus, **environ) as container:
+    with running(image, options=options, cpus=cpus, **environ) as container:
         wait_until(lambda: container.is_listening(port))
         yield container
 
 
 @contextmanager
-def aws_lambda(*options: str, cpus: int = 1, **environ: str) -> Iterator[Container]:
+def aws_lambda(
+    *options: str, cpus: int = 1, image: str = LAMBDA, **environ: str
+) -> Iterator[Container]:
     """The image behind the emulator, which is mounted beside it and starts the image's command.
 
     As user 993, who is nobody in the image: Lambda, too, gives the process a user of its own.
     """
-    command = [*inspect(LAMBDA)["Entrypoint"], *inspect(LAMBDA)["Cmd"]]
+    command = [*inspect(image)["Entrypoint"], *inspect(image)["Cmd"]]
     options = (*options, *EMULATOR, "--user", "993:990", "--entrypoint", "/emulator")
     environ |= {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEGABYTES_PER_CPU * cpus)}
-    with running(LAMBDA, *command, options=options, cpus=cpus, **environ) as container:
+    with running(image, *command, options=options, cpus=cpus, **environ) as container:
         wait_until(container.is_listening)
         yield container
+
+
+def copied_model(image: str, directory: Path) -> Path:
+    """The image's model, copied into a directory."""
+    container = docker("create", image).strip()
+    docker("cp", f"{container}:/opt/kindling/model", str(directory))
+    docker("rm", container)
+    return directory / "model"
 
 
 def inside(image: str, script: str) -> str:

@@ -12,7 +12,8 @@ from transformers import AutoConfig, PretrainedConfig
 
 from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
 from model_export.fetch.config import fetch_config
-from model_export.recipe import HubSource, Recipe
+from model_export.recipe import Recipe
+from model_export.source import HubSource
 from tests.support.reports import ignore
 
 _BERT: dict[str, Any] = {
@@ -168,6 +169,16 @@ PARAMETERS = {
     "smollm2-135m": 134_515_008,
     "smollm2-360m": 361_821_120,
 }
+
+_FLOAT32 = ("bge-small-en-v1.5", "distilbert-sst-2", "gpt2", "ms-marco-minilm-l6-v2")
+"""Recipes whose models are published in float32; the others on a hub are in bfloat16."""
+DOWNLOADS = {name: PARAMETERS[name] * (4 if name in _FLOAT32 else 2) for name in CONFIGURATIONS} | {
+    "all-minilm-l6-v2": 90_868_376,  # the files in the packages
+    "gpt2": 4 * (PARAMETERS["gpt2"] + 12 * 1024**2),  # its causal masks are among the weights
+    "smollm2-135m": 98_362_432,
+    "qwen3-0.6b": 2 * (PARAMETERS["qwen3-0.6b"] + 151_936 * 1024),  # its tied head is stored twice
+}
+"""Bytes of the weights that an export reads."""
 
 
 def shipped(name: str) -> tuple[Recipe | EncoderRecipe, PretrainedConfig]:

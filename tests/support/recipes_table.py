@@ -1,15 +1,21 @@
-"""The table of docs/recipes.md: what the dry run says of each shipped recipe."""
+"""What the dry run says of each shipped recipe, for docs/recipes.md and for the recipes' list.
+
+`python -m scripts.recipes` writes both anew.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from handlers.config import Settings
 from model_export.dry_run import slots_of
+from model_export.listing import SIZES, RecipeSize
 from model_export.outline import outline_of
 from model_export.recipe import shipped_recipes
 from model_export.sizing import cache_bytes, machine_for, run_time_bytes, weights_of
-from tests.support.configurations import shipped
+from tests.support.configurations import DOWNLOADS, shipped
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
 HEAD = (
@@ -34,6 +40,27 @@ def write_table() -> None:
     """In place of the page's."""
     before, _, after = _split()
     PAGE.write_text(before + table() + after, encoding="utf-8")
+
+
+def sizes() -> dict[str, RecipeSize]:
+    """What `--list` shows."""
+    return {name: _size(name) for name in shipped_recipes()}
+
+
+def write_sizes() -> None:
+    """In place of what `--list` shows."""
+    encoded = msgspec.json.format(msgspec.json.encode(sizes()), indent=2)
+    SIZES.write_bytes(encoded + b"\n")
+
+
+def _size(name: str) -> RecipeSize:
+    recipe, config = shipped(name)
+    outline = outline_of(config, recipe)
+    weights = weights_of(outline, recipe.precision)
+    slots, tokens = slots_of(recipe, Settings.from_environ({}))
+    memory = run_time_bytes(outline, weights, slots, tokens)
+    counts = (DOWNLOADS[name], weights.total, memory)
+    return RecipeSize(*(round(count / 1e6) for count in counts))
 
 
 def _split() -> tuple[str, str, str]:

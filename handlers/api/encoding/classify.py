@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from handlers.api.decoding import Refused, read_json
 from handlers.api.encoding import fields
-from handlers.api.encoding.activation import activated
 from handlers.api.encoding.fields import (
     EncodingCall,
     encode,
@@ -21,13 +20,18 @@ from handlers.api.encoding.fields import (
 )
 from handlers.api.json_response import json_response
 from handlers.api.texts_or_ids import TextsOrIds
+from handlers.encoder.activation import activated
 
 if TYPE_CHECKING:
     from handlers.api.encoding.model import EncoderModel
     from handlers.api.messages import Request, Response
 
 
-REFUSED: Refused = fields.REFUSED | {"messages": ()}
+REFUSED: Refused = fields.REFUSED | {
+    "messages": (),
+    "activation": ("true",),  # vLLM's older names of use_activation
+    "softmax": ("true",),
+}
 
 
 class ClassifyCall(EncodingCall, frozen=True, kw_only=True):

@@ -32,6 +32,9 @@ REFUSED: Refused = fields.REFUSED | {
     "late_chunking": ("false",),
     "output_dimension": (),
     "output_dtype": ('"float"',),
+    "normalized": ("true",),
+    "embedding_type": ('"float"',),
+    "embedding_types": ('["float"]',),
 }
 
 

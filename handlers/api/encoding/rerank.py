@@ -12,7 +12,6 @@ from msgspec import Meta
 
 from handlers.api.decoding import Refused, read_json
 from handlers.api.encoding import fields
-from handlers.api.encoding.activation import activated
 from handlers.api.encoding.fields import (
     EncodingCall,
     check_count,
@@ -22,6 +21,7 @@ from handlers.api.encoding.fields import (
     usage_body,
 )
 from handlers.api.json_response import json_response
+from handlers.encoder.activation import activated
 from handlers.text.prompt_reader import check_size, check_text
 
 if TYPE_CHECKING:

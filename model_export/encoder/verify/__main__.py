@@ -12,7 +12,7 @@ from handlers.engine.artifact import Artifact
 from handlers.errors import KindlingError
 from handlers.text.tokenizer import Tokenizer
 from model_export.encoder.verify.drift import check_drift
-from model_export.encoder.verify.exchange import EncoderTask, read_task
+from model_export.encoder.verify.exchange import EncoderGates, read_task
 from model_export.encoder.verify.gates import check_exact, check_tokens, inputs_of
 from model_export.verify.exchange import OUTCOME, TASK, Outcome, write
 
@@ -27,7 +27,7 @@ def main() -> None:
     write(directory / OUTCOME, outcome)
 
 
-def _run_gates(task: EncoderTask) -> dict[str, Any]:
+def _run_gates(task: EncoderGates) -> dict[str, Any]:
     reference = task.reference
     artifact = Artifact.open(task.quantised)
     _say("verify: gate 1, ids of texts and pairs")
@@ -47,7 +47,7 @@ def _run_gates(task: EncoderTask) -> dict[str, Any]:
     return {**figures, "drift": drift}
 
 
-def _encoder(task: EncoderTask, artifact: Artifact) -> Encoder:
+def _encoder(task: EncoderGates, artifact: Artifact) -> Encoder:
     settings = {
         "KINDLING_THREADS": str(task.threads),
         "KINDLING_CONTEXT_LENGTH": str(max(16, task.reference.max_tokens)),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from handlers.encoder.activation import activated
 from model_export.encoder.recipe import EmbeddingTolerance, ScoreTolerance
 from model_export.errors import ExportError
 
@@ -33,19 +34,8 @@ def check_drift(
     if isinstance(tolerance, EmbeddingTolerance):
         return _check_cosines(exact, quantised, tolerance)
     return _check_scores(
-        scores(exact, activation), scores(quantised, activation), tolerance, documents
+        activated(exact, activation), activated(quantised, activation), tolerance, documents
     )
-
-
-def scores(logits: NDArray[np.float32], activation: str) -> NDArray[np.float64]:
-    """[inputs, labels] by the manifest's activation."""
-    values = logits.astype(np.float64)
-    if activation == "softmax":
-        values = np.exp(values - values.max(axis=1, keepdims=True))
-        values /= values.sum(axis=1, keepdims=True)
-    elif activation == "sigmoid":
-        values = 1 / (1 + np.exp(-values))
-    return values
 
 
 def _check_cosines(

@@ -40,7 +40,7 @@ class EncoderReference(msgspec.Struct, frozen=True):
     """Of a ranker: so many answers in a row belong to one query. 0 for all others."""
 
 
-class EncoderTask(msgspec.Struct, frozen=True):
+class EncoderGates(msgspec.Struct, frozen=True):
     """What the verifying process is asked."""
 
     reference: EncoderReference
@@ -52,9 +52,9 @@ class EncoderTask(msgspec.Struct, frozen=True):
     threads: int
 
 
-def read_task(path: Path) -> EncoderTask:
+def read_task(path: Path) -> EncoderGates:
     """What verify/exchange.py's `write` wrote."""
-    return msgspec.msgpack.decode(path.read_bytes(), type=EncoderTask, dec_hook=_path)
+    return msgspec.msgpack.decode(path.read_bytes(), type=EncoderGates, dec_hook=_path)
 
 
 def _path(_: type, value: str) -> Path:

@@ -1,4 +1,7 @@
-"""Logits to scores, as the model was trained. Called by what classifies and what ranks."""
+"""Logits to scores, as the model was trained.
+
+Called by what classifies and what ranks, and by the gate that compares scores as clients see them.
+"""
 
 from __future__ import annotations
 
