@@ -25,7 +25,8 @@ LAYERS = [
     "startup",
     "adapter",
 ]
-ADAPTERS = {"aws_lambda", "cloud_run", "serve", "lambda_events", "lambda_answers"}
+ADAPTERS = {"aws_lambda", "cloud_run", "serve"}
+ADAPTERS |= {"lambda_answers", "lambda_call", "lambda_events", "lambda_runtime"}
 BUILD_TIME = ["torch", "transformers", "optimum", "onnx", "onnx_ir", "onnxscript", "model_export"]
 BUILD_TIME += ["accelerate", "gguf", "huggingface_hub", "safetensors"]
 BAN = f"""

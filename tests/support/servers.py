@@ -148,7 +148,7 @@ def cloud_run_process(
     command = [sys.executable, "-m", "handlers.serve"]
     function = {"FUNCTION_TARGET": "handler", "FUNCTION_SOURCE": "handlers/cloud_run.py"}
     address = {"HOST": "127.0.0.1", "PORT": str(port)}
-    with _process(command, model_dir, directory, **function, **address, **variables) as process:
+    with process_of(command, model_dir, directory, **function, **address, **variables) as process:
         yield process
 
 
@@ -159,14 +159,14 @@ def lambda_emulator(model_dir: Path, directory: Path, **variables: str) -> Itera
     command = [str(EMULATOR), "--runtime-interface-emulator-address", f"127.0.0.1:{port}"]
     command += ["--runtime-api-address", f"127.0.0.1:{free_port()}"]
     command += [sys.executable, "-m", "awslambdaric", "handlers.aws_lambda.handler"]
-    with _process(command, model_dir, directory, **variables) as process:
+    with process_of(command, model_dir, directory, **variables) as process:
         _wait_for(port, process)
         with _client(port) as client:
             yield Lambda(process, client)
 
 
 @contextmanager
-def _process(
+def process_of(
     command: list[str], model_dir: Path, directory: Path, **variables: str
 ) -> Iterator[Process]:
     ours = ("KINDLING_", "AWS_", "FUNCTION_", "UVICORN_", "MODEL_DIR", "HOST", "PORT")
