@@ -73,6 +73,9 @@ def _stream(
     finally:
         run(_close(answer.chunks))
         call.access.done(status)
+    if status == CLIENT_CLOSED_REQUEST:
+        # Lambda takes it where it has seen nothing of the stream, and would wait for it else.
+        api.fail(invocation, Fault("Runtime.StreamCut", "The stream was cut."))
 
 
 def _pass_on(answer: StreamResponse, run: Run, stream: Stream) -> bool:

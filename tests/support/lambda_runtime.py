@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,8 @@ from tests.support.runtime_api import Invoked, Posted, RuntimeApi
 from tests.support.servers import HttpAnswer, Process, process_of
 
 NULS = bytes(8)
+OWN = [sys.executable, "-m", "handlers.lambda_runtime"]
+AWSLAMBDARIC = [sys.executable, "-m", "awslambdaric", "handlers.aws_lambda.handler"]
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,20 @@ def http_answer(posted: Posted) -> HttpAnswer:
 
 @contextmanager
 def own_runtime(
-    model_dir: Path, directory: Path, concurrency: int = 1, **variables: str
+    model_dir: Path,
+    directory: Path,
+    concurrency: int = 1,
+    command: Sequence[str] = OWN,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[OwnRuntime]:
     """A process that has begun to load; leaving raises what broke the protocol."""
+    environ = dict(variables or {})
     if concurrency > 1:
-        variables["AWS_LAMBDA_MAX_CONCURRENCY"] = str(concurrency)
-    command = [sys.executable, "-m", "handlers.lambda_runtime"]
+        environ["AWS_LAMBDA_MAX_CONCURRENCY"] = str(concurrency)
     with (
         RuntimeApi(concurrency) as api,
         process_of(
-            command, model_dir, directory, AWS_LAMBDA_RUNTIME_API=api.address, **variables
+            [*command], model_dir, directory, AWS_LAMBDA_RUNTIME_API=api.address, **environ
         ) as process,
     ):
         yield OwnRuntime(process, api)

@@ -97,15 +97,13 @@ class RuntimeApi:
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.violations: list[str] = []
         self.start_errors: Queue[tuple[str, bytes]] = Queue()
-        self.waiting = threading.Semaphore(0)
-        """Released each time that the runtime asks for an invocation."""
         self.restoring = threading.Event()
         """Set once the runtime is ready to be copied."""
         self.restored = threading.Event()
         self.connections = 0
         self.most_at_once = 0
         self._concurrency = concurrency
-        self._asking = 0
+        self._asking: set[socket.socket] = set()
         self._cuts: Queue[Cut] = Queue()
         self._events: Queue[Invoked] = Queue()
         self._open: dict[str, Invoked] = {}
@@ -131,6 +129,11 @@ class RuntimeApi:
         self._listener.close()
         self.cut_all()
 
+    @property
+    def asked_for(self) -> bool:
+        """Whether the runtime waits for an invocation."""
+        return bool(self._asking)
+
     def send(self, event: object, seconds: float = FUNCTION_SECONDS) -> Invoked:
         """Hands an invocation to whoever asks next."""
         self._count += 1
@@ -145,6 +148,7 @@ class RuntimeApi:
     def cut_all(self) -> None:
         """Loses every connection now."""
         with self._lock:
+            self._asking.clear()
             for each in self._sockets:
                 with contextlib.suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
@@ -180,7 +184,6 @@ class RuntimeApi:
         headers = read_fields(stream)
         demand(version == "HTTP/1.1", f"{version} in {line!r}")
         demand(headers.get("host") == self.address, f"the host is {headers.get('host')}")
-        demand("user-agent" in headers, "no user agent")
         if method == "GET":
             demand(headers.get("content-length", "0") == "0", "a body in a GET")
             return self._get(connection, path)
@@ -212,19 +215,20 @@ class RuntimeApi:
     def _next_event(self, connection: socket.socket) -> Invoked:
         """Waits for an event for as long as the runtime does."""
         with self._lock:
-            self._asking += 1
-            busy = self._asking + len(self._open)
+            self._asking.add(connection)
+            busy = len(self._asking) + len(self._open)
         demand(busy <= self._concurrency, f"{busy} invocations at once are more than it may take")
-        self.waiting.release()
         try:
-            while True:
+            while not has_left(connection):
                 with contextlib.suppress(Empty):
-                    return self._events.get(timeout=0.02)
-                if has_left(connection):
-                    raise _Lost
+                    invoked = self._events.get(timeout=0.02)
+                    if not has_left(connection):
+                        return invoked
+                    self._events.put(invoked)
+            raise _Lost
         finally:
             with self._lock:
-                self._asking -= 1
+                self._asking.discard(connection)
 
     def _invocation_headers(self, invoked: Invoked) -> dict[str, str]:
         return {
@@ -255,8 +259,12 @@ class RuntimeApi:
         attempt = headers.get("lambda-runtime-invocation-id")
         demand(attempt == f"attempt-of-{name}", f"the attempt of {name} is named {attempt}")
         posted = self._read_post(stream, what, headers, invoked)
-        self._lose_if(Cut.BEFORE_REPLY)
-        return self._accept_post(connection, stream, invoked, posted)
+        with self._lock:
+            del self._open[name]
+        if self._cuts_at(Cut.BEFORE_REPLY):
+            invoked.posted.put(posted)
+            raise _Lost
+        return self._acknowledge(connection, stream, invoked, posted)
 
     def _read_post(
         self, stream: IO[bytes], what: str, headers: dict[str, str], invoked: Invoked
@@ -286,11 +294,9 @@ class RuntimeApi:
         demand(set(trailers) in (set(), ERROR_TRAILERS), f"the trailers are {trailers}")
         return Posted(what, headers, body, trailers)
 
-    def _accept_post(
+    def _acknowledge(
         self, connection: socket.socket, stream: IO[bytes], invoked: Invoked, posted: Posted
     ) -> bool:
-        with self._lock:
-            del self._open[invoked.id]
         content = reply(202, b'{"status":"OK"}')
         if self._cuts_at(Cut.BODY_OF_REPLY):
             connection.sendall(content[:-5])
