@@ -119,6 +119,15 @@ def test_importing_the_api_costs_neither_asyncio_nor_onnxruntime() -> None:
     assert modules.isdisjoint({"asyncio", "llguidance", "onnxruntime", "numpy", *BUILD_TIME})
 
 
+def test_lambdas_own_runtime_costs_neither_asyncio_nor_an_http_library(
+    tiny_artifact: Path,
+) -> None:
+    start = "from handlers.lambda_runtime.__main__ import _load\n_load('nobody:0')"
+    modules = modules_after(start, MODEL_DIR=str(tiny_artifact))
+    assert "handlers.lambda_runtime.pollers" in modules
+    assert modules.isdisjoint({"asyncio", "http.client", "email", "ssl", "_hashlib"})
+
+
 def modules_after(statement: str, **environ: str) -> set[str]:
     """sys.modules of a fresh process in which the build-time packages are banned."""
     program = f"{BAN}\n{statement}\nprint(*sys.modules)"

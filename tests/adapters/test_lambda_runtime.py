@@ -16,7 +16,15 @@ from tests.support.aws_events import HTTP_KINDS, HttpCall, function_url
 from tests.support.event_stream import events, joined_text
 from tests.support.lambda_runtime import NULS, OwnRuntime, http_answer, own_runtime
 from tests.support.runtime_api import Cut
-from tests.support.servers import CloudRun, HttpAnswer, wait_until
+from tests.support.servers import (
+    INVOCATIONS,
+    OWN_RUNTIME,
+    CloudRun,
+    HttpAnswer,
+    Lambda,
+    lambda_emulator,
+    wait_until,
+)
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -259,3 +267,28 @@ def test_only_the_first_answer_is_marked_as_cold(own: OwnRuntime) -> None:
     assert [answer.headers.get("x-kindling-cold") for answer in answers] == ["true", None, None]
     wait_until(lambda: len(own.process.requests) == 3)
     assert [line["cold"] for line in own.process.requests] == [True, False, False]
+
+
+@pytest.fixture(scope="module")
+def emulated(tiny_artifact: Path, directory: Path) -> Iterator[Lambda]:
+    """Behind AWS's emulator, which buffers streams and hands them over with their prelude."""
+    with lambda_emulator(tiny_artifact, directory, OWN_RUNTIME) as emulator:
+        yield emulator
+
+
+def test_the_emulator_takes_whole_answers_and_errors(emulated: Lambda) -> None:
+    assert emulated.post(CHAT, HELLO).json()["usage"]["completion_tokens"] == 4
+    assert emulated.post(CHAT, {}).status == 400
+    assert emulated.invoke({"Records": []})["errorType"] == "InvalidRequest"
+    assert emulated.invoke(HELLO)["object"] == "chat.completion"
+    assert emulated.process.output.count("INIT START") == 1
+
+
+def test_the_emulator_takes_streams(emulated: Lambda) -> None:
+    event = function_url(HttpCall("POST", CHAT, json.dumps(STREAMED).encode()))
+    for _ in range(2):
+        whole = emulated.client.post(INVOCATIONS, content=json.dumps(event)).content
+        prelude, _, body = whole.partition(NULS)
+        assert json.loads(prelude)["statusCode"] == 200
+        assert joined_text(events(body))
+    assert emulated.process.output.count("INIT START") == 1

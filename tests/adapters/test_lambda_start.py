@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,13 +21,13 @@ from handlers.errors import StartupError
 from handlers.lambda_runtime.snapshot import prime
 from tests.adapters.test_lambda_runtime import CHAT, HELLO
 from tests.support.encoder_tasks import ENCODER_TASKS
-from tests.support.lambda_runtime import AWSLAMBDARIC, OWN, OwnRuntime, own_runtime
-from tests.support.servers import ROOT, wait_until
+from tests.support.lambda_runtime import OwnRuntime, own_runtime
+from tests.support.servers import AWSLAMBDARIC, OWN_RUNTIME, ROOT, wait_until
 
 SNAP_START = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}
 PROVISIONED = {"AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency"}
 
-both = pytest.mark.parametrize("command", [OWN, AWSLAMBDARIC], ids=["own", "awslambdaric"])
+both = pytest.mark.parametrize("command", [OWN_RUNTIME, AWSLAMBDARIC], ids=["own", "awslambdaric"])
 
 
 def messages(runtime: OwnRuntime) -> list[str]:
@@ -44,7 +45,7 @@ def cold(runtime: OwnRuntime, count: int = 2) -> list[str | None]:
 
 @both
 def test_a_generation_has_run_before_the_snapshot_and_a_copy_serves(
-    tiny_artifact: Path, directory: Path, command: list[str]
+    tiny_artifact: Path, directory: Path, command: Sequence[str]
 ) -> None:
     with own_runtime(tiny_artifact, directory, command=command, variables=SNAP_START) as runtime:
         assert runtime.api.restoring.wait(60)
@@ -60,7 +61,7 @@ def test_a_generation_has_run_before_the_snapshot_and_a_copy_serves(
 
 @both
 def test_the_first_request_of_a_copy_is_cold(
-    tiny_artifact: Path, directory: Path, command: list[str]
+    tiny_artifact: Path, directory: Path, command: Sequence[str]
 ) -> None:
     with own_runtime(tiny_artifact, directory, command=command, variables=SNAP_START) as runtime:
         runtime.api.restored.set()
@@ -69,7 +70,7 @@ def test_the_first_request_of_a_copy_is_cold(
 
 @both
 def test_provisioned_concurrency_primes_and_no_request_is_cold(
-    tiny_artifact: Path, directory: Path, command: list[str]
+    tiny_artifact: Path, directory: Path, command: Sequence[str]
 ) -> None:
     with own_runtime(tiny_artifact, directory, command=command, variables=PROVISIONED) as runtime:
         assert cold(runtime) == [None, None]
@@ -78,7 +79,7 @@ def test_provisioned_concurrency_primes_and_no_request_is_cold(
 
 @both
 def test_a_start_that_a_request_waits_for_primes_nothing(
-    tiny_artifact: Path, directory: Path, command: list[str]
+    tiny_artifact: Path, directory: Path, command: Sequence[str]
 ) -> None:
     with own_runtime(tiny_artifact, directory, command=command) as runtime:
         assert cold(runtime) == ["true", None]

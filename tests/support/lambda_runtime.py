@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +12,9 @@ from typing import Any
 
 from tests.support.aws_events import HttpCall, function_url
 from tests.support.runtime_api import Invoked, Posted, RuntimeApi
-from tests.support.servers import HttpAnswer, Process, process_of
+from tests.support.servers import OWN_RUNTIME, HttpAnswer, Process, process_of
 
 NULS = bytes(8)
-OWN = [sys.executable, "-m", "handlers.lambda_runtime"]
-AWSLAMBDARIC = [sys.executable, "-m", "awslambdaric", "handlers.aws_lambda.handler"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ def own_runtime(
     model_dir: Path,
     directory: Path,
     concurrency: int = 1,
-    command: Sequence[str] = OWN,
+    command: Sequence[str] = OWN_RUNTIME,
     variables: Mapping[str, str] | None = None,
 ) -> Iterator[OwnRuntime]:
     """A process that has begun to load; leaving raises what broke the protocol."""
