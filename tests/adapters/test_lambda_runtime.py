@@ -7,15 +7,18 @@ import json
 import re
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from handlers.lambda_runtime import api
 from tests.support.aws_events import HTTP_KINDS, HttpCall, function_url
 from tests.support.event_stream import events, joined_text
 from tests.support.lambda_runtime import NULS, OwnRuntime, http_answer, own_runtime
-from tests.support.runtime_api import Cut
+from tests.support.runtime_api import Cut, RuntimeApi
 from tests.support.servers import (
     INVOCATIONS,
     OWN_RUNTIME,
@@ -292,3 +295,18 @@ def test_the_emulator_takes_streams(emulated: Lambda) -> None:
         assert json.loads(prelude)["statusCode"] == 200
         assert joined_text(events(body))
     assert emulated.process.output.count("INIT START") == 1
+
+
+def test_connections_may_die_of_age_any_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "LIVED_SECONDS", 0.0)
+    with (
+        RuntimeApi() as lambdas_side,
+        closing(api.RuntimeApi(lambdas_side.address)) as ours,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        asked = pool.submit(ours.next)
+        for _ in range(2 * len(api.RETRY_SECONDS)):
+            wait_until(lambda: lambdas_side.asked_for)
+            lambdas_side.cut_all()
+        invoked = lambdas_side.send({})
+        assert asked.result().id == invoked.id
