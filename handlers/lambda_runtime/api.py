@@ -117,13 +117,14 @@ class RuntimeApi:
 
     def stream(self, invocation: Invocation, status: int, headers: Mapping[str, str]) -> Stream:
         """Begins an answer that leaves in chunks. Raises OSError, as the stream itself does."""
-        connection = Connection(self._address)
-        connection.begin_chunked(
-            invocation.path("response"), {**AGENT, **STREAM, **invocation.labels}
-        )
         prelude = msgspec.json.encode({"statusCode": status, "headers": dict(headers)})
-        connection.send(chunk(prelude + PRELUDE_END))
-        return Stream(connection)
+        stream = Stream(Connection(self._address))
+        try:
+            stream.begin(invocation, prelude + PRELUDE_END)
+        except OSError:
+            stream.close()
+            raise
+        return stream
 
     def fail_start(self, fault: Fault) -> None:
         """Reports that the process cannot serve."""
@@ -174,6 +175,12 @@ class Stream:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    def begin(self, invocation: Invocation, prelude: bytes) -> None:
+        """What goes before the first part."""
+        headers = {**AGENT, **STREAM, **invocation.labels}
+        self._connection.begin_chunked(invocation.path("response"), headers)
+        self.send(prelude)
 
     @property
     def refused(self) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from handlers.api.inline import run_inline
-from handlers.lambda_runtime.api import Gone, RuntimeApi
+from handlers.lambda_runtime.api import RuntimeApi
 from handlers.lambda_runtime.invocation import serve
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _poll_together(service: Service, address: str) -> NoReturn:
     import threading
 
     loop = asyncio.new_event_loop()
-    ends: list[Gone] = []
+    ends: list[Exception] = []
 
     def run(coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
@@ -51,7 +51,7 @@ def _poll_together(service: Service, address: str) -> NoReturn:
     def work() -> None:
         try:
             _poll(service, run, RuntimeApi(address))
-        except Gone as error:
+        except Exception as error:  # noqa: BLE001 - with a poller less, the process would only limp
             ends.append(error)
             loop.call_soon_threadsafe(loop.stop)
 
