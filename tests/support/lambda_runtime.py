@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.aws_events import HttpCall, function_url
-from tests.support.runtime_api import Invoked, Posted, RuntimeApi
+from tests.support.invocations import Invoked, Posted
+from tests.support.runtime_api import RuntimeApi
 from tests.support.servers import OWN_RUNTIME, HttpAnswer, Process, process_of
 
 NULS = bytes(8)

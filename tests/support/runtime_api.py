@@ -9,17 +9,25 @@ https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html
 from __future__ import annotations
 
 import contextlib
-import enum
 import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from queue import Empty, Queue
 from types import TracebackType
 from typing import IO
 
+from tests.support.invocations import Cut, Invoked, Posted
+from tests.support.runtime_wire import (
+    BrokenProtocol,
+    Lost,
+    demand,
+    discard,
+    has_left,
+    read_chunks,
+    read_fields,
+    reply,
+)
 from tests.support.servers import PATIENCE_SECONDS
 
 RUNTIME = "/2018-06-01/runtime"
@@ -31,62 +39,6 @@ STREAM_HEADERS = {
     "transfer-encoding": "chunked",
     "connection": "close",
 }
-
-
-class Cut(enum.Enum):
-    """Where a connection is lost."""
-
-    BEFORE_NEXT = "asked for an invocation"
-    HEAD_OF_NEXT = "amid the head of an invocation"
-    BODY_OF_NEXT = "amid the event"
-    BEFORE_BODY = "before the answer's body has been read"
-    BEFORE_REPLY = "the answer has been read and is not acknowledged"
-    BODY_OF_REPLY = "amid the acknowledgement"
-    IDLE = "after the acknowledgement"
-
-
-@dataclass(frozen=True)
-class Posted:
-    """What came in answer to an invocation, whole."""
-
-    what: str
-    """`response` or `error`."""
-    headers: dict[str, str]
-    body: bytes
-    trailers: dict[str, str]
-
-    @property
-    def streamed(self) -> bool:
-        return "transfer-encoding" in self.headers
-
-
-@dataclass
-class Invoked:
-    """An invocation on its way, from the client's side."""
-
-    id: str
-    event: bytes
-    seconds: float
-    chunks: Queue[bytes] = field(default_factory=Queue)
-    posted: Queue[Posted] = field(default_factory=Queue)
-    stop_after: int | None = None
-    """Chunks after which nobody reads on."""
-    stopped: threading.Event = field(default_factory=threading.Event)
-
-    def chunk(self) -> bytes:
-        """The next chunk, while the rest is still being made."""
-        return self.chunks.get(timeout=PATIENCE_SECONDS)
-
-    def answer(self) -> Posted:
-        return self.posted.get(timeout=PATIENCE_SECONDS)
-
-
-class BrokenProtocol(Exception):
-    """What the runtime did that it may not do."""
-
-
-class _Lost(Exception):
-    """The connection is to be closed."""
 
 
 class RuntimeApi:
@@ -167,7 +119,7 @@ class RuntimeApi:
             with connection, connection.makefile("rb") as stream:
                 while self._exchange(connection, stream):
                     pass
-        except (OSError, _Lost):
+        except (OSError, Lost):
             pass
         except BrokenProtocol as error:
             self.violations.append(str(error))
@@ -202,10 +154,10 @@ class RuntimeApi:
         content = reply(200, invoked.event, self._invocation_headers(invoked))
         if self._cuts_at(Cut.HEAD_OF_NEXT):
             connection.sendall(content[:40])
-            raise _Lost
+            raise Lost
         if self._cuts_at(Cut.BODY_OF_NEXT):
             connection.sendall(content[: -len(invoked.event) // 2])
-            raise _Lost
+            raise Lost
         with self._lock:
             self._open[invoked.id] = invoked
             self.most_at_once = max(self.most_at_once, len(self._open))
@@ -225,7 +177,7 @@ class RuntimeApi:
                     if not has_left(connection):
                         return invoked
                     self._events.put(invoked)
-            raise _Lost
+            raise Lost
         finally:
             with self._lock:
                 self._asking.discard(connection)
@@ -263,7 +215,7 @@ class RuntimeApi:
             del self._open[name]
         if self._cuts_at(Cut.BEFORE_REPLY):
             invoked.posted.put(posted)
-            raise _Lost
+            raise Lost
         return self._acknowledge(connection, stream, invoked, posted)
 
     def _read_post(
@@ -289,7 +241,7 @@ class RuntimeApi:
                 with self._lock:
                     del self._open[invoked.id]
                 invoked.stopped.set()
-                raise _Lost
+                raise Lost
         trailers = read_fields(stream)
         demand(set(trailers) in (set(), ERROR_TRAILERS), f"the trailers are {trailers}")
         return Posted(what, headers, body, trailers)
@@ -301,7 +253,7 @@ class RuntimeApi:
         if self._cuts_at(Cut.BODY_OF_REPLY):
             connection.sendall(content[:-5])
             invoked.posted.put(posted)
-            raise _Lost
+            raise Lost
         connection.sendall(content)
         if posted.streamed:
             demand(stream.read(1) == b"", "the connection of a stream stays open")
@@ -318,61 +270,4 @@ class RuntimeApi:
 
     def _lose_if(self, where: Cut) -> None:
         if self._cuts_at(where):
-            raise _Lost
-
-
-def demand(holds: bool, violation: str) -> None:
-    if not holds:
-        raise BrokenProtocol(violation)
-
-
-def has_left(connection: socket.socket) -> bool:
-    try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-
-
-def read_fields(stream: IO[bytes]) -> dict[str, str]:
-    """Headers or trailers, to the empty line."""
-    fields: dict[str, str] = {}
-    while (line := stream.readline()) != b"\r\n":
-        if not line:
-            raise _Lost
-        name, colon, value = line.decode().partition(":")
-        demand(line.endswith(b"\r\n") and bool(colon), f"no header: {line!r}")
-        demand(name.lower() not in fields, f"{name} twice")
-        fields[name.lower()] = value.strip()
-    return fields
-
-
-def read_chunks(stream: IO[bytes]) -> Iterator[bytes]:
-    """The chunks of a body; what follows the last one, its trailers, is left to be read."""
-    while True:
-        line = stream.readline()
-        if not line:
-            raise _Lost
-        demand(line.endswith(b"\r\n"), f"no size of a chunk: {line!r}")
-        size = int(line, 16)
-        if size == 0:
-            return
-        data = stream.read(size)
-        demand(stream.read(2) == b"\r\n" or len(data) < size, "a chunk of another size")
-        yield data
-
-
-def discard(stream: IO[bytes], headers: dict[str, str]) -> None:
-    if "content-length" in headers:
-        stream.read(int(headers["content-length"]))
-    else:
-        for _ in read_chunks(stream):
-            pass
-        read_fields(stream)
-
-
-def reply(status: int, body: bytes, headers: dict[str, str] | None = None) -> bytes:
-    fields = {"Content-Type": "application/json", "Content-Length": str(len(body))}
-    head = "".join(f"{name}: {value}\r\n" for name, value in (fields | (headers or {})).items())
-    return f"HTTP/1.1 {status} Whatever\r\n{head}\r\n".encode() + body
+            raise Lost
