@@ -11,6 +11,7 @@ from bench.processes import process_tree, rss_mb
 from tests.adapters.test_lambda_runtime import CHAT, ENDLESS, HELLO, STREAMED
 from tests.support.event_stream import events, joined_text
 from tests.support.lambda_runtime import OwnRuntime, http_answer, own_runtime
+from tests.support.servers import PATIENCE_SECONDS
 
 AT_ONCE = 4
 
@@ -53,7 +54,7 @@ def test_each_gets_the_answer_that_it_gets_alone(
 def test_one_that_leaves_disturbs_no_other(together: OwnRuntime) -> None:
     leaving, *staying = [together.begin(CHAT, ENDLESS) for _ in range(AT_ONCE)]
     leaving.stop_after = 3
-    leaving.stopped.wait()
+    leaving.stopped.wait(PATIENCE_SECONDS)
     for stream in staying:
         assert events(http_answer(stream.answer()).body)
     assert together.health()["running"] == 0

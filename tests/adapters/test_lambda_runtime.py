@@ -23,6 +23,7 @@ from tests.support.runtime_api import RuntimeApi
 from tests.support.servers import (
     INVOCATIONS,
     OWN_RUNTIME,
+    PATIENCE_SECONDS,
     CloudRun,
     HttpAnswer,
     Lambda,
@@ -161,7 +162,7 @@ def test_an_error_amid_a_stream_leaves_in_the_trailers_too_and_the_next_one_is_a
 def test_a_client_that_leaves_takes_its_generation_with_it(own: OwnRuntime) -> None:
     invoked = own.begin(CHAT, ENDLESS)
     invoked.stop_after = 3
-    invoked.stopped.wait()
+    invoked.stopped.wait(PATIENCE_SECONDS)
     assert own.health()["running"] == 0
     assert own.process.requests[0]["status"] == 499
     answer = own.post(CHAT, STREAMED)
@@ -249,7 +250,7 @@ def test_without_a_runtime_api_the_process_ends_with_a_line(own: OwnRuntime) -> 
 
 def test_a_start_that_fails_is_reported_with_a_sentence(tmp_path: Path, directory: Path) -> None:
     with own_runtime(tmp_path, directory) as runtime:
-        kind, body = runtime.api.start_errors.get()
+        kind, body = runtime.api.start_errors.get(timeout=PATIENCE_SECONDS)
         assert runtime.process.wait() == 1
     assert kind == json.loads(body)["errorType"] == "ArtifactError"
     assert json.loads(body)["errorMessage"].startswith("No model at ")
@@ -261,7 +262,7 @@ def test_settings_that_cannot_be_used_are_reported_too(
 ) -> None:
     wrong = {"KINDLING_SLOTS": "some"}
     with own_runtime(tiny_artifact, directory, variables=wrong) as runtime:
-        kind, _ = runtime.api.start_errors.get()
+        kind, _ = runtime.api.start_errors.get(timeout=PATIENCE_SECONDS)
         assert runtime.process.wait() == 1
     assert kind == "SettingsError"
 

@@ -22,7 +22,7 @@ from handlers.lambda_runtime.snapshot import prime
 from tests.adapters.test_lambda_runtime import CHAT, HELLO
 from tests.support.encoder_tasks import ENCODER_TASKS
 from tests.support.lambda_runtime import OwnRuntime, own_runtime
-from tests.support.servers import AWSLAMBDARIC, OWN_RUNTIME, ROOT, wait_until
+from tests.support.servers import AWSLAMBDARIC, OWN_RUNTIME, PATIENCE_SECONDS, ROOT, wait_until
 
 SNAP_START = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}
 PROVISIONED = {"AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency"}
@@ -48,7 +48,7 @@ def test_a_generation_has_run_before_the_snapshot_and_a_copy_serves(
     tiny_artifact: Path, directory: Path, command: Sequence[str]
 ) -> None:
     with own_runtime(tiny_artifact, directory, command=command, variables=SNAP_START) as runtime:
-        assert runtime.api.restoring.wait(60)
+        assert runtime.api.restoring.wait(PATIENCE_SECONDS)
         assert messages(runtime) == ["ready", "primed"]
         before = runtime.api.connections
         time.sleep(0.3)  # what a copy must not count as its own time
@@ -107,7 +107,7 @@ def test_encoders_are_primed(tiny_encoders: dict[Task, Path], directory: Path, t
 
 def test_a_restore_that_never_comes_ends_the_process(tiny_artifact: Path, directory: Path) -> None:
     with own_runtime(tiny_artifact, directory, variables=SNAP_START) as runtime:
-        assert runtime.api.restoring.wait(60)
+        assert runtime.api.restoring.wait(PATIENCE_SECONDS)
         runtime.api.close()
         assert runtime.process.wait() == 1
 
