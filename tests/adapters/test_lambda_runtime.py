@@ -139,7 +139,7 @@ def test_an_event_of_another_service_is_an_error_and_the_next_one_is_answered(
 
 def test_a_generation_ends_before_lambda_kills_the_process(runtime: OwnRuntime) -> None:
     call = HttpCall("POST", CHAT, json.dumps(ENDLESS | {"stream": False}).encode())
-    answer = http_answer(runtime.api.send(function_url(call), seconds=0.1).answer())
+    answer = http_answer(runtime.api.send(function_url(call), seconds=0.01).answer())
     assert answer.status == 504 or answer.json()["usage"]["completion_tokens"] < 200
     assert runtime.health()["running"] == 0
 
