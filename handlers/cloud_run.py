@@ -29,7 +29,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from handlers.api.messages import Request, Response, StreamResponse
-from handlers.api.request_id import HEADER, request_id
+from handlers.api.request_id import request_id
 from handlers.config import Settings
 from handlers.errors import RequestTooLarge, StartupError
 from handlers.log import Access, enable_loggers
@@ -124,7 +124,7 @@ async def _disconnected(receive: Receive) -> None:
 
 def to_response(answer: Response | StreamResponse, access: Access) -> HttpResponse:
     """Starlette's form of an answer; it also writes the log's line."""
-    headers = {**answer.headers, HEADER: access.id}
+    headers = {**answer.headers, **access.headers}
     if isinstance(answer, StreamResponse):
         return EventStream(answer, headers, access)
     access.done(answer.status, answer.body)

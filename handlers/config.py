@@ -23,7 +23,10 @@ An encoder has no slots: KINDLING_SLOTS and KINDLING_QUEUE_LIMIT together are th
 holds, and KINDLING_CONTEXT_LENGTH bounds an input.
 
 Read besides, because the platform sets them: AWS_LAMBDA_FUNCTION_MEMORY_SIZE (Lambda grants
-CPU in proportion to memory), and AWS_CONTAINER_AUTHORIZATION_TOKEN (SnapStart's credentials).
+CPU in proportion to memory), AWS_CONTAINER_AUTHORIZATION_TOKEN (SnapStart's credentials),
+AWS_LAMBDA_RUNTIME_API (where handlers.lambda_runtime asks for invocations),
+AWS_LAMBDA_MAX_CONCURRENCY (how many it asks for at once) and AWS_LAMBDA_INITIALIZATION_TYPE
+(whether anybody waits for the start).
 """
 
 from __future__ import annotations
@@ -73,6 +76,20 @@ class Settings(msgspec.Struct, frozen=True):
     log_level: str
     port: int
     host: str
+    concurrency: int
+    """Invocations that Lambda hands over at once."""
+    initialization: str
+    """Lambda's word for what the start is for."""
+
+    @property
+    def on_demand(self) -> bool:
+        """Whether a request waits for the start."""
+        return self.initialization == "on-demand"
+
+    @property
+    def snap_start(self) -> bool:
+        """Whether the process will be copied, and requests wait for a copy."""
+        return self.initialization == "snap-start"
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -97,6 +114,8 @@ class Settings(msgspec.Struct, frozen=True):
             ),
             port=read.integer("PORT", 8080, minimum=1, maximum=65_535),
             host=environ.get("HOST") or "0.0.0.0",  # noqa: S104  what Cloud Run's contract asks for
+            concurrency=read.integer("AWS_LAMBDA_MAX_CONCURRENCY", 1, minimum=1),
+            initialization=environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") or "on-demand",
         )
 
 
@@ -164,6 +183,20 @@ class _Reader(msgspec.Struct, frozen=True):
             return parse(text)
         except ValueError:
             raise SettingsError(f"{name} is {text!r}, but must be {what}.") from None
+
+
+def runtime_api(environ: Mapping[str, str] = os.environ) -> str:
+    """Host and port of Lambda's Runtime API. Raises SettingsError where nobody has set them.
+
+    On its own, so that even settings that cannot be used are reported there.
+    """
+    address = environ.get("AWS_LAMBDA_RUNTIME_API", "")
+    if not re.fullmatch(r".+:\d+", address):
+        raise SettingsError(
+            f"AWS_LAMBDA_RUNTIME_API is {address!r}, but must be a host and a port. Lambda and its "
+            f"emulator set it: start this command through one of them."
+        )
+    return address
 
 
 def available_cpus(environ: Mapping[str, str] = os.environ) -> int:

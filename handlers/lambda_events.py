@@ -2,7 +2,7 @@
 
 EVENT_KINDS is the table: which events a row matches, how it reads one into a Request, how it
 writes a Response, and what its sender can carry. Knows nothing of the model. Called by
-aws_lambda.py, which keeps the limits.
+lambda_call.py, which keeps the limits.
 
 | row | sent by |
 |---|---|
@@ -58,6 +58,8 @@ class EventKind(msgspec.Struct, frozen=True):
     """Of that value's JSON."""
     max_seconds: float | None = None
     """When the sender gives up, None where it waits as long as the function may run."""
+    streams: bool = False
+    """Whether it can pass an answer on while it is made."""
 
 
 class _Http(msgspec.Struct):
@@ -228,7 +230,7 @@ def _body(shape: _HttpApiEvent | _ProxyEvent) -> bytes:
 DIRECT = EventKind(_is_direct, _read_direct, lambda_answers.write_direct)
 
 EVENT_KINDS = (
-    EventKind(_is_function_url, _read_http_api, lambda_answers.write_http),
+    EventKind(_is_function_url, _read_http_api, lambda_answers.write_http, streams=True),
     EventKind(
         _is_http_api, _read_http_api, lambda_answers.write_http, max_seconds=HTTP_API_SECONDS
     ),

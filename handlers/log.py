@@ -18,9 +18,19 @@ from typing import Any
 
 import msgspec
 
+from handlers.api.request_id import HEADER
+
 LOGGER = logging.getLogger("handlers")
 
-_done = itertools.count()
+COLD = "x-kindling-cold"
+"""The header of an answer that waited for its process to start, or to be restored."""
+
+_begun = itertools.count()
+
+
+def first_is_warm() -> None:
+    """The process was there before anybody waited for it: no request of it is cold."""
+    next(_begun)
 
 
 class JsonFormatter(logging.Formatter):
@@ -69,6 +79,13 @@ class Access(msgspec.Struct, frozen=True):
     method: str
     path: str
     started: float = msgspec.field(default_factory=time.monotonic)
+    cold: bool = msgspec.field(default_factory=lambda: next(_begun) == 0)
+    """Whether it is the process's first."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What its answer carries: its name, and whether it was cold."""
+        return {HEADER: self.id, COLD: "true"} if self.cold else {HEADER: self.id}
 
     def done(self, status: int, body: bytes = b"") -> None:
         """Writes the request's line, once its answer is complete."""
@@ -78,7 +95,7 @@ class Access(msgspec.Struct, frozen=True):
             "path": self.path,
             "status": status,
             "ms": round((time.monotonic() - self.started) * 1000, 1),
-            "cold": next(_done) == 0,
+            "cold": self.cold,
         }
         usage = _usage(body)
         if usage is not None:

@@ -26,7 +26,8 @@ LAYERS = [
     "startup",
     "adapter",
 ]
-ADAPTERS = {"aws_lambda", "cloud_run", "serve", "lambda_events", "lambda_answers"}
+ADAPTERS = {"aws_lambda", "cloud_run", "serve"}
+ADAPTERS |= {"lambda_answers", "lambda_call", "lambda_events", "lambda_runtime"}
 BUILD_TIME = ["torch", "transformers", "optimum", "onnx", "onnx_ir", "onnxscript", "model_export"]
 BUILD_TIME += ["accelerate", "gguf", "huggingface_hub", "safetensors"]
 # What a model outside the image needs, and one inside does not.
@@ -133,6 +134,15 @@ def test_importing_the_api_costs_neither_asyncio_nor_onnxruntime() -> None:
     api = [name(path) for path in RUNTIME if path.parent.name == "api"]
     modules = modules_after(f"import {', '.join(api)}")
     assert modules.isdisjoint({"asyncio", "llguidance", "onnxruntime", "numpy", *BUILD_TIME})
+
+
+def test_lambdas_own_runtime_costs_neither_asyncio_nor_an_http_library(
+    tiny_artifact: Path,
+) -> None:
+    start = "from handlers.lambda_runtime.__main__ import _load\n_load('nobody:0')"
+    modules = modules_after(start, MODEL_DIR=str(tiny_artifact))
+    assert "handlers.lambda_runtime.pollers" in modules
+    assert modules.isdisjoint({"asyncio", "http.client", "email", "ssl", "_hashlib"})
 
 
 def modules_after(statement: str, **environ: str) -> set[str]:

@@ -175,15 +175,16 @@ async def stream(completer: Completer, call: Call, shape: StreamShape) -> Stream
     """Waits for the first delta: raises what goes wrong before it."""
     deltas = call.deltas(completer)
     first = await anext(deltas)
-    chunks = _events(first, deltas, shape)
+    failures: list[Exception] = []
+    chunks = _events(first, deltas, shape, failures)
     await anext(chunks)
-    return StreamResponse(200, {**sse.HEADERS, **timing_head(first.usage)}, chunks)
+    return StreamResponse(200, {**sse.HEADERS, **timing_head(first.usage)}, chunks, failures)
 
 
 async def _events(
-    first: Delta, deltas: AsyncGenerator[Delta], shape: StreamShape
+    first: Delta, deltas: AsyncGenerator[Delta], shape: StreamShape, failures: list[Exception]
 ) -> AsyncGenerator[bytes]:
-    """An empty chunk, then the events.
+    """An empty chunk, then the events. What breaks them is added to `failures`.
 
     The empty chunk is for `stream`: it starts this generator, so that closing it runs the
     `finally` below even when the client is gone before the first event.
@@ -203,6 +204,7 @@ async def _events(
             if shape.end:
                 yield shape.end
         except Exception as error:  # noqa: BLE001 - the status is sent: an event is all that is left
+            failures.append(error)
             for body in shape.failed(error):
                 yield shape.frame(body)
     finally:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer", bound=Response | StreamResponse)
 
 METHODS = "GET, HEAD, POST, OPTIONS"
-EXPOSED = "x-request-id, server-timing, retry-after"
+EXPOSED = "x-request-id, x-kindling-cold, server-timing, retry-after"
 # Chromium keeps no preflight longer than this.
 PREFLIGHT_SECONDS = "7200"
 

@@ -17,23 +17,29 @@ log = logging.getLogger(__name__)
 
 def describe(error: Exception) -> dict[str, object]:
     """The body. What is not a RequestError is a bug: it goes to the log, nothing of it out."""
-    known = _known(error)
+    known = known_as(error)
     if isinstance(known, EngineFault):
         log.error("A request failed: %s", error, exc_info=error)
-        message = "The server failed to answer. Its log has the reason."
-    else:
-        message = _utf8(str(known))
     param = _utf8(known.param) if known.param else None
-    return {"error": {"message": message, "type": known.type, "param": param, "code": known.code}}
+    body = {"message": message_of(known), "type": known.type, "param": param, "code": known.code}
+    return {"error": body}
+
+
+def message_of(error: RequestError) -> str:
+    """What may leave of an error."""
+    if isinstance(error, EngineFault):
+        return "The server failed to answer. Its log has the reason."
+    return _utf8(str(error))
 
 
 def render(error: Exception) -> Response:
     """The whole answer."""
     body = msgspec.json.encode(describe(error))
-    return Response(_known(error).status, _headers(_known(error)), body)
+    return Response(known_as(error).status, _headers(known_as(error)), body)
 
 
-def _known(error: Exception) -> RequestError:
+def known_as(error: Exception) -> RequestError:
+    """The error as one of ours."""
     return error if isinstance(error, RequestError) else EngineFault(str(error))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import msgspec
 
@@ -41,3 +41,5 @@ class StreamResponse(msgspec.Struct, frozen=True):
     status: int
     headers: Mapping[str, str]
     chunks: AsyncGenerator[bytes]
+    failures: Sequence[Exception] = ()
+    """Why the stream broke, once `chunks` have ended; its last chunk has told the client."""

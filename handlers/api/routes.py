@@ -6,9 +6,10 @@ of messages.py.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
 
 from handlers.api import error_body
 from handlers.api.cors import Cors
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from handlers.api.served import Served
     from handlers.config import Settings
+    from handlers.engine.artifact import Task
     from handlers.errors import RequestError
 
 
@@ -34,6 +36,11 @@ class Api:
         self._settings = settings
         self._cors = Cors(settings.cors_origins)
 
+    @property
+    def task(self) -> Task:
+        """What the model does."""
+        return self._model.manifest.task
+
     async def handle(self, request: Request) -> Response | StreamResponse:
         """Every request gets an answer: this never raises an Exception."""
         answer = self._cors.preflight(request) or await self._answer(request)
@@ -45,6 +52,10 @@ class Api:
         `headers`: the request's, as far as they are known.
         """
         return self._cors.label(error_body.render(error), headers)
+
+    def restored(self) -> None:
+        """The process goes on as a copy of what it was: the uptime begins anew."""
+        force_setattr(self._model, "ready_since", time.monotonic())
 
     async def _answer(self, request: Request) -> Response | StreamResponse:
         try:

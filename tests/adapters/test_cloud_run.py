@@ -205,3 +205,11 @@ def test_the_model_is_loaded_once_and_before_the_port_opens(
     assert first["load_ms"] == second["load_ms"]
     assert first["load_ms"]["process"] > first["load_ms"]["session"] > 0
     assert second["uptime_seconds"] > first["uptime_seconds"]
+
+
+def test_the_first_answer_of_a_process_is_marked_as_cold(
+    tiny_artifact: Path, directory: Path
+) -> None:
+    with cloud_run(tiny_artifact, directory) as server:
+        answers = [server.send(HttpCall("GET", "/healthz")) for _ in range(2)]
+    assert [answer.headers.get("x-kindling-cold") for answer in answers] == ["true", None]

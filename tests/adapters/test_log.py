@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import logging
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from handlers import log
 from handlers.log import LOGGER, Access, set_up
 
 
@@ -68,3 +70,16 @@ def test_an_answer_without_usage_is_logged_without_tokens(output: io.StringIO, b
     Access("id-2", "GET", "/healthz").done(200, body)
     (line,) = lines(output)
     assert "completion_tokens" not in line
+
+
+def test_the_first_request_of_a_process_is_cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "_begun", itertools.count())
+    first, second = Access("1", "GET", "/healthz"), Access("2", "GET", "/healthz")
+    assert first.headers == {"x-request-id": "1", "x-kindling-cold": "true"}
+    assert second.headers == {"x-request-id": "2"}
+
+
+def test_where_nobody_waited_for_the_process_no_request_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "_begun", itertools.count())
+    log.first_is_warm()
+    assert not Access("1", "GET", "/healthz").cold

@@ -28,6 +28,9 @@ MEGABYTES_PER_CPU = 1769
 EMULATOR = ("--volume", f"{ROOT / 'build' / 'aws-lambda-rie'}:/emulator:ro")
 INVOCATIONS = "/2015-03-31/functions/function/invocations"
 
+# What a function's configuration names in awslambdaric's place.
+OWN_RUNTIME = ("python", "-m", "handlers.lambda_runtime")
+
 # Runs in a container, which has no curl: method, path and port as arguments, the body on stdin.
 ASK = """
 import http.client, sys
@@ -119,13 +122,18 @@ def cloud_run(
 
 @contextmanager
 def aws_lambda(
-    *options: str, cpus: int = 1, image: str = LAMBDA, **environ: str
+    *options: str,
+    runtime: tuple[str, ...] = (),
+    cpus: int = 1,
+    image: str = LAMBDA,
+    **environ: str,
 ) -> Iterator[Container]:
     """The image behind the emulator, which is mounted beside it and starts the image's command.
 
-    As user 993, who is nobody in the image: Lambda, too, gives the process a user of its own.
+    Or `runtime`, which a function's configuration may name instead. As user 993, who is nobody
+    in the image: Lambda, too, gives the process a user of its own.
     """
-    command = [*inspect(image)["Entrypoint"], *inspect(image)["Cmd"]]
+    command = runtime or (*inspect(image)["Entrypoint"], *inspect(image)["Cmd"])
     options = (*options, *EMULATOR, "--user", "993:990", "--entrypoint", "/emulator")
     environ |= {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEGABYTES_PER_CPU * cpus)}
     with running(image, *command, options=options, cpus=cpus, **environ) as container:

@@ -12,6 +12,7 @@ from openai import OpenAI
 
 from tests.images import docker
 from tests.images.docker import OFFLINE, READ_ONLY, Container
+from tests.support.aws_events import HttpCall, function_url
 from tests.support.event_stream import events, joined_text
 from tests.support.servers import CloudRun, cloud_run
 
@@ -72,6 +73,20 @@ def test_a_stream_says_the_same(on_cloud_run: Container, outside: CloudRun) -> N
     whole = outside.post(CHAT, QUESTIONS[1]).json()
     streamed = on_cloud_run.ask("POST", CHAT, QUESTIONS[1] | {"stream": True})
     assert joined_text(events(streamed.encode())) == whole["choices"][0]["message"]["content"]
+
+
+def test_lambdas_own_runtime_answers_and_streams_the_same(outside: CloudRun, cpus: int) -> None:
+    expected = outside.post(CHAT, QUESTIONS[1]).json()["choices"]
+    streamed = function_url(
+        HttpCall("POST", CHAT, json.dumps(QUESTIONS[1] | {"stream": True}).encode())
+    )
+    sandbox = (*OFFLINE, *READ_ONLY)
+    with docker.aws_lambda(*sandbox, runtime=docker.OWN_RUNTIME, cpus=cpus) as container:
+        assert container.invoke(QUESTIONS[1])["choices"] == expected
+        whole = container.ask("POST", docker.INVOCATIONS, streamed)
+    prelude, _, body = whole.partition("\0" * 8)
+    assert json.loads(prelude)["statusCode"] == 200
+    assert joined_text(events(body.encode())) == expected[0]["message"]["content"]
 
 
 def test_text_beyond_ascii_leaves_lambda_as_it_is(on_lambda: Container) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from tests.images import docker
 from tests.images.docker import CLOUD_RUN, OFFLINE, READ_ONLY
 from tests.support.event_stream import events, finish_reason
@@ -45,16 +47,20 @@ def test_sigterm_lets_a_stream_end_as_a_stream() -> None:
 TERMINATE = """
 import os, pathlib, signal
 for entry in pathlib.Path("/proc").glob("[0-9]*"):
-    if b"awslambdaric" in (entry / "cmdline").read_bytes().split(b"\\0")[:3]:
+    words = (entry / "cmdline").read_bytes().split(b"\\0")[:3]
+    if b"awslambdaric" in words or b"handlers.lambda_runtime" in words:
         os.kill(int(entry.name), signal.SIGTERM)
         print(entry.name)
 """
 
 
-def test_sigterm_ends_lambdas_container_and_its_process_while_it_waits() -> None:
+@pytest.mark.parametrize("runtime", [(), docker.OWN_RUNTIME], ids=["awslambdaric", "own"])
+def test_sigterm_ends_lambdas_container_and_its_process_while_it_waits(
+    runtime: tuple[str, ...],
+) -> None:
     """The platform may send it to the process alone."""
     hello = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
-    with docker.aws_lambda(*SANDBOX) as container:
+    with docker.aws_lambda(*SANDBOX, runtime=runtime) as container:
         container.invoke(hello)
         [process] = container.python(TERMINATE).split()
         exists = f"import os; print(os.path.exists('/proc/{process}'))"

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,9 @@ from tests.support.aws_events import Event, HttpCall, function_url
 ROOT = Path(__file__).parent.parent.parent
 EMULATOR = ROOT / "build" / "aws-lambda-rie"
 INVOCATIONS = "/2015-03-31/functions/function/invocations"
+
+AWSLAMBDARIC = (sys.executable, "-m", "awslambdaric", "handlers.aws_lambda.handler")
+OWN_RUNTIME = (sys.executable, "-m", "handlers.lambda_runtime")
 
 # Only ends a test that would never end; nothing is measured by it.
 PATIENCE_SECONDS = 120.0
@@ -148,25 +151,27 @@ def cloud_run_process(
     command = [sys.executable, "-m", "handlers.serve"]
     function = {"FUNCTION_TARGET": "handler", "FUNCTION_SOURCE": "handlers/cloud_run.py"}
     address = {"HOST": "127.0.0.1", "PORT": str(port)}
-    with _process(command, model_dir, directory, **function, **address, **variables) as process:
+    with process_of(command, model_dir, directory, **function, **address, **variables) as process:
         yield process
 
 
 @contextmanager
-def lambda_emulator(model_dir: Path, directory: Path, **variables: str) -> Iterator[Lambda]:
-    """The emulator; the handler's process starts with the first call."""
+def lambda_emulator(
+    model_dir: Path, directory: Path, runtime: Sequence[str] = AWSLAMBDARIC, /, **variables: str
+) -> Iterator[Lambda]:
+    """The emulator; the runtime's process starts with the first call."""
     port = free_port()
     command = [str(EMULATOR), "--runtime-interface-emulator-address", f"127.0.0.1:{port}"]
     command += ["--runtime-api-address", f"127.0.0.1:{free_port()}"]
-    command += [sys.executable, "-m", "awslambdaric", "handlers.aws_lambda.handler"]
-    with _process(command, model_dir, directory, **variables) as process:
+    command += runtime
+    with process_of(command, model_dir, directory, **variables) as process:
         _wait_for(port, process)
         with _client(port) as client:
             yield Lambda(process, client)
 
 
 @contextmanager
-def _process(
+def process_of(
     command: list[str], model_dir: Path, directory: Path, **variables: str
 ) -> Iterator[Process]:
     ours = ("KINDLING_", "AWS_", "FUNCTION_", "UVICORN_", "MODEL_", "HOST", "PORT")

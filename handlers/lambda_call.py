@@ -1,0 +1,103 @@
+"""One Lambda event from its arrival to its answer, whichever runtime brings it.
+
+Keeps the limits of time and size. The event's shapes are lambda_events.py's. Knows nothing of the
+model and nothing of how answers travel. Called by aws_lambda.py and by lambda_runtime/.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
+
+from handlers.api.messages import Request, Response, StreamResponse
+from handlers.api.request_id import request_id
+from handlers.errors import InvalidRequest, ResponseTooLarge
+from handlers.lambda_events import DIRECT, EventKind, kind_of, parse
+from handlers.log import Access
+
+if TYPE_CHECKING:
+    from handlers.startup import Service
+
+# From the deadline to the answer's post: the step under way, at worst a chunk of 128 prompt tokens
+# at the 250 to 500 tokens/s of one or two CPUs, so 0.5 s; the rest is for models that are slower
+# than SmolLM2-135M. Of a short remainder at most half.
+DEADLINE_MARGIN_SECONDS = 2.0
+
+# The log's method and path of an event that cannot be read, as in the Common Log Format.
+UNKNOWN = "-"
+
+
+class Call(msgspec.Struct, frozen=True):
+    """An event that gets an answer in its own shape."""
+
+    kind: EventKind
+    request: Request | InvalidRequest
+    """What is asked, or why it cannot be read."""
+    access: Access
+
+    @classmethod
+    def of(cls, event: object, aws_request_id: str) -> Call:
+        """`event`: decoded or as bytes. Raises InvalidRequest for an event of no known shape.
+
+        Raising is what makes a misdirected queue or rule notice: Lambda counts an error, retries,
+        and hands the event to the dead-letter queue.
+        """
+        event = parse(event)
+        kind = kind_of(event)
+        try:
+            request = kind.read(event)
+        except InvalidRequest as error:
+            return cls(kind, error, Access(aws_request_id, UNKNOWN, UNKNOWN))
+        identity = request_id(request.headers, aws_request_id)
+        return cls(kind, request, Access(identity, request.method, request.path))
+
+    async def answer(self, service: Service, seconds: float) -> Response | StreamResponse:
+        """What the API says. `seconds`: until Lambda kills the process."""
+        if isinstance(self.request, InvalidRequest):
+            return service.api.refuse(self.request, {})
+        request = self._authorised(self.request, service.settings.api_key)
+        return await service.api.handle(replace(request, deadline=self._deadline(seconds)))
+
+    def deliver(self, service: Service, response: Response) -> Any:
+        """What the event's sender takes, of JSON values; writes the line of the log."""
+        result = self.kind.write(self.labelled(response))
+        if len(json.dumps(result)) > self.kind.max_response_bytes:
+            headers = self.request.headers if isinstance(self.request, Request) else {}
+            response = service.api.refuse(self._too_large(response), headers)
+            result = self.kind.write(self.labelled(response))
+        self.access.done(response.status, response.body)
+        return result
+
+    def labelled(self, response: Response) -> Response:
+        """With the headers that every answer carries."""
+        return replace(response, headers={**response.headers, **self.access.headers})
+
+    def _authorised(self, request: Request, key: str | None) -> Request:
+        """A direct invoke has no headers: IAM's lambda:InvokeFunction has authorised it already."""
+        if self.kind is not DIRECT or key is None:
+            return request
+        return replace(request, headers={"authorization": f"Bearer {key}"})
+
+    def _deadline(self, seconds: float) -> float:
+        if self.kind.max_seconds is not None:
+            seconds = min(seconds, self.kind.max_seconds)
+        return time.monotonic() + max(seconds - DEADLINE_MARGIN_SECONDS, seconds / 2)
+
+    def _too_large(self, response: Response) -> ResponseTooLarge:
+        return ResponseTooLarge(
+            f"The answer of {len(response.body):,} bytes is over what can be carried back, "
+            f"{self.kind.max_response_bytes:,} bytes: ask for fewer tokens or inputs, for base64 "
+            f"in place of numbers, or for an answer that is not streamed."
+        )
+
+
+async def joined(answer: Response | StreamResponse) -> Response:
+    """A stream's chunks as one body, for who posts one whole value."""
+    if isinstance(answer, Response):
+        return answer
+    body = b"".join([chunk async for chunk in answer.chunks])
+    return Response(answer.status, answer.headers, body)

@@ -1,0 +1,1 @@
+"""A client of Lambda's Runtime API that streams, and serves many invocations in one process."""

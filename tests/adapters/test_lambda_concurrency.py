@@ -1,0 +1,105 @@
+"""Many invocations at once, as Lambda Managed Instances send them: one process, one model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.processes import process_tree, rss_mb
+from tests.adapters.test_lambda_runtime import CHAT, ENDLESS, HELLO, STREAMED
+from tests.support.event_stream import events, joined_text
+from tests.support.lambda_runtime import OwnRuntime, http_answer, own_runtime
+from tests.support.servers import PATIENCE_SECONDS
+
+AT_ONCE = 4
+
+
+@pytest.fixture(scope="module")
+def together(tiny_artifact: Path, directory: Path) -> Iterator[OwnRuntime]:
+    with own_runtime(tiny_artifact, directory, AT_ONCE) as runtime:
+        yield runtime
+
+
+def question(number: int) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": f"Number {number}"}]}
+
+
+def test_as_many_as_lambda_sends_are_answered_at_once_by_one_process(
+    together: OwnRuntime,
+) -> None:
+    streams = [together.begin(CHAT, ENDLESS) for _ in range(AT_ONCE)]
+    for stream in streams:
+        stream.chunk()
+    assert together.api.most_at_once == AT_ONCE
+    for stream in streams:
+        assert events(http_answer(stream.answer()).body)
+    pid = together.process.popen.pid
+    assert process_tree(pid) == [pid]
+
+
+def test_each_gets_the_answer_that_it_gets_alone(
+    together: OwnRuntime, tiny_artifact: Path, directory: Path
+) -> None:
+    bodies = [STREAMED | question(number) for number in range(3 * AT_ONCE)]
+    answers = [together.begin(CHAT, body) for body in bodies]
+    texts = [joined_text(events(http_answer(answer.answer()).body)) for answer in answers]
+    with own_runtime(tiny_artifact, directory) as alone:
+        expected = [joined_text(events(alone.post(CHAT, body).body)) for body in bodies]
+    assert texts == expected
+    assert len(set(texts)) > 1
+
+
+def test_one_that_leaves_disturbs_no_other(together: OwnRuntime) -> None:
+    leaving, *staying = [together.begin(CHAT, ENDLESS) for _ in range(AT_ONCE)]
+    leaving.stop_after = 3
+    leaving.stopped.wait(PATIENCE_SECONDS)
+    for stream in staying:
+        assert events(http_answer(stream.answer()).body)
+    assert together.health()["running"] == 0
+
+
+def test_an_invocation_that_fails_disturbs_no_other(together: OwnRuntime) -> None:
+    stream = together.begin(CHAT, ENDLESS)
+    assert together.api.send({"Records": []}).answer().what == "error"
+    assert together.post(CHAT, {}).status == 400
+    assert events(http_answer(stream.answer()).body)
+
+
+def test_connections_that_all_die_lose_no_later_invocation(
+    tiny_artifact: Path, directory: Path
+) -> None:
+    with own_runtime(tiny_artifact, directory, AT_ONCE) as runtime:
+        for stream in [runtime.begin(CHAT, ENDLESS) for _ in range(AT_ONCE)]:
+            stream.chunk()
+        runtime.api.cut_all()
+        later = [runtime.begin(CHAT, HELLO) for _ in range(3 * AT_ONCE)]
+        assert {http_answer(invoked.answer()).status for invoked in later} == {200}
+
+
+def test_more_than_slots_and_queue_hold_are_told_to_come_again(
+    tiny_artifact: Path, directory: Path
+) -> None:
+    limits = {"KINDLING_SLOTS": "1", "KINDLING_QUEUE_LIMIT": "1"}
+    with own_runtime(tiny_artifact, directory, AT_ONCE, variables=limits) as runtime:
+        invoked = [runtime.begin(CHAT, ENDLESS) for _ in range(AT_ONCE)]
+        statuses = sorted(http_answer(each.answer()).status for each in invoked)
+    assert statuses[0] == 200
+    assert statuses[-1] == 429
+
+
+def test_memory_grows_with_the_slots_and_not_with_the_concurrency(
+    demo_artifact: Path, directory: Path
+) -> None:
+    """A copy of the model would be 100 MB and its cache 180 MB; a poller is a thread."""
+
+    slots = {"KINDLING_SLOTS": "2"}
+
+    def megabytes(concurrency: int) -> float:
+        with own_runtime(demo_artifact, directory, concurrency, variables=slots) as runtime:
+            many = [runtime.begin(CHAT, STREAMED | question(number)) for number in range(32)]
+            assert {http_answer(each.answer()).status for each in many} == {200}
+            return rss_mb(runtime.process.popen.pid)
+
+    assert megabytes(16) - megabytes(2) < 20

@@ -1,0 +1,314 @@
+"""Our own Lambda runtime, behind a Runtime API that holds every byte to the protocol."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handlers.lambda_runtime import api
+from tests.support.aws_events import HTTP_KINDS, HttpCall, function_url
+from tests.support.event_stream import events, joined_text
+from tests.support.invocations import Cut
+from tests.support.lambda_runtime import NULS, OwnRuntime, http_answer, own_runtime
+from tests.support.runtime_api import RuntimeApi
+from tests.support.servers import (
+    INVOCATIONS,
+    OWN_RUNTIME,
+    PATIENCE_SECONDS,
+    CloudRun,
+    HttpAnswer,
+    Lambda,
+    lambda_emulator,
+    wait_until,
+)
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+HELLO = {"messages": [{"role": "user", "content": "Hello"}], "temperature": 0, "max_tokens": 4}
+STREAMED = HELLO | {"stream": True}
+ENDLESS = STREAMED | {"max_tokens": 200, "ignore_eos": True}
+
+
+@pytest.fixture(scope="module")
+def runtime(tiny_artifact: Path, directory: Path) -> Iterator[OwnRuntime]:
+    with own_runtime(tiny_artifact, directory) as runtime:
+        yield runtime
+
+
+@pytest.fixture
+def own(tiny_artifact: Path, directory: Path) -> Iterator[OwnRuntime]:
+    """One that a test may harm."""
+    with own_runtime(tiny_artifact, directory) as runtime:
+        yield runtime
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, STREAMED | {"stream_options": {"include_usage": True}}),
+        (CHAT, STREAMED | {"logprobs": True, "top_logprobs": 2, "n": 2}),
+        (CHAT, STREAMED | {"messages": [{"role": "user", "content": "Zürich 東京"}]}),
+        (COMPLETIONS, {"prompt": "Once", "stream": True, "seed": 3, "temperature": 1.5}),
+        ("/v1/responses", {"input": "Hello", "stream": True, "temperature": 0}),
+        (CHAT, HELLO),
+        (CHAT, HELLO | {"temperature": "hot", "stream": True}),
+        (CHAT, {}),
+        ("/nowhere", {}),
+    ],
+    ids=[
+        "usage",
+        "logprobs",
+        "beyond ascii",
+        "sampled",
+        "responses",
+        "whole",
+        "wrong field",
+        "empty",
+        "nowhere",
+    ],
+)
+def test_a_client_gets_the_bytes_that_cloud_run_sends(
+    runtime: OwnRuntime, tiny_cloud_run: CloudRun, path: str, body: dict[str, Any]
+) -> None:
+    one, other = tiny_cloud_run.post(path, body), runtime.post(path, body)
+    assert one.status == other.status
+    assert one.headers["content-type"] == other.headers["content-type"]
+    assert anonymous(one) == anonymous(other)
+
+
+def anonymous(answer: HttpAnswer) -> bytes:
+    """The bytes, but for what is drawn anew or read from a clock."""
+    drawn = rb'"(?:id|item_id|created|created_at|completed_at)":(?:"[^"]*"|[\d.]+)'
+    return re.sub(drawn, b'"drawn"', answer.body)
+
+
+def test_a_stream_leaves_while_it_is_made(runtime: OwnRuntime) -> None:
+    invoked = runtime.begin(CHAT, ENDLESS)
+    prelude = invoked.chunk()
+    assert prelude.endswith(NULS)
+    assert json.loads(prelude.removesuffix(NULS))["statusCode"] == 200
+    assert invoked.chunk().startswith(b"data: ")
+    assert invoked.posted.empty()
+    assert events(http_answer(invoked.answer()).body)
+
+
+def test_each_event_is_a_chunk(runtime: OwnRuntime) -> None:
+    invoked = runtime.begin(CHAT, STREAMED)
+    invoked.answer()
+    chunks = [invoked.chunk() for _ in range(invoked.chunks.qsize())]
+    assert [chunk.count(b"\n\n") for chunk in chunks[1:]] == [1] * (len(chunks) - 1)
+
+
+@pytest.mark.parametrize("wrap", HTTP_KINDS[1:], ids=lambda wrap: wrap.__name__)
+def test_whoever_cannot_pass_a_stream_on_gets_it_whole(runtime: OwnRuntime, wrap: Any) -> None:
+    call = HttpCall("POST", CHAT, json.dumps(STREAMED).encode(), {"x-a": "b"})
+    posted = runtime.api.send(wrap(call)).answer()
+    assert not posted.streamed
+    assert events(json.loads(posted.body)["body"].encode())
+
+
+def test_a_direct_invocation_gets_the_bare_answer(runtime: OwnRuntime) -> None:
+    assert runtime.invoke(HELLO)["object"] == "chat.completion"
+    assert runtime.invoke(STREAMED).startswith("data: ")
+
+
+def test_text_beyond_ascii_leaves_as_it_is(runtime: OwnRuntime) -> None:
+    posted = runtime.api.send({"messages": [{"role": "Zürich"}]}).answer()
+    assert "Zürich" in posted.body.decode()
+
+
+@pytest.mark.parametrize("event", [{"Records": []}, [], "text", None])
+def test_an_event_of_another_service_is_an_error_and_the_next_one_is_answered(
+    runtime: OwnRuntime, event: object
+) -> None:
+    posted = runtime.api.send(event).answer()
+    assert posted.what == "error"
+    assert posted.headers["lambda-runtime-function-error-type"] == "InvalidRequest"
+    assert json.loads(posted.body)["errorType"] == "InvalidRequest"
+    assert runtime.health()["state"] == "ready"
+
+
+def test_a_generation_ends_before_lambda_kills_the_process(runtime: OwnRuntime) -> None:
+    call = HttpCall("POST", CHAT, json.dumps(ENDLESS | {"stream": False}).encode())
+    answer = http_answer(runtime.api.send(function_url(call), seconds=0.01).answer())
+    assert answer.status == 504 or answer.json()["usage"]["completion_tokens"] < 200
+    assert runtime.health()["running"] == 0
+
+
+def test_an_error_amid_a_stream_leaves_in_the_trailers_too_and_the_next_one_is_answered(
+    runtime: OwnRuntime, tiny_cloud_run: CloudRun
+) -> None:
+    """A grammar that outgrows its limits does so in mid-answer."""
+    sampled = {"temperature": 1.5, "seed": 1, "max_tokens": 40}
+    body = STREAMED | sampled | {"guided_regex": "[a-z]{10}(a{1000}){1000}"}
+    posted = runtime.begin(CHAT, body).answer()
+    error = json.loads(base64.b64decode(posted.trailers["lambda-runtime-function-error-body"]))
+    assert posted.trailers["lambda-runtime-function-error-type"] == "GrammarTooComplex"
+    assert error["errorType"] == "GrammarTooComplex"
+    assert error["errorMessage"] in http_answer(posted).body.decode()
+    assert anonymous(http_answer(posted)) == anonymous(tiny_cloud_run.post(CHAT, body))
+    assert runtime.post(CHAT, HELLO).status == 200
+
+
+def test_a_client_that_leaves_takes_its_generation_with_it(own: OwnRuntime) -> None:
+    invoked = own.begin(CHAT, ENDLESS)
+    invoked.stop_after = 3
+    invoked.stopped.wait(PATIENCE_SECONDS)
+    assert own.health()["running"] == 0
+    assert own.process.requests[0]["status"] == 499
+    answer = own.post(CHAT, STREAMED)
+    assert joined_text(events(answer.body))
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("where", Cut, ids=lambda where: where.value)
+def test_a_connection_that_dies_loses_no_later_invocation(
+    own: OwnRuntime, where: Cut, stream: bool
+) -> None:
+    own.health()
+    own.api.cut(where)
+    own.begin(CHAT, HELLO | {"stream": stream})
+    later = [own.begin(CHAT, HELLO | {"stream": stream}) for _ in range(3)]
+    for invoked in later:
+        assert http_answer(invoked.answer()).status == 200
+
+
+def test_a_whole_answer_is_posted_again_where_the_connection_died(own: OwnRuntime) -> None:
+    own.api.cut(Cut.BEFORE_BODY)
+    assert own.post(CHAT, HELLO).status == 200
+
+
+def test_a_stream_of_which_lambda_has_seen_nothing_is_an_error(own: OwnRuntime) -> None:
+    own.api.cut(Cut.BEFORE_BODY)
+    assert own.begin(CHAT, STREAMED).answer().what == "error"
+
+
+def test_a_connection_that_dies_while_nothing_is_asked_is_opened_again(own: OwnRuntime) -> None:
+    for _ in range(7):
+        own.health()
+        wait_until(lambda: own.api.asked_for)
+        own.api.cut_all()
+    assert own.health()["state"] == "ready"
+
+
+def test_a_frozen_process_goes_on_where_it_was(own: OwnRuntime) -> None:
+    """Between invocations, and amid a stream, as Lambda never does but a busy machine may."""
+    own.health()
+    own.process.popen.send_signal(signal.SIGSTOP)
+    invoked = own.begin(CHAT, ENDLESS)
+    own.process.popen.send_signal(signal.SIGCONT)
+    invoked.chunk()
+    own.process.popen.send_signal(signal.SIGSTOP)
+    own.process.popen.send_signal(signal.SIGCONT)
+    assert events(http_answer(invoked.answer()).body)
+
+
+def test_connections_that_die_while_the_process_is_frozen_are_opened_again(
+    own: OwnRuntime,
+) -> None:
+    own.health()
+    own.process.popen.send_signal(signal.SIGSTOP)
+    own.api.cut_all()
+    own.process.popen.send_signal(signal.SIGCONT)
+    assert own.post(CHAT, STREAMED).status == 200
+
+
+def test_a_killed_process_takes_its_invocation_with_it_and_a_new_one_serves_the_next(
+    tiny_artifact: Path, directory: Path, own: OwnRuntime
+) -> None:
+    invoked = own.begin(CHAT, ENDLESS)
+    invoked.chunk()
+    own.process.popen.kill()
+    assert own.process.wait() == -signal.SIGKILL
+    with own_runtime(tiny_artifact, directory) as second:
+        assert second.post(CHAT, HELLO).status == 200
+
+
+def test_sigterm_ends_a_process_that_waits_with_status_0(own: OwnRuntime) -> None:
+    own.health()
+    wait_until(lambda: own.api.asked_for)
+    own.process.popen.send_signal(signal.SIGTERM)
+    assert own.process.wait() == 0
+    assert "Traceback" not in own.process.output
+
+
+def test_without_a_runtime_api_the_process_ends_with_a_line(own: OwnRuntime) -> None:
+    own.health()
+    own.api.close()
+    assert own.process.wait() == 1
+    assert own.process.output.splitlines()[-1].startswith("Kindling ends: ")
+
+
+def test_a_start_that_fails_is_reported_with_a_sentence(tmp_path: Path, directory: Path) -> None:
+    with own_runtime(tmp_path, directory) as runtime:
+        kind, body = runtime.api.start_errors.get(timeout=PATIENCE_SECONDS)
+        assert runtime.process.wait() == 1
+    assert kind == json.loads(body)["errorType"] == "ArtifactError"
+    assert json.loads(body)["errorMessage"].startswith("No model at ")
+    assert "Traceback" not in runtime.process.output
+
+
+def test_settings_that_cannot_be_used_are_reported_too(
+    tiny_artifact: Path, directory: Path
+) -> None:
+    wrong = {"KINDLING_SLOTS": "some"}
+    with own_runtime(tiny_artifact, directory, variables=wrong) as runtime:
+        kind, _ = runtime.api.start_errors.get(timeout=PATIENCE_SECONDS)
+        assert runtime.process.wait() == 1
+    assert kind == "SettingsError"
+
+
+def test_only_the_first_answer_is_marked_as_cold(own: OwnRuntime) -> None:
+    answers = [own.post(CHAT, HELLO | {"stream": stream}) for stream in (True, True, False)]
+    assert [answer.headers.get("x-kindling-cold") for answer in answers] == ["true", None, None]
+    wait_until(lambda: len(own.process.requests) == 3)
+    assert [line["cold"] for line in own.process.requests] == [True, False, False]
+
+
+@pytest.fixture(scope="module")
+def emulated(tiny_artifact: Path, directory: Path) -> Iterator[Lambda]:
+    """Behind AWS's emulator, which buffers streams and hands them over with their prelude."""
+    with lambda_emulator(tiny_artifact, directory, OWN_RUNTIME) as emulator:
+        yield emulator
+
+
+def test_the_emulator_takes_whole_answers_and_errors(emulated: Lambda) -> None:
+    assert emulated.post(CHAT, HELLO).json()["usage"]["completion_tokens"] == 4
+    assert emulated.post(CHAT, {}).status == 400
+    assert emulated.invoke({"Records": []})["errorType"] == "InvalidRequest"
+    assert emulated.invoke(HELLO)["object"] == "chat.completion"
+    assert emulated.process.output.count("INIT START") == 1
+
+
+def test_the_emulator_takes_streams(emulated: Lambda) -> None:
+    event = function_url(HttpCall("POST", CHAT, json.dumps(STREAMED).encode()))
+    for _ in range(2):
+        whole = emulated.client.post(INVOCATIONS, content=json.dumps(event)).content
+        prelude, _, body = whole.partition(NULS)
+        assert json.loads(prelude)["statusCode"] == 200
+        assert joined_text(events(body))
+    assert emulated.process.output.count("INIT START") == 1
+
+
+def test_connections_may_die_of_age_any_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "LIVED_SECONDS", 0.0)
+    with (
+        RuntimeApi() as lambdas_side,
+        closing(api.RuntimeApi(lambdas_side.address)) as ours,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        asked = pool.submit(ours.next)
+        for _ in range(2 * len(api.RETRY_SECONDS)):
+            wait_until(lambda: lambdas_side.asked_for)
+            lambdas_side.cut_all()
+        invoked = lambdas_side.send({})
+        assert asked.result().id == invoked.id

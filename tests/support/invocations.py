@@ -1,0 +1,58 @@
+"""Invocations as the stand-in for the Runtime API sees them, and where it may lose one."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from dataclasses import dataclass, field
+from queue import Queue
+
+from tests.support.servers import PATIENCE_SECONDS
+
+
+class Cut(enum.Enum):
+    """Where a connection is lost."""
+
+    BEFORE_NEXT = "asked for an invocation"
+    HEAD_OF_NEXT = "amid the head of an invocation"
+    BODY_OF_NEXT = "amid the event"
+    BEFORE_BODY = "before the answer's body has been read"
+    BEFORE_REPLY = "the answer has been read and is not acknowledged"
+    BODY_OF_REPLY = "amid the acknowledgement"
+    IDLE = "after the acknowledgement"
+
+
+@dataclass(frozen=True)
+class Posted:
+    """What came in answer to an invocation, whole."""
+
+    what: str
+    """`response` or `error`."""
+    headers: dict[str, str]
+    body: bytes
+    trailers: dict[str, str]
+
+    @property
+    def streamed(self) -> bool:
+        return "transfer-encoding" in self.headers
+
+
+@dataclass
+class Invoked:
+    """An invocation on its way, from the client's side."""
+
+    id: str
+    event: bytes
+    seconds: float
+    chunks: Queue[bytes] = field(default_factory=Queue)
+    posted: Queue[Posted] = field(default_factory=Queue)
+    stop_after: int | None = None
+    """Chunks after which nobody reads on."""
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def chunk(self) -> bytes:
+        """The next chunk, while the rest is still being made."""
+        return self.chunks.get(timeout=PATIENCE_SECONDS)
+
+    def answer(self) -> Posted:
+        return self.posted.get(timeout=PATIENCE_SECONDS)

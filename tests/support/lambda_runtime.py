@@ -1,0 +1,79 @@
+"""Our own Lambda runtime as a real process, behind the stand-in for the Runtime API."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support.aws_events import HttpCall, function_url
+from tests.support.invocations import Invoked, Posted
+from tests.support.runtime_api import RuntimeApi
+from tests.support.servers import OWN_RUNTIME, HttpAnswer, Process, process_of
+
+NULS = bytes(8)
+
+
+@dataclass(frozen=True)
+class OwnRuntime:
+    """`python -m handlers.lambda_runtime`."""
+
+    process: Process
+    api: RuntimeApi
+
+    def begin(self, path: str, body: object, **headers: str) -> Invoked:
+        """An invocation through a function URL, not waited for."""
+        call = HttpCall("POST", path, json.dumps(body).encode(), headers)
+        return self.api.send(function_url(call))
+
+    def send(self, call: HttpCall) -> HttpAnswer:
+        return http_answer(self.api.send(function_url(call)).answer())
+
+    def post(self, path: str, body: object, **headers: str) -> HttpAnswer:
+        return http_answer(self.begin(path, body, **headers).answer())
+
+    def invoke(self, event: object) -> Any:
+        """A direct invocation's answer, or the error that the runtime reports."""
+        return json.loads(self.api.send(event).answer().body)
+
+    def health(self) -> Any:
+        return self.send(HttpCall("GET", "/healthz")).json()
+
+
+def http_answer(posted: Posted) -> HttpAnswer:
+    """What a function URL's client gets."""
+    if posted.what == "error":
+        raise RuntimeError(f"The invocation failed: {posted.body!r}")
+    if posted.streamed:
+        head, _, body = posted.body.partition(NULS)
+        prelude = json.loads(head)
+        return HttpAnswer(prelude["statusCode"], prelude["headers"], body)
+    result = json.loads(posted.body)
+    body = result["body"]
+    content = base64.b64decode(body) if result["isBase64Encoded"] else body.encode()
+    return HttpAnswer(result["statusCode"], result["headers"], content)
+
+
+@contextmanager
+def own_runtime(
+    model_dir: Path,
+    directory: Path,
+    concurrency: int = 1,
+    command: Sequence[str] = OWN_RUNTIME,
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[OwnRuntime]:
+    """A process that has begun to load; leaving raises what broke the protocol."""
+    environ = dict(variables or {})
+    if concurrency > 1:
+        environ["AWS_LAMBDA_MAX_CONCURRENCY"] = str(concurrency)
+    with (
+        RuntimeApi(concurrency) as api,
+        process_of(
+            [*command], model_dir, directory, AWS_LAMBDA_RUNTIME_API=api.address, **environ
+        ) as process,
+    ):
+        yield OwnRuntime(process, api)
