@@ -1,0 +1,83 @@
+// A few rows of floats by a panel that lies in the cache: both products of attention.
+//
+// Each element of the result is one chain of fused multiply-adds in the order of the panel's steps,
+// whatever lies beside it, so the tiling changes no bit.
+#pragma once
+
+#include "tile.h"
+
+// The file that includes it says how many rows a tile has, TILE_ROWS, at most 6, and how many units
+// of 16 lanes, TILE_UNITS.
+
+typedef struct {
+    const float *left;  // [rows, steps], `left_stride` apart
+    const void *right;  // [steps, units, 16], float or float16
+    float *result;      // [rows, units * 16], `result_stride` apart
+    int64_t left_stride, result_stride;
+    int64_t step, unit;  // elements from one step, and from 16 lanes, to the next
+    int64_t steps, units;
+} Product;
+
+// `rows`, `units`, `half` and `fresh` are constants wherever these are called. `fresh` results begin
+// at zero, others with what they are.
+
+TARGET INLINE vector lanes_of(const void *right, int64_t place, const int half) {
+    if (half) return floats((const _Float16 *)right + place);
+    vector found;
+    __builtin_memcpy(&found, (const float *)right + place, sizeof found);
+    return found;
+}
+
+TARGET INLINE void product_tile(const Product *p, int64_t first, const int rows, const int units,
+                                const int half, const int fresh) {
+    enum { PARTS = 16 / WIDTH };
+    const int vectors = units * PARTS;
+    const char *right = (const char *)p->right + first * p->unit * (half ? 2 : 4);
+    float *result = p->result + first * 16;
+    vector total[TILE_ROWS][8 * PARTS];
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++)
+            total[r][v] = fresh ? (vector){0} : lanes_of(result + r * p->result_stride, v * WIDTH, 0);
+    for (int64_t k = 0; k < p->steps; k++) {
+        vector lanes[8 * PARTS];
+        for (int v = 0; v < vectors; v++)
+            lanes[v] = lanes_of(right, k * p->step + v / PARTS * p->unit + v % PARTS * WIDTH, half);
+        for (int r = 0; r < rows; r++) {
+            const vector left = p->left[r * p->left_stride + k] - (vector){0};
+            for (int v = 0; v < vectors; v++)
+                total[r][v] = __builtin_elementwise_fma(left, lanes[v], total[r][v]);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++)
+            __builtin_memcpy(result + r * p->result_stride + v * WIDTH, &total[r][v], sizeof(vector));
+}
+
+TARGET INLINE void product_units(const Product *p, const int rows, const int half, const int fresh) {
+    int64_t unit = 0;
+    for (; unit + TILE_UNITS <= p->units; unit += TILE_UNITS)
+        product_tile(p, unit, rows, TILE_UNITS, half, fresh);
+    for (; unit < p->units; unit++) product_tile(p, unit, rows, 1, half, fresh);
+}
+
+TARGET INLINE void product_rows(const Product *p, int64_t rows, const int half, const int fresh) {
+    switch (rows) {
+    case 1: return product_units(p, 1, half, fresh);
+    case 2: return product_units(p, 2, half, fresh);
+    case 3: return product_units(p, 3, half, fresh);
+    case 4: return product_units(p, 4, half, fresh);
+    case 5: return product_units(p, 5, half, fresh);
+    case 6: return product_units(p, 6, half, fresh);
+    }
+}
+
+TARGET static void product(const Product *p, int64_t rows, int64_t half, int64_t fresh) {
+    if (half && fresh)
+        product_rows(p, rows, 1, 1);
+    else if (half)
+        product_rows(p, rows, 1, 0);
+    else if (fresh)
+        product_rows(p, rows, 0, 1);
+    else
+        product_rows(p, rows, 0, 0);
+}
