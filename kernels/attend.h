@@ -78,16 +78,15 @@ TARGET INLINE void read_queries(const Work *w) {
              w->queries + row * a->size);
 }
 
-// `count` rows of `size` elements as floats, `wide` apart, with zeros between.
-TARGET INLINE void widen(const Work *w, const void *from, int64_t count, int64_t size, int64_t wide) {
-    for (int64_t row = 0; row < count; row++) {
-        float *to = w->chunk + row * wide;
-        if (w->attention->is_half)
-            for (int64_t i = 0; i < size; i++) to[i] = ((const _Float16 *)from)[row * size + i];
-        else
-            __builtin_memcpy(to, (const float *)from + row * size, size * sizeof(float));
-        for (int64_t i = size; i < wide; i++) to[i] = 0;
+// `count` elements of the cache as floats, and zeros up to a multiple of 16.
+TARGET INLINE void widen(const void *from, int64_t count, int is_half, float *to) {
+    int64_t i = 0;
+    for (; i + WIDTH <= count; i += WIDTH) {
+        const vector found = is_half ? lanes_of(from, i, 1) : lanes_of(from, i, 0);
+        __builtin_memcpy(to + i, &found, sizeof found);
     }
+    for (; i < count; i++) to[i] = is_half ? ((const _Float16 *)from)[i] : ((const float *)from)[i];
+    for (; i % SPAN; i++) to[i] = 0;
 }
 
 // From here to there in the cache.
@@ -100,7 +99,7 @@ TARGET INLINE void score_chunk(const Work *w, int64_t first, int64_t stop) {
     const void *keys = element(w, w->attention->keys, first * size);
     const int half = w->attention->is_half && w->rows <= TILE_ROWS;
     if (w->attention->is_half && !half) {
-        widen(w, keys, (stop - first + SPAN - 1) / SPAN, span, span);
+        widen(keys, padded(stop - first) * size, 1, w->chunk);
         keys = w->chunk;
     }
     for (int64_t row = 0; row < w->rows; row += TILE_ROWS) {
@@ -113,6 +112,7 @@ TARGET INLINE void score_chunk(const Work *w, int64_t first, int64_t stop) {
             .right = (const char *)keys + (from - first) * size * (half ? 2 : 4),
             .step = SPAN, .unit = span, .steps = size, .units = (to - from + SPAN - 1) / SPAN,
             .result = w->scores + row * w->stride + from - w->base, .result_stride = w->stride,
+            .scale = w->attention->settings->scale,
         };
         product(&p, rows, half, 1);
     }
@@ -128,7 +128,6 @@ typedef struct {
 // Adds the values at [from : to] to the sums of some rows, all of which see them.
 TARGET INLINE void add_values(const Work *w, const Values *v, int64_t row, int64_t rows,
                               int64_t from, int64_t to) {
-    if (from >= to) return;
     const Product p = {
         .left = w->scores + row * w->stride + from - w->base, .left_stride = w->stride,
         .right = (const char *)v->values + (from - v->first) * v->step * (v->half ? 2 : 4),
@@ -138,16 +137,18 @@ TARGET INLINE void add_values(const Work *w, const Values *v, int64_t row, int64
     product(&p, rows, v->half, 0);
 }
 
-// What all rows of the tile see is added for all at once, what lies before and after row by row.
+// The rows that see a position lie side by side: each stretch that the same rows see is one product.
 TARGET INLINE void value_tile(const Work *w, const Values *v, int64_t row, int64_t rows,
                               int64_t stop) {
-    int64_t from = most(v->first, start_of(w, row + rows - 1)), to = least(stop, stop_of(w, row));
-    if (from >= to) from = to = stop;
-    for (int64_t one = row; one < row + rows; one++)
-        add_values(w, v, one, 1, most(v->first, start_of(w, one)), least(from, stop_of(w, one)));
-    add_values(w, v, row, rows, from, to);
-    for (int64_t one = row; one < row + rows; one++)
-        add_values(w, v, one, 1, to, least(stop, stop_of(w, one)));
+    const int64_t last = row + rows, end = least(stop, stop_of(w, last - 1));
+    int64_t first = row, after = row;
+    for (int64_t from = most(v->first, start_of(w, row)), to; from < end; from = to) {
+        while (stop_of(w, first) <= from) first++;
+        while (after < last && start_of(w, after) <= from) after++;
+        to = least(end, stop_of(w, first));
+        if (after < last) to = least(to, start_of(w, after));
+        add_values(w, v, first, after - first, from, to);
+    }
 }
 
 TARGET INLINE void value_chunk(const Work *w, int64_t first, int64_t stop) {
@@ -156,7 +157,9 @@ TARGET INLINE void value_chunk(const Work *w, int64_t first, int64_t stop) {
     Values v = {.values = element(w, w->attention->values, first * size), .first = first,
                 .step = w->wide, .half = whole && w->attention->is_half};
     if (!whole) {
-        widen(w, v.values, stop - first, size, w->wide);
+        for (int64_t position = first; position < stop; position++)
+            widen(element(w, w->attention->values, position * size), size, w->attention->is_half,
+                  w->chunk + (position - first) * w->wide);
         v.values = w->chunk;
     }
     for (int64_t row = 0; row < w->rows; row += TILE_ROWS)
@@ -169,7 +172,7 @@ TARGET INLINE float weigh_row(const Work *w, int64_t row) {
     const int64_t head = w->part->kv_head * a->settings->group + row % a->settings->group;
     const Seen seen = {.scores = w->scores + row * w->stride, .base = w->base,
                        .start = start_of(w, row), .stop = stop_of(w, row)};
-    return soften(&seen, a->settings, a->sinks ? a->sinks + head : 0);
+    return soften(&seen, a->settings->softcap, a->sinks ? a->sinks + head : 0);
 }
 
 TARGET static void attend(const Attention *a, const Part *part, float *memory) {

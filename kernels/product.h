@@ -16,10 +16,11 @@ typedef struct {
     int64_t left_stride, result_stride;
     int64_t step, unit;  // elements from one step, and from 16 lanes, to the next
     int64_t steps, units;
+    float scale;  // of a fresh result
 } Product;
 
 // `rows`, `units`, `half` and `fresh` are constants wherever these are called. `fresh` results begin
-// at zero, others with what they are.
+// at zero and are scaled in the end; others begin with what they are.
 
 TARGET INLINE vector lanes_of(const void *right, int64_t place, const int half) {
     if (half) return floats((const _Float16 *)right + place);
@@ -28,29 +29,32 @@ TARGET INLINE vector lanes_of(const void *right, int64_t place, const int half) 
     return found;
 }
 
-TARGET INLINE void product_tile(const Product *p, int64_t first, const int rows, const int units,
-                                const int half, const int fresh) {
+TARGET INLINE void product_tile(const Product *product, int64_t first, const int rows,
+                                const int units, const int half, const int fresh) {
     enum { PARTS = 16 / WIDTH };
+    const Product p = *product;  // so that it is known to stay as it is
     const int vectors = units * PARTS;
-    const char *right = (const char *)p->right + first * p->unit * (half ? 2 : 4);
-    float *result = p->result + first * 16;
+    const char *right = (const char *)p.right + first * p.unit * (half ? 2 : 4);
+    float *result = p.result + first * 16;
     vector total[TILE_ROWS][8 * PARTS];
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vectors; v++)
-            total[r][v] = fresh ? (vector){0} : lanes_of(result + r * p->result_stride, v * WIDTH, 0);
-    for (int64_t k = 0; k < p->steps; k++) {
+            total[r][v] = fresh ? (vector){0} : lanes_of(result + r * p.result_stride, v * WIDTH, 0);
+    for (int64_t k = 0; k < p.steps; k++) {
         vector lanes[8 * PARTS];
         for (int v = 0; v < vectors; v++)
-            lanes[v] = lanes_of(right, k * p->step + v / PARTS * p->unit + v % PARTS * WIDTH, half);
+            lanes[v] = lanes_of(right, k * p.step + v / PARTS * p.unit + v % PARTS * WIDTH, half);
         for (int r = 0; r < rows; r++) {
-            const vector left = p->left[r * p->left_stride + k] - (vector){0};
+            const vector left = p.left[r * p.left_stride + k] - (vector){0};
             for (int v = 0; v < vectors; v++)
                 total[r][v] = __builtin_elementwise_fma(left, lanes[v], total[r][v]);
         }
     }
     for (int r = 0; r < rows; r++)
-        for (int v = 0; v < vectors; v++)
-            __builtin_memcpy(result + r * p->result_stride + v * WIDTH, &total[r][v], sizeof(vector));
+        for (int v = 0; v < vectors; v++) {
+            if (fresh) total[r][v] *= p.scale;
+            __builtin_memcpy(result + r * p.result_stride + v * WIDTH, &total[r][v], sizeof(vector));
+        }
 }
 
 TARGET INLINE void product_units(const Product *p, const int rows, const int half, const int fresh) {

@@ -15,27 +15,33 @@ typedef struct {
 
 enum { VECTORS = SPAN / WIDTH };
 
-// Which of WIDTH positions from `position` on are seen.
-TARGET INLINE integers seen_lanes(const Seen *seen, int64_t position) {
-    integers lanes = {0};
-    for (int lane = 0; lane < WIDTH; lane++) lanes[lane] = lane;
-    lanes += (int32_t)position;
-    return (integers)(lanes >= (int32_t)seen->start) & (integers)(lanes < (int32_t)seen->stop);
+TARGET INLINE vector load(const float *from) {
+    vector found;
+    __builtin_memcpy(&found, from, sizeof found);
+    return found;
 }
 
-// Scales the scores and returns the largest one that is seen.
-TARGET INLINE float scale_scores(const Seen *seen, const Settings *settings) {
-    const vector lowest = spread(-__builtin_inff());
-    vector largest = lowest;
+TARGET INLINE void cap_scores(const Seen *seen, float cap) {
+    for (int64_t place = 0; place < seen->stop - seen->base; place += WIDTH) {
+        const vector score = capped(load(seen->scores + place), cap);
+        __builtin_memcpy(seen->scores + place, &score, sizeof score);
+    }
+}
+
+// What is not seen weighs exp(-infinity), which is 0.
+TARGET INLINE void hide_unseen(const Seen *seen) {
+    const int64_t first = seen->start / SPAN * SPAN, end = round_up(seen->stop, SPAN);
+    for (int64_t place = first; place < seen->start; place++)
+        seen->scores[place - seen->base] = -__builtin_inff();
+    for (int64_t place = seen->stop; place < end; place++)
+        seen->scores[place - seen->base] = -__builtin_inff();
+}
+
+TARGET INLINE float largest_score(const Seen *seen) {
+    vector largest = spread(-__builtin_inff());
     for (int64_t place = seen->start / SPAN * SPAN; place < seen->stop; place += WIDTH) {
-        vector score;
-        float *at = seen->scores + place - seen->base;
-        __builtin_memcpy(&score, at, sizeof score);
-        score *= settings->scale;
-        if (settings->softcap > 0) score = capped(score, settings->softcap);
-        __builtin_memcpy(at, &score, sizeof score);
-        const vector counted = choose(seen_lanes(seen, place), score, lowest);
-        largest = choose((integers)(counted > largest), counted, largest);
+        const vector score = load(seen->scores + place - seen->base);
+        largest = choose((integers)(score > largest), score, largest);
     }
     float found = largest[0];
     for (int lane = 1; lane < WIDTH; lane++)
@@ -51,16 +57,13 @@ TARGET INLINE float sum_of_lanes(const vector *sums) {
     return lanes[0];
 }
 
-// The scores become exp(score - largest), those of unseen lanes 0. Returns their sum.
+// The scores become exp(score - largest). Returns their sum.
 TARGET INLINE float exponentiate(const Seen *seen, float largest) {
     vector sums[VECTORS] = {{0}};
     for (int64_t span = seen->start / SPAN * SPAN; span < seen->stop; span += SPAN) {
         for (int v = 0; v < VECTORS; v++) {
-            vector score;
             float *at = seen->scores + span + v * WIDTH - seen->base;
-            __builtin_memcpy(&score, at, sizeof score);
-            const integers counts = seen_lanes(seen, span + v * WIDTH);
-            const vector weight = choose(counts, exponential(score - largest), (vector){0});
+            const vector weight = exponential(load(at) - largest);
             __builtin_memcpy(at, &weight, sizeof weight);
             sums[v] += weight;
         }
@@ -70,8 +73,10 @@ TARGET INLINE float exponentiate(const Seen *seen, float largest) {
 
 // Scores to weights. Returns what one must multiply by, so that the weights, and the sink where
 // there is one, add up to 1.
-TARGET static float soften(const Seen *seen, const Settings *settings, const float *sink) {
-    float largest = scale_scores(seen, settings);
+TARGET static float soften(const Seen *seen, float cap, const float *sink) {
+    if (cap > 0) cap_scores(seen, cap);
+    hide_unseen(seen);
+    float largest = largest_score(seen);
     if (sink && *sink > largest) largest = *sink;
     float sum = exponentiate(seen, largest);
     if (sink) sum += exponential(spread(*sink - largest))[0];
