@@ -151,16 +151,24 @@ TARGET INLINE void value_tile(const Work *w, const Values *v, int64_t row, int64
     }
 }
 
+TARGET INLINE void widen_values(const Work *w, int64_t first, int64_t stop) {
+    const Attention *a = w->attention;
+    const int64_t runs = a->size == w->wide ? 1 : stop - first;
+    const int64_t length = (stop - first) / runs * a->size;
+    for (int64_t run = 0; run < runs; run++)
+        widen(element(w, a->values, first * a->size + run * length), length, a->is_half,
+              w->chunk + run * w->wide);
+}
+
 TARGET INLINE void value_chunk(const Work *w, int64_t first, int64_t stop) {
     const int64_t size = w->attention->size;
     const int whole = size == w->wide && (!w->attention->is_half || w->rows <= TILE_ROWS);
-    Values v = {.values = element(w, w->attention->values, first * size), .first = first,
-                .step = w->wide, .half = whole && w->attention->is_half};
-    if (!whole) {
-        for (int64_t position = first; position < stop; position++)
-            widen(element(w, w->attention->values, position * size), size, w->attention->is_half,
-                  w->chunk + (position - first) * w->wide);
-        v.values = w->chunk;
+    Values v = {.values = w->chunk, .first = first, .step = w->wide};
+    if (whole) {
+        v.values = element(w, w->attention->values, first * size);
+        v.half = w->attention->is_half;
+    } else {
+        widen_values(w, first, stop);
     }
     for (int64_t row = 0; row < w->rows; row += TILE_ROWS)
         value_tile(w, &v, row, least(TILE_ROWS, w->rows - row), stop);

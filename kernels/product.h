@@ -50,10 +50,12 @@ TARGET INLINE void product_tile(const Product *product, int64_t first, const int
                 total[r][v] = __builtin_elementwise_fma(left, lanes[v], total[r][v]);
         }
     }
+#pragma clang loop unroll(full)
     for (int r = 0; r < rows; r++)
+#pragma clang loop unroll(full)
         for (int v = 0; v < vectors; v++) {
-            if (fresh) total[r][v] *= p.scale;
-            __builtin_memcpy(result + r * p.result_stride + v * WIDTH, &total[r][v], sizeof(vector));
+            const vector sum = fresh ? total[r][v] * p.scale : total[r][v];
+            __builtin_memcpy(result + r * p.result_stride + v * WIDTH, &sum, sizeof sum);
         }
 }
 

@@ -37,16 +37,27 @@ TARGET INLINE void hide_unseen(const Seen *seen) {
         seen->scores[place - seen->base] = -__builtin_inff();
 }
 
+TARGET INLINE vector larger(vector a, vector b) { return choose((integers)(a > b), a, b); }
+
+// The largest of some positions' scores, by four chains of comparisons.
 TARGET INLINE float largest_score(const Seen *seen) {
-    vector largest = spread(-__builtin_inff());
-    for (int64_t place = seen->start / SPAN * SPAN; place < seen->stop; place += WIDTH) {
-        const vector score = load(seen->scores + place - seen->base);
-        largest = choose((integers)(score > largest), score, largest);
-    }
-    float found = largest[0];
-    for (int lane = 1; lane < WIDTH; lane++)
-        found = largest[lane] > found ? largest[lane] : found;
-    return found;
+    vector largest[4];
+    const int64_t first = seen->start / SPAN * SPAN - seen->base;
+    const int64_t count = seen->stop - seen->base - first;
+    const float *scores = seen->scores + first;
+    for (int chain = 0; chain < 4; chain++) largest[chain] = spread(-__builtin_inff());
+    int64_t place = 0;
+    for (; place + 4 * WIDTH <= count; place += 4 * WIDTH)
+        for (int chain = 0; chain < 4; chain++)
+            largest[chain] = larger(load(scores + place + chain * WIDTH), largest[chain]);
+    for (; place < count; place += WIDTH) largest[0] = larger(load(scores + place), largest[0]);
+    float lanes[WIDTH];
+    largest[0] = larger(larger(largest[0], largest[1]), larger(largest[2], largest[3]));
+    __builtin_memcpy(lanes, largest, sizeof lanes);
+    for (int step = WIDTH / 2; step > 0; step /= 2)
+        for (int lane = 0; lane < step; lane++)
+            lanes[lane] = lanes[lane] > lanes[lane + step] ? lanes[lane] : lanes[lane + step];
+    return lanes[0];
 }
 
 TARGET INLINE float sum_of_lanes(const vector *sums) {
