@@ -112,7 +112,7 @@ TARGET INLINE void score_chunk(const Work *w, int64_t first, int64_t stop) {
             .right = (const char *)keys + (from - first) * size * (half ? 2 : 4),
             .step = SPAN, .unit = span, .steps = size, .units = (to - from + SPAN - 1) / SPAN,
             .result = w->scores + row * w->stride + from - w->base, .result_stride = w->stride,
-            .scale = w->attention->settings->scale,
+            .scale = w->attention->settings->scale, .ahead = CHUNK * size,
         };
         product(&p, rows, half, 1);
     }
@@ -132,7 +132,7 @@ TARGET INLINE void add_values(const Work *w, const Values *v, int64_t row, int64
         .left = w->scores + row * w->stride + from - w->base, .left_stride = w->stride,
         .right = (const char *)v->values + (from - v->first) * v->step * (v->half ? 2 : 4),
         .step = v->step, .unit = 16, .steps = to - from, .units = w->wide / 16,
-        .result = w->sums + row * w->wide, .result_stride = w->wide,
+        .result = w->sums + row * w->wide, .result_stride = w->wide, .ahead = CHUNK * v->step,
     };
     product(&p, rows, v->half, 0);
 }

@@ -11,7 +11,7 @@ enum { ROWS_PER_PART = 48, PARTS_AT_LEAST = 8, WORKERS = 32, TOKENS_PER_WRITE = 
 
 typedef struct {
     const Attention *attention;
-    int64_t tokens_per_part, parts_per_head, parts, runs_per_row;
+    int64_t tokens_per_part, parts, runs_per_row;
     float *scratch;
     int64_t scratch_per_worker;
     _Atomic int64_t next;

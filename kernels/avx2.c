@@ -9,7 +9,6 @@
 #define WIDTH 8
 #define ROWS 4
 #define ZERO_8 0
-#define TILE_ROWS 6
 #define TILE_UNITS 1
 #include "attend.h"
 

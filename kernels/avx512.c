@@ -6,7 +6,6 @@
 #define WIDTH 16
 #define ROWS 8
 #define ZERO_8 128
-#define TILE_ROWS 6
 #define TILE_UNITS 4
 #include "attend.h"
 

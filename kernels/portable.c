@@ -3,7 +3,6 @@
 #define WIDTH 16
 #define ROWS 2
 #define ZERO_8 0
-#define TILE_ROWS 6
 #define TILE_UNITS 1
 #include "attend.h"
 

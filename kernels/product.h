@@ -6,8 +6,9 @@
 
 #include "tile.h"
 
-// The file that includes it says how many rows a tile has, TILE_ROWS, at most 6, and how many units
-// of 16 lanes, TILE_UNITS.
+// Rows that are multiplied at once, at most. The file that includes it says by how many units of 16
+// lanes: TILE_UNITS. The sums of a whole tile then fill most of the CPU's registers.
+enum { TILE_ROWS = 6 };
 
 typedef struct {
     const float *left;  // [rows, steps], `left_stride` apart
@@ -16,7 +17,8 @@ typedef struct {
     int64_t left_stride, result_stride;
     int64_t step, unit;  // elements from one step, and from 16 lanes, to the next
     int64_t steps, units;
-    float scale;  // of a fresh result
+    float scale;    // of a fresh result
+    int64_t ahead;  // elements from what is read to what will be: few rows wait for memory
 } Product;
 
 // `rows`, `units`, `half` and `fresh` are constants wherever these are called. `fresh` results begin
@@ -42,8 +44,11 @@ TARGET INLINE void product_tile(const Product *product, int64_t first, const int
             total[r][v] = fresh ? (vector){0} : lanes_of(result + r * p.result_stride, v * WIDTH, 0);
     for (int64_t k = 0; k < p.steps; k++) {
         vector lanes[8 * PARTS];
-        for (int v = 0; v < vectors; v++)
-            lanes[v] = lanes_of(right, k * p.step + v / PARTS * p.unit + v % PARTS * WIDTH, half);
+        for (int v = 0; v < vectors; v++) {
+            const int64_t place = k * p.step + v / PARTS * p.unit + v % PARTS * WIDTH;
+            lanes[v] = lanes_of(right, place, half);
+            if (rows < TILE_ROWS) __builtin_prefetch(right + (place + p.ahead) * (half ? 2 : 4));
+        }
         for (int r = 0; r < rows; r++) {
             const vector left = p.left[r * p.left_stride + k] - (vector){0};
             for (int v = 0; v < vectors; v++)
