@@ -8,7 +8,10 @@
 #include "product.h"
 #include "softmax.h"
 
-enum { CHUNK = 64 };  // positions
+enum {
+    CHUNK = 64,  // positions
+    AHEAD_OF_VALUES = 32,  // positions: memory is asked so much earlier
+};
 
 typedef struct {
     const Attention *attention;
@@ -18,6 +21,7 @@ typedef struct {
     int64_t past;          // the position of the row's first new token
     int64_t base, stop;    // the positions that the part sees; base is a multiple of 16
     int64_t stride;        // from one row of scores to the next
+    int64_t step;          // positions in a chunk: few rows take all at once, as they lie
     int64_t cache;         // elements of the cache before this row's and head's
     float *queries;        // [rows, size]
     float *sums;           // [rows, wide]: of weighted values
@@ -56,6 +60,7 @@ static Work lay_out(const Attention *a, const Part *part, float *memory) {
     w.stop = stop_of(&w, w.rows - 1);
     w.stride = row_stride(w.stop - w.base);
     w.cache = (part->row * a->settings->kv_heads + part->kv_head) * a->capacity * a->size;
+    w.step = w.rows <= TILE_ROWS && w.wide == a->size ? padded(w.stop) : CHUNK;
     w.chunk = memory;
     w.sums = w.chunk + CHUNK * w.wide;
     w.scores = w.sums + w.rows * w.wide;
@@ -112,7 +117,8 @@ TARGET INLINE void score_chunk(const Work *w, int64_t first, int64_t stop) {
             .right = (const char *)keys + (from - first) * size * (half ? 2 : 4),
             .step = SPAN, .unit = span, .steps = size, .units = (to - from + SPAN - 1) / SPAN,
             .result = w->scores + row * w->stride + from - w->base, .result_stride = w->stride,
-            .scale = w->attention->settings->scale, .ahead = CHUNK * size,
+            .scale = w->attention->settings->scale,
+            .ahead = CHUNK * size, .end = (to - from) * size,
         };
         product(&p, rows, half, 1);
     }
@@ -132,7 +138,8 @@ TARGET INLINE void add_values(const Work *w, const Values *v, int64_t row, int64
         .left = w->scores + row * w->stride + from - w->base, .left_stride = w->stride,
         .right = (const char *)v->values + (from - v->first) * v->step * (v->half ? 2 : 4),
         .step = v->step, .unit = 16, .steps = to - from, .units = w->wide / 16,
-        .result = w->sums + row * w->wide, .result_stride = w->wide, .ahead = CHUNK * v->step,
+        .result = w->sums + row * w->wide, .result_stride = w->wide,
+        .ahead = AHEAD_OF_VALUES * v->step, .end = (to - from) * v->step,
     };
     product(&p, rows, v->half, 0);
 }
@@ -186,12 +193,12 @@ TARGET INLINE float weigh_row(const Work *w, int64_t row) {
 TARGET static void attend(const Attention *a, const Part *part, float *memory) {
     const Work w = lay_out(a, part, memory);
     read_queries(&w);
-    for (int64_t chunk = w.base; chunk < w.stop; chunk += CHUNK)
-        score_chunk(&w, chunk, least(chunk + CHUNK, w.stop));
+    for (int64_t chunk = w.base; chunk < w.stop; chunk += w.step)
+        score_chunk(&w, chunk, least(chunk + w.step, w.stop));
     for (int64_t row = 0; row < w.rows; row++) w.shares[row] = weigh_row(&w, row);
     __builtin_memset(w.sums, 0, w.rows * w.wide * sizeof(float));
-    for (int64_t chunk = w.base; chunk < w.stop; chunk += CHUNK)
-        value_chunk(&w, chunk, least(chunk + CHUNK, w.stop));
+    for (int64_t chunk = w.base; chunk < w.stop; chunk += w.step)
+        value_chunk(&w, chunk, least(chunk + w.step, w.stop));
     for (int64_t row = 0; row < w.rows; row++) {
         float *y = a->output + place_of(&w, row, a->settings->heads * a->size);
         for (int64_t d = 0; d < a->size; d++) y[d] = w.sums[row * w.wide + d] * w.shares[row];

@@ -10,6 +10,10 @@
 // lanes: TILE_UNITS. The sums of a whole tile then fill most of the CPU's registers.
 enum { TILE_ROWS = 6 };
 
+// Few rows take more units, so that enough sums are under way at a time.
+#define UNITS_OF(rows) \
+    least(4, TILE_UNITS * ((rows) == 1 ? 4 : (rows) == 2 ? 2 : 1))
+
 typedef struct {
     const float *left;  // [rows, steps], `left_stride` apart
     const void *right;  // [steps, units, 16], float or float16
@@ -18,7 +22,7 @@ typedef struct {
     int64_t step, unit;  // elements from one step, and from 16 lanes, to the next
     int64_t steps, units;
     float scale;    // of a fresh result
-    int64_t ahead;  // elements from what is read to what will be: few rows wait for memory
+    int64_t ahead, end;  // elements from what is read to what is asked for, and of all that is read
 } Product;
 
 // `rows`, `units`, `half` and `fresh` are constants wherever these are called. `fresh` results begin
@@ -38,16 +42,18 @@ TARGET INLINE void product_tile(const Product *product, int64_t first, const int
     const int vectors = units * PARTS;
     const char *right = (const char *)p.right + first * p.unit * (half ? 2 : 4);
     float *result = p.result + first * 16;
-    vector total[TILE_ROWS][8 * PARTS];
+    vector total[TILE_ROWS][4 * PARTS];
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vectors; v++)
             total[r][v] = fresh ? (vector){0} : lanes_of(result + r * p.result_stride, v * WIDTH, 0);
     for (int64_t k = 0; k < p.steps; k++) {
-        vector lanes[8 * PARTS];
+        const int64_t there = k * p.step + p.ahead;
+        const int64_t ahead = there < p.end - first * p.unit ? p.ahead : 0;
+        vector lanes[4 * PARTS];
         for (int v = 0; v < vectors; v++) {
             const int64_t place = k * p.step + v / PARTS * p.unit + v % PARTS * WIDTH;
             lanes[v] = lanes_of(right, place, half);
-            if (rows < TILE_ROWS) __builtin_prefetch(right + (place + p.ahead) * (half ? 2 : 4));
+            if (rows < TILE_ROWS) __builtin_prefetch(right + (place + ahead) * (half ? 2 : 4));
         }
         for (int r = 0; r < rows; r++) {
             const vector left = p.left[r * p.left_stride + k] - (vector){0};
@@ -66,8 +72,8 @@ TARGET INLINE void product_tile(const Product *product, int64_t first, const int
 
 TARGET INLINE void product_units(const Product *p, const int rows, const int half, const int fresh) {
     int64_t unit = 0;
-    for (; unit + TILE_UNITS <= p->units; unit += TILE_UNITS)
-        product_tile(p, unit, rows, TILE_UNITS, half, fresh);
+    for (; unit + UNITS_OF(rows) <= p->units; unit += UNITS_OF(rows))
+        product_tile(p, unit, rows, UNITS_OF(rows), half, fresh);
     for (; unit < p->units; unit++) product_tile(p, unit, rows, 1, half, fresh);
 }
 
