@@ -18,7 +18,8 @@ OrtStatus *read_settings(const OrtKernelInfo *info, Settings *s) {
     TRY(ort->KernelInfoGetAttribute_int64(info, "rotary_interleaved", &s->interleaved));
     if (s->heads < 1 || s->kv_heads < 1 || s->heads % s->kv_heads)
         return refuse("num_heads must be a multiple of kv_num_heads");
-    if (s->window != -1 && s->window < 1) return refuse("window must be positive, or -1 for none");
+    if (s->window != -1 && (s->window < 1 || s->window > INT32_MAX))
+        return refuse("window must be positive, or -1 for none");
     if (!(s->softcap >= 0)) return refuse("softcap must be positive, or 0 for none");
     s->group = s->heads / s->kv_heads;
     return NULL;

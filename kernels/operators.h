@@ -1,4 +1,4 @@
-// What the two operators share: reading constant inputs, and shapes.
+// What the operators share: reading constant inputs, and shapes.
 #pragma once
 
 #include "kernels.h"

@@ -95,6 +95,7 @@ def test_a_cache_that_is_not_written_in_place_is_refused() -> None:
         ({"kv_heads": -2}, "num_heads must be a multiple of kv_num_heads"),
         ({"window": 0}, "window must be positive, or -1"),
         ({"window": -2}, "window must be positive, or -1"),
+        ({"window": 2**62}, "window must be positive, or -1"),
         ({"softcap": -1.0}, "softcap must be positive, or 0"),
     ],
 )
