@@ -7,7 +7,7 @@
 
 #define TARGET __attribute__((target("avx2,fma,f16c")))
 #define WIDTH 8
-#define ROWS 4
+#define ROWS 8
 #define ZERO_8 0
 #define TILE_UNITS 1
 #include "attend.h"
