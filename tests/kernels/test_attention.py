@@ -2,64 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
+from tests.kernels.attention_kinds import KINDS, with_cache
 from tests.kernels.attention_node import Kind, New, Node, expected, new_tokens, stored, turned
-from tests.support.affine_node import use_kernels
-
-NAMES = ["portable", "avx2", "avx512"]
-KINDS = {
-    "grouped": Kind(heads=9, kv_heads=3, size=64),
-    "one key-value head": Kind(heads=8, kv_heads=1, size=16),
-    "each head its own": Kind(heads=3, kv_heads=3, size=24),
-    "seven of a group": Kind(heads=7, kv_heads=1, size=48),
-    "packed": Kind(packed=True, turned=32),
-    "turned": Kind(turned=32),
-    "turned in part": Kind(size=40, turned=12),
-    "turned in pairs": Kind(turned=32, interleaved=True),
-    "turned in pairs in part": Kind(size=20, turned=8, interleaved=True),
-    "window": Kind(window=7),
-    "window of one": Kind(window=1),
-    "wider window than a chunk": Kind(window=70),
-    "softcap": Kind(softcap=3.0, scale=1.0),
-    "sinks": Kind(sinks=True),
-    "scale": Kind(scale=0.05),
-    "all": Kind(
-        packed=True,
-        turned=16,
-        window=33,
-        softcap=4.0,
-        sinks=True,
-        heads=6,
-        size=80,
-        interleaved=True,
-    ),
-    "16 wide": Kind(size=16),
-    "odd": Kind(size=17),
-    "100 wide": Kind(size=100),
-    "128 wide": Kind(size=128),
-    "256 wide": Kind(size=256),
-}
-
-
-@pytest.fixture(params=NAMES)
-def kernels(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each kernel that this CPU has, in turn; the best again in the end."""
-    if not use_kernels(request.param):
-        pytest.skip(f"this CPU has no {request.param}")
-    yield request.param
-    next(filter(use_kernels, reversed(NAMES)))
-
-
-@pytest.fixture(params=[False, True], ids=["float32", "float16"])
-def half(request: pytest.FixtureRequest) -> bool:
-    """The cache's type."""
-    found: bool = request.param
-    return found
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -68,10 +15,6 @@ def test_the_output_is_numpys(kernels: str, name: str, half: bool) -> None:
     new = new_tokens(kind, rows=2)
     found = Node(kind, rows=2).step(new)
     np.testing.assert_allclose(found, expected(kind, new), rtol=2e-5, atol=1e-5)
-
-
-def with_cache(kind: Kind, half: bool) -> Kind:
-    return dataclasses.replace(kind, half=half)
 
 
 def test_new_keys_and_values_lie_in_the_cache_and_nothing_else_changes(

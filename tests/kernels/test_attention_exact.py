@@ -7,11 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.kernels.attention_kinds import KINDS, NAMES, with_cache
 from tests.kernels.attention_node import POSITIONS, Kind, Node, new_tokens
-from tests.kernels.test_attention import KINDS, NAMES, half, kernels, with_cache
 from tests.support.affine_node import use_kernels
 
-__all__ = ["half", "kernels"]
 CHUNKS = [[1] * 100, [2] * 50, [64, 36], [36, 64], [99, 1], [1, 99], [7, 8, 16, 17, 33, 15, 4]]
 
 
