@@ -180,6 +180,12 @@ def test_what_the_export_refuses_the_dry_run_refuses() -> None:
         outline_of(short, recipe)
 
 
+def test_a_cache_takes_two_bytes_a_value_and_four_where_weights_are_fp32() -> None:
+    some = outline(64, 1000)
+    assert cache_bytes(some, Precision(), 10) == 20_000
+    assert cache_bytes(some, Precision("fp32"), 10) == 40_000
+
+
 def outline(columns: int, cache: int) -> Outline:
     return Outline("Some", 0, (Matrix(1_000_000, columns, head=False),), 0, cache, 1000)
 
