@@ -9,8 +9,8 @@
 #include "softmax.h"
 
 enum {
-    CHUNK = 64,  // positions
-    AHEAD_OF_VALUES = 32,  // positions: memory is asked so much earlier
+    CHUNK = 64,            // positions
+    AHEAD_OF_VALUES = 32,  // positions: memory is asked for so much earlier
 };
 
 typedef struct {

@@ -11,8 +11,7 @@
 enum { TILE_ROWS = 6 };
 
 // Few rows take more units, so that enough sums are under way at a time.
-#define UNITS_OF(rows) \
-    least(4, TILE_UNITS * ((rows) == 1 ? 4 : (rows) == 2 ? 2 : 1))
+#define UNITS_OF(rows) least(4, TILE_UNITS * ((rows) == 1 ? 4 : (rows) == 2 ? 2 : 1))
 
 typedef struct {
     const float *left;  // [rows, steps], `left_stride` apart
@@ -21,8 +20,8 @@ typedef struct {
     int64_t left_stride, result_stride;
     int64_t step, unit;  // elements from one step, and from 16 lanes, to the next
     int64_t steps, units;
-    float scale;    // of a fresh result
-    int64_t ahead, end;  // elements from what is read to what is asked for, and of all that is read
+    int64_t ahead, end;  // elements from what is read to what is asked for; of all that is read
+    float scale;         // of a fresh result
 } Product;
 
 // `rows`, `units`, `half` and `fresh` are constants wherever these are called. `fresh` results begin
