@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
@@ -59,22 +60,26 @@ class Graph:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         self.session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
         self.rows, self.length = rows, 0
-        names = [value.name for value in self.session.get_inputs()]
-        self.is_contract = "query_seqlens" in names
+        inputs = self.session.get_inputs()
+        self.is_contract = any(value.name == "query_seqlens" for value in inputs)
         self.binding = self.session.io_binding()
-        self.cache: dict[str, tuple[int, int]] = like.cache if like else self._cache_shapes()
-        for past, (heads, size) in self.cache.items():
-            shape = (rows, heads, CAPACITY, size)
-            buffer = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32))
-            self.binding.bind_ortvalue_input(past, buffer)
-            self.binding.bind_ortvalue_output(past.replace("past_key_values", "present"), buffer)
+        pasts = [value for value in inputs if value.name.startswith("past_key_values")]
+        sizes = {past.name: (past.shape[1], past.shape[3]) for past in pasts}
+        self.cache: dict[str, tuple[int, int]] = like.cache if like else sizes
+        """Heads and head size of each cache input."""
+        for past in pasts:
+            buffer = onnxruntime.OrtValue.ortvalue_from_numpy(self._buffer(past))
+            self.binding.bind_ortvalue_input(past.name, buffer)
+            present = past.name.replace("past_key_values", "present")
+            self.binding.bind_ortvalue_output(present, buffer)
         self.vocabulary = self.session.get_outputs()[0].shape[-1]
 
-    def _cache_shapes(self) -> dict[str, tuple[int, int]]:
-        """Heads and head size of each cache input."""
-        inputs = self.session.get_inputs()
-        pasts = [value for value in inputs if value.name.startswith("past_key_values")]
-        return {past.name: (past.shape[1], past.shape[3]) for past in pasts}
+    def _buffer(self, past: Any) -> np.ndarray:
+        """Keys in blocks of 16 positions, where the graph has them so."""
+        heads, size = self.cache[past.name]
+        places = (CAPACITY // 16, size, 16) if len(past.shape) == 5 else (CAPACITY, size)
+        dtype = np.float16 if past.type == "tensor(float16)" else np.float32
+        return np.zeros((self.rows, heads, *places), dtype)
 
     def step(self, tokens: int) -> float:
         """Feed every row `tokens` tokens. Returns the seconds that the call took."""
@@ -97,7 +102,6 @@ class Graph:
             "input_ids": ids,
             "query_seqlens": np.full(rows, tokens, np.int32),
             "seqlens_k": np.full(rows, self.length - 1, np.int32),
-            "total_sequence_length": np.array(CAPACITY, np.int32),
             "logits_indices": np.arange(1, rows + 1, dtype=np.int64) * tokens - 1,
         }
 

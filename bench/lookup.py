@@ -49,7 +49,7 @@ def main() -> None:
     params = SamplingParams(options.tokens, temperature=0.0)
     rows = []
     for streams in STREAMS:
-        plain, drafting = (_engine(artifact, wanted) for wanted in ("OFF", "ON"))
+        plain, drafting = (_engine(artifact, lookup) for lookup in (False, True))
         for kind, texts in _texts().items():
             prompts = [Prompt(ids, params) for ids in _encoded(artifact, texts[:streams])]
             ratios = [
@@ -88,7 +88,7 @@ def _encoded(artifact: Artifact, texts: Sequence[str]) -> list[list[int]]:
     ]
 
 
-def _engine(artifact: Artifact, lookup: str) -> Engine:
+def _engine(artifact: Artifact, lookup: bool) -> Engine:
     return Engine.load(artifact, replace(Settings.from_environ({}), prompt_lookup=lookup))
 
 

@@ -7,7 +7,7 @@
 | KINDLING_SLOTS | 4 | sequences that run at once; each holds a key-value cache of one context |
 | KINDLING_CONTEXT_LENGTH | 2048 | tokens of prompt and answer in a slot, up to the model's limit |
 | KINDLING_PREFILL_CHUNK | 128 | prompt tokens computed between two decode steps of the others |
-| KINDLING_PROMPT_LOOKUP | auto | on drafts ids out of the prompt; auto if no answer changes; off |
+| KINDLING_PROMPT_LOOKUP | on | whether ids are drafted out of the prompt, where that pays; or off |
 | KINDLING_QUEUE_LIMIT | 32 | requests that may wait for a slot; one more is answered 429 |
 | KINDLING_THREADS | the CPUs this process may use | threads of the ONNX Runtime session |
 | KINDLING_API_KEY | none | when set, requests must carry `Authorization: Bearer <key>` |
@@ -63,8 +63,7 @@ class Settings(msgspec.Struct, frozen=True):
     slots: int
     context_length: int
     prefill_chunk: int
-    prompt_lookup: str
-    """AUTO, ON or OFF."""
+    prompt_lookup: bool
     queue_limit: int
     threads: int
     api_key: str | None
@@ -101,7 +100,7 @@ class Settings(msgspec.Struct, frozen=True):
             slots=read.integer("KINDLING_SLOTS", 4, minimum=1),
             context_length=read.integer("KINDLING_CONTEXT_LENGTH", 2048, minimum=16),
             prefill_chunk=read.integer("KINDLING_PREFILL_CHUNK", 128, minimum=1),
-            prompt_lookup=read.choice("KINDLING_PROMPT_LOOKUP", "AUTO", ("AUTO", "ON", "OFF")),
+            prompt_lookup=read.choice("KINDLING_PROMPT_LOOKUP", "ON", ("ON", "OFF")) == "ON",
             queue_limit=read.integer("KINDLING_QUEUE_LIMIT", 32, minimum=0),
             threads=read.integer("KINDLING_THREADS", available_cpus(environ), minimum=1),
             api_key=read.key("KINDLING_API_KEY"),

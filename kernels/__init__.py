@@ -1,1 +1,1 @@
-"""The sources of handlers/engine/kernels.so: two ONNX Runtime operators in C. docs/kernels.md."""
+"""The sources of handlers/engine/kernels.so: ONNX Runtime operators in C. docs/kernels.md."""

@@ -1,5 +1,5 @@
-// What the operators and the kernels exchange: weights as they lie in the file, rows of activations
-// as they are multiplied, and one table of functions for each kind of CPU.
+// What the operators of quantised weights and their kernels exchange: weights as they lie in the
+// file, and rows of activations as they are multiplied.
 //
 // A weight is scale * q + offset; scale and offset are shared by a block of inputs of one output.
 // 16 outputs lie side by side and make a group, so that each lane of a vector holds another output
@@ -29,25 +29,5 @@ typedef struct {
     int32_t *sums;    // [count, blocks] of the values
     int64_t count, blocks;
 } Rows;
-
-// The same bits on every CPU with a fused multiply-add: the sums in a block are integers, and exact;
-// what follows, one multiplication and one or two fused multiply-adds a block in the order of the
-// blocks, rounds alike. Without the instruction, on x86-64 before AVX2, fmaf stands in, which rounds
-// twice in ziglang's C library and so differs once in some 2^29 times.
-// No result depends on another row, so neither the number of rows nor of threads changes a bit.
-typedef struct {
-    // One row of float activations, `columns` wide, as row number `row` of `rows`.
-    void (*quantize)(const float *x, int64_t columns, const Rows *rows, int64_t row);
-    // All rows by the outputs of one group: y [count, outputs].
-    void (*multiply)(const Weights *weights, const Rows *rows, int64_t group, float *y);
-} Kernels;
-
-extern const Kernels portable_kernels;
-#ifdef __x86_64__
-extern const Kernels avx2_kernels, avx512_kernels;
-#endif
-
-// The best for this CPU, or the one of that name; NULL where the CPU cannot run it.
-const Kernels *kernels_for_this_cpu(const char *name);
 
 #define INLINE static inline __attribute__((always_inline))

@@ -7,9 +7,10 @@
 
 #define TARGET __attribute__((target("avx2,fma,f16c")))
 #define WIDTH 8
-#define ROWS 4
+#define ROWS 8
 #define ZERO_8 0
-#include "tile.h"
+#define TILE_UNITS 1
+#include "attend.h"
 
 TARGET INLINE __m256i quad(const int8_t *values) {
     int32_t four;
@@ -60,4 +61,4 @@ TARGET INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stri
         dot_8(packed, values, stride, rows, dots);
 }
 
-const Kernels avx2_kernels = {quantize, multiply};
+const Kernels avx2_kernels = {quantize, multiply, remember, scratch, attend};

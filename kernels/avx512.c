@@ -6,7 +6,8 @@
 #define WIDTH 16
 #define ROWS 8
 #define ZERO_8 128
-#include "tile.h"
+#define TILE_UNITS 4
+#include "attend.h"
 
 TARGET INLINE __m512i quad(const int8_t *values) {
     int32_t four;
@@ -31,4 +32,4 @@ TARGET INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stri
     }
 }
 
-const Kernels avx512_kernels = {quantize, multiply};
+const Kernels avx512_kernels = {quantize, multiply, remember, scratch, attend};

@@ -1,7 +1,7 @@
 // Which kernels this CPU, and its operating system, can run.
 #include <string.h>
 
-#include "affine.h"
+#include "kernels.h"
 
 #ifdef __x86_64__
 #include <cpuid.h>

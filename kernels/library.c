@@ -49,6 +49,8 @@ EXPORTED OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBa
         TRY(ort->CreateCustomOpDomain("kindling", &fresh));
         TRY(ort->CustomOpDomain_Add(fresh, &affine_matmul));
         TRY(ort->CustomOpDomain_Add(fresh, &affine_gather));
+        TRY(ort->CustomOpDomain_Add(fresh, &attention_of_floats));
+        TRY(ort->CustomOpDomain_Add(fresh, &attention_of_halves));
         domain = fresh;  // only now: the next session must not find it half made
     }
     return ort->AddCustomOpDomain(options, domain);

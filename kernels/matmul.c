@@ -15,8 +15,6 @@ typedef struct {
     int64_t groups_per_task;
 } Call;
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 static void quantize_rows(void *data, size_t task) {
     const Call *call = data;
     const int64_t first = task * ROWS_PER_TASK;

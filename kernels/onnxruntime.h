@@ -22,7 +22,7 @@ typedef struct OrtCustomOp OrtCustomOp;
 typedef struct OrtApi OrtApi;
 
 enum { ORT_FAIL = 1, ORT_INVALID_ARGUMENT = 2 };                            // OrtErrorCode
-enum { ORT_FLOAT = 1, ORT_UINT8 = 2, ORT_INT64 = 7, ORT_FLOAT16 = 10 };     // element types
+enum { ORT_FLOAT = 1, ORT_UINT8 = 2, ORT_INT32 = 6, ORT_INT64 = 7, ORT_FLOAT16 = 10 };  // elements
 enum { ORT_REQUIRED = 0, ORT_OPTIONAL = 1 };                                // characteristics
 
 struct OrtApi {
@@ -38,10 +38,14 @@ struct OrtApi {
     OrtStatus *(*GetDimensions)(const OrtShape *shape, int64_t *out, size_t count);
     void *unused_63[2];
     OrtStatus *(*GetTensorTypeAndShape)(const OrtValue *value, OrtShape **out);  // 65
-    void *unused_66[20];
+    void *unused_66[19];
+    OrtStatus *(*KernelInfoGetAttribute_float)(const OrtKernelInfo *info, const char *name,
+                                               float *out);  // 85
     OrtStatus *(*KernelInfoGetAttribute_int64)(const OrtKernelInfo *info, const char *name,
-                                               int64_t *out);  // 86
-    void *unused_87[3];
+                                               int64_t *out);
+    void *unused_87[1];
+    OrtStatus *(*KernelContext_GetInputCount)(const OrtKernelContext *context, size_t *out);  // 88
+    void *unused_89[1];
     OrtStatus *(*KernelContext_GetInput)(const OrtKernelContext *context, size_t index,
                                          const OrtValue **out);  // 90
     OrtStatus *(*KernelContext_GetOutput)(OrtKernelContext *context, size_t index,

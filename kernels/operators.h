@@ -1,7 +1,7 @@
-// What the two operators share: reading constant inputs, and shapes.
+// What the operators share: reading constant inputs, and shapes.
 #pragma once
 
-#include "affine.h"
+#include "kernels.h"
 #include "onnxruntime.h"
 
 enum { RANK = 8 };  // axes that an input may have
@@ -15,7 +15,7 @@ typedef struct {
 extern const OrtApi *ort;         // set once, while the library is registered
 extern const Kernels *kernels;    // what all sessions of the process compute with
 
-extern const OrtCustomOp affine_matmul, affine_gather;
+extern const OrtCustomOp affine_matmul, affine_gather, attention_of_floats, attention_of_halves;
 
 // Hands a failure of ONNX Runtime's on to the caller.
 #define TRY(call)                        \

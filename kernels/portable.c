@@ -3,7 +3,8 @@
 #define WIDTH 16
 #define ROWS 2
 #define ZERO_8 0
-#include "tile.h"
+#define TILE_UNITS 1
+#include "attend.h"
 
 INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stride, int rows, int bits,
                 integers *dots) {
@@ -20,4 +21,4 @@ INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stride, int
     }
 }
 
-const Kernels portable_kernels = {quantize, multiply};
+const Kernels portable_kernels = {quantize, multiply, remember, scratch, attend};

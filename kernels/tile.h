@@ -5,6 +5,7 @@
 // dot product has added to an int8 weight; and `dot`, which adds the dot products of one block.
 #pragma once
 
+#include "kernels.h"
 #include "rows.h"
 
 // The core's own prefetcher stops at the end of a page: weights are asked for this many bytes ahead.

@@ -73,12 +73,10 @@ def _past_example(shapes: list[CacheShape]) -> list[torch.Tensor]:
 
 def _trace(decoder: Decoder, past: list[torch.Tensor]) -> ir.Model:
     """Trace two rows: three tokens, and two of padding."""
-    capacity = past[0].shape[2]
     control = (
         torch.ones((2, 3), dtype=torch.int64),
         torch.tensor([3, 1], dtype=torch.int32),
         torch.tensor([2, 0], dtype=torch.int32),
-        torch.tensor(capacity, dtype=torch.int32),
         torch.tensor([2, 3], dtype=torch.int64),
     )
     layers = len(past) // 2

@@ -26,7 +26,6 @@ class Decoder(torch.nn.Module):
         input_ids: torch.Tensor,
         query_seqlens: torch.Tensor,
         seqlens_k: torch.Tensor,
-        total_sequence_length: torch.Tensor,
         logits_indices: torch.Tensor,
         *past: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
@@ -37,7 +36,7 @@ class Decoder(torch.nn.Module):
             context_length=self.context_length,
             cache=cache,
             seqlens_k=seqlens_k,
-            total_sequence_length=total_sequence_length,
+            total_sequence_length=torch.as_tensor(past[0].shape[2], dtype=torch.int32),
             query_seqlens=query_seqlens,
         )
         ours = attention_of(self.model, attention.attend, attention.mask)

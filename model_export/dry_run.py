@@ -40,12 +40,13 @@ def describe(config: PretrainedConfig, recipe: Recipe | EncoderRecipe, settings:
     outline = outline_of(config, recipe)
     weights = weights_of(outline, recipe.precision)
     slots, tokens = slots_of(recipe, settings)
-    memory = run_time_bytes(outline, weights, slots, tokens)
+    slot = cache_bytes(outline, recipe.precision, tokens)
+    memory = run_time_bytes(outline, weights, slots * slot)
     rows = [
         ("model", f"{recipe.model.id}, {outline.architecture}, {recipe.model.licence}"),
         ("parameters", f"{outline.parameters / MB:,.0f} M"),
         *_weight_rows(outline, weights, recipe.precision),
-        *(_cache_rows(outline, tokens) if slots else ()),
+        *(_cache_rows(slot, tokens) if slots else ()),
         ("memory at run time", _megabytes(memory) + _full(slots, tokens)),
         *_machine_rows(machine_for(outline, weights, memory)),
     ]
@@ -71,9 +72,8 @@ def _weight_rows(outline: Outline, weights: Weights, precision: Precision) -> li
     ]
 
 
-def _cache_rows(outline: Outline, tokens: int) -> list[tuple[str, str]]:
-    slot = _megabytes(cache_bytes(outline, tokens))
-    return [("cache", f"{cache_bytes(outline, 1) / 1000:,.0f} kB a token, {slot} a slot")]
+def _cache_rows(slot: int, tokens: int) -> list[tuple[str, str]]:
+    return [("cache", f"{slot / tokens / 1000:,.0f} kB a token, {_megabytes(slot)} a slot")]
 
 
 def _full(slots: int, tokens: int) -> str:

@@ -12,8 +12,6 @@ QUERY_SEQLENS = "query_seqlens"
 """int32 [batch]: the valid tokens of each row, 0 for an idle row whose cache stays untouched."""
 SEQLENS_K = "seqlens_k"
 """int32 [batch]: past + valid - 1 of each row."""
-TOTAL_SEQUENCE_LENGTH = "total_sequence_length"
-"""int32 []: an upper bound, the capacity of the cache."""
 LOGITS_INDICES = "logits_indices"
 """int64 [logits]: flat positions, row * sequence + column, whose logits are wanted."""
 LOGITS = "logits"
@@ -22,25 +20,36 @@ LOGITS = "logits"
 BATCH = "batch"
 SEQUENCE = "sequence"
 CAPACITY = "capacity"
+BLOCKS = "blocks"
+BLOCK_POSITIONS = 16
+"""Positions whose keys lie side by side: a vector's lanes."""
 LOGITS_COUNT = "logits"
 
 CONTROL_INPUTS = (
     INPUT_IDS,
     QUERY_SEQLENS,
     SEQLENS_K,
-    TOTAL_SEQUENCE_LENGTH,
     LOGITS_INDICES,
 )
 
 
 def past_names(layers: int) -> list[str]:
-    """The cache inputs, float32 [batch, kv_heads, capacity, head_dim], key before value."""
+    """The cache inputs, key before value: float32, or float16 in a quantised graph.
+
+    Keys [batch, kv_heads, blocks, head_dim, BLOCK_POSITIONS], values [batch, kv_heads, capacity,
+    head_dim]; in the trace, before fuse/own_attention.py, keys are as values.
+    """
     return [f"past_key_values.{layer}.{kind}" for layer in range(layers) for kind in _KINDS]
 
 
 def present_names(layers: int) -> list[str]:
     """The cache outputs: the same buffers, in the same order."""
     return [f"present.{layer}.{kind}" for layer in range(layers) for kind in _KINDS]
+
+
+def is_cache(name: str) -> bool:
+    """Whether an input or an output of this name is a part of the cache."""
+    return name.startswith(("past_key_values.", "present."))
 
 
 _KINDS = ("key", "value")

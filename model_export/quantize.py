@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from model_export import graph_contract as contract
 from model_export.block_layout import pack
 from model_export.block_quantizer import Blocks, affine, k_quant, symmetric
 from model_export.fuse.graphs import (
@@ -46,6 +47,7 @@ def quantize(model: ir.Model, precision: Precision) -> ir.Model:
     if precision.head != "fp32":
         for node in [node for node in model.graph if _is_embedding(node)]:
             _replace_embedding(node, quantizer.embedding(node, precision.head))
+    _halve_cache(model)
     tidy(model)
     model.graph.opset_imports[KINDLING] = 1
     return model
@@ -83,7 +85,7 @@ def _sensitive(model: ir.Model, linears: list[ir.Node]) -> list[ir.Node]:
     https://github.com/ggml-org/llama.cpp/blob/master/src/llama-quant.cpp.
     """
     order = {node: number for number, node in enumerate(model.graph)}
-    attention = [order[n] for n in model.graph if n.op_type == "GroupQueryAttention"]
+    attention = [order[n] for n in model.graph if (n.domain, n.op_type) == (KINDLING, "Attention")]
     layers = len(attention)
     chosen: list[ir.Node] = []
     for layer, place in enumerate(attention):
@@ -155,6 +157,13 @@ class _Quantizer:
         ]
         attributes = {"K": blocks.columns, "N": blocks.rows, "bits": blocks.bits}
         return _Matrix(inputs, attributes | {"block_size": blocks.block_size})
+
+
+def _halve_cache(model: ir.Model) -> None:
+    """Keys and values in float16: their rounding is small beside that of the weights."""
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if contract.is_cache(str(value.name)):
+            value.type = ir.TensorType(ir.DataType.FLOAT16)
 
 
 def _replace_linear(node: ir.Node, matrix: _Matrix) -> None:

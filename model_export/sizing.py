@@ -98,15 +98,18 @@ def _bytes(matrix: Matrix, weights: str, precision: Precision) -> int:
     return rows * (columns * BITS[weights] // 8 + blocks * FLOAT16 * (2 if offsets else 1))
 
 
-def cache_bytes(outline: Outline, tokens: int) -> int:
+def cache_bytes(outline: Outline, precision: Precision, tokens: int) -> int:
     """Of a slot of so many tokens."""
-    return outline.cache * FLOAT32 * tokens
+    return outline.cache * (FLOAT32 if precision.weights == "fp32" else FLOAT16) * tokens
 
 
-def run_time_bytes(outline: Outline, weights: Weights, slots: int, tokens: int) -> int:
-    """Resident when every slot is full and every page of the weights has been read."""
+def run_time_bytes(outline: Outline, weights: Weights, cache: int) -> int:
+    """Resident when every slot is full and every page of the weights has been read.
+
+    `cache`: the bytes of all slots.
+    """
     tokenizer = outline.vocabulary * TOKENIZER_BYTES_PER_ENTRY
-    return PROCESS_BYTES + tokenizer + weights.total + slots * cache_bytes(outline, tokens)
+    return PROCESS_BYTES + tokenizer + weights.total + cache
 
 
 def machine_for(outline: Outline, weights: Weights, memory: int) -> Machine:

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-QUESTION = "What is the capital of France?"
+QUESTION = "What is the capital of Japan?"
 REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "text-generation": (
         "/v1/chat/completions",

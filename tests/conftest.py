@@ -1,4 +1,4 @@
-"""The models that the tests run: tiny random ones in fp32, and the demos'."""
+"""The models that the tests run: tiny random ones, and the demos'."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXPORT_TINY = """
 import sys
 from pathlib import Path
 from tests.support.tiny_models import export_tiny
-export_tiny(sys.argv[1], Path(sys.argv[2]))
+export_tiny(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
 """
 
 EXPORT_TINY_ENCODERS = """
@@ -46,17 +46,25 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of three layers, exported in fp32. In a process of its own, which keeps
     torch and its half a gigabyte out of this one."""
-    directory = tmp_path_factory.mktemp("tiny_artifact")
-    _run([sys.executable, "-c", EXPORT_TINY, "llama", str(directory)])
-    return directory
+    return _tiny("llama", "fp32", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def tiny_window_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same of a Mistral, whose attention sees 12 tokens."""
-    directory = tmp_path_factory.mktemp("tiny_window_artifact")
-    _run([sys.executable, "-c", EXPORT_TINY, "mistral", str(directory)])
-    return directory
+    return _tiny("mistral", "fp32", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def quantised_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Llama with weights of 4 bits and a cache of 16."""
+    return _tiny("llama", "int4", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def quantised_window_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of the Mistral."""
+    return _tiny("mistral", "int4", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +86,12 @@ def embeddings_artifact(pytestconfig: pytest.Config) -> Path:
     """The demo of embeddings, where `make` puts it. 40 s, once."""
     directory = ROOT / "build" / "models" / "all-minilm-l6-v2"
     return _exported("all-minilm-l6-v2", directory, pytestconfig)
+
+
+def _tiny(family: str, weights: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp(f"{family}_{weights}")
+    _run([sys.executable, "-c", EXPORT_TINY, family, str(directory), weights])
+    return directory
 
 
 def _exported(recipe: str, directory: Path, pytestconfig: pytest.Config) -> Path:

@@ -1,7 +1,7 @@
 """The baked prefix: a prompt's beginning whose keys and values the export has computed.
 
     prefix.kv       ids, int64 [tokens], then of each cache tensor of the graph, in the graph's
-                    order, float32 [heads, tokens, head_dim]
+                    order, what a slot with room for so many tokens has (kv_cache.py)
     manifest.json   how many tokens, and what they were computed with
 
 The file is mapped: its pages are read ahead while the process starts, and the kernel may take them
@@ -41,8 +41,8 @@ class BakedPrefix(msgspec.Struct, frozen=True, eq=False):
     """What is mapped, read-only."""
 
     ids: NDArray[np.int64]
-    values: NDArray[np.float32]
-    """All tensors, one after the other: kv_cache.py knows their shapes."""
+    values: NDArray[np.uint8]
+    """The bytes of all tensors, one after the other: kv_cache.py knows their shapes."""
 
 
 def describe(ids: list[int], manifest: Manifest, kernels: Mapping[str, str]) -> PrefixInfo:
@@ -50,8 +50,8 @@ def describe(ids: list[int], manifest: Manifest, kernels: Mapping[str, str]) -> 
     return PrefixInfo(tokens=len(ids), computed_with=_identity(manifest, kernels))
 
 
-def write_prefix(path: Path, ids: list[int], tensors: Iterable[NDArray[np.float32]]) -> None:
-    """`tensors`: [heads, len(ids), head_dim] each."""
+def write_prefix(path: Path, ids: list[int], tensors: Iterable[NDArray[np.floating]]) -> None:
+    """`tensors`: what a slot holds of the ids, in the graph's order."""
     with path.open("wb") as file:
         file.write(np.array(ids, np.int64).tobytes())
         for tensor in tensors:
@@ -108,6 +108,6 @@ def _map(path: Path, tokens: int) -> BakedPrefix:
         with contextlib.suppress(OSError):  # advice: read while the process starts
             memory.madvise(mmap.MADV_WILLNEED)
         ids = np.frombuffer(memory, np.int64, tokens)
-        return BakedPrefix(ids, np.frombuffer(memory, np.float32, offset=ids.nbytes))
+        return BakedPrefix(ids, np.frombuffer(memory, np.uint8, offset=ids.nbytes))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} cannot be mapped: {error}. Export the model again.") from None

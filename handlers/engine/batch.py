@@ -86,13 +86,8 @@ def decode_batch(sequences: Items[Sequence], drafts: Items[Items[int]]) -> Batch
 
 
 def chunk_batch(sequence: Sequence, limit: int) -> Batch:
-    """The next tokens of one sequence, `limit` at most.
-
-    No single token is left for a call of its own, which would round otherwise: see prefix.py.
-    """
+    """The next tokens of one sequence, `limit` at most."""
     start, stop = sequence.past, min(sequence.past + limit, sequence.length)
-    if stop == sequence.length - 1 and stop - start > 1:
-        stop -= 1
     wanted = sequence.scored(stop)
     return Batch(
         first_slot=sequence.slot,

@@ -46,7 +46,7 @@ class Drafting:
         guesses = [_guess(sequence) for sequence in sequences]
         longest = max(len(draft) for draft, _ in guesses)
         rows = sequences[-1].slot - sequences[0].slot + 1
-        columns = range(1, 1 + min(1 + longest, *map(_fitting_columns, sequences)))
+        columns = range(1, 2 + longest)
 
         def speed(width: int) -> float:
             ids = sum(_expected(min(len(draft), width - 1), rate) for draft, rate in guesses)
@@ -99,11 +99,6 @@ def _guess(sequence: Sequence) -> tuple[list[int], float]:
     # The call gives one id more than the drafted ones that come true.
     useful = sequence.longest_answer - len(sequence.tokens) - 1
     return sequence.lookup.draft[: max(0, useful)], sequence.lookup.hit_rate
-
-
-def _fitting_columns(sequence: Sequence) -> int:
-    """The columns that the slot has left, padding included (docs/graph.md)."""
-    return sequence.room + len(sequence.prompt) - sequence.past
 
 
 def _expected(drafted: int, hit_rate: float) -> float:

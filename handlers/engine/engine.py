@@ -102,7 +102,7 @@ class Engine(Crank):
             slots=settings.slots,
             context_length=context_length,
             prefill_chunk=settings.prefill_chunk,
-            prompt_lookup=_drafts(settings.prompt_lookup, manifest.precision),
+            prompt_lookup=settings.prompt_lookup,
             queue_limit=settings.queue_limit,
         )
         engine.load_ms = (time.perf_counter() - started) * 1000.0
@@ -211,12 +211,3 @@ class Engine(Crank):
                 if step.finish_reason is not None:
                     del self._live[sequence]
         wake(generations)
-
-
-def _drafts(wanted: str, precision: str) -> bool:
-    """AUTO where it changes no answer.
-
-    Attention computes one token otherwise than several, and a quantised graph's rounding to int8
-    makes that difference large enough to change ids.
-    """
-    return wanted == "ON" or (wanted == "AUTO" and precision == "fp32")

@@ -1,8 +1,8 @@
 """The key-value cache: one row of every buffer for each slot, mapped once.
 
-Knows shapes, not contents: the graph's GroupQueryAttention nodes read and write the buffers in
-place, and a slot's past length alone says what of it is valid, so a freed slot needs no
-clearing. All positions are kept, also in models whose attention has a window. Owned by the session.
+Knows shapes, not contents: the graph's attention nodes read and write the buffers in place, and a
+slot's past length alone says what of it is valid, so a freed slot needs no clearing. All positions
+are kept, also in models whose attention has a window. Owned by the session.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ import numpy as np
 from handlers.errors import ArtifactError, SettingsError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
+
+    Floats = NDArray[np.floating]
+
+BLOCK = 16
+"""Positions whose keys lie side by side, as the kernel reads them (docs/kernels.md)."""
 
 
 class CacheTensor(msgspec.Struct, frozen=True):
@@ -30,70 +35,97 @@ class CacheTensor(msgspec.Struct, frozen=True):
     """Name of the graph's output, which is the same memory."""
     heads: int
     head_dim: int
+    dtype: DTypeLike
+    """float32, or float16 in a quantised graph."""
+    in_blocks: bool
+    """Keys are: [heads, blocks, head_dim, BLOCK]. Values are [heads, positions, head_dim]."""
+
+    def shape(self, positions: int) -> tuple[int, ...]:
+        """Of one slot with room for so many."""
+        if self.in_blocks:
+            return self.heads, -(-positions // BLOCK), self.head_dim, BLOCK
+        return self.heads, positions, self.head_dim
+
+    def part(self, start: int, stop: int) -> tuple[slice, slice]:
+        """Where the positions [start : stop] lie, in whole blocks."""
+        if self.in_blocks:
+            start, stop = start // BLOCK, -(-stop // BLOCK)
+        return slice(None), slice(start, stop)
 
 
 class KvCache:
-    """Buffers float32 [slots, heads, capacity, head_dim], one for each of the graph's tensors."""
+    """A buffer [slots, ...] for each of the graph's tensors."""
 
     def __init__(self, tensors: tuple[CacheTensor, ...], *, slots: int, capacity: int) -> None:
         """Raises SettingsError when there is no memory for so many slots of this capacity."""
         self.tensors = tensors
-        self.capacity = capacity
-        """Tokens in a slot."""
-        shapes = [(slots, tensor.heads, capacity, tensor.head_dim) for tensor in tensors]
+        whole = -(-capacity // BLOCK) * BLOCK
         try:
-            self._buffers = [_untouched(shape) for shape in shapes]
+            self._buffers = [
+                _untouched((slots, *tensor.shape(whole)), tensor.dtype) for tensor in tensors
+            ]
         except (OSError, MemoryError, OverflowError):
+            size = slots * sum(_sizes(tensors, whole))
             raise SettingsError(
                 f"KINDLING_SLOTS x KINDLING_CONTEXT_LENGTH, {slots:,} x {capacity:,} tokens, take "
-                f"{sum(map(_size, shapes)):,} bytes, which are not to be had: lower one of them."
+                f"{size:,} bytes, which are not to be had: lower one of them."
             ) from None
-        self._attached: list[NDArray[np.float32]] = []
+        self._attached: list[Floats] = []
 
-    def attach(self, values: NDArray[np.float32], tokens: int) -> None:
-        """Makes a slot after the last, only to be copied from, of [heads, tokens, head_dim] each.
+    def attach(self, values: NDArray[np.uint8], tokens: int) -> None:
+        """Makes a slot after the last, only to be copied from, with room for `tokens`.
 
-        `values`: all tensors, one after the other. Raises ArtifactError when they are not as many.
+        `values`: the bytes of all tensors, one after the other. Raises ArtifactError when they are
+        not as many.
         """
-        shapes = [(tensor.heads, tokens, tensor.head_dim) for tensor in self.tensors]
-        ends = np.cumsum([math.prod(shape) for shape in shapes])
+        ends = np.cumsum(_sizes(self.tensors, tokens))
         if ends[-1] != values.size:
             raise ArtifactError(
-                f"The baked prefix has {values.size:,} values where {tokens:,} tokens of this "
-                f"graph have {ends[-1]:,}. Export the model again."
+                f"The baked prefix has {values.size:,} bytes where {tokens:,} tokens of this "
+                f"graph take {ends[-1]:,}. Export the model again."
             )
-        parts = np.split(values, ends[:-1])
-        self._attached = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+        self._attached = [
+            part.view(tensor.dtype).reshape(tensor.shape(tokens))
+            for part, tensor in zip(np.split(values, ends[:-1]), self.tensors, strict=True)
+        ]
 
-    def slot(self, number: int) -> list[NDArray[np.float32]]:
-        """One slot of every buffer, the attached one too: views [heads, positions, head_dim]."""
-        if number == len(self._buffers[0]):
-            return self._attached
-        return [buffer[number] for buffer in self._buffers]
-
-    def rows(self, first: int, count: int) -> list[NDArray[np.float32]]:
+    def rows(self, first: int, count: int) -> list[Floats]:
         """The slots [first : first + count] of every buffer: views, contiguous."""
         return [buffer[first : first + count] for buffer in self._buffers]
 
+    def prefix(self, slot: int, start: int, stop: int) -> list[Floats]:
+        """The positions [start : stop] of a slot, the attached one too, in whole blocks: views."""
+        attached = slot == len(self._buffers[0])
+        parts = self._attached if attached else [buffer[slot] for buffer in self._buffers]
+        tensors = zip(self.tensors, parts, strict=True)
+        return [part[tensor.part(start, stop)] for tensor, part in tensors]
+
     def copy_prefix(self, source: int, target: int, start: int, stop: int) -> None:
-        """Copies the positions [start : stop] of every buffer from one slot to another."""
-        for to, of in zip(self.slot(target), self.slot(source), strict=True):
-            to[:, start:stop] = of[:, start:stop]
+        """Copies the positions [start : stop] of every buffer from one slot to another.
+
+        Of keys whole blocks. So before `start` both slots must hold the same, and behind `stop`
+        the target nothing that is still wanted.
+        """
+        pairs = zip(self.prefix(target, start, stop), self.prefix(source, start, stop), strict=True)
+        for to, of in pairs:
+            to[:] = of
 
 
-def _size(shape: tuple[int, ...]) -> int:
-    """In bytes."""
-    return math.prod(shape) * np.dtype(np.float32).itemsize
+def _sizes(tensors: tuple[CacheTensor, ...], positions: int) -> list[int]:
+    """Bytes of one slot in each."""
+    return [
+        math.prod(tensor.shape(positions)) * np.dtype(tensor.dtype).itemsize for tensor in tensors
+    ]
 
 
-def _untouched(shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _untouched(shape: tuple[int, ...], dtype: DTypeLike) -> Floats:
     """Zeros that cost memory page by page, as they are written.
 
     Not np.zeros, which asks for huge pages: the first prompt in a slot then waits for 2 MB to
     be cleared for every head of every layer. SmolLM2-135M, 4 slots of 2048: 300 to 430 ms
     instead of 55, and 368 MB resident instead of 249.
     """
-    memory = mmap.mmap(-1, _size(shape))
+    memory = mmap.mmap(-1, math.prod(shape) * np.dtype(dtype).itemsize)
     with contextlib.suppress(OSError):  # a kernel without huge pages does not know the advice
         memory.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(memory, np.float32).reshape(shape)
+    return np.frombuffer(memory, dtype).reshape(shape)

@@ -1,13 +1,12 @@
 """Prefix reuse: prompts that begin as something that is in the cache are not computed again.
 
-What chunks have written into a slot is remembered by its ids, also after its sequence has ended.
-Before each chunk a sequence takes over what some slot, its own or another's, holds further of its
-prompt than it has read itself: the keys and values of a position depend on the ids up to it and on
-nothing else. So two prompts that are read side by side compute what they share once.
+What was written into a slot, a prompt and its answer, is remembered by its ids, also after its
+sequence has ended. Before each chunk a sequence takes over what some slot, its own or another's,
+holds further of its prompt than it has read itself: the keys and values of a position depend on the
+ids up to it and on nothing else. So two prompts that are read side by side compute what they share
+once, and the next turn of a conversation computes what is new in it.
 
-Only chunks of two tokens or more count, and two tokens of a prompt are always left to compute:
-attention computes one token in another way than several, but two as hundreds. So a reused prompt
-has, to the bit, the logits that it has when it is computed whole.
+A prompt's last token is always computed, for its logits.
 
 What the export has baked (baked.py) is found as in a slot, after the last one.
 
@@ -21,6 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+
     from numpy.typing import NDArray
 
     from handlers.engine.batch import Batch, Runner
@@ -48,15 +49,12 @@ class PrefixReuse:
         starts = batch.seqlens_k + 1 - batch.query_seqlens
         np.minimum(lengths, starts, out=lengths, where=batch.query_seqlens > 0)
 
-    def after(self, batch: Batch) -> None:
-        """The call has succeeded."""
-        if batch.input_ids.shape[1] == 1:
-            return
-        for row, count in enumerate(batch.query_seqlens.tolist()):
-            slot, stop = batch.first_slot + row, int(batch.seqlens_k[row]) + 1
-            if count > 1 and self._lengths[slot] == stop - count:
-                self._ids[slot, stop - count : stop] = batch.input_ids[row, :count]
-                self._lengths[slot] = stop
+    def wrote(self, slot: int, start: int, ids: Items[int] | NDArray[np.int64]) -> None:
+        """A call has computed these ids, at the positions from `start` on."""
+        if self._lengths[slot] == start:
+            stop = start + len(ids)
+            self._ids[slot, start:stop] = ids
+            self._lengths[slot] = stop
 
     def held(self, slot: int) -> int:
         """Tokens that the slot's cache holds."""
@@ -76,7 +74,7 @@ class PrefixReuse:
 
         Not for a prompt whose logprobs are wanted: it needs the logits of all its positions.
         """
-        limit = len(sequence.prompt) - 2
+        limit = len(sequence.prompt) - 1
         if sequence.past >= limit or sequence.params.prompt_logprobs is not None:
             return
         shared = self.shared(sequence.prompt[:limit])

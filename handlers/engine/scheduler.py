@@ -112,10 +112,7 @@ class Scheduler:
             self._slots.take(self._waiting.popleft())
 
     def _decode(self, now: float) -> list[Event]:
-        """The newest token of every answer, and drafted ids behind it.
-
-        Drafts that were wrong are in the cache, beyond `past`, and are not remembered there.
-        """
+        """The newest token of every answer, and drafted ids behind it."""
         decoding = [sequence for sequence in self.running if sequence.unread == 1]
         if not decoding:
             return []
@@ -149,10 +146,12 @@ class Scheduler:
     ) -> list[Event]:
         """Goes on by an id, and by one more as long as the id is the drafted one.
 
-        Each id is chosen as it would have been without a draft, from the same logits.
+        Each id is chosen as it would have been without a draft, from the same logits. Drafts that
+        were wrong are in the cache, beyond `past`, and are not remembered there.
         """
         events = []
         for row, drafted in zip(logits, [*draft, None], strict=True):
+            self._prefixes.wrote(sequence.slot, sequence.past, [sequence.newest()])
             sequence.past += 1
             events += self._advance(sequence, sequence.past - 1, row[np.newaxis])
             if sequence.slot < 0 or sequence.newest() != drafted:
@@ -196,7 +195,7 @@ class Scheduler:
             logits = self._call(batch, [sequence], now)
         except EngineFault as fault:
             return [self._fail(sequence, fault)]
-        self._prefixes.after(batch)
+        self._prefixes.wrote(sequence.slot, sequence.past, batch.input_ids[0])
         stop = int(batch.seqlens_k[0]) + 1
         position = sequence.scored(stop).start
         sequence.past = stop

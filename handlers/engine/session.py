@@ -25,21 +25,22 @@ disable_onnxruntime_telemetry()
 import onnxruntime as ort  # noqa: E402  reads ORT_DISABLE_TELEMETRY while it is imported
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
     from handlers.engine.baked import BakedPrefix
 
-INPUTS = ("input_ids", "query_seqlens", "seqlens_k", "total_sequence_length", "logits_indices")
+INPUTS = ("input_ids", "query_seqlens", "seqlens_k", "logits_indices")
 LOGITS = "logits"
 PAST = "past_key_values."
 PRESENT = "present."
+CACHE_TYPES: dict[str, DTypeLike] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 # How long a thread without work spins before it sleeps. A decode call is hundreds of short
 # parallel sections: with MatMulNBits it took 13 ms without spinning, 7.5 with, and with the default
 # every call burnt 15 to 29 ms more after its end, and threads that share a core starve each other.
 SPIN_MICROSECONDS = "200"
 
-# The operators of quantised weights, for this kind of machine: docs/kernels.md. `make kernels`.
+# Attention and quantised weights, for this kind of machine: docs/kernels.md. `make kernels`.
 KERNELS = Path(__file__).with_name("kernels.so")
 
 
@@ -89,9 +90,9 @@ class Session:
         self._cache.attach(prefix.values, len(prefix.ids))
         self.baked = prefix.ids
 
-    def keys_and_values(self, slot: int, stop: int) -> list[NDArray[np.float32]]:
-        """A slot's positions [0 : stop]: a view [heads, stop, head_dim] for each cache tensor."""
-        return [tensor[:, :stop] for tensor in self._cache.slot(slot)]
+    def keys_and_values(self, slot: int, stop: int) -> list[NDArray[np.floating]]:
+        """A slot's positions [0 : stop], the keys in whole blocks: a view of each cache tensor."""
+        return self._cache.prefix(slot, 0, stop)
 
     def _output(self, count: int) -> NDArray[np.float32]:
         """One memory for all calls: each kept binding would keep its last logits alive.
@@ -112,8 +113,6 @@ class Session:
 
     def _bind(self, first: int, count: int) -> Any:
         binding = self._ort.io_binding()
-        capacity = np.array(self._cache.capacity, np.int32)
-        binding.bind_cpu_input("total_sequence_length", capacity)
         rows = self._cache.rows(first, count)
         for tensor, buffer in zip(self._cache.tensors, rows, strict=True):
             value = ort.OrtValue.ortvalue_from_numpy(buffer)
@@ -143,7 +142,7 @@ def load_graph(graph: Path, threads: int) -> Any:
 
 
 def register_kernels(options: Any) -> None:
-    """Lets a session with `options` compute quantised weights. Raises StartupError."""
+    """Lets a session with `options` compute with our own operators. Raises StartupError."""
     try:
         options.register_custom_ops_library(str(KERNELS))
     except Exception as error:
@@ -177,6 +176,8 @@ def _cache_tensors(session: Any, graph: Path) -> tuple[CacheTensor, ...]:
             present=_present(value.name),
             heads=_size(value, 1, graph),
             head_dim=_size(value, 3, graph),
+            dtype=CACHE_TYPES[value.type],
+            in_blocks=len(value.shape) == 5,
         )
         for value in session.get_inputs()
         if value.name.startswith(PAST)

@@ -14,6 +14,7 @@ from model_export.fuse.attention_input import uncut_attention_input
 from model_export.fuse.cleanup import clean
 from model_export.fuse.linears import plain_linears
 from model_export.fuse.norms import fuse_norms
+from model_export.fuse.own_attention import use_own_attention
 from model_export.fuse.projections import pack_projections
 from model_export.fuse.rotary import fuse_rotary
 from model_export.fuse.shapes import make_shapes_static
@@ -33,6 +34,7 @@ PASSES = (
     uncut_attention_input,
     fuse_skip_norms,
     clean,
+    use_own_attention,
 )
 
 

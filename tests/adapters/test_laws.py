@@ -13,7 +13,7 @@ from tests.support.servers import Cloud, CloudRun, Lambda
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
-QUESTION = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}
+QUESTION = {"messages": [{"role": "user", "content": "What is the capital of Japan?"}]}
 GREEDY = {"temperature": 0, "max_tokens": 16}
 SAMPLED = {"temperature": 1.5, "seed": 7, "max_tokens": 12}
 TOOLS = [

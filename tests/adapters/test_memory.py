@@ -23,12 +23,13 @@ from handlers.config import Settings
 from model_export.fetch.config import fetch_config
 from model_export.outline import outline_of
 from model_export.recipe import load_recipe
-from model_export.sizing import run_time_bytes, weights_of
+from model_export.sizing import cache_bytes, run_time_bytes, weights_of
 recipe = load_recipe("smollm2-135m")
 settings = Settings.from_environ()
 outline = outline_of(fetch_config(recipe.source, print), recipe)
 weights = weights_of(outline, recipe.precision)
-print(run_time_bytes(outline, weights, settings.slots, settings.context_length))
+slot = cache_bytes(outline, recipe.precision, settings.context_length)
+print(run_time_bytes(outline, weights, settings.slots * slot))
 """
 
 

@@ -67,7 +67,7 @@ def test_a_streamed_response_joins_to_the_response(client: openai.OpenAI) -> Non
 
 def test_the_stream_helper_follows_the_events(demo: openai.OpenAI) -> None:
     with demo.responses.stream(
-        model="any", input="What is the capital of France?", temperature=0
+        model="any", input="What is the capital of Japan?", temperature=0
     ) as stream:
         texts = [event.snapshot for event in stream if event.type == "response.output_text.delta"]
         response = stream.get_final_response()

@@ -27,7 +27,7 @@ from langchain_openai import ChatOpenAI, OpenAI
 from tests.support.openai_clients import base_url, http_client
 from tests.support.servers import Cloud, CloudRun
 
-FRANCE = "What is the capital of France?"
+JAPAN = "What is the capital of Japan?"
 ADA = "Ada is 36 years old. Who is she?"
 
 Connected = Callable[..., ChatOpenAI]
@@ -52,8 +52,8 @@ def chat_model(cloud: Cloud, **options: Any) -> ChatOpenAI:
 
 
 def test_an_answer_comes_with_its_model_and_its_usage(connected: Connected) -> None:
-    answer = connected().invoke(FRANCE)
-    assert "Paris" in answer.text
+    answer = connected().invoke(JAPAN)
+    assert "Tokyo" in answer.text
     assert answer.response_metadata["model_name"] == "SmolLM2-135M-Instruct"
     assert answer.response_metadata["finish_reason"] == "stop"
     assert answer.usage_metadata is not None
@@ -62,8 +62,8 @@ def test_an_answer_comes_with_its_model_and_its_usage(connected: Connected) -> N
 
 def test_a_stream_joins_to_the_answer_and_its_usage(connected: Connected) -> None:
     model = connected()
-    whole = model.invoke(FRANCE)
-    joined = streamed(model.stream(FRANCE))
+    whole = model.invoke(JAPAN)
+    joined = streamed(model.stream(JAPAN))
     assert joined.text == whole.text
     assert joined.usage_metadata is not None
     assert whole.usage_metadata is not None
@@ -84,15 +84,15 @@ def test_a_batch_is_answered_in_the_order_of_its_questions(server: CloudRun) -> 
 
 
 def test_logprobs_arrive_in_the_metadata(connected: Connected) -> None:
-    answer = connected(logprobs=True, top_logprobs=2).invoke(FRANCE)
+    answer = connected(logprobs=True, top_logprobs=2).invoke(JAPAN)
     tokens = answer.response_metadata["logprobs"]["content"]
     assert "".join(token["token"] for token in tokens) == answer.text
     assert all(len(token["top_logprobs"]) == 2 for token in tokens)
 
 
 def test_the_responses_api_answers_the_same(connected: Connected) -> None:
-    answer = connected(use_responses_api=True).invoke(FRANCE)
-    assert answer.text == connected().invoke(FRANCE).text
+    answer = connected(use_responses_api=True).invoke(JAPAN)
+    assert answer.text == connected().invoke(JAPAN).text
 
 
 def test_the_older_completions_are_answered_too(cloud: Cloud) -> None:
@@ -213,9 +213,9 @@ def test_a_chain_answers_from_what_it_looked_up(connected: Connected) -> None:
 
 def test_a_wrong_key_and_a_full_server_are_known_as_such(full_server: CloudRun) -> None:
     with pytest.raises(ModelAuthenticationError):
-        chat_model(full_server).invoke(FRANCE)
+        chat_model(full_server).invoke(JAPAN)
     with pytest.raises(ModelRateLimitError):
-        chat_model(full_server, api_key="secret").invoke(FRANCE)
+        chat_model(full_server, api_key="secret").invoke(JAPAN)
 
 
 def test_a_prompt_beyond_the_context_is_known_as_such(connected: Connected) -> None:

@@ -64,13 +64,13 @@ class FakeSession:
         return scripted_logits(ids)
 
     def _row(self, batch: Batch, row: int, valid: int) -> list[int]:
-        """Writes the row's tokens and their padding into its slot; the ids that it then holds."""
+        """Writes the row's tokens into its slot; the ids that it then holds."""
         after = int(batch.seqlens_k[row]) + 1
         ids = self._cache[batch.first_slot + row]
         if valid:
             past = after - valid
-            assert past + batch.columns <= len(ids), "the padding does not fit in the slot"
-            ids[past : past + batch.columns] = batch.input_ids[row]
+            assert after <= len(ids), "the tokens do not fit in the slot"
+            ids[past:after] = batch.input_ids[row, :valid]
         held: list[int] = ids[:after].tolist()
         return held
 

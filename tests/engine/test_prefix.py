@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.engine.batch import chunk_batch
 from handlers.engine.engine import Engine, Prompt
 from handlers.engine.sequence import FinishReason
 from tests.engine.fake_session import (
@@ -16,7 +15,6 @@ from tests.engine.fake_session import (
     greedy,
     greedy_answer,
     read,
-    sequence,
 )
 from tests.engine.test_constraint import Pattern
 
@@ -45,29 +43,32 @@ def test_a_prompt_that_goes_on_from_an_earlier_one_computes_only_what_is_new() -
     assert session.copies == []
 
 
-def test_the_same_prompt_again_computes_its_last_two_tokens() -> None:
+def test_the_same_prompt_again_computes_its_last_token() -> None:
     session = FakeSession()
     engine = fake_engine(session)
     cached(engine, DOCUMENT)
     before = computed(session)
-    assert cached(engine, DOCUMENT, max_tokens=1) == len(DOCUMENT) - 2
-    assert computed(session) - before == 2
+    assert cached(engine, DOCUMENT, max_tokens=1) == len(DOCUMENT) - 1
+    assert computed(session) - before == 1
 
 
-def test_what_was_decoded_alone_is_computed_again() -> None:
-    engine = fake_engine()
-    answer = greedy_answer(DOCUMENT, 10)
-    assert cached(engine, DOCUMENT, max_tokens=10) == 0
-    turn = DOCUMENT + answer + [3, 4, 5]
-    assert cached(engine, turn) == len(DOCUMENT)
-    assert cached(engine, [*turn, 9, 9, 9]) == len(turn)
+def test_the_next_turn_of_a_chat_computes_only_what_is_new() -> None:
+    session = FakeSession()
+    engine = fake_engine(session, prompt_lookup=False)
+    talk, held = list(DOCUMENT), 0
+    for turn in (3, 4, 5):
+        assert cached(engine, talk, max_tokens=10) == held
+        talk += greedy_answer(talk, 10)
+        held = computed(session)  # nothing was computed twice
+        assert held in (len(talk) - 1, len(talk))  # the last id needs no logits, unless an end came
+        talk += [turn] * turn
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 3])
-def test_a_prompt_of_few_tokens_is_computed_whole_or_all_but_two(tokens: int) -> None:
+def test_a_prompt_of_few_tokens_is_computed_whole_or_its_last_is(tokens: int) -> None:
     engine = fake_engine()
     cached(engine, DOCUMENT[:tokens])
-    assert cached(engine, DOCUMENT[:tokens]) == max(0, tokens - 2)
+    assert cached(engine, DOCUMENT[:tokens]) == tokens - 1
 
 
 def test_prompts_that_are_read_side_by_side_compute_what_they_share_once() -> None:
@@ -89,7 +90,7 @@ def test_answers_to_one_short_prompt_read_it_once_in_a_single_step() -> None:
     engine = fake_engine(session, prefill_chunk=128)
     generation = engine.submit_all([Prompt(DOCUMENT[:30], greedy(1))] * 4)
     engine.step()
-    assert computed(session) == 30 + 3 * 2
+    assert computed(session) == 30 + 3
     assert [step.token_id for step in generation] == greedy_answer(DOCUMENT[:30], 1) * 4
 
 
@@ -128,7 +129,7 @@ def test_the_slot_that_was_left_first_is_written_over() -> None:
     first, second, third = ([n] * 20 for n in (1, 2, 3))
     for prompt in (first, second, first, third):
         cached(engine, prompt)
-    assert cached(engine, first) == 18
+    assert cached(engine, first) == 19
     assert cached(engine, second) == 0
 
 
@@ -184,18 +185,6 @@ def test_a_prompt_whose_logprobs_are_wanted_is_computed_whole() -> None:
     assert generation.usage().cached_tokens == 0
 
 
-@given(tokens=st.integers(1, 40), limit=st.integers(2, 20))
-def test_no_chunk_but_a_prompt_of_one_token_is_a_single_token(tokens: int, limit: int) -> None:
-    member = sequence([1] * tokens)
-    sizes = []
-    while member.past < tokens:
-        sizes.append(chunk_batch(member, limit).input_ids.size)
-        member.past += sizes[-1]
-    assert max(sizes) <= limit
-    assert limit == 2 or tokens == 1 or min(sizes) > 1
-    assert sum(sizes) == tokens
-
-
 @st.composite
 def conversations(draw: st.DrawFn) -> list[list[int]]:
     """Prompts that begin as one another, at random places."""
@@ -224,7 +213,7 @@ def test_ids_are_those_of_prompts_computed_whole(
                 answers[step.index].append(step.token_id)
         assert answers == [greedy_answer(prompt, 6) for prompt in group]
         for index, prompt in enumerate(group):
-            assert 0 <= generation.usage(index).cached_tokens <= max(0, len(prompt) - 2)
+            assert 0 <= generation.usage(index).cached_tokens < len(prompt)
 
 
 def test_a_baked_prefix_is_copied_by_every_prompt_that_begins_with_it() -> None:
@@ -234,7 +223,7 @@ def test_a_baked_prefix_is_copied_by_every_prompt_that_begins_with_it() -> None:
     assert cached(engine, [*DOCUMENT[:40], 9, 9, 9]) == 40
     assert session.copies == [(4, 0, 0, 40)]
     assert cached(engine, [*DOCUMENT[:30], 8, 8, 8]) == 30
-    assert cached(engine, DOCUMENT[:40]) == 38
+    assert cached(engine, DOCUMENT[:40]) == 39
 
 
 def test_a_baked_prefix_is_there_whatever_has_been_written_over_all_slots() -> None:
@@ -247,7 +236,7 @@ def test_a_baked_prefix_is_there_whatever_has_been_written_over_all_slots() -> N
 def test_conversations_that_share_no_more_than_the_baked_prefix_keep_a_slot_each() -> None:
     engine = fake_engine(FakeSession(baked=DOCUMENT[:40]))
     talks = [[*DOCUMENT[:40], *[n] * 12] for n in (1, 2, 3, 4)]
-    for expected in (40, 50):
+    for expected in (40, 51):
         assert [cached(engine, talk) for talk in talks] == [expected] * 4
 
 

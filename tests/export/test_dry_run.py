@@ -25,7 +25,14 @@ from model_export.pack import LICENCE_TEXTS
 from model_export.precision import Precision
 from model_export.quantize import quantize
 from model_export.recipe import load_recipe, shipped_recipes
-from model_export.sizing import Matrix, Outline, machine_for, run_time_bytes, weights_of
+from model_export.sizing import (
+    Matrix,
+    Outline,
+    cache_bytes,
+    machine_for,
+    run_time_bytes,
+    weights_of,
+)
 from model_export.source import FolderSource
 from tests.support.configurations import PARAMETERS, shipped
 from tests.support.families import EXPORTS
@@ -180,6 +187,12 @@ def test_what_the_export_refuses_the_dry_run_refuses() -> None:
         outline_of(short, recipe)
 
 
+def test_a_cache_takes_two_bytes_a_value_and_four_where_weights_are_fp32() -> None:
+    some = outline(64, 1000)
+    assert cache_bytes(some, Precision(), 10) == 20_000
+    assert cache_bytes(some, Precision("fp32"), 10) == 40_000
+
+
 def outline(columns: int, cache: int) -> Outline:
     return Outline("Some", 0, (Matrix(1_000_000, columns, head=False),), 0, cache, 1000)
 
@@ -190,15 +203,15 @@ def outline(columns: int, cache: int) -> Outline:
         (64, 1000, 1769, 1),  # 40 MB of weights: what is asked for is a whole vCPU
         (1600, 1000, 3538, 2),  # 1.0 GB: two vCPUs, so that they are read ten times a second
         (1600, 0, 1769, 1),  # the same as an encoder, which is not asked for a token at a time
-        (64, 1_000_000, None, None),  # 4 MB a token of the cache, and 8,192 tokens
+        (64, 2_000_000, None, None),  # 4 MB a token of the cache, and 8,192 tokens
     ],
 )
 def test_a_machine_holds_the_memory_and_reads_the_weights(
     columns: int, cache: int, lambda_mb: int | None, cpus: int | None
 ) -> None:
     some = outline(columns, cache)
-    weights = weights_of(some, Precision())
-    machine = machine_for(some, weights, run_time_bytes(some, weights, 4, 2048))
+    weights, slot = weights_of(some, Precision()), cache_bytes(some, Precision(), 2048)
+    machine = machine_for(some, weights, run_time_bytes(some, weights, 4 * slot))
     assert machine.lambda_mb == lambda_mb
     assert machine.cloud_run_cpus == cpus
 

@@ -49,9 +49,10 @@ def test_every_pass_keeps_the_logits(family: str, tmp_path: Path) -> None:
 
 
 def test_a_second_run_finds_nothing_left_to_do(family: str) -> None:
-    model = fuse(convert(tiny_model(family), CONTEXT_LENGTH))
+    *passes, _ = PASSES  # ONNX Runtime's inference takes our Attention for another
+    model = fuse(convert(tiny_model(family), CONTEXT_LENGTH), passes)
     before = counts(model)
-    assert counts(fuse(model)) == before
+    assert counts(fuse(model, passes)) == before
 
 
 def test_a_layer_of_a_llama_is_eleven_nodes() -> None:
@@ -60,7 +61,7 @@ def test_a_layer_of_a_llama_is_eleven_nodes() -> None:
         "Gather": 2,
         "SimplifiedLayerNormalization": 1,
         "MatMul": 5 * LAYERS,
-        "GroupQueryAttention": LAYERS,
+        "Attention": LAYERS,
         "SkipSimplifiedLayerNormalization": 2 * LAYERS,
         "Sigmoid": LAYERS,
         "Mul": 2 * LAYERS,
@@ -78,8 +79,7 @@ def test_shapes_are_computed_nowhere(family: str) -> None:
 
 def test_rotary_tables_have_a_row_for_each_position() -> None:
     model = fuse(convert(tiny_model("gemma3"), CONTEXT_LENGTH))
-    nodes = [node for node in model.graph if node.op_type == "GroupQueryAttention"]
-    assert [node.attributes["do_rotary"].value for node in nodes] == [1] * LAYERS
+    nodes = [node for node in model.graph if node.op_type == "Attention"]
     tables = [node.inputs[7] for node in nodes]
     shapes = {table.name: table.shape for table in tables if table is not None}
     assert list(shapes.values()) == [(CONTEXT_LENGTH, 16), (CONTEXT_LENGTH, 16)]
@@ -88,8 +88,8 @@ def test_rotary_tables_have_a_row_for_each_position() -> None:
 
 def test_a_layer_without_positions_keeps_none() -> None:
     model = fuse(convert(tiny_model("smollm3"), CONTEXT_LENGTH))
-    nodes = [node for node in model.graph if node.op_type == "GroupQueryAttention"]
-    assert ["do_rotary" in node.attributes for node in nodes] == [True, False, True]
+    nodes = [node for node in model.graph if node.op_type == "Attention"]
+    assert [len(node.inputs) > 7 for node in nodes] == [True, False, True]
 
 
 def test_a_rotation_that_the_kernel_cannot_do_stays_in_the_graph(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_rotation_that_the_kernel_cannot_do_stays_in_the_graph(tmp_path: Path)
 @pytest.mark.parametrize("family", ["llama", "qwen2", "phi3", "gpt2"])
 def test_attention_reads_one_packed_tensor(family: str) -> None:
     model = fuse(convert(tiny_model(family), CONTEXT_LENGTH))
-    nodes = [node for node in model.graph if node.op_type == "GroupQueryAttention"]
+    nodes = [node for node in model.graph if node.op_type == "Attention"]
     assert all(node.inputs[1] is None and node.inputs[2] is None for node in nodes)
 
 

@@ -204,15 +204,28 @@ def test_each_precision_runs_and_resembles_the_model(precision: Precision, tmp_p
     assert np.corrcoef(found, expected)[0, 1] > 0.6  # 4 bits are coarse for random weights
 
 
-def test_an_answers_bits_depend_on_no_other_row_and_no_chunking(tmp_path: Path) -> None:
-    save(quantised("llama", Precision()), tmp_path)
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_an_answers_bits_depend_on_no_other_row_and_no_chunking(
+    family: str, tmp_path: Path
+) -> None:
+    save(quantised(family, Precision()), tmp_path)
     graph = tmp_path / "model.onnx"
-    alone = GraphRunner(graph, 1, CONTEXT_LENGTH).step([PROMPT])[0]
-    beside = GraphRunner(graph, 3, CONTEXT_LENGTH).step([[7, 8, 9], PROMPT, []])
-    assert np.array_equal(beside[1], alone)
-    chunked = GraphRunner(graph, 1, CONTEXT_LENGTH)
-    chunked.step([PROMPT[:4]])
-    assert np.array_equal(chunked.step([PROMPT[4:]])[0], alone)
+    prompt = PROMPT * 2  # longer than a window
+    alone = GraphRunner(graph, 1, CONTEXT_LENGTH).step([prompt])[0]
+    for size in (1, 2, 7):
+        beside = GraphRunner(graph, 3, CONTEXT_LENGTH)
+        chunks = [prompt[start : start + size] for start in range(0, len(prompt), size)]
+        *_, last = [beside.step([[7, 8, 9], chunk, []]) for chunk in chunks]
+        assert np.array_equal(last[1], alone)
+
+
+def test_the_cache_is_of_half_the_width_in_blocks_of_keys(tmp_path: Path) -> None:
+    for precision, dtype in ((Precision("fp32"), "FLOAT"), (Precision(), "FLOAT16")):
+        graph = quantised("llama", precision).graph
+        caches = [value for value in graph.inputs if str(value.name).startswith("past")]
+        assert {value.dtype.name for value in caches if value.dtype} == {dtype}
+        assert list(map(str, caches[0].shape or ())) == ["batch", "2", "blocks", "16", "16"]
+        assert [value.shape for value in graph.outputs[1:]] == [value.shape for value in caches]
 
 
 def test_every_linear_layer_and_the_embedding_are_quantised() -> None:

@@ -24,7 +24,7 @@ def chat(text: str, **more: object) -> dict[str, Any]:
 
 
 QUESTIONS = [
-    chat("What is the capital of France?"),
+    chat("What is the capital of Japan?"),
     chat("Wiederhole: Zürich, 東京, 🙂", max_tokens=40),
     chat("Write a list of ten animals.", max_tokens=60, stop="5."),
     chat("word " * 600, max_tokens=4),
@@ -112,10 +112,10 @@ def test_the_openai_client_streams_from_a_published_port() -> None:
         client = OpenAI(base_url=f"http://{address}/v1", api_key="unused")
         stream = client.chat.completions.create(
             model="any",
-            messages=[{"role": "user", "content": "What is the capital of France?"}],
+            messages=[{"role": "user", "content": "What is the capital of Japan?"}],
             temperature=0,
             stream=True,
         )
         text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
         client.close()
-    assert text == "The capital of France is Paris."
+    assert text == "The capital of Japan is Tokyo."

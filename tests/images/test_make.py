@@ -15,7 +15,7 @@ from tests.support.servers import free_port, wait_until
 def test_make_lambda_image_answers_behind_the_emulator_until_ctrl_c() -> None:
     port = free_port()
     command = ["make", "lambda-image", f"PORT={port}", f"DOCKER={DOCKER}"]
-    event = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}
+    event = {"messages": [{"role": "user", "content": "What is the capital of Japan?"}]}
     with (
         subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True
@@ -27,7 +27,7 @@ def test_make_lambda_image_answers_behind_the_emulator_until_ctrl_c() -> None:
         os.killpg(make.pid, signal.SIGINT)  # as a terminal does: to all that it started
         make.wait()
         assert not _answers(client)
-    assert answer["choices"][0]["message"]["content"] == "The capital of France is Paris."
+    assert answer["choices"][0]["message"]["content"] == "The capital of Japan is Tokyo."
 
 
 def _answers(client: httpx.Client) -> bool:

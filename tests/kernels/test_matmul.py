@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import onnxruntime
 import pytest
 
 from model_export.block_quantizer import Blocks, affine, k_quant, symmetric
+from tests.kernels.attention_kinds import NAMES
 from tests.support.affine_node import dequantised, multiplier, rounded, run, use_kernels
 
-NAMES = ["portable", "avx2", "avx512"]
 ROWS = [1, 2, 3, 5, 8, 15, 16, 17, 31, 70]
 # Inputs, outputs: SmolLM2's; a part of a block; a part of a group; of both.
 SHAPES = [(576, 48), (100, 32), (96, 33), (33, 5)]
 REFUSED = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
 WEIGHTS = ["affine", "symmetric", "int8", "affine 64", "int8 128", "k_quant"]
-
-
-@pytest.fixture(params=NAMES)
-def kernels(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each kernel that this CPU has, in turn; the best again in the end."""
-    if not use_kernels(request.param):
-        pytest.skip(f"this CPU has no {request.param}")
-    yield request.param
-    next(filter(use_kernels, reversed(NAMES)))
 
 
 def matrix(inputs: int, outputs: int, weights: str = "affine") -> Blocks:

@@ -34,12 +34,14 @@ class GraphRunner:
         self.session = onnxruntime.InferenceSession(
             graph, options, providers=["CPUExecutionProvider"]
         )
-        self.capacity = capacity
+        blocks = -(-capacity // 16)
+        sizes = {"batch": rows, "capacity": 16 * blocks, "blocks": blocks}
+        types = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
         self.lengths = np.zeros(rows, dtype=np.int32)
         self._binding = self.session.io_binding()
         self._buffers = [
             onnxruntime.OrtValue.ortvalue_from_numpy(
-                np.zeros((rows, value.shape[1], capacity, value.shape[3]), np.float32)
+                np.zeros([sizes.get(size, size) for size in value.shape], types[value.type])
             )
             for value in self.session.get_inputs()
             if value.name.startswith("past_key_values")
@@ -66,8 +68,7 @@ class GraphRunner:
         inputs = {
             "input_ids": ids,
             "query_seqlens": counts,
-            "seqlens_k": np.maximum(self.lengths - 1, 0),  # the kernel refuses -1
-            "total_sequence_length": np.array(self.capacity, dtype=np.int32),
+            "seqlens_k": np.maximum(self.lengths - 1, 0),  # Microsoft's kernel refuses -1
             "logits_indices": busy * width + counts[busy] - 1,
         }
         for name, array in inputs.items():

@@ -58,7 +58,8 @@ def _size(name: str) -> RecipeSize:
     outline = outline_of(config, recipe)
     weights = weights_of(outline, recipe.precision)
     slots, tokens = slots_of(recipe, Settings.from_environ({}))
-    memory = run_time_bytes(outline, weights, slots, tokens)
+    cache = slots * cache_bytes(outline, recipe.precision, tokens)
+    memory = run_time_bytes(outline, weights, cache)
     counts = (DOWNLOADS[name], weights.total, memory)
     return RecipeSize(*(round(count / 1e6) for count in counts))
 
@@ -74,14 +75,15 @@ def _row(name: str) -> str:
     outline = outline_of(config, recipe)
     weights = weights_of(outline, recipe.precision)
     slots, tokens = slots_of(recipe, Settings.from_environ({}))
-    memory = run_time_bytes(outline, weights, slots, tokens)
+    slot = cache_bytes(outline, recipe.precision, tokens)
+    memory = run_time_bytes(outline, weights, slots * slot)
     machine = machine_for(outline, weights, memory)
     cells = (
         f"`{name}`",
         recipe.export.task,
         f"{outline.parameters / 1e6:,.0f} M",
         f"{weights.total / 1e6:,.0f} MB",
-        f"{cache_bytes(outline, 1) / 1e3:,.0f} kB" if slots else "",
+        f"{slot / tokens / 1e3:,.0f} kB" if slots else "",
         f"{memory / 1e6:,.0f} MB",
         f"{machine.lambda_mb:,} MB" if machine.lambda_mb else "does not fit",
         f"{machine.cloud_run_cpus} CPU, {machine.cloud_run_mib:,} MiB",

@@ -42,6 +42,7 @@ from handlers.engine.artifact import (
 )
 from model_export.convert import convert, save
 from model_export.fuse import fuse
+from model_export.quantize import Precision, quantize
 
 CONTEXT_LENGTH = 256
 VOCABULARY = 512
@@ -145,22 +146,27 @@ def tiny_model(family: str) -> PreTrainedModel:
     return model
 
 
-def export_tiny(family: str, directory: Path) -> Path:
-    """Write a complete float32 artefact of `family` into `directory`, and return it."""
-    model = tiny_model(family)
-    graph = fuse(convert(model, CONTEXT_LENGTH))
-    return write_artifact(type(model).__name__, graph, directory, (IM_END, END_OF_TEXT))
+def export_tiny(family: str, directory: Path, weights: str = "fp32") -> Path:
+    """Write a complete artefact of `family` into `directory`, and return it."""
+    model, precision = tiny_model(family), Precision(weights)
+    graph = quantize(fuse(convert(model, CONTEXT_LENGTH)), precision)
+    ends = (IM_END, END_OF_TEXT)
+    return write_artifact(type(model).__name__, graph, directory, ends, precision.describe())
 
 
 def write_artifact(
-    architecture: str, graph: ir.Model, directory: Path, eos_token_ids: tuple[int, ...]
+    architecture: str,
+    graph: ir.Model,
+    directory: Path,
+    eos_token_ids: tuple[int, ...],
+    precision: str = "fp32",
 ) -> Path:
     """`graph` as an artefact with the tiny tokenizer, in `directory`, which is returned."""
     context_length = int(graph.metadata_props["context_length"])
     save(graph, directory)
     tiny_tokenizer().save(str(directory / TOKENIZER))
     (directory / CHAT_TEMPLATE).write_text(CHATML, encoding="utf-8")
-    manifest = _manifest(architecture, directory, context_length, eos_token_ids)
+    manifest = _manifest(architecture, directory, context_length, eos_token_ids, precision)
     (directory / MANIFEST).write_bytes(msgspec.json.encode(manifest))
     return directory
 
@@ -183,7 +189,11 @@ def tiny_tokenizer() -> Tokenizer:
 
 
 def _manifest(
-    architecture: str, directory: Path, context_length: int, eos_token_ids: tuple[int, ...]
+    architecture: str,
+    directory: Path,
+    context_length: int,
+    eos_token_ids: tuple[int, ...],
+    precision: str,
 ) -> Manifest:
     files = sorted(path for path in directory.iterdir() if path.name != MANIFEST)
     return Manifest(
@@ -196,7 +206,7 @@ def _manifest(
             architecture=architecture,
             licence="Apache-2.0",
         ),
-        precision="fp32",
+        precision=precision,
         vocab_size=VOCABULARY,
         context_length=context_length,
         eos_token_ids=eos_token_ids,

@@ -1,0 +1,141 @@
+// Attention: causal attention of new tokens over their rows' caches, which it first writes in place.
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "attention_inputs.h"
+
+// A part takes as many tokens as share a chunk of the cache well, and fewer where that leaves threads
+// without work. Workers take the next part that is left, so only those that run touch their scratch.
+enum { ROWS_PER_PART = 48, PARTS_AT_LEAST = 8, WORKERS = 32, TOKENS_PER_WRITE = 64, FEW_TOKENS = 16 };
+
+typedef struct {
+    const Attention *attention;
+    int64_t tokens_per_part, parts, runs_per_row;
+    float *scratch;
+    int64_t scratch_per_worker;
+    _Atomic int64_t next;
+} Call;
+
+static int64_t shares(int64_t count, int64_t share) { return (count + share - 1) / share; }
+
+static void write_run(void *data, size_t task) {
+    const Call *call = data;
+    const int64_t row = task / call->runs_per_row;
+    const int64_t first = task % call->runs_per_row * TOKENS_PER_WRITE;
+    const int64_t stop = least(first + TOKENS_PER_WRITE, call->attention->valid[row]);
+    if (first < stop) kernels->remember(call->attention, row, first, stop);
+}
+
+static OrtStatus *write_cache(Call *call, OrtKernelContext *context) {
+    const Attention *a = call->attention;
+    call->runs_per_row = shares(a->tokens, TOKENS_PER_WRITE);
+    const int64_t runs = a->rows * call->runs_per_row;
+    if (a->rows * a->tokens > FEW_TOKENS)
+        return ort->KernelContext_ParallelFor(context, write_run, runs, 0, call);
+    for (int64_t run = 0; run < runs; run++) write_run(call, run);
+    return NULL;
+}
+
+// The last parts see most, so they come first and the threads end together.
+static void attend_parts(void *data, size_t worker) {
+    Call *call = data;
+    const Attention *a = call->attention;
+    float *scratch = call->scratch + worker * call->scratch_per_worker;
+    for (int64_t left; (left = call->parts - atomic_fetch_add(&call->next, 1)) > 0;) {
+        const int64_t head = (left - 1) % (a->rows * a->settings->kv_heads);
+        Part part = {.row = head / a->settings->kv_heads, .kv_head = head % a->settings->kv_heads};
+        part.first = (left - 1) / (a->rows * a->settings->kv_heads) * call->tokens_per_part;
+        part.count = least(call->tokens_per_part, a->valid[part.row] - part.first);
+        if (part.count > 0) kernels->attend(a, &part, scratch);
+    }
+}
+
+static int64_t last_stop(const Attention *a) {
+    int64_t stop = 0;
+    for (int64_t row = 0; row < a->rows; row++)
+        if (a->valid[row]) stop = most(stop, a->last[row] + 1);
+    return stop;
+}
+
+static void divide(Call *call) {
+    const Attention *a = call->attention;
+    const int64_t heads = a->rows * a->settings->kv_heads;
+    const int64_t largest = most(1, ROWS_PER_PART / a->settings->group);
+    call->tokens_per_part = least(largest, shares(a->tokens * heads, PARTS_AT_LEAST));
+    call->parts = heads * shares(a->tokens, call->tokens_per_part);
+    const int64_t floats = kernels->scratch(a, call->tokens_per_part, last_stop(a));
+    call->scratch_per_worker = round_up(floats, 16);
+}
+
+static OrtStatus *attend(const Attention *a, OrtKernelContext *context) {
+    Call call = {.attention = a};
+    divide(&call);
+    const int64_t workers = least(call.parts, WORKERS);
+    call.scratch = malloc(workers * call.scratch_per_worker * sizeof(float));
+    if (!call.scratch) return ort->CreateStatus(ORT_FAIL, "Attention: no memory for scores.");
+    OrtStatus *status = write_cache(&call, context);
+    if (!status) status = ort->KernelContext_ParallelFor(context, attend_parts, workers, 0, &call);
+    free(call.scratch);
+    return status;
+}
+
+// Padding is nothing that was computed.
+static void clear_padding(const Attention *a) {
+    const int64_t wide = a->settings->heads * a->size;
+    for (int64_t row = 0; row < a->rows; row++)
+        memset(a->output + (row * a->tokens + a->valid[row]) * wide, 0,
+               (a->tokens - a->valid[row]) * wide * sizeof(float));
+}
+
+static OrtStatus *compute(void *kernel, OrtKernelContext *context) {
+    Attention attention;
+    TRY(read_attention(kernel, context, &attention));
+    if (!attention.rows || !attention.tokens) return NULL;
+    clear_padding(&attention);
+    return attend(&attention, context);
+}
+
+static OrtStatus *create(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInfo *info,
+                         void **kernel) {
+    (void)api;
+    Node *node = calloc(1, sizeof *node);
+    if (!node) return ort->CreateStatus(ORT_FAIL, "No memory for a node.");
+    node->is_half = op == &attention_of_halves;
+    OrtStatus *status = read_settings(info, &node->settings);
+    if (status) free(node);
+    *kernel = status ? NULL : node;
+    return status;
+}
+
+static const char *name(const OrtCustomOp *op) { return (void)op, "Attention"; }
+
+static int type(const OrtCustomOp *op, size_t index) {
+    if (index == PAST_KEY || index == PAST_VALUE)
+        return op == &attention_of_halves ? ORT_FLOAT16 : ORT_FLOAT;
+    return index == SEQLENS_K || index == QUERY_SEQLENS ? ORT_INT32 : ORT_FLOAT;
+}
+
+static int output_type_of(const OrtCustomOp *op, size_t index) {
+    return index && op == &attention_of_halves ? ORT_FLOAT16 : ORT_FLOAT;
+}
+
+static size_t inputs(const OrtCustomOp *op) { return (void)op, INPUTS; }
+
+static size_t outputs(const OrtCustomOp *op) { return (void)op, 3; }
+
+static int need(const OrtCustomOp *op, size_t index) {
+    (void)op;
+    return index == KEY || index == VALUE || index >= COS ? ORT_OPTIONAL : ORT_REQUIRED;
+}
+
+#define ATTENTION                                                                              \
+    .version = ORT_VERSION, .GetName = name, .GetExecutionProviderType = provider,             \
+    .GetInputType = type, .GetInputTypeCount = inputs, .GetOutputType = output_type_of,        \
+    .GetOutputTypeCount = outputs, .GetInputCharacteristic = need,                             \
+    .GetOutputCharacteristic = output_need, .GetInputMemoryType = in_main_memory,              \
+    .CreateKernelV2 = create, .KernelComputeV2 = compute, .KernelDestroy = destroy_kernel,     \
+    .GetStartVersion = version, .GetEndVersion = version
+
+const OrtCustomOp attention_of_floats = {ATTENTION};
+const OrtCustomOp attention_of_halves = {ATTENTION};

@@ -1,0 +1,49 @@
+// What the operator Attention and its kernels exchange: one call, and one part of its work.
+//
+// The new tokens of some rows are written into the rows' caches, then each of them looks at the
+// positions of its row up to its own. docs/kernels.md has the layout and the arithmetic.
+#pragma once
+
+#include <stdint.h>
+
+enum {
+    SPAN = 16,           // positions whose keys lie side by side, one in each lane
+    LONGEST_HEAD = 512,  // elements of a head
+};
+
+typedef struct {
+    int64_t heads, kv_heads, group;  // group: heads that share a key-value head
+    int64_t window, interleaved;     // window: positions seen, the own one included; -1 is all
+    float scale, softcap;            // softcap 0 is none
+} Settings;
+
+typedef struct {
+    const Settings *settings;
+    int64_t rows, tokens, size, capacity;  // tokens of a row, padding too; elements of a head
+    const float *query, *key, *value;      // [rows, tokens, heads or kv_heads, size]
+    int64_t query_stride, key_stride;      // from one token to the next
+    const float *cos, *sin;                // [positions, turned / 2], or NULL
+    const float *sinks;                    // [heads], or NULL
+    const int32_t *last, *valid;           // [rows]: the last new token's position; new tokens
+    int64_t turned;                        // elements of a head that rotary embeddings turn
+    int64_t is_half;                       // the cache holds float16, not float
+    void *keys;                            // [rows, kv_heads, capacity / 16, size, 16]
+    void *values;                          // [rows, kv_heads, capacity, size]
+    float *output;                         // as query, without gaps
+} Attention;
+
+// Some new tokens of a row by the heads of one group: what is computed at once.
+typedef struct {
+    int64_t row, kv_head, first, count;
+} Part;
+
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t round_up(int64_t count, int64_t step) {
+    return (count + step - 1) / step * step;
+}
+
+// The position of a row's first new token.
+static inline int64_t past_of(const Attention *a, int64_t row) {
+    return (int64_t)a->last[row] + 1 - a->valid[row];
+}
