@@ -77,7 +77,7 @@ def test_the_same_image_is_not_pushed_again(local: Registry, small: str) -> None
 
 
 def test_a_login_that_fails_says_what_docker_said(local: Registry, small: str) -> None:
-    with pytest.raises(DeployError, match="`docker login` failed: "):
+    with pytest.raises(DeployError, match="docker login` failed: "):
         image.push(image.inspect(small), repository(local, "wrong"))
     assert not local.manifests
 
