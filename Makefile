@@ -32,7 +32,7 @@ LAMBDA_IMAGE = $(DOCKER) run --rm --read-only --tmpfs /tmp --cpus 1 --memory 176
 	--entrypoint /aws-lambda-rie kindling-lambda:$(TAG) python -m awslambdaric handlers.aws_lambda.handler
 
 # The tests and figures are the demo model's; the tests of embeddings bring theirs.
-test bench: override RECIPE := smollm2-135m
+test test-export5 bench: override RECIPE := smollm2-135m
 
 .NOTPARALLEL:
 .PHONY: help serve lambda test check export kernels bench images lambda-image test-images test-export5 deploy-lambda deploy-cloudrun smoke lock clean
@@ -84,7 +84,7 @@ lambda-image: build/aws-lambda-rie ## the Lambda image TAG behind AWS's emulator
 test-images: $(VENV)/.dev $(KERNELS) build/aws-lambda-rie ## the tests of the two images that `make images` built
 	@DOCKER=$(DOCKER) DOCKER_OPTIONS="$(DOCKER_OPTIONS)" $(RUN) -m pytest tests/images $(ARGS)
 
-test-export5: $(VENV)/.export $(KERNELS) ## the tests of the export with transformers 5, in an environment of its own
+test-export5: $(VENV)/.export $(KERNELS) build/model/manifest.json ## the tests of the export with transformers 5, in an environment of its own
 	@$(MAKE) VENV=.venv-transformers5 .venv-transformers5/.transformers5
 	@.venv-transformers5/bin/python -m pytest $(or $(ARGS),tests/export)
 

@@ -130,6 +130,11 @@ def test_the_image_that_is_deployed_or_tried_is_the_one_of_the_tag() -> None:
     assert "--entrypoint /aws-lambda-rie kindling-lambda:mine " in tried
 
 
+def test_the_demo_is_exported_with_the_packages_that_the_images_have() -> None:
+    plan = make("--dry-run", "--always-make", "test-export5", "RECIPE=gpt2")
+    assert "\n.venv/bin/python -m model_export smollm2-135m --out build/model\n" in plan
+
+
 def test_make_help_lists_every_word_that_make_takes() -> None:
     words = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert words
