@@ -32,7 +32,7 @@ LAMBDA_IMAGE = $(DOCKER) run --rm --read-only --tmpfs /tmp --cpus 1 --memory 176
 	--entrypoint /aws-lambda-rie kindling-lambda:$(TAG) python -m awslambdaric handlers.aws_lambda.handler
 
 # The tests and figures are the demo model's; the tests of embeddings bring theirs.
-test bench: override RECIPE := smollm2-135m
+test test-export5 bench: override RECIPE := smollm2-135m
 
 .NOTPARALLEL:
 .PHONY: help serve lambda test check export kernels bench images lambda-image test-images test-export5 deploy-lambda deploy-cloudrun smoke lock clean
@@ -71,11 +71,11 @@ bench: $(VENV)/.bench $(KERNELS) build/model/manifest.json ## cold start, speed 
 	@$(RUN) -m bench $(ARGS)
 
 images: ## the two container images of RECIPE, tagged TAG; DOCKER_OPTIONS go to `docker build`
-	@DOCKER=$(DOCKER) python3 scripts/images.py $(RECIPE) $(TAG) $(DOCKER_OPTIONS)
+	@DOCKER=$(DOCKER) python3 scripts/images.py $(RECIPE) '$(TAG)' $(DOCKER_OPTIONS)
 
 lambda-image: PORT ?= 9000
 lambda-image: build/aws-lambda-rie ## the Lambda image TAG behind AWS's emulator on :9000
-	@$(DOCKER) image inspect kindling-lambda:$(TAG) >/dev/null || { echo 'Build it first: make images'; exit 1; }
+	@$(DOCKER) image inspect kindling-lambda:$(TAG) >/dev/null || { echo 'Build it first: make images TAG=$(TAG)'; exit 1; }
 	@echo '$(LAMBDA_IMAGE)'
 	@$(DOCKER) run --rm --network none --pull never --entrypoint cat kindling-lambda:$(TAG) model/manifest.json \
 		| $(RUN) scripts/first_question.py lambda $(PORT) /dev/stdin
@@ -84,13 +84,13 @@ lambda-image: build/aws-lambda-rie ## the Lambda image TAG behind AWS's emulator
 test-images: $(VENV)/.dev $(KERNELS) build/aws-lambda-rie ## the tests of the two images that `make images` built
 	@DOCKER=$(DOCKER) DOCKER_OPTIONS="$(DOCKER_OPTIONS)" $(RUN) -m pytest tests/images $(ARGS)
 
-test-export5: $(VENV)/.export $(KERNELS) ## the tests of the export with transformers 5, in an environment of its own
+test-export5: $(VENV)/.export $(KERNELS) build/model/manifest.json ## the tests of the export with transformers 5, in an environment of its own
 	@$(MAKE) VENV=.venv-transformers5 .venv-transformers5/.transformers5
 	@.venv-transformers5/bin/python -m pytest $(or $(ARGS),tests/export)
 
 deploy-lambda: NAME ?= kindling
-deploy-lambda: $(VENV)/.deploy ## push what `make images` built and deploy it as NAME; ARGS='--set MemorySize=3008'
-	@DOCKER=$(DOCKER) $(RUN) -m deploy.aws deploy $(NAME) $(ARGS)
+deploy-lambda: $(VENV)/.deploy ## push the Lambda image TAG and deploy it as NAME; ARGS='--set MemorySize=3008'
+	@DOCKER=$(DOCKER) $(RUN) -m deploy.aws deploy $(NAME) --image kindling-lambda:$(TAG) $(ARGS)
 
 deploy-cloudrun: ## build and deploy with Cloud Build, after deploy/cloudrun/setup; ARGS go to `gcloud builds submit`
 	@gcloud builds submit --config deploy/cloudrun/cloudbuild.yaml $(ARGS)

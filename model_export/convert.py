@@ -22,6 +22,7 @@ from model_export.errors import ExportError
 from model_export.fuse.graphs import MICROSOFT
 from model_export.save import save
 from model_export.trace import quiet, trace
+from model_export.window import Window
 
 __all__ = ["check", "convert", "save"]
 
@@ -112,10 +113,17 @@ def _traceable(model: PreTrainedModel) -> Iterator[None]:
     except ExportError:
         raise
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ExportError(
-            f"torch cannot trace {type(model).__name__}, so it cannot be exported: {reason}"
-        ) from error
+        raise ExportError(_why_not(type(model).__name__, error)) from error
+
+
+def _why_not(name: str, error: Exception) -> str:
+    if isinstance(error, AttributeError) and isinstance(error.obj, Window):
+        return (
+            f"{name} computes with the mask of its attention instead of handing it on, which "
+            f"GroupQueryAttention cannot express, so it cannot be exported."
+        )
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"torch cannot trace {name}, so it cannot be exported: {reason}"
 
 
 def _state_output_shapes(model: ir.Model, decoder: Decoder) -> None:

@@ -14,7 +14,8 @@ from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
 from model_export.recipe import Recipe, shipped_recipes
 
 SIZES = Path(__file__).parent / "recipe_sizes.json"
-HEAD = ("recipe", "task", "precision", "licence", "download", "artefact", "memory")
+HEAD = ("recipe", "task", "download", "artefact", "memory", "licence", "precision")
+NUMBERS = range(2, 5)
 HINT = """
 download: the published weights. artefact: in the image. memory: at run time, every slot full, with
 the default settings. All in MB; the first two are about 1 % off.
@@ -45,11 +46,13 @@ def listing() -> str:
 def _row(recipe: Recipe | EncoderRecipe, size: RecipeSize) -> tuple[str, ...]:
     megabytes = (f"{count:,}" for count in (size.download, size.artefact, size.memory))
     precision = recipe.precision.describe()
-    return recipe.name, recipe.export.task, precision, recipe.model.licence, *megabytes
+    return recipe.name, recipe.export.task, *megabytes, recipe.model.licence, precision
 
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:
     """Words from the left, numbers from the right."""
-    words = [f"{cell:<{width}}" for cell, width in zip(row[:4], widths[:4], strict=True)]
-    numbers = [f"{cell:>{width}}" for cell, width in zip(row[4:], widths[4:], strict=True)]
-    return "  ".join([*words, *numbers])
+    cells = [
+        f"{cell:>{width}}" if column in NUMBERS else f"{cell:<{width}}"
+        for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ]
+    return "  ".join(cells).rstrip()

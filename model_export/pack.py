@@ -160,7 +160,7 @@ def _write_licence(directory: Path, recipe: AnyRecipe, loaded: LoadedModel) -> N
     licence = recipe.model.licence
     for path in loaded.licence_files:
         shutil.copyfile(path, directory / path.name)
-    if not loaded.licence_files:
+    if not any(_has_terms(path) for path in loaded.licence_files):
         text = _shipped_text(f"{licence}.txt") or f"{_where_its_text_is(licence)}\n"
         (directory / "LICENSE").write_text(
             f"The weights of {recipe.model.id} ({loaded.source}, {loaded.revision}) are under the "
@@ -170,6 +170,11 @@ def _write_licence(directory: Path, recipe: AnyRecipe, loaded: LoadedModel) -> N
     if notice := _shipped_text(f"{licence}.notice.txt"):
         with (directory / "NOTICE").open("a", encoding="utf-8") as file:
             file.write(notice)
+
+
+def _has_terms(path: Path) -> bool:
+    """A notice or a policy is no licence."""
+    return path.name.upper().startswith(("LICENSE", "LICENCE"))
 
 
 def _shipped_text(name: str) -> str:

@@ -121,6 +121,20 @@ def test_a_python_without_venv_is_told_what_to_install(tmp_path: Path) -> None:
     assert "apt-get install python3-venv" in found.stderr
 
 
+def test_the_image_that_is_deployed_or_tried_is_the_one_of_the_tag() -> None:
+    assert "--image kindling-lambda:latest " in make("--dry-run", "deploy-lambda")
+    assert "--image kindling-lambda:mine " in make("--dry-run", "deploy-lambda", "TAG=mine")
+    tried = make("--dry-run", "lambda-image", "TAG=mine")
+    assert "make images TAG=mine" in tried
+    assert "exec docker run" in tried
+    assert "--entrypoint /aws-lambda-rie kindling-lambda:mine " in tried
+
+
+def test_the_demo_is_exported_with_the_packages_that_the_images_have() -> None:
+    plan = make("--dry-run", "--always-make", "test-export5", "RECIPE=gpt2")
+    assert "\n.venv/bin/python -m model_export smollm2-135m --out build/model\n" in plan
+
+
 def test_make_help_lists_every_word_that_make_takes() -> None:
     words = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert words
@@ -212,7 +226,7 @@ def test_an_image_without_a_model_has_no_label_of_one(monkeypatch: pytest.Monkey
 
 def make(*arguments: str, **variables: str) -> str:
     # As from a shell, though `make test` may have started these tests.
-    unwanted = ("MAKE", "MFLAGS", "MODEL_DIR", "HOST")
+    unwanted = ("MAKE", "MFLAGS", "MODEL_DIR", "HOST", "TAG")
     kept = {name: os.environ[name] for name in os.environ if not name.startswith(unwanted)}
     environment = kept | variables
     done = subprocess.run(

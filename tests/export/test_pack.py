@@ -113,6 +113,17 @@ def test_a_model_that_carries_no_licence_text_gets_one_or_a_notice(
     assert said in (tmp_path / "LICENSE").read_text()
 
 
+def test_a_model_that_carries_nothing_but_a_notice_gets_its_licence_too(
+    tmp_path: Path, loaded: LoadedModel, recipe: Recipe
+) -> None:
+    notice = tmp_path / "source" / "NOTICE"
+    notice.parent.mkdir()
+    notice.write_text("The model's own.\n")
+    write_texts(tmp_path, recipe, replace(loaded, licence_files=(notice,)))
+    assert (tmp_path / "NOTICE").read_text() == "The model's own.\n"
+    assert f"under the licence {recipe.model.licence}." in (tmp_path / "LICENSE").read_text()
+
+
 GEMMA = (
     "Gemma is provided under and subject to the Gemma Terms of Use found at "
     "ai.google.dev/gemma/terms"
