@@ -10,6 +10,10 @@ Where moto departs from AWS, this makes up for it:
   published when its number is first asked for, which is after the function has changed.
 - It deletes a function before or after what belongs to it, as it comes.
 - It removes from a stack what its DeletionPolicy retains.
+- It updates only what names a changed parameter itself. Here each of these types is looked at, and
+  is updated where its properties came out otherwise, as through a condition.
+- It updates neither a function's ImageConfig nor a URL's InvokeMode. CloudFormation clears an
+  ImageConfig that its template no longer has.
 - AWS::NoValue in a list stays there as None; AWS leaves the item out.
 """
 
@@ -21,7 +25,9 @@ from typing import Any, ClassVar
 
 import boto3
 import httpx
+import pytest
 from botocore.exceptions import ClientError
+from moto.awslambda import models
 from moto.cloudformation import parsing
 from moto.core.common_models import CloudFormationModel
 from moto.server import ThreadedMotoServer
@@ -31,6 +37,9 @@ CREDENTIALS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing
 REGION = "eu-west-1"
 
 _moto_clean_json = parsing.clean_json
+_moto_diff = parsing.ResourceMap.build_resource_diff
+_moto_update_function = models.LambdaFunction.update_configuration
+_moto_update_url = models.FunctionUrlConfig.update
 
 
 def _clean_json(resource_json: Any, resources_map: Any) -> Any:
@@ -39,21 +48,49 @@ def _clean_json(resource_json: Any, resources_map: Any) -> Any:
     return [item for item in cleaned if item is not None] if is_list else cleaned
 
 
+def _diff(
+    resources: parsing.ResourceMap, template: dict[str, Any], parameters: Any = None
+) -> dict[str, Any]:
+    """In the template's order, which is that of what depends on what."""
+    actions = _moto_diff(resources, template, parameters)
+    ours = {made.cloudformation_type() for made in TYPES}
+    modified = [
+        name
+        for name, described in template["Resources"].items()
+        if name not in actions["Add"] and (name in actions["Modify"] or described["Type"] in ours)
+    ]
+    return actions | {"Modify": modified}
+
+
+def _update_function(function: models.LambdaFunction, given: dict[str, Any]) -> dict[str, Any]:
+    if "ImageConfig" in given:
+        function.image_config = models.ImageConfig(given["ImageConfig"])
+    return _moto_update_function(function, given)
+
+
+def _update_url(url: models.FunctionUrlConfig, given: dict[str, Any]) -> None:
+    url.config["InvokeMode"] = given.get("InvokeMode", url.config.get("InvokeMode"))
+    _moto_update_url(url, given)
+
+
 @contextmanager
 def moto_server() -> Iterator[str]:
     """Its URL; it starts with an empty account."""
-    parsing.clean_json = _clean_json
     parsing.get_model_map().update({made.cloudformation_type(): made for made in TYPES})
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     LambdaResource.endpoint = f"http://{host}:{port}"
     httpx.post(f"{LambdaResource.endpoint}/moto-api/reset", trust_env=False).raise_for_status()
-    try:
-        yield LambdaResource.endpoint
-    finally:
-        server.stop()
-        parsing.clean_json = _moto_clean_json
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parsing, "clean_json", _clean_json)
+        patch.setattr(parsing.ResourceMap, "build_resource_diff", _diff)
+        patch.setattr(models.LambdaFunction, "update_configuration", _update_function)
+        patch.setattr(models.FunctionUrlConfig, "update", _update_url)
+        try:
+            yield LambdaResource.endpoint
+        finally:
+            server.stop()
 
 
 class LambdaResource(CloudFormationModel):
@@ -81,7 +118,7 @@ class LambdaResource(CloudFormationModel):
     def create_from_cloudformation_json(cls, *_named: Any, **_names: Any) -> LambdaResource:
         _name, cloudformation_json, *_ = _named
         made = cls(cloudformation_json["Properties"])
-        made.is_retained = cloudformation_json.get("DeletionPolicy") == "Retain"
+        made.is_retained = cloudformation_json.get("DeletionPolicy") == "RetainExceptOnCreate"
         made.create()
         return made
 
@@ -94,8 +131,9 @@ class LambdaResource(CloudFormationModel):
         account_id: str,  # noqa: ARG003
         region_name: str,  # noqa: ARG003
     ) -> LambdaResource:
-        original_resource.properties = cloudformation_json["Properties"]
-        original_resource.update()
+        if original_resource.properties != cloudformation_json["Properties"]:
+            original_resource.properties = cloudformation_json["Properties"]
+            original_resource.update()
         return original_resource
 
     def create(self) -> None:
@@ -145,6 +183,7 @@ class Function(LambdaResource):
 
     def update(self) -> None:
         given = {k: v for k, v in self.properties.items() if k not in self.CODE}
+        given.setdefault("ImageConfig", {})
         self.client.update_function_configuration(**given | {"Environment": self.environment})
         self.client.update_function_code(
             **self.function,
