@@ -16,16 +16,21 @@ if TYPE_CHECKING:
 
 # An hour in all: what has a network takes up to 45 minutes to be deleted.
 WAITING = {"Delay": 5, "MaxAttempts": 720}
+# What is left of a stack when making or deleting it failed; nothing but deleting helps.
+BROKEN = {"CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"}
 NOTHING_TO_DO = "No updates are to be performed"
 
 
 def parameters(session: boto3.Session, name: str) -> dict[str, str]:
     """The stack's parameters as they are; none when there is no stack.
 
-    Raises DeployError, as the others do, for a stack that is not ours.
+    Raises DeployError for what is left of a broken stack and, as the others do, for one that is not
+    ours.
     """
-    stack = _describe(session, name)
-    listed = stack.get("Parameters", []) if stack else []
+    stack = _describe(session, name) or {}
+    if stack.get("StackStatus") in BROKEN:
+        raise DeployError(f"The stack {name} is in {stack['StackStatus']}: `delete` it first.")
+    listed = stack.get("Parameters", [])
     return {pair["ParameterKey"]: pair["ParameterValue"] for pair in listed}
 
 

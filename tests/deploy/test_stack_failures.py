@@ -100,3 +100,12 @@ def test_a_network_that_takes_forty_minutes_to_be_deleted_is_waited_for(
         answers.add_response("describe_stacks", described("DELETE_COMPLETE"))
         stack.delete(session, "kindling")
     assert sum(waited) == 40 * 60
+
+
+@pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "DELETE_FAILED"])
+def test_what_is_left_of_a_broken_stack_is_told(status: str) -> None:
+    session = Session()
+    with Stubber(session.stubbed) as answers:
+        answers.add_response("describe_stacks", described(status))
+        with pytest.raises(DeployError, match=f"kindling is in {status}: `delete` it first"):
+            stack.parameters(session, "kindling")

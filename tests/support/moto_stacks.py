@@ -10,11 +10,7 @@ Where moto departs from AWS, this makes up for it:
   published when its number is first asked for, which is after the function has changed.
 - It deletes a function before or after what belongs to it, as it comes.
 - It removes from a stack what its DeletionPolicy retains.
-- It updates only what names a changed parameter itself. Here each of these types is looked at, and
-  is updated where its properties came out otherwise, as through a condition.
-- It updates neither a function's ImageConfig nor a URL's InvokeMode. CloudFormation clears an
-  ImageConfig that its template no longer has.
-- AWS::NoValue in a list stays there as None; AWS leaves the item out.
+The rest is in moto_mends.py.
 """
 
 from __future__ import annotations
@@ -25,52 +21,16 @@ from typing import Any, ClassVar
 
 import boto3
 import httpx
-import pytest
 from botocore.exceptions import ClientError
-from moto.awslambda import models
 from moto.cloudformation import parsing
 from moto.core.common_models import CloudFormationModel
 from moto.server import ThreadedMotoServer
 
+from tests.support.moto_mends import mended
+
 # boto3's own word for "no real account": moto looks at none of it.
 CREDENTIALS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
 REGION = "eu-west-1"
-
-_moto_clean_json = parsing.clean_json
-_moto_diff = parsing.ResourceMap.build_resource_diff
-_moto_update_function = models.LambdaFunction.update_configuration
-_moto_update_url = models.FunctionUrlConfig.update
-
-
-def _clean_json(resource_json: Any, resources_map: Any) -> Any:
-    cleaned = _moto_clean_json(resource_json, resources_map)
-    is_list = isinstance(resource_json, list)
-    return [item for item in cleaned if item is not None] if is_list else cleaned
-
-
-def _diff(
-    resources: parsing.ResourceMap, template: dict[str, Any], parameters: Any = None
-) -> dict[str, Any]:
-    """In the template's order, which is that of what depends on what."""
-    actions = _moto_diff(resources, template, parameters)
-    ours = {made.cloudformation_type() for made in TYPES}
-    modified = [
-        name
-        for name, described in template["Resources"].items()
-        if name not in actions["Add"] and (name in actions["Modify"] or described["Type"] in ours)
-    ]
-    return actions | {"Modify": modified}
-
-
-def _update_function(function: models.LambdaFunction, given: dict[str, Any]) -> dict[str, Any]:
-    if "ImageConfig" in given:
-        function.image_config = models.ImageConfig(given["ImageConfig"])
-    return _moto_update_function(function, given)
-
-
-def _update_url(url: models.FunctionUrlConfig, given: dict[str, Any]) -> None:
-    url.config["InvokeMode"] = given.get("InvokeMode", url.config.get("InvokeMode"))
-    _moto_update_url(url, given)
 
 
 @contextmanager
@@ -82,11 +42,7 @@ def moto_server() -> Iterator[str]:
     host, port = server.get_host_and_port()
     LambdaResource.endpoint = f"http://{host}:{port}"
     httpx.post(f"{LambdaResource.endpoint}/moto-api/reset", trust_env=False).raise_for_status()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parsing, "clean_json", _clean_json)
-        patch.setattr(parsing.ResourceMap, "build_resource_diff", _diff)
-        patch.setattr(models.LambdaFunction, "update_configuration", _update_function)
-        patch.setattr(models.FunctionUrlConfig, "update", _update_url)
+    with mended({made.cloudformation_type() for made in TYPES}):
         try:
             yield LambdaResource.endpoint
         finally:
