@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from botocore.exceptions import ClientError
+
 from deploy.aws import image, release, stack, versions
 from deploy.aws.errors import DeployError
 from deploy.aws.repository import Repository
@@ -37,10 +39,11 @@ def deploy(
     if served and before.get("UrlAuthType") == "NONE" != chosen["UrlAuthType"]:
         _close_url(session, name, before, served)
     stack.apply(session, name, release.template(chosen, again=again), chosen)
+    url = stack.outputs(session, name)["Url"]
     now = versions.served(session, name)
     if now != served:
-        versions.keep(session, name, {served, now})
-    return stack.outputs(session, name)["Url"]
+        _keep(session, name, {served, now}, url)
+    return url
 
 
 def roll_back(session: boto3.Session, name: str) -> str:
@@ -74,6 +77,16 @@ def _refuse_unknown(settings: Collection[str], known: Collection[str]) -> None:
         raise DeployError(
             f"--set takes no {', '.join(unknown)}. It takes {', '.join(sorted(known))}."
         )
+
+
+def _keep(session: boto3.Session, name: str, kept: Collection[str | None], url: str) -> None:
+    """What cannot be tidied up does not take back that the deployment stands."""
+    try:
+        versions.keep(session, name, kept)
+    except ClientError as error:
+        raise DeployError(
+            f"{url} is deployed, but older versions are still there: {error}"
+        ) from error
 
 
 def _close_url(session: boto3.Session, name: str, before: Mapping[str, str], served: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from botocore.exceptions import ClientError
 
+from deploy.aws import image, versions
 from tests.deploy.conftest import Account
 from tests.support.moto_stacks import REGION
 
@@ -165,3 +167,25 @@ def test_an_image_for_another_cpu_is_refused(account: Account) -> None:
     account.docker.architecture = "riscv64"
     with pytest.raises(SystemExit, match="Lambda takes amd64 or arm64"):
         account.run("deploy", "kindling")
+
+
+def test_versions_that_cannot_be_deleted_do_not_hide_the_url(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denied = ClientError({"Error": {"Code": "AccessDeniedException"}}, "DeleteFunction")
+
+    def keep(*_: object) -> None:
+        raise denied
+
+    monkeypatch.setattr(versions, "keep", keep)
+    with pytest.raises(SystemExit, match=r"https://\S+ is deployed, .*AccessDenied"):
+        account.run("deploy", "kindling")
+    assert account.served == "1"
+
+
+def test_a_push_shows_how_far_it_is_and_leaves_the_output_to_the_url(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(image, "DOCKER", "echo")
+    image.docker("push", "layers", is_shown=True)
+    assert capfd.readouterr() == ("", "push layers\n")
