@@ -59,6 +59,7 @@ def _add_deploy_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--set",
         nargs="+",
+        action="extend",
         default=[],
         type=_setting,
         metavar="PARAMETER=VALUE",

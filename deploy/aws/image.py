@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from deploy.aws.repository import Repository
 
 DOCKER = os.environ.get("DOCKER") or "docker"
+STDERR = 2
 # Docker's words -> Lambda's.
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "arm64"}
 
@@ -56,20 +57,26 @@ def push(image: Image, repository: Repository) -> str:
         docker("login", "--username", user, "--password-stdin", registry, data=password)
         target = f"{repository.uri}:{image.tag}"
         docker("tag", image.name, target)
-        docker("push", target)
+        docker("push", target, is_shown=True)
         pushed = repository.digest(image.tag)
     if pushed is None:
         raise DeployError(f"Docker pushed {image.name}, but {repository.uri} does not have it.")
     return f"{repository.uri}@{pushed}"
 
 
-def docker(*arguments: str, data: str = "") -> str:
-    """What the command prints. Raises DeployError with its complaint when it fails."""
+def docker(*arguments: str, data: str = "", is_shown: bool = False) -> str:
+    """What the command prints, to our stderr if it `is_shown`, since a push takes minutes.
+
+    Raises DeployError with its complaint when it fails.
+    """
     command = [DOCKER, *arguments]
+    output = STDERR if is_shown else subprocess.PIPE
     try:
-        done = subprocess.run(command, input=data, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, input=data, stdout=output, stderr=subprocess.PIPE, text=True, check=False
+        )
     except FileNotFoundError as error:
         raise DeployError(f"There is no {DOCKER}: install Docker, or name it in DOCKER.") from error
     if done.returncode != 0:
         raise DeployError(f"`{DOCKER} {arguments[0]}` failed: {done.stderr.strip()}")
-    return done.stdout
+    return done.stdout or ""

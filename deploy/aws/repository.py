@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from deploy.aws import ownership
+
 if TYPE_CHECKING:
     import boto3
 
@@ -24,14 +26,18 @@ class Repository:
 
     @classmethod
     def ensure(cls, session: boto3.Session, name: str) -> Repository:
-        """The repository, created if need be: tags never move, and the oldest images go."""
+        """The repository, created if need be: tags never move, and the oldest images go.
+
+        Raises DeployError for one that is not ours.
+        """
         client = session.client("ecr")
-        try:
-            made = client.create_repository(repositoryName=name, imageTagMutability="IMMUTABLE")
-            uri = made["repository"]["repositoryUri"]
-        except client.exceptions.RepositoryAlreadyExistsException:
-            found = client.describe_repositories(repositoryNames=[name])
-            uri = found["repositories"][0]["repositoryUri"]
+        found = _describe(client, name)
+        if found is None:
+            made = client.create_repository(
+                repositoryName=name, imageTagMutability="IMMUTABLE", tags=[ownership.TAG]
+            )
+            found = made["repository"]
+        uri = found["repositoryUri"]
         client.put_lifecycle_policy(repositoryName=name, lifecyclePolicyText=json.dumps(_LIFECYCLE))
         client.set_repository_policy(repositoryName=name, policyText=json.dumps(_policy(session)))
         return cls(client, name, uri)
@@ -40,10 +46,8 @@ class Repository:
     def delete(session: boto3.Session, name: str) -> None:
         """The repository with its images; it is no error if there is none."""
         client = session.client("ecr")
-        try:
+        if _describe(client, name) is not None:
             client.delete_repository(repositoryName=name, force=True)
-        except client.exceptions.RepositoryNotFoundException:
-            return
 
     def digest(self, tag: str) -> str | None:
         """sha256:... of the manifest under a tag."""
@@ -61,6 +65,17 @@ class Repository:
         granted = self.client.get_authorization_token()["authorizationData"][0]
         user, _, password = base64.b64decode(granted["authorizationToken"]).decode().partition(":")
         return self.uri.partition("/")[0], user, password
+
+
+def _describe(client: Any, name: str) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = client.describe_repositories(repositoryNames=[name])
+    except client.exceptions.RepositoryNotFoundException:
+        return None
+    repository: dict[str, Any] = found["repositories"][0]
+    tags = client.list_tags_for_resource(resourceArn=repository["repositoryArn"])["tags"]
+    ownership.check(tags, f"repository {name}")
+    return repository
 
 
 _LIFECYCLE = {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError, WaiterError
 
+from deploy.aws import ownership
 from deploy.aws.errors import DeployError
 
 if TYPE_CHECKING:
@@ -13,15 +14,23 @@ if TYPE_CHECKING:
 
     import boto3
 
-# Events come newest first, and each operation begins with one of these.
-STARTS = {"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"}
+# An hour in all: what has a network takes up to 45 minutes to be deleted.
+WAITING = {"Delay": 5, "MaxAttempts": 720}
+# What is left of a stack when making or deleting it failed; nothing but deleting helps.
+BROKEN = {"CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"}
 NOTHING_TO_DO = "No updates are to be performed"
 
 
 def parameters(session: boto3.Session, name: str) -> dict[str, str]:
-    """The stack's parameters as they are; none when there is no stack."""
-    stack = _describe(session, name)
-    listed = stack.get("Parameters", []) if stack else []
+    """The stack's parameters as they are; none when there is no stack.
+
+    Raises DeployError for what is left of a broken stack and, as the others do, for one that is not
+    ours.
+    """
+    stack = _describe(session, name) or {}
+    if stack.get("StackStatus") in BROKEN:
+        raise DeployError(f"The stack {name} is in {stack['StackStatus']}: `delete` it first.")
+    listed = stack.get("Parameters", [])
     return {pair["ParameterKey"]: pair["ParameterValue"] for pair in listed}
 
 
@@ -46,8 +55,8 @@ def apply(
     body = {"UsePreviousTemplate": True} if template is None else {"TemplateBody": template}
     request = {"StackName": name, "Parameters": listed, "Capabilities": ["CAPABILITY_IAM"], **body}
     if _describe(session, name) is None:
-        made = client.create_stack(**request, OnFailure="DELETE")
-        _wait(client, "stack_create_complete", made["StackId"])
+        made = client.create_stack(**request, OnFailure="DELETE", Tags=[ownership.TAG])
+        _wait(client, "create", made["StackId"])
         return
     try:
         made = client.update_stack(**request)
@@ -55,7 +64,7 @@ def apply(
         if NOTHING_TO_DO in str(error):
             return
         raise
-    _wait(client, "stack_update_complete", made["StackId"])
+    _wait(client, "update", made["StackId"])
 
 
 def delete(session: boto3.Session, name: str) -> None:
@@ -65,7 +74,7 @@ def delete(session: boto3.Session, name: str) -> None:
         return
     client = session.client("cloudformation")
     client.delete_stack(StackName=name)
-    _wait(client, "stack_delete_complete", stack["StackId"])
+    _wait(client, "delete", stack["StackId"])
 
 
 def _describe(session: boto3.Session, name: str) -> dict[str, Any] | None:
@@ -76,24 +85,31 @@ def _describe(session: boto3.Session, name: str) -> dict[str, Any] | None:
             return None
         raise
     stack: dict[str, Any] = found["Stacks"][0]
+    ownership.check(stack.get("Tags", []), f"stack {name}")
     return stack
 
 
-def _wait(client: Any, what: str, stack_id: str) -> None:
+def _wait(client: Any, operation: str, stack_id: str) -> None:
     """By the stack's id: a name leads to no events once the stack is deleted."""
+    waiter = client.get_waiter(f"stack_{operation}_complete")
     try:
-        client.get_waiter(what).wait(StackName=stack_id, WaiterConfig={"Delay": 5})
+        waiter.wait(StackName=stack_id, WaiterConfig=WAITING)
     except WaiterError as error:
-        raise DeployError(f"CloudFormation: {_reason(client, stack_id) or error}") from error
+        reason = _reason(client, stack_id, f"{operation.upper()}_IN_PROGRESS")
+        raise DeployError(f"CloudFormation: {reason or error}") from error
 
 
-def _reason(client: Any, stack_id: str) -> str:
-    """The first failure of the latest operation; those after it follow from it."""
+def _reason(client: Any, stack_id: str, start: str) -> str:
+    """The first failure since the stack had the status `start`; those after it follow from it.
+
+    Events come newest first. A stack that cannot be created is deleted before this is asked, so its
+    latest operation is not the one that failed.
+    """
     reason = ""
     for event in client.describe_stack_events(StackName=stack_id)["StackEvents"]:
         status = event["ResourceStatus"]
         if status.endswith("_FAILED") and "ResourceStatusReason" in event:
             reason = f"{event['LogicalResourceId']}: {event['ResourceStatusReason']}"
-        if event["PhysicalResourceId"] == stack_id and status in STARTS:
+        if event["PhysicalResourceId"] == stack_id and status == start:
             break
     return reason

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deploy.aws.errors import DeployError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     import boto3
 
 ALIAS = "live"
+API_KEY = "KINDLING_API_KEY"
 
 
 def served(session: boto3.Session, name: str) -> str:
@@ -32,12 +33,42 @@ def before(session: boto3.Session, name: str, version: str) -> str:
     return str(max(older))
 
 
+def differences(session: boto3.Session, name: str, version: str) -> list[str]:
+    """What this version has otherwise than the stack's parameters say, and the URL with them.
+
+    The function itself, unpublished, is what the parameters made of it last.
+    """
+    client = session.client("lambda")
+    made, now = (
+        client.get_function_configuration(FunctionName=name, Qualifier=qualifier)
+        for qualifier in (version, "$LATEST")
+    )
+    key, key_now = (_api_key(found) for found in (made, now))
+    differs = {
+        "UrlAuthType": (key is None) != (key_now is None),
+        "API key": key != key_now and None not in {key, key_now},
+        "RuntimeClient": _command(made) != _command(now),
+    }
+    return [word for word, is_so in differs.items() if is_so]
+
+
 def keep(session: boto3.Session, name: str, kept: Collection[str | None]) -> None:
     """Deletes all other versions."""
     client = session.client("lambda")
     for number in _published(session, name):
         if str(number) not in kept:
             client.delete_function(FunctionName=name, Qualifier=str(number))
+
+
+def _api_key(configuration: Mapping[str, Any]) -> str | None:
+    key: str | None = configuration.get("Environment", {}).get("Variables", {}).get(API_KEY)
+    return key
+
+
+def _command(configuration: Mapping[str, Any]) -> list[str]:
+    """Of the process, where it is not the image's own: empty lists and none are the same."""
+    config = configuration.get("ImageConfigResponse", {}).get("ImageConfig", {})
+    return [*config.get("EntryPoint", []), *config.get("Command", [])]
 
 
 def _published(session: boto3.Session, name: str) -> list[int]:

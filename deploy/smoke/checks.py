@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deploy.smoke.failure import Failure
+from deploy.smoke.streamed import read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
-    from deploy.smoke.endpoint import Endpoint, Piece
+    from deploy.smoke.endpoint import Endpoint
 
 # Not /healthz, which Google answers itself.
 HEALTH = "/health"
@@ -41,34 +41,22 @@ def health(endpoint: Endpoint) -> str:
 
 def chat(endpoint: Endpoint) -> str:
     """A whole answer, with its count of tokens."""
-    answer = endpoint.send("POST", CHAT, QUESTION)
-    if answer.status != 200:
-        raise Failure(f"{CHAT} answered {answer.status}: {answer.excerpt}")
-    try:
-        choice = answer.json["choices"][0]
-        text, tokens = choice["message"]["content"], answer.json["usage"]["completion_tokens"]
-    except (KeyError, IndexError, TypeError) as error:
-        raise Failure(f"{CHAT} answered no completion: {answer.excerpt}") from error
-    if not (isinstance(text, str) and text.strip() and choice.get("finish_reason")):
-        raise Failure(f"the completion is empty or has no end: {answer.excerpt}")
+    text, tokens = _completion(endpoint, QUESTION)
     return f"{tokens} tokens: {' '.join(text.split())[:60]!r}"
 
 
 def stream(endpoint: Endpoint) -> str:
-    """Time to the first token, and tokens a second after it."""
+    """Time to the first token, and tokens a second after it; the text begins as a whole one does.
+
+    Their first word is compared: further on another instance's processor may round otherwise.
+    """
     call = QUESTION | {"stream": True, "stream_options": {"include_usage": True}}
-    arrivals, tokens, ended = [], 0, False
-    for seconds, data in _events(endpoint.stream(CHAT, call)):
-        ended = data == "[DONE]"
-        event = {} if ended else _event(data)
-        if any(choice["delta"].get("content") for choice in event.get("choices", ())):
-            arrivals.append(seconds)
-        tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
-    if not arrivals:
-        raise Failure("the stream had no text in it.")
-    if not ended:
-        raise Failure("the stream broke off: its last event is not [DONE].")
-    return f"first token after {arrivals[0] * 1e3:.0f} ms, {_speed(arrivals, tokens)}"
+    streamed = read(endpoint.stream(CHAT, call))
+    whole, _ = _completion(endpoint, QUESTION | {"max_tokens": 8})
+    if streamed.text.split()[:1] != whole.split()[:1]:
+        raise Failure(f"streamed it begins {streamed.text[:40]!r}, whole {whole[:40]!r}.")
+    first = streamed.arrivals[0] * 1e3
+    return f"first token after {first:.0f} ms, {_speed(streamed.arrivals, streamed.tokens)}"
 
 
 def error(endpoint: Endpoint) -> str:
@@ -80,6 +68,8 @@ def error(endpoint: Endpoint) -> str:
         message = answer.json["error"]["message"]
     except (KeyError, TypeError) as missing:
         raise Failure(f"the error has no message: {answer.excerpt}") from missing
+    if not (isinstance(message, str) and message.strip()):
+        raise Failure(f"the error has no message: {answer.excerpt}")
     if endpoint.send("GET", HEALTH).status != 200:
         raise Failure(f"{HEALTH} fails after a bad request.")
     return f"400: {message}"
@@ -104,25 +94,22 @@ CHECKS: Mapping[str, Callable[[Endpoint], str]] = {
 }
 
 
-def _events(pieces: Iterator[Piece]) -> Iterator[tuple[float, str]]:
-    """Server-sent events, each when it is complete."""
-    rest = b""
-    for piece in pieces:
-        *events, rest = (rest + piece.data).split(b"\n\n")
-        for event in events:
-            yield piece.seconds, event.decode().removeprefix("data:").strip()
-    if rest.strip():
-        raise Failure(f"the stream broke off within an event: {rest[:200]!r}")
-
-
-def _event(data: str) -> dict[str, Any]:
+def _completion(endpoint: Endpoint, call: object) -> tuple[str, int]:
+    """Text and count of tokens of a whole answer."""
+    answer = endpoint.send("POST", CHAT, call)
+    if answer.status != 200:
+        raise Failure(f"{CHAT} answered {answer.status}: {answer.excerpt}")
     try:
-        event = json.loads(data)
-    except ValueError as broken:
-        raise Failure(f"an event of the stream is no JSON: {data[:200]}") from broken
-    if not isinstance(event, dict) or "error" in event:
-        raise Failure(f"the stream brought an error: {data[:200]}")
-    return event
+        choice = answer.json["choices"][0]
+        text, tokens = choice["message"]["content"], answer.json["usage"]["completion_tokens"]
+        is_finished = bool(choice.get("finish_reason"))
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise Failure(f"{CHAT} answered no completion: {answer.excerpt}") from error
+    if not (isinstance(text, str) and text.strip() and is_finished):
+        raise Failure(f"the completion is empty or has no end: {answer.excerpt}")
+    if not (isinstance(tokens, int) and tokens > 0):
+        raise Failure(f"the completion has no count of its tokens: {answer.excerpt}")
+    return text, tokens
 
 
 def _speed(arrivals: list[float], tokens: int) -> str:

@@ -20,7 +20,8 @@ class Docker:
         self.logins: list[tuple[str, ...]] = []
         self.pushes: list[str] = []
 
-    def __call__(self, *arguments: str, data: str = "") -> str:
+    def __call__(self, *arguments: str, data: str = "", is_shown: bool = False) -> str:
+        assert is_shown == (arguments[0] == "push")
         match arguments:
             case ("image", "inspect", "kindling-lambda"):
                 digest = hashlib.sha256(self.built).hexdigest()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from botocore.exceptions import ClientError
 
+from deploy.aws import image, versions
 from tests.deploy.conftest import Account
 from tests.support.moto_stacks import REGION
 
@@ -49,8 +51,9 @@ def test_an_update_serves_a_new_version_of_the_new_image_and_keeps_what_was_set(
     account.run("deploy", "kindling", "--set", "MemorySize=3008", "Slots=2")
     first = account.code
     account.docker.built = b"two"
-    account.run("deploy", "kindling", "--set", "Slots=8")
+    account.run("deploy", "kindling", "--set", "Slots=8", "--set", "Timeout=60")
     assert account.served == "2"
+    assert account.configuration["Timeout"] == 60
     assert account.code != first
     assert account.configuration["MemorySize"] == 3008
     assert account.configuration["Environment"]["Variables"]["KINDLING_SLOTS"] == "8"
@@ -102,6 +105,17 @@ def test_what_was_rolled_back_from_is_never_what_one_rolls_back_to(account: Acco
     assert account.served == "1"
 
 
+def test_deploying_again_what_is_served_leaves_the_version_to_roll_back_to(
+    account: Account,
+) -> None:
+    account.run("deploy", "kindling")
+    account.docker.built = b"two"
+    account.run("deploy", "kindling")
+    account.run("deploy", "kindling")
+    account.run("rollback", "kindling")
+    assert account.served == "1"
+
+
 def test_rolling_back_a_first_version_says_that_there_is_none_before(account: Account) -> None:
     account.run("deploy", "kindling")
     with pytest.raises(SystemExit, match="There is no version before 1"):
@@ -135,7 +149,9 @@ def test_the_architecture_is_the_images_own(account: Account) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--set", "Memory=1"], "template.yaml has no Memory. It has ApiKeySecret, "),
+        (["--set", "Memory=1"], "--set takes no Memory. It takes ApiKeySecret, "),
+        (["--set", "ServedVersion=7"], "--set takes no ServedVersion"),
+        (["--set", "ImageUri=a", "Architecture=b"], "--set takes no Architecture, ImageUri"),
         (["--image", "nowhere"], "There is no image nowhere here: `make images` builds it."),
     ],
 )
@@ -151,3 +167,25 @@ def test_an_image_for_another_cpu_is_refused(account: Account) -> None:
     account.docker.architecture = "riscv64"
     with pytest.raises(SystemExit, match="Lambda takes amd64 or arm64"):
         account.run("deploy", "kindling")
+
+
+def test_versions_that_cannot_be_deleted_do_not_hide_the_url(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denied = ClientError({"Error": {"Code": "AccessDeniedException"}}, "DeleteFunction")
+
+    def keep(*_: object) -> None:
+        raise denied
+
+    monkeypatch.setattr(versions, "keep", keep)
+    with pytest.raises(SystemExit, match=r"https://\S+ is deployed, .*AccessDenied"):
+        account.run("deploy", "kindling")
+    assert account.served == "1"
+
+
+def test_a_push_shows_how_far_it_is_and_leaves_the_output_to_the_url(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(image, "DOCKER", "echo")
+    image.docker("push", "layers", is_shown=True)
+    assert capfd.readouterr() == ("", "push layers\n")

@@ -196,6 +196,14 @@ def test_the_build_fills_in_the_service_and_deploys_it(name: str, tmp_path: Path
     assert not re.search("IMAGE$|SERVICE_ACCOUNT$|BUCKET$", file.read_text(), re.MULTILINE)
 
 
+@pytest.mark.parametrize("model", ["export", "outside"])
+def test_the_build_puts_a_model_into_the_image_unless_it_lies_outside(model: str) -> None:
+    given = {} if model == "export" else {"_MODEL": model}
+    arguments = substituted(read("cloudbuild.yaml"), **given)["steps"][0]["args"]
+    assert f"MODEL={model}" in arguments
+    assert f" AS {model}\n" in (ROOT / "Dockerfile.cloudrun").read_text()
+
+
 def test_setup_makes_what_the_build_and_the_service_name(tmp_path: Path, service: Any) -> None:
     calls, done = run_with_gcloud(tmp_path, [str(FOLDER / "setup"), "mine", "europe-west1"])
     assert all(call.endswith("--project mine --quiet") for call in calls)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +11,10 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from deploy.smoke.__main__ import main
+from tests.deploy.broken_servers import BROKEN, JSON, Breaks, refusal, working
 from tests.support.aws_events import HttpCall
 from tests.support.http_stand_in import http_server
 from tests.support.servers import HttpAnswer, cloud_run, free_port, lambda_emulator
-
-JSON = {"content-type": "application/json"}
-EVENTS = {"content-type": "text/event-stream; charset=utf-8"}
-CHAT = "/v1/chat/completions"
 
 
 def test_it_passes_on_cloud_run_and_prints_time_to_first_token_and_speed(
@@ -126,110 +121,6 @@ def test_a_server_that_is_not_there_is_told() -> None:
 def test_what_is_no_url_is_told() -> None:
     with pytest.raises(SystemExit, match="kindling is no URL"):
         main(["kindling"])
-
-
-Breaks = Callable[[HttpCall], HttpAnswer | None]
-"""An answer in place of the right one, or None."""
-
-
-def on(path: str, answer: HttpAnswer, stream: bool | None = None) -> Breaks:
-    def broken(call: HttpCall) -> HttpAnswer | None:
-        asked = call.path == path and (stream is None or stream == is_stream(call))
-        return answer if asked and not is_bad(call) else None
-
-    return broken
-
-
-def on_bad_requests(answer: HttpAnswer) -> Breaks:
-    return lambda call: answer if is_bad(call) else None
-
-
-def is_stream(call: HttpCall) -> bool:
-    return b'"stream": true' in call.body
-
-
-def is_bad(call: HttpCall) -> bool:
-    return b"not a list" in call.body
-
-
-def refusal(status: int) -> HttpAnswer:
-    return HttpAnswer(status, JSON, b'{"error": {"message": "No."}}')
-
-
-def events(*parts: str) -> bytes:
-    return "".join(f"data: {part}\n\n" for part in parts).encode()
-
-
-def delta(text: str) -> str:
-    return json.dumps({"choices": [{"delta": {"content": text}}]})
-
-
-USAGE = json.dumps({"choices": [], "usage": {"completion_tokens": 2}})
-RIGHT = events(delta("Mer"), delta("cury"), USAGE, "[DONE]")
-
-
-def completion(text: str) -> bytes:
-    choice = {"message": {"content": text}, "finish_reason": "stop"}
-    return json.dumps({"choices": [choice], "usage": {"completion_tokens": 2}}).encode()
-
-
-def working(call: HttpCall) -> HttpAnswer:
-    """What all the broken ones are but for one thing."""
-    if is_bad(call):
-        return refusal(400)
-    if call.path == "/health":
-        return HttpAnswer(200, JSON, b'{"state": "ready", "model": "m"}')
-    if is_stream(call):
-        return HttpAnswer(200, EVENTS, RIGHT)
-    return HttpAnswer(200, JSON, completion("Mercury"))
-
-
-def streams(body: bytes, headers: Mapping[str, str] = EVENTS) -> Breaks:
-    return on(CHAT, HttpAnswer(200, headers, body), stream=True)
-
-
-def chats(body: bytes, status: int = 200) -> Breaks:
-    return on(CHAT, HttpAnswer(status, JSON, body), stream=False)
-
-
-def health(body: bytes, status: int = 200) -> Breaks:
-    return on("/health", HttpAnswer(status, JSON, body))
-
-
-# What RESPONSE_STREAM mode makes of an answer that is not streamed.
-UNREAD = json.dumps({"statusCode": 200, "body": completion("Mercury").decode()}).encode()
-
-BROKEN: dict[str, tuple[Breaks, str]] = {
-    "unhealthy": (health(b"", 503), "health +FAILED: /health answered 503: an empty body"),
-    "draining": (health(b'{"state": "draining"}'), "health +FAILED: .* not ready"),
-    "another program": (health(b"<html>Hello</html>"), "health +FAILED: got no JSON"),
-    "a list": (health(b"[]"), "health +FAILED: .* not ready"),
-    "a crash": (chats(b"Internal Server Error", 500), "chat +FAILED: .* answered 500: Internal"),
-    "no text": (chats(completion("")), "chat +FAILED: the completion is empty"),
-    "no completion": (chats(b"{}"), "chat +FAILED: .* no completion"),
-    "an answer within an answer": (chats(UNREAD), "chat +FAILED: .* no completion"),
-    "a stream that is none": (streams(completion("x"), JSON), "stream +FAILED: asked for a stream"),
-    "an empty stream": (streams(events("[DONE]")), "stream +FAILED: .* no text in it"),
-    "no end": (streams(events(delta("a"), USAGE)), "stream +FAILED: .* not .DONE"),
-    "half an event": (streams(RIGHT[:-20]), "stream +FAILED: .* within an event"),
-    "a cut chunk": (
-        on(CHAT, HttpAnswer(200, EVENTS | {"content-length": "9999"}, RIGHT[:40]), stream=True),
-        "stream +FAILED: ",
-    ),
-    "an error in the stream": (
-        streams(events(delta("a"), '{"error": {"message": "Out of memory."}}')),
-        "stream +FAILED: .*Out of memory",
-    ),
-    "no JSON in the stream": (streams(events("hello")), "stream +FAILED: .* is no JSON"),
-    "a bad request served": (
-        on_bad_requests(HttpAnswer(200, JSON, completion("Mercury"))),
-        "error +FAILED: .* answered 200, not 400",
-    ),
-    "an error without a reason": (
-        on_bad_requests(HttpAnswer(400, JSON, b"{}")),
-        "error +FAILED: .* no message",
-    ),
-}
 
 
 def test_the_stand_in_works_where_nothing_is_broken(capsys: pytest.CaptureFixture[str]) -> None:

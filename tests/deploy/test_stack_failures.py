@@ -9,7 +9,7 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from deploy.aws import stack
+from deploy.aws import ownership, stack
 from deploy.aws.errors import DeployError
 from tests.support.moto_stacks import CREDENTIALS, REGION
 
@@ -30,7 +30,7 @@ class Session(boto3.Session):
 
 def described(status: str) -> dict[str, Any]:
     found = {"StackName": "kindling", "StackId": STACK_ID, "StackStatus": status}
-    return {"Stacks": [found | {"CreationTime": datetime.now(UTC)}]}
+    return {"Stacks": [found | {"CreationTime": datetime.now(UTC), "Tags": [ownership.TAG]}]}
 
 
 def event(resource: str, status: str, reason: str | None = None) -> dict[str, Any]:
@@ -51,6 +51,10 @@ def test_a_stack_that_cannot_be_created_says_why_and_not_what_followed() -> None
     session = Session()
     events = [  # newest first
         event("kindling", "DELETE_COMPLETE"),
+        event("Role", "DELETE_COMPLETE"),
+        event(
+            "kindling", "DELETE_IN_PROGRESS", "The following resource(s) failed to create: [Role]"
+        ),
         event("LogGroup", "CREATE_FAILED", "Resource creation cancelled"),
         event("Role", "CREATE_FAILED", "User is not authorized to perform iam:CreateRole"),
         event("kindling", "CREATE_IN_PROGRESS", "User Initiated"),
@@ -80,3 +84,28 @@ def test_an_update_that_fails_says_why_and_not_why_an_earlier_one_did() -> None:
         answers.add_response("describe_stack_events", {"StackEvents": events})
         with pytest.raises(DeployError, match=r"^CloudFormation: Function: MemorySize"):
             stack.apply(session, "kindling", "the template", {"Slots": "4"})
+
+
+def test_a_network_that_takes_forty_minutes_to_be_deleted_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("botocore.waiter.time.sleep", waited.append)
+    session = Session()
+    with Stubber(session.stubbed) as answers:
+        answers.add_response("describe_stacks", described("UPDATE_COMPLETE"))
+        answers.add_response("delete_stack", {})
+        for _ in range(480):
+            answers.add_response("describe_stacks", described("DELETE_IN_PROGRESS"))
+        answers.add_response("describe_stacks", described("DELETE_COMPLETE"))
+        stack.delete(session, "kindling")
+    assert sum(waited) == 40 * 60
+
+
+@pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "DELETE_FAILED"])
+def test_what_is_left_of_a_broken_stack_is_told(status: str) -> None:
+    session = Session()
+    with Stubber(session.stubbed) as answers:
+        answers.add_response("describe_stacks", described(status))
+        with pytest.raises(DeployError, match=f"kindling is in {status}: `delete` it first"):
+            stack.parameters(session, "kindling")

@@ -55,6 +55,11 @@ def test_a_release_has_a_version_of_its_own_and_changes_the_function() -> None:
     assert f"Description: Kindling, {first}\n" in one
 
 
+def test_a_version_outlives_its_resource_but_not_the_update_that_failed_to_make_it() -> None:
+    read, _ = decode(str(TEMPLATE))
+    assert read["Resources"]["VersionOfRelease"]["DeletionPolicy"] == "RetainExceptOnCreate"
+
+
 def _resources(text: str) -> set[str]:
     read, _ = decode_str(text)
     return set(read["Resources"])

@@ -10,7 +10,7 @@ Where moto departs from AWS, this makes up for it:
   published when its number is first asked for, which is after the function has changed.
 - It deletes a function before or after what belongs to it, as it comes.
 - It removes from a stack what its DeletionPolicy retains.
-- AWS::NoValue in a list stays there as None; AWS leaves the item out.
+The rest is in moto_mends.py.
 """
 
 from __future__ import annotations
@@ -26,34 +26,27 @@ from moto.cloudformation import parsing
 from moto.core.common_models import CloudFormationModel
 from moto.server import ThreadedMotoServer
 
+from tests.support.moto_mends import mended
+
 # boto3's own word for "no real account": moto looks at none of it.
 CREDENTIALS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
 REGION = "eu-west-1"
-
-_moto_clean_json = parsing.clean_json
-
-
-def _clean_json(resource_json: Any, resources_map: Any) -> Any:
-    cleaned = _moto_clean_json(resource_json, resources_map)
-    is_list = isinstance(resource_json, list)
-    return [item for item in cleaned if item is not None] if is_list else cleaned
 
 
 @contextmanager
 def moto_server() -> Iterator[str]:
     """Its URL; it starts with an empty account."""
-    parsing.clean_json = _clean_json
     parsing.get_model_map().update({made.cloudformation_type(): made for made in TYPES})
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     LambdaResource.endpoint = f"http://{host}:{port}"
     httpx.post(f"{LambdaResource.endpoint}/moto-api/reset", trust_env=False).raise_for_status()
-    try:
-        yield LambdaResource.endpoint
-    finally:
-        server.stop()
-        parsing.clean_json = _moto_clean_json
+    with mended({made.cloudformation_type() for made in TYPES}):
+        try:
+            yield LambdaResource.endpoint
+        finally:
+            server.stop()
 
 
 class LambdaResource(CloudFormationModel):
@@ -81,7 +74,7 @@ class LambdaResource(CloudFormationModel):
     def create_from_cloudformation_json(cls, *_named: Any, **_names: Any) -> LambdaResource:
         _name, cloudformation_json, *_ = _named
         made = cls(cloudformation_json["Properties"])
-        made.is_retained = cloudformation_json.get("DeletionPolicy") == "Retain"
+        made.is_retained = cloudformation_json.get("DeletionPolicy") == "RetainExceptOnCreate"
         made.create()
         return made
 
@@ -94,8 +87,9 @@ class LambdaResource(CloudFormationModel):
         account_id: str,  # noqa: ARG003
         region_name: str,  # noqa: ARG003
     ) -> LambdaResource:
-        original_resource.properties = cloudformation_json["Properties"]
-        original_resource.update()
+        if original_resource.properties != cloudformation_json["Properties"]:
+            original_resource.properties = cloudformation_json["Properties"]
+            original_resource.update()
         return original_resource
 
     def create(self) -> None:
@@ -145,6 +139,7 @@ class Function(LambdaResource):
 
     def update(self) -> None:
         given = {k: v for k, v in self.properties.items() if k not in self.CODE}
+        given.setdefault("ImageConfig", {})
         self.client.update_function_configuration(**given | {"Environment": self.environment})
         self.client.update_function_code(
             **self.function,
