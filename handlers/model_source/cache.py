@@ -14,6 +14,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -49,7 +50,9 @@ def directory_of(manifest: memoryview) -> Path:
 
 def _use(directory: Path) -> bool:
     """False when another process has dropped it meanwhile."""
-    directory.mkdir(exist_ok=True)
+    # `exist_ok` looks again whether it is there, and is an error when it has gone by then.
+    with suppress(FileExistsError):
+        directory.mkdir()
     try:
         used = (directory / USED).open("ab")
     except FileNotFoundError:

@@ -8,7 +8,6 @@ fetch.py.
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Self
 
@@ -27,8 +26,6 @@ class Partial:
         self._file = unfinished(path).open("a+b", buffering=0)
         self.size = 0
         """Of what an earlier process left."""
-        if os.fstat(self._file.fileno()).st_size > info.size:
-            self._file.truncate(0)
         self._file.seek(0)
         while content := self._file.read(PART_BYTES):
             self._hash.update(content)

@@ -119,7 +119,7 @@ class Store:
         status, code = STATUS.match(message), CODE.search(message)
         if code and code[1] in EXPIRED:
             return f"{where} may not be read: the credentials are not valid ({code[1]}). {access}"
-        cause = None if status else CAUSE.search(dump)
+        cause = CAUSE.search(dump)
         reason = code[1] if code else (cause[1] or cause[2]) if cause else None
         why = f" ({reason})" if reason else ""
         line = " ".join((status[1] if status else message).split())

@@ -125,6 +125,25 @@ def test_a_directory_that_is_dropped_before_it_is_locked_is_made_anew(
     assert dropped
 
 
+def test_a_directory_that_is_dropped_as_soon_as_it_is_found_is_made_anew(
+    web: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = fetched(web).directory
+    mkdir = os.mkdir
+
+    def late(path: Path, mode: int = 0o777) -> None:
+        try:
+            mkdir(path, mode)
+        except FileExistsError:
+            if path == directory:
+                shutil.rmtree(path)
+            raise
+
+    monkeypatch.setattr(os, "mkdir", late)
+    assert fetched(web).directory == directory
+    assert (directory / DATA).read_bytes() == WEIGHTS
+
+
 @pytest.mark.parametrize("name", ["manifest.json", ".lock", f"{DATA}.part", DATA])
 def test_what_cannot_be_written_to_is_named(web: Place, name: str) -> None:
     directory = fetched(web).directory
