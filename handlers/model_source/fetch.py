@@ -44,7 +44,7 @@ LATER = (GRAPH, WEIGHTS, PREFIX)
 # What a file may be called. Another's unfinished file ends in .part.
 NAME = re.compile(r"(?!.*\.part$)[A-Za-z0-9][A-Za-z0-9 ()+._-]{0,199}")
 
-# The exporter's have 10 kB.
+# The exporter's have 2 to 3 kB.
 LONGEST_MANIFEST = 4_000_000
 
 
