@@ -25,6 +25,8 @@ IMAGES = {"lambda": "kindling-lambda", "cloudrun": "kindling-cloudrun"}
 # Lambda refuses an image index, which is what buildx makes in order to attach a provenance.
 ENVIRON = os.environ | {"DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
 
+OUTSIDE = {"MODEL=outside", "--build-arg=MODEL=outside"}
+
 # A label of the bases that tests/images/stand_in_base makes.
 STAND_IN = "kindling.stand-in"
 
@@ -45,7 +47,7 @@ def main(recipe: str, tag: str, options: list[str]) -> None:
             f"model_export/recipes/ and give its name, without .toml, instead of {recipe!r}."
         )
     options = ["--build-arg", f"RECIPE={recipe}", *options]
-    outside = "MODEL=outside" in options
+    outside = not OUTSIDE.isdisjoint(options)
     labels = labels_of(None if outside else export_manifest(options))
     for cloud, image in IMAGES.items():
         pairs = labels | {"org.opencontainers.image.title": image}

@@ -213,12 +213,17 @@ def test_an_image_of_a_recipe_that_the_build_cannot_see_is_refused_at_once() -> 
         images.main("recipes/mine.toml", "latest", [])
 
 
-def test_an_image_without_a_model_has_no_label_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "options", [["--build-arg", "MODEL=outside"], ["--build-arg=MODEL=outside"]], ids=len
+)
+def test_an_image_without_a_model_has_no_label_of_one(
+    monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
     builds: list[list[str]] = []
     monkeypatch.setattr(images, "build", lambda _, options: builds.append(options))
     monkeypatch.setattr(images, "layers", lambda _: [])
     monkeypatch.setattr(images, "inspect", lambda _: {"Labels": {}})
-    images.main("smollm2-135m", "latest", ["--build-arg", "MODEL=outside"])
+    images.main("smollm2-135m", "latest", options)
     assert len(builds) == 2
     assert not [part for options in builds for part in options if "kindling.model" in part]
     assert "org.opencontainers.image.licenses=Apache-2.0" in builds[0]

@@ -17,7 +17,7 @@ is also checked by sha256: handlers/model_source.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -66,7 +66,7 @@ class EncoderInfo(msgspec.Struct, frozen=True):
 class FileInfo(msgspec.Struct, frozen=True):
     """One file of the artefact."""
 
-    size: int
+    size: Annotated[int, msgspec.Meta(ge=0)]
     sha256: str
 
 

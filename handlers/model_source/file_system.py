@@ -1,4 +1,4 @@
-"""What a file lies on, as the kernel tells it. Used by source.py and cache.py."""
+"""What a file lies on, as the kernel tells it. Used by source.py and room.py."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 MOUNTS = Path("/proc/self/mountinfo")
+
+# By FUSE, but of this machine: a rootless container's image, and a disk of NTFS.
+LOCAL = ("fuse.fuse-overlayfs", "fuseblk")
 
 
 def file_system(path: Path, mounts: Path = MOUNTS) -> str:
@@ -32,7 +35,7 @@ def is_network(kind: str) -> bool:
 
     EFS, S3 Files and Filestore are mounted as NFS, Cloud Storage by FUSE.
     """
-    return kind.startswith(("nfs", "fuse"))
+    return kind.startswith(("nfs", "fuse")) and kind not in LOCAL
 
 
 def is_memory(kind: str) -> bool:

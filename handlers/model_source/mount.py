@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from io import RawIOBase
 
 from handlers.engine.artifact import Artifact
 from handlers.errors import ArtifactError
@@ -53,6 +54,14 @@ def _part(artifact: Artifact, name: str, start: int, stop: int) -> tuple[str, by
     try:
         with path.open("rb", buffering=0) as file:
             file.seek(start)
-            return name, file.read(stop - start)
+            return name, _whole(file, stop - start)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _whole(file: RawIOBase, size: int) -> bytes:
+    """Up to the end of the file; one read may give less than is there, by FUSE for one."""
+    content = b""
+    while more := file.read(size - len(content)):
+        content += more
+    return content

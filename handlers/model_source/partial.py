@@ -25,7 +25,7 @@ class Partial:
         self._hash = hashlib.sha256()
         self._file = unfinished(path).open("a+b", buffering=0)
         self.size = 0
-        """Of what is there."""
+        """Of what an earlier process left."""
         self._file.seek(0)
         while content := self._file.read(PART_BYTES):
             self._hash.update(content)
@@ -43,15 +43,22 @@ class Partial:
         while content:
             content = content[self._file.write(content) :]
 
-    def finish(self, where: str) -> None:
-        """Gives it its name. Raises ArtifactError for other bytes than the manifest describes."""
-        if self._hash.hexdigest() != self._info.sha256:
-            unfinished(self._path).unlink()
-            raise ArtifactError(
-                f"{where} is not the file that its manifest describes: its sha256 differs. Upload "
-                f"all files of one export, manifest.json last; and start again."
-            )
-        unfinished(self._path).rename(self._path)
+    def finish(self, where: str) -> bool:
+        """Gives it its name, or deletes it when its bytes are not what the manifest describes.
+
+        False when that may be the fault of what an earlier process left. Raises ArtifactError when
+        all bytes came from `where`; and OSError.
+        """
+        if self._hash.hexdigest() == self._info.sha256:
+            unfinished(self._path).rename(self._path)
+            return True
+        unfinished(self._path).unlink()
+        if self.size > 0:
+            return False
+        raise ArtifactError(
+            f"{where} is not the file that its manifest describes: its sha256 differs. Upload "
+            f"all files of one export, manifest.json last; and start again."
+        )
 
 
 def unfinished(path: Path) -> Path:

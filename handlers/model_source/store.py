@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from handlers.config import container_token
-from handlers.errors import ArtifactError, FetchError
+from handlers.errors import ArtifactError, FetchError, StartupError
 
 try:
     import obstore
@@ -49,6 +49,13 @@ METADATA_SERVERS = ("169.254.169.254", "metadata.google.internal")
 
 # What a failed connection failed by, which obstore's message leaves to the dump that follows it.
 CAUSE = re.compile(r'(?:message|error): "([^"]+)"|InvalidCertificate\(\s*(\w+)')
+
+# An answer that is an error. Its body comes after it, and S3's has an expired token in it:
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+STATUS = re.compile(r"(.*?non-2xx status code: [^:]*):", re.DOTALL)
+CODE = re.compile(r"<Code>(\w{1,64})</Code>")
+EXPIRED = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired")
+LONGEST = 300
 
 ACCESS = {
     "s3": "The role that runs this needs s3:GetObject on arn:aws:s3:::{path}/*, and kms:Decrypt "
@@ -105,13 +112,18 @@ class Store:
             raise FetchError(self._sentence(where, str(error))) from None
 
     def _sentence(self, where: str, error: str) -> str:
+        access = ACCESS[self._scheme].format(path=self._path)
         if any(server in error for server in METADATA_SERVERS):
-            access = ACCESS[self._scheme].format(path=self._path)
             return f"{where} cannot be read, for want of credentials. {access}"
         message, _, dump = error.partition("Debug source:")
+        status, code = STATUS.match(message), CODE.search(message)
+        if code and code[1] in EXPIRED:
+            return f"{where} may not be read: the credentials are not valid ({code[1]}). {access}"
         cause = CAUSE.search(dump)
-        why = f" ({cause[1] or cause[2]})" if cause else ""
-        return f"{where} cannot be fetched: {message.strip()}{why}"
+        reason = code[1] if code else (cause[1] or cause[2]) if cause else None
+        why = f" ({reason})" if reason else ""
+        line = " ".join((status[1] if status else message).split())
+        return f"{where} cannot be fetched: {line[:LONGEST]}{why[:LONGEST]}"
 
 
 class RemoteFile:
@@ -121,6 +133,7 @@ class RemoteFile:
         self._store, self._name, self._size = store, name, size
         self._first = threading.Lock()
         self._pin: GetOptions | None = None
+        self._failed: StartupError | None = None
 
     def read(self, start: int, stop: int) -> memoryview:
         """Raises FetchError, and ArtifactError when the object is not of the expected size."""
@@ -132,18 +145,30 @@ class RemoteFile:
         return content
 
     def _pinned(self, start: int, stop: int) -> GetResult:
-        """Until the first answer has said which version there is, the other readers wait."""
+        """Until the first answer has said which version there is, the other readers wait.
+
+        If it fails, with all its retries, they fail with it and ask for nothing.
+        """
         with self._first:
+            if self._failed is not None:
+                raise self._failed
             if self._pin is None:
-                result = self._store.get(self._name, {"range": (start, stop)})
-                if result.meta["size"] != self._size:
-                    raise self._wrong_size(result.meta["size"])
-                etag = result.meta["e_tag"]
-                # A weak one never matches: https://www.rfc-editor.org/rfc/rfc9110#section-13.1.1
-                strong = etag is not None and not etag.startswith("W/")
-                self._pin = {"if_match": etag} if strong else {}
-                return result
+                try:
+                    return self._pinning(start, stop)
+                except StartupError as error:
+                    self._failed = error
+                    raise
         return self._store.get(self._name, {**self._pin, "range": (start, stop)})
+
+    def _pinning(self, start: int, stop: int) -> GetResult:
+        result = self._store.get(self._name, {"range": (start, stop)})
+        if result.meta["size"] != self._size:
+            raise self._wrong_size(result.meta["size"])
+        etag = result.meta["e_tag"]
+        # A weak one never matches: https://www.rfc-editor.org/rfc/rfc9110#section-13.1.1
+        strong = etag is not None and not etag.startswith("W/")
+        self._pin = {"if_match": etag} if strong else {}
+        return result
 
     def _wrong_size(self, size: int) -> ArtifactError:
         return ArtifactError(
@@ -153,7 +178,10 @@ class RemoteFile:
 
 
 def _credentials(scheme: str) -> dict[str, Any]:
-    """With SnapStart, Lambda hands over a token for credentials, and obstore wants it in a file."""
+    """With SnapStart, Lambda hands over a token for credentials, and obstore wants it in a file.
+
+    Which stays open for the process's life.
+    """
     token = container_token()
     if scheme != "s3" or token is None:
         return {}

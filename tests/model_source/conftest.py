@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from handlers.engine.artifact import FileInfo, Manifest, ModelInfo
-from handlers.model_source import in_order
+from handlers.engine.artifact import Artifact, FileInfo, Manifest, ModelInfo
+from handlers.model_source import in_order, store
+from handlers.model_source.fetch import fetch
 from tests.support.object_servers import PLACES, Place, http_place
 
 PART = 10_000
@@ -51,6 +52,17 @@ def web(small_parts: None) -> Iterator[Place]:
     with http_place() as place:
         put_model(place)
         yield place
+
+
+@pytest.fixture
+def no_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(store.RETRY, "max_retries", 0)
+
+
+def fetched(place: Place) -> Artifact:
+    artifact, weights = fetch(place.uri)
+    weights.result()
+    return artifact
 
 
 def put_model(place: Place, weights: bytes = WEIGHTS) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,25 +12,12 @@ import pytest
 
 from handlers.engine.artifact import Artifact
 from handlers.errors import ArtifactError, FetchError
-from handlers.model_source import cache as cache_module
-from handlers.model_source import store
 from handlers.model_source.fetch import fetch
 from handlers.model_source.in_order import THREADS
-from tests.model_source.conftest import PART, WEIGHTS, manifest_of, model_files, put_model
+from tests.model_source.conftest import PART, WEIGHTS, fetched, model_files, put_model
 from tests.support.object_servers import Answer, Fault, Place
 
 DATA = "model.onnx.data"
-
-
-@pytest.fixture
-def no_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(store.RETRY, "max_retries", 0)
-
-
-def fetched(place: Place) -> Artifact:
-    artifact, weights = fetch(place.uri)
-    weights.result()
-    return artifact
 
 
 def test_every_file_arrives_as_it_is(place: Place, cache: Path) -> None:
@@ -110,53 +96,6 @@ def test_a_file_of_another_size_is_an_error_before_it_is_fetched(place: Place) -
     assert place.proxy.fetched(DATA) <= THREADS * PART  # whose answers said it, and nobody read
 
 
-def test_what_is_not_there_is_named(place: Place) -> None:
-    place.proxy.faults.append(Fault("LICENSE", status=404))
-    with pytest.raises(FetchError, match=f"{place.uri}/LICENSE does not exist"):
-        fetched(place)
-    with pytest.raises(
-        FetchError, match=r"nowhere/manifest\.json does not exist\. MODEL_URI names"
-    ):
-        fetch(f"{place.uri}/nowhere")
-
-
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_refusal_says_what_access_is_needed(place: Place, status: int) -> None:
-    place.proxy.faults.append(Fault("manifest.json", status=status))
-    with pytest.raises(FetchError, match=r"manifest.json may not be read\. ") as refused:
-        fetch(place.uri)
-    needed = {
-        "s3": "needs s3:GetObject on arn:aws:s3:::models/smollm/int4/*, and kms:Decrypt",
-        "gs": "needs roles/storage.objectViewer on the bucket",
-        "ht": "sends no credentials over https",
-    }
-    assert needed[place.uri[:2]] in str(refused.value)
-
-
-def test_a_server_that_cannot_be_reached_is_named(no_retries: None) -> None:
-    refused = r"127\.0\.0\.1:9/model/manifest\.json cannot be fetched: .* \(Connection refused\)"
-    with pytest.raises(FetchError, match=refused):
-        fetch("http://127.0.0.1:9/model")
-
-
-def test_missing_credentials_are_no_riddle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "METADATA_SERVERS", ("127.0.0.1:9",))
-    monkeypatch.setitem(store.RETRY, "max_retries", 0)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setenv("AWS_REGION", "eu-central-1")
-    with pytest.raises(FetchError, match=r"for want of credentials\. The role .* s3:GetObject"):
-        fetch("s3://models/smollm")
-
-
-def test_a_server_without_ranges_is_refused(web: Place) -> None:
-    get = web.proxy.get
-    web.proxy.get = lambda path, _: get(path, {})
-    with pytest.raises(FetchError, match="its server does not answer requests for ranges"):
-        fetched(web)
-
-
 def test_a_weak_etag_pins_nothing(web: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     get = web.proxy.get
 
@@ -168,71 +107,6 @@ def test_a_weak_etag_pins_nothing(web: Place, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(web.proxy, "get", weak)
     fetched(web)
-
-
-def test_a_manifest_that_is_none_is_an_error(web: Place) -> None:
-    web.put("manifest.json", b"<html>")
-    with pytest.raises(ArtifactError, match=r"int4/manifest\.json is not a manifest"):
-        fetch(web.uri)
-
-
-@pytest.mark.parametrize("name", ["../../elsewhere", "/nowhere/file", "..", ".lock", "a/b"])
-def test_a_manifest_cannot_have_anything_written_elsewhere(web: Place, name: str) -> None:
-    web.put("manifest.json", manifest_of(model_files() | {name: b"evil"}))
-    with pytest.raises(ArtifactError, match="which is no file's name"):
-        fetch(web.uri)
-
-
-def test_a_full_disk_is_told_before_anything_is_fetched(
-    web: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cache_module, "_room", lambda _: 300_000)
-    with pytest.raises(
-        FetchError, match=r"needs 301,707 bytes more and there are 300,000\. .* 10,240 MB"
-    ):
-        fetch(web.uri)
-    assert web.proxy.fetched(DATA) == 0
-
-
-def test_an_earlier_model_makes_room_for_the_next(
-    web: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    old = fetched(web).directory
-    put_model(web, WEIGHTS[::-1])
-    monkeypatch.setattr(cache_module, "_room", lambda _: 0 if old.exists() else 10**6)
-    new = fetched(web).directory
-    assert (new / DATA).exists()
-    assert not old.exists()
-
-
-def test_files_in_memory_have_the_room_that_memory_has(
-    web: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(cache_module, "CGROUP", tmp_path)
-    monkeypatch.setattr(cache_module, "file_system", lambda _: "tmpfs")
-    (tmp_path / "memory.max").write_text("500000\n")
-    (tmp_path / "memory.current").write_text("250000\n")
-    with pytest.raises(FetchError, match=r"there are 250,000\. .* a higher memory limit"):
-        fetch(web.uri)
-    (tmp_path / "memory.max").write_text("max\n")
-    fetched(web)
-
-
-def test_a_directory_that_cannot_be_written_to_is_an_error(web: Place, cache: Path) -> None:
-    shutil.rmtree(cache)
-    cache.write_text("no directory")
-    tempfile.tempdir = str(cache)
-    with pytest.raises(FetchError, match=r"no place for the model .*: set TMPDIR"):
-        fetch(web.uri)
-
-
-def test_another_users_directory_is_not_trusted(web: Place, tmp_path: Path) -> None:
-    directory = fetched(web).directory
-    elsewhere = tmp_path / "elsewhere"
-    directory.parent.rename(elsewhere)
-    directory.parent.symlink_to(elsewhere)
-    with pytest.raises(FetchError, match="belongs to somebody else"):
-        fetch(web.uri)
 
 
 def test_the_token_that_snap_start_gives_buys_the_credentials(
@@ -276,12 +150,16 @@ def test_what_was_fetched_is_logged(web: Place, caplog: pytest.LogCaptureFixture
     assert (first["uri"], first["bytes"]) == (web.uri, 301_707)
 
 
-def test_where_no_file_system_can_be_written_to_the_error_says_so(
-    web: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail() -> str:
-        raise FileNotFoundError(2, "No usable temporary directory found")
+def test_a_file_that_lost_bytes_since_is_fetched_again(web: Place) -> None:
+    os.truncate(fetched(web).directory / DATA, 0)
+    assert (fetched(web).directory / DATA).read_bytes() == WEIGHTS
 
-    monkeypatch.setattr(tempfile, "gettempdir", fail)
-    with pytest.raises(FetchError, match=r"No usable temporary directory found\): set TMPDIR"):
-        fetch(web.uri)
+
+@pytest.mark.parametrize("left", [b"spoilt" * 100, WEIGHTS[::-1], WEIGHTS + b"more"])
+def test_a_beginning_of_other_bytes_costs_one_more_fetch_and_no_start(
+    web: Place, left: bytes
+) -> None:
+    directory = fetched(web).directory
+    (directory / DATA).unlink()
+    (directory / f"{DATA}.part").write_bytes(left)
+    assert (fetched(web).directory / DATA).read_bytes() == WEIGHTS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,17 @@ def test_a_file_that_cannot_be_read_is_named(model: Path) -> None:
         read_ahead(artifact).result()
 
 
+def test_a_file_system_may_give_less_than_was_asked_for(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Short(FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            return super().read(min(size or 0, 4096))
+
+    monkeypatch.setattr(Path, "open", lambda path, *_, **__: Short(path))
+    assert read_ahead(Artifact.open(model)).result() > 0
+
+
 @pytest.mark.parametrize(
     ("line", "kind"),
     [
@@ -93,5 +105,6 @@ def test_this_machines_table_can_be_read() -> None:
 def test_what_reads_over_a_network_and_what_lies_in_memory() -> None:
     assert all(map(is_network, ("nfs", "nfs4", "fuse", "fuse.gcsfuse")))
     assert not any(map(is_network, ("ext4", "xfs", "overlay", "tmpfs", "squashfs", "")))
+    assert not any(map(is_network, ("fuseblk", "fuse.fuse-overlayfs")))
     assert is_memory("tmpfs")
     assert not is_memory("ext4")
