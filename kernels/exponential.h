@@ -16,7 +16,7 @@ TARGET INLINE vector choose(integers which, vector yes, vector no) {
     return (vector)((which & (integers)yes) | (~which & (integers)no));
 }
 
-// exp(x) for x <= 0; NaN for NaN.
+// exp(x) for x <= 0; NaN for a NaN as arithmetic makes it, whose lowest 9 bits are 0.
 TARGET INLINE vector exponential(vector x) {
     const vector rounder = spread(ROUNDER);
     const vector shifted = __builtin_elementwise_fma(x, spread(1.44269504f), rounder);

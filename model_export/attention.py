@@ -4,7 +4,8 @@ transformers hands every architecture's attention to one function and every mask
 (its AttentionInterface and AttentionMaskInterface). Here both are ours for the length of a
 trace: the mask is reduced to the width of its window, and the attention becomes one node that
 reads and writes the shared cache in place. A mask or an argument that the node cannot express
-is refused. Called by decoder.py; knows nothing of architectures or weights.
+is refused. Behind all other passes fuse/own_attention.py puts our own operator in its place.
+Called by decoder.py; knows nothing of architectures or weights.
 
 The node: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """

@@ -104,6 +104,26 @@ def test_each_turn_of_a_chat_computes_what_is_new_and_answers_as_a_fresh_engine_
         talk = [*talk, *(step.token_id for step in steps if step.token_id is not None), 7, turn]
 
 
+def test_an_answer_to_the_end_of_a_context_of_no_whole_blocks_is_reused(
+    quantised_artifact: Path,
+) -> None:
+    """45 tokens: the last block of keys has 13. The neighbour's slot takes it over by a copy."""
+    settings = replace(Settings.from_environ({}), threads=1, slots=2, context_length=45)
+    artifact = Artifact.open(quantised_artifact)
+    params = greedy(40, ignore_eos=True, logprobs=5)
+    engine = Engine.load(artifact, settings)
+    ids, reason = read(engine.submit(DOCUMENT[:20], params))
+    assert reason is FinishReason.CONTEXT
+    assert len(ids) == 25
+    talk = [*DOCUMENT[:20], *ids[:24]]
+    both = engine.submit_all([Prompt(talk, params)] * 2)
+    steps = list(both)
+    assert [both.usage(index).cached_tokens for index in (0, 1)] == [43, 43]
+    assert [step.token_id for step in steps] == [ids[24]] * 2
+    alone = list(Engine.load(artifact, settings).submit(talk, params))
+    assert {step.logprobs for step in steps} == {alone[0].logprobs}
+
+
 def chat(directory: Path, messages: list[dict[str, str]]) -> Ids:
     artifact = Artifact.open(directory)
     template = ChatTemplate(artifact.chat_template, artifact.manifest.special_tokens)

@@ -119,3 +119,30 @@ def test_a_graph_of_another_shape_is_refused_by_the_names_that_differ(tmp_path: 
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(ArtifactError, match=r"lacks .*past_key_values.*seqlens_k.*attention_mask"):
         load(tmp_path / "model.onnx")
+
+
+def test_a_graph_of_the_contract_before_our_own_attention_is_refused(tmp_path: Path) -> None:
+    cache: list[str | int] = ["batch", 2, "capacity", 8]
+    ids: list[str | int] = ["batch", "sequence"]
+    inputs = [
+        helper.make_tensor_value_info("input_ids", TensorProto.INT64, ids),
+        helper.make_tensor_value_info("query_seqlens", TensorProto.INT32, ["batch"]),
+        helper.make_tensor_value_info("seqlens_k", TensorProto.INT32, ["batch"]),
+        helper.make_tensor_value_info("total_sequence_length", TensorProto.INT32, []),
+        helper.make_tensor_value_info("logits_indices", TensorProto.INT64, ["logits"]),
+        helper.make_tensor_value_info("past_key_values.0.key", TensorProto.FLOAT, cache),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("logits", TensorProto.INT64, ids),
+        helper.make_tensor_value_info("present.0.key", TensorProto.FLOAT, cache),
+    ]
+    nodes = [
+        helper.make_node("Identity", ["input_ids"], ["logits"]),
+        helper.make_node("Identity", ["past_key_values.0.key"], ["present.0.key"]),
+    ]
+    graph = helper.make_graph(nodes, "older", inputs, outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, tmp_path / "model.onnx")
+    message = r"not expected, \['total_sequence_length'\]. Export the model again"
+    with pytest.raises(ArtifactError, match=message):
+        load(tmp_path / "model.onnx")

@@ -1,0 +1,57 @@
+"""Attention reads and writes no byte beyond its memory: a page that ends the program lies there."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kernels.__main__ import FOR_X86, SOURCES, caches, compiler
+from tests.kernels.attention_kinds import NAMES
+
+FLAGS = ["-std=gnu17", "-O1", "-ffp-contract=off", "-Wno-psabi", f"-I{SOURCES}"]
+HEADS = ["9 3", "1 1", "8 1", "60 1"]
+"""And key-value heads."""
+SIZES = [1, 17, 24, 64, 80, 512]
+WINDOWS = [-1, 1, 7, 70]
+TOKENS = ["0 1 1", "500 1 1", "500 4 4", "0 100 16", "77 100 16", "333 65 5"]
+"""Past, new ones, those of a part."""
+WRONG_KERNELS = 3
+"""What the program says when the CPU cannot run them."""
+
+
+@pytest.fixture(scope="module")
+def fenced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kernels in a program of their own, whose memory has such pages: fenced.c."""
+    directory = tmp_path_factory.mktemp("fenced")
+    machine, program = platform.machine(), directory / "fenced"
+    kinds = ["portable.c", *(sorted(FOR_X86) if machine == "x86_64" else ())]
+    sources = [
+        Path(__file__).with_name("fenced.c"),
+        *(SOURCES / name for name in (*kinds, "cpu.c")),
+    ]
+    command = [*compiler(machine), *FLAGS, "-o", str(program), *map(str, sources)]
+    subprocess.run(command, env=os.environ | caches(str(directory)), check=True)
+    return program
+
+
+@pytest.mark.parametrize("half", [0, 1], ids=["float32", "float16"])
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("name", NAMES)
+def test_no_byte_beyond_its_memory_is_touched(
+    fenced: Path, name: str, window: int, half: int
+) -> None:
+    cases = [
+        f"{heads} {size} {window} {half} {tokens}"
+        for heads, size, tokens in itertools.product(HEADS, SIZES, TOKENS)
+    ]
+    command = [str(fenced), name, *" ".join(cases).split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == WRONG_KERNELS:
+        pytest.skip(f"this CPU has no {name}")
+    assert done.returncode == 0, f"ended while it computed {done.stdout.splitlines()[-1]}"
+    assert done.stdout.splitlines() == cases
