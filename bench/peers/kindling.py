@@ -42,6 +42,8 @@ def _environ(capacity: Capacity) -> dict[str, str]:
         "KINDLING_THREADS": str(capacity.threads),
         "KINDLING_SLOTS": str(capacity.slots),
         "KINDLING_CONTEXT_LENGTH": str(capacity.context_length),
+        # Greedy text of a small model repeats itself, so drafts would flatter: bench/lookup.py.
+        "KINDLING_PROMPT_LOOKUP": "off",
     }
 
 
