@@ -18,10 +18,11 @@ from handlers.lambda_runtime import api
 from tests.support.aws_events import HTTP_KINDS, HttpCall, function_url
 from tests.support.event_stream import events, joined_text
 from tests.support.invocations import Cut
-from tests.support.lambda_runtime import NULS, OwnRuntime, http_answer, own_runtime
+from tests.support.lambda_runtime import OwnRuntime, http_answer, own_runtime
 from tests.support.runtime_api import RuntimeApi
 from tests.support.servers import (
     INVOCATIONS,
+    NULS,
     OWN_RUNTIME,
     PATIENCE_SECONDS,
     CloudRun,
