@@ -131,6 +131,13 @@ def test_a_kind_knows_what_its_sender_can_carry(
     assert (kind.max_response_bytes, kind.max_seconds) == (megabytes * 2**20, seconds)
 
 
+def test_a_function_url_alone_passes_streams_on() -> None:
+    """docs.aws.amazon.com/lambda/latest/dg/configuration-response-streaming.html"""
+    limits = [kind_of(wrap(HttpCall("GET", "/"))).max_stream_bytes for wrap in HTTP_KINDS]
+    assert limits == [200 * 2**20, None, None, None, None]
+    assert DIRECT.max_stream_bytes is None
+
+
 def test_a_body_that_is_not_text_is_answered_in_base64() -> None:
     binary = Response(200, {"content-type": "application/octet-stream"}, b"\xff\x00")
     written = kind_of(function_url(HttpCall("GET", "/"))).write(binary)

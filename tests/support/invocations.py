@@ -24,6 +24,10 @@ class Cut(enum.Enum):
     IDLE = "after the acknowledgement"
 
 
+RESTORE_CUTS = (Cut.BEFORE_RESTORE, Cut.REPLY_OF_RESTORE)
+SERVING_CUTS = tuple(where for where in Cut if where not in RESTORE_CUTS)
+
+
 @dataclass(frozen=True)
 class Posted:
     """What came in answer to an invocation, whole."""

@@ -13,6 +13,7 @@ from tests.support.aws_events import HttpCall, function_url
 from tests.support.invocations import Invoked, Posted
 from tests.support.runtime_api import RuntimeApi
 from tests.support.servers import (
+    AWSLAMBDARIC,
     OWN_RUNTIME,
     HttpAnswer,
     Process,
@@ -69,7 +70,7 @@ def own_runtime(
     environ = dict(variables or {})
     if concurrency > 1:
         environ["AWS_LAMBDA_MAX_CONCURRENCY"] = str(concurrency)
-    invoke_mode = "RESPONSE_STREAM" if command == OWN_RUNTIME else "BUFFERED"
+    invoke_mode = "BUFFERED" if command == AWSLAMBDARIC else "RESPONSE_STREAM"
     with (
         RuntimeApi(concurrency, invoke_mode) as api,
         process_of(

@@ -107,6 +107,11 @@ class RuntimeApi:
         """Loses one connection at the next such place."""
         self._cuts.put(where)
 
+    @property
+    def all_cut(self) -> bool:
+        """Whether each connection that was to be lost has been."""
+        return self._cuts.empty()
+
     def cut_all(self) -> None:
         """Loses every connection now."""
         with self._lock:
