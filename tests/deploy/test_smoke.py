@@ -15,6 +15,7 @@ from botocore.credentials import Credentials
 from deploy.smoke.__main__ import main
 from tests.support.aws_events import HttpCall
 from tests.support.http_stand_in import http_server
+from tests.support.lambda_runtime import own_runtime
 from tests.support.servers import HttpAnswer, cloud_run, free_port, lambda_emulator
 
 JSON = {"content-type": "application/json"}
@@ -46,6 +47,15 @@ def test_it_passes_on_a_function_url_that_answers_whole(
         with http_server(respond) as url:
             main([url])
     assert "all 64 at once: " in lines(capsys.readouterr().out)["stream"]
+
+
+def test_it_passes_on_a_function_url_that_streams(
+    tiny_artifact: Path, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The stand-in takes nothing but streams, as a URL in RESPONSE_STREAM mode may."""
+    with own_runtime(tiny_artifact, directory) as function, http_server(function.send) as url:
+        main([url])
+    assert lines(capsys.readouterr().out)["error"].startswith("400: ")
 
 
 def test_the_api_key_is_sent_and_a_stranger_refused(
