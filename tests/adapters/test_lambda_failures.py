@@ -18,7 +18,7 @@ from handlers.api.inline import run_inline
 from handlers.config import Settings
 from handlers.lambda_runtime import api, wire
 from handlers.lambda_runtime.invocation import serve
-from handlers.lambda_runtime.protocol import Stopped, read_invocation
+from handlers.lambda_runtime.protocol import Fault, Stopped, read_invocation
 from handlers.lambda_runtime.wire import Reply
 from tests.adapters.test_lambda_runtime import CHAT, ENDLESS, HELLO, STREAMED
 from tests.support.aws_events import HttpCall, function_url
@@ -167,6 +167,10 @@ def test_an_invocation_without_an_id_is_not_shown() -> None:
     with pytest.raises(ConnectionError) as raised:
         read_invocation(Reply(200, {}, b"a secret"))
     assert "secret" not in str(raised.value)
+
+
+def test_an_error_of_the_start_may_name_what_utf8_cannot_carry() -> None:
+    assert json.loads(Fault("ArtifactError", "No model at /\udc80").body)["errorMessage"][-1] == "?"
 
 
 class Panic(BaseException):
