@@ -32,13 +32,10 @@ from handlers.api.messages import Request, Response, StreamResponse
 from handlers.api.request_id import request_id
 from handlers.config import Settings
 from handlers.errors import RequestTooLarge, StartupError
-from handlers.log import Access, enable_loggers
+from handlers.log import CLIENT_CLOSED_REQUEST, Access, enable_loggers
 from handlers.startup import Service, load_service
 
 T = TypeVar("T")
-
-# nginx's status for a client that left before its answer; only the log ever sees it.
-CLIENT_CLOSED_REQUEST = 499
 
 
 def load() -> Service:

@@ -66,11 +66,22 @@ class Call(msgspec.Struct, frozen=True):
         """What the event's sender takes, of JSON values; writes the line of the log."""
         result = self.kind.write(self.labelled(response))
         if len(json.dumps(result)) > self.kind.max_response_bytes:
-            headers = self.request.headers if isinstance(self.request, Request) else {}
-            response = service.api.refuse(self._too_large(response), headers)
+            response = self._too_large(service, response, self.kind.max_response_bytes)
             result = self.kind.write(self.labelled(response))
         self.access.done(response.status, response.body)
         return result
+
+    def fit_for_stream(self, service: Service, response: Response) -> Response:
+        """The whole answer, or the error in its place, as the one part of a stream."""
+        limit = self.kind.max_stream_bytes
+        if limit is None or len(response.body) <= limit:
+            return response
+        return self._too_large(service, response, limit)
+
+    @property
+    def streams(self) -> bool:
+        """Whether its sender passes an answer on while it is made."""
+        return self.kind.max_stream_bytes is not None
 
     def labelled(self, response: Response) -> Response:
         """With the headers that every answer carries."""
@@ -87,12 +98,14 @@ class Call(msgspec.Struct, frozen=True):
             seconds = min(seconds, self.kind.max_seconds)
         return time.monotonic() + max(seconds - DEADLINE_MARGIN_SECONDS, seconds / 2)
 
-    def _too_large(self, response: Response) -> ResponseTooLarge:
-        return ResponseTooLarge(
+    def _too_large(self, service: Service, response: Response, limit: int) -> Response:
+        error = ResponseTooLarge(
             f"The answer of {len(response.body):,} bytes is over what can be carried back, "
-            f"{self.kind.max_response_bytes:,} bytes: ask for fewer tokens or inputs, for base64 "
-            f"in place of numbers, or for an answer that is not streamed."
+            f"{limit:,} bytes: ask for fewer tokens or inputs, for base64 in place of numbers, "
+            f"or for an answer that is not streamed."
         )
+        headers = self.request.headers if isinstance(self.request, Request) else {}
+        return service.api.refuse(error, headers)
 
 
 async def joined(answer: Response | StreamResponse) -> Response:

@@ -37,6 +37,8 @@ CHAT_PATH = "/v1/chat/completions"
 # docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html. awslambdaric dies of the refusal
 # of a larger one, and the next call pays a cold start.
 LAMBDA_BYTES = 6 * 1024 * 1024
+# docs.aws.amazon.com/lambda/latest/dg/configuration-response-streaming.html; 20 MB until July 2025.
+STREAM_BYTES = 200 * 1024 * 1024
 # docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html
 LOAD_BALANCER_BYTES = 1024 * 1024
 
@@ -58,8 +60,8 @@ class EventKind(msgspec.Struct, frozen=True):
     """Of that value's JSON."""
     max_seconds: float | None = None
     """When the sender gives up, None where it waits as long as the function may run."""
-    streams: bool = False
-    """Whether it can pass an answer on while it is made."""
+    max_stream_bytes: int | None = None
+    """Of a body that it passes on while it is made; None where it takes whole answers alone."""
 
 
 class _Http(msgspec.Struct):
@@ -230,7 +232,12 @@ def _body(shape: _HttpApiEvent | _ProxyEvent) -> bytes:
 DIRECT = EventKind(_is_direct, _read_direct, lambda_answers.write_direct)
 
 EVENT_KINDS = (
-    EventKind(_is_function_url, _read_http_api, lambda_answers.write_http, streams=True),
+    EventKind(
+        _is_function_url,
+        _read_http_api,
+        lambda_answers.write_http,
+        max_stream_bytes=STREAM_BYTES,
+    ),
     EventKind(
         _is_http_api, _read_http_api, lambda_answers.write_http, max_seconds=HTTP_API_SECONDS
     ),

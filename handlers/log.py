@@ -25,6 +25,9 @@ LOGGER = logging.getLogger("handlers")
 COLD = "x-kindling-cold"
 """The header of an answer that waited for its process to start, or to be restored."""
 
+# nginx's status for a client that left before its answer; only the log ever sees it.
+CLIENT_CLOSED_REQUEST = 499
+
 _begun = itertools.count()
 
 

@@ -38,7 +38,7 @@ def render(error: Exception) -> Response:
     return Response(known_as(error).status, _headers(known_as(error)), body)
 
 
-def known_as(error: Exception) -> RequestError:
+def known_as(error: BaseException) -> RequestError:
     """The error as one of ours."""
     return error if isinstance(error, RequestError) else EngineFault(str(error))
 

@@ -8,16 +8,20 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-from typing import TYPE_CHECKING, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from handlers import startup
 from handlers.config import Settings, runtime_api
 from handlers.errors import StartupError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from handlers.startup import Service
+
+T = TypeVar("T")
 
 
 def main() -> None:
@@ -27,20 +31,19 @@ def main() -> None:
         address = runtime_api()
     except StartupError as error:
         sys.exit(f"Kindling cannot start: {error}")
-    try:
-        service = _load(address)
-    except Exception as error:  # noqa: BLE001 - whatever it is, Lambda is told
-        _fail(address, error)
-    from handlers.lambda_runtime.api import Gone
+    service = _reported(address, "init", _load)
     from handlers.lambda_runtime.pollers import poll
+    from handlers.lambda_runtime.protocol import Gone
 
     try:
+        if service.settings.snap_start:
+            _restore(address, service)
         poll(service, address)
     except Gone as error:
         sys.exit(f"Kindling ends: {error}")
 
 
-def _load(address: str) -> Service:
+def _load() -> Service:
     settings = Settings.from_environ()
     startup.begin(settings)
     import handlers.lambda_runtime.pollers  # noqa: F401 - beside the session, which loads
@@ -48,22 +51,32 @@ def _load(address: str) -> Service:
     service = startup.load_service(settings)
     if not settings.on_demand:
         from handlers.lambda_runtime import snapshot
-        from handlers.lambda_runtime.api import RuntimeApi
 
         snapshot.prime(service)
-        if settings.snap_start:
-            RuntimeApi(address).wait_for_restore()
-            snapshot.restored(service)
     return service
 
 
-def _fail(address: str, error: Exception) -> NoReturn:
-    from handlers.lambda_runtime.api import Fault, RuntimeApi
+def _restore(address: str, service: Service) -> None:
+    """Comes back in each copy of the process. Raises Gone."""
+    from handlers.lambda_runtime import snapshot
+    from handlers.lambda_runtime.api import RuntimeApi
 
-    if not isinstance(error, StartupError):
-        traceback.print_exception(error)
-    RuntimeApi(address).fail_start(Fault(type(error).__name__, str(error)))
-    sys.exit(f"Kindling cannot start: {error}")
+    RuntimeApi(address).wait_for_restore()
+    _reported(address, "restore", partial(snapshot.restored, service))
+
+
+def _reported(address: str, stage: str, begin: Callable[[], T]) -> T:
+    """What it returns. Whatever it raises ends the process, and Lambda is told at which stage."""
+    try:
+        return begin()
+    except Exception as error:  # noqa: BLE001 - whatever it is, Lambda is told
+        from handlers.lambda_runtime.api import RuntimeApi
+        from handlers.lambda_runtime.protocol import Fault
+
+        if not isinstance(error, StartupError):
+            traceback.print_exception(error)
+        RuntimeApi(address).fail_start(Fault(type(error).__name__, str(error)), stage)
+        sys.exit(f"Kindling cannot start: {error}")
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:

@@ -1,34 +1,42 @@
 """One invocation, from the event to its posted answer.
 
-A chat that is to be streamed leaves in chunks where its sender can pass them on; all else leaves
-whole. Knows no tokens; how the API's coroutines are run is the poller's to say.
+A function URL gets every answer in the form of a stream, and a chat that is to be streamed event
+by event; all else leaves whole. Knows no tokens; how the API's coroutines are run is the poller's
+to say.
 """
 
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
 from handlers.api.error_body import known_as, message_of
 from handlers.api.messages import Response, StreamResponse
-from handlers.errors import RequestError
+from handlers.errors import EngineFault, RequestError
 from handlers.lambda_call import Call, joined
-from handlers.lambda_runtime.api import Fault
+from handlers.lambda_runtime.protocol import Fault, Gone, NotTaken, Refused
+from handlers.log import CLIENT_CLOSED_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine
 
-    from handlers.lambda_runtime.api import Invocation, RuntimeApi, Stream
+    from handlers.lambda_runtime.api import RuntimeApi
+    from handlers.lambda_runtime.protocol import Invocation
+    from handlers.lambda_runtime.stream import Stream
     from handlers.startup import Service
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# nginx's status for a client that left before its answer; only the log ever sees it.
-CLIENT_CLOSED_REQUEST = 499
+# An answer that Lambda would not take, in the log alone: to the client Lambda says it itself.
+BAD_GATEWAY = 502
+
+# Lambda takes it where it has seen nothing of the answer, and would wait for it else.
+NOT_TAKEN = Fault("Runtime.AnswerNotTaken", "The answer was refused or cut on its way.")
 
 
 class Run(Protocol):
@@ -38,60 +46,69 @@ class Run(Protocol):
 
 
 def serve(service: Service, run: Run, api: RuntimeApi, invocation: Invocation) -> None:
-    """Answers it. Whatever goes wrong is told to Lambda or to the log: never raises Exception."""
+    """Answers it. Whatever goes wrong is told to Lambda and to the log. Raises Gone."""
     try:
-        call = Call.of(invocation.event, invocation.id)
-        answer = run(call.answer(service, invocation.seconds))
-        if call.kind.streams and isinstance(answer, StreamResponse):
-            _stream(call, answer, run, api, invocation)
+        _answer(service, run, api, invocation)
+    except (Gone, SystemExit, KeyboardInterrupt):
+        raise
+    except NotTaken as error:
+        log.warning("An answer was not taken: %s", error)
+        api.fail(invocation, NOT_TAKEN)
+    except BaseException as error:  # a panic in Rust is no Exception
+        fault = _fault_of(error)
+        if isinstance(error, RequestError):
+            log.error("An invocation is no request: %s", fault.shown)
         else:
-            result = call.deliver(service, run(joined(answer)))
-            api.respond(invocation, msgspec.json.encode(result))
-    except RequestError as error:
-        log.error("An invocation is no request: %s", error)
-        api.fail(invocation, Fault(type(error).__name__, str(error)))
-    except Exception as error:
-        log.exception("An invocation failed.")
-        api.fail(invocation, Fault(type(error).__name__, str(error)))
+            log.exception("An invocation failed.")
+        api.fail(invocation, fault)
+
+
+def _answer(service: Service, run: Run, api: RuntimeApi, invocation: Invocation) -> None:
+    call = Call.of(invocation.event, invocation.id)
+    answer = run(call.answer(service, invocation.seconds))
+    if not call.streams:
+        result = call.deliver(service, run(joined(answer)))
+        api.respond(invocation, msgspec.json.encode(result))
+    elif isinstance(answer, StreamResponse):
+        _stream(call, answer, run, api, invocation)
+    else:
+        whole = call.labelled(call.fit_for_stream(service, answer))
+        call.access.done(whole.status, whole.body)
+        api.respond_as_stream(invocation, whole.status, whole.headers, whole.body)
 
 
 def _stream(
     call: Call, answer: StreamResponse, run: Run, api: RuntimeApi, invocation: Invocation
 ) -> None:
-    """However it ends, its generation ends with it."""
-    status = CLIENT_CLOSED_REQUEST
+    """However it ends, its generation ends with it. Raises NotTaken."""
+    status = EngineFault.status
     try:
         head = call.labelled(Response(answer.status, answer.headers, b""))
-        stream = api.stream(invocation, head.status, head.headers)
-        try:
-            if _pass_on(answer, run, stream):
-                status = answer.status
-        finally:
-            stream.close()
+        with closing(api.stream(invocation, head.status, head.headers)) as stream:
+            _pass_on(answer, run, stream)
+        status = answer.status
+    except Refused:
+        status = BAD_GATEWAY
+        raise
     except OSError as error:
-        log.warning("A stream was cut: %s", error)
+        status = CLIENT_CLOSED_REQUEST
+        raise NotTaken(str(error)) from None
     finally:
         run(_close(answer.chunks))
         call.access.done(status)
-    if status == CLIENT_CLOSED_REQUEST:
-        # Lambda takes it where it has seen nothing of the stream, and would wait for it else.
-        api.fail(invocation, Fault("Runtime.StreamCut", "The stream was cut."))
 
 
-def _pass_on(answer: StreamResponse, run: Run, stream: Stream) -> bool:
-    """Whether all of it has left. Raises OSError."""
+def _pass_on(answer: StreamResponse, run: Run, stream: Stream) -> None:
+    """Raises OSError and Refused where it cannot."""
     while (part := run(_next(answer.chunks))) is not None:
-        if stream.refused:
-            return False
+        stream.look()
         stream.send(part)
-    stream.end(_fault(answer))
-    return True
+    stream.end(_fault_of(answer.failures[0]) if answer.failures else None)
 
 
-def _fault(answer: StreamResponse) -> Fault | None:
-    if not answer.failures:
-        return None
-    known = known_as(answer.failures[0])
+def _fault_of(error: BaseException) -> Fault:
+    """Nothing of an internal error leaves."""
+    known = known_as(error)
     return Fault(type(known).__name__, message_of(known))
 
 

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from handlers.api.inline import run_inline
 from handlers.lambda_runtime.api import RuntimeApi
 from handlers.lambda_runtime.invocation import serve
+from handlers.lambda_runtime.protocol import Stopped
+from handlers.lambda_runtime.stop import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
     from handlers.lambda_runtime.invocation import Run
     from handlers.startup import Service
@@ -25,11 +27,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def poll(service: Service, address: str) -> NoReturn:
-    """Serves for as long as the Runtime API at `address` has invocations. Raises Gone."""
-    if service.settings.concurrency > 1:
-        _poll_together(service, address)
-    _poll(service, run_inline, RuntimeApi(address))
+def poll(service: Service, address: str) -> None:
+    """Serves until SIGTERM, or for as long as the Runtime API at `address` has invocations.
+
+    Raises Gone where it has none, when all that were under way have ended.
+    """
+    apis = [RuntimeApi(address) for _ in range(service.settings.concurrency)]
+    stop = Stop(service, apis)
+    stop.at_sigterm()
+    if len(apis) > 1:
+        _poll_together(service, apis, stop)
+        return
+    try:
+        _poll(service, run_inline, apis[0])
+    except Stopped:
+        return
 
 
 def _poll(service: Service, run: Run, api: RuntimeApi) -> NoReturn:
@@ -37,29 +49,39 @@ def _poll(service: Service, run: Run, api: RuntimeApi) -> NoReturn:
         serve(service, run, api, api.next())
 
 
-def _poll_together(service: Service, address: str) -> NoReturn:
-    """A thread for each invocation; this one runs the event loop."""
+def _poll_together(service: Service, apis: Sequence[RuntimeApi], stop: Stop) -> None:
+    """A thread for each invocation; this one runs the event loop until all have ended."""
     import asyncio
     import threading
 
     loop = asyncio.new_event_loop()
-    ends: list[Exception] = []
+    polling = list(apis)
+    ends: list[BaseException] = []
 
     def run(coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
 
-    def work() -> None:
+    def work(api: RuntimeApi) -> None:
         try:
-            _poll(service, run, RuntimeApi(address))
-        except Exception as error:  # noqa: BLE001 - with a poller less, the process would only limp
+            _poll(service, run, api)
+        except Stopped:
+            pass
+        except BaseException as error:  # noqa: BLE001 - with a poller less, it would only limp
             ends.append(error)
+            stop()
+        polling.remove(api)
+        if not polling:
             loop.call_soon_threadsafe(loop.stop)
 
     service.engine.start()
-    for number in range(service.settings.concurrency):
-        threading.Thread(target=work, name=f"poller-{number}", daemon=True).start()
+    threads = [threading.Thread(target=work, args=(api,), daemon=True) for api in apis]
+    for thread in threads:
+        thread.start()
     try:
         loop.run_forever()
     finally:
         service.engine.stop()
-    raise ends[0]
+    for thread in threads:
+        thread.join()
+    if ends:
+        raise ends[0]

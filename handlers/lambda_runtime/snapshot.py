@@ -20,7 +20,7 @@ from handlers.lambda_call import joined
 from handlers.log import LOGGER, first_is_warm
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from handlers.engine.artifact import Task
     from handlers.startup import Service
@@ -29,17 +29,25 @@ if TYPE_CHECKING:
 SAMPLED = {"max_tokens": 8, "ignore_eos": True, "temperature": 1.0, "top_p": 0.9}
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
 
-# The cheapest request of each task that computes with all weights. A chat besides a completion: it
-# also copies a baked prefix, and a model without a template answers it 400.
-PRIMING: Mapping[Task, Mapping[str, Mapping[str, Any]]] = {
-    "text-generation": {
-        "/v1/completions": {"prompt": "Hello", **SAMPLED},
-        "/v1/chat/completions": {**HELLO, **SAMPLED},
-    },
-    "feature-extraction": {"/v1/embeddings": {"input": "Hello"}},
-    "text-classification": {"/v1/classify": {"input": "Hello"}},
-    "text-ranking": {"/v1/rerank": {"query": "Hello", "documents": ["Hello"]}},
+# A grammar of its own: the first one costs 0.3 s of processor time, mostly the vocabulary's.
+NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "number", "schema": NUMBER}}
+
+# The cheapest requests of each task that compute with all weights and import what its endpoints
+# need. A chat besides a completion: it also copies a baked prefix.
+PRIMING: Mapping[Task, Sequence[tuple[str, Mapping[str, Any]]]] = {
+    "text-generation": (
+        ("/v1/completions", {"prompt": "Hello", **SAMPLED}),
+        ("/v1/chat/completions", {**HELLO, **SAMPLED}),
+        ("/v1/chat/completions", {**HELLO, "max_tokens": 1, "response_format": SCHEMA}),
+        ("/v1/responses", {"input": "Hello", "max_output_tokens": 1}),
+    ),
+    "feature-extraction": (("/v1/embeddings", {"input": "Hello"}),),
+    "text-classification": (("/v1/classify", {"input": "Hello"}),),
+    "text-ranking": (("/v1/rerank", {"query": "Hello", "documents": ["Hello"]}),),
 }
+# A model without a chat template answers these 400.
+NEED_A_TEMPLATE = ("/v1/chat/completions", "/v1/responses")
 
 
 def prime(service: Service) -> None:
@@ -48,9 +56,10 @@ def prime(service: Service) -> None:
     Before the engine has a thread: this one turns the crank.
     """
     started = time.monotonic()
-    statuses = [_answer(service, path, body) for path, body in PRIMING[service.api.task].items()]
-    if 200 not in statuses:
-        raise StartupError(f"The model does not answer: its first requests got {statuses}.")
+    for path, body in PRIMING[service.api.task]:
+        status = _answer(service, path, body)
+        if status != 200 and not (status == 400 and path in NEED_A_TEMPLATE):
+            raise StartupError(f"The model does not answer: its first {path} got {status}.")
     # What it has made stays; to look for garbage would fetch all its pages from the snapshot.
     gc.collect()
     gc.freeze()

@@ -7,6 +7,7 @@ process for hours. Knows no path and no header of Lambda's. Called by api.py.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import IO, TYPE_CHECKING
 
@@ -73,6 +74,11 @@ class Connection:
             pass
         return True
 
+    def shut_down(self) -> None:
+        """Ends a wait for a reply in another thread, which gets a ConnectionError."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Any number of times."""
         self._replies.close()
@@ -134,6 +140,8 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
 
 
 def _number(text: str, base: int) -> int:
+    if not text.isalnum() or not text.isascii():  # int() also takes signs and underscores
+        raise ConnectionError(f"What came is not HTTP: {text[:40]!r}.")
     try:
         return int(text, base)
     except ValueError:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.aws_events import HttpCall, function_url
-from tests.support.servers import Cloud, cloud_run, lambda_emulator
+from tests.support.servers import Cloud, cloud_run, lambda_emulator, wait_until
 
 CHAT = "/v1/chat/completions"
 HELLO = {"messages": [{"role": "user", "content": "Hello"}], "temperature": 0, "max_tokens": 2}
@@ -31,8 +31,9 @@ def open_cloud(
             yield server
 
 
-def logged_ids(cloud: Cloud) -> list[str]:
-    return [line["id"] for line in cloud.process.requests]
+def wait_until_logged(cloud: Cloud, name: str) -> None:
+    """The line of a request is written once its answer has left, so the client may be ahead."""
+    wait_until(lambda: name in [line["id"] for line in cloud.process.requests])
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -42,7 +43,7 @@ def test_a_request_keeps_its_name_in_the_answer_and_in_the_log(cloud: Cloud, str
     answer = cloud.post(CHAT, HELLO | {"stream": stream}, **{"X-Request-Id": name})
 
     assert answer.headers["x-request-id"] == name
-    assert name in logged_ids(cloud)
+    wait_until_logged(cloud, name)
 
 
 @pytest.mark.parametrize("name", ["two words", "x" * 129])
@@ -51,7 +52,7 @@ def test_a_name_that_cannot_be_kept_is_replaced(cloud: Cloud, name: str) -> None
 
     given = answer.headers["x-request-id"]
     assert re.fullmatch("[0-9a-f-]{32,36}", given)
-    assert given in logged_ids(cloud)
+    wait_until_logged(cloud, given)
 
 
 def test_an_error_keeps_the_name_too(cloud: Cloud) -> None:

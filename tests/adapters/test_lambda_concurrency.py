@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bench.processes import process_tree, rss_mb
-from tests.adapters.test_lambda_runtime import CHAT, ENDLESS, HELLO, STREAMED
+from tests.adapters.test_lambda_runtime import CHAT, ENDLESS, HELLO, NO_REQUESTS, STREAMED
 from tests.support.event_stream import events, joined_text
 from tests.support.lambda_runtime import OwnRuntime, http_answer, own_runtime
 from tests.support.servers import PATIENCE_SECONDS
@@ -60,11 +61,36 @@ def test_one_that_leaves_disturbs_no_other(together: OwnRuntime) -> None:
     assert together.health()["running"] == 0
 
 
-def test_an_invocation_that_fails_disturbs_no_other(together: OwnRuntime) -> None:
+@pytest.mark.parametrize("event", NO_REQUESTS)
+def test_an_invocation_that_fails_disturbs_no_other(together: OwnRuntime, event: object) -> None:
     stream = together.begin(CHAT, ENDLESS)
-    assert together.api.send({"Records": []}).answer().what == "error"
+    assert together.api.send(event).answer().what == "error"
     assert together.post(CHAT, {}).status == 400
     assert events(http_answer(stream.answer()).body)
+
+
+def test_a_poller_that_ends_lets_the_others_finish_what_they_have(
+    tiny_artifact: Path, directory: Path
+) -> None:
+    with own_runtime(tiny_artifact, directory, 2) as runtime:
+        stream = runtime.begin(CHAT, ENDLESS)
+        stream.chunk()
+        runtime.api.send(HELLO | {"max_tokens": 1}, refused_with=500)
+        assert http_answer(stream.answer()).body.endswith(b"data: [DONE]\n\n")
+        assert runtime.process.wait() == 1
+    assert runtime.process.output.splitlines()[-1].startswith("Kindling ends: ")
+
+
+def test_sigterm_lets_all_finish_what_they_have(tiny_artifact: Path, directory: Path) -> None:
+    with own_runtime(tiny_artifact, directory, AT_ONCE) as runtime:
+        streams = [runtime.begin(CHAT, ENDLESS) for _ in range(AT_ONCE - 1)]
+        for stream in streams:
+            stream.chunk()
+        runtime.process.popen.send_signal(signal.SIGTERM)
+        for stream in streams:
+            assert http_answer(stream.answer()).body.endswith(b"data: [DONE]\n\n")
+        assert runtime.process.wait() == 0
+    assert "Traceback" not in runtime.process.output
 
 
 def test_connections_that_all_die_lose_no_later_invocation(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from handlers.api.messages import Request, Response
-from handlers.errors import InvalidRequest
+from handlers.errors import InvalidRequest, RequestError
+from handlers.lambda_call import Call
 from handlers.lambda_events import DIRECT, kind_of, parse
 from tests.support.aws_events import (
     HTTP_KINDS,
@@ -129,6 +133,28 @@ def test_a_kind_knows_what_its_sender_can_carry(
 ) -> None:
     kind = kind_of(wrap(HttpCall("GET", "/")))
     assert (kind.max_response_bytes, kind.max_seconds) == (megabytes * 2**20, seconds)
+
+
+def test_a_function_url_alone_passes_streams_on() -> None:
+    """docs.aws.amazon.com/lambda/latest/dg/configuration-response-streaming.html"""
+    limits = [kind_of(wrap(HttpCall("GET", "/"))).max_stream_bytes for wrap in HTTP_KINDS]
+    assert limits == [200 * 2**20, None, None, None, None]
+    assert DIRECT.max_stream_bytes is None
+
+
+class Refusing:
+    """As much of an Api as a refusal needs."""
+
+    def refuse(self, error: RequestError, _headers: object) -> Response:
+        return Response(error.status, {}, str(error).encode())
+
+
+def test_a_whole_answer_over_what_a_stream_carries_is_refused() -> None:
+    call = Call.of(function_url(HttpCall("GET", "/")), "name")
+    small = replace(call, kind=replace(call.kind, max_stream_bytes=len(ANSWER.body) - 1))
+    service: Any = SimpleNamespace(api=Refusing())
+    assert call.fit_for_stream(service, ANSWER) is ANSWER
+    assert small.fit_for_stream(service, ANSWER).status == 413
 
 
 def test_a_body_that_is_not_text_is_answered_in_base64() -> None:

@@ -21,6 +21,7 @@ from handlers.errors import StartupError
 from handlers.lambda_runtime.snapshot import prime
 from tests.adapters.test_lambda_runtime import CHAT, HELLO
 from tests.support.encoder_tasks import ENCODER_TASKS
+from tests.support.invocations import RESTORE_CUTS, Cut
 from tests.support.lambda_runtime import OwnRuntime, own_runtime
 from tests.support.servers import AWSLAMBDARIC, OWN_RUNTIME, PATIENCE_SECONDS, ROOT, wait_until
 
@@ -110,20 +111,90 @@ def test_a_restore_that_never_comes_ends_the_process(tiny_artifact: Path, direct
         assert runtime.api.restoring.wait(PATIENCE_SECONDS)
         runtime.api.close()
         assert runtime.process.wait() == 1
+    assert runtime.process.output.splitlines()[-1].startswith("Kindling ends: ")
 
 
-class Broken:
+@pytest.mark.parametrize("where", RESTORE_CUTS, ids=lambda where: where.value)
+def test_a_connection_that_dies_with_the_snapshot_is_opened_again(
+    tiny_artifact: Path, directory: Path, where: Cut
+) -> None:
+    with own_runtime(tiny_artifact, directory, variables=SNAP_START) as runtime:
+        runtime.api.cut(where)
+        runtime.api.restored.set()
+        assert runtime.health()["state"] == "ready"
+        assert runtime.api.all_cut
+
+
+RESTORE_THAT_FAILS = """
+from handlers.lambda_runtime import snapshot
+from handlers.lambda_runtime.__main__ import main
+
+def restored(service):
+    raise RuntimeError("no copy of this one")
+
+snapshot.restored = restored
+main()
+"""
+
+
+def test_a_copy_that_cannot_serve_is_reported_as_one(tiny_artifact: Path, directory: Path) -> None:
+    failing = (sys.executable, "-c", RESTORE_THAT_FAILS)
+    with own_runtime(tiny_artifact, directory, command=failing, variables=SNAP_START) as runtime:
+        runtime.api.restored.set()
+        kind, body = runtime.api.restore_errors.get(timeout=PATIENCE_SECONDS)
+        assert runtime.process.wait() == 1
+    assert kind == json.loads(body)["errorType"] == "RuntimeError"
+
+
+class Answering:
+    """Every request gets the next one of these."""
+
     task = "text-generation"
 
+    def __init__(self, *statuses: int) -> None:
+        self.statuses = iter(statuses)
+
     async def handle(self, _request: Request) -> Response:
-        return Response(500, {}, b"")
+        return Response(next(self.statuses), {}, b"")
 
 
-def test_a_model_that_does_not_answer_is_an_error_of_the_start() -> None:
-    service: Any = SimpleNamespace(api=Broken(), settings=Settings.from_environ({}))
+@pytest.mark.parametrize("statuses", [(500,), (400,), (200, 500), (200, 200, 500)])
+def test_a_model_that_does_not_answer_is_an_error_of_the_start(statuses: Sequence[int]) -> None:
+    api = Answering(*statuses)
+    service: Any = SimpleNamespace(api=api, settings=Settings.from_environ({}))
     with pytest.raises(StartupError, match="does not answer"):
         prime(service)
 
+
+def test_the_first_schema_after_a_snapshot_finds_everything_imported(tiny_artifact: Path) -> None:
+    environ = os.environ | {"MODEL_DIR": str(tiny_artifact), "KINDLING_THREADS": "1"}
+    command = [sys.executable, "-c", IMPORT_WITH_A_SCHEMA]
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, check=True)
+    assert json.loads(done.stderr) == []
+
+
+IMPORT_WITH_A_SCHEMA = """
+import os, sys
+import msgspec
+from handlers.api.inline import run_inline
+from handlers.api.messages import Request
+from handlers.config import Settings
+from handlers.lambda_runtime.snapshot import prime
+from handlers.startup import load_service
+
+service = load_service(Settings.from_environ())
+prime(service)
+before = set(sys.modules)
+schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "boolean"}}}
+messages = [{"role": "user", "content": "Hello"}]
+for path, body in (
+    ("/v1/chat/completions", {"messages": messages, "response_format": schema, "max_tokens": 1}),
+    ("/v1/responses", {"input": "Hello", "max_output_tokens": 1}),
+):
+    request = Request("POST", path, {}, {}, msgspec.json.encode(body))
+    assert run_inline(service.api.handle(request)).status == 200
+os.write(2, msgspec.json.encode(sorted(set(sys.modules) - before)))
+"""
 
 # What a snapshot copies of a process is its memory, and so does a fork. One thread, since a fork
 # takes no other along.

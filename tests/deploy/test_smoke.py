@@ -14,6 +14,7 @@ from deploy.smoke.__main__ import main
 from tests.deploy.broken_servers import BROKEN, JSON, Breaks, refusal, working
 from tests.support.aws_events import HttpCall
 from tests.support.http_stand_in import http_server
+from tests.support.lambda_runtime import own_runtime
 from tests.support.servers import HttpAnswer, cloud_run, free_port, lambda_emulator
 
 
@@ -41,6 +42,15 @@ def test_it_passes_on_a_function_url_that_answers_whole(
         with http_server(respond) as url:
             main([url])
     assert "all 64 at once: " in lines(capsys.readouterr().out)["stream"]
+
+
+def test_it_passes_on_a_function_url_that_streams(
+    tiny_artifact: Path, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The stand-in takes nothing but streams, as a URL in RESPONSE_STREAM mode may."""
+    with own_runtime(tiny_artifact, directory) as function, http_server(function.send) as url:
+        main([url])
+    assert lines(capsys.readouterr().out)["error"].startswith("400: ")
 
 
 def test_the_api_key_is_sent_and_a_stranger_refused(

@@ -13,6 +13,8 @@ from tests.support.servers import PATIENCE_SECONDS
 class Cut(enum.Enum):
     """Where a connection is lost."""
 
+    BEFORE_RESTORE = "asked for the restore"
+    REPLY_OF_RESTORE = "amid the news of the restore"
     BEFORE_NEXT = "asked for an invocation"
     HEAD_OF_NEXT = "amid the head of an invocation"
     BODY_OF_NEXT = "amid the event"
@@ -20,6 +22,10 @@ class Cut(enum.Enum):
     BEFORE_REPLY = "the answer has been read and is not acknowledged"
     BODY_OF_REPLY = "amid the acknowledgement"
     IDLE = "after the acknowledgement"
+
+
+RESTORE_CUTS = (Cut.BEFORE_RESTORE, Cut.REPLY_OF_RESTORE)
+SERVING_CUTS = tuple(where for where in Cut if where not in RESTORE_CUTS)
 
 
 @dataclass(frozen=True)
@@ -43,12 +49,20 @@ class Invoked:
 
     id: str
     event: bytes
-    seconds: float
+    seconds: float | None
+    """What its function has; None hides it."""
     chunks: Queue[bytes] = field(default_factory=Queue)
     posted: Queue[Posted] = field(default_factory=Queue)
     stop_after: int | None = None
     """Chunks after which nobody reads on."""
     stopped: threading.Event = field(default_factory=threading.Event)
+    refused_with: int | None = None
+    """The status for its answer, in place of 202; of a stream after its first event."""
+
+    @property
+    def through_url(self) -> bool:
+        """Whether a function URL's client waits for it."""
+        return b".lambda-url." in self.event
 
     def chunk(self) -> bytes:
         """The next chunk, while the rest is still being made."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,9 +12,15 @@ from typing import Any
 from tests.support.aws_events import HttpCall, function_url
 from tests.support.invocations import Invoked, Posted
 from tests.support.runtime_api import RuntimeApi
-from tests.support.servers import OWN_RUNTIME, HttpAnswer, Process, process_of
-
-NULS = bytes(8)
+from tests.support.servers import (
+    AWSLAMBDARIC,
+    OWN_RUNTIME,
+    HttpAnswer,
+    Process,
+    process_of,
+    streamed_answer,
+    whole_answer,
+)
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,8 @@ def http_answer(posted: Posted) -> HttpAnswer:
     if posted.what == "error":
         raise RuntimeError(f"The invocation failed: {posted.body!r}")
     if posted.streamed:
-        head, _, body = posted.body.partition(NULS)
-        prelude = json.loads(head)
-        return HttpAnswer(prelude["statusCode"], prelude["headers"], body)
-    result = json.loads(posted.body)
-    body = result["body"]
-    content = base64.b64decode(body) if result["isBase64Encoded"] else body.encode()
-    return HttpAnswer(result["statusCode"], result["headers"], content)
+        return streamed_answer(posted.body)
+    return whole_answer(json.loads(posted.body))
 
 
 @contextmanager
@@ -70,8 +70,9 @@ def own_runtime(
     environ = dict(variables or {})
     if concurrency > 1:
         environ["AWS_LAMBDA_MAX_CONCURRENCY"] = str(concurrency)
+    invoke_mode = "BUFFERED" if command == AWSLAMBDARIC else "RESPONSE_STREAM"
     with (
-        RuntimeApi(concurrency) as api,
+        RuntimeApi(concurrency, invoke_mode) as api,
         process_of(
             [*command], model_dir, directory, AWS_LAMBDA_RUNTIME_API=api.address, **environ
         ) as process,

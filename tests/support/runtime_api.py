@@ -44,17 +44,21 @@ STREAM_HEADERS = {
 class RuntimeApi:
     """A context: it listens on `address` while entered."""
 
-    def __init__(self, concurrency: int = 1) -> None:
+    def __init__(self, concurrency: int = 1, invoke_mode: str = "RESPONSE_STREAM") -> None:
+        """`invoke_mode`: the function URL's, which says in what form it takes answers."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.violations: list[str] = []
         self.start_errors: Queue[tuple[str, bytes]] = Queue()
+        self.restore_errors: Queue[tuple[str, bytes]] = Queue()
         self.restoring = threading.Event()
         """Set once the runtime is ready to be copied."""
         self.restored = threading.Event()
         self.connections = 0
         self.most_at_once = 0
         self._concurrency = concurrency
+        self._url_streams = invoke_mode == "RESPONSE_STREAM"
+        self._initialised = False
         self._asking: set[socket.socket] = set()
         self._cuts: Queue[Cut] = Queue()
         self._events: Queue[Invoked] = Queue()
@@ -86,16 +90,27 @@ class RuntimeApi:
         """Whether the runtime waits for an invocation."""
         return bool(self._asking)
 
-    def send(self, event: object, seconds: float = FUNCTION_SECONDS) -> Invoked:
+    def send(
+        self,
+        event: object,
+        seconds: float | None = FUNCTION_SECONDS,
+        refused_with: int | None = None,
+    ) -> Invoked:
         """Hands an invocation to whoever asks next."""
         self._count += 1
-        invoked = Invoked(f"request-{self._count}", json.dumps(event).encode(), seconds)
+        name = f"request-{self._count}"
+        invoked = Invoked(name, json.dumps(event).encode(), seconds, refused_with=refused_with)
         self._events.put(invoked)
         return invoked
 
     def cut(self, where: Cut) -> None:
         """Loses one connection at the next such place."""
         self._cuts.put(where)
+
+    @property
+    def all_cut(self) -> bool:
+        """Whether each connection that was to be lost has been."""
+        return self._cuts.empty()
 
     def cut_all(self) -> None:
         """Loses every connection now."""
@@ -138,6 +153,7 @@ class RuntimeApi:
         demand(headers.get("host") == self.address, f"the host is {headers.get('host')}")
         if method == "GET":
             demand(headers.get("content-length", "0") == "0", "a body in a GET")
+            self._initialised = True
             return self._get(connection, path)
         demand(method == "POST", f"{method} {path}")
         return self._post(connection, stream, path, headers)
@@ -145,7 +161,11 @@ class RuntimeApi:
     def _get(self, connection: socket.socket, path: str) -> bool:
         if path == f"{RUNTIME}/restore/next":
             self.restoring.set()
+            self._lose_if(Cut.BEFORE_RESTORE)
             self.restored.wait(PATIENCE_SECONDS)
+            if self._cuts_at(Cut.REPLY_OF_RESTORE):
+                connection.sendall(reply(200, b"{}")[:20])
+                raise Lost
             connection.sendall(reply(200, b"{}"))
             return True
         demand(path == f"{RUNTIME}/invocation/next", f"GET {path}")
@@ -183,9 +203,12 @@ class RuntimeApi:
                 self._asking.discard(connection)
 
     def _invocation_headers(self, invoked: Invoked) -> dict[str, str]:
-        return {
+        deadline = {}
+        if invoked.seconds is not None:
+            milliseconds = int((time.time() + invoked.seconds) * 1000)
+            deadline = {"Lambda-Runtime-Deadline-Ms": str(milliseconds)}
+        return deadline | {
             "Lambda-Runtime-Aws-Request-Id": invoked.id,
-            "Lambda-Runtime-Deadline-Ms": str(int((time.time() + invoked.seconds) * 1000)),
             "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:::function:kindling",
             "Lambda-Runtime-Trace-Id": "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Sampled=0",
             "Lambda-Runtime-Invocation-Id": f"attempt-of-{invoked.id}",
@@ -194,11 +217,8 @@ class RuntimeApi:
     def _post(
         self, connection: socket.socket, stream: IO[bytes], path: str, headers: dict[str, str]
     ) -> bool:
-        if path == f"{RUNTIME}/init/error":
-            body = stream.read(int(headers["content-length"]))
-            self.start_errors.put((headers["lambda-runtime-function-error-type"], body))
-            connection.sendall(reply(202, b'{"status":"OK"}'))
-            return True
+        if path in (f"{RUNTIME}/init/error", f"{RUNTIME}/restore/error"):
+            return self._post_start_error(connection, stream, path, headers)
         start, _, rest = path.partition("/invocation/")
         name, _, what = rest.partition("/")
         demand(start == RUNTIME and what in ("response", "error"), f"POST {path}")
@@ -210,6 +230,8 @@ class RuntimeApi:
             return True
         attempt = headers.get("lambda-runtime-invocation-id")
         demand(attempt == f"attempt-of-{name}", f"the attempt of {name} is named {attempt}")
+        if what == "response" and invoked.refused_with is not None:
+            return self._refuse(connection, stream, headers, invoked.refused_with)
         posted = self._read_post(stream, what, headers, invoked)
         with self._lock:
             del self._open[name]
@@ -218,11 +240,40 @@ class RuntimeApi:
             raise Lost
         return self._acknowledge(connection, stream, invoked, posted)
 
+    def _post_start_error(
+        self, connection: socket.socket, stream: IO[bytes], path: str, headers: dict[str, str]
+    ) -> bool:
+        body = stream.read(int(headers["content-length"]))
+        of_start = path.endswith("/init/error")
+        demand(of_start != self._initialised, f"{path} at the wrong stage")
+        demand(of_start or self.restored.is_set(), f"{path} before the restore")
+        errors = self.start_errors if of_start else self.restore_errors
+        errors.put((headers["lambda-runtime-function-error-type"], body))
+        connection.sendall(reply(202, b'{"status":"OK"}'))
+        return True
+
+    def _refuse(
+        self, connection: socket.socket, stream: IO[bytes], headers: dict[str, str], status: int
+    ) -> bool:
+        """A stream is refused in its midst, and read on until the runtime closes it."""
+        refusal = reply(status, b'{"errorMessage":"the reason"}')
+        if "transfer-encoding" not in headers:
+            discard(stream, headers)
+            connection.sendall(refusal)
+            return True
+        for count, _ in enumerate(read_chunks(stream), 1):
+            if count == 2:
+                connection.sendall(refusal)
+        raise Lost
+
     def _read_post(
         self, stream: IO[bytes], what: str, headers: dict[str, str], invoked: Invoked
     ) -> Posted:
         if what == "error":
             demand("lambda-runtime-function-error-type" in headers, "an error without its type")
+        else:
+            streams = invoked.through_url and self._url_streams
+            demand(("transfer-encoding" in headers) == streams, f"{headers} to {invoked.event!r}")
         if "transfer-encoding" not in headers:
             demand(headers.get("content-type") == "application/json", f"{headers} of a whole body")
             body = stream.read(int(headers["content-length"]))

@@ -29,6 +29,9 @@ INVOCATIONS = "/2015-03-31/functions/function/invocations"
 AWSLAMBDARIC = (sys.executable, "-m", "awslambdaric", "handlers.aws_lambda.handler")
 OWN_RUNTIME = (sys.executable, "-m", "handlers.lambda_runtime")
 
+# Between the prelude and the body of what RESPONSE_STREAM mode takes.
+NULS = bytes(8)
+
 # Only ends a test that would never end; nothing is measured by it.
 PATIENCE_SECONDS = 120.0
 
@@ -111,14 +114,9 @@ class Lambda:
             return answer.text
 
     def deliver(self, event: Event) -> HttpAnswer:
-        """The HTTP answer in what the handler returned to an HTTP event."""
-        result = self.invoke(event)
-        headers = result.get("headers") or {
-            name: values[-1] for name, values in result["multiValueHeaders"].items()
-        }
-        body = result["body"]
-        content = base64.b64decode(body) if result["isBase64Encoded"] else body.encode()
-        return HttpAnswer(result["statusCode"], headers, content)
+        """The HTTP answer to an HTTP event, whole or as our own runtime streams it."""
+        content = self.client.post(INVOCATIONS, content=json.dumps(event)).content
+        return streamed_answer(content) if NULS in content else whole_answer(json.loads(content))
 
     def send(self, call: HttpCall) -> HttpAnswer:
         return self.deliver(function_url(call))
@@ -131,6 +129,25 @@ class Lambda:
 
 
 Cloud = CloudRun | Lambda
+
+
+def streamed_answer(content: bytes) -> HttpAnswer:
+    """What a function URL in RESPONSE_STREAM mode makes of a stream's bytes."""
+    head, nuls, body = content.partition(NULS)
+    if not nuls:
+        raise ValueError(f"A stream without its prelude: {content[:200]!r}")
+    prelude = json.loads(head)
+    return HttpAnswer(prelude["statusCode"], prelude["headers"], body)
+
+
+def whole_answer(result: Any) -> HttpAnswer:
+    """What anyone else makes of a posted value."""
+    headers = result.get("headers") or {
+        name: values[-1] for name, values in result["multiValueHeaders"].items()
+    }
+    body = result["body"]
+    content = base64.b64decode(body) if result["isBase64Encoded"] else body.encode()
+    return HttpAnswer(result["statusCode"], headers, content)
 
 
 @contextmanager
