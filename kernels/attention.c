@@ -130,12 +130,8 @@ static int need(const OrtCustomOp *op, size_t index) {
 }
 
 #define ATTENTION                                                                              \
-    .version = ORT_VERSION, .GetName = name, .GetExecutionProviderType = provider,             \
-    .GetInputType = type, .GetInputTypeCount = inputs, .GetOutputType = output_type_of,        \
-    .GetOutputTypeCount = outputs, .GetInputCharacteristic = need,                             \
-    .GetOutputCharacteristic = output_need, .GetInputMemoryType = in_main_memory,              \
-    .CreateKernelV2 = create, .KernelComputeV2 = compute, .KernelDestroy = destroy_kernel,     \
-    .GetStartVersion = version, .GetEndVersion = version
+    EVERY_OPERATOR(name, type, inputs, compute), .GetOutputType = output_type_of,              \
+    .GetOutputTypeCount = outputs, .GetInputCharacteristic = need, .CreateKernelV2 = create
 
 const OrtCustomOp attention_of_floats = {ATTENTION};
 const OrtCustomOp attention_of_halves = {ATTENTION};

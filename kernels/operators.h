@@ -51,10 +51,15 @@ int output_need(const OrtCustomOp *op, size_t index);
 size_t output_count(const OrtCustomOp *op);
 int version(const OrtCustomOp *op);
 
-#define OPERATOR(name, input_type, input_count, compute)                                          \
-    .version = ORT_VERSION, .GetName = name, .GetExecutionProviderType = provider,                \
-    .GetInputType = input_type, .GetInputTypeCount = input_count, .GetOutputType = output_type,   \
-    .GetOutputTypeCount = output_count, .GetInputCharacteristic = input_need,                     \
-    .GetOutputCharacteristic = output_need, .GetInputMemoryType = in_main_memory,                 \
-    .CreateKernelV2 = create_kernel, .KernelComputeV2 = compute, .KernelDestroy = destroy_kernel, \
-    .GetStartVersion = version, .GetEndVersion = version
+// What is the same in every operator.
+#define EVERY_OPERATOR(name, input_type, input_count, compute)                                  \
+    .version = ORT_VERSION, .GetName = name, .GetExecutionProviderType = provider,              \
+    .GetInputType = input_type, .GetInputTypeCount = input_count, .KernelComputeV2 = compute,   \
+    .GetOutputCharacteristic = output_need, .GetInputMemoryType = in_main_memory,               \
+    .KernelDestroy = destroy_kernel, .GetStartVersion = version, .GetEndVersion = version
+
+// An operator over weights.
+#define OPERATOR(name, input_type, input_count, compute)                                        \
+    EVERY_OPERATOR(name, input_type, input_count, compute), .GetOutputType = output_type,       \
+    .GetOutputTypeCount = output_count, .GetInputCharacteristic = input_need,                   \
+    .CreateKernelV2 = create_kernel

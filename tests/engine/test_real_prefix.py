@@ -25,6 +25,7 @@ from handlers.text.template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from tests.engine.fake_session import greedy, read
 from tests.engine.test_constraint import Pattern
+from tests.support.tiny_models import TINY_ARTIFACTS
 
 Ids = list[int]
 
@@ -36,15 +37,7 @@ def load(directory: Path, slots: int = 3, chunk: int = 16) -> Engine:
     return Engine.load(Artifact.open(directory), settings)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        "tiny_artifact",
-        "tiny_window_artifact",
-        "quantised_artifact",
-        "quantised_window_artifact",
-    ],
-)
+@pytest.fixture(scope="module", params=TINY_ARTIFACTS)
 def tiny(request: pytest.FixtureRequest) -> Engine:
     """One engine for all examples, so that its slots hold what earlier ones have left."""
     return load(request.getfixturevalue(request.param))

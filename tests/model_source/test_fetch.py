@@ -106,7 +106,7 @@ def test_a_weak_etag_pins_nothing(web: Place, monkeypatch: pytest.MonkeyPatch) -
         return Answer(answer.status, {**answer.headers, "ETag": 'W/"weak"'}, answer.body)
 
     monkeypatch.setattr(web.proxy, "get", weak)
-    fetched(web)
+    assert (fetched(web).directory / DATA).read_bytes() == WEIGHTS
 
 
 def test_the_token_that_snap_start_gives_buys_the_credentials(

@@ -96,7 +96,7 @@ def test_the_cache_of_files_on_disks_is_room_too(
     web: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     memory(monkeypatch, tmp_path, file=400_000, shmem=100_000)
-    fetched(web)
+    assert (fetched(web).directory / DATA).read_bytes() == WEIGHTS
 
 
 def test_a_model_that_is_in_use_makes_no_room(web: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,14 @@ _COMMON = {
     "attention_dropout": 0.0,
 }
 
+TINY_ARTIFACTS = (
+    "tiny_artifact",
+    "tiny_window_artifact",
+    "quantised_artifact",
+    "quantised_window_artifact",
+)
+"""Fixtures of what decodes: with and without a window, in fp32 and in int4."""
+
 
 def _gpt2() -> GPT2Config:
     return GPT2Config(
