@@ -19,12 +19,15 @@ from transformers import PreTrainedModel
 from model_export.errors import ExportError
 from model_export.experts import INTERFACE_EXISTS, routed_experts_of
 from model_export.operations import writable_operations
+from model_export.recurrent import recurs_by_functions
 
 ROPES_BY_LENGTH = ("dynamic", "longrope")
 """Rotary embeddings whose frequencies change with the length of the sequence."""
 _TASK = "text-generation-with-past"
 _KEYS_AND_VALUES = {"attention", "full_attention", "sliding_attention", "chunked_attention"}
-"""Kinds of layers whose only state is keys and values. Others are refused by name."""
+"""Kinds of layers whose only state is keys and values."""
+STATELESS = {"mlp", "moe"}
+"""Kinds of layers that keep nothing."""
 
 
 def check_architecture(model: PreTrainedModel) -> None:
@@ -35,8 +38,9 @@ def check_architecture(model: PreTrainedModel) -> None:
             f"{name} ({model.config.model_type}) is not a decoder for text generation, so it "
             f"cannot be exported as one."
         )
-    others = sorted(set(getattr(config, "layer_types", None) or ()) - _KEYS_AND_VALUES)
-    if others:
+    kinds = set(getattr(config, "layer_types", None) or ()) - STATELESS
+    others = sorted(kinds - _KEYS_AND_VALUES)
+    if others and not recurs_by_functions(model):
         raise ExportError(
             f"{name} has layers of the kind {', '.join(others)}, whose state is not keys and "
             f"values, so it cannot be exported."

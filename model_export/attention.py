@@ -7,7 +7,7 @@ reads and writes the shared cache in place. A mask or an argument that the node 
 is refused. Behind all other passes fuse/own_attention.py puts our own operator in its place.
 Called by decoder.py; knows nothing of architectures or weights.
 
-The node: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+attention_node.py has the node.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache
 from transformers.masking_utils import AttentionMaskInterface
 from transformers.modeling_utils import AttentionInterface
 
+from model_export.attention_node import GroupQueryAttentionNode, NodeAttributes
 from model_export.errors import ExportError
+from model_export.graph_contract import BY_POSITION
+from model_export.shared_cache import SharedCache
 from model_export.window import Window, window_of
 
 INTERFACE = "kindling_group_query_attention"
@@ -45,61 +47,17 @@ _HARMLESS = {
 }
 
 
-class SharedCache(Cache):
-    """Past and present buffers beside the model's own way of updating a cache.
-
-    `update` returns the new keys and values alone: joining them to the past is the node's work.
-    `past` and `present` hold (key, value), each [batch, kv_heads, capacity, head_dim], by layer.
-    """
-
-    def __init__(self, past: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        super().__init__(layers=[])
-        self.past = past
-        self.present: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def update(
-        self,
-        key_states: torch.Tensor,
-        value_states: torch.Tensor,
-        layer_idx: int,
-        *args: Any,
-        **kwargs: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pass the new keys and values through."""
-        return key_states, value_states
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Unused: positions come from the graph's inputs."""
-        return 0
-
-    @property
-    def has_previous_state(self) -> bool:
-        """What layers ask that carry a state of another kind from step to step (Mamba)."""
-        raise ExportError(
-            "The model's layers keep a state that is not keys and values, so it cannot be exported."
-        )
-
-    def get_query_offset(self, layer_idx: int = 0) -> int:
-        """Unused: positions come from the graph's inputs."""
-        return 0
-
-    def get_mask_sizes(self, query: object, layer_idx: int) -> tuple[int, int]:
-        """Unused: the mask is reduced to a window."""
-        return 0, 0
-
-
 @dataclass(frozen=True, slots=True)
 class Attention:
     """The attention of one traced step, all layers of it.
 
-    `seqlens_k`, `query_seqlens`: int32 [batch]; `total_sequence_length`: int32 scalar.
+    `seqlens_k`, `query_seqlens`: int32 [batch].
     """
 
     architecture: str
     context_length: int
     cache: SharedCache
     seqlens_k: torch.Tensor
-    total_sequence_length: torch.Tensor
     query_seqlens: torch.Tensor
 
     def attend(
@@ -131,16 +89,19 @@ class Attention:
         )
         batch, sequence = query.shape[0], query.shape[2]
         width = max(query.shape[3], value.shape[3])
-        output, *present = _GroupQueryAttention.apply(
+        past = [self.cache.past[layer, kind] for kind in BY_POSITION]
+        output, *present = GroupQueryAttentionNode.apply(
             *(_merge_heads(_widen(states, width)) for states in (query, key, value)),
-            *self.cache.past[layer],
+            *past,
             self.seqlens_k,
-            self.total_sequence_length,
+            torch.as_tensor(past[0].shape[2], dtype=torch.int32),  # total_sequence_length
             s_aux,
             self.query_seqlens,
             attributes,
         )
-        self.cache.present[layer] = (present[0], present[1])
+        self.cache.present |= {
+            (layer, kind): state for kind, state in zip(BY_POSITION, present, strict=True)
+        }
         output = output.reshape(batch, sequence, attributes.heads, -1)
         return output[..., : value.shape[3]], None
 
@@ -190,76 +151,6 @@ def attention_of(
         model.config._attn_implementation = before
         del AttentionInterface._global_mapping[INTERFACE]
         del AttentionMaskInterface._global_mapping[INTERFACE]
-
-
-@dataclass(frozen=True, slots=True)
-class NodeAttributes:
-    """The attributes of one GroupQueryAttention node. A window of -1 is none."""
-
-    heads: int
-    kv_heads: int
-    scale: float
-    softcap: float
-    window: int
-
-
-class _GroupQueryAttention(torch.autograd.Function):
-    """Gives the trace its node. Run in torch it only has the right shapes."""
-
-    @staticmethod
-    def forward(
-        context: Any,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        past_key: torch.Tensor,
-        past_value: torch.Tensor,
-        *others: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        return torch.zeros_like(query), past_key.clone(), past_value.clone()
-
-    @staticmethod
-    def symbolic(
-        graph: Any,
-        query: Any,
-        key: Any,
-        value: Any,
-        past_key: Any,
-        past_value: Any,
-        seqlens_k: Any,
-        total_sequence_length: Any,
-        head_sink: Any,
-        query_seqlens: Any,
-        attributes: NodeAttributes,
-    ) -> Any:
-        def absent(count: int) -> list[Any]:
-            return [_absent(graph) for _ in range(count)]
-
-        inputs = [query, key, value, past_key, past_value, seqlens_k, total_sequence_length]
-        inputs += absent(4)  # cos_cache, sin_cache, position_ids, attention_bias
-        inputs += absent(1) if head_sink is None else [head_sink]
-        inputs += absent(4)  # k_scale, v_scale, q_norm_weight, k_norm_weight
-        inputs += [query_seqlens]
-        outputs = graph.op(
-            "com.microsoft::GroupQueryAttention",
-            *inputs,
-            num_heads_i=attributes.heads,
-            kv_num_heads_i=attributes.kv_heads,
-            scale_f=attributes.scale,
-            softcap_f=attributes.softcap,
-            local_window_size_i=attributes.window,
-            outputs=3,
-        )
-        for output, like in zip(outputs, (query, past_key, past_value), strict=True):
-            output.setType(like.type())
-        return outputs
-
-
-def _absent(graph: Any) -> Any:
-    """An optional input left out: torch writes it as the empty name."""
-    constant = graph.op("prim::Constant")
-    constant.setType(torch._C.OptionalType.ofTensor())
-    return constant
 
 
 def _widen(states: torch.Tensor, width: int) -> torch.Tensor:

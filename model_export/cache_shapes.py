@@ -1,7 +1,8 @@
-"""The shape of every layer's cache, read off one step of the model.
+"""What every layer keeps from step to step, read off one step of the model.
 
-Architectures differ in what they call their heads and in which layers share them, so the
-model is run on one token and its attention says what it is given. Called by convert.py.
+Architectures differ in what they call their heads, in which layers share them, and in which layers
+have a state of another kind; so the model is run on one token, and its attention and its recurrent
+layers say what they are given. Called by convert.py and by the dry run.
 """
 
 from __future__ import annotations
@@ -12,24 +13,43 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from model_export.attention import SharedCache, attention_of
+from model_export.architecture import STATELESS
+from model_export.attention import attention_of
 from model_export.errors import ExportError
+from model_export.graph_contract import BY_POSITION, Kind, past_name, present_name
+from model_export.recurrent import LinearAttention, Recurrence, recurrence_of
+from model_export.shared_cache import SharedCache
 
 
 @dataclass(frozen=True, slots=True)
 class CacheShape:
-    """Of one layer, keys and values alike: [batch, kv_heads, capacity, head_dim]."""
+    """Of one kind of state of one layer.
 
-    kv_heads: int
-    head_dim: int
+    `sizes` of keys and values are (kv_heads, head_dim), of the others all that follow the batch.
+    """
+
+    layer: int
+    kind: Kind
+    sizes: tuple[int, ...]
+
+    @property
+    def past(self) -> str:
+        """The graph's input for it."""
+        return past_name(self.layer, self.kind)
+
+    @property
+    def present(self) -> str:
+        """The graph's output for it."""
+        return present_name(self.layer, self.kind)
 
 
 @dataclass(slots=True)
 class _Witness:
-    """Attention that answers zeros and notes what it was given. Its mask lets all through."""
+    """Layers that answer zeros and note what they were given. Its mask lets all through."""
 
     architecture: str
-    seen: dict[int, CacheShape] = field(default_factory=dict)
+    cache: SharedCache = field(default_factory=SharedCache)
+    seen: dict[tuple[int, Kind], CacheShape] = field(default_factory=dict)
 
     def attend(
         self,
@@ -41,32 +61,61 @@ class _Witness:
         **__: Any,
     ) -> tuple[torch.Tensor, None]:
         layer = int(module.layer_idx)
-        if layer in self.seen:
-            raise ExportError(
-                f"{self.architecture} attends more than once in its layer {layer}, and a layer has "
-                f"one cache, so it cannot be exported."
-            )
         width = max(int(key.shape[3]), int(value.shape[3]))
-        self.seen[layer] = CacheShape(int(key.shape[1]), width)
+        for kind in BY_POSITION:
+            self._note(layer, kind, (int(key.shape[1]), width))
         batch, heads, sequence, _head_dim = query.shape
         return query.new_zeros(batch, sequence, heads, value.shape[3]), None
 
     def mask(self, **_: Any) -> torch.Tensor:
         return torch.zeros(1, 1, 1, 1)
 
+    def convolve(
+        self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        channels, width = weight.shape
+        self._note(self.cache.recurrent_layer, "convolution", (int(width) - 1, int(channels)))
+        return torch.zeros_like(x)
+
+    def attend_linearly(self, given: LinearAttention) -> torch.Tensor:
+        heads, value_size = given.value.shape[2:]
+        sizes = (int(heads), int(given.key.shape[3]), int(value_size))
+        self._note(self.cache.recurrent_layer, "recurrent", sizes)
+        return torch.zeros_like(given.value)
+
+    def _note(self, layer: int, kind: Kind, sizes: tuple[int, ...]) -> None:
+        if (layer, kind) in self.seen:
+            raise ExportError(
+                f"{self.architecture} attends more than once in its layer {layer}, and a layer has "
+                f"one cache, so it cannot be exported."
+            )
+        self.seen[layer, kind] = CacheShape(layer, kind, sizes)
+
 
 def cache_shapes(model: PreTrainedModel) -> list[CacheShape]:
-    """One shape a layer. Raises ExportError when a layer's attention was not seen."""
+    """In the graph's order. Raises ExportError when what a layer keeps was not seen."""
     witness = _Witness(type(model).__name__)
     one = torch.zeros((1, 1), dtype=torch.int64)
-    with attention_of(model, witness.attend, witness.mask), torch.no_grad():
-        model(input_ids=one, position_ids=one, past_key_values=SharedCache([]), use_cache=True)
-    layers = range(model.config.get_text_config().num_hidden_layers)
-    missing = [str(layer) for layer in layers if layer not in witness.seen]
+    recurrence = Recurrence(witness.convolve, witness.attend_linearly)
+    with (
+        attention_of(model, witness.attend, witness.mask),
+        recurrence_of(model, recurrence),
+        torch.no_grad(),
+    ):
+        model(input_ids=one, position_ids=one, past_key_values=witness.cache, use_cache=True)
+    _check_all_seen(model, {layer for layer, _ in witness.seen})
+    order: list[Kind] = [*BY_POSITION, "convolution", "recurrent"]
+    return sorted(witness.seen.values(), key=lambda shape: (shape.layer, order.index(shape.kind)))
+
+
+def _check_all_seen(model: PreTrainedModel, seen: set[int]) -> None:
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None) or ["attention"] * config.num_hidden_layers
+    keeping = {layer for layer, kind in enumerate(kinds) if kind not in STATELESS}
+    missing = [str(layer) for layer in sorted(keeping - seen)]
     if missing:
         raise ExportError(
-            f"{witness.architecture} does not send the attention of its layers "
+            f"{type(model).__name__} does not send the attention of its layers "
             f"{', '.join(missing)} through transformers' attention interface, so it cannot be "
             f"exported."
         )
-    return [witness.seen[layer] for layer in layers]

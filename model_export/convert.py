@@ -19,7 +19,7 @@ from model_export.architecture import check_architecture, check_rope, traceable
 from model_export.cache_shapes import CacheShape, cache_shapes
 from model_export.decoder import Decoder
 from model_export.errors import ExportError
-from model_export.fuse.graphs import MICROSOFT
+from model_export.fuse.graphs import KINDLING, MICROSOFT
 from model_export.save import save
 from model_export.trace import quiet, trace
 from model_export.window import Window
@@ -35,9 +35,10 @@ def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
     check(model, context_length)
     if model.dtype != torch.float32:  # transformers 5 refuses float() on a model out of a GGUF file
         model = model.float()
-    decoder = Decoder(model, context_length).eval()
     with _traceable(model):
-        graph = _trace(decoder, _past_example(cache_shapes(model)))
+        shapes = cache_shapes(model)
+        decoder = Decoder(model, context_length, shapes).eval()
+        graph = _trace(decoder, shapes)
     _state_output_shapes(graph, decoder)
     graph.metadata_props["context_length"] = str(context_length)
     return graph
@@ -63,16 +64,15 @@ def check(model: PreTrainedModel, context_length: int) -> None:
         )
 
 
-def _past_example(shapes: list[CacheShape]) -> list[torch.Tensor]:
-    """An example of a cache: [batch, kv_heads, capacity, head_dim], key before value."""
-    return [
-        torch.zeros(2, shape.kv_heads, 5, shape.head_dim)
-        for shape in shapes
-        for _ in ("key", "value")
-    ]
+def _past_example(shape: CacheShape) -> torch.Tensor:
+    """An example of what a layer keeps, of two rows."""
+    if shape.kind in contract.BY_POSITION:
+        kv_heads, head_dim = shape.sizes
+        return torch.zeros(2, kv_heads, 5, head_dim)
+    return torch.zeros(2, *shape.sizes)
 
 
-def _trace(decoder: Decoder, past: list[torch.Tensor]) -> ir.Model:
+def _trace(decoder: Decoder, shapes: list[CacheShape]) -> ir.Model:
     """Trace two rows: three tokens, and two of padding."""
     control = (
         torch.ones((2, 3), dtype=torch.int64),
@@ -80,28 +80,30 @@ def _trace(decoder: Decoder, past: list[torch.Tensor]) -> ir.Model:
         torch.tensor([2, 0], dtype=torch.int32),
         torch.tensor([2, 3], dtype=torch.int64),
     )
-    layers = len(past) // 2
     return trace(
         decoder,
-        (*control, *past),
-        inputs=[*contract.CONTROL_INPUTS, *contract.past_names(layers)],
-        outputs=[contract.LOGITS, *contract.present_names(layers)],
-        dynamic_axes=_dynamic_axes(layers),
-        domains=[MICROSOFT],
+        (*control, *map(_past_example, shapes)),
+        inputs=[*contract.CONTROL_INPUTS, *(shape.past for shape in shapes)],
+        outputs=[contract.LOGITS, *(shape.present for shape in shapes)],
+        dynamic_axes=_dynamic_axes(shapes),
+        domains=[MICROSOFT, KINDLING],
     )
 
 
-def _dynamic_axes(layers: int) -> dict[str, dict[int, str]]:
-    cache = {0: contract.BATCH, 2: contract.CAPACITY}
-    return {
+def _dynamic_axes(shapes: list[CacheShape]) -> dict[str, dict[int, str]]:
+    axes = {
         contract.INPUT_IDS: {0: contract.BATCH, 1: contract.SEQUENCE},
         contract.QUERY_SEQLENS: {0: contract.BATCH},
         contract.SEQLENS_K: {0: contract.BATCH},
         contract.LOGITS_INDICES: {0: contract.LOGITS_COUNT},
         contract.LOGITS: {0: contract.LOGITS_COUNT},
-        **dict.fromkeys(contract.past_names(layers), cache),
-        **dict.fromkeys(contract.present_names(layers), cache),
     }
+    for shape in shapes:
+        cache = {0: contract.BATCH}
+        if shape.kind in contract.BY_POSITION:
+            cache[2] = contract.CAPACITY
+        axes |= {shape.past: cache, shape.present: cache}
+    return axes
 
 
 @contextmanager

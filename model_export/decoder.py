@@ -7,19 +7,28 @@ Called by convert.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from transformers import PreTrainedModel
 
-from model_export.attention import Attention, SharedCache, attention_of
+from model_export.attention import Attention, attention_of
+from model_export.cache_shapes import CacheShape
+from model_export.recurrent import Recurrence, recurrence_of
+from model_export.recurrent_operators import RecurrentOperators
+from model_export.shared_cache import SharedCache
 
 
 class Decoder(torch.nn.Module):
     """`forward` takes and returns the contract's tensors, in the contract's order."""
 
-    def __init__(self, model: PreTrainedModel, context_length: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, context_length: int, shapes: Sequence[CacheShape]
+    ) -> None:
         super().__init__()
         self.model = model
         self.context_length = context_length
+        self.kept = [(shape.layer, shape.kind) for shape in shapes]
 
     def forward(
         self,
@@ -29,18 +38,21 @@ class Decoder(torch.nn.Module):
         logits_indices: torch.Tensor,
         *past: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
-        """Returns logits [logits, vocabulary], then present key and value of every layer."""
-        cache = SharedCache(list(zip(past[::2], past[1::2], strict=True)))
+        """Returns logits [logits, vocabulary], then the present for every past."""
+        cache = SharedCache(dict(zip(self.kept, past, strict=True)))
         attention = Attention(
             architecture=type(self.model).__name__,
             context_length=self.context_length,
             cache=cache,
             seqlens_k=seqlens_k,
-            total_sequence_length=torch.as_tensor(past[0].shape[2], dtype=torch.int32),
             query_seqlens=query_seqlens,
         )
-        ours = attention_of(self.model, attention.attend, attention.mask)
-        with ours, _WantedLogits(self.model, logits_indices):
+        recurrent = RecurrentOperators(cache, seqlens_k, query_seqlens)
+        with (
+            attention_of(self.model, attention.attend, attention.mask),
+            recurrence_of(self.model, Recurrence(recurrent.convolve, recurrent.attend_linearly)),
+            _WantedLogits(self.model, logits_indices),
+        ):
             outputs = self.model(
                 input_ids=input_ids,
                 position_ids=self._positions(input_ids, query_seqlens, seqlens_k),
@@ -48,8 +60,7 @@ class Decoder(torch.nn.Module):
                 use_cache=True,
                 return_dict=True,
             )
-        presents = (tensor for layer in sorted(cache.present) for tensor in cache.present[layer])
-        return outputs["logits"], *presents
+        return outputs["logits"], *(cache.present[kept] for kept in self.kept)
 
     def _positions(
         self, input_ids: torch.Tensor, query_seqlens: torch.Tensor, seqlens_k: torch.Tensor

@@ -6,6 +6,8 @@ the passes and quantize.py keep it, handlers/engine/session.py binds it.
 
 from __future__ import annotations
 
+from typing import Literal
+
 INPUT_IDS = "input_ids"
 """int64 [batch, sequence], each row right-padded."""
 QUERY_SEQLENS = "query_seqlens"
@@ -32,24 +34,37 @@ CONTROL_INPUTS = (
     LOGITS_INDICES,
 )
 
+Kind = Literal["key", "value", "convolution", "recurrent"]
+"""What a layer keeps from step to step, in the order of the graph's inputs.
 
-def past_names(layers: int) -> list[str]:
-    """The cache inputs, key before value: float32, or float16 in a quantised graph.
-
-    Keys [batch, kv_heads, blocks, head_dim, BLOCK_POSITIONS], values [batch, kv_heads, capacity,
-    head_dim]; in the trace, before fuse/own_attention.py, keys are as values.
-    """
-    return [f"past_key_values.{layer}.{kind}" for layer in range(layers) for kind in _KINDS]
-
-
-def present_names(layers: int) -> list[str]:
-    """The cache outputs: the same buffers, in the same order."""
-    return [f"present.{layer}.{kind}" for layer in range(layers) for kind in _KINDS]
+key, value      a row for each position: float32, or float16 in a quantised graph. Keys [batch,
+                kv_heads, blocks, head_dim, BLOCK_POSITIONS], values [batch, kv_heads, capacity,
+                head_dim]; in the trace, before fuse/own_attention.py, keys are as values
+convolution     the last inputs of a short convolution: float32 [batch, width - 1, channels]
+recurrent       a state of fixed size: float32 [batch, heads, key_size, value_size]
+"""
+BY_POSITION: tuple[Kind, ...] = ("key", "value")
 
 
-def is_cache(name: str) -> bool:
-    """Whether an input or an output of this name is a part of the cache."""
-    return name.startswith(("past_key_values.", "present."))
+def past_name(layer: int, kind: Kind) -> str:
+    """The input that holds what `layer` keeps."""
+    return f"{_past(kind)}.{layer}.{kind}"
 
 
-_KINDS = ("key", "value")
+def present_name(layer: int, kind: Kind) -> str:
+    """The output for it, which is the same buffer."""
+    return f"{_PRESENT[_past(kind)]}.{layer}.{kind}"
+
+
+def is_by_position(name: str) -> bool:
+    """Whether an input or an output of this name holds keys or values."""
+    return name.startswith((f"{_KEYS_AND_VALUES}.", f"{_PRESENT[_KEYS_AND_VALUES]}."))
+
+
+def _past(kind: Kind) -> str:
+    return _KEYS_AND_VALUES if kind in BY_POSITION else _STATES
+
+
+_KEYS_AND_VALUES = "past_key_values"
+_STATES = "past_states"
+_PRESENT = {_KEYS_AND_VALUES: "present", _STATES: "present_states"}

@@ -8,6 +8,7 @@ does the arithmetic.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -42,12 +43,13 @@ def outline_of(config: PretrainedConfig, recipe: Recipe | EncoderRecipe) -> Outl
 
 def _encoder(config: PretrainedConfig, task: str) -> Outline:
     model = _build(config, _AUTO_CLASSES[task])
-    return _measure(model, 0, 0, without=("pooler.",) if task == "feature-extraction" else ())
+    without = ("pooler.",) if task == "feature-extraction" else ()
+    return _measure(model, 0, 0, 0, without)
 
 
 def _decoder(config: PretrainedConfig, context_length: int) -> Outline:
     model = _build(config, DECODER.auto_class)
-    return _measure(model, context_length, _cache_values(model, context_length))
+    return _measure(model, context_length, *_kept_values(model, context_length))
 
 
 def _build(config: PretrainedConfig, auto_class: str) -> PreTrainedModel:
@@ -62,20 +64,28 @@ def _build(config: PretrainedConfig, auto_class: str) -> PreTrainedModel:
     return cast("PreTrainedModel", model.eval())
 
 
-def _cache_values(model: PreTrainedModel, context_length: int) -> int:
-    """Values that a token adds to the cache, in all layers. Raises ExportError."""
+def _kept_values(model: PreTrainedModel, context_length: int) -> tuple[int, int]:
+    """Values that a token adds to the cache, in all layers, and those of states of fixed size.
+
+    Raises ExportError.
+    """
     from model_export.architecture import traceable
     from model_export.cache_shapes import cache_shapes
     from model_export.convert import check
+    from model_export.graph_contract import BY_POSITION
     from model_export.trace import quiet
 
     check(model, context_length)
     with traceable(model), quiet():
-        return sum(2 * shape.kv_heads * shape.head_dim for shape in cache_shapes(model))
+        shapes = cache_shapes(model)
+    kept = {True: 0, False: 0}
+    for shape in shapes:
+        kept[shape.kind in BY_POSITION] += math.prod(shape.sizes)
+    return kept[True], kept[False]
 
 
 def _measure(
-    model: PreTrainedModel, tokens: int, cache: int, without: tuple[str, ...] = ()
+    model: PreTrainedModel, tokens: int, cache: int, state: int, without: tuple[str, ...] = ()
 ) -> Outline:
     """`tokens`: the positions of the rotary embeddings' tables."""
     weights = list(_matrices(model, without))
@@ -91,6 +101,7 @@ def _measure(
         matrices=tuple(weights),
         plain=sum(parameters.values()) - matrices + _rotary_values(model, tokens),
         cache=cache,
+        state=state,
         vocabulary=int(model.config.get_text_config().vocab_size),
     )
 

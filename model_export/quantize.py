@@ -162,7 +162,7 @@ class _Quantizer:
 def _halve_cache(model: ir.Model) -> None:
     """Keys and values in float16: their rounding is small beside that of the weights."""
     for value in (*model.graph.inputs, *model.graph.outputs):
-        if contract.is_cache(str(value.name)):
+        if contract.is_by_position(str(value.name)):
             value.type = ir.TensorType(ir.DataType.FLOAT16)
 
 

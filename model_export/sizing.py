@@ -49,6 +49,8 @@ class Outline:
     """Values that stay float32: norms, biases, tables of rotary embeddings."""
     cache: int
     """Values of keys and values that a token adds, in all layers; 0 for an encoder."""
+    state: int
+    """Values of states of fixed size that a slot has, in all layers; 0 for most decoders."""
     vocabulary: int
 
 
@@ -100,7 +102,8 @@ def _bytes(matrix: Matrix, weights: str, precision: Precision) -> int:
 
 def cache_bytes(outline: Outline, precision: Precision, tokens: int) -> int:
     """Of a slot of so many tokens."""
-    return outline.cache * (FLOAT32 if precision.weights == "fp32" else FLOAT16) * tokens
+    by_position = outline.cache * (FLOAT32 if precision.weights == "fp32" else FLOAT16) * tokens
+    return by_position + outline.state * FLOAT32
 
 
 def run_time_bytes(outline: Outline, weights: Weights, cache: int) -> int:
@@ -115,7 +118,7 @@ def run_time_bytes(outline: Outline, weights: Weights, cache: int) -> int:
 def machine_for(outline: Outline, weights: Weights, memory: int) -> Machine:
     """With HEADROOM over `memory`, and CPUs enough for ten tokens a second of one stream."""
     wanted = math.ceil(memory * HEADROOM)
-    decodes = outline.cache > 0
+    decodes = outline.cache + outline.state > 0
     cpus = max(1, math.ceil(weights.total / BYTES_PER_CPU)) if decodes else 1
     lambda_cpus_mb = min(cpus * LAMBDA_MB_PER_CPU, LAMBDA_MB_LIMIT)
     lambda_mb = max(math.ceil(wanted / 2**20), lambda_cpus_mb)

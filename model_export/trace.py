@@ -11,6 +11,7 @@ import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -62,6 +63,20 @@ def quiet() -> Iterator[None]:
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", UserWarning)
         yield
+
+
+def absent(graph: Any) -> Any:
+    """For a node's symbolic: an optional input left out. torch writes it as the empty name."""
+    constant = graph.op("prim::Constant")
+    constant.setType(torch._C.OptionalType.ofTensor())
+    return constant
+
+
+def typed_as(outputs: Any, like: Sequence[Any]) -> Any:
+    """For a node's symbolic: its outputs, with the types of these values."""
+    for output, template in zip(outputs, like, strict=True):
+        output.setType(template.type())
+    return outputs
 
 
 def _with_weights(proto: onnx.ModelProto, module: torch.nn.Module) -> ir.Model:

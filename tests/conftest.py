@@ -68,6 +68,18 @@ def quantised_window_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_hybrid_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Llama with a recurrent layer between two of attention, in fp32."""
+    return _tiny("hybrid", "fp32", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def quantised_hybrid_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with weights of 4 bits."""
+    return _tiny("hybrid", "int4", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def tiny_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[Task, Path]:
     """A random BERT of two layers for each task of an encoder, in fp32."""
     directory = tmp_path_factory.mktemp("tiny_encoders")

@@ -53,6 +53,10 @@ class Runner(Protocol):
     def baked(self) -> NDArray[np.int64]:
         """Ids whose keys and values lie in a slot after the last one, only to be copied from."""
 
+    @property
+    def recurrent(self) -> bool:
+        """Whether a slot holds a state, which is that after its last position and no other."""
+
     def step(self, batch: Batch) -> NDArray[np.float32]:
         """Logits [N, vocab], free to be overwritten, and valid until the next call.
 
@@ -60,7 +64,10 @@ class Runner(Protocol):
         """
 
     def copy_prefix(self, source: int, target: int, start: int, stop: int) -> None:
-        """Copies the keys and values at the positions [start : stop] from one slot to another."""
+        """Copies the keys and values at the positions [start : stop] from one slot to another.
+
+        And the state, where there is one: it is that after `stop`.
+        """
 
 
 def decode_batch(sequences: Items[Sequence], drafts: Items[Items[int]]) -> Batch:

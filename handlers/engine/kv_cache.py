@@ -1,8 +1,9 @@
 """The key-value cache: one row of every buffer for each slot, mapped once.
 
-Knows shapes, not contents: the graph's attention nodes read and write the buffers in place, and a
-slot's past length alone says what of it is valid, so a freed slot needs no clearing. All positions
-are kept, also in models whose attention has a window. Owned by the session.
+Knows shapes, not contents: the graph's nodes read and write the buffers in place, and a slot's
+past length alone says what of it is valid, so a freed slot needs no clearing. All positions are
+kept, also in models whose attention has a window. A recurrent layer keeps a state of fixed size
+instead, that after the slot's last token. Owned by the session.
 """
 
 from __future__ import annotations
@@ -27,30 +28,31 @@ BLOCK = 16
 
 
 class CacheTensor(msgspec.Struct, frozen=True):
-    """One layer's keys or values, as the graph declares them."""
+    """What one layer keeps, as the graph declares it."""
 
     past: str
     """Name of the graph's input."""
     present: str
     """Name of the graph's output, which is the same memory."""
-    heads: int
-    head_dim: int
     dtype: DTypeLike
-    """float32, or float16 in a quantised graph."""
-    in_blocks: bool
-    """Keys are: [heads, blocks, head_dim, BLOCK]. Values are [heads, positions, head_dim]."""
+    """float32; of keys and values in a quantised graph float16."""
+    sizes: tuple[int, ...]
+    """Of a slot: keys (heads, head_dim, BLOCK), values (heads, head_dim), a state's all."""
+    span: int
+    """Positions that lie side by side: BLOCK of keys, 1 of values. 0: a state, of all together."""
 
     def shape(self, positions: int) -> tuple[int, ...]:
-        """Of one slot with room for so many."""
-        if self.in_blocks:
-            return self.heads, -(-positions // BLOCK), self.head_dim, BLOCK
-        return self.heads, positions, self.head_dim
+        """Of one slot with room for so many: [heads, spans, ...], or a state."""
+        if not self.span:
+            return self.sizes
+        heads, *rest = self.sizes
+        return heads, -(-positions // self.span), *rest
 
-    def part(self, start: int, stop: int) -> tuple[slice, slice]:
-        """Where the positions [start : stop] lie, in whole blocks."""
-        if self.in_blocks:
-            start, stop = start // BLOCK, -(-stop // BLOCK)
-        return slice(None), slice(start, stop)
+    def part(self, start: int, stop: int) -> tuple[slice, ...]:
+        """Where the positions [start : stop] lie, in whole spans."""
+        if not self.span:
+            return (slice(None),)
+        return slice(None), slice(start // self.span, -(-stop // self.span))
 
 
 class KvCache:
@@ -104,7 +106,7 @@ class KvCache:
         """Copies the positions [start : stop] of every buffer from one slot to another.
 
         Of keys whole blocks. So before `start` both slots must hold the same, and behind `stop`
-        the target nothing that is still wanted.
+        the target nothing that is still wanted. Of states all, so the source must end at `stop`.
         """
         pairs = zip(self.prefix(target, start, stop), self.prefix(source, start, stop), strict=True)
         for to, of in pairs:

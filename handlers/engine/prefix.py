@@ -6,7 +6,8 @@ holds further of its prompt than it has read itself: the keys and values of a po
 ids up to it and on nothing else. So two prompts that are read side by side compute what they share
 once, and the next turn of a conversation computes what is new in it.
 
-A prompt's last token is always computed, for its logits.
+A prompt's last token is always computed, for its logits. Where a slot has a state beside keys and
+values, only all that it holds can be taken over.
 
 What the export has baked (baked.py) is found as in a slot, after the last one.
 
@@ -67,7 +68,10 @@ class PrefixReuse:
         """
         same = self._ids[:, : len(ids)] == ids
         same &= np.arange(len(ids)) < self._lengths[:, np.newaxis]
-        return np.where(same.all(axis=1), len(ids), same.argmin(axis=1))
+        shared = np.where(same.all(axis=1), len(ids), same.argmin(axis=1))
+        if self._runner.recurrent:  # a state cannot be cut back: all that is held, or nothing
+            shared[shared < self._lengths] = 0
+        return shared
 
     def extend(self, sequence: Sequence) -> None:
         """Takes over what is held of the prompt.

@@ -60,7 +60,7 @@ class Scheduler:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._runner = runner
-        self._prompt_lookup = prompt_lookup
+        self._prompt_lookup = prompt_lookup and not runner.recurrent  # a wrong draft stays in it
         self._clock = clock
         self._prefill_chunk = prefill_chunk
         self._prefixes = PrefixReuse(runner, slots=slots, capacity=context_length)

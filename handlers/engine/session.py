@@ -16,7 +16,7 @@ import numpy as np
 
 from handlers.config import disable_onnxruntime_telemetry
 from handlers.engine.batch import Batch
-from handlers.engine.kv_cache import CacheTensor, KvCache
+from handlers.engine.kv_cache import BLOCK, CacheTensor, KvCache
 from handlers.engine.prompt_lookup import LONGEST_DRAFT
 from handlers.errors import ArtifactError, EngineFault, StartupError
 
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 INPUTS = ("input_ids", "query_seqlens", "seqlens_k", "logits_indices")
 LOGITS = "logits"
-PAST = "past_key_values."
-PRESENT = "present."
+KEYS_AND_VALUES = "past_key_values."
+PAST = {KEYS_AND_VALUES: "present.", "past_states.": "present_states."}
+"""How the inputs of what is kept begin, and their outputs."""
 CACHE_TYPES: dict[str, DTypeLike] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 # How long a thread without work spins before it sleeps. A decode call is hundreds of short
@@ -56,7 +57,10 @@ class Session:
         self._ort = load_graph(graph, threads)
         _check_names(self._ort, graph)
         self.vocab_size = _vocab_size(self._ort, graph)
-        self._cache = KvCache(_cache_tensors(self._ort, graph), slots=slots, capacity=capacity)
+        tensors = _cache_tensors(self._ort, graph)
+        self.recurrent = any(tensor.span == 0 for tensor in tensors)
+        """Whether a slot holds more than keys and values: a state, which cannot be cut back."""
+        self._cache = KvCache(tensors, slots=slots, capacity=capacity)
         rows = slots * (1 + LONGEST_DRAFT)  # pages that no call writes take no memory
         self._logits = np.empty((rows, self.vocab_size), np.float32)
         self._bindings: dict[tuple[int, int], Any] = {}
@@ -155,7 +159,7 @@ def register_kernels(options: Any) -> None:
 def _check_names(session: Any, graph: Path) -> None:
     inputs = {value.name for value in session.get_inputs()}
     outputs = {value.name for value in session.get_outputs()}
-    pasts = {name for name in inputs if name.startswith(PAST)} or {f"{PAST}0.key"}
+    pasts = {name for name in inputs if _is_past(name)} or {"past_key_values.0.key"}
     missing = ({*INPUTS, *pasts} - inputs) | ({LOGITS, *map(_present, pasts)} - outputs)
     unknown = inputs - {*INPUTS, *pasts}
     if missing or unknown:
@@ -165,23 +169,34 @@ def _check_names(session: Any, graph: Path) -> None:
         )
 
 
+def _is_past(name: str) -> bool:
+    return name.startswith(tuple(PAST))
+
+
 def _present(past: str) -> str:
-    return past.replace(PAST, PRESENT, 1)
+    beginning = next(beginning for beginning in PAST if past.startswith(beginning))
+    return past.replace(beginning, PAST[beginning], 1)
 
 
 def _cache_tensors(session: Any, graph: Path) -> tuple[CacheTensor, ...]:
-    return tuple(
-        CacheTensor(
-            past=value.name,
-            present=_present(value.name),
-            heads=_size(value, 1, graph),
-            head_dim=_size(value, 3, graph),
-            dtype=CACHE_TYPES[value.type],
-            in_blocks=len(value.shape) == 5,
-        )
-        for value in session.get_inputs()
-        if value.name.startswith(PAST)
+    pasts = (value for value in session.get_inputs() if _is_past(value.name))
+    return tuple(_cache_tensor(past, graph) for past in pasts)
+
+
+def _cache_tensor(value: Any, graph: Path) -> CacheTensor:
+    """A state's axes are all known; keys' and values' third one is left open."""
+    axes = [1, *range(3, len(value.shape))] if _by_position(value) else range(1, len(value.shape))
+    return CacheTensor(
+        past=value.name,
+        present=_present(value.name),
+        dtype=CACHE_TYPES[value.type],
+        sizes=tuple(_size(value, axis, graph) for axis in axes),
+        span=0 if not _by_position(value) else BLOCK if len(value.shape) == 5 else 1,
     )
+
+
+def _by_position(value: Any) -> bool:
+    return str(value.name).startswith(KEYS_AND_VALUES)
 
 
 def _vocab_size(session: Any, graph: Path) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 from onnxscript.optimizer import fold_constants
 
-from model_export.fuse.graphs import producer, replace, tidy
+from model_export.fuse.graphs import add_initializer, constant, producer, replace, tidy
 
 _FOLD_LIMIT = 1 << 14
 """Elements of the largest constant that is computed now: norm weights, shapes, frequencies.
@@ -29,6 +30,8 @@ def clean(model: ir.Model) -> None:
     for node in model.graph:
         if node.op_type == "Transpose":
             _cancel(node)
+        elif node.op_type == "Squeeze":
+            _squeeze_weight(model, node)
     common.IdentityEliminationPass()(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.DeduplicateInitializersPass()(model)
@@ -44,3 +47,12 @@ def _cancel(node: ir.Node) -> None:
     source = inner.inputs[0]
     if source is not None and [first[axis] for axis in second] == list(range(len(first))):
         replace(node.outputs[0], source)
+
+
+def _squeeze_weight(model: ir.Model, node: ir.Node) -> None:
+    """A weight without an axis of one is a view of it: a short convolution's, however large."""
+    weight, axes = constant(node.inputs[0]), constant(node.inputs[1] if node.inputs[1:] else None)
+    if weight is not None and axes is not None:
+        view = np.squeeze(weight, tuple(axes.reshape(-1).tolist()))
+        name = str(node.inputs[0].name)  # type: ignore[union-attr]
+        replace(node.outputs[0], add_initializer(model, f"{name}/squeezed", view))

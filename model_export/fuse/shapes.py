@@ -8,7 +8,10 @@ constant: 0 for a dimension that stays, -1 for the one that does not.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
+import onnx
 import onnx_ir as ir
 from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
@@ -23,6 +26,10 @@ from model_export.fuse.graphs import (
     tidy,
 )
 
+_OWN_OPERATORS = {"CausalConvolution": (0, 3), "LinearAttention": (2, 5)}
+"""Those that a trace leaves: the input whose shape each output has."""
+_LARGEST = 2**31 - 1
+"""What a Slice means by its end: SymbolicShapeInference's own default."""
 _DATA_LIMIT = 1 << 10
 """Elements of the largest constant that inference may need to see; weights stay out of it."""
 
@@ -52,7 +59,7 @@ def infer_shapes(model: ir.Model) -> None:
     "Min(512, sequence)" in a sum, where both must be the same.
     """
     try:
-        proto = SymbolicShapeInference.infer_shapes(_without_weights(model), auto_merge=True)
+        proto = _inferred(_without_weights(model))
     except Exception as error:
         raise ExportError(
             f"ONNX Runtime cannot infer the graph's shapes, so it cannot be exported: {error}"
@@ -64,6 +71,29 @@ def infer_shapes(model: ir.Model) -> None:
             known = found.get(value.name)
             if known is not None and not value.is_graph_output() and known.dtype is not None:
                 value.dtype, value.shape = known.dtype, known.shape
+
+
+def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """As SymbolicShapeInference.infer_shapes does it, which cannot be told of our operators."""
+    inference = SymbolicShapeInference(_LARGEST, True, False, 0)
+    for op_type, like in _OWN_OPERATORS.items():
+        inference.dispatcher_[op_type] = partial(_as_inputs, inference, like)
+    inference._preprocess(proto)
+    complete = False
+    while inference.run_:
+        complete = inference._infer_impl()
+    inference._update_output_from_vi()
+    if not complete:
+        raise ValueError("one of its nodes has a shape that it does not know")
+    found: onnx.ModelProto = inference.out_mp_
+    return found
+
+
+def _as_inputs(
+    inference: SymbolicShapeInference, like: tuple[int, ...], node: onnx.NodeProto
+) -> None:
+    for output, source in enumerate(like):
+        inference._propagate_shape_and_type(node, source, output)
 
 
 def _without_weights(model: ir.Model):  # type: ignore[no-untyped-def]

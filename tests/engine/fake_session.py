@@ -34,6 +34,8 @@ CONTEXT = 256
 class FakeSession:
     """Runs batches as a real session would, and records them."""
 
+    recurrent = False
+
     def __init__(self, slots: int = 4, capacity: int = CONTEXT, baked: Items[int] = ()) -> None:
         self._cache = np.full((slots + 1, capacity), -1, np.int64)
         self._cache[slots, : len(baked)] = baked
@@ -72,6 +74,29 @@ class FakeSession:
             assert after <= len(ids), "the tokens do not fit in the slot"
             ids[past:after] = batch.input_ids[row, :valid]
         held: list[int] = ids[:after].tolist()
+        return held
+
+
+class RecurrentSession(FakeSession):
+    """Its slots have a state too: that after the last id that was computed or copied, only."""
+
+    recurrent = True
+
+    def __init__(self, slots: int = 4, capacity: int = CONTEXT, baked: Items[int] = ()) -> None:
+        super().__init__(slots, capacity, baked)
+        self._ends = [0] * slots + [len(baked)]
+
+    def copy_prefix(self, source: int, target: int, start: int, stop: int) -> None:
+        assert stop == self._ends[source], "the state is that of another position"
+        super().copy_prefix(source, target, start, stop)
+        self._ends[target] = stop
+
+    def _row(self, batch: Batch, row: int, valid: int) -> list[int]:
+        held = super()._row(batch, row, valid)
+        if valid:
+            slot = batch.first_slot + row
+            assert _past(batch, row) in (0, self._ends[slot]), "the state is not that of the past"
+            self._ends[slot] = len(held)
         return held
 
 

@@ -10,10 +10,12 @@ import pytest
 from handlers.engine.kv_cache import CacheTensor, KvCache
 from handlers.errors import ArtifactError
 
-TENSORS = (
-    CacheTensor("past_key_values.0.key", "present.0.key", 2, 8, np.float16, in_blocks=True),
-    CacheTensor("past_key_values.0.value", "present.0.value", 2, 16, np.float32, in_blocks=False),
+KEYS = CacheTensor("past_key_values.0.key", "present.0.key", np.float16, (2, 8, 16), 16)
+VALUES = CacheTensor("past_key_values.0.value", "present.0.value", np.float32, (2, 16), 1)
+STATE = CacheTensor(
+    "past_states.1.recurrent", "present_states.1.recurrent", np.float32, (4, 6, 5), 0
 )
+TENSORS = (KEYS, VALUES)
 
 
 def resident_bytes() -> int:
@@ -21,9 +23,9 @@ def resident_bytes() -> int:
     return int(pages) * 4096
 
 
-def filled(slots: int, capacity: int) -> KvCache:
+def filled(slots: int, capacity: int, tensors: tuple[CacheTensor, ...] = TENSORS) -> KvCache:
     """Every value is another."""
-    cache = KvCache(TENSORS, slots=slots, capacity=capacity)
+    cache = KvCache(tensors, slots=slots, capacity=capacity)
     for view in cache.rows(0, slots):
         view.reshape(-1)[:] = np.arange(view.size)
     return cache
@@ -56,6 +58,16 @@ def test_what_one_cache_gives_another_attaches_and_copies() -> None:
     other.copy_prefix(2, 0, 0, 21)
     for found, expected in zip(other.prefix(0, 0, 21), parts, strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_a_state_has_one_size_and_is_copied_whole() -> None:
+    cache = filled(3, 48, (*TENSORS, STATE))
+    states = cache.rows(0, 3)[2]
+    assert states.shape == (3, 4, 6, 5)
+    before = states.copy()
+    cache.copy_prefix(2, 0, 5, 20)
+    np.testing.assert_array_equal(states, before[[2, 1, 2]])
+    assert cache.prefix(1, 0, 7)[2].shape == (4, 6, 5)
 
 
 def test_a_prefix_of_another_size_is_refused() -> None:

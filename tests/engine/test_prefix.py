@@ -11,6 +11,7 @@ from handlers.engine.sequence import FinishReason
 from tests.engine.fake_session import (
     POISON,
     FakeSession,
+    RecurrentSession,
     fake_engine,
     greedy,
     greedy_answer,
@@ -196,13 +197,23 @@ def conversations(draw: st.DrawFn) -> list[list[int]]:
     return prompts
 
 
+@pytest.mark.parametrize("kind", [FakeSession, RecurrentSession])
 @given(
-    conversations(), st.integers(1, 4), st.integers(1, 30), st.integers(1, 5), st.integers(0, 20)
+    prompts=conversations(),
+    slots=st.integers(1, 4),
+    chunk=st.integers(1, 30),
+    at_once=st.integers(1, 5),
+    baked=st.integers(0, 20),
 )
 def test_ids_are_those_of_prompts_computed_whole(
-    prompts: list[list[int]], slots: int, chunk: int, at_once: int, baked: int
+    kind: type[FakeSession],
+    prompts: list[list[int]],
+    slots: int,
+    chunk: int,
+    at_once: int,
+    baked: int,
 ) -> None:
-    session = FakeSession(slots, baked=DOCUMENT[:baked])
+    session = kind(slots, baked=DOCUMENT[:baked])
     engine = fake_engine(session, slots=slots, prefill_chunk=chunk)
     for start in range(0, len(prompts), at_once):
         group = prompts[start : start + at_once]
@@ -247,3 +258,28 @@ def test_no_sequence_gets_the_slot_of_the_baked_prefix() -> None:
     list(engine.submit_all([Prompt(prompt, greedy(4)) for prompt in prompts]))
     assert max(batch.first_slot + batch.rows for batch in session.batches) == 2
     assert cached(engine, prompts[0]) == 40
+
+
+def test_with_a_state_all_that_a_slot_holds_is_taken_over_or_nothing() -> None:
+    session = RecurrentSession()
+    engine = fake_engine(session)
+    first = [*DOCUMENT, *greedy_answer(DOCUMENT, 3)]
+    assert cached(engine, DOCUMENT) == 0
+    assert cached(engine, [*DOCUMENT[:70], 9, 9]) == 0
+    assert cached(engine, DOCUMENT) == 0
+    assert cached(engine, [*first, 5, 6, 7]) == len(first) - 1
+
+
+def test_with_a_state_a_baked_prefix_is_taken_over_whole_or_not_at_all() -> None:
+    session = RecurrentSession(baked=DOCUMENT[:40])
+    engine = fake_engine(session)
+    assert cached(engine, [*DOCUMENT[:40], 9, 9, 9]) == 40
+    assert cached(engine, [*DOCUMENT[:30], 8, 8, 8]) == 0
+    assert cached(engine, DOCUMENT[:40]) == 0
+
+
+def test_with_a_state_nothing_is_drafted() -> None:
+    session = RecurrentSession()
+    engine = fake_engine(session, prefill_chunk=128)
+    read(engine.submit([7] * 60, greedy(40, ignore_eos=True)))
+    assert {batch.columns for batch in session.batches[1:]} == {1}

@@ -193,8 +193,14 @@ def test_a_cache_takes_two_bytes_a_value_and_four_where_weights_are_fp32() -> No
     assert cache_bytes(some, Precision("fp32"), 10) == 40_000
 
 
-def outline(columns: int, cache: int) -> Outline:
-    return Outline("Some", 0, (Matrix(1_000_000, columns, head=False),), 0, cache, 1000)
+def test_a_state_takes_four_bytes_a_value_whatever_the_length_of_a_slot() -> None:
+    some = outline(64, 1000, state=300)
+    assert cache_bytes(some, Precision(), 10) == 21_200
+    assert cache_bytes(some, Precision(), 20) == 41_200
+
+
+def outline(columns: int, cache: int, state: int = 0) -> Outline:
+    return Outline("Some", 0, (Matrix(1_000_000, columns, head=False),), 0, cache, state, 1000)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from handlers.engine.engine import Engine
 from handlers.engine.sequence import SamplingParams
 from model_export.convert import convert
 from model_export.errors import ExportError
+from model_export.experts import INTERFACE_EXISTS
 from model_export.fuse import fuse
 from tests.support.reference import greedy_ids
 from tests.support.tiny_models import write_artifact
@@ -79,6 +80,7 @@ OPTIMUM = (
 )
 BESIDE = (
     "apertus",
+    "bamba",
     "biogpt",
     "bitnet",
     "cohere2",
@@ -99,7 +101,9 @@ BESIDE = (
     "granitemoeshared",
     "hunyuan_v1_dense",
     "jamba",
+    "kimi_linear",
     "lfm2",
+    "lfm2_moe",
     "llama4_text",
     "mamba",
     "minimax",
@@ -109,11 +113,13 @@ BESIDE = (
     "nanochat",
     "nemotron_h",
     "olmo3",
+    "olmo_hybrid",
     "olmoe",
     "openai-gpt",
     "persimmon",
     "phimoe",
     "qwen2_moe",
+    "qwen3_5_moe_text",
     "qwen3_5_text",
     "qwen3_next",
     "recurrent_gemma",
@@ -167,6 +173,22 @@ _SMALL: dict[str, Any] = {
     "first_k_dense_replace": 1,
 }
 
+_GATED_DELTA: dict[str, Any] = {
+    "layer_types": ["linear_attention", "full_attention"],
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 24,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+}
+_GRANITE_LAYERS = ["linear_attention", "full_attention"] if INTERFACE_EXISTS else ["attention"] * 2
+_MAMBA_2: dict[str, Any] = {
+    "mamba_d_ssm": 64,
+    "mamba_n_heads": 4,
+    "mamba_d_head": 16,
+    "mamba_d_state": 24,
+    "mamba_n_groups": 2,
+}
+
 # What a family needs beside: sizes under names of its own, or that must fit to each other.
 _BESIDE: dict[str, dict[str, Any]] = {
     "codegen": {"rotary_dim": 8},
@@ -174,13 +196,33 @@ _BESIDE: dict[str, dict[str, Any]] = {
     "falcon": {"alibi": False},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 12},
     "gptj": {"rotary_dim": 8},
-    # As Granite 4.0's small dense models are: attention in every layer.
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
+    "qwen3_5_moe_text": _GATED_DELTA,
+    "qwen3_5_text": _GATED_DELTA,
+    "qwen3_next": _GATED_DELTA,
+    "falcon_h1": _MAMBA_2,
+    "nemotron_h": {
+        "layer_types": ["linear_attention", "moe", "full_attention", "mlp"],
+        "num_hidden_layers": 4,
+        "mamba_num_heads": 4,
+        "mamba_head_dim": 16,
+        "ssm_state_size": 24,
+        "n_groups": 2,
+        "moe_latent_size": None,
+    },
+    "bamba": _MAMBA_2 | {"attn_layer_indices": [1], "mamba_n_heads": 8},
+    "olmo_hybrid": _GATED_DELTA,
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    # As Granite 4.0's small dense models are: with transformers 4 attention in every layer.
     "granitemoehybrid": {
-        "layer_types": ["attention"] * 2,
+        "layer_types": _GRANITE_LAYERS,
         "num_local_experts": 0,
         "shared_intermediate_size": 96,
+        "mamba_n_heads": 8,
+        "mamba_d_head": 16,
+        "mamba_d_state": 24,
+        "mamba_n_groups": 2,
     },
-    "lfm2": {"layer_types": ["conv", "full_attention"]},
     "mpt": {"n_heads": 4, "n_layers": 2, "max_seq_len": CONTEXT_LENGTH},
     "gemma3n_text": {
         "num_hidden_layers": 4,

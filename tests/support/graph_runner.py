@@ -44,12 +44,12 @@ class GraphRunner:
                 np.zeros([sizes.get(size, size) for size in value.shape], types[value.type])
             )
             for value in self.session.get_inputs()
-            if value.name.startswith("past_key_values")
+            if value.name.startswith("past_")
         ]
 
     def _bind_cache(self) -> None:
         self._binding.clear_binding_outputs()  # else the logits keep the last step's shape
-        pasts = [v.name for v in self.session.get_inputs() if v.name.startswith("past_key_values")]
+        pasts = [v.name for v in self.session.get_inputs() if v.name.startswith("past_")]
         presents = [v.name for v in self.session.get_outputs() if v.name.startswith("present")]
         self._binding.bind_output("logits", "cpu")
         for past, present, buffer in zip(pasts, presents, self._buffers, strict=True):

@@ -16,7 +16,10 @@ def greedy_ids(
 ) -> list[list[int]]:
     """The next ids of each prompt on its own, end-of-sequence ids like any other."""
     model.generation_config = GenerationConfig(
-        max_new_tokens=new_tokens, do_sample=False, pad_token_id=0
+        max_new_tokens=new_tokens,
+        do_sample=False,
+        pad_token_id=0,
+        use_cache=getattr(model.config, "use_cache", True),
     )
     generator = cast("GenerationMixin", model)
     answers = []

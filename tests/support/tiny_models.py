@@ -43,6 +43,7 @@ from handlers.engine.artifact import (
 from model_export.convert import convert, save
 from model_export.fuse import fuse
 from model_export.quantize import Precision, quantize
+from tests.support.tiny_hybrid import make_hybrid
 
 CONTEXT_LENGTH = 256
 VOCABULARY = 512
@@ -69,8 +70,10 @@ TINY_ARTIFACTS = (
     "tiny_window_artifact",
     "quantised_artifact",
     "quantised_window_artifact",
+    "tiny_hybrid_artifact",
+    "quantised_hybrid_artifact",
 )
-"""Fixtures of what decodes: with and without a window, in fp32 and in int4."""
+"""Fixtures of what decodes: plain, with a window, with a recurrent layer, in fp32 and in int4."""
 
 
 def _gpt2() -> GPT2Config:
@@ -124,6 +127,7 @@ FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
     ),
     "smollm3": lambda: SmolLM3Config(**_COMMON, no_rope_layers=[1, 0, 1], use_sliding_window=False),
     "gpt2": _gpt2,
+    "hybrid": lambda: LlamaConfig(**_COMMON),
 }
 
 # Exports, but with its rotary embedding left in the graph: the kernel turns multiples of 16.
@@ -144,6 +148,8 @@ def tiny_model(family: str) -> PreTrainedModel:
         (FAMILIES | UNFUSED)[family](),
         attn_implementation="eager",  # transformers' SDPA leaves out Gemma 2's soft cap
     )
+    if family == "hybrid":
+        make_hybrid(model)
     with torch.no_grad():  # biases and norms start as zeros and ones, which would hide mistakes
         for parameter in model.parameters():
             if parameter.ndim == 1:

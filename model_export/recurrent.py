@@ -1,0 +1,146 @@
+"""Layers whose state is of fixed size: what transformers computes them with becomes our operators.
+
+transformers 5 writes these layers by a few functions, the same ones in every architecture's file:
+a short causal convolution, the gated delta rule (Qwen3.5, Qwen3-Next, OLMo Hybrid) and the scan of
+Mamba 2 (Falcon-H1, Granite 4, Nemotron-H, Bamba). Here they are ours for the length of a trace. All
+three are one of two operators, which read and write a layer's state in place: a convolution, or
+linear attention, S = exp(decay) S + key (outer) value, whose output is S^T query. The delta rule is
+an option of it. Mamba 2 is linear attention too: https://arxiv.org/abs/2405.21060, section 7.
+
+Called by decoder.py, which leaves nodes in their place, and by cache_shapes.py, which looks.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+from transformers.activations import ACT2FN
+from transformers.cache_utils import Cache
+
+DELTA_RULE_EPSILON = 1e-6
+"""Of the norm of query and key: l2norm in transformers' modeling_qwen3_next.py."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinearAttention:
+    """One layer's linear attention.
+
+    `query`, `key` [batch, sequence, key_heads, key_size]; `value` [batch, sequence, heads,
+    value_size]; `decay`, the logarithm of what the state is multiplied by, and `beta` [batch,
+    sequence, heads]. With `beta` it is the delta rule. `norm_epsilon` above 0: query and key are
+    divided by the root of their sum of squares and it.
+    """
+
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    decay: torch.Tensor
+    beta: torch.Tensor | None = None
+    scale: float = 1.0
+    norm_epsilon: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrence:
+    """transformers' functions, in terms of two.
+
+    `convolution` takes x [batch, sequence, channels], a weight [channels, width] and a bias
+    [channels] or None, and returns as x. `linear_attention` returns as the value.
+    """
+
+    convolution: Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+    linear_attention: Callable[[LinearAttention], torch.Tensor]
+
+    def causal_conv1d_fn(
+        self,
+        hidden_states: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        activation: str | None = None,
+        **_: Any,
+    ) -> torch.Tensor:
+        """transformers' short convolution: `hidden_states` [batch, channels, sequence]."""
+        output = self.convolution(hidden_states.transpose(1, 2), weight, bias)
+        if activation is not None:
+            output = ACT2FN[activation](output)  # before the turn, which a model then undoes
+        return output.transpose(1, 2)
+
+    def torch_chunk_gated_delta_rule(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        g: torch.Tensor,
+        beta: torch.Tensor,
+        *,
+        use_qk_l2norm_in_kernel: bool = False,
+        **_: Any,
+    ) -> tuple[torch.Tensor, None]:
+        """transformers' gated delta rule. Its last state is the operator's to write."""
+        epsilon = DELTA_RULE_EPSILON if use_qk_l2norm_in_kernel else 0.0
+        scale = float(query.shape[-1]) ** -0.5
+        return self.linear_attention(
+            LinearAttention(query, key, value, g, beta, scale, epsilon)
+        ), None
+
+    def mamba2_chunk_scan(
+        self,
+        hidden_states: torch.Tensor,
+        dt: torch.Tensor,
+        A: torch.Tensor,  # noqa: N803  (transformers calls it with this name, as the next four)
+        B: torch.Tensor,  # noqa: N803
+        C: torch.Tensor,  # noqa: N803
+        *,
+        D: torch.Tensor | None = None,  # noqa: N803
+        dt_bias: torch.Tensor | None = None,
+        dt_softplus: bool = False,
+        dt_limit: tuple[float, float] = (0.0, float("inf")),
+        **_: Any,
+    ) -> tuple[torch.Tensor, None]:
+        """transformers' scan of Mamba 2: `hidden_states` [batch, sequence, heads, head_dim]."""
+        step = dt if dt_bias is None else dt + dt_bias
+        step = torch.nn.functional.softplus(step) if dt_softplus else step
+        if tuple(dt_limit) != (0.0, float("inf")):  # softplus is positive
+            step = step.clamp(*dt_limit)
+        output = self.linear_attention(
+            LinearAttention(C, B, hidden_states * step.unsqueeze(-1), A * step)
+        )
+        return output if D is None else output + hidden_states * D.unsqueeze(-1), None
+
+
+_FUNCTIONS = ("causal_conv1d_fn", "torch_chunk_gated_delta_rule", "mamba2_chunk_scan")
+
+
+def recurs_by_functions(model: PreTrainedModel) -> bool:
+    """Whether the model's file has any of the functions, and transformers the cache for them."""
+    return hasattr(Cache, "update_conv_state") and bool(_functions_of(model))
+
+
+@contextmanager
+def recurrence_of(model: PreTrainedModel, recurrence: Recurrence) -> Iterator[None]:
+    """Put these in the place of transformers' functions while the block runs."""
+    before = _functions_of(model)
+    for file, name, _ in before:
+        setattr(file, name, getattr(recurrence, name))
+    try:
+        yield
+    finally:
+        for file, name, function in before:
+            setattr(file, name, function)
+
+
+def _functions_of(model: PreTrainedModel) -> list[tuple[ModuleType, str, object]]:
+    files = [sys.modules[name] for name in {type(module).__module__ for module in model.modules()}]
+    return [
+        (file, name, getattr(file, name))
+        for file in files
+        for name in _FUNCTIONS
+        if hasattr(file, name)
+    ]
