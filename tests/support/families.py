@@ -180,6 +180,15 @@ _GATED_DELTA: dict[str, Any] = {
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 4,
 }
+_SMALL_MROPE: dict[str, Any] = {
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 10_000.0,
+        "mrope_section": [3, 3, 2],
+        "mrope_interleaved": True,
+        "partial_rotary_factor": 1.0,
+    }
+}
 _GRANITE_LAYERS = ["linear_attention", "full_attention"] if INTERFACE_EXISTS else ["attention"] * 2
 _MAMBA_2: dict[str, Any] = {
     "mamba_d_ssm": 64,
@@ -197,8 +206,8 @@ _BESIDE: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 12},
     "gptj": {"rotary_dim": 8},
     "lfm2": {"layer_types": ["conv", "full_attention"]},
-    "qwen3_5_moe_text": _GATED_DELTA,
-    "qwen3_5_text": _GATED_DELTA,
+    "qwen3_5_moe_text": _GATED_DELTA | _SMALL_MROPE,
+    "qwen3_5_text": _GATED_DELTA | _SMALL_MROPE,
     "qwen3_next": _GATED_DELTA,
     "falcon_h1": _MAMBA_2,
     "nemotron_h": {
