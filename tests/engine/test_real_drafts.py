@@ -14,7 +14,7 @@ from handlers.config import Settings
 from handlers.engine.artifact import Artifact
 from handlers.engine.engine import Engine, Prompt
 from handlers.engine.sequence import SamplingParams, Step
-from tests.support.tiny_models import TINY_ARTIFACTS
+from tests.support.tiny_models import ATTENTION_ARTIFACTS
 
 Ids = list[int]
 
@@ -23,7 +23,7 @@ FEW = dict.fromkeys([20, 57, 94], 100.0)
 """A random model whose answers have three ids repeats itself, and drafts come true."""
 
 
-@pytest.fixture(scope="module", params=TINY_ARTIFACTS)
+@pytest.fixture(scope="module", params=ATTENTION_ARTIFACTS)
 def engines(request: pytest.FixtureRequest) -> tuple[Engine, Engine]:
     """Without and with drafts, over one artefact; used by all examples.
 

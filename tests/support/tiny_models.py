@@ -65,15 +65,15 @@ _COMMON = {
     "attention_dropout": 0.0,
 }
 
-TINY_ARTIFACTS = (
+ATTENTION_ARTIFACTS = (
     "tiny_artifact",
     "tiny_window_artifact",
     "quantised_artifact",
     "quantised_window_artifact",
-    "tiny_hybrid_artifact",
-    "quantised_hybrid_artifact",
 )
-"""Fixtures of what decodes: plain, with a window, with a recurrent layer, in fp32 and in int4."""
+"""Fixtures of what decodes: with and without a window, in fp32 and in int4."""
+TINY_ARTIFACTS = (*ATTENTION_ARTIFACTS, "tiny_hybrid_artifact", "quantised_hybrid_artifact")
+"""And with a recurrent layer, whose answers are never drafted."""
 
 
 def _gpt2() -> GPT2Config:
