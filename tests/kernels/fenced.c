@@ -25,11 +25,11 @@ static void *fenced(int64_t bytes) {
 static float *floats(int64_t count) { return fenced(count * sizeof(float)); }
 
 static void attend_all(const Kernels *kernels, const Attention *a, int64_t tokens_per_part) {
-    float *scratch = floats(kernels->scratch(a, tokens_per_part, a->last[0] + 1));
-    kernels->remember(a, 0, 0, a->tokens);
+    float *scratch = floats(kernels->scratch(a, tokens_per_part, a->batch.last[0] + 1));
+    kernels->remember(a, 0, 0, a->batch.tokens);
     for (int64_t kv_head = 0; kv_head < a->settings->kv_heads; kv_head++)
-        for (int64_t first = 0; first < a->tokens; first += tokens_per_part) {
-            const int64_t count = least(tokens_per_part, a->tokens - first);
+        for (int64_t first = 0; first < a->batch.tokens; first += tokens_per_part) {
+            const int64_t count = least(tokens_per_part, a->batch.tokens - first);
             kernels->attend(a, &(Part){0, kv_head, first, count}, scratch);
         }
 }
@@ -38,9 +38,8 @@ static void compute(const Kernels *kernels, const int64_t *n) {
     const int64_t heads = n[0], kv_heads = n[1], size = n[2], past = n[5], tokens = n[6];
     const Settings settings = {heads, kv_heads, heads / kv_heads, n[3], 0, 1, 0};
     const int32_t last = (int32_t)(past + tokens - 1), valid = (int32_t)tokens;
-    Attention a = {.settings = &settings, .rows = 1, .tokens = tokens, .size = size,
-                   .last = &last, .valid = &valid, .is_half = n[4],
-                   .capacity = round_up(past + tokens, SPAN)};
+    Attention a = {.settings = &settings, .batch = {1, tokens, &last, &valid}, .size = size,
+                   .is_half = n[4], .capacity = round_up(past + tokens, SPAN)};
     const int64_t cache = kv_heads * a.capacity * size * (a.is_half ? 2 : 4);
     a.query_stride = heads * size, a.key_stride = kv_heads * size;
     a.query = floats(tokens * heads * size), a.output = floats(tokens * heads * size);
