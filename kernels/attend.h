@@ -55,7 +55,7 @@ static Work lay_out(const Attention *a, const Part *part, float *memory) {
     Work w = {.attention = a, .part = part};
     w.rows = part->count * a->settings->group;
     w.wide = padded(a->size);
-    w.past = past_of(a, part->row);
+    w.past = past_of(&a->batch, part->row);
     w.base = start_of(&w, 0) / SPAN * SPAN;
     w.stop = stop_of(&w, w.rows - 1);
     w.stride = row_stride(w.stop - w.base);
@@ -72,7 +72,7 @@ static Work lay_out(const Attention *a, const Part *part, float *memory) {
 // Where a row's head begins, in elements, when a token takes `stride`.
 static int64_t place_of(const Work *w, int64_t row, int64_t stride) {
     const int64_t group = w->attention->settings->group;
-    const int64_t token = w->part->row * w->attention->tokens + w->part->first + row / group;
+    const int64_t token = w->part->row * w->attention->batch.tokens + w->part->first + row / group;
     return token * stride + (w->part->kv_head * group + row % group) * w->attention->size;
 }
 

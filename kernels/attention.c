@@ -1,9 +1,9 @@
 // Attention: causal attention of new tokens over their rows' caches, which it first writes in place.
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "attention_inputs.h"
+#include "calls.h"
 
 // A part takes as many tokens as share a chunk of the cache well, and fewer where that leaves threads
 // without work. Workers take the next part that is left, so only those that run touch their scratch.
@@ -17,21 +17,19 @@ typedef struct {
     _Atomic int64_t next;
 } Call;
 
-static int64_t shares(int64_t count, int64_t share) { return (count + share - 1) / share; }
-
 static void write_run(void *data, size_t task) {
     const Call *call = data;
     const int64_t row = task / call->runs_per_row;
     const int64_t first = task % call->runs_per_row * TOKENS_PER_WRITE;
-    const int64_t stop = least(first + TOKENS_PER_WRITE, call->attention->valid[row]);
+    const int64_t stop = least(first + TOKENS_PER_WRITE, call->attention->batch.valid[row]);
     if (first < stop) kernels->remember(call->attention, row, first, stop);
 }
 
 static OrtStatus *write_cache(Call *call, OrtKernelContext *context) {
     const Attention *a = call->attention;
-    call->runs_per_row = shares(a->tokens, TOKENS_PER_WRITE);
-    const int64_t runs = a->rows * call->runs_per_row;
-    if (a->rows * a->tokens > FEW_TOKENS)
+    call->runs_per_row = shares(a->batch.tokens, TOKENS_PER_WRITE);
+    const int64_t runs = a->batch.rows * call->runs_per_row;
+    if (a->batch.rows * a->batch.tokens > FEW_TOKENS)
         return ort->KernelContext_ParallelFor(context, write_run, runs, 0, call);
     for (int64_t run = 0; run < runs; run++) write_run(call, run);
     return NULL;
@@ -43,27 +41,27 @@ static void attend_parts(void *data, size_t worker) {
     const Attention *a = call->attention;
     float *scratch = call->scratch + worker * call->scratch_per_worker;
     for (int64_t left; (left = call->parts - atomic_fetch_add(&call->next, 1)) > 0;) {
-        const int64_t head = (left - 1) % (a->rows * a->settings->kv_heads);
+        const int64_t head = (left - 1) % (a->batch.rows * a->settings->kv_heads);
         Part part = {.row = head / a->settings->kv_heads, .kv_head = head % a->settings->kv_heads};
-        part.first = (left - 1) / (a->rows * a->settings->kv_heads) * call->tokens_per_part;
-        part.count = least(call->tokens_per_part, a->valid[part.row] - part.first);
+        part.first = (left - 1) / (a->batch.rows * a->settings->kv_heads) * call->tokens_per_part;
+        part.count = least(call->tokens_per_part, a->batch.valid[part.row] - part.first);
         if (part.count > 0) kernels->attend(a, &part, scratch);
     }
 }
 
 static int64_t last_stop(const Attention *a) {
     int64_t stop = 0;
-    for (int64_t row = 0; row < a->rows; row++)
-        if (a->valid[row]) stop = most(stop, a->last[row] + 1);
+    for (int64_t row = 0; row < a->batch.rows; row++)
+        if (a->batch.valid[row]) stop = most(stop, a->batch.last[row] + 1);
     return stop;
 }
 
 static void divide(Call *call) {
     const Attention *a = call->attention;
-    const int64_t heads = a->rows * a->settings->kv_heads;
+    const int64_t heads = a->batch.rows * a->settings->kv_heads;
     const int64_t largest = most(1, ROWS_PER_PART / a->settings->group);
-    call->tokens_per_part = least(largest, shares(a->tokens * heads, PARTS_AT_LEAST));
-    call->parts = heads * shares(a->tokens, call->tokens_per_part);
+    call->tokens_per_part = least(largest, shares(a->batch.tokens * heads, PARTS_AT_LEAST));
+    call->parts = heads * shares(a->batch.tokens, call->tokens_per_part);
     const int64_t floats = kernels->scratch(a, call->tokens_per_part, last_stop(a));
     call->scratch_per_worker = round_up(floats, 16);
 }
@@ -80,19 +78,11 @@ static OrtStatus *attend(const Attention *a, OrtKernelContext *context) {
     return status;
 }
 
-// Padding is nothing that was computed.
-static void clear_padding(const Attention *a) {
-    const int64_t wide = a->settings->heads * a->size;
-    for (int64_t row = 0; row < a->rows; row++)
-        memset(a->output + (row * a->tokens + a->valid[row]) * wide, 0,
-               (a->tokens - a->valid[row]) * wide * sizeof(float));
-}
-
 static OrtStatus *compute(void *kernel, OrtKernelContext *context) {
     Attention attention;
     TRY(read_attention(kernel, context, &attention));
-    if (!attention.rows || !attention.tokens) return NULL;
-    clear_padding(&attention);
+    if (!attention.batch.rows || !attention.batch.tokens) return NULL;
+    clear_padding(&attention.batch, attention.settings->heads * attention.size, attention.output);
     return attend(&attention, context);
 }
 

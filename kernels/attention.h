@@ -4,7 +4,7 @@
 // positions of its row up to its own. docs/kernels.md has the layout and the arithmetic.
 #pragma once
 
-#include <stdint.h>
+#include "batch.h"
 
 enum {
     SPAN = 16,           // positions whose keys lie side by side, one in each lane
@@ -19,12 +19,12 @@ typedef struct {
 
 typedef struct {
     const Settings *settings;
-    int64_t rows, tokens, size, capacity;  // tokens of a row, padding too; elements of a head
+    Batch batch;
+    int64_t size, capacity;                // elements of a head; positions of the cache
     const float *query, *key, *value;      // [rows, tokens, heads or kv_heads, size]
     int64_t query_stride, key_stride;      // from one token to the next
     const float *cos, *sin;                // [positions, turned / 2], or NULL
     const float *sinks;                    // [heads], or NULL
-    const int32_t *last, *valid;           // [rows]: the last new token's position; new tokens
     int64_t turned;                        // elements of a head that rotary embeddings turn
     int64_t is_half;                       // the cache holds float16, not float
     void *keys;                            // [rows, kv_heads, capacity / 16, size, 16]
@@ -36,14 +36,3 @@ typedef struct {
 typedef struct {
     int64_t row, kv_head, first, count;
 } Part;
-
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-static inline int64_t round_up(int64_t count, int64_t step) {
-    return (count + step - 1) / step * step;
-}
-
-// The position of a row's first new token.
-static inline int64_t past_of(const Attention *a, int64_t row) {
-    return (int64_t)a->last[row] + 1 - a->valid[row];
-}

@@ -1,13 +1,9 @@
 // Reads what a node of Attention is given, and refuses what its kernels could not hold.
 #include "attention_inputs.h"
 
-#include <stdio.h>
+#include "calls.h"
 
-static OrtStatus *refuse(const char *what) {
-    char message[160];
-    snprintf(message, sizeof message, "Attention: %s.", what);
-    return ort->CreateStatus(ORT_INVALID_ARGUMENT, message);
-}
+static OrtStatus *refuse(const char *what) { return refuse_call("Attention", what); }
 
 OrtStatus *read_settings(const OrtKernelInfo *info, Settings *s) {
     TRY(ort->KernelInfoGetAttribute_int64(info, "num_heads", &s->heads));
@@ -25,25 +21,6 @@ OrtStatus *read_settings(const OrtKernelInfo *info, Settings *s) {
     return NULL;
 }
 
-// A tensor without axes for an input that is left out: none of the operator's has none.
-static OrtStatus *read_inputs(OrtKernelContext *context, Tensor *tensors) {
-    size_t count = 0;
-    TRY(ort->KernelContext_GetInputCount(context, &count));
-    for (size_t index = 0; index < INPUTS; index++) {
-        const OrtValue *value = NULL;
-        tensors[index] = (Tensor){0};
-        if (index < count) TRY(ort->KernelContext_GetInput(context, index, &value));
-        if (value) TRY(read_tensor(value, &tensors[index]));
-    }
-    return NULL;
-}
-
-static int has_shape(const Tensor *t, size_t rank, const int64_t *sizes) {
-    for (size_t axis = 0; axis < rank && t->rank == rank; axis++)
-        if (t->sizes[axis] != sizes[axis]) return 0;
-    return t->rank == rank;
-}
-
 static OrtStatus *check_caches(const Tensor *t, const Settings *s, Attention *a) {
     const Tensor *keys = &t[PAST_KEY], *values = &t[PAST_VALUE];
     if (values->rank != 4) return refuse("past_value is not [rows, kv_num_heads, capacity, head_size]");
@@ -51,9 +28,10 @@ static OrtStatus *check_caches(const Tensor *t, const Settings *s, Attention *a)
     a->size = values->sizes[3];
     if (a->capacity % SPAN) return refuse("the cache's capacity is not a multiple of 16");
     if (a->size < 1 || a->size > LONGEST_HEAD) return refuse("head_size is not from 1 to 512");
-    if (!has_shape(values, 4, (int64_t[]){a->rows, s->kv_heads, a->capacity, a->size}))
+    if (!has_shape(values, 4, (int64_t[]){a->batch.rows, s->kv_heads, a->capacity, a->size}))
         return refuse("past_value is not [rows, kv_num_heads, capacity, head_size]");
-    if (!has_shape(keys, 5, (int64_t[]){a->rows, s->kv_heads, a->capacity / SPAN, a->size, SPAN}))
+    const int64_t spans = a->capacity / SPAN;
+    if (!has_shape(keys, 5, (int64_t[]){a->batch.rows, s->kv_heads, spans, a->size, SPAN}))
         return refuse("past_key is not [rows, kv_num_heads, capacity / 16, head_size, 16]");
     return NULL;
 }
@@ -61,7 +39,7 @@ static OrtStatus *check_caches(const Tensor *t, const Settings *s, Attention *a)
 static OrtStatus *check_new(const Tensor *t, const Settings *s, Attention *a) {
     const int64_t queries = s->heads * a->size, keys = s->kv_heads * a->size;
     const int packed = !t[KEY].rank && !t[VALUE].rank;
-    const int64_t shape[] = {a->rows, a->tokens, keys};
+    const int64_t shape[] = {a->batch.rows, a->batch.tokens, keys};
     a->query_stride = queries + (packed ? 2 * keys : 0);
     a->key_stride = packed ? a->query_stride : keys;
     if (t[QUERY].sizes[2] != a->query_stride)
@@ -88,30 +66,19 @@ static OrtStatus *check_tables(const Tensor *t, const Settings *s, Attention *a)
 }
 
 static OrtStatus *check_lengths(const Tensor *t, Attention *a) {
-    if (!has_shape(&t[SEQLENS_K], 1, &a->rows) || !has_shape(&t[QUERY_SEQLENS], 1, &a->rows))
-        return refuse("seqlens_k and query_seqlens are not [rows]");
-    a->last = t[SEQLENS_K].data, a->valid = t[QUERY_SEQLENS].data;
-    for (int64_t row = 0; row < a->rows; row++) {
-        if (a->valid[row] < 0 || a->valid[row] > a->tokens)
-            return refuse("query_seqlens has a row with more tokens than there are, or less than 0");
-        if (a->valid[row] == 0) continue;
-        if (past_of(a, row) < 0) return refuse("seqlens_k + 1 is less than query_seqlens in a row");
-        if (a->last[row] >= a->capacity) return refuse("a row's tokens do not fit the cache");
-        if (a->turned && a->last[row] >= t[COS].sizes[0])
+    TRY(read_lengths("Attention", &t[SEQLENS_K], &t[QUERY_SEQLENS], &a->batch));
+    for (int64_t row = 0; row < a->batch.rows; row++) {
+        if (a->batch.valid[row] == 0) continue;
+        if (a->batch.last[row] >= a->capacity) return refuse("a row's tokens do not fit the cache");
+        if (a->turned && a->batch.last[row] >= t[COS].sizes[0])
             return refuse("a row is longer than cos and sin have positions");
     }
     return NULL;
 }
 
-static OrtStatus *get_output(OrtKernelContext *context, size_t index, const Tensor *like,
-                             void **data) {
-    OrtValue *output = NULL;
-    TRY(ort->KernelContext_GetOutput(context, index, like->sizes, like->rank, &output));
-    return ort->GetTensorMutableData(output, data);
-}
-
 static OrtStatus *get_outputs(OrtKernelContext *context, const Tensor *t, Attention *a) {
-    Tensor output = {.sizes = {a->rows, a->tokens, a->settings->heads * a->size}, .rank = 3};
+    const int64_t width = a->settings->heads * a->size;
+    const Tensor output = {.sizes = {a->batch.rows, a->batch.tokens, width}, .rank = 3};
     TRY(get_output(context, 0, &output, (void **)&a->output));
     TRY(get_output(context, 1, &t[PAST_KEY], &a->keys));
     TRY(get_output(context, 2, &t[PAST_VALUE], &a->values));
@@ -123,9 +90,9 @@ OrtStatus *read_attention(const Node *node, OrtKernelContext *context, Attention
     const Settings *settings = &node->settings;
     Tensor t[INPUTS];
     *a = (Attention){.settings = settings, .is_half = node->is_half};
-    TRY(read_inputs(context, t));
+    TRY(read_inputs(context, INPUTS, t));
     if (t[QUERY].rank != 3) return refuse("query is not [rows, tokens, width]");
-    a->rows = t[QUERY].sizes[0], a->tokens = t[QUERY].sizes[1];
+    a->batch.rows = t[QUERY].sizes[0], a->batch.tokens = t[QUERY].sizes[1];
     TRY(check_caches(t, settings, a));
     TRY(check_new(t, settings, a));
     TRY(check_tables(t, settings, a));

@@ -11,6 +11,8 @@
 #define ZERO_8 0
 #define TILE_UNITS 1
 #include "attend.h"
+#include "convolve.h"
+#include "recur.h"
 
 TARGET INLINE __m256i quad(const int8_t *values) {
     int32_t four;
@@ -61,4 +63,5 @@ TARGET INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stri
         dot_8(packed, values, stride, rows, dots);
 }
 
-const Kernels avx2_kernels = {quantize, multiply, remember, scratch, attend};
+const Kernels avx2_kernels = {
+    quantize, multiply, remember, scratch, attend, convolve, normalise, recur};

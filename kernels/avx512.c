@@ -8,6 +8,8 @@
 #define ZERO_8 128
 #define TILE_UNITS 4
 #include "attend.h"
+#include "convolve.h"
+#include "recur.h"
 
 TARGET INLINE __m512i quad(const int8_t *values) {
     int32_t four;
@@ -32,4 +34,5 @@ TARGET INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stri
     }
 }
 
-const Kernels avx512_kernels = {quantize, multiply, remember, scratch, attend};
+const Kernels avx512_kernels = {
+    quantize, multiply, remember, scratch, attend, convolve, normalise, recur};

@@ -35,9 +35,9 @@ TARGET INLINE void put(const Attention *a, void *to, int64_t place, int64_t step
 TARGET static void remember(const Attention *a, int64_t row, int64_t first, int64_t stop) {
     float turned[LONGEST_HEAD];
     for (int64_t token = first; token < stop; token++) {
-        const int64_t position = past_of(a, row) + token;
+        const int64_t position = past_of(&a->batch, row) + token;
         for (int64_t head = 0; head < a->settings->kv_heads; head++) {
-            const int64_t from = (row * a->tokens + token) * a->key_stride + head * a->size;
+            const int64_t from = (row * a->batch.tokens + token) * a->key_stride + head * a->size;
             const int64_t cache = (row * a->settings->kv_heads + head) * a->capacity * a->size;
             const int64_t span = cache + position / SPAN * SPAN * a->size + position % SPAN;
             turn(a, position, a->key + from, turned);

@@ -5,12 +5,11 @@
 // the rounding of floats the result is within 1.5e-7 (tests/kernels/test_attention_exact.py).
 #pragma once
 
-#include "tile.h"
+#include "rows.h"
+#include "vectors.h"
 
 // Below this the result is 0: the smallest normal float is exp(-87.34).
 #define LEAST_EXPONENT -87.0f
-
-TARGET INLINE vector spread(float value) { return value - (vector){0}; }
 
 TARGET INLINE vector choose(integers which, vector yes, vector no) {
     return (vector)((which & (integers)yes) | (~which & (integers)no));

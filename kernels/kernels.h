@@ -7,6 +7,8 @@
 
 #include "affine.h"
 #include "attention.h"
+#include "convolution.h"
+#include "linear_attention.h"
 
 typedef struct {
     // One row of float activations, `columns` wide, as row number `row` of `rows`.
@@ -19,6 +21,12 @@ typedef struct {
     int64_t (*scratch)(const Attention *attention, int64_t count, int64_t stop);
     // The output of one part.
     void (*attend)(const Attention *attention, const Part *part, float *scratch);
+    // Some channels, from `first` on, of a row that has new tokens: outputs and state.
+    void (*convolve)(const Convolution *convolution, int64_t row, int64_t first);
+    // One head's query or key, divided by the root of `epsilon` and its sum of squares.
+    void (*normalise)(const float *x, int64_t size, float epsilon, float *y);
+    // Some columns, from `first` on, of a head of a row that has new tokens: outputs and state.
+    void (*recur)(const LinearAttention *attention, int64_t row, int64_t head, int64_t first);
 } Kernels;
 
 extern const Kernels portable_kernels;

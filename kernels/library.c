@@ -51,6 +51,8 @@ EXPORTED OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBa
         TRY(ort->CustomOpDomain_Add(fresh, &affine_gather));
         TRY(ort->CustomOpDomain_Add(fresh, &attention_of_floats));
         TRY(ort->CustomOpDomain_Add(fresh, &attention_of_halves));
+        TRY(ort->CustomOpDomain_Add(fresh, &causal_convolution));
+        TRY(ort->CustomOpDomain_Add(fresh, &linear_attention));
         domain = fresh;  // only now: the next session must not find it half made
     }
     return ort->AddCustomOpDomain(options, domain);

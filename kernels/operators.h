@@ -16,6 +16,7 @@ extern const OrtApi *ort;         // set once, while the library is registered
 extern const Kernels *kernels;    // what all sessions of the process compute with
 
 extern const OrtCustomOp affine_matmul, affine_gather, attention_of_floats, attention_of_halves;
+extern const OrtCustomOp causal_convolution, linear_attention;
 
 // Hands a failure of ONNX Runtime's on to the caller.
 #define TRY(call)                        \

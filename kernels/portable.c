@@ -5,6 +5,8 @@
 #define ZERO_8 0
 #define TILE_UNITS 1
 #include "attend.h"
+#include "convolve.h"
+#include "recur.h"
 
 INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stride, int rows, int bits,
                 integers *dots) {
@@ -21,4 +23,5 @@ INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stride, int
     }
 }
 
-const Kernels portable_kernels = {quantize, multiply, remember, scratch, attend};
+const Kernels portable_kernels = {
+    quantize, multiply, remember, scratch, attend, convolve, normalise, recur};

@@ -36,21 +36,20 @@ TARGET INLINE vector lanes_of(const void *right, int64_t place, const int half) 
 
 TARGET INLINE void product_tile(const Product *product, int64_t first, const int rows,
                                 const int units, const int half, const int fresh) {
-    enum { PARTS = 16 / WIDTH };
     const Product p = *product;  // so that it is known to stay as it is
-    const int vectors = units * PARTS;
+    const int vectors = units * VECTORS;
     const char *right = (const char *)p.right + first * p.unit * (half ? 2 : 4);
     float *result = p.result + first * 16;
-    vector total[TILE_ROWS][4 * PARTS];
+    vector total[TILE_ROWS][4 * VECTORS];
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vectors; v++)
             total[r][v] = fresh ? (vector){0} : lanes_of(result + r * p.result_stride, v * WIDTH, 0);
     for (int64_t k = 0; k < p.steps; k++) {
         const int64_t there = k * p.step + p.ahead;
         const int64_t ahead = there < p.end - first * p.unit ? p.ahead : 0;
-        vector lanes[4 * PARTS];
+        vector lanes[4 * VECTORS];
         for (int v = 0; v < vectors; v++) {
-            const int64_t place = k * p.step + v / PARTS * p.unit + v % PARTS * WIDTH;
+            const int64_t place = k * p.step + v / VECTORS * p.unit + v % VECTORS * WIDTH;
             lanes[v] = lanes_of(right, place, half);
             if (rows < TILE_ROWS) __builtin_prefetch(right + (place + ahead) * (half ? 2 : 4));
         }

@@ -13,14 +13,6 @@ typedef struct {
     int64_t start, stop;  // the positions that the query sees; scores beside them are not looked at
 } Seen;
 
-enum { VECTORS = SPAN / WIDTH };
-
-TARGET INLINE vector load(const float *from) {
-    vector found;
-    __builtin_memcpy(&found, from, sizeof found);
-    return found;
-}
-
 TARGET INLINE void cap_scores(const Seen *seen, float cap) {
     for (int64_t place = 0; place < seen->stop - seen->base; place += WIDTH) {
         const vector score = capped(load(seen->scores + place), cap);
@@ -57,14 +49,6 @@ TARGET INLINE float largest_score(const Seen *seen) {
     for (int step = WIDTH / 2; step > 0; step /= 2)
         for (int lane = 0; lane < step; lane++)
             lanes[lane] = lanes[lane] > lanes[lane + step] ? lanes[lane] : lanes[lane + step];
-    return lanes[0];
-}
-
-TARGET INLINE float sum_of_lanes(const vector *sums) {
-    float lanes[SPAN];
-    __builtin_memcpy(lanes, sums, sizeof lanes);
-    for (int step = SPAN / 2; step > 0; step /= 2)
-        for (int lane = 0; lane < step; lane++) lanes[lane] += lanes[lane + step];
     return lanes[0];
 }
 

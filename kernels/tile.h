@@ -1,41 +1,28 @@
 // A few rows by some outputs of a group: the loop over the blocks, for any width of vectors.
 //
-// The file that includes it says, for its kind of CPU: TARGET, the attribute of its functions;
-// WIDTH, the outputs in a vector; ROWS, how many rows share the unpacked weights; ZERO_8, what its
-// dot product has added to an int8 weight; and `dot`, which adds the dot products of one block.
+// The file that includes it says, for its kind of CPU, beside TARGET and WIDTH: ROWS, how many rows
+// share the unpacked weights; ZERO_8, what its dot product has added to an int8 weight; and `dot`,
+// which adds the dot products of one block.
 #pragma once
 
 #include "kernels.h"
 #include "rows.h"
+#include "vectors.h"
 
 // The core's own prefetcher stops at the end of a page: weights are asked for this many bytes ahead.
 #define AHEAD 2048
-
-typedef float vector __attribute__((vector_size(4 * WIDTH)));
-typedef int32_t integers __attribute__((vector_size(4 * WIDTH)));
-typedef _Float16 halves __attribute__((vector_size(2 * WIDTH)));
 
 // Adds to dots[row], for each of `rows` rows, its product with the block at `packed`. The rows' int8
 // values lie `stride` apart.
 TARGET INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stride, int rows,
                        int bits, integers *dots);
 
-TARGET INLINE vector floats(const _Float16 *from) {
-    halves found;
-    __builtin_memcpy(&found, from, sizeof found);
-    return __builtin_convertvector(found, vector);
-}
-
 TARGET INLINE void store(vector total, const Weights *w, int64_t output, float *y) {
     if (w->bias) {
         for (int lane = 0; lane < WIDTH && output + lane < w->outputs; lane++)
             total[lane] += w->bias[output + lane];
     }
-    const int64_t lanes = w->outputs - output;
-    if (lanes >= WIDTH)
-        __builtin_memcpy(y, &total, sizeof total);
-    else if (lanes > 0)
-        __builtin_memcpy(y, &total, lanes * sizeof(float));
+    save_first(total, y, w->outputs - output);
 }
 
 // `bits` and `affine` are constants wherever these two are called.

@@ -8,16 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
-from handlers.engine.session import KERNELS
+from tests.kernels.in_place import (
+    LENGTHS,
+    Array,
+    Exact,
+    Floats,
+    element_types,
+    make_session,
+    run_in_place,
+)
 
-Floats = NDArray[np.float32]
-Exact = NDArray[np.float64]
-Array = NDArray[np.generic]
-
-NEW = ("query", "key", "value", "seqlens_k", "query_seqlens", "cos", "sin", "sinks")
+NEW = ("query", "key", "value", *LENGTHS, "cos", "sin", "sinks")
 INPUTS = (*NEW[:3], "past_key", "past_value", *NEW[3:])
 OUTPUTS = ("output", "present_key", "present_value")
 POSITIONS = 160
@@ -77,20 +80,8 @@ class Node:
 
     def run(self, given: dict[str, Array], *, bind_presents: bool = True) -> Floats:
         """Computes what is given, whatever it is, on the cache."""
-        binding = self.session.io_binding()
-        for name, array in given.items():
-            binding.bind_cpu_input(name, np.ascontiguousarray(array))
-        for name, array in (("key", self.keys), ("value", self.values)):
-            value = onnxruntime.OrtValue.ortvalue_from_numpy(array)
-            binding.bind_ortvalue_input(f"past_{name}", value)
-            if bind_presents:
-                binding.bind_ortvalue_output(f"present_{name}", value)
-            else:
-                binding.bind_output(f"present_{name}")
-        binding.bind_output("output")
-        self.session.run_with_iobinding(binding)
-        output: Floats = binding.get_outputs()[2].numpy()
-        return output
+        states: dict[str, Array] = {"key": self.keys, "value": self.values}
+        return run_in_place(self.session, given, states, bind_presents=bind_presents)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,31 +183,20 @@ def turned(kind: Kind, new: New, array: Floats) -> Floats:
 def session(kind: Kind, threads: int) -> onnxruntime.InferenceSession:
     """The node with every shape left open."""
     cache = TensorProto.FLOAT16 if kind.half else TensorProto.FLOAT
-    types = dict.fromkeys(INPUTS + OUTPUTS, TensorProto.FLOAT)
+    types = element_types(INPUTS + OUTPUTS)
     types |= dict.fromkeys(["past_key", "past_value", "present_key", "present_value"], cache)
-    types |= dict.fromkeys(["seqlens_k", "query_seqlens"], TensorProto.INT32)
-    given = [name for name in INPUTS if name not in kind.left_out]
-    node = helper.make_node(
+    return make_session(
         "Attention",
-        [name if name in given else "" for name in INPUTS],
-        OUTPUTS,
-        domain="kindling",
-        num_heads=kind.heads,
-        kv_num_heads=kind.kv_heads,
-        scale=kind.factor,
-        softcap=kind.softcap,
-        window=kind.window,
-        rotary_interleaved=int(kind.interleaved),
+        {name: types[name] for name in INPUTS},
+        {name: types[name] for name in OUTPUTS},
+        kind.left_out,
+        {
+            "num_heads": kind.heads,
+            "kv_num_heads": kind.kv_heads,
+            "scale": kind.factor,
+            "softcap": kind.softcap,
+            "window": kind.window,
+            "rotary_interleaved": int(kind.interleaved),
+        },
+        threads,
     )
-    graph = helper.make_graph(
-        [node],
-        "node",
-        [helper.make_tensor_value_info(name, types[name], None) for name in given],
-        [helper.make_tensor_value_info(name, types[name], None) for name in OUTPUTS],
-    )
-    imports = [helper.make_opsetid("", 20), helper.make_opsetid("kindling", 1)]
-    model = helper.make_model(graph, opset_imports=imports, ir_version=9)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.register_custom_ops_library(str(KERNELS))
-    return onnxruntime.InferenceSession(model.SerializeToString(), options)

@@ -1,8 +1,8 @@
-// Attention of one row with a page that may not be touched right behind each piece of its memory, so
-// that what reads or writes beyond one ends this program by a signal. test_attention_memory.py.
+// An operator on one row with a page that may not be touched right behind each piece of its memory,
+// so that what reads or writes beyond one ends this program by a signal. test_memory.py.
 //
-// fenced KERNELS [HEADS KV_HEADS SIZE WINDOW IS_HALF PAST TOKENS TOKENS_OF_A_PART]...
-// prints each eight numbers before it computes with them.
+// fenced KERNELS OPERATOR [NUMBERS]...
+// prints the numbers of each case, whose meaning is below, before it computes with them.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,23 +24,29 @@ static void *fenced(int64_t bytes) {
 
 static float *floats(int64_t count) { return fenced(count * sizeof(float)); }
 
+// One row of some new tokens behind those of before.
+static Batch batch_of(int64_t past, int64_t tokens) {
+    int32_t *last = fenced(sizeof *last), *valid = fenced(sizeof *valid);
+    *last = (int32_t)(past + tokens - 1), *valid = (int32_t)tokens;
+    return (Batch){1, tokens, last, valid};
+}
+
 static void attend_all(const Kernels *kernels, const Attention *a, int64_t tokens_per_part) {
-    float *scratch = floats(kernels->scratch(a, tokens_per_part, a->last[0] + 1));
-    kernels->remember(a, 0, 0, a->tokens);
+    float *scratch = floats(kernels->scratch(a, tokens_per_part, a->batch.last[0] + 1));
+    kernels->remember(a, 0, 0, a->batch.tokens);
     for (int64_t kv_head = 0; kv_head < a->settings->kv_heads; kv_head++)
-        for (int64_t first = 0; first < a->tokens; first += tokens_per_part) {
-            const int64_t count = least(tokens_per_part, a->tokens - first);
+        for (int64_t first = 0; first < a->batch.tokens; first += tokens_per_part) {
+            const int64_t count = least(tokens_per_part, a->batch.tokens - first);
             kernels->attend(a, &(Part){0, kv_head, first, count}, scratch);
         }
 }
 
-static void compute(const Kernels *kernels, const int64_t *n) {
+// HEADS KV_HEADS SIZE WINDOW IS_HALF PAST TOKENS TOKENS_OF_A_PART
+static void attention(const Kernels *kernels, const int64_t *n) {
     const int64_t heads = n[0], kv_heads = n[1], size = n[2], past = n[5], tokens = n[6];
     const Settings settings = {heads, kv_heads, heads / kv_heads, n[3], 0, 1, 0};
-    const int32_t last = (int32_t)(past + tokens - 1), valid = (int32_t)tokens;
-    Attention a = {.settings = &settings, .rows = 1, .tokens = tokens, .size = size,
-                   .last = &last, .valid = &valid, .is_half = n[4],
-                   .capacity = round_up(past + tokens, SPAN)};
+    Attention a = {.settings = &settings, .batch = batch_of(past, tokens), .size = size,
+                   .is_half = n[4], .capacity = round_up(past + tokens, SPAN)};
     const int64_t cache = kv_heads * a.capacity * size * (a.is_half ? 2 : 4);
     a.query_stride = heads * size, a.key_stride = kv_heads * size;
     a.query = floats(tokens * heads * size), a.output = floats(tokens * heads * size);
@@ -49,15 +55,53 @@ static void compute(const Kernels *kernels, const int64_t *n) {
     attend_all(kernels, &a, n[7]);
 }
 
+// CHANNELS WIDTH HAS_BIAS PAST TOKENS
+static void convolution(const Kernels *kernels, const int64_t *n) {
+    const int64_t channels = n[0], width = n[1], tokens = n[4];
+    Convolution c = {.batch = batch_of(n[3], tokens), .channels = channels, .width = width};
+    c.x = floats(tokens * channels), c.output = floats(tokens * channels);
+    c.weight = floats(channels * width), c.bias = n[2] ? floats(channels) : NULL;
+    c.state = floats((width - 1) * channels);
+    for (int64_t first = 0; first < channels; first += CHANNELS) kernels->convolve(&c, 0, first);
+}
+
+// HEADS KEY_HEADS KEY_SIZE VALUE_SIZE HAS_DECAY HAS_BETA PAST TOKENS
+static void linear(const Kernels *kernels, const int64_t *n) {
+    const int64_t heads = n[0], key_heads = n[1], tokens = n[7];
+    const LinearSettings settings = {heads, key_heads, heads / key_heads, 1, 1};
+    LinearAttention a = {.settings = &settings, .batch = batch_of(n[6], tokens),
+                         .key_size = n[2], .value_size = n[3]};
+    float *query = floats(tokens * key_heads * a.key_size);
+    a.query = query, a.key = floats(tokens * key_heads * a.key_size);
+    a.value = floats(tokens * heads * a.value_size);
+    a.output = floats(tokens * heads * a.value_size);
+    a.decay = n[4] ? floats(tokens * heads) : NULL, a.beta = n[5] ? floats(tokens * heads) : NULL;
+    a.state = floats(heads * a.key_size * a.value_size);
+    for (int64_t head = 0; head < tokens * key_heads; head++)
+        kernels->normalise(a.key + head * a.key_size, a.key_size, 1, query + head * a.key_size);
+    for (int64_t head = 0; head < heads; head++)
+        for (int64_t first = 0; first < a.value_size; first += COLUMNS)
+            kernels->recur(&a, 0, head, first);
+}
+
+static const struct {
+    const char *name;
+    int numbers;
+    void (*compute)(const Kernels *kernels, const int64_t *numbers);
+} operators[] = {{"attention", 8, attention}, {"convolution", 5, convolution}, {"linear", 8, linear}};
+
 int main(int count, char **words) {
     const Kernels *kernels = kernels_for_this_cpu(words[1]);
     if (!kernels) return 3;
     setvbuf(stdout, NULL, _IONBF, 0);
-    for (words += 2, count -= 2; count >= NUMBERS; words += NUMBERS, count -= NUMBERS) {
+    int chosen = 0;
+    while (strcmp(operators[chosen].name, words[2])) chosen++;
+    const int each = operators[chosen].numbers;
+    for (words += 3, count -= 3; count >= each; words += each, count -= each) {
         int64_t numbers[NUMBERS];
-        for (int i = 0; i < NUMBERS; i++)
-            printf("%s%c", words[i], i + 1 < NUMBERS ? ' ' : '\n'), numbers[i] = atoll(words[i]);
-        compute(kernels, numbers);
+        for (int i = 0; i < each; i++)
+            printf("%s%c", words[i], i + 1 < each ? ' ' : '\n'), numbers[i] = atoll(words[i]);
+        operators[chosen].compute(kernels, numbers);
     }
     return 0;
 }

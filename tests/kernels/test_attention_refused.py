@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.kernels.attention_node import POSITIONS, Array, Kind, Node, new_tokens, session
+from tests.kernels.attention_node import POSITIONS, Kind, Node, new_tokens, session
+from tests.kernels.in_place import Array
 
 REFUSED = RuntimeError  # with IOBinding, whatever the status
 KIND = Kind(turned=16, sinks=True)

@@ -1,4 +1,4 @@
-"""Attention reads and writes no byte beyond its memory: a page that ends the program lies there."""
+"""No operator touches a byte beyond its memory: a page that ends the program lies there."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ SIZES = [1, 17, 24, 64, 80, 512]
 WINDOWS = [-1, 1, 7, 70]
 TOKENS = ["0 1 1", "500 1 1", "500 4 4", "0 100 16", "77 100 16", "333 65 5"]
 """Past, new ones, those of a part."""
+STATES = ["0 1", "0 50", "9 1", "9 50"]
+"""Past and new tokens of the operators whose state has a fixed size."""
 WRONG_KERNELS = 3
 """What the program says when the CPU cannot run them."""
 
@@ -42,14 +44,37 @@ def fenced(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("half", [0, 1], ids=["float32", "float16"])
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("name", NAMES)
-def test_no_byte_beyond_its_memory_is_touched(
+def test_attention_touches_no_byte_beyond_its_memory(
     fenced: Path, name: str, window: int, half: int
 ) -> None:
     cases = [
         f"{heads} {size} {window} {half} {tokens}"
         for heads, size, tokens in itertools.product(HEADS, SIZES, TOKENS)
     ]
-    command = [str(fenced), name, *" ".join(cases).split()]
+    compute(fenced, name, "attention", cases)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_convolution_touches_no_byte_beyond_its_memory(fenced: Path, name: str) -> None:
+    channels, widths = [1, 17, 512, 515, 1030], [2, 4, 8]
+    cases = [
+        f"{count} {width} {bias} {tokens}"
+        for count, width, bias, tokens in itertools.product(channels, widths, [0, 1], STATES)
+    ]
+    compute(fenced, name, "convolution", cases)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_linear_attention_touches_no_byte_beyond_its_memory(fenced: Path, name: str) -> None:
+    heads, sizes = ["2 2", "6 2"], ["1 1", "17 33", "24 40", "128 128", "512 9", "9 512", "512 512"]
+    options = ["0 0", "0 1", "1 0", "1 1"]
+    cases = [" ".join(case) for case in itertools.product(heads, sizes, options, STATES)]
+    compute(fenced, name, "linear", cases)
+
+
+def compute(fenced: Path, name: str, operator: str, cases: list[str]) -> None:
+    """Those cases by the kernels of that name, each of which must come through."""
+    command = [str(fenced), name, operator, *" ".join(cases).split()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == WRONG_KERNELS:
         pytest.skip(f"this CPU has no {name}")
