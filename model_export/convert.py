@@ -33,7 +33,7 @@ def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
     Raises ExportError, naming the architecture and the reason, for what cannot be expressed.
     """
     check(model, context_length)
-    if model.dtype != torch.float32:  # transformers 5 refuses float() on a model out of a GGUF file
+    if not _in_float32(model):  # transformers 5 refuses float() on a model out of a GGUF file
         model = model.float()
     decoder = Decoder(model, context_length).eval()
     with _traceable(model):
@@ -41,6 +41,12 @@ def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
     _state_output_shapes(graph, decoder)
     graph.metadata_props["context_length"] = str(context_length)
     return graph
+
+
+def _in_float32(model: PreTrainedModel) -> bool:
+    """Buffers too: Apertus has some in bfloat16 beside weights in float32."""
+    tensors = (*model.parameters(), *model.buffers())
+    return all(each.dtype == torch.float32 for each in tensors if each.is_floating_point())
 
 
 def check(model: PreTrainedModel, context_length: int) -> None:

@@ -12,6 +12,7 @@ from tests.support.families_table import ABSENT, in_short, read_rows
 # Those that export take seconds each: these stand for the others, beside the families of
 # test_architectures.py. Every refusal is checked.
 REPRESENTATIVE = (
+    "apertus",  # an activation in another precision than the weights
     "bitnet",  # norms inside attention and MLP
     "cohere",  # interleaved rotary, one norm for attention and MLP
     "glm",  # interleaved rotary of a part
