@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from model_export.errors import ExportError
 from model_export.experts import INTERFACE_EXISTS, routed_experts_of
+from model_export.gpt_neo import gpt_neo_attention_of
 from model_export.operations import writable_operations
 
 ROPES_BY_LENGTH = ("dynamic", "longrope")
@@ -88,6 +89,7 @@ def traceable(model: PreTrainedModel) -> Iterator[None]:
     with (
         _optimum_patcher(model),
         routed_experts_of(model),
+        gpt_neo_attention_of(model),
         writable_operations(),
         _constant_frequencies(model),
     ):

@@ -17,6 +17,7 @@ REPRESENTATIVE = (
     "cohere",  # interleaved rotary, one norm for attention and MLP
     "glm",  # interleaved rotary of a part
     "gpt_bigcode",  # one key-value head, learned positions
+    "gpt_neo",  # attention of its own, without a scale, in a window in every second layer
     "gpt_neox",  # attention and MLP beside each other, packed projections
     "gpt_oss",  # attention sinks, sliding windows, experts
     "olmo2",  # norms over all heads of query and key, norms behind
