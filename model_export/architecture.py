@@ -12,20 +12,20 @@ import importlib.util
 import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
 from transformers import PreTrainedModel
 
 from model_export.errors import ExportError
 from model_export.experts import INTERFACE_EXISTS, routed_experts_of
 from model_export.gpt_neo import gpt_neo_attention_of
+from model_export.lengths import ROPES_BY_LENGTH
 from model_export.operations import writable_operations
 
-ROPES_BY_LENGTH = ("dynamic", "longrope")
-"""Rotary embeddings whose frequencies change with the length of the sequence."""
 _TASK = "text-generation-with-past"
 _KEYS_AND_VALUES = {"attention", "full_attention", "sliding_attention", "chunked_attention"}
 """Kinds of layers whose only state is keys and values. Others are refused by name."""
+_EXPERTS_OF_ALL = {"Llama4TextExperts"}
+"""Experts that take every token, weighted by their router, so that a trace freezes no choice."""
 
 
 def check_architecture(model: PreTrainedModel) -> None:
@@ -54,35 +54,6 @@ def check_architecture(model: PreTrainedModel) -> None:
         )
 
 
-def check_rope(model: PreTrainedModel, context_length: int) -> None:
-    """Raises ExportError for rotary frequencies that `context_length` tokens would change."""
-    config, name = model.config, type(model).__name__
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    by_layer = [_rope_kind(each) for each in rope.values() if isinstance(each, dict)]
-    if set(by_layer) & set(ROPES_BY_LENGTH):
-        raise ExportError(
-            f"{name} has layers of a kind whose rotary frequencies change with the length, beside "
-            f"others, so it cannot be exported."
-        )
-    original = rope.get("original_max_position_embeddings") or getattr(
-        config,
-        "original_max_position_embeddings",
-        getattr(config, "max_position_embeddings", None),
-    )
-    changes = _rope_kind(rope) in ROPES_BY_LENGTH
-    if changes and original is not None and context_length > original:
-        raise ExportError(
-            f"{name} changes its rotary frequencies ({_rope_kind(rope)}) for sequences over "
-            f"{original} tokens, which a fixed table cannot express: set context_length to "
-            f"{original} or less."
-        )
-
-
-def _rope_kind(rope: dict[str, Any]) -> str | None:
-    kind: str | None = rope.get("rope_type", rope.get("type"))
-    return kind
-
-
 @contextmanager
 def traceable(model: PreTrainedModel) -> Iterator[None]:
     """While it lasts, torch can trace the model."""
@@ -98,7 +69,7 @@ def traceable(model: PreTrainedModel) -> Iterator[None]:
 
 @contextmanager
 def _constant_frequencies(model: PreTrainedModel) -> Iterator[None]:
-    """Rotary embeddings without the update by length, which convert.py holds to one outcome.
+    """Rotary embeddings without the update by length, which lengths.py holds to one outcome.
 
     transformers 5 chooses the frequencies in the graph and copies them into a buffer.
     """
@@ -115,7 +86,8 @@ def _constant_frequencies(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _routes(model: PreTrainedModel) -> bool:
-    return any(hasattr(module, "experts") for module in model.modules())
+    experts = [module.experts for module in model.modules() if hasattr(module, "experts")]
+    return any(type(each).__name__ not in _EXPERTS_OF_ALL for each in experts)
 
 
 def _optimum_patches(model: PreTrainedModel) -> bool:

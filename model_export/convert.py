@@ -15,11 +15,12 @@ import torch
 from transformers import PreTrainedModel
 
 from model_export import graph_contract as contract
-from model_export.architecture import check_architecture, check_rope, traceable
+from model_export.architecture import check_architecture, traceable
 from model_export.cache_shapes import CacheShape, cache_shapes
 from model_export.decoder import Decoder
 from model_export.errors import ExportError
 from model_export.fuse.graphs import MICROSOFT
+from model_export.lengths import check_length
 from model_export.save import save
 from model_export.trace import quiet, trace
 from model_export.window import Window
@@ -58,7 +59,7 @@ def check(model: PreTrainedModel, context_length: int) -> None:
         raise ExportError(
             f"context_length is {context_length}, but {name} has positions for 2 to {limit}."
         )
-    check_rope(model, context_length)
+    check_length(model, context_length)
     if not getattr(config, "scale_attn_weights", True) or getattr(
         config, "scale_attn_by_inverse_layer_idx", False
     ):

@@ -15,13 +15,16 @@ REPRESENTATIVE = (
     "apertus",  # an activation in another precision than the weights
     "bitnet",  # norms inside attention and MLP
     "cohere",  # interleaved rotary, one norm for attention and MLP
+    "deepseek_v2",  # rotary embedding in complex numbers, keys and values of different widths
     "glm",  # interleaved rotary of a part
     "gpt_bigcode",  # one key-value head, learned positions
     "gpt_neo",  # attention of its own, without a scale, in a window in every second layer
     "gpt_neox",  # attention and MLP beside each other, packed projections
     "gpt_oss",  # attention sinks, sliding windows, experts
+    "llama4_text",  # rotary embedding in complex numbers, layers in chunks, experts of every token
     "olmo2",  # norms over all heads of query and key, norms behind
     "phi",  # rotary of a part, biases everywhere
+    "phimoe",  # the greatest along an axis
     "qwen3_moe",  # experts
 )
 ROWS = read_rows()
@@ -42,7 +45,7 @@ def test_the_walk_is_over_optimums_whole_list() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # of transformers' files of a hundred families, at import
-@pytest.mark.parametrize("kind", [*REPRESENTATIVE, *REFUSED])
+@pytest.mark.parametrize("kind", dict.fromkeys([*REPRESENTATIVE, *REFUSED]))
 def test_a_family_is_as_the_page_says(kind: str) -> None:
     verdict, row = examine(kind), ROWS[kind]
     assert (row.model_class, row.outcome()) == (verdict.model_class, in_short(verdict.outcome))

@@ -170,6 +170,7 @@ _SMALL: dict[str, Any] = {
 # What a family needs beside: sizes under names of its own, or that must fit to each other.
 _BESIDE: dict[str, dict[str, Any]] = {
     "codegen": {"rotary_dim": 8},
+    "deepseek_v2": {"topk_method": "group_limited_greedy"},
     "dots1": {"n_shared_experts": 1},
     "falcon": {"alibi": False},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 12},
@@ -181,6 +182,7 @@ _BESIDE: dict[str, dict[str, Any]] = {
         "shared_intermediate_size": 96,
     },
     "lfm2": {"layer_types": ["conv", "full_attention"]},
+    "llama4_text": {"no_rope_layers": [1, 0], "attention_chunk_size": CONTEXT_LENGTH},
     "mpt": {"n_heads": 4, "n_layers": 2, "max_seq_len": CONTEXT_LENGTH},
     "gemma3n_text": {
         "num_hidden_layers": 4,
