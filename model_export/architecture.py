@@ -3,7 +3,8 @@
 optimum knows the architectures of transformers 4 and which of their operations must be patched
 before a trace; it holds transformers below 4.58. The extra `export-transformers5` is without it:
 transformers 5 sends its experts through an interface of their own, and needs no other patch than
-ours. This file is all that knows of the difference. Called by convert.py; knows nothing of graphs.
+ours. This file and newer.py are all that know of the difference. Called by convert.py; knows
+nothing of graphs.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from model_export.errors import ExportError
 from model_export.experts import INTERFACE_EXISTS, routed_experts_of
 from model_export.gpt_neo import gpt_neo_attention_of
 from model_export.lengths import ROPES_BY_LENGTH
+from model_export.newer import pointing_to_transformers_5
 from model_export.operations import writable_operations
 
 _TASK = "text-generation-with-past"
@@ -42,15 +44,29 @@ def check_architecture(model: PreTrainedModel) -> None:
             f"{name} has layers of the kind {', '.join(others)}, whose state is not keys and "
             f"values, so it cannot be exported."
         )
+    _refuse_recurrence(config, name)
     if "position_ids" not in inspect.signature(model.forward).parameters:
         raise ExportError(
             f"{name} takes no position_ids: its positions are biases on the attention (ALiBi), in "
             f"a recurrent state or counted from one length for all rows, so it cannot be exported."
         )
     if _routes(model) and not INTERFACE_EXISTS and not _optimum_patches(model):
+        with pointing_to_transformers_5(model):
+            raise ExportError(
+                f"{name} chooses experts by the values of its tokens, which a trace would freeze "
+                f"with transformers 4, so it cannot be exported."
+            )
+
+
+def _refuse_recurrence(config: PretrainedConfig, name: str) -> None:
+    """transformers 4 has no layer_types in the configurations of RecurrentGemma and Jamba."""
+    if getattr(config, "layer_types", None):
+        return
+    recurrent = sorted(set(getattr(config, "layers_block_type", ())) - {"attention"})
+    if recurrent:
         raise ExportError(
-            f"{name} chooses experts by the values of its tokens, which a trace would freeze, so "
-            f"it cannot be exported. With transformers 5 it may be: see docs/families.md."
+            f"{name} has layers of the kind {', '.join(recurrent)}, which carry a state from token "
+            f"to token in the place of keys and values, so it cannot be exported."
         )
 
 
@@ -58,6 +74,7 @@ def check_architecture(model: PreTrainedModel) -> None:
 def traceable(model: PreTrainedModel) -> Iterator[None]:
     """While it lasts, torch can trace the model."""
     with (
+        pointing_to_transformers_5(model),
         _optimum_patcher(model),
         routed_experts_of(model),
         gpt_neo_attention_of(model),

@@ -6,6 +6,7 @@ import importlib.util
 
 import pytest
 
+from model_export.newer import SINCE_TRANSFORMERS_5
 from tests.support.families import EXPORTS, OPTIMUM, examine, families
 from tests.support.families_table import ABSENT, in_short, read_rows
 
@@ -42,6 +43,13 @@ def test_the_walk_is_over_optimums_whole_list() -> None:
 
     listed = TasksManager.get_supported_model_type_for_task("text-generation-with-past", "onnx")
     assert set(OPTIMUM) == set(listed)
+
+
+def test_the_families_that_point_to_transformers_5_are_those_that_it_alone_exports() -> None:
+    newer = {
+        k for k, row in ROWS.items() if row.four not in {EXPORTS, ABSENT} and row.five == EXPORTS
+    }
+    assert newer == SINCE_TRANSFORMERS_5
 
 
 @pytest.mark.filterwarnings("ignore")  # of transformers' files of a hundred families, at import
