@@ -3,7 +3,8 @@
 optimum knows the architectures of transformers 4 and which of their operations must be patched
 before a trace; it holds transformers below 4.58. The extra `export-transformers5` is without it:
 transformers 5 sends its experts through an interface of their own, and needs no other patch than
-ours. This file is all that knows of the difference. Called by convert.py; knows nothing of graphs.
+ours. This file and newer.py are all that know of the difference. Called by convert.py; knows
+nothing of graphs.
 """
 
 from __future__ import annotations
@@ -12,22 +13,24 @@ import importlib.util
 import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from model_export.errors import ExportError
 from model_export.experts import INTERFACE_EXISTS, routed_experts_of
+from model_export.gpt_neo import gpt_neo_attention_of
+from model_export.lengths import ROPES_BY_LENGTH
+from model_export.newer import pointing_to_transformers_5
 from model_export.operations import writable_operations
 from model_export.recurrent import recurs_by_functions
 
-ROPES_BY_LENGTH = ("dynamic", "longrope")
-"""Rotary embeddings whose frequencies change with the length of the sequence."""
 _TASK = "text-generation-with-past"
 _KEYS_AND_VALUES = {"attention", "full_attention", "sliding_attention", "chunked_attention"}
 """Kinds of layers whose only state is keys and values."""
 STATELESS = {"mlp", "moe"}
 """Kinds of layers that keep nothing."""
+_EXPERTS_OF_ALL = {"Llama4TextExperts"}
+"""Experts that take every token, weighted by their router, so that a trace freezes no choice."""
 
 
 def check_architecture(model: PreTrainedModel) -> None:
@@ -38,60 +41,44 @@ def check_architecture(model: PreTrainedModel) -> None:
             f"{name} ({model.config.model_type}) is not a decoder for text generation, so it "
             f"cannot be exported as one."
         )
-    kinds = set(getattr(config, "layer_types", None) or ()) - STATELESS
-    others = sorted(kinds - _KEYS_AND_VALUES)
-    if others and not recurs_by_functions(model):
-        raise ExportError(
-            f"{name} has layers of the kind {', '.join(others)}, whose state is not keys and "
-            f"values, so it cannot be exported."
-        )
+    _refuse_recurrence(model, config)
     if "position_ids" not in inspect.signature(model.forward).parameters:
         raise ExportError(
             f"{name} takes no position_ids: its positions are biases on the attention (ALiBi), in "
             f"a recurrent state or counted from one length for all rows, so it cannot be exported."
         )
     if _routes(model) and not INTERFACE_EXISTS and not _optimum_patches(model):
-        raise ExportError(
-            f"{name} chooses experts by the values of its tokens, which a trace would freeze, so "
-            f"it cannot be exported. With transformers 5 it may be: see docs/families.md."
-        )
+        with pointing_to_transformers_5(model):
+            raise ExportError(
+                f"{name} chooses experts by the values of its tokens, which a trace would freeze "
+                f"with transformers 4, so it cannot be exported."
+            )
 
 
-def check_rope(model: PreTrainedModel, context_length: int) -> None:
-    """Raises ExportError for rotary frequencies that `context_length` tokens would change."""
-    config, name = model.config, type(model).__name__
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    by_layer = [_rope_kind(each) for each in rope.values() if isinstance(each, dict)]
-    if set(by_layer) & set(ROPES_BY_LENGTH):
-        raise ExportError(
-            f"{name} has layers of a kind whose rotary frequencies change with the length, beside "
-            f"others, so it cannot be exported."
-        )
-    original = rope.get("original_max_position_embeddings") or getattr(
-        config,
-        "original_max_position_embeddings",
-        getattr(config, "max_position_embeddings", None),
-    )
-    changes = _rope_kind(rope) in ROPES_BY_LENGTH
-    if changes and original is not None and context_length > original:
-        raise ExportError(
-            f"{name} changes its rotary frequencies ({_rope_kind(rope)}) for sequences over "
-            f"{original} tokens, which a fixed table cannot express: set context_length to "
-            f"{original} or less."
-        )
+def _refuse_recurrence(model: PreTrainedModel, config: PretrainedConfig) -> None:
+    """Unless it is written by functions that are ours for a trace.
 
-
-def _rope_kind(rope: dict[str, Any]) -> str | None:
-    kind: str | None = rope.get("rope_type", rope.get("type"))
-    return kind
+    transformers 4 has `layers_block_type` in the configurations of RecurrentGemma and Jamba.
+    """
+    kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None)
+    recurrent = sorted(set(kinds or ()) - _KEYS_AND_VALUES - STATELESS)
+    if recurrent and not recurs_by_functions(model):
+        with pointing_to_transformers_5(model):
+            raise ExportError(
+                f"{type(model).__name__} has layers of the kind {', '.join(recurrent)}, which "
+                f"carry a state from token to token in the place of keys and values, so it cannot "
+                f"be exported."
+            )
 
 
 @contextmanager
 def traceable(model: PreTrainedModel) -> Iterator[None]:
     """While it lasts, torch can trace the model."""
     with (
+        pointing_to_transformers_5(model),
         _optimum_patcher(model),
         routed_experts_of(model),
+        gpt_neo_attention_of(model),
         writable_operations(),
         _constant_frequencies(model),
     ):
@@ -100,7 +87,7 @@ def traceable(model: PreTrainedModel) -> Iterator[None]:
 
 @contextmanager
 def _constant_frequencies(model: PreTrainedModel) -> Iterator[None]:
-    """Rotary embeddings without the update by length, which convert.py holds to one outcome.
+    """Rotary embeddings without the update by length, which lengths.py holds to one outcome.
 
     transformers 5 chooses the frequencies in the graph and copies them into a buffer.
     """
@@ -117,7 +104,8 @@ def _constant_frequencies(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _routes(model: PreTrainedModel) -> bool:
-    return any(hasattr(module, "experts") for module in model.modules())
+    experts = [module.experts for module in model.modules() if hasattr(module, "experts")]
+    return any(type(each).__name__ not in _EXPERTS_OF_ALL for each in experts)
 
 
 def _optimum_patches(model: PreTrainedModel) -> bool:

@@ -120,8 +120,8 @@ class Attention:
         if isinstance(mask, Window):
             return mask
         raise ExportError(
-            f"{self.architecture} builds an attention mask of its own (ALiBi or another bias), "
-            f"which GroupQueryAttention cannot express, so it cannot be exported."
+            f"{self.architecture} builds an attention mask of its own, which may be more than a "
+            f"window (ALiBi or another bias) and cannot be read off, so it cannot be exported."
         )
 
     def _refuse_unknown(self, arguments: dict[str, Any]) -> None:

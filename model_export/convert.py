@@ -15,11 +15,12 @@ import torch
 from transformers import PreTrainedModel
 
 from model_export import graph_contract as contract
-from model_export.architecture import check_architecture, check_rope, traceable
+from model_export.architecture import check_architecture, traceable
 from model_export.cache_shapes import CacheShape, cache_shapes
 from model_export.decoder import Decoder
 from model_export.errors import ExportError
 from model_export.fuse.graphs import KINDLING, MICROSOFT
+from model_export.lengths import check_length
 from model_export.save import save
 from model_export.trace import quiet, trace
 from model_export.window import Window
@@ -33,7 +34,7 @@ def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
     Raises ExportError, naming the architecture and the reason, for what cannot be expressed.
     """
     check(model, context_length)
-    if model.dtype != torch.float32:  # transformers 5 refuses float() on a model out of a GGUF file
+    if not _in_float32(model):  # transformers 5 refuses float() on a model out of a GGUF file
         model = model.float()
     with _traceable(model):
         shapes = cache_shapes(model)
@@ -42,6 +43,12 @@ def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
     _state_output_shapes(graph, decoder)
     graph.metadata_props["context_length"] = str(context_length)
     return graph
+
+
+def _in_float32(model: PreTrainedModel) -> bool:
+    """Buffers too: Apertus has some in bfloat16 beside weights in float32."""
+    tensors = (*model.parameters(), *model.buffers())
+    return all(each.dtype == torch.float32 for each in tensors if each.is_floating_point())
 
 
 def check(model: PreTrainedModel, context_length: int) -> None:
@@ -53,7 +60,7 @@ def check(model: PreTrainedModel, context_length: int) -> None:
         raise ExportError(
             f"context_length is {context_length}, but {name} has positions for 2 to {limit}."
         )
-    check_rope(model, context_length)
+    check_length(model, context_length)
     if not getattr(config, "scale_attn_weights", True) or getattr(
         config, "scale_attn_by_inverse_layer_idx", False
     ):

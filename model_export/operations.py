@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+
+from model_export.complex_numbers import polar, view_as_complex, view_as_real
 
 
 def _repeat_interleave(
@@ -43,13 +45,34 @@ def _rms_norm(
     return normal if weight is None else weight * normal
 
 
-_OPERATIONS: tuple[tuple[Any, str, Callable[..., torch.Tensor]], ...] = (
+class _Greatest(NamedTuple):
+    """As torch.return_types.max."""
+
+    values: torch.Tensor
+    indices: torch.Tensor
+
+
+def _max(
+    tensor: torch.Tensor, dim: int | torch.Tensor | None = None, keepdim: bool = False
+) -> torch.Tensor | _Greatest:
+    """Along one axis a TopK: ONNX Runtime's inference does not know the shape of a ReduceMax."""
+    if not isinstance(dim, int):
+        return torch.max(tensor) if dim is None else torch.maximum(tensor, dim)
+    values, indices = tensor.topk(1, dim)
+    return _Greatest(*((each if keepdim else each.select(dim, 0)) for each in (values, indices)))
+
+
+_OPERATIONS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (torch, "repeat_interleave", _repeat_interleave),
     (torch.Tensor, "repeat_interleave", _repeat_interleave),
     (torch, "expm1", _expm1),
     (torch.Tensor, "expm1", _expm1),
     (torch, "rms_norm", _rms_norm),
     (torch.nn.functional, "rms_norm", _rms_norm),
+    (torch.Tensor, "max", _max),
+    (torch, "polar", polar),
+    (torch, "view_as_complex", view_as_complex),
+    (torch, "view_as_real", view_as_real),
 )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from model_export.errors import ExportError
 from model_export.fetch.hub import download
 from model_export.fetch.locate import packaged_path
+from model_export.fetch.reasons import reason_of
 from model_export.progress import Report
 from model_export.source import FolderSource, GgufSource, HubSource, Source
 
@@ -25,7 +26,7 @@ def fetch_config(source: Source, report: Report) -> PretrainedConfig:
     from transformers import AutoConfig
 
     path = _path(source, report)
-    options: dict[str, Any] = {"local_files_only": True}
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     if path.is_file():
         options["gguf_file"] = path.name
         directory = path.parent
@@ -36,8 +37,9 @@ def fetch_config(source: Source, report: Report) -> PretrainedConfig:
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(directory, **options)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ExportError(f"transformers cannot read the model of {path}: {reason}") from error
+        raise ExportError(
+            f"transformers cannot read the model of {path}: {reason_of(error)}"
+        ) from error
     return config
 
 

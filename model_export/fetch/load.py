@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from model_export.errors import ExportError
 from model_export.fetch.locate import Located
+from model_export.fetch.reasons import reason_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -64,6 +65,7 @@ def _load_model(located: Located, kind: Kind) -> PreTrainedModel:
     options: dict[str, Any] = {
         "dtype": torch.float32,
         "local_files_only": True,
+        "trust_remote_code": False,
         "attn_implementation": "eager",  # transformers' SDPA leaves out Gemma 2's soft cap
         "output_loading_info": True,
     }
@@ -99,7 +101,10 @@ def _load_tokenizer(located: Located) -> PreTrainedTokenizerFast:
 
     try:
         tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(
-            located.directory, gguf_file=located.gguf_file, local_files_only=True
+            located.directory,
+            gguf_file=located.gguf_file,
+            local_files_only=True,
+            trust_remote_code=False,
         )
     # ImportError: some slow tokenizers want sentencepiece or tiktoken.
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
@@ -120,5 +125,6 @@ def _default_template(template: str | dict[str, str] | None) -> str | None:
 
 
 def _cannot_load(located: Located, what: str, error: Exception) -> ExportError:
-    reason = str(error).strip().splitlines() or [type(error).__name__]
-    return ExportError(f"{located.description}: transformers cannot load {what}: {reason[0]}")
+    return ExportError(
+        f"{located.description}: transformers cannot load {what}: {reason_of(error)}"
+    )

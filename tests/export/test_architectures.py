@@ -12,12 +12,15 @@ from transformers import (
     BloomForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    Llama4ForCausalLM,
+    Llama4TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MptConfig,
     MptForCausalLM,
     Phi3Config,
     Phi3ForCausalLM,
+    PreTrainedModel,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -165,6 +168,33 @@ def test_a_rope_by_length_of_one_kind_of_layers_is_refused() -> None:
     }
     with pytest.raises(ExportError, match="frequencies change with the length, beside others"):
         check(model, 32)
+
+
+LLAMA_4 = {"attention_chunk_size": 64, "floor_scale": 64, "no_rope_layers": [0, 1]}
+
+
+def llama_4(**others: object) -> PreTrainedModel:
+    sizes = SMALL | {"num_hidden_layers": 2, "head_dim": 16, "num_local_experts": 2}
+    return Llama4ForCausalLM(Llama4TextConfig(**sizes | LLAMA_4 | others))
+
+
+def test_chunks_of_attention_are_refused_beyond_the_first() -> None:
+    model = llama_4(attention_chunk_size=32)
+    with pytest.raises(ExportError, match=r"chunks of 32 tokens.*context_length to 32 or less"):
+        check(model, 33)
+    check(model, 32)
+
+
+def test_queries_scaled_by_their_position_are_refused_from_the_first_that_is() -> None:
+    model = llama_4(floor_scale=32)
+    with pytest.raises(ExportError, match=r"from token 32 on.*context_length to less than 32"):
+        check(model, 32)
+    check(model, 31)
+
+
+@pytest.mark.parametrize("others", [{"attn_temperature_tuning": False}, {"no_rope_layers": [1, 1]}])
+def test_queries_that_no_layer_scales_may_stand_at_any_position(others: dict[str, object]) -> None:
+    check(llama_4(floor_scale=32, **others), 64)
 
 
 def test_attention_scaled_by_the_layer_is_refused() -> None:

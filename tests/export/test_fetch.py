@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import torch
 
 from model_export.errors import ExportError
 from model_export.fetch import fetch
+from model_export.fetch.config import fetch_config
 from model_export.fetch.locate import locate
 from model_export.source import FolderSource, GgufSource, PackageSource
 from tests.support.hub import COMMIT, GATED, REPOSITORY, serve_hub
@@ -169,6 +171,35 @@ def test_an_architecture_that_nobody_knows_is_refused(tmp_path: Path) -> None:
     (unknown / "config.json").write_text(config.replace('"llama"', '"abacus"'), encoding="utf-8")
     with pytest.raises(ExportError, match="abacus"):
         fetch(FolderSource(path=unknown), ignore)
+
+
+def with_code(folder: Path, model_type: str) -> Path:
+    """`folder` as a repository that brings its model's code, which leaves a file where it runs."""
+    (folder / "code.py").write_text(f"open({str(folder / 'ran')!r}, 'w').close()", encoding="utf-8")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config |= {
+        "model_type": model_type,
+        "auto_map": {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"},
+    }
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def test_code_that_comes_with_a_model_is_not_run_even_where_somebody_would_say_yes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    source = FolderSource(path=with_code(save_tiny_folder(tmp_path / "remote"), "internlm2"))
+    for load in (fetch, fetch_config):
+        with pytest.raises(ExportError, match="does not run code that comes with a model"):
+            load(source, ignore)
+    assert not (source.path / "ran").exists()
+
+
+def test_code_that_comes_with_a_model_of_transformers_own_is_passed_over(tmp_path: Path) -> None:
+    source = FolderSource(path=with_code(save_tiny_folder(tmp_path / "remote"), "llama"))
+    assert type(fetch(source, ignore).model).__name__ == "LlamaForCausalLM"
+    assert not (source.path / "ran").exists()
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from handlers.config import Settings
@@ -201,6 +201,7 @@ _MAMBA_2: dict[str, Any] = {
 # What a family needs beside: sizes under names of its own, or that must fit to each other.
 _BESIDE: dict[str, dict[str, Any]] = {
     "codegen": {"rotary_dim": 8},
+    "deepseek_v2": {"topk_method": "group_limited_greedy"},
     "dots1": {"n_shared_experts": 1},
     "falcon": {"alibi": False},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 12},
@@ -232,6 +233,7 @@ _BESIDE: dict[str, dict[str, Any]] = {
         "mamba_d_state": 24,
         "mamba_n_groups": 2,
     },
+    "llama4_text": {"no_rope_layers": [1, 0], "attention_chunk_size": CONTEXT_LENGTH},
     "mpt": {"n_heads": 4, "n_layers": 2, "max_seq_len": CONTEXT_LENGTH},
     "gemma3n_text": {
         "num_hidden_layers": 4,
@@ -316,8 +318,16 @@ def _shrunk(config: type[PretrainedConfig], beside: dict[str, Any]) -> Pretraine
     if "qk_rope_head_dim" in known:  # latent attention: heads have a width of their own, and keys
         sizes["num_key_value_heads"] = 4
         sizes.pop("head_dim", None)
-    parts = {name: _shrunk(part, {}).to_dict() for name, part in config.sub_configs.items()}
+    parts = {name: _shrunk(_part(config, name), {}).to_dict() for name in config.sub_configs}
     return config(**sizes | parts | beside)
+
+
+def _part(config: type[PretrainedConfig], name: str) -> type[PretrainedConfig]:
+    """The class of a configuration inside another."""
+    part: Any = config.sub_configs[name]
+    if part is AutoConfig:  # transformers 5 says beside it which: Gemma 3's vision
+        part = CONFIG_MAPPING[cast("Any", config).sub_configs_defaults[name].model_type]
+    return cast("type[PretrainedConfig]", part)
 
 
 def enliven(model: PreTrainedModel, width: float = 0.3) -> None:

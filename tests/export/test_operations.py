@@ -1,0 +1,42 @@
+"""The forms of operations that a trace can take compute what torch's own do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from model_export.operations import writable_operations
+
+
+def turned(states: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+    """A rotary embedding as DeepSeek-V2 and Llama 4 spell it."""
+    turn = torch.polar(torch.full_like(angles, 1.5), angles) * 0.5
+    pairs = torch.view_as_complex(states.reshape(*states.shape[:-1], -1, 2))
+    assert pairs.device == states.device
+    return torch.view_as_real(pairs * turn[:, :, None].to(pairs.device)).flatten(3)
+
+
+def test_a_turn_by_complex_numbers_is_torchs() -> None:
+    torch.manual_seed(0)
+    states, angles = torch.randn(2, 5, 3, 8), torch.randn(2, 5, 4)
+    expected = turned(states, angles)
+    with writable_operations():
+        assert torch.allclose(turned(states, angles), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("keepdim", [True, False])
+@pytest.mark.parametrize("dim", [0, -1])
+def test_the_greatest_along_an_axis_is_torchs(dim: int, keepdim: bool) -> None:
+    tensor = torch.tensor([[3.0, 5.0, -1.0], [4.0, -2.0, 0.5]])
+    expected = tensor.max(dim, keepdim=keepdim)
+    with writable_operations():
+        greatest = tensor.max(dim, keepdim=keepdim)
+    assert torch.equal(greatest.values, expected.values)
+    assert torch.equal(greatest.indices, expected.indices)
+
+
+def test_the_greatest_of_all_and_of_two_are_torchs() -> None:
+    one, other = torch.tensor([1.0, 4.0]), torch.tensor([2.0, 3.0])
+    with writable_operations():
+        assert one.max().item() == 4.0
+        assert one.max(other).tolist() == [2.0, 4.0]
