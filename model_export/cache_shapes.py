@@ -48,7 +48,7 @@ class _Witness:
     """Layers that answer zeros and note what they were given. Its mask lets all through."""
 
     architecture: str
-    cache: SharedCache = field(default_factory=SharedCache)
+    cache: SharedCache
     seen: dict[tuple[int, Kind], CacheShape] = field(default_factory=dict)
 
     def attend(
@@ -94,7 +94,8 @@ class _Witness:
 
 def cache_shapes(model: PreTrainedModel) -> list[CacheShape]:
     """In the graph's order. Raises ExportError when what a layer keeps was not seen."""
-    witness = _Witness(type(model).__name__)
+    name = type(model).__name__
+    witness = _Witness(name, SharedCache(name))
     one = torch.zeros((1, 1), dtype=torch.int64)
     recurrence = Recurrence(witness.convolve, witness.attend_linearly)
     with (

@@ -39,9 +39,10 @@ class Decoder(torch.nn.Module):
         *past: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         """Returns logits [logits, vocabulary], then the present for every past."""
-        cache = SharedCache(dict(zip(self.kept, past, strict=True)))
+        architecture = type(self.model).__name__
+        cache = SharedCache(architecture, dict(zip(self.kept, past, strict=True)))
         attention = Attention(
-            architecture=type(self.model).__name__,
+            architecture=architecture,
             context_length=self.context_length,
             cache=cache,
             seqlens_k=seqlens_k,

@@ -23,8 +23,11 @@ class SharedCache(Cache):
     their shapes.
     """
 
-    def __init__(self, past: dict[tuple[int, Kind], torch.Tensor] | None = None) -> None:
+    def __init__(
+        self, architecture: str, past: dict[tuple[int, Kind], torch.Tensor] | None = None
+    ) -> None:
         super().__init__(layers=[])
+        self.architecture = architecture
         self.past = past or {}
         self.present: dict[tuple[int, Kind], torch.Tensor] = {}
         self.recurrent_layer = -1
@@ -43,17 +46,17 @@ class SharedCache(Cache):
 
     def get_conv_state(self, layer_idx: int, state_idx: int = 0) -> None:
         """None, so that a layer takes its way of several tokens, which begins with `update`."""
-        _refuse_second(layer_idx, state_idx)
+        self._refuse_second(layer_idx, state_idx)
 
     def get_recurrent_state(self, layer_idx: int, state_idx: int = 0) -> None:
         """None, for the same reason."""
-        _refuse_second(layer_idx, state_idx)
+        self._refuse_second(layer_idx, state_idx)
 
     def update_conv_state(
         self, conv_states: torch.Tensor, layer_idx: int, state_idx: int = 0, **_: Any
     ) -> torch.Tensor:
         """Pass the convolution's new inputs through, and note whose they are."""
-        _refuse_second(layer_idx, state_idx)
+        self._refuse_second(layer_idx, state_idx)
         self.recurrent_layer = layer_idx
         return conv_states
 
@@ -63,8 +66,9 @@ class SharedCache(Cache):
         """Do nothing: the node has written it. One that the model has computed is refused."""
         if recurrent_states is not None:
             raise ExportError(
-                f"The model's layer {layer_idx} has a recurrence that our operators cannot "
-                f"express (neither the gated delta rule nor Mamba 2), so it cannot be exported."
+                f"{self.architecture} has in its layer {layer_idx} a recurrence that our operators "
+                f"cannot express (neither the gated delta rule nor Mamba 2), so it cannot be "
+                f"exported."
             )
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -75,7 +79,8 @@ class SharedCache(Cache):
     def has_previous_state(self) -> bool:
         """What transformers 4's layers ask that carry a state from step to step (Mamba)."""
         raise ExportError(
-            "The model's layers keep a state that is not keys and values, so it cannot be exported."
+            f"{self.architecture} has layers that carry a state from token to token beside keys "
+            f"and values, so it cannot be exported."
         )
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
@@ -86,10 +91,9 @@ class SharedCache(Cache):
         """Unused: the mask is reduced to a window."""
         return 0, 0
 
-
-def _refuse_second(layer: int, number: int) -> None:
-    if number:
-        raise ExportError(
-            f"The model's layer {layer} keeps more than one state of a kind, so it cannot be "
-            f"exported."
-        )
+    def _refuse_second(self, layer: int, number: int) -> None:
+        if number:
+            raise ExportError(
+                f"{self.architecture} keeps more than one state of a kind in its layer {layer}, so "
+                f"it cannot be exported."
+            )

@@ -17,18 +17,23 @@ REPRESENTATIVE = (
     "bitnet",  # norms inside attention and MLP
     "cohere",  # interleaved rotary, one norm for attention and MLP
     "deepseek_v2",  # rotary embedding in complex numbers, keys and values of different widths
+    "falcon_h1",  # attention and Mamba 2 in one layer
     "glm",  # interleaved rotary of a part
     "gpt_bigcode",  # one key-value head, learned positions
     "gpt_neo",  # attention of its own, without a scale, in a window in every second layer
     "gpt_neox",  # attention and MLP beside each other, packed projections
     "gpt_oss",  # attention sinks, sliding windows, experts
+    "granitemoehybrid",  # layers of Mamba 2 beside layers of attention
+    "lfm2",  # layers of a short convolution
     "llama4_text",  # rotary embedding in complex numbers, layers in chunks, experts of every token
     "olmo2",  # norms over all heads of query and key, norms behind
     "phi",  # rotary of a part, biases everywhere
     "phimoe",  # the greatest along an axis
+    "qwen3_5_text",  # layers of the gated delta rule, sections of rotary embeddings
     "qwen3_moe",  # experts
 )
 ROWS = read_rows()
+PRESENT = [kind for kind in REPRESENTATIVE if ROWS[kind].outcome() != ABSENT]
 REFUSED = [kind for kind, row in ROWS.items() if row.outcome() not in {EXPORTS, ABSENT}]
 
 
@@ -53,7 +58,7 @@ def test_the_families_that_point_to_transformers_5_are_those_that_it_alone_expor
 
 
 @pytest.mark.filterwarnings("ignore")  # of transformers' files of a hundred families, at import
-@pytest.mark.parametrize("kind", dict.fromkeys([*REPRESENTATIVE, *REFUSED]))
+@pytest.mark.parametrize("kind", dict.fromkeys([*PRESENT, *REFUSED]))
 def test_a_family_is_as_the_page_says(kind: str) -> None:
     verdict, row = examine(kind), ROWS[kind]
     assert (row.model_class, row.outcome()) == (verdict.model_class, in_short(verdict.outcome))
