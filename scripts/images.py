@@ -116,7 +116,9 @@ def revision() -> str:
 
 def build(cloud: str, options: list[str]) -> None:
     """One `docker build`; ends the program when it fails, since Docker has said why."""
-    command = [DOCKER, "build", "--file", f"Dockerfile.{cloud}", *options, "."]
+    # Not ".": Docker 20.10 keeps what it was sent by the context's name, and took an unchanged
+    # folder for a changed one after it had been sent another repository by the same name.
+    command = [DOCKER, "build", "--file", f"Dockerfile.{cloud}", *options, str(ROOT)]
     try:
         done = subprocess.run(command, cwd=ROOT, env=ENVIRON, check=False)
     except FileNotFoundError:

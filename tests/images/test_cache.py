@@ -37,7 +37,7 @@ def build(context: Path, cloud: str, *arguments: str) -> str:
     built = context.parent / f"{context.name}.image"
     command += ["--iidfile", str(built), "--build-arg", "RECIPE=smollm2-135m"]
     command += [part for argument in arguments for part in ("--build-arg", argument)]
-    command += ["--file", f"Dockerfile.{cloud}", "."]
+    command += ["--file", f"Dockerfile.{cloud}", str(context)]
     environ = os.environ | {"DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
     done = subprocess.run(
         command, cwd=context, env=environ, capture_output=True, text=True, check=False
