@@ -8,12 +8,15 @@ DOCKER ?= docker
 DOCKER_OPTIONS ?=
 ARGS ?=
 
-VENV := .venv
+RECIPE_FILE := $(wildcard model_export/recipes/$(RECIPE).toml $(RECIPE))
+# A recipe that takes transformers 5 is exported, and served, by an environment of its own.
+WITH_5 := $(if $(filter export serve lambda,$(MAKECMDGOALS)),$(shell grep -s '^transformers *= *5' $(RECIPE_FILE) /dev/null))
+VENV := $(if $(WITH_5),.venv-transformers5,.venv)
+EXPORTER := $(VENV)/$(if $(WITH_5),.transformers5,.export)
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install -qq --disable-pip-version-check
 # Each recipe has a directory of its own; the demo's is the runtime's default MODEL_DIR.
 EXPORTED := $(if $(filter smollm2-135m,$(RECIPE)),build/model,build/models/$(basename $(notdir $(RECIPE))))
-RECIPE_FILE := $(wildcard model_export/recipes/$(RECIPE).toml $(RECIPE))
 # A MODEL_DIR of the user's own is served as it is: nothing is exported then.
 SERVED := $(or $(MODEL_DIR),$(EXPORTED))
 SETTINGS := $(if $(filter build/model,$(SERVED)),,MODEL_DIR=$(SERVED) )
@@ -41,13 +44,13 @@ help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 serve: PORT ?= 8080
-serve: $(VENV)/.export $(KERNELS) $(MANIFEST) ## the Cloud Run handler on :8080; PORT, HOST, RECIPE or MODEL_DIR change it
+serve: $(EXPORTER) $(KERNELS) $(MANIFEST) ## the Cloud Run handler on :8080; PORT, HOST, RECIPE or MODEL_DIR change it
 	@echo '$(SERVE)'
 	@$(RUN) scripts/first_question.py serve $(PORT) $(SERVED)/manifest.json
 	@exec env $(SERVE)
 
 lambda: PORT ?= 9000
-lambda: $(VENV)/.export $(KERNELS) $(MANIFEST) build/aws-lambda-rie ## the Lambda handler behind AWS's emulator on :9000
+lambda: $(EXPORTER) $(KERNELS) $(MANIFEST) build/aws-lambda-rie ## the Lambda handler behind AWS's emulator on :9000
 	@echo '$(LAMBDA)'
 	@$(RUN) scripts/first_question.py lambda $(PORT) $(SERVED)/manifest.json
 	@exec env $(LAMBDA)
@@ -61,7 +64,7 @@ check: $(VENV)/.dev ## ruff, ruff format and mypy --strict
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/mypy
 
-export: $(VENV)/.export $(KERNELS) ## export RECIPE (a shipped name or a TOML file) anew
+export: $(EXPORTER) $(KERNELS) ## export RECIPE (a shipped name or a TOML file) anew
 	@$(RUN) -m model_export $(RECIPE) --out $(EXPORTED)
 
 kernels: $(VENV)/.export ## compile the kernels of quantised weights for this machine

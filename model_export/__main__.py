@@ -57,8 +57,11 @@ def _dry_run(name: str) -> int:
     from handlers.config import Settings
     from model_export.dry_run import dry_run
     from model_export.encoder.recipe import load_any_recipe
+    from model_export.recipe import check_transformers
 
-    print(dry_run(load_any_recipe(name), Settings.from_environ(), console()))
+    recipe = load_any_recipe(name)
+    check_transformers(recipe)
+    print(dry_run(recipe, Settings.from_environ(), console()))
     return 0
 
 
@@ -66,9 +69,11 @@ def _export(name: str, out: Path) -> int:
     from model_export.encoder.pipeline import export_encoder
     from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
     from model_export.pipeline import export
+    from model_export.recipe import check_transformers
 
     report = console()
     recipe = load_any_recipe(name)
+    check_transformers(recipe)
     if isinstance(recipe, EncoderRecipe):
         export_encoder(recipe, out, report)
     else:

@@ -11,6 +11,7 @@
     [export]
     context_length = 8192             # the longest sequence, prompt and answer together
     task = "text-generation"          # the default; encoder/recipe.py has the others
+    transformers = 5                  # for a model that transformers 4 does not have; else left out
 
     [precision]                       # the fields of precision.Precision
     [tolerance]                       # how far the quantised model may drift; see docs/precision.md
@@ -28,6 +29,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +50,14 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     licence: str
 
 
-class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AnyExport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every recipe's [export] may say."""
+
+    transformers: Literal[5] | None = None
+    """The transformers that it takes. None: either, and the images take 4."""
+
+
+class Export(AnyExport, frozen=True):
     """[export]: the longest sequence, in tokens, that the graph's positions allow."""
 
     context_length: int
@@ -79,6 +88,7 @@ class AnyRecipe(msgspec.Struct, frozen=True):
     model: Model
     source: Source
     precision: Precision
+    export: AnyExport
 
 
 class Recipe(AnyRecipe, frozen=True):
@@ -121,6 +131,21 @@ def read_document(name_or_path: str) -> Document:
         raise ExportError(f"Cannot read the recipe {path}: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ExportError(f"The recipe {path} is not TOML: {error}.") from None
+
+
+def check_transformers(recipe: AnyRecipe) -> None:
+    """Raises ExportError where the recipe takes another transformers than the installed one."""
+    needed = recipe.export.transformers
+    if needed is None:
+        return
+    installed = version("transformers")
+    if installed.partition(".")[0] != str(needed):
+        raise ExportError(
+            f"The recipe {recipe.name} takes transformers {needed}, and {installed} is installed. "
+            f"`make export` and `make images` choose by the recipe; by hand it is "
+            f".venv-transformers{needed}/bin/python -m model_export, or `docker build --build-arg "
+            f"TRANSFORMERS={needed}` (docs/families.md)."
+        )
 
 
 @contextmanager

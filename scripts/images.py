@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -41,12 +42,13 @@ LAYERS = {
 
 def main(recipe: str, tag: str, options: list[str]) -> None:
     """Builds both, and prints what they weigh. A tag keeps one recipe's beside another's."""
-    if not (ROOT / "model_export" / "recipes" / f"{recipe}.toml").is_file():
+    path = ROOT / "model_export" / "recipes" / f"{recipe}.toml"
+    if not path.is_file():
         sys.exit(
             f"An image is built from what the repository holds: put the recipe into "
             f"model_export/recipes/ and give its name, without .toml, instead of {recipe!r}."
         )
-    options = ["--build-arg", f"RECIPE={recipe}", *options]
+    options = ["--build-arg", f"RECIPE={recipe}", *exporter(path.read_text()), *options]
     outside = not OUTSIDE.isdisjoint(options)
     labels = labels_of(None if outside else export_manifest(options))
     for cloud, image in IMAGES.items():
@@ -57,6 +59,16 @@ def main(recipe: str, tag: str, options: list[str]) -> None:
         print(image, *(f"{size / 1e6:8.1f} MB  {what}" for what, size in layers(image)), sep="\n")
         if inspect(image)["Labels"].get(STAND_IN):
             print("Its base is a stand-in that was made here: for tests, not for a registry.")
+
+
+def exporter(recipe: str) -> list[str]:
+    """The options that choose the export's packages, by a recipe's text.
+
+    By a pattern, since a Python without tomllib can build images too. Should it miss the key, the
+    export says so.
+    """
+    needs_5 = re.search(r"^transformers *= *5\b", recipe, re.MULTILINE)
+    return ["--build-arg", "TRANSFORMERS=5"] if needs_5 else []
 
 
 def export_manifest(options: list[str]) -> bytes:
@@ -104,7 +116,9 @@ def revision() -> str:
 
 def build(cloud: str, options: list[str]) -> None:
     """One `docker build`; ends the program when it fails, since Docker has said why."""
-    command = [DOCKER, "build", "--file", f"Dockerfile.{cloud}", *options, "."]
+    # Not ".": Docker 20.10 keeps what it was sent by the context's name, and took an unchanged
+    # folder for a changed one after it had been sent another repository by the same name.
+    command = [DOCKER, "build", "--file", f"Dockerfile.{cloud}", *options, str(ROOT)]
     try:
         done = subprocess.run(command, cwd=ROOT, env=ENVIRON, check=False)
     except FileNotFoundError:

@@ -1,12 +1,14 @@
 """Pins every dependency, with hashes, in requirements/. Run by `make lock`; --upgrade moves pins.
 
-The largest lock is resolved first and constrains the others but one, so that one .venv can hold
-all of them. They are written for Python 3.11 to 3.13 on any platform, name no index, and leave
-torch out: scripts/install_torch.py installs it. Each is complete: install it with --no-deps.
+The largest lock is resolved first and constrains the others, so that one .venv can hold all of
+them; so it is with those of transformers 5, among themselves. They are written for Python 3.11 to
+3.13 on any platform, name no index, and leave torch out: scripts/install_torch.py installs it.
+Each is complete: install it with --no-deps.
 """
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +21,11 @@ DEV = (*EXPORT, "--extra", "remote", "--group", "deploy", "--group", "dev")
 LARGEST = "requirements/bench.txt"
 # The export with transformers 5, which no environment can hold beside the others.
 APART = "requirements/transformers5.txt"
+EXPORT5 = ("--extra", "export-transformers5", "--group", "demo")
+# What an image leaves out of what the packages declare.
+NOT_ON_EXPORTER = ("--excludes", "requirements/not-on-exporter.txt")
+NOT_ON_LAMBDA = ("--excludes", "requirements/not-on-lambda.txt")
+NOT_ON_CLOUDRUN = ("--excludes", "requirements/not-on-cloudrun.txt")
 # What deploys needs nothing of what serves.
 DEPLOY = "requirements/deploy.txt"
 LOCKS = {
@@ -27,10 +34,9 @@ LOCKS = {
     "requirements/export.txt": EXPORT,
     "requirements/runtime.lock": (),
     # The images' export stage: a new version of an adapter's package exports nothing anew.
-    "requirements/exporter.lock": (*EXPORT, "--excludes", "requirements/not-on-exporter.txt"),
-    # What an image installs: less than the packages declare, by the lists of what it leaves out.
-    "requirements/lambda.lock": ("--excludes", "requirements/not-on-lambda.txt"),
-    "requirements/cloudrun.lock": ("--excludes", "requirements/not-on-cloudrun.txt"),
+    "requirements/exporter.lock": (*EXPORT, *NOT_ON_EXPORTER),
+    "requirements/lambda.lock": NOT_ON_LAMBDA,
+    "requirements/cloudrun.lock": NOT_ON_CLOUDRUN,
     DEPLOY: ("--group", "pyproject.toml:deploy"),
     # What an image without a model installs besides.
     "requirements/remote.lock": (
@@ -39,16 +45,24 @@ LOCKS = {
         "--excludes",
         "requirements/not-on-remote.txt",
     ),
-    APART: ("--extra", "export-transformers5", "--group", "demo", "--group", "test-transformers5"),
+}
+# The same of transformers 5. An image serves with the tokenizers that its model was proved with.
+LOCKS5 = {
+    APART: (*EXPORT5, "--group", "test-transformers5"),
+    "requirements/exporter5.lock": (*EXPORT5, *NOT_ON_EXPORTER),
+    "requirements/lambda5.lock": NOT_ON_LAMBDA,
+    "requirements/cloudrun5.lock": NOT_ON_CLOUDRUN,
 }
 
 
 def main(options: list[str]) -> None:
     """Writes every lock; `options` go to `uv pip compile`."""
-    for name, groups in LOCKS.items():
-        print(name, flush=True)
-        constraints = () if name in {LARGEST, APART} else ("--constraints", LARGEST)
-        compile_lock(name, [*groups, *constraints, *options])
+    for locks in (LOCKS, LOCKS5):
+        largest = next(iter(locks))
+        for name, groups in locks.items():
+            print(name, flush=True)
+            constraints = () if name == largest else ("--constraints", largest)
+            compile_lock(name, [*groups, *constraints, *options])
 
 
 def compile_lock(name: str, options: list[str]) -> None:
@@ -60,7 +74,7 @@ def compile_lock(name: str, options: list[str]) -> None:
     command += ["--no-header", "--annotation-style", "line", *options]
     subprocess.run(command, cwd=ROOT, check=True)
     lock = ROOT / name
-    body = lock.read_text().replace(f", -c {LARGEST}", "").replace(f"-c {LARGEST}, ", "")
+    body = re.sub(rf", -c ({LARGEST}|{APART})|-c ({LARGEST}|{APART}), ", "", lock.read_text())
     lock.write_text(HEADER.format(name=name) + body)
 
 

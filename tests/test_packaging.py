@@ -33,7 +33,15 @@ LOCKS = {
     "transformers5.txt": EXPORT5 + GROUPS["demo"] + GROUPS["test-transformers5"],
 }
 APART = "transformers5.txt"
-OTHERS = ["lambda.lock", "cloudrun.lock", "exporter.lock", "remote.lock", "deploy.txt"]
+# What an image or its export installs -> the lock that it is a part of.
+IMAGES = {
+    "lambda.lock": "runtime.lock",
+    "cloudrun.lock": "runtime.lock",
+    "lambda5.lock": APART,
+    "cloudrun5.lock": APART,
+}
+EXPORTERS = {"exporter.lock": "export.txt", "exporter5.lock": APART}
+OTHERS = [*IMAGES, *EXPORTERS, "remote.lock", "deploy.txt"]
 PIN = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>[\w.]+)(?P<rest>.*(?:\n[ ]+.*)*)", re.MULTILINE)
 
 
@@ -103,18 +111,20 @@ def test_the_torch_that_make_installs_is_the_one_that_the_export_extra_names() -
     assert pin.splitlines() == [line for line in EXPORT if Requirement(line).name == "torch"]
 
 
-@pytest.mark.parametrize("lock", ["lambda.lock", "cloudrun.lock"])
-def test_an_image_installs_nothing_but_what_the_runtime_locks(lock: str) -> None:
-    runtime = {(name, version) for name, version, _ in pins("runtime.lock")}
+@pytest.mark.parametrize(("lock", "whole"), IMAGES.items())
+def test_an_image_installs_nothing_but_what_the_runtime_locks(lock: str, whole: str) -> None:
     installed = {(name, version) for name, version, _ in pins(lock)}
-    assert installed < runtime
+    assert installed < {(name, version) for name, version, _ in pins(whole)}
     assert {"onnxruntime", "numpy", "tokenizers", "msgspec"} < {name for name, _ in installed}
 
 
-def test_the_images_export_installs_what_the_export_locks_but_for_the_adapters_packages() -> None:
+@pytest.mark.parametrize(("lock", "whole"), EXPORTERS.items())
+def test_the_images_export_installs_what_the_export_locks_but_for_the_adapters_packages(
+    lock: str, whole: str
+) -> None:
     """So that a new version of one of these exports no model anew."""
-    locked = {(name, version) for name, version, _ in pins("export.txt")}
-    installed = {(name, version) for name, version, _ in pins("exporter.lock")}
+    locked = {(name, version) for name, version, _ in pins(whole)}
+    installed = {(name, version) for name, version, _ in pins(lock)}
     assert installed < locked
     adapters = {
         "awslambdaric",
@@ -125,6 +135,18 @@ def test_the_images_export_installs_what_the_export_locks_but_for_the_adapters_p
         "llguidance",
     }
     assert adapters <= {name for name, _ in locked - installed}
+
+
+@pytest.mark.parametrize("image", ["lambda", "cloudrun"])
+def test_an_image_has_the_packages_that_its_model_was_proved_with(image: str) -> None:
+    """transformers 4 and 5 take no tokenizers in common; all else is the same in both images."""
+    for number in ("", "5"):
+        proved = {(name, version) for name, version, _ in pins(f"exporter{number}.lock")}
+        served = {(name, version) for name, version, _ in pins(f"{image}{number}.lock")}
+        used = {"onnxruntime", "numpy", "tokenizers", "jinja2", "msgspec"}
+        assert used <= {name for name, _ in served & proved}
+    differ = set(pins(f"{image}.lock")) ^ set(pins(f"{image}5.lock"))
+    assert {name for name, _, _ in differ} == {"tokenizers"}
 
 
 def test_one_environment_can_hold_all_locks_but_that_of_transformers_5() -> None:

@@ -135,6 +135,32 @@ def test_the_demo_is_exported_with_the_packages_that_the_images_have() -> None:
     assert "\n.venv/bin/python -m model_export smollm2-135m --out build/model\n" in plan
 
 
+def recipe_with_5(tmp_path: Path) -> str:
+    path = tmp_path / "newer.toml"
+    path.write_text("[export]\ncontext_length = 256\ntransformers = 5\n")
+    return f"RECIPE={path}"
+
+
+@pytest.mark.parametrize("word", ["export", "serve", "lambda"])
+def test_a_recipe_that_takes_transformers_5_is_exported_and_served_by_its_environment(
+    tmp_path: Path, word: str
+) -> None:
+    plan = make("--dry-run", "--always-make", word, recipe_with_5(tmp_path))
+    newer = ".venv-transformers5/bin/python"
+    assert (
+        f"{newer} -m pip install -qq --disable-pip-version-check --no-deps -r requirements/tr"
+        in plan
+    )
+    assert f"\n{newer} -m model_export {tmp_path / 'newer.toml'} --out build/models/newer\n" in plan
+    assert " .venv/bin/python" not in plan
+    assert word == "export" or f" {newer} -m " in plan.rpartition("exec env ")[2]
+
+
+@pytest.mark.parametrize("word", ["check", "test", "bench", "images"])
+def test_no_other_word_runs_in_the_environment_of_transformers_5(tmp_path: Path, word: str) -> None:
+    assert "transformers5" not in make("--dry-run", "--always-make", word, recipe_with_5(tmp_path))
+
+
 def test_make_help_lists_every_word_that_make_takes() -> None:
     words = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert words
@@ -211,6 +237,22 @@ def test_a_layer_is_counted_for_what_it_holds(command: str, what: str) -> None:
 def test_an_image_of_a_recipe_that_the_build_cannot_see_is_refused_at_once() -> None:
     with pytest.raises(SystemExit, match="put the recipe into model_export/recipes/"):
         images.main("recipes/mine.toml", "latest", [])
+
+
+@pytest.mark.parametrize(
+    ("line", "options"),
+    [
+        ("transformers = 5", ["--build-arg", "TRANSFORMERS=5"]),
+        ("transformers=5  # Gemma 4", ["--build-arg", "TRANSFORMERS=5"]),
+        ("# transformers = 5", []),
+        ("transformers = 50", []),
+        ("", []),
+    ],
+)
+def test_an_image_is_exported_by_the_transformers_that_its_recipe_takes(
+    line: str, options: list[str]
+) -> None:
+    assert images.exporter(f"[export]\n{line}\ncontext_length = 256\n") == options
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ import msgspec
 from model_export.errors import ExportError
 from model_export.precision import Precision
 from model_export.recipe import (
+    AnyExport,
     AnyRecipe,
     Document,
     Recipe,
@@ -43,7 +44,7 @@ TASKS = ("text-generation", "feature-extraction", "text-classification", "text-r
 POOLING = ("cls", "max", "mean", "mean_sqrt_len", "weighted_mean", "last_token")
 
 
-class EncoderExport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EncoderExport(AnyExport, frozen=True):
     """[export]."""
 
     task: EncoderTask

@@ -10,7 +10,7 @@ from deploy.aws.errors import DeployError
 
 
 class Docker:
-    """Takes the place of `deploy.aws.image.docker`; tests change `built`, the image's content."""
+    """Takes the place of `deploy.aws.image.docker`; tests change `built`, every tag's content."""
 
     def __init__(self, ecr: Any) -> None:
         self.ecr = ecr
@@ -23,12 +23,12 @@ class Docker:
     def __call__(self, *arguments: str, data: str = "", is_shown: bool = False) -> str:
         assert is_shown == (arguments[0] == "push")
         match arguments:
-            case ("image", "inspect", "kindling-lambda"):
+            case ("image", "inspect", name) if name.partition(":")[0] == "kindling-lambda":
                 digest = hashlib.sha256(self.built).hexdigest()
                 return json.dumps([{"Id": f"sha256:{digest}", "Architecture": self.architecture}])
             case ("login", "--username", user, "--password-stdin", registry):
                 self.logins.append((registry, user, data))
-            case ("tag", "kindling-lambda", target):
+            case ("tag", name, target) if name.partition(":")[0] == "kindling-lambda":
                 self.tagged[target] = self.built.decode()
             case ("push", target) if target in self.tagged:
                 self.pushes.append(target)

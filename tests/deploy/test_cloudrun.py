@@ -204,6 +204,16 @@ def test_the_build_puts_a_model_into_the_image_unless_it_lies_outside(model: str
     assert f" AS {model}\n" in (ROOT / "Dockerfile.cloudrun").read_text()
 
 
+@pytest.mark.parametrize("transformers", ["", "5"])
+def test_the_build_exports_with_the_transformers_that_its_recipe_takes(transformers: str) -> None:
+    given = {"_TRANSFORMERS": transformers} if transformers else {}
+    arguments = substituted(read("cloudbuild.yaml"), **given)["steps"][0]["args"]
+    (name,) = [part for part in arguments if part.startswith("TRANSFORMERS=")]
+    assert name == f"TRANSFORMERS={transformers}"
+    assert (ROOT / "requirements" / f"exporter{transformers}.lock").is_file()
+    assert (ROOT / "requirements" / f"cloudrun{transformers}.lock").is_file()
+
+
 def test_setup_makes_what_the_build_and_the_service_name(tmp_path: Path, service: Any) -> None:
     calls, done = run_with_gcloud(tmp_path, [str(FOLDER / "setup"), "mine", "europe-west1"])
     assert all(call.endswith("--project mine --quiet") for call in calls)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from model_export import recipe as recipes
 from model_export.encoder.recipe import load_any_recipe
 from model_export.errors import ExportError
-from model_export.recipe import Prefix, load_recipe, shipped_recipes
+from model_export.recipe import Prefix, check_transformers, load_recipe, shipped_recipes
 from model_export.source import FolderSource, GgufSource, HubSource, PackageSource
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -177,3 +180,47 @@ def test_a_hub_revision_that_can_move_is_refused(tmp_path: Path, revision: str) 
 )
 def test_a_value_out_of_range_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
     assert said in refusal(tmp_path, old, new)
+
+
+NEEDS_5 = RECIPE.replace("context_length = 256", "context_length = 256\ntransformers = 5")
+
+
+@pytest.mark.parametrize(
+    ("text", "installed", "fits"),
+    [
+        (RECIPE, "4.57.6", True),
+        (RECIPE, "5.24.0", True),
+        (NEEDS_5, "5.24.0", True),
+        (NEEDS_5, "4.57.6", False),
+        (NEEDS_5, "50.0.0", False),
+    ],
+)
+def test_a_recipe_may_take_transformers_5_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, installed: str, fits: bool
+) -> None:
+    monkeypatch.setattr(recipes, "version", lambda name: {"transformers": installed}[name])
+    recipe = load_any_recipe(write(tmp_path, text))
+    if fits:
+        check_transformers(recipe)
+        return
+    with pytest.raises(ExportError, match=f"tiny takes transformers 5, and {installed} is "):
+        check_transformers(recipe)
+
+
+def test_a_transformers_that_no_environment_has_is_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "context_length = 256", "context_length = 256\ntransformers = 6")
+    assert "[export] transformers: invalid enum value 6" in message
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--out=absent"])
+def test_the_other_transformers_is_refused_before_anything_is_fetched(
+    tmp_path: Path, option: str
+) -> None:
+    program = "import sys; from model_export import recipe; recipe.version = lambda _: '4.57.6'"
+    program += "; from model_export.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, write(tmp_path, NEEDS_5), option]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "TRANSFORMERS=5" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert not ended.stdout

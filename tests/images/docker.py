@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.images import inspect
+from tests.support.aws_events import HttpCall, function_url
 from tests.support.servers import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -27,6 +29,9 @@ OFFLINE = ("--network", "none")
 MEGABYTES_PER_CPU = 1769
 EMULATOR = ("--volume", f"{ROOT / 'build' / 'aws-lambda-rie'}:/emulator:ro")
 INVOCATIONS = "/2015-03-31/functions/function/invocations"
+
+# To a free port of this machine, where `Container.url` finds it.
+PUBLISHED = ("--publish", "127.0.0.1::8080")
 
 # What a function's configuration names in awslambdaric's place.
 OWN_RUNTIME = ("python", "-m", "handlers.lambda_runtime")
@@ -64,6 +69,19 @@ class Container:
     def invoke(self, event: object) -> Any:
         """What the Lambda handler returned to the emulator."""
         return json.loads(self.ask("POST", INVOCATIONS, event))
+
+    def on_function_url(self, path: str, body: object) -> tuple[int, Any]:
+        """Status and body of what the Lambda handler answers to a function URL's POST."""
+        answer = self.invoke(function_url(HttpCall("POST", path, json.dumps(body).encode())))
+        content = answer["body"]
+        if answer["isBase64Encoded"]:
+            content = base64.b64decode(content)
+        return answer["statusCode"], json.loads(content)
+
+    @property
+    def url(self) -> str:
+        """Of a container that was started with PUBLISHED."""
+        return f"http://{docker('port', self.id, '8080').split()[0]}"
 
     @property
     def log(self) -> str:

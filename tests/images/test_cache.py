@@ -9,30 +9,25 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import uuid
 from pathlib import Path
 
 import pytest
 
-from tests.images.docker import DOCKER, ROOT, docker
+from tests.images.docker import DOCKER, docker
+from tests.images.tiny_recipes import copied_context
 
-CONTEXT = ("LICENSE", ".dockerignore", "Dockerfile.lambda", "Dockerfile.cloudrun")
-FOLDERS = ("handlers", "kernels", "model_export", "requirements", "scripts")
 STEP = re.compile(r"^#(?P<number>\d+) \[.+\] (?P<command>.*)$", re.MULTILINE)
 
-PIP_OF_EXPORT, EXPORT = "scripts/install_torch.py  && python -m pip", "python -m model_export"
+TORCH, PIP_OF_EXPORT = "python scripts/install_torch.py", "-r requirements/exporter"
+EXPORT = "python -m model_export"
 PIP_OF_DEPS, CODE = "--target /deps", "compileall -q --invalidation-mode unchecked-hash /code"
 
 
 @pytest.fixture
 def context(tmp_path: Path) -> Path:
-    for name in CONTEXT:
-        shutil.copy2(ROOT / name, tmp_path)
-    for name in FOLDERS:
-        shutil.copytree(ROOT / name, tmp_path / name)
-    return tmp_path
+    return copied_context(tmp_path)
 
 
 def build(context: Path, cloud: str, *arguments: str) -> str:
@@ -42,7 +37,7 @@ def build(context: Path, cloud: str, *arguments: str) -> str:
     built = context.parent / f"{context.name}.image"
     command += ["--iidfile", str(built), "--build-arg", "RECIPE=smollm2-135m"]
     command += [part for argument in arguments for part in ("--build-arg", argument)]
-    command += ["--file", f"Dockerfile.{cloud}", "."]
+    command += ["--file", f"Dockerfile.{cloud}", str(context)]
     environ = os.environ | {"DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
     done = subprocess.run(
         command, cwd=context, env=environ, capture_output=True, text=True, check=False
@@ -65,7 +60,7 @@ def test_a_changed_handler_runs_neither_pip_nor_the_export(context: Path, cloud:
     with (context / "handlers" / "aws_lambda.py").open("a") as source:
         source.write(f"# {uuid.uuid4()}\n")
     progress = build(context, cloud)
-    assert [cached(progress, step) for step in (PIP_OF_EXPORT, EXPORT, PIP_OF_DEPS)] == 3 * [True]
+    assert all(cached(progress, step) for step in (TORCH, PIP_OF_EXPORT, EXPORT, PIP_OF_DEPS))
     assert not cached(progress, CODE)
     assert "writing image" in progress or "exporting manifest" in progress
 
@@ -77,6 +72,22 @@ def test_changed_dependencies_of_the_runtime_run_no_export(context: Path) -> Non
     assert cached(progress, PIP_OF_EXPORT)
     assert cached(progress, EXPORT)
     assert not cached(progress, PIP_OF_DEPS)
+
+
+def test_changed_dependencies_of_the_other_transformers_run_nothing(context: Path) -> None:
+    for name in ("exporter5", "lambda5"):
+        with (context / "requirements" / f"{name}.lock").open("a") as lock:
+            lock.write(f"# {uuid.uuid4()}\n")
+    progress = build(context, "lambda")
+    assert all(cached(progress, step) for step in (TORCH, PIP_OF_EXPORT, EXPORT, PIP_OF_DEPS, CODE))
+
+
+def test_an_export_with_the_other_transformers_has_the_same_torch(context: Path) -> None:
+    (context / "requirements" / "exporter5.lock").write_text("this is no lock")
+    progress = build(context, "lambda", "TRANSFORMERS=5")
+    assert cached(progress, TORCH)
+    assert not cached(progress, PIP_OF_EXPORT)
+    assert "this is no lock" in progress
 
 
 def test_a_changed_recipe_runs_no_pip(context: Path) -> None:

@@ -5,11 +5,8 @@ make images RECIPE=all-minilm-l6-v2 TAG=all-minilm-l6-v2
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import openai
@@ -17,8 +14,15 @@ import pytest
 
 from scripts.images import inspect
 from tests.images import docker
-from tests.images.docker import CLOUD_RUN, EMBEDDINGS, LAMBDA, OFFLINE, READ_ONLY, Container
-from tests.support.aws_events import HttpCall, function_url
+from tests.images.docker import (
+    CLOUD_RUN,
+    EMBEDDINGS,
+    LAMBDA,
+    OFFLINE,
+    PUBLISHED,
+    READ_ONLY,
+    Container,
+)
 from tests.support.openai_clients import openai_client
 from tests.support.servers import CloudRun, cloud_run
 
@@ -43,11 +47,11 @@ def on_lambda(built: None) -> Iterator[Container]:
 @pytest.fixture(scope="module")
 def client(built: None) -> Iterator[openai.OpenAI]:
     """OpenAI's own, over a published port of Cloud Run's image."""
-    published = ("--publish", "127.0.0.1::8080")
-    with docker.cloud_run(*READ_ONLY, *published, image=ON_CLOUD_RUN) as container:
-        address = docker.docker("port", container.id, "8080").split()[0]
-        with openai.OpenAI(base_url=f"http://{address}/v1", api_key="unused") as client:
-            yield client
+    with (
+        docker.cloud_run(*READ_ONLY, *PUBLISHED, image=ON_CLOUD_RUN) as container,
+        openai.OpenAI(base_url=f"{container.url}/v1", api_key="unused") as client,
+    ):
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -57,15 +61,6 @@ def outside(
     model = docker.copied_model(ON_CLOUD_RUN, tmp_path_factory.mktemp("embeddings"))
     with cloud_run(model, directory) as server:
         yield server
-
-
-def on_a_function_url(container: Container, path: str, body: object) -> tuple[int, Any]:
-    """Status and body of what the handler answers to a function URL's event."""
-    answer = container.invoke(function_url(HttpCall("POST", path, json.dumps(body).encode())))
-    content = answer["body"]
-    if answer["isBase64Encoded"]:
-        content = base64.b64decode(content)
-    return answer["statusCode"], json.loads(content)
 
 
 def test_openais_client_gets_the_vectors_that_the_code_outside_gives(
@@ -83,7 +78,7 @@ def test_openais_client_gets_the_vectors_that_the_code_outside_gives(
 
 
 def test_lambda_gives_the_same_vectors(on_lambda: Container, client: openai.OpenAI) -> None:
-    status, answer = on_a_function_url(on_lambda, "/v1/embeddings", {"input": TEXTS})
+    status, answer = on_lambda.on_function_url("/v1/embeddings", {"input": TEXTS})
     expected = client.embeddings.create(model="any", input=TEXTS)
     assert status == 200
     vectors = [item["embedding"] for item in answer["data"]]
@@ -93,7 +88,7 @@ def test_lambda_gives_the_same_vectors(on_lambda: Container, client: openai.Open
 def test_a_route_of_another_task_is_404_and_says_which_task_the_image_has(
     on_lambda: Container, client: openai.OpenAI
 ) -> None:
-    status, answer = on_a_function_url(on_lambda, "/v1/chat/completions", {"messages": []})
+    status, answer = on_lambda.on_function_url("/v1/chat/completions", {"messages": []})
     with pytest.raises(openai.NotFoundError, match="feature-extraction"):
         client.chat.completions.create(model="any", messages=[])
     assert status == 404

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.images import docker
-from tests.images.docker import CLOUD_RUN, EMBEDDINGS, READ_ONLY
+from tests.images.docker import CLOUD_RUN, EMBEDDINGS, PUBLISHED, READ_ONLY
 from tests.support.pages import blocks_of, output_of
 
 PROGRAM = next(block for language, block in blocks_of("rag.md") if "def search" in block)
-PUBLISHED = ("--publish", "127.0.0.1::8080")
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +23,7 @@ def urls() -> Iterator[dict[str, str]]:
         docker.cloud_run(*READ_ONLY, *PUBLISHED) as chat,
         docker.cloud_run(*READ_ONLY, *PUBLISHED, image=embedder) as embeddings,
     ):
-        yield {"localhost:8080": _url(chat), "localhost:8081": _url(embeddings)}
-
-
-def _url(container: docker.Container) -> str:
-    return f"http://{docker.docker('port', container.id, '8080').split()[0]}"
+        yield {"localhost:8080": chat.url, "localhost:8081": embeddings.url}
 
 
 def test_a_question_is_answered_from_the_passage_that_it_is_about(urls: dict[str, str]) -> None:
