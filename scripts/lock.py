@@ -16,6 +16,7 @@ HEADER = "# Made by `make lock`. Install with: pip install --no-deps -r {name}\n
 
 EXPORT = ("--extra", "export", "--group", "demo")
 DEV = (*EXPORT, "--extra", "remote", "--group", "deploy", "--group", "dev")
+EXPORT_ALONE = (*EXPORT, "--excludes", "requirements/not-for-export.txt")
 LARGEST = "requirements/bench.txt"
 # The export with transformers 5, which no environment can hold beside the others.
 APART = "requirements/transformers5.txt"
@@ -24,10 +25,14 @@ DEPLOY = "requirements/deploy.txt"
 LOCKS = {
     LARGEST: (*DEV, "--group", "bench"),
     "requirements/dev.txt": DEV,
-    "requirements/export.txt": EXPORT,
+    "requirements/export.txt": EXPORT_ALONE,
     "requirements/runtime.lock": (),
     # The images' export stage: a new version of an adapter's package exports nothing anew.
-    "requirements/exporter.lock": (*EXPORT, "--excludes", "requirements/not-on-exporter.txt"),
+    "requirements/exporter.lock": (
+        *EXPORT_ALONE,
+        "--excludes",
+        "requirements/not-on-exporter.txt",
+    ),
     # What an image installs: less than the packages declare, by the lists of what it leaves out.
     "requirements/lambda.lock": ("--excludes", "requirements/not-on-lambda.txt"),
     "requirements/cloudrun.lock": ("--excludes", "requirements/not-on-cloudrun.txt"),
