@@ -3,8 +3,8 @@
 The scores in the file are ranks: of all neighbours in a text those that make the best piece are
 joined first (llama.cpp's src/llama-vocab.cpp, `llm_tokenizer_spm`). transformers 4.57 reads them as
 the logarithms of a Unigram model's probabilities (GGUFGemmaConverter in
-transformers/integrations/ggml.py), which cuts " capital" into " c", "ap", "it" and "al". It also
-knows none of the tokens that are never made of pieces, such as `<start_of_turn>`.
+transformers/integrations/ggml.py), which cuts " capital" into " c", "ap", "it" and "al". Neither
+it nor transformers 5 knows the tokens that are never made of pieces, such as two spaces.
 """
 
 from __future__ import annotations

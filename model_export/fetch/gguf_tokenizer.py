@@ -44,7 +44,8 @@ def correct(tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
         if token_id is not None:
             setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(int(token_id)))
     model = _field(reader, "tokenizer.ggml.model")
-    _correct_pieces(tokenizer, reader, model)
+    if model == "llama" and _field(reader, "general.architecture").startswith("gemma"):
+        _correct_pieces(tokenizer, reader)
     pre_tokenizer = _field(reader, "tokenizer.ggml.pre") or "default"
     add_bos = _field(reader, "tokenizer.ggml.add_bos_token")
     if add_bos is None:
@@ -55,19 +56,15 @@ def correct(tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
         _correct_pre_tokenizer(tokenizer, pre_tokenizer)
 
 
-def _correct_pieces(tokenizer: PreTrainedTokenizerFast, reader: GGUFReader, model: str) -> None:
-    from tokenizers.models import Unigram
-
+def _correct_pieces(tokenizer: PreTrainedTokenizerFast, reader: GGUFReader) -> None:
     from model_export.fetch.gguf_pieces import Pieces, join_pieces
 
-    # SentencePiece's own Unigram models are "t5" in a GGUF file.
-    if model == "llama" and isinstance(tokenizer.backend_tokenizer.model, Unigram):
-        pieces = Pieces(
-            tokens=_field(reader, "tokenizer.ggml.tokens"),
-            kinds=_field(reader, "tokenizer.ggml.token_type"),
-            scores=_field(reader, "tokenizer.ggml.scores"),
-        )
-        join_pieces(tokenizer.backend_tokenizer, pieces, tokenizer.unk_token)
+    pieces = Pieces(
+        tokens=_field(reader, "tokenizer.ggml.tokens"),
+        kinds=_field(reader, "tokenizer.ggml.token_type"),
+        scores=_field(reader, "tokenizer.ggml.scores"),
+    )
+    join_pieces(tokenizer.backend_tokenizer, pieces, tokenizer.unk_token)
 
 
 def _correct_beginning(tokenizer: PreTrainedTokenizerFast, add_bos: bool) -> None:
