@@ -2,20 +2,29 @@
 
     python -m bench.random_model RECIPE DIR
 
-Time and memory do not depend on the values. The tokenizer is the demo's, whose ids every larger
-vocabulary has. In a process of its own, whose memory bench.sizes does not count.
+Time and memory do not depend on the values. The tokenizer is a demo's, whose ids every larger
+vocabulary has; that of the encoders is BERT's own, as theirs is. In a process of its own, whose
+memory bench.sizes does not count.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+import transformers
+from transformers import (
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
-from model_export.fetch import fetch
-from model_export.recipe import load_recipe
+from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
+from model_export.fetch import fetch, locate
+from model_export.recipe import Recipe
 from tests.support.configurations import shipped
 
 RECIPE = """
@@ -27,33 +36,70 @@ licence = "Apache-2.0"
 path = "source"
 
 [export]
-context_length = {context_length}
+{export}
 
 [precision]
-weights = "{weights}"
-lm_head = "{head}"
+{precision}
 
 [tolerance]
-max_kl = 100.0
-min_top1_agreement = 0.0
-max_perplexity_ratio = 100.0
+{tolerance}
 """
+DRIFTING = "max_kl = 100.0\nmin_top1_agreement = 0.0\nmax_perplexity_ratio = 100.0"
+TURNING = "min_mean_cosine = -1.0\nmin_cosine = -1.0"
+SCORING = "min_top1_agreement = 0.0\nmax_score_difference = 100.0"
+CLASSES = {
+    "text-generation": "AutoModelForCausalLM",
+    "feature-extraction": "AutoModel",
+    "text-classification": "AutoModelForSequenceClassification",
+    "text-ranking": "AutoModelForSequenceClassification",
+}
 
 
 def write(name: str, directory: Path) -> None:
-    """`directory`/source and `directory`/recipe.toml, of a decoder. The weights are bfloat16."""
-    recipe, (_, config) = load_recipe(name), shipped(name)
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    model.save_pretrained(directory / "source", safe_serialization=True)
-    fetch(load_recipe("smollm2-135m").source, print).tokenizer.save_pretrained(directory / "source")
-    text = RECIPE.format(
-        name=name,
-        context_length=recipe.export.context_length,
-        weights=recipe.precision.weights,
-        head=recipe.precision.head,
-    )
+    """`directory`/source and `directory`/recipe.toml. The weights are bfloat16."""
+    recipe, config = shipped(name)
+    _random(config, CLASSES[recipe.export.task]).save_pretrained(directory / "source")
+    tables = _encoder(recipe) if isinstance(recipe, EncoderRecipe) else _decoder(recipe)
+    _tokenizer(isinstance(recipe, EncoderRecipe)).save_pretrained(directory / "source")
+    text = RECIPE.format(name=name, **tables)
     (directory / "recipe.toml").write_text(text, encoding="utf-8")
+
+
+def _random(config: PretrainedConfig, auto_class: str) -> PreTrainedModel:
+    torch.manual_seed(0)
+    auto: Any = getattr(transformers, auto_class)
+    model: PreTrainedModel = auto.from_config(config, dtype=torch.bfloat16)
+    return model
+
+
+def _tokenizer(encodes: bool) -> PreTrainedTokenizerBase:
+    demo = load_any_recipe("all-minilm-l6-v2" if encodes else "smollm2-135m")
+    if not encodes:
+        return fetch(demo.source, print).tokenizer
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        locate(demo.source, print).directory
+    )
+    return tokenizer
+
+
+def _decoder(recipe: Recipe) -> dict[str, str]:
+    precision = recipe.precision
+    return {
+        "export": f"context_length = {recipe.export.context_length}",
+        "precision": f'weights = "{precision.weights}"\nlm_head = "{precision.head}"\n'
+        f"block_size = {precision.block_size}",
+        "tolerance": DRIFTING,
+    }
+
+
+def _encoder(recipe: EncoderRecipe) -> dict[str, str]:
+    embeds = recipe.export.task == "feature-extraction"
+    pooling = '\npooling = "cls"\nnormalize = true' if embeds else ""
+    return {
+        "export": f'task = "{recipe.export.task}"{pooling}',
+        "precision": f'weights = "{recipe.precision.weights}"',
+        "tolerance": TURNING if embeds else SCORING,
+    }
 
 
 if __name__ == "__main__":

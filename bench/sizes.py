@@ -1,9 +1,10 @@
-"""Larger models, export included: time and peak memory of both halves, by size.
+"""Other models end to end: exported with all gates, served, asked; time and memory, by size.
 
-    python -m bench.sizes [RECIPE ...]
+    make bench ARGS="sizes [RECIPE ...]"        (or: python -m bench.sizes [RECIPE ...])
 
 The weights are random (bench.random_model), which neither time nor memory depends on. Folders and
-artefacts stay in build/sizes, and are used again. The last line is one JSON object.
+artefacts stay in build/sizes, and are used again. Progress goes to standard error, a table for
+BENCHMARKS.md and as the last line one JSON object to standard output.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.encoder_load import measure_encoder
 from bench.machine import commit, describe_machine
 from bench.processes import rss_mb
 from bench.rounds import say
 from bench.servers import ROOT, Capacity, python
 from bench.sweep import measure
 from handlers.config import available_cpus
+from model_export.encoder.recipe import load_any_recipe
 
 DIRECTORY = ROOT / "build" / "sizes"
 RECIPES = ("qwen2.5-0.5b", "llama-3.2-1b")
@@ -28,14 +33,29 @@ SLOTS = 8
 CONTEXT_LENGTH = 1024
 SAMPLE_SECONDS = 0.2
 
+COLUMNS = {
+    "date": "date",
+    "export_seconds": "export, s",
+    "export_peak_mb": "its peak memory, MB",
+    "model.onnx.data_mb": "weights, MB",
+    "cold_start_ms": "process start to first answer, ms",
+    "prefill_tok_s": "prompt, tok/s",
+    "decode_1_tok_s": "1 stream, tok/s",
+    "decode_8_tok_s": "8 streams, tok/s",
+    "read_tok_s": "texts read, tok/s",
+    "peak_rss_mb": "peak memory, MB",
+}
+"""A model's figures, and what the table calls them; a decoder has no other's, nor an encoder."""
+
 # Random weights choose ids that the demo's tokenizer has no text for, and text is what is timed.
 SOME_TEXT = {"logit_bias": {"260": 100}}
 
 
 def main(names: list[str]) -> None:
-    """Measures each and prints one JSON object."""
+    """Measures each, and prints a table and one JSON object."""
     rows = [row(name, DIRECTORY / name) for name in names or RECIPES]
     machine = describe_machine(available_cpus())
+    print(table(rows))
     print(
         json.dumps({"benchmark": "sizes", "commit": commit(), "machine": machine, "models": rows})
     )
@@ -47,12 +67,27 @@ def row(name: str, directory: Path) -> dict[str, object]:
         say(f"{name}: random weights")
         subprocess.run(python("-m", "bench.random_model", name, str(directory)), check=True)
     say(f"{name}: export")
-    figures: dict[str, object] = {"model": name, **export(directory)}
+    today = datetime.now(tz=UTC).date().isoformat()
+    figures: dict[str, object] = {"model": name, "date": today, **export(directory)}
     artefact = directory / "model"
     files = artefact.glob("model.onnx*")
     figures |= {f"{path.name}_mb": round(path.stat().st_size / 1e6, 1) for path in files}
     say(f"{name}: serve")
-    return figures | measure(artefact, Capacity(available_cpus(), SLOTS, CONTEXT_LENGTH), SOME_TEXT)
+    capacity = Capacity(available_cpus(), SLOTS, CONTEXT_LENGTH)
+    task = load_any_recipe(name).export.task
+    if task == "text-generation":
+        return figures | measure(artefact, capacity, SOME_TEXT)
+    return figures | measure_encoder(artefact, task, capacity)
+
+
+def table(rows: Sequence[dict[str, object]]) -> str:
+    """In Markdown."""
+    lines = [f"| model | {' | '.join(COLUMNS.values())} |", "|---" + "|---:" * len(COLUMNS) + "|"]
+    lines += [
+        f"| `{row['model']}` | {' | '.join(str(row.get(name, '')) for name in COLUMNS)} |"
+        for row in rows
+    ]
+    return "\n".join(lines)
 
 
 def export(directory: Path) -> dict[str, float]:

@@ -18,6 +18,9 @@ HEADER = "# Made by `make lock`. Install with: pip install --no-deps -r {name}\n
 
 EXPORT = ("--extra", "export", "--group", "demo")
 DEV = (*EXPORT, "--extra", "remote", "--group", "deploy", "--group", "dev")
+# What the packages of the demos' models declare, and the tests alone run.
+NOT_FOR_EXPORT = ("--excludes", "requirements/not-for-export.txt")
+EXPORT_ALONE = (*EXPORT, *NOT_FOR_EXPORT)
 LARGEST = "requirements/bench.txt"
 # The export with transformers 5, which no environment can hold beside the others.
 APART = "requirements/transformers5.txt"
@@ -31,10 +34,10 @@ DEPLOY = "requirements/deploy.txt"
 LOCKS = {
     LARGEST: (*DEV, "--group", "bench"),
     "requirements/dev.txt": DEV,
-    "requirements/export.txt": EXPORT,
+    "requirements/export.txt": EXPORT_ALONE,
     "requirements/runtime.lock": (),
     # The images' export stage: a new version of an adapter's package exports nothing anew.
-    "requirements/exporter.lock": (*EXPORT, *NOT_ON_EXPORTER),
+    "requirements/exporter.lock": (*EXPORT_ALONE, *NOT_ON_EXPORTER),
     "requirements/lambda.lock": NOT_ON_LAMBDA,
     "requirements/cloudrun.lock": NOT_ON_CLOUDRUN,
     DEPLOY: ("--group", "pyproject.toml:deploy"),
@@ -49,7 +52,7 @@ LOCKS = {
 # The same of transformers 5. An image serves with the tokenizers that its model was proved with.
 LOCKS5 = {
     APART: (*EXPORT5, "--group", "test-transformers5"),
-    "requirements/exporter5.lock": (*EXPORT5, *NOT_ON_EXPORTER),
+    "requirements/exporter5.lock": (*EXPORT5, *NOT_FOR_EXPORT, *NOT_ON_EXPORTER),
     "requirements/lambda5.lock": NOT_ON_LAMBDA,
     "requirements/cloudrun5.lock": NOT_ON_CLOUDRUN,
 }

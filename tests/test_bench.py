@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from bench import report, rounds, servers, sweep
+from bench import __main__ as program
+from bench import report, rounds, servers, sizes, sweep
 from bench.chart import PANELS, chart
 from bench.cold import cold_start
 from bench.cost import Prices, per_million
@@ -274,6 +275,24 @@ def test_a_sweep_is_of_the_demo_and_of_other_decoders(
         (tmp_path / "models" / name).mkdir(parents=True)
         (tmp_path / "models" / name / "manifest.json").write_text(json.dumps({"task": task}))
     assert sweep.exported() == [tmp_path / "model", tmp_path / "models" / "larger"]
+
+
+def test_the_benchmark_hands_sizes_the_recipes_that_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    named: list[list[str]] = []
+    monkeypatch.setattr(sizes, "main", named.append)
+    monkeypatch.setattr("sys.argv", ["bench", "sizes", "gpt2", "qwen3-0.6b"])
+    program.main()
+    assert named == [["gpt2", "qwen3-0.6b"]]
+
+
+def test_a_table_of_sizes_has_a_cell_for_every_figure_that_a_model_has() -> None:
+    head, _, row = sizes.table([{"model": "tiny", "export_seconds": 9, "read_tok_s": 5}]).split(
+        "\n"
+    )
+    assert head.count("|") == row.count("|") == len(sizes.COLUMNS) + 2
+    assert row.replace(" ", "").strip("|").split("|")[:2] == ["`tiny`", "today"]
 
 
 def test_a_peer_whose_process_has_ended_says_so() -> None:

@@ -1,9 +1,9 @@
 """What a sentence-transformers model does behind its transformer, as modules that torch can trace.
 
-Pooling makes one vector of a text's hidden states, Dense and Normalize change it. A Head is their
-chain. The formulas are those of https://github.com/UKPLab/sentence-transformers (models/Pooling.py
-and its neighbours); padding counts for nothing in any of them. Made by modules.py, traced by
-convert.py.
+Pooling makes one vector of a text's hidden states, Dense and Normalize change it, Truncate keeps
+its beginning. A Head is their chain. The formulas are those of
+https://github.com/UKPLab/sentence-transformers (modules/pooling.py and its neighbours); padding
+counts for nothing in any of them. Made by modules.py, traced by convert.py.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ ACTIVATIONS = ("GELU", "Identity", "ReLU", "Sigmoid", "SiLU", "Tanh")
 class Pooling(torch.nn.Module):
     """[batch, sequence, hidden] and a mask of its tokens -> [batch, modes * hidden].
 
-    Several modes stand side by side, in the order of MODES.
+    Several modes stand side by side, in their order.
     """
 
     MODES = ("cls", "max", "mean", "mean_sqrt_len", "weighted_mean", "last_token")
 
     def __init__(self, modes: Sequence[str]) -> None:
         super().__init__()
-        self.modes = tuple(mode for mode in self.MODES if mode in modes)
+        self.modes = tuple(modes)
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """`mask` int64 [batch, sequence]: 1 for a token, 0 for padding on the right."""
@@ -40,7 +40,9 @@ def _pool(mode: str, hidden: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         case "cls":
             return hidden[:, 0]
         case "max":
-            return hidden.masked_fill(valid == 0, -1e9).amax(dim=1)
+            # As a pool, whose shape ONNX Runtime infers, where it does not a ReduceMax's.
+            kept = hidden.masked_fill(valid == 0, -1e9).transpose(1, 2)
+            return torch.nn.functional.adaptive_max_pool1d(kept, 1).squeeze(2)
         case "mean":
             return (hidden * valid).sum(dim=1) / valid.sum(dim=1)
         case "mean_sqrt_len":
@@ -78,6 +80,18 @@ class Normalize(torch.nn.Module):
         """A row of zeros stays one."""
         length = (embedding * embedding).sum(dim=-1, keepdim=True).sqrt()
         return embedding / length.clamp(min=1e-12)
+
+
+class Truncate(torch.nn.Module):
+    """The first `dimensions` of each row, of whatever length they are together."""
+
+    def __init__(self, dimensions: int) -> None:
+        super().__init__()
+        self.dimensions = dimensions
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        """All of a row that has no more."""
+        return embedding[:, : self.dimensions]
 
 
 class Head(torch.nn.Module):

@@ -5,7 +5,8 @@
     N_Dense/config.json, model.safetensors
     sentence_bert_config.json           the longest text, in tokens; older models have sentence_
                                         roberta_config.json, or another architecture's name
-    config_sentence_transformers.json   prompts by name
+    config_sentence_transformers.json   prompts by name, and how many dimensions are kept; of a
+                                        CrossEncoder, what makes scores of logits
 
 A module of another kind, or a setting that the graph could not honour, is refused by its name: to
 leave it out would make other embeddings. Called by the encoder's pipeline.
@@ -36,8 +37,19 @@ _MODES = {
     "pooling_mode_weightedmean_tokens": "weighted_mean",
     "pooling_mode_lasttoken": "last_token",
 }
-_NAMES = {"weightedmean": "weighted_mean", "lasttoken": "last_token"}
+_NAMES = {
+    "mean_sqrt_len_tokens": "mean_sqrt_len",
+    "weightedmean": "weighted_mean",
+    "lasttoken": "last_token",
+}
 """sentence-transformers' newer spelling, where it is not ours: `"pooling_mode": "lasttoken"`."""
+_TRANSFORMER = {
+    "transformer_task": "feature-extraction",
+    "module_output_name": "token_embeddings",
+    "processing_kwargs": {},
+}
+_DENSE = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}
+"""Keys that a file may have, and the only values that the graph honours."""
 
 
 class Module(msgspec.Struct, frozen=True):
@@ -73,7 +85,23 @@ def read_modules(directory: Path) -> SentenceTransformer | None:
         )
     folders = [directory / module.path for module in modules]
     others = [_module(kind, folder) for kind, folder in zip(kinds[2:], folders[2:], strict=True)]
-    return _sentence_transformer(directory, head_of(_pooling_modes(folders[1]), others))
+    return _sentence_transformer(directory, _pooling_modes(folders[1]), others)
+
+
+def read_activation(directory: Path) -> str | None:
+    """A CrossEncoder's activation, by its name in torch; None where its own files have none.
+
+    Raises ExportError for a chain that is more than a Transformer.
+    """
+    path = directory / "modules.json"
+    kinds = [module.type for module in _decode(path, list[Module])] if path.is_file() else []
+    if len(kinds) > 1:
+        raise ExportError(
+            f"{directory.name}/modules.json has {len(kinds)} modules; a classifier or a ranker of "
+            f"one Transformer alone can be exported."
+        )
+    named = _read_if_there(directory / "config_sentence_transformers.json").get("activation_fn")
+    return None if named is None else str(named)
 
 
 def head_of(modes: list[str], others: list[torch.nn.Module]) -> Head:
@@ -83,12 +111,18 @@ def head_of(modes: list[str], others: list[torch.nn.Module]) -> Head:
     return Head(Pooling(modes), others)
 
 
-def _sentence_transformer(directory: Path, head: Head) -> SentenceTransformer:
+def _sentence_transformer(
+    directory: Path, modes: list[str], others: list[torch.nn.Module]
+) -> SentenceTransformer:
+    from model_export.encoder.head import Truncate
+
     named = sorted(directory.glob("sentence_*_config.json"))
     transformer = _read(named[0]) if named else {}
+    _check_settings(f"{directory.name}/{named[0].name}" if named else "", transformer, _TRANSFORMER)
     settings = _read_if_there(directory / "config_sentence_transformers.json")
+    kept = settings.get("truncate_dim")
     return SentenceTransformer(
-        head=head,
+        head=head_of(modes, others if kept is None else [*others, Truncate(int(kept))]),
         max_tokens=transformer.get("max_seq_length"),
         lowercases=bool(transformer.get("do_lower_case", False)),
         prompts=dict(settings.get("prompts") or {}),
@@ -103,9 +137,8 @@ def _pooling_modes(folder: Path) -> list[str]:
             f"{folder.name}/config.json leaves a prompt's tokens out of the pooling "
             f"(include_prompt), which the graph cannot do: it does not know which they are."
         )
-    modes = [mode for key, mode in _MODES.items() if config.get(key)]
-    named = config.get("pooling_mode") or []
-    modes += [_NAMES.get(n, n) for n in ([named] if isinstance(named, str) else named)]
+    named = config.get("pooling_mode") or [mode for key, mode in _MODES.items() if config.get(key)]
+    modes = [_NAMES.get(name, name) for name in ([named] if isinstance(named, str) else named)]
     if not modes or not set(modes) <= set(_MODES.values()):
         raise ExportError(
             f"{folder.name}/config.json pools by {', '.join(modes) or 'nothing'}; known are "
@@ -133,11 +166,13 @@ def _dense(folder: Path) -> torch.nn.Module:
 
     from model_export.encoder.head import ACTIVATIONS, Dense
 
-    name = str(_read(folder / "config.json").get("activation_function", "Identity"))
+    config = _read(folder / "config.json")
+    _check_settings(f"{folder.name}/config.json", config, _DENSE)
+    name = str(config.get("activation_function", "torch.nn.Tanh"))
     activation = name.rpartition(".")[2].rstrip("()")
-    if activation not in ACTIVATIONS:
+    if not name.startswith("torch.") or activation not in ACTIVATIONS:
         raise ExportError(
-            f"{folder.name} has the activation {name}; known are {', '.join(ACTIVATIONS)}."
+            f"{folder.name} has the activation {name}; known are torch's {', '.join(ACTIVATIONS)}."
         )
     if not (folder / "model.safetensors").is_file():
         raise ExportError(
@@ -149,6 +184,15 @@ def _dense(folder: Path) -> torch.nn.Module:
         return Dense(weights["linear.weight"], weights.get("linear.bias"), activation)
     except (KeyError, SafetensorError) as error:
         raise ExportError(f"{folder.name}/model.safetensors cannot be read: {error}") from None
+
+
+def _check_settings(name: str, found: dict[str, Any], honoured: dict[str, Any]) -> None:
+    """Raises ExportError, naming the first setting that is another than the graph has."""
+    for key, value in honoured.items():
+        if found.get(key) not in (None, value):
+            raise ExportError(
+                f"{name} has {key} {found[key]!r}, but only {value!r} can be exported."
+            )
 
 
 def _read_if_there(path: Path) -> dict[str, Any]:

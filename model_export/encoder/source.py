@@ -13,7 +13,12 @@ from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any, Literal
 
 from handlers.engine.artifact import EncoderInfo
-from model_export.encoder.modules import SentenceTransformer, head_of, read_modules
+from model_export.encoder.modules import (
+    SentenceTransformer,
+    head_of,
+    read_activation,
+    read_modules,
+)
 from model_export.errors import ExportError
 from model_export.fetch import Kind, LoadedModel, load, locate
 from model_export.progress import Report
@@ -50,7 +55,8 @@ def fetch_encoder(recipe: EncoderRecipe, report: Report) -> EncoderSource:
     if recipe.export.task == "feature-extraction":
         modules = read_modules(located.directory)
         return _embedder(recipe.export, load(located, _TRANSFORMER), modules)
-    return _classifier(recipe.export, load(located, _CLASSIFIER))
+    named = read_activation(located.directory)
+    return _classifier(recipe.export, load(located, _CLASSIFIER), named)
 
 
 def _embedder(
@@ -115,7 +121,7 @@ def _dimensions(loaded: LoadedModel, head: Head) -> int:
         return int(head(states, torch.ones((1, 1), dtype=torch.int64)).shape[-1])
 
 
-def _classifier(export: EncoderExport, loaded: LoadedModel) -> EncoderSource:
+def _classifier(export: EncoderExport, loaded: LoadedModel, named: str | None) -> EncoderSource:
     config: Any = loaded.model.config
     labels = tuple(str(config.id2label[index]) for index in range(config.num_labels))
     ranks = export.task == "text-ranking"
@@ -130,21 +136,24 @@ def _classifier(export: EncoderExport, loaded: LoadedModel) -> EncoderSource:
         dimensions=0,
         max_tokens=_max_tokens(loaded, export.max_tokens, None),
         labels=labels,
-        activation=_activation(config),
+        activation=_activation(config, named),
     )
     return EncoderSource(loaded, None, info)
 
 
-def _activation(config: Any) -> Activation:
-    """sentence-transformers' own key, else what transformers' pipeline does by the problem."""
+def _activation(config: Any, named: str | None) -> Activation:
+    """sentence-transformers' own word, else what transformers' pipeline does by the problem.
+
+    `named`: that of its newer versions, in a file of their own.
+    """
     section = getattr(config, "sentence_transformers", None) or {}
     older = getattr(config, "sbert_ce_default_activation_function", None)
-    name = section.get("activation_fn") or older
+    name = named or section.get("activation_fn") or older
     if name is not None:
         activation = _ACTIVATIONS.get(str(name).rpartition(".")[2].rstrip("()"))
         if activation is None:
             raise ExportError(
-                f"config.json makes scores by {name}; known are {', '.join(_ACTIVATIONS)}."
+                f"The model's files make scores by {name}; known are {', '.join(_ACTIVATIONS)}."
             )
         return activation
     if config.problem_type == "regression":

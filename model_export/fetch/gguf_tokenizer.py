@@ -1,4 +1,4 @@
-"""Corrects what transformers 4.57 gets wrong when it rebuilds a tokenizer from a GGUF file.
+"""Corrects what transformers gets wrong when it rebuilds a tokenizer from a GGUF file.
 
 1. The end-of-sequence token: GGUFLlamaConverter reads it from `bos_token_id`
    (transformers/integrations/ggml.py), so SmolLM2 would end at `<|im_start|>`.
@@ -8,6 +8,7 @@
    llama.cpp's (src/llama-vocab.cpp) and those of the models' own tokenizer.json.
 3. The token before a text: LlamaTokenizerFast always puts one there, whatever
    `tokenizer.ggml.add_bos_token` says. A file that says nothing means llama.cpp's default.
+4. Gemma's pieces: gguf_pieces.py.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ def correct(tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
         if token_id is not None:
             setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(int(token_id)))
     model = _field(reader, "tokenizer.ggml.model")
+    if model == "llama" and _field(reader, "general.architecture").startswith("gemma"):
+        _correct_pieces(tokenizer, reader)
     pre_tokenizer = _field(reader, "tokenizer.ggml.pre") or "default"
     add_bos = _field(reader, "tokenizer.ggml.add_bos_token")
     if add_bos is None:
@@ -51,6 +54,17 @@ def correct(tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
     # Byte-pair vocabularies ("gpt2") have a pre-tokenizer, SentencePiece ones ("llama") none.
     if model == "gpt2":
         _correct_pre_tokenizer(tokenizer, pre_tokenizer)
+
+
+def _correct_pieces(tokenizer: PreTrainedTokenizerFast, reader: GGUFReader) -> None:
+    from model_export.fetch.gguf_pieces import Pieces, join_pieces
+
+    pieces = Pieces(
+        tokens=_field(reader, "tokenizer.ggml.tokens"),
+        kinds=_field(reader, "tokenizer.ggml.token_type"),
+        scores=_field(reader, "tokenizer.ggml.scores"),
+    )
+    join_pieces(tokenizer.backend_tokenizer, pieces, tokenizer.unk_token)
 
 
 def _correct_beginning(tokenizer: PreTrainedTokenizerFast, add_bos: bool) -> None:

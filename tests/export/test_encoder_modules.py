@@ -53,9 +53,9 @@ def test_padding_counts_for_nothing_in_any_mode(mode: str) -> None:
     np.testing.assert_allclose(Pooling([mode])(HIDDEN, MASK), POOLED[mode], rtol=1e-6)
 
 
-def test_several_modes_stand_side_by_side_in_sentence_transformers_order() -> None:
+def test_several_modes_stand_side_by_side_in_their_order() -> None:
     pooled = Pooling(["mean", "cls"])(HIDDEN, MASK)
-    expected = np.concatenate([POOLED["cls"], POOLED["mean"]], axis=1)
+    expected = np.concatenate([POOLED["mean"], POOLED["cls"]], axis=1)
     np.testing.assert_allclose(pooled, expected, rtol=1e-6)
 
 
@@ -100,7 +100,12 @@ def test_an_older_model_names_its_architecture_in_the_file_of_its_longest_text(
         ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, ("cls",)),
         ({"pooling_mode_lasttoken": True, "include_prompt": True}, ("last_token",)),
         ({"pooling_mode_max_tokens": True, "pooling_mode_mean_tokens": True}, ("max", "mean")),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, ("cls", "mean")),
         ({"pooling_mode": "weightedmean"}, ("weighted_mean",)),
+        (
+            {"pooling_mode": ["mean_sqrt_len_tokens", "cls"], "pooling_mode_max_tokens": True},
+            ("mean_sqrt_len", "cls"),
+        ),
     ],
 )
 def test_pooling_is_read_in_both_spellings(
@@ -168,6 +173,30 @@ CLS = {"1_Pooling/config.json": {"pooling_mode_cls_token": True}}
                 **CLS,
             },
             "the activation torch.nn.Softmax",
+        ),
+        (
+            {
+                "modules.json": modules_json("Pooling", "Dense"),
+                "2_Dense/config.json": {"activation_function": "my.own.Tanh"},
+                **CLS,
+            },
+            "the activation my.own.Tanh",
+        ),
+        (
+            {
+                "modules.json": modules_json("Pooling", "Dense"),
+                "2_Dense/config.json": {"module_input_name": "token_embeddings"},
+                **CLS,
+            },
+            "2_Dense/config.json has module_input_name 'token_embeddings'",
+        ),
+        (
+            {
+                "modules.json": modules_json("Pooling"),
+                "sentence_bert_config.json": {"processing_kwargs": {"text": {"max_length": 8}}},
+                **CLS,
+            },
+            "sentence_bert_config.json has processing_kwargs {'text': {'max_length': 8}}",
         ),
         (
             {

@@ -29,6 +29,7 @@ from tests.support.reports import ignore
 from tests.support.tiny_encoder_folder import (
     POSITIONS,
     SENTENCE_TRANSFORMER,
+    modules_json,
     save_encoder_folder,
     write_json,
 )
@@ -267,7 +268,13 @@ def test_capitals_that_the_tokenizer_keeps_apart_are_refused_where_none_are_mean
 def test_an_activation_that_nobody_knows_is_refused(tmp_path: Path) -> None:
     save_encoder_folder(tmp_path / "source", labels=1)
     change_config(tmp_path / "source", {"sentence_transformers": {"activation_fn": "my.Own"}})
-    assert "makes scores by my.Own" in refusal(tmp_path, "text-ranking")
+    assert "make scores by my.Own" in refusal(tmp_path, "text-ranking")
+
+
+def test_a_ranker_of_several_modules_is_refused(tmp_path: Path) -> None:
+    modules = {"modules.json": modules_json("LogitScore")}
+    save_encoder_folder(tmp_path / "source", labels=1, files=modules)
+    assert "source/modules.json has 2 modules" in refusal(tmp_path, "text-ranking")
 
 
 def test_a_gate_that_fails_is_one_line_on_the_command_line(tmp_path: Path) -> None:

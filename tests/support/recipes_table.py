@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -17,13 +18,19 @@ from model_export.recipe import shipped_recipes
 from model_export.sizing import cache_bytes, machine_for, run_time_bytes, weights_of
 from tests.support.configurations import DOWNLOADS, shipped
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "recipes.md"
+BENCHMARKS = ROOT / "BENCHMARKS.md"
+SECTION = "## Other models, end to end\n"
+"""Of BENCHMARKS.md: a row for each model that bench.sizes exported, served and asked."""
 HEAD = (
     "| recipe | task | parameters | weights | cache, a token | memory | Lambda | Cloud Run "
     "| verified with |\n|---|---|---:|---:|---:|---:|---:|---:|---|\n"
 )
 WITH_WEIGHTS = ("all-minilm-l6-v2", "smollm2-135m")
 """Recipes whose source is a package that is installed wherever the tests run."""
+WITH_RELATIVES = {"gemma-3-270m": "its base model's weights"}
+"""Recipes of whose models only a relative's weights could be had."""
 
 
 def table() -> str:
@@ -40,6 +47,12 @@ def write_table() -> None:
     """In place of the page's."""
     before, _, after = _split()
     PAGE.write_text(before + table() + after, encoding="utf-8")
+
+
+def measured() -> set[str]:
+    """Recipes that have a row in BENCHMARKS.md."""
+    _, _, section = BENCHMARKS.read_text(encoding="utf-8").partition(SECTION)
+    return {*re.findall(r"^\| `([^`]+)` \|", section.partition("\n## ")[0], re.MULTILINE)}
 
 
 def sizes() -> dict[str, RecipeSize]:
@@ -62,6 +75,12 @@ def _size(name: str) -> RecipeSize:
     memory = run_time_bytes(outline, weights, cache)
     counts = (DOWNLOADS[name], weights.total, memory)
     return RecipeSize(*(round(count / 1e6) for count in counts))
+
+
+def _verified_with(name: str) -> str:
+    if name in WITH_WEIGHTS:
+        return "its weights"
+    return WITH_RELATIVES.get(name, "random weights" if name in measured() else "configuration")
 
 
 def _split() -> tuple[str, str, str]:
@@ -87,6 +106,6 @@ def _row(name: str) -> str:
         f"{memory / 1e6:,.0f} MB",
         f"{machine.lambda_mb:,} MB" if machine.lambda_mb else "does not fit",
         f"{machine.cloud_run_cpus} CPU, {machine.cloud_run_mib:,} MiB",
-        "its weights" if name in WITH_WEIGHTS else "configuration",
+        _verified_with(name),
     )
     return f"| {' | '.join(cells)} |\n"

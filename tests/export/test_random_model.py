@@ -1,0 +1,53 @@
+"""The benchmark's random models are folders and recipes that the export reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import random_model
+from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
+from model_export.encoder.source import fetch_encoder
+from model_export.recipe import shipped_recipes
+from tests.support.configurations import shipped
+from tests.support.reports import ignore
+
+SMALL = {
+    "hidden_size": 24,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "dim": 24,
+    "hidden_dim": 32,
+    "n_layers": 1,
+}
+
+
+def encoders() -> list[str]:
+    recipes = [load_any_recipe(name) for name in shipped_recipes()]
+    return [recipe.name for recipe in recipes if isinstance(recipe, EncoderRecipe)]
+
+
+def small(name: str) -> Any:
+    recipe, config = shipped(name)
+    for key, value in SMALL.items():
+        if key in config.to_dict():
+            setattr(config, key, value)
+    return recipe, config
+
+
+@pytest.mark.parametrize("name", encoders())
+def test_an_encoder_is_loaded_as_its_recipe_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(random_model, "shipped", small)
+
+    random_model.write(name, tmp_path)
+
+    written, recipe = load_any_recipe(str(tmp_path / "recipe.toml")), load_any_recipe(name)
+    assert isinstance(written, EncoderRecipe)
+    assert (written.export.task, written.precision) == (recipe.export.task, recipe.precision)
+    source = fetch_encoder(written, ignore)
+    assert source.info.max_tokens == 512
+    assert source.loaded.tokenizer("A kettle")["input_ids"][0] == 101  # BERT's own [CLS]

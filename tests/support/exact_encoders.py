@@ -1,0 +1,76 @@
+"""A folder that sentence-transformers saved, exported in fp32 and served, without the gates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from handlers.api.encoding.model import EncoderModel
+from handlers.api.routes import Api
+from handlers.config import Settings
+from handlers.encoder.encoder import Encoder
+from handlers.engine.artifact import Artifact, Task
+from handlers.text.tokenizer import Tokenizer
+from model_export.encoder.convert import convert
+from model_export.encoder.fuse import fuse
+from model_export.encoder.pack import write_manifest
+from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
+from model_export.encoder.source import fetch_encoder
+from model_export.pack import write_texts
+from model_export.save import save
+from tests.api.client import ApiClient
+from tests.support.reports import ignore
+
+RECIPE = """
+[model]
+id = "Witnessed"
+licence = "Apache-2.0"
+
+[source]
+path = "{source}"
+
+[export]
+task = "{task}"
+
+[precision]
+weights = "fp32"
+
+[tolerance]
+{tolerance}
+"""
+
+
+def serve(source: Path, task: Task, artefact: Path) -> ApiClient:
+    """The API over the model in `source`, whose artefact is written to `artefact`."""
+    _export(_recipe(source, task, artefact.with_suffix(".toml")), artefact)
+    settings = Settings.from_environ({"MODEL_DIR": str(artefact), "KINDLING_THREADS": "1"})
+    opened = Artifact.open(artefact)
+    manifest = opened.manifest
+    assert manifest.encoder is not None
+    model = EncoderModel.of(
+        Encoder.load(opened, settings),
+        Tokenizer.load(opened.tokenizer),
+        manifest.encoder,
+        manifest,
+        settings,
+        {},
+    )
+    return ApiClient(Api(model, settings))
+
+
+def _recipe(source: Path, task: Task, path: Path) -> EncoderRecipe:
+    embeds = task == "feature-extraction"
+    limits = ("min_mean_cosine", "min_cosine") if embeds else ("min_top1_agreement",)
+    tolerance = "\n".join(f"{limit} = 1.0" for limit in limits)
+    if not embeds:
+        tolerance += "\nmax_score_difference = 0.0"
+    path.write_text(RECIPE.format(source=source, task=task, tolerance=tolerance), encoding="utf-8")
+    recipe = load_any_recipe(str(path))
+    assert isinstance(recipe, EncoderRecipe)
+    return recipe
+
+
+def _export(recipe: EncoderRecipe, artefact: Path) -> None:
+    source = fetch_encoder(recipe, ignore)
+    save(fuse(convert(source.loaded.model, source.head)), artefact)
+    write_texts(artefact, recipe, source.loaded)
+    write_manifest(artefact, recipe, source, "fp32", verification={})
