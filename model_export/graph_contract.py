@@ -1,7 +1,7 @@
 """The names of the decoder graph's inputs and outputs (docs/graph.md has the table).
 
-Every decoder artefact has this one shape, whatever its architecture. convert.py writes it,
-the passes and quantize.py keep it, handlers/engine/session.py binds it.
+Every decoder artefact has this one shape, whatever its architecture. convert/ writes it,
+the passes and quantize/ keep it, handlers/engine/session.py binds it.
 """
 
 from __future__ import annotations

@@ -69,11 +69,11 @@ def _kept_values(model: PreTrainedModel, context_length: int) -> tuple[int, int]
 
     Raises ExportError.
     """
-    from model_export.architecture import traceable
-    from model_export.cache_shapes import cache_shapes
     from model_export.convert import check
+    from model_export.convert.architecture import traceable
+    from model_export.convert.cache_shapes import cache_shapes
+    from model_export.convert.trace import quiet
     from model_export.graph_contract import BY_POSITION
-    from model_export.trace import quiet
 
     check(model, context_length)
     with traceable(model), quiet():

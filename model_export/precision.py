@@ -19,7 +19,7 @@ class Precision:
                   GGUF's Q4_1; "k_quant", the same by llama.cpp's search, on a coarser grid;
                   "symmetric", around zero, a tenth smaller. int8 is always symmetric, as Q8_0
     lm_head       of the output projection, and of the embedding; "" is as the others
-    mixed_layers  int8 for the most sensitive int4 layers (llama.cpp's choice, see quantize.py)
+    mixed_layers  int8 for the most sensitive int4 layers (llama.cpp's choice, see quantize/)
     """
 
     weights: str = "int4"

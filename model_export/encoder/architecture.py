@@ -14,9 +14,9 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from model_export.convert.operations import writable_operations
 from model_export.encoder import graph_contract as contract
 from model_export.errors import ExportError
-from model_export.operations import writable_operations
 
 _KNOWN = (contract.INPUT_IDS, contract.ATTENTION_MASK, contract.TOKEN_TYPE_IDS)
 _DERIVED = ("position_ids",)

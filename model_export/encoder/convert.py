@@ -12,10 +12,10 @@ import onnx_ir as ir
 import torch
 from transformers import PreTrainedModel
 
+from model_export.convert.trace import trace
 from model_export.encoder import graph_contract as contract
 from model_export.encoder.architecture import input_names, traceable
 from model_export.errors import ExportError
-from model_export.trace import trace
 
 if TYPE_CHECKING:
     from model_export.encoder.head import Head

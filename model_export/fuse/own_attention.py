@@ -2,7 +2,7 @@
 
 The passes before work on Microsoft's node, which the trace leaves. Ours computes a query alike
 whatever is beside it, and reads keys in blocks of positions: so the cache's keys change their shape
-here. What the cache holds is float32; quantize.py makes it float16.
+here. What the cache holds is float32; quantize/ makes it float16.
 """
 
 from __future__ import annotations

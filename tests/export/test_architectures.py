@@ -32,8 +32,8 @@ from transformers.masking_utils import (
 )
 
 from model_export.convert import check, convert, save
+from model_export.convert.window import Window, window_of
 from model_export.errors import ExportError
-from model_export.window import Window, window_of
 from tests.support.graph_runner import GraphRunner
 from tests.support.reference import greedy_ids
 from tests.support.tiny_models import CONTEXT_LENGTH, FAMILIES, VOCABULARY, export_tiny, tiny_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model_export.operations import writable_operations
+from model_export.convert.operations import writable_operations
 
 
 def turned(states: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from model_export.block_quantizer import affine, symmetric
+from model_export.quantize.block_quantizer import affine, symmetric
 from tests.support.affine_node import dequantised, gatherer, run
 
 TABLE = np.random.default_rng(0).normal(size=(37, 100)).astype(np.float32)

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from model_export.block_quantizer import Blocks, affine, k_quant, symmetric
+from model_export.quantize.block_quantizer import Blocks, affine, k_quant, symmetric
 from tests.kernels.attention_kinds import NAMES
 from tests.support.affine_node import dequantised, multiplier, rounded, run, use_kernels
 

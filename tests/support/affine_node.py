@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from handlers.engine.session import KERNELS
-from model_export.block_layout import pack
-from model_export.block_quantizer import Blocks
+from model_export.quantize.block_layout import pack
+from model_export.quantize.block_quantizer import Blocks
 
 Floats = NDArray[np.float32]
 Exact = NDArray[np.float64]

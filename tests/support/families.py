@@ -22,8 +22,8 @@ from handlers.engine.artifact import Artifact
 from handlers.engine.engine import Engine
 from handlers.engine.sequence import SamplingParams
 from model_export.convert import convert
+from model_export.convert.experts import INTERFACE_EXISTS
 from model_export.errors import ExportError
-from model_export.experts import INTERFACE_EXISTS
 from model_export.fuse import fuse
 from tests.support.reference import greedy_ids
 from tests.support.tiny_models import write_artifact

@@ -1,7 +1,7 @@
 """Up to how many tokens the graph of an architecture is the same.
 
 Some models change with the length of the sequence or with a token's position, which a trace
-freezes: their graph is true up to where the first change comes. Called by convert.py.
+freezes: their graph is true up to where the first change comes. Called by the package.
 """
 
 from __future__ import annotations

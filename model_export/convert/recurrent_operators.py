@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import torch
 
-from model_export.graph_contract import Kind
-from model_export.recurrent import LinearAttention
-from model_export.recurrent_nodes import (
+from model_export.convert.recurrent import LinearAttention
+from model_export.convert.recurrent_nodes import (
     CausalConvolutionNode,
     LinearAttentionAttributes,
     LinearAttentionNode,
 )
-from model_export.shared_cache import SharedCache
+from model_export.convert.shared_cache import SharedCache
+from model_export.graph_contract import Kind
 
 
 @dataclass(frozen=True, slots=True)

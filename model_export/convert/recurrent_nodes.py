@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from model_export.convert.trace import absent, typed_as
 from model_export.fuse.graphs import KINDLING
-from model_export.trace import absent, typed_as
 
 
 class CausalConvolutionNode(torch.autograd.Function):

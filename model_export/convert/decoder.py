@@ -2,7 +2,7 @@
 
 Knows how the contract's inputs become what a transformers model wants: positions from the
 lengths, a SharedCache from the past buffers, logits only where they are wanted.
-Called by convert.py.
+Called by the package.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-from model_export.attention import Attention, attention_of
-from model_export.cache_shapes import CacheShape
-from model_export.recurrent import Recurrence, recurrence_of
-from model_export.recurrent_operators import RecurrentOperators
-from model_export.shared_cache import SharedCache
+from model_export.convert.attention import Attention, attention_of
+from model_export.convert.cache_shapes import CacheShape
+from model_export.convert.recurrent import Recurrence, recurrence_of
+from model_export.convert.recurrent_operators import RecurrentOperators
+from model_export.convert.shared_cache import SharedCache
 
 
 class Decoder(torch.nn.Module):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from model_export.trace import absent, typed_as
+from model_export.convert.trace import absent, typed_as
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,17 +15,25 @@ import torch
 from transformers import PreTrainedModel
 
 from model_export import graph_contract as contract
-from model_export.architecture import check_architecture, traceable
-from model_export.cache_shapes import CacheShape, cache_shapes
-from model_export.decoder import Decoder
+from model_export.convert.architecture import check_architecture, traceable
+from model_export.convert.cache_shapes import CacheShape, cache_shapes
+from model_export.convert.decoder import Decoder
+from model_export.convert.lengths import check_length
+from model_export.convert.trace import quiet, trace
+from model_export.convert.window import Window
 from model_export.errors import ExportError
 from model_export.fuse.graphs import KINDLING, MICROSOFT
-from model_export.lengths import check_length
 from model_export.save import save
-from model_export.trace import quiet, trace
-from model_export.window import Window
 
 __all__ = ["check", "convert", "save"]
+
+_DOMAINS: dict[contract.Kind, str] = {
+    "key": MICROSOFT,
+    "value": MICROSOFT,
+    "convolution": KINDLING,
+    "recurrent": KINDLING,
+}
+"""Of the node that reads and writes a layer's state."""
 
 
 def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
@@ -93,7 +101,7 @@ def _trace(decoder: Decoder, shapes: list[CacheShape]) -> ir.Model:
         inputs=[*contract.CONTROL_INPUTS, *(shape.past for shape in shapes)],
         outputs=[contract.LOGITS, *(shape.present for shape in shapes)],
         dynamic_axes=_dynamic_axes(shapes),
-        domains=[MICROSOFT, KINDLING],
+        domains=sorted({_DOMAINS[shape.kind] for shape in shapes}),
     )
 
 

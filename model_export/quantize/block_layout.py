@@ -2,7 +2,7 @@
 
 16 rows lie side by side, four values of each together: the dot product instructions of a CPU then
 give 16 outputs in the lanes of a vector (docs/kernels.md). Pure arithmetic: knows no graph. Called
-by quantize.py.
+by the package.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model_export.block_quantizer import Blocks
+from model_export.quantize.block_quantizer import Blocks
 
 LANES = 16
 BLOCK = 32

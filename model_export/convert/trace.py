@@ -2,7 +2,7 @@
 
 The graph is plain and slow; fuse and quantize make it fast. Weights are never serialised on the
 way: the trace sees them as inputs, and they become initialisers that view the module's own
-tensors, so memory holds them once. Called by convert.py and encoder/convert.py; knows neither.
+tensors, so memory holds them once. Called by the package and encoder/convert.py; knows neither.
 """
 
 from __future__ import annotations

@@ -16,8 +16,6 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from model_export import graph_contract as contract
-from model_export.block_layout import pack
-from model_export.block_quantizer import Blocks, affine, k_quant, symmetric
 from model_export.fuse.graphs import (
     KINDLING,
     add_initializer,
@@ -30,6 +28,8 @@ from model_export.fuse.graphs import (
     tidy,
 )
 from model_export.precision import BITS, Precision
+from model_export.quantize.block_layout import pack
+from model_export.quantize.block_quantizer import Blocks, affine, k_quant, symmetric
 
 __all__ = ["Precision", "quantize"]
 

@@ -3,7 +3,7 @@
 optimum knows the architectures of transformers 4 and which of their operations must be patched
 before a trace; it holds transformers below 4.58. The extra `export-transformers5` is without it:
 transformers 5 sends its experts through an interface of their own, and needs no other patch than
-ours. This file and newer.py are all that know of the difference. Called by convert.py; knows
+ours. This file and newer.py are all that know of the difference. Called by the package; knows
 nothing of graphs.
 """
 
@@ -16,13 +16,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from transformers import PretrainedConfig, PreTrainedModel
 
+from model_export.convert.experts import INTERFACE_EXISTS, routed_experts_of
+from model_export.convert.gpt_neo import gpt_neo_attention_of
+from model_export.convert.lengths import ROPES_BY_LENGTH
+from model_export.convert.newer import pointing_to_transformers_5
+from model_export.convert.operations import writable_operations
+from model_export.convert.recurrent import recurs_by_functions
 from model_export.errors import ExportError
-from model_export.experts import INTERFACE_EXISTS, routed_experts_of
-from model_export.gpt_neo import gpt_neo_attention_of
-from model_export.lengths import ROPES_BY_LENGTH
-from model_export.newer import pointing_to_transformers_5
-from model_export.operations import writable_operations
-from model_export.recurrent import recurs_by_functions
 
 _TASK = "text-generation-with-past"
 _KEYS_AND_VALUES = {"attention", "full_attention", "sliding_attention", "chunked_attention"}

@@ -2,7 +2,7 @@
 
 Architectures differ in what they call their heads, in which layers share them, and in which layers
 have a state of another kind; so the model is run on one token, and its attention and its recurrent
-layers say what they are given. Called by convert.py and by the dry run.
+layers say what they are given. Called by the package and by the dry run.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from model_export.architecture import STATELESS
-from model_export.attention import attention_of
+from model_export.convert.architecture import STATELESS
+from model_export.convert.attention import attention_of
+from model_export.convert.recurrent import LinearAttention, Recurrence, recurrence_of
+from model_export.convert.shared_cache import SharedCache
 from model_export.errors import ExportError
 from model_export.graph_contract import BY_POSITION, Kind, past_name, present_name
-from model_export.recurrent import LinearAttention, Recurrence, recurrence_of
-from model_export.shared_cache import SharedCache
 
 
 @dataclass(frozen=True, slots=True)

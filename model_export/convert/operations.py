@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from model_export.complex_numbers import polar, view_as_complex, view_as_real
+from model_export.convert.complex_numbers import polar, view_as_complex, view_as_real
 
 
 def _repeat_interleave(

@@ -2,7 +2,7 @@
 
 Scales and offsets are rounded to float16 first and the values chosen for what they then are;
 k_quant alone chooses before. float16 is GGUF's own precision, so what comes from Q4_1 or Q8_0 is
-found again. Pure arithmetic: knows no graph and no layout. Called by quantize.py.
+found again. Pure arithmetic: knows no graph and no layout. Called by the package.
 """
 
 from __future__ import annotations
