@@ -21,6 +21,7 @@ from model_export.sizing import (
     cache_bytes,
     machine_for,
     run_time_bytes,
+    token_bytes,
     weights_of,
 )
 
@@ -46,7 +47,7 @@ def describe(config: PretrainedConfig, recipe: Recipe | EncoderRecipe, settings:
         ("model", f"{recipe.model.id}, {outline.architecture}, {recipe.model.licence}"),
         ("parameters", f"{outline.parameters / MB:,.0f} M"),
         *_weight_rows(outline, weights, recipe.precision),
-        *(_cache_rows(slot, tokens) if slots else ()),
+        *(_cache_rows(token_bytes(outline, recipe.precision), slot) if slots else ()),
         ("memory at run time", _megabytes(memory) + _full(slots, tokens)),
         *_machine_rows(machine_for(outline, weights, memory)),
     ]
@@ -72,8 +73,8 @@ def _weight_rows(outline: Outline, weights: Weights, precision: Precision) -> li
     ]
 
 
-def _cache_rows(slot: int, tokens: int) -> list[tuple[str, str]]:
-    return [("cache", f"{slot / tokens / 1000:,.0f} kB a token, {_megabytes(slot)} a slot")]
+def _cache_rows(token: int, slot: int) -> list[tuple[str, str]]:
+    return [("cache", f"{token / 1000:,.0f} kB a token, {_megabytes(slot)} a slot")]
 
 
 def _full(slots: int, tokens: int) -> str:

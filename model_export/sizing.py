@@ -100,10 +100,14 @@ def _bytes(matrix: Matrix, weights: str, precision: Precision) -> int:
     return rows * (columns * BITS[weights] // 8 + blocks * FLOAT16 * (2 if offsets else 1))
 
 
+def token_bytes(outline: Outline, precision: Precision) -> int:
+    """Of a token's keys and values in all layers."""
+    return outline.cache * (FLOAT32 if precision.weights == "fp32" else FLOAT16)
+
+
 def cache_bytes(outline: Outline, precision: Precision, tokens: int) -> int:
-    """Of a slot of so many tokens."""
-    by_position = outline.cache * (FLOAT32 if precision.weights == "fp32" else FLOAT16) * tokens
-    return by_position + outline.state * FLOAT32
+    """Of a slot of so many tokens, its states of fixed size included."""
+    return token_bytes(outline, precision) * tokens + outline.state * FLOAT32
 
 
 def run_time_bytes(outline: Outline, weights: Weights, cache: int) -> int:

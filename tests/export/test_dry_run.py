@@ -34,11 +34,11 @@ from model_export.sizing import (
     weights_of,
 )
 from model_export.source import FolderSource
-from tests.support.configurations import PARAMETERS, shipped
+from tests.support.configurations import PARAMETERS, exportable, shipped
 from tests.support.families import EXPORTS
 from tests.support.families_table import read_rows
 from tests.support.hub import COMMIT, GATED, REPOSITORY, serve_hub
-from tests.support.recipes_table import sizes, table, written_table
+from tests.support.recipes_table import rows, sizes, written_rows
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder
 from tests.support.tiny_gguf import write_tiny_gguf
@@ -81,7 +81,7 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+@pytest.mark.parametrize("name", exportable())
 def test_every_shipped_recipe_has_a_dry_run_with_the_parameters_that_its_publisher_counts(
     name: str,
 ) -> None:
@@ -93,14 +93,14 @@ def test_every_shipped_recipe_has_a_dry_run_with_the_parameters_that_its_publish
     assert "AWS Lambda" in text
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+@pytest.mark.parametrize("name", exportable())
 def test_every_shipped_decoder_is_of_a_family_that_exports(name: str) -> None:
     recipe, config = shipped(name)
     if not isinstance(recipe, EncoderRecipe):
         assert read_rows()[config.model_type].outcome() == EXPORTS
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+@pytest.mark.parametrize("name", exportable())
 def test_a_licence_that_spdx_does_not_list_has_its_notice_here(name: str) -> None:
     licence = shipped(name)[0].model.licence
     if licence not in ("Apache-2.0", "MIT"):
@@ -109,12 +109,17 @@ def test_a_licence_that_spdx_does_not_list_has_its_notice_here(name: str) -> Non
         assert (LICENCE_TEXTS / f"{licence}.notice.txt").is_file()
 
 
+def test_the_page_has_a_row_for_every_recipe_in_their_order() -> None:
+    assert tuple(written_rows()) == shipped_recipes()
+
+
 def test_the_page_has_the_figures_of_the_dry_run() -> None:
-    assert written_table() == table(), "python -m scripts.recipes writes them anew"
+    assert written_rows() == written_rows() | rows(), "python -m scripts.recipes writes them anew"
 
 
 def test_the_list_has_the_sizes_of_the_dry_run() -> None:
-    assert shipped_sizes() == sizes(), "python -m scripts.recipes writes them anew"
+    assert tuple(shipped_sizes()) == shipped_recipes()
+    assert shipped_sizes() == shipped_sizes() | sizes(), "python -m scripts.recipes writes them"
 
 
 def test_the_demo_weighs_what_the_dry_run_says(demo_artifact: Path) -> None:

@@ -12,9 +12,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
-from model_export.recipe import shipped_recipes
 from model_export.source import HubSource
-from tests.support.configurations import CONFIGURATIONS
+from tests.support.configurations import CONFIGURATIONS, exportable
 from tests.support.families import EXPORTS, VOCABULARY, enliven, examine_model
 
 SMALL: dict[str, Any] = {
@@ -24,12 +23,16 @@ SMALL: dict[str, Any] = {
     "eos_token_id": 1,
     "pad_token_id": 0,
 }
-LAYERS = {"gpt2": {"n_layer": 2}, "gemma3_text": {"num_hidden_layers": 6}}
-"""Others have two. Of Gemma's, every sixth sees all tokens."""
+LAYERS = {
+    "gpt2": {"n_layer": 2},
+    "gemma3_text": {"num_hidden_layers": 6},
+    "qwen3_5_text": {"num_hidden_layers": 4},
+}
+"""Others have two. Of Gemma's every sixth sees all tokens, of Qwen3.5's every fourth attends."""
 
 
 def decoders() -> list[str]:
-    recipes = [load_any_recipe(name) for name in shipped_recipes()]
+    recipes = [load_any_recipe(name) for name in exportable()]
     kept = [r for r in recipes if not isinstance(r, EncoderRecipe)]
     return [recipe.name for recipe in kept if isinstance(recipe.source, HubSource)]
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import transformers
 from transformers import AutoConfig, PretrainedConfig
 
 from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
 from model_export.fetch.config import fetch_config
-from model_export.recipe import Recipe
+from model_export.recipe import Recipe, shipped_recipes
 from model_export.source import HubSource
 from tests.support.reports import ignore
 
@@ -133,6 +134,30 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "rope_theta": 1000000,
         "tie_word_embeddings": True,
     },
+    "qwen3.5-0.8b": {
+        "model_type": "qwen3_5_text",
+        "vocab_size": 248320,
+        "hidden_size": 1024,
+        "intermediate_size": 3584,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "head_dim": 256,
+        "linear_num_key_heads": 16,
+        "linear_num_value_heads": 16,
+        "linear_key_head_dim": 128,
+        "linear_value_head_dim": 128,
+        "linear_conv_kernel_dim": 4,
+        "max_position_embeddings": 262144,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10000000.0,
+            "partial_rotary_factor": 0.25,
+            "mrope_interleaved": True,
+            "mrope_section": [11, 11, 10],
+        },
+        "tie_word_embeddings": True,
+    },
     "smollm2-1.7b": _SMOLLM2
     | {
         "hidden_size": 2048,
@@ -165,6 +190,7 @@ PARAMETERS = {
     "phi-4-mini": 3_836_021_760,
     "qwen2.5-0.5b": 494_032_768,
     "qwen3-0.6b": 596_049_920,
+    "qwen3.5-0.8b": 752_393_024,
     "smollm2-1.7b": 1_711_376_384,
     "smollm2-135m": 134_515_008,
     "smollm2-360m": 361_821_120,
@@ -177,8 +203,16 @@ DOWNLOADS = {name: PARAMETERS[name] * (4 if name in _FLOAT32 else 2) for name in
     "gpt2": 4 * (PARAMETERS["gpt2"] + 12 * 1024**2),  # its causal masks are among the weights
     "smollm2-135m": 98_362_432,
     "qwen3-0.6b": 2 * (PARAMETERS["qwen3-0.6b"] + 151_936 * 1024),  # its tied head is stored twice
+    "qwen3.5-0.8b": 1_746_942_600,  # the file, with a vision tower
 }
 """Bytes of the weights that an export reads."""
+
+
+def exportable() -> list[str]:
+    """The shipped recipes that take the installed transformers."""
+    installed = int(transformers.__version__.partition(".")[0])
+    recipes = [load_any_recipe(name) for name in shipped_recipes()]
+    return [recipe.name for recipe in recipes if recipe.export.transformers in {None, installed}]
 
 
 def shipped(name: str) -> tuple[Recipe | EncoderRecipe, PretrainedConfig]:

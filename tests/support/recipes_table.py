@@ -1,6 +1,6 @@
 """What the dry run says of each shipped recipe, for docs/recipes.md and for the recipes' list.
 
-`python -m scripts.recipes` writes both anew.
+`python -m scripts.recipes` writes both anew: of the recipes that take the installed transformers.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import msgspec
 
 from handlers.config import Settings
 from model_export.dry_run import slots_of
-from model_export.listing import SIZES, RecipeSize
+from model_export.listing import SIZES, RecipeSize, shipped_sizes
 from model_export.outline import outline_of
 from model_export.recipe import shipped_recipes
-from model_export.sizing import cache_bytes, machine_for, run_time_bytes, weights_of
-from tests.support.configurations import DOWNLOADS, shipped
+from model_export.sizing import cache_bytes, machine_for, run_time_bytes, token_bytes, weights_of
+from tests.support.configurations import DOWNLOADS, exportable, shipped
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "recipes.md"
@@ -33,20 +33,23 @@ WITH_RELATIVES = {"gemma-3-270m": "its base model's weights"}
 """Recipes of whose models only a relative's weights could be had."""
 
 
-def table() -> str:
-    """Head and rows, in the order of the recipes' names."""
-    return HEAD + "".join(_row(name) for name in shipped_recipes())
+def rows() -> dict[str, str]:
+    """By the recipe's name."""
+    return {name: _row(name) for name in exportable()}
 
 
-def written_table() -> str:
-    """As the page has it."""
-    return HEAD + _split()[1]
+def written_rows() -> dict[str, str]:
+    """As the page has them."""
+    found = _split()[1].splitlines(keepends=True)
+    return {row.split("`")[1]: row for row in found}
 
 
 def write_table() -> None:
-    """In place of the page's."""
+    """In place of the page's, in the order of the recipes' names."""
     before, _, after = _split()
-    PAGE.write_text(before + table() + after, encoding="utf-8")
+    known = written_rows() | rows()
+    table = HEAD + "".join(known[name] for name in shipped_recipes())
+    PAGE.write_text(before + table + after, encoding="utf-8")
 
 
 def measured() -> set[str]:
@@ -57,12 +60,14 @@ def measured() -> set[str]:
 
 def sizes() -> dict[str, RecipeSize]:
     """What `--list` shows."""
-    return {name: _size(name) for name in shipped_recipes()}
+    return {name: _size(name) for name in exportable()}
 
 
 def write_sizes() -> None:
     """In place of what `--list` shows."""
-    encoded = msgspec.json.format(msgspec.json.encode(sizes()), indent=2)
+    known = shipped_sizes() | sizes()
+    ordered = {name: known[name] for name in shipped_recipes()}
+    encoded = msgspec.json.format(msgspec.json.encode(ordered), indent=2)
     SIZES.write_bytes(encoded + b"\n")
 
 
@@ -102,7 +107,7 @@ def _row(name: str) -> str:
         recipe.export.task,
         f"{outline.parameters / 1e6:,.0f} M",
         f"{weights.total / 1e6:,.0f} MB",
-        f"{slot / tokens / 1e3:,.0f} kB" if slots else "",
+        f"{token_bytes(outline, recipe.precision) / 1e3:,.0f} kB" if slots else "",
         f"{memory / 1e6:,.0f} MB",
         f"{machine.lambda_mb:,} MB" if machine.lambda_mb else "does not fit",
         f"{machine.cloud_run_cpus} CPU, {machine.cloud_run_mib:,} MiB",
