@@ -21,6 +21,7 @@ from transformers.pytorch_utils import Conv1D
 from model_export.encoder.recipe import EncoderRecipe
 from model_export.errors import ExportError
 from model_export.fetch import DECODER
+from model_export.fetch.reasons import UNREADABLE, reason_of
 from model_export.recipe import Recipe
 from model_export.sizing import Matrix, Outline
 
@@ -56,10 +57,9 @@ def _build(config: PretrainedConfig, auto_class: str) -> PreTrainedModel:
     auto: Any = getattr(transformers, auto_class)
     try:
         model = auto.from_config(config, dtype=torch.float32, attn_implementation="eager")
-    except (ValueError, KeyError, RuntimeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except UNREADABLE as error:
         raise ExportError(
-            f"transformers cannot make a model of its config.json: {reason}"
+            f"transformers cannot make a model of its config.json: {reason_of(error)}"
         ) from error
     return cast("PreTrainedModel", model.eval())
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from model_export.errors import ExportError
 from model_export.fetch.hub import download
 from model_export.fetch.locate import packaged_path
-from model_export.fetch.reasons import reason_of
+from model_export.fetch.reasons import UNREADABLE, reason_of
 from model_export.progress import Report
 from model_export.source import FolderSource, GgufSource, HubSource, Source
 
@@ -36,7 +36,7 @@ def fetch_config(source: Source, report: Report) -> PretrainedConfig:
         raise ExportError(f"{path} does not exist, or is a folder without {CONFIG}.")
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(directory, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise ExportError(
             f"transformers cannot read the model of {path}: {reason_of(error)}"
         ) from error

