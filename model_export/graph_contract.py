@@ -56,6 +56,12 @@ def present_name(layer: int, kind: Kind) -> str:
     return f"{_PRESENT[_past(kind)]}.{layer}.{kind}"
 
 
+def layer_of(name: str) -> int | None:
+    """The layer whose present state an output of this name holds, None for another output."""
+    beginning, _, rest = name.partition(".")
+    return int(rest.partition(".")[0]) if beginning in _PRESENT.values() else None
+
+
 def is_by_position(name: str) -> bool:
     """Whether an input or an output of this name holds keys or values."""
     return name.startswith((f"{_KEYS_AND_VALUES}.", f"{_PRESENT[_KEYS_AND_VALUES]}."))

@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 import transformers
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -36,7 +37,7 @@ _NOT_EXPORTED = ("vision", "audio", "multi_modal")
 
 def outline_of(config: PretrainedConfig, recipe: Recipe | EncoderRecipe) -> Outline:
     """Raises ExportError where transformers has no such model, or where the export refuses it."""
-    with FakeTensorMode():
+    with FakeTensorMode(shape_env=ShapeEnv()):  # experts take as many tokens as choose them
         if isinstance(recipe, EncoderRecipe):
             return _encoder(config, recipe.export.task)
         return _decoder(config, recipe.export.context_length)
@@ -69,17 +70,12 @@ def _kept_values(model: PreTrainedModel, context_length: int) -> tuple[int, int]
 
     Raises ExportError.
     """
-    from model_export.convert import check
-    from model_export.convert.architecture import traceable
-    from model_export.convert.cache_shapes import cache_shapes
-    from model_export.convert.trace import quiet
+    from model_export.convert import check, kept_by
     from model_export.graph_contract import BY_POSITION
 
     check(model, context_length)
-    with traceable(model), quiet():
-        shapes = cache_shapes(model)
     kept = {True: 0, False: 0}
-    for shape in shapes:
+    for shape in kept_by(model):
         kept[shape.kind in BY_POSITION] += math.prod(shape.sizes)
     return kept[True], kept[False]
 

@@ -86,7 +86,10 @@ class Session:
         return logits
 
     def copy_prefix(self, source: int, target: int, start: int, stop: int) -> None:
-        """Copies the keys and values at the positions [start : stop] from one slot to another."""
+        """Copies the keys and values at the positions [start : stop] from one slot to another.
+
+        A state is copied whole: it must be that after `stop`.
+        """
         self._cache.copy_prefix(source, target, start, stop)
 
     def attach(self, prefix: BakedPrefix) -> None:
@@ -95,7 +98,10 @@ class Session:
         self.baked = prefix.ids
 
     def keys_and_values(self, slot: int, stop: int) -> list[NDArray[np.floating]]:
-        """A slot's positions [0 : stop], the keys in whole blocks: a view of each cache tensor."""
+        """A slot's positions [0 : stop], the keys in whole blocks: a view of each cache tensor.
+
+        A state is that after the slot's last token, which must be the one before `stop`.
+        """
         return self._cache.prefix(slot, 0, stop)
 
     def _output(self, count: int) -> NDArray[np.float32]:

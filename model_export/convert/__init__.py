@@ -25,7 +25,7 @@ from model_export.errors import ExportError
 from model_export.fuse.graphs import KINDLING, MICROSOFT
 from model_export.save import save
 
-__all__ = ["check", "convert", "save"]
+__all__ = ["check", "convert", "kept_by", "save"]
 
 _DOMAINS: dict[contract.Kind, str] = {
     "key": MICROSOFT,
@@ -44,9 +44,9 @@ def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
     check(model, context_length)
     if not _in_float32(model):  # transformers 5 refuses float() on a model out of a GGUF file
         model = model.float()
+    shapes = kept_by(model)
+    decoder = Decoder(model, context_length, shapes).eval()
     with _traceable(model):
-        shapes = cache_shapes(model)
-        decoder = Decoder(model, context_length, shapes).eval()
         graph = _trace(decoder, shapes)
     _state_output_shapes(graph, decoder)
     graph.metadata_props["context_length"] = str(context_length)
@@ -57,6 +57,12 @@ def _in_float32(model: PreTrainedModel) -> bool:
     """Buffers too: Apertus has some in bfloat16 beside weights in float32."""
     tensors = (*model.parameters(), *model.buffers())
     return all(each.dtype == torch.float32 for each in tensors if each.is_floating_point())
+
+
+def kept_by(model: PreTrainedModel) -> list[CacheShape]:
+    """What every layer keeps from step to step. Raises ExportError where that cannot be seen."""
+    with _traceable(model):
+        return cache_shapes(model)
 
 
 def check(model: PreTrainedModel, context_length: int) -> None:

@@ -29,6 +29,8 @@ _KEYS_AND_VALUES = {"attention", "full_attention", "sliding_attention", "chunked
 """Kinds of layers whose only state is keys and values."""
 STATELESS = {"mlp", "moe"}
 """Kinds of layers that keep nothing."""
+RECURRENT = {"conv", "hybrid", "linear_attention", "mamba"}
+"""Kinds of layers with a state of fixed size."""
 _EXPERTS_OF_ALL = {"Llama4TextExperts"}
 """Experts that take every token, weighted by their router, so that a trace freezes no choice."""
 
@@ -41,7 +43,7 @@ def check_architecture(model: PreTrainedModel) -> None:
             f"{name} ({model.config.model_type}) is not a decoder for text generation, so it "
             f"cannot be exported as one."
         )
-    _refuse_recurrence(model, config)
+    _refuse_layers(model, config)
     if "position_ids" not in inspect.signature(model.forward).parameters:
         raise ExportError(
             f"{name} takes no position_ids: its positions are biases on the attention (ALiBi), in "
@@ -55,17 +57,23 @@ def check_architecture(model: PreTrainedModel) -> None:
             )
 
 
-def _refuse_recurrence(model: PreTrainedModel, config: PretrainedConfig) -> None:
-    """Unless it is written by functions that are ours for a trace.
+def _refuse_layers(model: PreTrainedModel, config: PretrainedConfig) -> None:
+    """Of kinds that are not known, or recurrent and not by functions that are ours for a trace.
 
     transformers 4 has `layers_block_type` in the configurations of RecurrentGemma and Jamba.
     """
     kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None)
-    recurrent = sorted(set(kinds or ()) - _KEYS_AND_VALUES - STATELESS)
-    if recurrent and not recurs_by_functions(model):
+    others = set(kinds or ()) - _KEYS_AND_VALUES - STATELESS
+    unknown = sorted(others - RECURRENT - {"recurrent"})
+    if unknown:
+        raise ExportError(
+            f"{type(model).__name__} has layers of the kind {', '.join(unknown)}, which the export "
+            f"does not know, so it cannot be exported."
+        )
+    if others and not recurs_by_functions(model):
         with pointing_to_transformers_5(model):
             raise ExportError(
-                f"{type(model).__name__} has layers of the kind {', '.join(recurrent)}, which "
+                f"{type(model).__name__} has layers of the kind {', '.join(sorted(others))}, which "
                 f"carry a state from token to token in the place of keys and values, so it cannot "
                 f"be exported."
             )

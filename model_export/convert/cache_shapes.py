@@ -13,12 +13,19 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from model_export.convert.architecture import STATELESS
+from model_export.convert.architecture import RECURRENT, STATELESS
 from model_export.convert.attention import attention_of
 from model_export.convert.recurrent import LinearAttention, Recurrence, recurrence_of
 from model_export.convert.shared_cache import SharedCache
 from model_export.errors import ExportError
 from model_export.graph_contract import BY_POSITION, Kind, past_name, present_name
+
+_DOES: dict[Kind, str] = {
+    "key": "attends",
+    "value": "attends",
+    "convolution": "convolves",
+    "recurrent": "recurs",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +91,10 @@ class _Witness:
         return torch.zeros_like(given.value)
 
     def _note(self, layer: int, kind: Kind, sizes: tuple[int, ...]) -> None:
-        if (layer, kind) in self.seen:
+        if (layer, kind) in self.seen or layer < 0:
             raise ExportError(
-                f"{self.architecture} attends more than once in its layer {layer}, and a layer has "
-                f"one cache, so it cannot be exported."
+                f"{self.architecture} {_DOES[kind]} more than once in its layer {layer}, or does "
+                f"so outside its layers, and a layer has one cache, so it cannot be exported."
             )
         self.seen[layer, kind] = CacheShape(layer, kind, sizes)
 
@@ -105,18 +112,38 @@ def cache_shapes(model: PreTrainedModel) -> list[CacheShape]:
     ):
         model(input_ids=one, position_ids=one, past_key_values=witness.cache, use_cache=True)
     _check_all_seen(model, {layer for layer, _ in witness.seen})
+    _check_convolutions(witness)
     order: list[Kind] = [*BY_POSITION, "convolution", "recurrent"]
     return sorted(witness.seen.values(), key=lambda shape: (shape.layer, order.index(shape.kind)))
 
 
 def _check_all_seen(model: PreTrainedModel, seen: set[int]) -> None:
-    config = model.config.get_text_config()
+    name, config = type(model).__name__, model.config.get_text_config()
     kinds = getattr(config, "layer_types", None) or ["attention"] * config.num_hidden_layers
-    keeping = {layer for layer, kind in enumerate(kinds) if kind not in STATELESS}
-    missing = [str(layer) for layer in sorted(keeping - seen)]
+    missing = {
+        layer: kind
+        for layer, kind in enumerate(kinds)
+        if kind not in STATELESS and layer not in seen
+    }
+    layers = ", ".join(map(str, missing))
+    if missing.keys() and not set(missing.values()) & RECURRENT:
+        raise ExportError(
+            f"{name} does not send the attention of its layers {layers} through transformers' "
+            f"attention interface, so it cannot be exported."
+        )
     if missing:
         raise ExportError(
-            f"{type(model).__name__} does not send the attention of its layers "
-            f"{', '.join(missing)} through transformers' attention interface, so it cannot be "
+            f"{name} keeps the state of its layers {layers} in a way of its own, so it cannot be "
+            f"exported."
+        )
+
+
+def _check_convolutions(witness: _Witness) -> None:
+    """A convolution by a function that is not ours would lose its state without a word."""
+    lost = [n for n in witness.cache.convolving if (n, "convolution") not in witness.seen]
+    if lost:
+        raise ExportError(
+            f"{witness.architecture} has in its layers {', '.join(map(str, sorted(lost)))} a "
+            f"convolution of its own, whose state our operators cannot keep, so it cannot be "
             f"exported."
         )

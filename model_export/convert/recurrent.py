@@ -24,6 +24,8 @@ from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
 
+from model_export.errors import ExportError
+
 DELTA_RULE_EPSILON = 1e-6
 """Of the norm of query and key: l2norm in transformers' modeling_qwen3_next.py."""
 
@@ -64,9 +66,10 @@ class Recurrence:
         weight: torch.Tensor,
         bias: torch.Tensor | None = None,
         activation: str | None = None,
-        **_: Any,
+        **others: Any,
     ) -> torch.Tensor:
         """transformers' short convolution: `hidden_states` [batch, channels, sequence]."""
+        _refuse_unknown(others)
         output = self.convolution(hidden_states.transpose(1, 2), weight, bias)
         if activation is not None:
             output = ACT2FN[activation](output)  # before the turn, which a model then undoes
@@ -81,9 +84,10 @@ class Recurrence:
         beta: torch.Tensor,
         *,
         use_qk_l2norm_in_kernel: bool = False,
-        **_: Any,
+        **others: Any,
     ) -> tuple[torch.Tensor, None]:
         """transformers' gated delta rule. Its last state is the operator's to write."""
+        _refuse_unknown(others)
         epsilon = DELTA_RULE_EPSILON if use_qk_l2norm_in_kernel else 0.0
         scale = float(query.shape[-1]) ** -0.5
         return self.linear_attention(
@@ -102,12 +106,13 @@ class Recurrence:
         dt_bias: torch.Tensor | None = None,
         dt_softplus: bool = False,
         dt_limit: tuple[float, float] = (0.0, float("inf")),
-        **_: Any,
+        **others: Any,
     ) -> tuple[torch.Tensor, None]:
         """transformers' scan of Mamba 2: `hidden_states` [batch, sequence, heads, head_dim]."""
+        _refuse_unknown(others)
         step = dt if dt_bias is None else dt + dt_bias
         step = torch.nn.functional.softplus(step) if dt_softplus else step
-        if tuple(dt_limit) != (0.0, float("inf")):  # softplus is positive
+        if not dt_softplus or tuple(dt_limit) != (0.0, float("inf")):  # softplus is positive
             step = step.clamp(*dt_limit)
         output = self.linear_attention(
             LinearAttention(C, B, hidden_states * step.unsqueeze(-1), A * step)
@@ -115,6 +120,8 @@ class Recurrence:
         return output if D is None else output + hidden_states * D.unsqueeze(-1), None
 
 
+# What carries nothing for the operators: how the work is cut, and a past, which is theirs to read.
+_HARMLESS = {"chunk_size", "output_final_state", "return_final_states"}
 _FUNCTIONS = ("causal_conv1d_fn", "torch_chunk_gated_delta_rule", "mamba2_chunk_scan")
 
 
@@ -134,6 +141,16 @@ def recurrence_of(model: PreTrainedModel, recurrence: Recurrence) -> Iterator[No
     finally:
         for file, name, function in before:
             setattr(file, name, function)
+
+
+def _refuse_unknown(arguments: dict[str, Any]) -> None:
+    unknown = {name for name, value in arguments.items() if value is not None} - _HARMLESS
+    unknown = {name for name in unknown if arguments[name] is not False}
+    if unknown:
+        raise ExportError(
+            f"A recurrent layer is given {', '.join(sorted(unknown))}, which our operators cannot "
+            f"express, so the model cannot be exported."
+        )
 
 
 def _functions_of(model: PreTrainedModel) -> list[tuple[ModuleType, str, object]]:

@@ -32,6 +32,8 @@ class SharedCache(Cache):
         self.present: dict[tuple[int, Kind], torch.Tensor] = {}
         self.recurrent_layer = -1
         """The layer whose convolution comes next, or came last: its functions are not told."""
+        self.convolving: set[int] = set()
+        """Layers that have announced a convolution."""
 
     def update(
         self,
@@ -58,6 +60,7 @@ class SharedCache(Cache):
         """Pass the convolution's new inputs through, and note whose they are."""
         self._refuse_second(layer_idx, state_idx)
         self.recurrent_layer = layer_idx
+        self.convolving.add(layer_idx)
         return conv_states
 
     def update_recurrent_state(

@@ -79,19 +79,20 @@ def _plan(model: ir.Model, linears: list[ir.Node], precision: Precision) -> dict
 
 
 def _sensitive(model: ir.Model, linears: list[ir.Node]) -> list[ir.Node]:
-    """The attention input and the down projection of the layers that llama.cpp gives more bits.
+    """The input and the down projection of the layers that llama.cpp gives more bits.
 
+    The input is that of the attention, or of what a recurrent layer has in its place.
     The first and the last eighth, and every third between them: use_more_bits in
     https://github.com/ggml-org/llama.cpp/blob/master/src/llama-quant.cpp.
     """
     order = {node: number for number, node in enumerate(model.graph)}
-    attention = [order[n] for n in model.graph if (n.domain, n.op_type) == (KINDLING, "Attention")]
-    layers = len(attention)
+    mixers = _mixers(model)
+    layers = len(mixers)
     chosen: list[ir.Node] = []
-    for layer, place in enumerate(attention):
+    for layer, place in enumerate(mixers):
         eighth = layers / 8
         if layer < eighth or layer >= 7 * eighth or (layer - round(eighth)) % 3 == 2:
-            after = attention[layer + 1] if layer + 1 < layers else len(order)
+            after = mixers[layer + 1] if layer + 1 < layers else len(order)
             before = [node for node in linears if order[node] < place]
             inside = [node for node in linears if place < order[node] < after]
             inputs = _inputs_of(before)
@@ -99,6 +100,17 @@ def _sensitive(model: ir.Model, linears: list[ir.Node]) -> list[ir.Node]:
             down = inside[:-1] if last is not None else _without_inputs(inside)
             chosen += [*inputs, *down[-1:]]
     return chosen
+
+
+def _mixers(model: ir.Model) -> list[int]:
+    """Where in the graph each layer's first node with a state stands."""
+    places: dict[int, int] = {}
+    for place, node in enumerate(model.graph):
+        for output in node.outputs:
+            layer = contract.layer_of(str(output.name))
+            if layer is not None:
+                places.setdefault(layer, place)
+    return sorted(places.values())
 
 
 def _inputs_of(before: list[ir.Node]) -> list[ir.Node]:

@@ -35,7 +35,7 @@ from model_export.sizing import (
 )
 from model_export.source import FolderSource
 from tests.support.configurations import PARAMETERS, exportable, shipped
-from tests.support.families import EXPORTS
+from tests.support.families import EXPORTS, tiny
 from tests.support.families_table import read_rows
 from tests.support.hub import COMMIT, GATED, REPOSITORY, serve_hub
 from tests.support.recipes_table import rows, sizes, written_rows
@@ -107,6 +107,16 @@ def test_a_licence_that_spdx_does_not_list_has_its_notice_here(name: str) -> Non
         assert licence.startswith("LicenseRef-")
         assert (LICENCE_TEXTS / f"{licence}.txt").is_file()
         assert (LICENCE_TEXTS / f"{licence}.notice.txt").is_file()
+
+
+@pytest.mark.filterwarnings("ignore")  # of gpt-oss's rotary factor, at its small size
+@pytest.mark.parametrize("kind", ["gpt_oss", "qwen3_moe"])
+def test_a_model_that_routes_its_tokens_has_a_dry_run(tmp_path: Path, kind: str) -> None:
+    """Its experts take as many tokens as choose them, which a fake tensor does not know."""
+    recipe = load_recipe(write_recipe(tmp_path, 'path = "source"'))
+    config = tiny(kind).config
+    config.max_position_embeddings = CONTEXT_LENGTH
+    assert outline_of(config, recipe).cache == 2 * 2 * 2 * 16  # layers, keys and values, heads
 
 
 def test_the_page_has_a_row_for_every_recipe_in_their_order() -> None:
