@@ -28,13 +28,16 @@ SYSTEM = "You are a lighthouse keeper. Answer briefly, and say so when you do no
 OTHER = "You are a lighthouse. Shine."
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 
+ATTENTION = ("tiny_artifact", "tiny_window_artifact", "demo_artifact")
+HYBRIDS = ("tiny_hybrid_artifact", "quantised_hybrid_artifact")
+
 
 def load(directory: Path, context_length: int = 256) -> Engine:
     settings = Settings.from_environ({"KINDLING_THREADS": "1", "KINDLING_SLOTS": "2"})
     return Engine.load(Artifact.open(directory), replace(settings, context_length=context_length))
 
 
-@pytest.fixture(scope="module", params=["tiny_artifact", "tiny_window_artifact", "demo_artifact"])
+@pytest.fixture(scope="module", params=[*ATTENTION, *HYBRIDS])
 def plain(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     artifact = request.getfixturevalue(request.param)
     return unbaked_copy(artifact, tmp_path_factory.mktemp("plain") / "model")
@@ -96,6 +99,7 @@ def test_its_logits_are_those_of_a_prompt_computed_whole_to_the_bit(
     np.testing.assert_array_equal(reused, last_logits(session, 0, prompt, past=0))
 
 
+@pytest.mark.parametrize("plain", ATTENTION, indirect=True)
 def test_another_system_message_reuses_what_it_shares_and_no_more(baked: Path) -> None:
     prompt = chat(baked, OTHER, "What is the weather like?")
     ids = common_ids(Artifact.open(baked), SYSTEM)
@@ -103,6 +107,15 @@ def test_another_system_message_reuses_what_it_shares_and_no_more(baked: Path) -
     generation = load(baked).submit(prompt, greedy(1))
     read(generation)
     assert 0 < shared == generation.usage().cached_tokens < baked_tokens(baked)
+
+
+@pytest.mark.parametrize("plain", HYBRIDS, indirect=True)
+def test_another_system_message_reuses_nothing_of_a_state(plain: Path, baked: Path) -> None:
+    """A state cannot be cut back to where the two system messages part."""
+    prompt, params = chat(baked, OTHER, "What is the weather like?"), greedy(8, logprobs=3)
+    generation = load(baked).submit(prompt, params)
+    assert list(generation) == list(load(plain).submit(prompt, params))
+    assert generation.usage().cached_tokens == 0
 
 
 def test_a_chat_with_tools_is_computed_from_where_its_system_message_differs(

@@ -156,6 +156,25 @@ def test_a_slice_of_the_whole_is_dropped_but_not_one_that_turns_it_round(
     assert counts(model)["Slice"] == kept
 
 
+def test_a_weight_too_large_to_fold_loses_its_axis_of_one() -> None:
+    """A short convolution's, of Qwen3.5-0.8B's size: 1.5 times the 2**14 elements that fold."""
+    weight = np.arange(6144 * 4, dtype=np.float32).reshape(6144, 1, 4)
+    model = parsed(
+        """<ir_version: 10, opset_import: ["" : 20]>
+        g (float[6144, 4] x, float[6144, 1, 4] weight, int64[1] axis) => (float[6144, 4] y) {
+            view = Squeeze(weight, axis)
+            y = Mul(x, view)
+        }""",
+        weight=weight,
+        axis=np.array([1]),
+    )
+    clean(model)
+    assert counts(model) == {"Mul": 1}
+    (kept,) = model.graph.initializers.values()
+    assert kept.const_value is not None
+    np.testing.assert_array_equal(kept.const_value.numpy(), weight[:, 0])
+
+
 @pytest.mark.parametrize(("numerator", "fused"), [(1.0, 1), (2.0, 0)])
 def test_a_norm_is_fused_where_the_root_divides_one_and_nothing_else(
     numerator: float, fused: int
