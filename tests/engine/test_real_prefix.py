@@ -80,13 +80,7 @@ def test_reused_prompts_give_the_ids_of_prompts_computed_whole(
 
 
 @pytest.mark.parametrize(
-    "artifact",
-    [
-        "quantised_artifact",
-        "quantised_window_artifact",
-        "tiny_hybrid_artifact",
-        "quantised_hybrid_artifact",
-    ],
+    "artifact", ["quantised_artifact", "quantised_window_artifact", "quantised_hybrid_artifact"]
 )
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 def test_each_turn_of_a_chat_computes_what_is_new_and_answers_as_a_fresh_engine_to_the_bit(
