@@ -14,8 +14,9 @@ import sys
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from tests.support.families import examine, families
+from tests.support.families import examine
 from tests.support.families_table import Row, read_rows, write_rows
+from tests.support.family_configurations import families
 
 
 def main(kinds: list[str]) -> None:

@@ -7,8 +7,9 @@ import importlib.util
 import pytest
 
 from model_export.convert.newer import SINCE_TRANSFORMERS_5
-from tests.support.families import EXPORTS, OPTIMUM, examine, families
+from tests.support.families import EXPORTS, examine
 from tests.support.families_table import ABSENT, in_short, read_rows
+from tests.support.family_configurations import OPTIMUM, families
 
 # Those that export take seconds each: these stand for the others, beside the families of
 # test_architectures.py. Every refusal is checked.

@@ -14,7 +14,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
 from model_export.source import HubSource
 from tests.support.configurations import CONFIGURATIONS, exportable
-from tests.support.families import EXPORTS, VOCABULARY, enliven, examine_model
+from tests.support.families import EXPORTS, enliven, examine_model
+from tests.support.family_configurations import VOCABULARY
 
 SMALL: dict[str, Any] = {
     "vocab_size": VOCABULARY,
