@@ -10,13 +10,13 @@ ARGS ?=
 
 RECIPE_FILE := $(wildcard model_export/recipes/$(RECIPE).toml $(RECIPE))
 # A recipe that takes transformers 5 is exported, and served, by an environment of its own.
-WITH_5 := $(if $(filter export serve lambda,$(MAKECMDGOALS)),$(shell grep -s '^transformers *= *5' $(RECIPE_FILE) /dev/null))
+WITH_5 := $(if $(filter-out export serve lambda,$(or $(MAKECMDGOALS),help)),,$(shell grep -s '^transformers *= *5' $(RECIPE_FILE) /dev/null))
 VENV := $(if $(WITH_5),.venv-transformers5,.venv)
 EXPORTER := $(VENV)/$(if $(WITH_5),.transformers5,.export)
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install -qq --disable-pip-version-check
 # Each recipe has a directory of its own; the demo's is the runtime's default MODEL_DIR.
-EXPORTED := $(if $(filter smollm2-135m,$(RECIPE)),build/model,build/models/$(basename $(notdir $(RECIPE))))
+EXPORTED := $(if $(filter smollm2-135m,$(RECIPE)),build/model,build/models/$(patsubst %.toml,%,$(notdir $(RECIPE))))
 # A MODEL_DIR of the user's own is served as it is: nothing is exported then.
 SERVED := $(or $(MODEL_DIR),$(EXPORTED))
 SETTINGS := $(if $(filter build/model,$(SERVED)),,MODEL_DIR=$(SERVED) )

@@ -84,10 +84,14 @@ def table(rows: Sequence[dict[str, object]]) -> str:
     """In Markdown."""
     lines = [f"| model | {' | '.join(COLUMNS.values())} |", "|---" + "|---:" * len(COLUMNS) + "|"]
     lines += [
-        f"| `{row['model']}` | {' | '.join(str(row.get(name, '')) for name in COLUMNS)} |"
+        f"| `{row['model']}` | {' | '.join(_cell(row.get(name, '')) for name in COLUMNS)} |"
         for row in rows
     ]
     return "\n".join(lines)
+
+
+def _cell(figure: object) -> str:
+    return f"{figure:,.0f}" if isinstance(figure, (int, float)) else str(figure)
 
 
 def export(directory: Path) -> dict[str, float]:

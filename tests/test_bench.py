@@ -288,11 +288,10 @@ def test_the_benchmark_hands_sizes_the_recipes_that_are_named(
 
 
 def test_a_table_of_sizes_has_a_cell_for_every_figure_that_a_model_has() -> None:
-    head, _, row = sizes.table([{"model": "tiny", "export_seconds": 9, "read_tok_s": 5}]).split(
-        "\n"
-    )
+    figures = {"model": "tiny", "date": "today", "export_seconds": 1234, "read_tok_s": 5.4}
+    head, _, row = sizes.table([figures]).split("\n")
     assert head.count("|") == row.count("|") == len(sizes.COLUMNS) + 2
-    assert row.replace(" ", "").strip("|").split("|")[:2] == ["`tiny`", "today"]
+    assert row.replace(" ", "").strip("|").split("|")[:3] == ["`tiny`", "today", "1,234"]
 
 
 def test_a_peer_whose_process_has_ended_says_so() -> None:

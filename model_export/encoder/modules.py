@@ -77,7 +77,7 @@ def read_modules(directory: Path) -> SentenceTransformer | None:
     if not (directory / "modules.json").is_file():
         return None
     modules = _decode(directory / "modules.json", list[Module])
-    kinds = [module.type.rpartition(".")[2] for module in modules]
+    kinds = [_kind(module.type) for module in modules]
     if kinds[:2] != ["Transformer", "Pooling"] or modules[0].path not in ("", "."):
         raise ExportError(
             f"{directory.name}/modules.json begins with {', '.join(kinds[:2])}; only a Transformer "
@@ -100,8 +100,19 @@ def read_activation(directory: Path) -> str | None:
             f"{directory.name}/modules.json has {len(kinds)} modules; a classifier or a ranker of "
             f"one Transformer alone can be exported."
         )
-    named = _read_if_there(directory / "config_sentence_transformers.json").get("activation_fn")
+    settings = _read_if_there(directory / "config_sentence_transformers.json")
+    if settings.get("default_prompt_name") is not None:
+        raise ExportError(
+            f"{directory.name}/config_sentence_transformers.json puts a prompt in front of every "
+            f"text (default_prompt_name), which a classifier or a ranker here does not."
+        )
+    named = settings.get("activation_fn")
     return None if named is None else str(named)
+
+
+def _kind(name: str) -> str:
+    """A module's own name; of a repository's own code all of it, which nobody here knows."""
+    return name.rpartition(".")[2] if name.startswith("sentence_transformers.") else name
 
 
 def head_of(modes: list[str], others: list[torch.nn.Module]) -> Head:

@@ -136,14 +136,15 @@ def _classifier(export: EncoderExport, loaded: LoadedModel, named: str | None) -
         dimensions=0,
         max_tokens=_max_tokens(loaded, export.max_tokens, None),
         labels=labels,
-        activation=_activation(config, named),
+        activation=_activation(config, named, ranks=ranks),
     )
     return EncoderSource(loaded, None, info)
 
 
-def _activation(config: Any, named: str | None) -> Activation:
+def _activation(config: Any, named: str | None, *, ranks: bool) -> Activation:
     """sentence-transformers' own word, else what transformers' pipeline does by the problem.
 
+    A ranker's one score goes through a sigmoid whatever the problem is called, as in CrossEncoder.
     `named`: that of its newer versions, in a file of their own.
     """
     section = getattr(config, "sentence_transformers", None) or {}
@@ -151,12 +152,13 @@ def _activation(config: Any, named: str | None) -> Activation:
     name = named or section.get("activation_fn") or older
     if name is not None:
         activation = _ACTIVATIONS.get(str(name).rpartition(".")[2].rstrip("()"))
-        if activation is None:
+        if activation is None or not str(name).startswith("torch."):
             raise ExportError(
-                f"The model's files make scores by {name}; known are {', '.join(_ACTIVATIONS)}."
+                f"The model's files make scores by {name}; known are torch's "
+                f"{', '.join(_ACTIVATIONS)}."
             )
         return activation
-    if config.problem_type == "regression":
+    if config.problem_type == "regression" and not ranks:
         return "none"
     if config.problem_type == "multi_label_classification" or config.num_labels == 1:
         return "sigmoid"
@@ -164,12 +166,15 @@ def _activation(config: Any, named: str | None) -> Activation:
 
 
 def _max_tokens(loaded: LoadedModel, wanted: int | None, said: int | None) -> int:
-    """The recipe's word, else the model's; neither may pass the positions that there are."""
+    """The recipe's word, else sentence-transformers' file's (`said`), else the tokenizer's.
+
+    None may pass the positions that there are.
+    """
     from transformers.tokenization_utils_base import LARGE_INTEGER
 
     positions = _positions(loaded)
-    limits = [positions, loaded.tokenizer.model_max_length, said]
-    limit = min(limit for limit in limits if limit is not None)
+    spoken = loaded.tokenizer.model_max_length if said is None else said
+    limit = spoken if positions is None else min(positions, spoken)
     # transformers' word for a tokenizer that does not say.
     if wanted is None and limit >= LARGE_INTEGER:
         raise ExportError(

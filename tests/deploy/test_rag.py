@@ -80,11 +80,14 @@ def test_cloud_runs_commands_push_and_deploy_the_file_of_the_service(
     environ |= {"PROJECT": "mine", "REGION": "europe-west1"}
     subprocess.run(command, cwd=tmp_path, env=environ, check=True)
     image = f"europe-west1-docker.pkg.dev/mine/kindling/kindling-cloudrun:{name}"
+    place = "--region europe-west1 --project mine"
+    everyone = "--member allUsers --role roles/run.invoker"
     called = [line for line in (tmp_path / "log").read_text().splitlines() if name in line]
     assert called == [
         f"docker tag kindling-cloudrun:{name} {image}",
         f"docker push {image}",
-        f"gcloud run services replace {name}.yaml --region europe-west1 --project mine",
+        f"gcloud run services replace {name}.yaml {place}",
+        f"gcloud run services add-iam-policy-binding kindling-{name} {place} {everyone}",
     ]
     deployed = yaml.safe_load((tmp_path / f"{name}.yaml").read_text())
     jsonschema.validate(deployed, SCHEMA, jsonschema.Draft202012Validator)

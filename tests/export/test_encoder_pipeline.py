@@ -163,22 +163,23 @@ def test_more_tokens_than_the_model_has_positions_for_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("changes", "labels", "activation"),
+    ("task", "changes", "labels", "activation"),
     [
-        ({}, 1, "sigmoid"),
-        ({"problem_type": "regression"}, 1, "none"),
-        ({"problem_type": "multi_label_classification"}, 3, "sigmoid"),
-        ({"sbert_ce_default_activation_function": IDENTITY}, 1, "none"),
+        ("text-classification", {}, 1, "sigmoid"),
+        ("text-classification", {"problem_type": "regression"}, 1, "none"),
+        ("text-ranking", {"problem_type": "regression"}, 1, "sigmoid"),
+        ("text-classification", {"problem_type": "multi_label_classification"}, 3, "sigmoid"),
+        ("text-ranking", {"sbert_ce_default_activation_function": IDENTITY}, 1, "none"),
     ],
 )
 def test_what_makes_scores_of_logits_is_read_off_the_config(
-    tmp_path: Path, changes: dict[str, Any], labels: int, activation: str
+    tmp_path: Path, task: str, changes: dict[str, Any], labels: int, activation: str
 ) -> None:
     from model_export.encoder.source import fetch_encoder
 
     save_encoder_folder(tmp_path / "source", labels=labels)
     change_config(tmp_path / "source", changes)
-    recipe = load_any_recipe(str(write_recipe(tmp_path, "text-classification")))
+    recipe = load_any_recipe(str(write_recipe(tmp_path, task)))
     assert isinstance(recipe, EncoderRecipe)
     assert fetch_encoder(recipe, ignore).info.activation == activation
 

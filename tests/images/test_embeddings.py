@@ -35,7 +35,7 @@ def built() -> None:
     try:
         docker.docker("image", "inspect", ON_LAMBDA, ON_CLOUD_RUN)
     except RuntimeError:
-        pytest.skip(f"make images RECIPE={EMBEDDINGS} TAG={EMBEDDINGS} has not been run")
+        pytest.fail(f"Build it first: make images RECIPE={EMBEDDINGS} TAG={EMBEDDINGS}")
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ def urls() -> Iterator[dict[str, str]]:
     """The page's addresses, and where the containers have them."""
     embedder = f"{CLOUD_RUN}:{EMBEDDINGS}"
     if not docker.docker("images", "--quiet", embedder):
-        pytest.skip(f"make images RECIPE={EMBEDDINGS} TAG={EMBEDDINGS} has not been run")
+        pytest.fail(f"Build it first: make images RECIPE={EMBEDDINGS} TAG={EMBEDDINGS}")
     with (
         docker.cloud_run(*READ_ONLY, *PUBLISHED) as chat,
         docker.cloud_run(*READ_ONLY, *PUBLISHED, image=embedder) as embeddings,

@@ -61,7 +61,7 @@ async def create(model: EncoderModel, request: Request) -> Response:
     prompt = prompt_of(model, body)
 
     def form(text: str) -> str:
-        return f"{prompt}{text}".strip()  # as sentence-transformers does
+        return f"{prompt}{text}".strip()  # docs/encoder.md says why
 
     inputs = await model.tokenising.run(lambda: read_inputs(model, body, body.input, form))
     rows, usage = await encode(model, inputs, request)
