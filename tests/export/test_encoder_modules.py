@@ -15,7 +15,7 @@ from safetensors.torch import save as safe
 from safetensors.torch import save_file
 
 from model_export.encoder.head import Dense, Normalize, Pooling
-from model_export.encoder.modules import SentenceTransformer, read_modules
+from model_export.encoder.modules import SentenceTransformer, read_activation, read_modules
 from model_export.errors import ExportError
 from tests.support.tiny_encoder_folder import SENTENCE_TRANSFORMER, modules_json, write_json
 
@@ -149,6 +149,10 @@ CLS = {"1_Pooling/config.json": {"pooling_mode_cls_token": True}}
         ({"modules.json": modules_json("WordWeights")}, "begins with Transformer, WordWeights"),
         ({"modules.json": modules_json("Pooling", "CNN"), **CLS}, "a module CNN (2_CNN)"),
         (
+            {"modules.json": [{"type": "own_code.Transformer", "path": ""}]},
+            "begins with own_code.Transformer",
+        ),
+        (
             {"modules.json": modules_json("Pooling"), "1_Pooling/config.json": {}},
             "pools by nothing",
         ),
@@ -212,3 +216,13 @@ def test_what_the_graph_could_not_honour_is_refused(
     tmp_path: Path, files: dict[str, Any], said: str
 ) -> None:
     assert said in refusal(tmp_path, files)
+
+
+def test_a_prompt_that_a_cross_encoder_puts_before_every_text_is_refused(tmp_path: Path) -> None:
+    settings = {"activation_fn": "torch.nn.Sigmoid", "default_prompt_name": None}
+    write_json(tmp_path, {"config_sentence_transformers.json": settings})
+    assert read_activation(tmp_path) == "torch.nn.Sigmoid"
+    settings["default_prompt_name"] = "query"
+    write_json(tmp_path, {"config_sentence_transformers.json": settings})
+    with pytest.raises(ExportError, match="puts a prompt in front of every text"):
+        read_activation(tmp_path)
