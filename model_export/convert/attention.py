@@ -30,21 +30,26 @@ from model_export.graph_contract import BY_POSITION
 
 INTERFACE = "kindling_group_query_attention"
 
-# Keyword arguments that carry nothing for the node: dropout is 0 in inference, the positions
-# and the cache arrive by other ways, the window arrives as the mask, causality is checked there.
-_HARMLESS = {
-    "cache_position",
-    "dropout",
-    "is_causal",
-    "output_attentions",
-    "output_hidden_states",
-    "past_key_values",
-    "position_embeddings",
-    "position_ids",
-    "return_dict",
-    "sliding_window",
-    "use_cache",
-}
+HARMLESS = frozenset(
+    {
+        "cache_position",
+        "dropout",
+        "is_causal",
+        "output_attentions",
+        "output_hidden_states",
+        "past_key_values",
+        "position_embeddings",
+        "position_ids",
+        "return_dict",
+        "sliding_window",
+        "use_cache",
+    }
+)
+"""Keyword arguments that models hand down and that carry nothing for a node.
+
+Dropout is 0 in inference, the positions and the cache arrive by other ways, the window arrives as
+the mask, causality is checked there.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +131,7 @@ class Attention:
 
     def _refuse_unknown(self, arguments: dict[str, Any]) -> None:
         given = {name for name, value in arguments.items() if value is not None}
-        unknown = {name for name in given - _HARMLESS if arguments[name] is not False}
+        unknown = {name for name in given - HARMLESS if arguments[name] is not False}
         if unknown:
             raise ExportError(
                 f"{self.architecture} gives its attention {', '.join(sorted(unknown))}, which "

@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
 
+from model_export.convert.attention import HARMLESS
 from model_export.errors import ExportError
 
 DELTA_RULE_EPSILON = 1e-6
@@ -120,8 +121,8 @@ class Recurrence:
         return output if D is None else output + hidden_states * D.unsqueeze(-1), None
 
 
-# What carries nothing for the operators: how the work is cut, and a past, which is theirs to read.
-_HARMLESS = {"chunk_size", "output_final_state", "return_final_states"}
+_CUTTING = {"chunk_size", "output_final_state", "return_final_states"}
+"""Keyword arguments that say how the work is cut, which is the operators' own affair."""
 _FUNCTIONS = ("causal_conv1d_fn", "torch_chunk_gated_delta_rule", "mamba2_chunk_scan")
 
 
@@ -144,8 +145,8 @@ def recurrence_of(model: PreTrainedModel, recurrence: Recurrence) -> Iterator[No
 
 
 def _refuse_unknown(arguments: dict[str, Any]) -> None:
-    unknown = {name for name, value in arguments.items() if value is not None} - _HARMLESS
-    unknown = {name for name in unknown if arguments[name] is not False}
+    given = {name for name, value in arguments.items() if value is not None and value is not False}
+    unknown = given - HARMLESS - _CUTTING
     if unknown:
         raise ExportError(
             f"A recurrent layer is given {', '.join(sorted(unknown))}, which our operators cannot "
