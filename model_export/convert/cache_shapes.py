@@ -91,10 +91,15 @@ class _Witness:
         return torch.zeros_like(given.value)
 
     def _note(self, layer: int, kind: Kind, sizes: tuple[int, ...]) -> None:
-        if (layer, kind) in self.seen or layer < 0:
+        if (layer, kind) in self.seen:
             raise ExportError(
-                f"{self.architecture} {_DOES[kind]} more than once in its layer {layer}, or does "
-                f"so outside its layers, and a layer has one cache, so it cannot be exported."
+                f"{self.architecture} {_DOES[kind]} more than once in its layer {layer}, and a "
+                f"layer has one cache, so it cannot be exported."
+            )
+        if layer < 0:
+            raise ExportError(
+                f"{self.architecture} {_DOES[kind]} outside its layers, which have the caches, so "
+                f"it cannot be exported."
             )
         self.seen[layer, kind] = CacheShape(layer, kind, sizes)
 
