@@ -19,7 +19,7 @@ from tests.support.hub import COMMIT, REPOSITORY, serve_hub
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder
 from tests.support.tiny_gguf import write_tiny_gguf
-from tests.support.tiny_models import CONTEXT_LENGTH, FAMILIES
+from tests.support.tiny_models import CONTEXT_LENGTH, SAVED
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPE = """
@@ -70,7 +70,7 @@ def assert_served(artefact: Path) -> Manifest:
     return manifest
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SAVED)
 def test_every_architecture_goes_through_every_gate(tmp_path: Path, family: str) -> None:
     save_tiny_folder(tmp_path / "source", family)
     recipe = load_recipe(str(write_recipe(tmp_path, 'path = "source"')))
