@@ -165,7 +165,7 @@ def register_kernels(options: Any) -> None:
 def _check_names(session: Any, graph: Path) -> None:
     inputs = {value.name for value in session.get_inputs()}
     outputs = {value.name for value in session.get_outputs()}
-    pasts = {name for name in inputs if _is_past(name)} or {"past_key_values.0.key"}
+    pasts = {name for name in inputs if _is_past(name)} or {f"{KEYS_AND_VALUES}0.key"}
     missing = ({*INPUTS, *pasts} - inputs) | ({LOGITS, *map(_present, pasts)} - outputs)
     unknown = inputs - {*INPUTS, *pasts}
     if missing or unknown:

@@ -27,14 +27,6 @@ from model_export.save import save
 
 __all__ = ["check", "convert", "kept_by", "save"]
 
-_DOMAINS: dict[contract.Kind, str] = {
-    "key": MICROSOFT,
-    "value": MICROSOFT,
-    "convolution": KINDLING,
-    "recurrent": KINDLING,
-}
-"""Of the node that reads and writes a layer's state."""
-
 
 def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
     """Trace `model` in float32 for sequences of up to `context_length` tokens.
@@ -107,7 +99,9 @@ def _trace(decoder: Decoder, shapes: list[CacheShape]) -> ir.Model:
         inputs=[*contract.CONTROL_INPUTS, *(shape.past for shape in shapes)],
         outputs=[contract.LOGITS, *(shape.present for shape in shapes)],
         dynamic_axes=_dynamic_axes(shapes),
-        domains=sorted({_DOMAINS[shape.kind] for shape in shapes}),
+        domains=sorted(
+            {MICROSOFT if shape.kind in contract.BY_POSITION else KINDLING for shape in shapes}
+        ),
     )
 
 

@@ -29,7 +29,7 @@ _KEYS_AND_VALUES = {"attention", "full_attention", "sliding_attention", "chunked
 """Kinds of layers whose only state is keys and values."""
 STATELESS = {"mlp", "moe"}
 """Kinds of layers that keep nothing."""
-RECURRENT = {"conv", "hybrid", "linear_attention", "mamba"}
+RECURRENT = {"conv", "hybrid", "linear_attention", "mamba", "recurrent"}
 """Kinds of layers with a state of fixed size."""
 _EXPERTS_OF_ALL = {"Llama4TextExperts"}
 """Experts that take every token, weighted by their router, so that a trace freezes no choice."""
@@ -64,7 +64,7 @@ def _refuse_layers(model: PreTrainedModel, config: PretrainedConfig) -> None:
     """
     kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None)
     others = set(kinds or ()) - _KEYS_AND_VALUES - STATELESS
-    unknown = sorted(others - RECURRENT - {"recurrent"})
+    unknown = sorted(others - RECURRENT)
     if unknown:
         raise ExportError(
             f"{type(model).__name__} has layers of the kind {', '.join(unknown)}, which the export "

@@ -8,7 +8,7 @@ layers say what they are given. Called by the package and by the dry run.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from transformers import PreTrainedModel
@@ -118,7 +118,7 @@ def cache_shapes(model: PreTrainedModel) -> list[CacheShape]:
         model(input_ids=one, position_ids=one, past_key_values=witness.cache, use_cache=True)
     _check_all_seen(model, {layer for layer, _ in witness.seen})
     _check_convolutions(witness)
-    order: list[Kind] = [*BY_POSITION, "convolution", "recurrent"]
+    order = get_args(Kind)
     return sorted(witness.seen.values(), key=lambda shape: (shape.layer, order.index(shape.kind)))
 
 
@@ -131,15 +131,15 @@ def _check_all_seen(model: PreTrainedModel, seen: set[int]) -> None:
         if kind not in STATELESS and layer not in seen
     }
     layers = ", ".join(map(str, missing))
-    if missing.keys() and not set(missing.values()) & RECURRENT:
-        raise ExportError(
-            f"{name} does not send the attention of its layers {layers} through transformers' "
-            f"attention interface, so it cannot be exported."
-        )
-    if missing:
+    if RECURRENT.intersection(missing.values()):
         raise ExportError(
             f"{name} keeps the state of its layers {layers} in a way of its own, so it cannot be "
             f"exported."
+        )
+    if missing:
+        raise ExportError(
+            f"{name} does not send the attention of its layers {layers} through transformers' "
+            f"attention interface, so it cannot be exported."
         )
 
 
