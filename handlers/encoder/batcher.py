@@ -55,14 +55,14 @@ class Batcher:
         places = [
             Place(encoding, index, len(each.ids)) for index, each in enumerate(encoding.inputs)
         ]
+        self._places[encoding] = sorted(places, key=lambda place: place.length)
         for place in places:
             self._by_length.setdefault(place.length, {})[place] = None
-        self._places[encoding] = sorted(places, key=lambda place: place.length)
 
     def remove(self, encoding: Encoding) -> None:
-        """Forgets what is left of a request."""
+        """Forgets what is left of a request, also of one whose `add` failed in its middle."""
         for place in self._places.pop(encoding, ()):
-            if not place.taken:
+            if place in self._by_length.get(place.length, ()):
                 self._forget(place)
 
     def next(self) -> list[Place]:

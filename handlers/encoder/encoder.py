@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -29,7 +30,7 @@ from handlers.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -161,17 +162,16 @@ class Encoder(Crank):
             self._retire(time.monotonic())
             self._empty_inbox()
             self._compute(self._batcher.next())
-        except (KeyboardInterrupt, SystemExit):  # where the main thread turns the crank
-            raise
-        except BaseException as error:  # noqa: BLE001 - reported through every request
-            fault = EngineFault(f"The encoder failed: {error!r}")
-            fault.__cause__ = error
-            self._end_all(fault)
+        except BaseException as error:  # reported through every request
+            self._end_all(_fault_of(error))
+            if isinstance(error, KeyboardInterrupt | SystemExit):  # of a main thread that turns
+                raise
 
     def _end(self) -> None:
         self._end_all(NotReady("The server is shutting down. Try again."))
 
     def _end_all(self, error: RequestError) -> None:
+        self._batcher = Batcher()  # a bug may have left anything in it
         with self._changed:
             self._inbox.clear()
             everyone = list(self._live)
@@ -193,21 +193,39 @@ class Encoder(Crank):
             while self._inbox:
                 encoding = self._inbox.popleft()
                 if encoding in self._live:
-                    self._batcher.add(encoding)
+                    self._contain([encoding], partial(self._batcher.add, encoding))
 
     def _compute(self, places: Sequence[Place]) -> None:
         """One call. A fault ends the requests that were in it, and no other."""
         if not places:
+            self._check_nobody_is_lost()
             return
         everyone = {place.encoding for place in places}
         now = time.monotonic()
         for encoding in everyone:
             encoding.started = encoding.started or now
+        self._contain(everyone, partial(self._fill, places))
+
+    def _check_nobody_is_lost(self) -> None:
+        """Raises RuntimeError for a request that would wait without an end."""
+        with self._changed:
+            if len(self._live) > len(self._inbox):
+                raise RuntimeError("there are requests, and nothing is computed for any of them")
+
+    def _contain(self, encodings: Collection[Encoding], work: Callable[[], None]) -> None:
+        """Some work for these requests. What it raises ends them, and no other.
+
+        A request chooses how much memory some of it takes: a MemoryError is that request's.
+        """
         try:
-            rows = self._runner.run(padded([place.input for place in places]))
-        except EngineFault as fault:
-            self._finish(everyone, fault)
-            return
+            work()
+        except (KeyboardInterrupt, SystemExit):  # of the main thread, where it turns the crank
+            raise
+        except BaseException as error:  # noqa: BLE001 - reported through each of them
+            self._finish(encodings, _fault_of(error))
+
+    def _fill(self, places: Sequence[Place]) -> None:
+        rows = self._runner.run(padded([place.input for place in places]))
         finite = np.all(np.isfinite(rows), axis=1).tolist()
         broken = {place.encoding for place, fine in zip(places, finite, strict=True) if not fine}
         self._finish(broken, EngineFault("The model gives no numbers for an input."))
@@ -219,11 +237,21 @@ class Encoder(Crank):
         self._finish([encoding for encoding in whole if encoding not in broken])
 
     def _finish(self, encodings: Iterable[Encoding], error: RequestError | None = None) -> None:
+        """Those of them that have not ended yet."""
         now = time.monotonic()
-        ended = list(encodings)
         with self._changed:
+            ended = [encoding for encoding in encodings if encoding in self._live]
             for encoding in ended:
-                self._batcher.remove(encoding)
                 encoding.end(now, error)
                 del self._live[encoding]
         wake(ended)
+        for encoding in ended:
+            self._batcher.remove(encoding)
+
+
+def _fault_of(error: BaseException) -> EngineFault:
+    if isinstance(error, EngineFault):
+        return error
+    fault = EngineFault(f"The encoder failed: {error!r}")
+    fault.__cause__ = error
+    return fault

@@ -76,15 +76,15 @@ def decode_batch(sequences: Items[Sequence], drafts: Items[Items[int]]) -> Batch
     `sequences` are in order of slot. Covers the slots from the first to the last of them; those
     between that are free or have more to read are idle rows. The logits of all ids are wanted.
     """
-    first = sequences[0].slot
-    rows = sequences[-1].slot - first + 1
+    first = sequences[0].held_slot
+    rows = sequences[-1].held_slot - first + 1
     columns = 1 + max(map(len, drafts))
     input_ids = np.zeros((rows, columns), np.int64)
     query_seqlens = np.zeros(rows, np.int32)
     seqlens_k = np.zeros(rows, np.int32)
     indices: list[int] = []
     for sequence, draft in zip(sequences, drafts, strict=True):
-        row, count = sequence.slot - first, 1 + len(draft)
+        row, count = sequence.held_slot - first, 1 + len(draft)
         input_ids[row, :count] = sequence.newest(), *draft
         query_seqlens[row] = count
         seqlens_k[row] = sequence.past + len(draft)
@@ -97,7 +97,7 @@ def chunk_batch(sequence: Sequence, limit: int) -> Batch:
     start, stop = sequence.past, min(sequence.past + limit, sequence.length)
     wanted = sequence.scored(stop)
     return Batch(
-        first_slot=sequence.slot,
+        first_slot=sequence.held_slot,
         input_ids=_ids(sequence, start, stop)[np.newaxis],
         query_seqlens=np.array([stop - start], np.int32),
         seqlens_k=np.array([stop - 1], np.int32),

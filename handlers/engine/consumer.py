@@ -15,6 +15,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
+from handlers.errors import EngineFault
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -26,8 +28,8 @@ class Turned(Protocol):
     def threaded(self) -> bool:
         """Whether a thread turns the crank."""
 
-    def step(self) -> None:
-        """One turn."""
+    def step(self) -> bool:
+        """One turn. False where nobody waits for anything."""
 
 
 class Consumer(ABC):
@@ -54,14 +56,22 @@ class Consumer(ABC):
             if self._engine.threaded:
                 await self._sleep()
             else:
-                self._engine.step()
+                self._step()
 
     def turn(self) -> None:
         """The same without `await`, where no thread runs."""
         if self._engine.threaded:
             raise RuntimeError("The engine's thread turns the crank: use `async for` or `await`.")
         while not self.ready:
-            self._engine.step()
+            self._step()
+
+    def _step(self) -> None:
+        """One turn. Raises EngineFault where the engine does not know of this consumer.
+
+        It would wait without an end. Another thread's turn may have served it meanwhile.
+        """
+        if not self._engine.step() and not self.ready:
+            raise EngineFault("The engine has lost a request: nothing more is computed for it.")
 
     async def _sleep(self) -> None:
         """Returns once the engine has made something.

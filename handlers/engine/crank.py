@@ -47,10 +47,16 @@ class Crank(ABC):
         """Whether new requests are taken: until `stop()`."""
         return self._accepting
 
-    def step(self) -> None:
-        """One turn of the crank, by whoever calls; a second caller waits."""
+    def step(self) -> bool:
+        """One turn of the crank, by whoever calls; a second caller waits.
+
+        False, and no turn, where nobody wants anything.
+        """
         with self._turning:
-            self._turn()
+            busy = self._busy()
+            if busy:
+                self._turn()
+            return busy
 
     def start(self) -> None:
         """Lets a background thread turn the crank from now on."""

@@ -45,7 +45,7 @@ class Drafting:
         """
         guesses = [_guess(sequence) for sequence in sequences]
         longest = max(len(draft) for draft, _ in guesses)
-        rows = sequences[-1].slot - sequences[0].slot + 1
+        rows = sequences[-1].held_slot - sequences[0].held_slot + 1
         columns = range(1, 2 + longest)
 
         def speed(width: int) -> float:
@@ -90,12 +90,18 @@ class CallTimes:
 
 
 def _guess(sequence: Sequence) -> tuple[list[int], float]:
-    """The draft and the probability of each of its ids. A grammar's answers are not guessed."""
+    """The draft and the probability of each of its ids. A grammar's answers are not guessed.
+
+    Nor is one for which there is no memory: it needs none to go on.
+    """
     if sequence.constraint is not None:
         return [], 0.0
-    if sequence.lookup is None:
-        sequence.lookup = PromptLookup(sequence.prompt, sequence.longest_answer)
-    sequence.lookup.read(sequence.tokens)
+    try:
+        if sequence.lookup is None:
+            sequence.lookup = PromptLookup(sequence.prompt, sequence.longest_answer)
+        sequence.lookup.read(sequence.tokens)
+    except MemoryError:
+        return [], 0.0
     # The call gives one id more than the drafted ones that come true.
     useful = sequence.longest_answer - len(sequence.tokens) - 1
     return sequence.lookup.draft[: max(0, useful)], sequence.lookup.hit_rate

@@ -162,37 +162,44 @@ class Engine(Crank):
             return sum(not sequence.cancelled for sequence in self._live)
 
     def _turn(self) -> None:
-        self._deliver(self._step())
+        try:
+            self._empty_inbox()
+            self._deliver(self._step())
+        # Reported through every generation. A panic of llguidance's is no Exception.
+        except BaseException as error:
+            self._abandon(error)
+            if isinstance(error, KeyboardInterrupt | SystemExit):  # of a main thread that turns
+                raise
+
+    def _step(self) -> list[Event]:
+        """Raises RuntimeError where nobody gets on, which would be waited for without an end."""
+        calls = self._scheduler.calls
+        events = self._scheduler.step(time.monotonic())
+        if not events and self._scheduler.calls == calls:
+            raise RuntimeError("there are sequences, and nothing is computed for any of them")
+        return events
 
     def _busy(self) -> bool:
         return bool(self._live)
 
     def _end(self) -> None:
-        """By FinishReason.CANCELLED."""
-        self._empty_inbox()
-        self._deliver(self._scheduler.finish_all(FinishReason.CANCELLED))
+        self._end_all(FinishReason.CANCELLED)
 
-    def _step(self) -> list[Event]:
-        self._empty_inbox()
-        try:
-            return self._scheduler.step(time.monotonic())
-        except (KeyboardInterrupt, SystemExit):  # where the main thread turns the crank
-            raise
-        # Reported through every generation. A panic of llguidance's is no Exception.
-        except BaseException as error:  # noqa: BLE001
-            return self._abandon(error)
-
-    def _abandon(self, error: BaseException) -> list[Event]:
+    def _abandon(self, error: BaseException) -> None:
         """After a bug of ours: ends every sequence, so that the engine can serve the next."""
         fault = EngineFault(f"The scheduler failed: {error!r}")
         fault.__cause__ = error
-        self._scheduler.finish_all(FinishReason.FAULT)
+        self._end_all(FinishReason.FAULT, fault)
+
+    def _end_all(self, reason: FinishReason, fault: EngineFault | None = None) -> None:
+        """Ends every sequence that has not ended, wherever a bug may have left it."""
+        self._scheduler.clear()
         with self._changed:
             self._inbox.clear()
             everyone = list(self._live)
         for sequence in everyone:
             sequence.fault = fault
-        return [(sequence, Step(None, FinishReason.FAULT, sequence.index)) for sequence in everyone]
+        self._deliver([(sequence, Step(None, reason, sequence.index)) for sequence in everyone])
 
     def _empty_inbox(self) -> None:
         with self._changed:
@@ -202,12 +209,14 @@ class Engine(Crank):
     def _deliver(self, events: list[Event]) -> None:
         now = time.monotonic()
         generations: set[Generation] = set()
-        with self._changed:
-            for sequence, step in events:
-                generation = self._live[sequence]
-                sequence.deliver(step, now)
-                generation.deliver(step)
-                generations.add(generation)
-                if step.finish_reason is not None:
-                    del self._live[sequence]
-        wake(generations)
+        try:
+            with self._changed:
+                for sequence, step in events:
+                    generation = self._live[sequence]
+                    generations.add(generation)
+                    sequence.deliver(step, now)
+                    generation.deliver(step)
+                    if step.finish_reason is not None:
+                        del self._live[sequence]
+        finally:
+            wake(generations)  # who has got something, also where the next one's failed

@@ -42,7 +42,11 @@ class PrefixReuse:
 
     def forget(self, slot: int) -> None:
         """Nothing is known of this slot's cache any more."""
-        self._lengths[slot] = 0
+        self._lengths[self._own(slot)] = 0
+
+    def forget_all(self) -> None:
+        """Nothing is known of any slot's cache; what is baked stays."""
+        self._lengths[:-1] = 0
 
     def before(self, batch: Batch) -> None:
         """A call begins: what it writes over is no longer held."""
@@ -52,7 +56,7 @@ class PrefixReuse:
 
     def wrote(self, slot: int, start: int, ids: Items[int] | NDArray[np.int64]) -> None:
         """A call has computed these ids, at the positions from `start` on."""
-        if self._lengths[slot] == start:
+        if self._lengths[self._own(slot)] == start:
             stop = start + len(ids)
             self._ids[slot, start:stop] = ids
             self._lengths[slot] = stop
@@ -81,17 +85,24 @@ class PrefixReuse:
         limit = len(sequence.prompt) - 1
         if sequence.past >= limit or sequence.params.prompt_logprobs is not None:
             return
-        shared = self.shared(sequence.prompt[:limit])
+        slot, shared = sequence.held_slot, self.shared(sequence.prompt[:limit])
         source = int(shared.argmax())
-        longest, own = int(shared[source]), int(shared[sequence.slot])
+        longest, own = int(shared[source]), int(shared[slot])
         if longest <= sequence.past:
             return
         if own < longest:
-            self._copy(source, sequence.slot, own, longest)
+            self._copy(source, slot, own, longest)
         sequence.cached_tokens += longest - sequence.past
         sequence.past = longest
 
+    def _own(self, slot: int) -> int:
+        """The row of a slot that sequences get. -1 would be that of the baked prefix."""
+        if not 0 <= slot < len(self._lengths) - 1:
+            raise IndexError(f"No sequence can hold slot {slot}.")
+        return slot
+
     def _copy(self, source: int, target: int, start: int, stop: int) -> None:
+        self.forget(target)  # until all is copied and noted: either may fail in its middle
         self._runner.copy_prefix(source, target, start, stop)
         self._ids[target, start:stop] = self._ids[source, start:stop]
         self._lengths[target] = stop

@@ -22,7 +22,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Sequence as Items
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,6 +68,8 @@ class Scheduler:
         self._waiting: deque[Sequence] = deque()
         self._arrivals = itertools.count()
         self._oldest_first = False
+        self.calls = 0
+        """Of the session, so far: a step without one that tells nobody anything did nothing."""
 
     @property
     def running(self) -> list[Sequence]:
@@ -85,44 +87,48 @@ class Scheduler:
         `now` is `time.monotonic()`. Returns what happened, in order.
         """
         events = self._retire(now)
-        self._admit()
+        events += self._admit()
         events += self._decode(now)
         events += self._read(now)
         return events
 
-    def finish_all(self, reason: FinishReason) -> list[Event]:
-        """Ends every sequence, running and waiting."""
-        everyone = [*self.running, *self._waiting]
+    def clear(self) -> None:
+        """Lets go of every sequence, and of what is known of the caches: a bug may have lied."""
         self._waiting.clear()
-        return [self._finish(sequence, reason) for sequence in everyone]
+        for sequence in self.running:
+            self._slots.leave(sequence)
+        self._prefixes.forget_all()
 
     def _retire(self, now: float) -> list[Event]:
         events = []
         for sequence in [*self.running, *self._waiting]:
             reason = interrupted(sequence, now)
             if reason is not None:
-                if sequence.slot < 0:
+                if sequence.slot is None:
                     self._waiting.remove(sequence)
                 events.append(self._finish(sequence, reason))
         return events
 
-    def _admit(self) -> None:
+    def _admit(self) -> list[Event]:
         """First come, first served."""
+        events = []
         while self._waiting and not self._slots.full:
-            self._slots.take(self._waiting.popleft())
+            newcomer = self._waiting.popleft()
+            events += self._contain([newcomer], partial(self._slots.take, newcomer))
+        return events
 
     def _decode(self, now: float) -> list[Event]:
         """The newest token of every answer, and drafted ids behind it."""
         decoding = [sequence for sequence in self.running if sequence.unread == 1]
         if not decoding:
             return []
+        return self._contain(decoding, partial(self._decode_all, decoding, now))
+
+    def _decode_all(self, decoding: Items[Sequence], now: float) -> list[Event]:
         drafts = self._drafts(decoding)
         batch = decode_batch(decoding, drafts)
         begun = self._clock()
-        try:
-            logits = self._call(batch, decoding, now)
-        except EngineFault as fault:
-            return [self._fail(sequence, fault) for sequence in decoding]
+        logits = self._call(batch, decoding, now)
         if self._prompt_lookup:
             self._drafting.times.note(batch.rows, batch.columns, self._clock() - begun)
         rows = iter(logits)
@@ -151,10 +157,10 @@ class Scheduler:
         """
         events = []
         for row, drafted in zip(logits, [*draft, None], strict=True):
-            self._prefixes.wrote(sequence.slot, sequence.past, [sequence.newest()])
+            self._prefixes.wrote(sequence.held_slot, sequence.past, [sequence.newest()])
             sequence.past += 1
             events += self._advance(sequence, sequence.past - 1, row[np.newaxis])
-            if sequence.slot < 0 or sequence.newest() != drafted:
+            if sequence.slot is None or sequence.newest() != drafted:
                 break
         return events
 
@@ -163,47 +169,51 @@ class Scheduler:
 
         Else a grammar's few forced ids, or a short prompt, would each take a step of their own.
         """
-        events = []
+        reading = [sequence for sequence in self.running if sequence.unread > 1]
+        events = self._extend(reading)
         left = self._prefill_chunk
-        for sequence in self._readers():
-            self._prefixes.extend(sequence)  # by what this step's earlier chunks have written
-            if left == self._prefill_chunk or sequence.unread <= left:
-                batch = chunk_batch(sequence, left)
-                left -= batch.input_ids.size
-                events += self._read_chunk(batch, sequence, now)
+        for sequence in self._in_turn([each for each in reading if each.slot is not None]):
+            events += self._extend([sequence])  # by what this step's earlier chunks have written
+            whole = sequence.unread <= left
+            if sequence.slot is not None and (whole or left == self._prefill_chunk):
+                size = min(left, sequence.unread)
+                events += self._contain([sequence], partial(self._read_chunk, sequence, size, now))
+                left -= size
         return events
 
-    def _readers(self) -> list[Sequence]:
+    def _extend(self, sequences: Items[Sequence]) -> list[Event]:
+        """Takes over what some slot holds of their prompts."""
+        events = []
+        for sequence in sequences:
+            events += self._contain([sequence], partial(self._prefixes.extend, sequence))
+        return events
+
+    def _in_turn(self, reading: list[Sequence]) -> list[Sequence]:
         """The one with the least to read first, and the oldest first, by turns.
 
         First come, first served would hold a short question behind a long document for
         seconds; the shortest first might hold the document for ever. By turns a prompt waits
         at most twice as long as first come, first served would let it.
         """
-        reading = [sequence for sequence in self.running if sequence.unread > 1]
         if not reading:
             return []
-        for sequence in reading:
-            self._prefixes.extend(sequence)
         self._oldest_first = not self._oldest_first
         if self._oldest_first:
             return sorted(reading, key=lambda sequence: sequence.arrival)
         return sorted(reading, key=lambda sequence: sequence.unread)
 
-    def _read_chunk(self, batch: Batch, sequence: Sequence, now: float) -> list[Event]:
-        try:
-            logits = self._call(batch, [sequence], now)
-        except EngineFault as fault:
-            return [self._fail(sequence, fault)]
-        self._prefixes.wrote(sequence.slot, sequence.past, batch.input_ids[0])
+    def _read_chunk(self, sequence: Sequence, size: int, now: float) -> list[Event]:
+        batch = chunk_batch(sequence, size)
+        logits = self._call(batch, [sequence], now)
+        self._prefixes.wrote(batch.first_slot, sequence.past, batch.input_ids[0])
         stop = int(batch.seqlens_k[0]) + 1
         position = sequence.scored(stop).start
         sequence.past = stop
         return self._advance(sequence, position, logits)
 
     def _call(self, batch: Batch, sequences: Items[Sequence], now: float) -> NDArray[np.float32]:
-        """One call. The EngineFault that it may raise ends its sequences, and no other."""
         self._prefixes.before(batch)
+        self.calls += 1
         logits = self._runner.step(batch)
         for sequence in sequences:
             if sequence.started is None:
@@ -213,20 +223,45 @@ class Scheduler:
     def _advance(
         self, sequence: Sequence, position: int, logits: NDArray[np.float32]
     ) -> list[Event]:
-        try:
-            steps = advance(sequence, position, logits)
-        except (EngineFault, GrammarTooComplex) as fault:
-            return [self._fail(sequence, fault)]
-        if steps and steps[-1].finish_reason is not None:
+        return self._contain([sequence], partial(self._go_on, sequence, position, logits))
+
+    def _go_on(self, sequence: Sequence, position: int, logits: NDArray[np.float32]) -> list[Event]:
+        events = [(sequence, step) for step in advance(sequence, position, logits)]
+        if events and events[-1][1].finish_reason is not None:
             self._slots.leave(sequence)
-        return [(sequence, step) for step in steps]
+        return events
+
+    def _contain(
+        self, sequences: Items[Sequence], work: Callable[[], list[Event] | None]
+    ) -> list[Event]:
+        """The events of some work for these sequences. What it raises ends them, and no other.
+
+        A request chooses how much memory some of it takes: a MemoryError is that request's.
+        """
+        try:
+            return work() or []
+        except (KeyboardInterrupt, SystemExit):  # of the main thread, where it turns the crank
+            raise
+        except BaseException as error:  # noqa: BLE001 - a panic of llguidance's is no Exception
+            fault = _fault_of(error)
+            return [self._fail(sequence, fault) for sequence in sequences]
 
     def _fail(self, sequence: Sequence, fault: RequestError) -> Event:
         """Logits that are no numbers may come of keys and values that are none: forget them."""
-        self._prefixes.forget(sequence.slot)
+        if sequence.slot is not None:
+            self._prefixes.forget(sequence.slot)
         sequence.fault = fault
         return self._finish(sequence, FinishReason.FAULT)
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> Event:
         self._slots.leave(sequence)
         return sequence, Step(None, reason, sequence.index)
+
+
+def _fault_of(error: BaseException) -> RequestError:
+    """What a generation says of it: as it is what the engine raises on purpose, else a bug's."""
+    if isinstance(error, EngineFault | GrammarTooComplex):
+        return error
+    fault = EngineFault(f"A step failed: {error!r}")
+    fault.__cause__ = error
+    return fault

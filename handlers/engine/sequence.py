@@ -147,8 +147,8 @@ class Sequence(msgspec.Struct, eq=False):
     """The answer so far."""
     past: int = 0
     """Tokens whose keys and values are in the slot's cache."""
-    slot: int = -1
-    """-1 while it waits for one, and again when it has ended."""
+    slot: int | None = None
+    """None while it waits for one, and again when it has ended."""
     arrival: int = -1
     """Its place in the order in which the scheduler was given its sequences."""
     cancelled: bool = False
@@ -168,6 +168,13 @@ class Sequence(msgspec.Struct, eq=False):
     """Ids handed to the consumer."""
     fault: RequestError | None = None
     """Why it ended, where it ended by FinishReason.FAULT: a bug, or a grammar of the request."""
+
+    @property
+    def held_slot(self) -> int:
+        """The slot of one that runs."""
+        if self.slot is None:
+            raise RuntimeError("A sequence without a slot was taken for one that runs.")
+        return self.slot
 
     @property
     def length(self) -> int:

@@ -72,8 +72,8 @@ class Session:
 
         Raises EngineFault when ONNX Runtime fails.
         """
-        logits = self._output(len(batch.logits_indices))
         try:
+            logits = self._output(len(batch.logits_indices))
             binding = self._binding(batch.first_slot, batch.rows)
             binding.bind_cpu_input("input_ids", batch.input_ids)
             binding.bind_cpu_input("query_seqlens", batch.query_seqlens)

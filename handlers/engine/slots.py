@@ -42,7 +42,7 @@ class Slots:
         anyway, so it does not count.
         """
         *shared, baked = self._prefixes.shared(sequence.prompt).tolist()
-        busy = [member.slot for member in self.running]
+        busy = [member.held_slot for member in self.running]
 
         def cost(slot: int) -> tuple[int, int, int]:
             width = max(*busy, slot) - min(*busy, slot) if busy else 0
@@ -51,12 +51,12 @@ class Slots:
             return width, -kept if useful else 0, self._left[slot]
 
         free = (slot for slot, member in enumerate(self._sequences) if member is None)
-        sequence.slot = min(free, key=cost)
-        self._sequences[sequence.slot] = sequence
+        slot = min(free, key=cost)
+        sequence.slot, self._sequences[slot] = slot, sequence
 
     def leave(self, sequence: Sequence) -> None:
         """Frees the sequence's slot, if it has one. What its cache holds stays."""
-        if sequence.slot >= 0:
+        if sequence.slot is not None:
             self._sequences[sequence.slot] = None
             self._left[sequence.slot] = next(self._clock)
-            sequence.slot = -1
+            sequence.slot = None

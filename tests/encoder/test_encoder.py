@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.encoder.batch import Input
-from handlers.encoder.batcher import BATCH_TOKENS, PADDING_TOKENS
+from handlers.encoder.batcher import BATCH_TOKENS, PADDING_TOKENS, Batcher
 from handlers.encoder.encoder import Encoder
 from handlers.encoder.encoding import Encoding
 from handlers.errors import (
@@ -131,18 +133,83 @@ def test_a_row_without_numbers_ends_its_request_and_not_its_neighbour_in_the_cal
     assert not encoder.waiting
 
 
-@pytest.mark.parametrize("bug", [ZeroDivisionError(), MemoryError()])
-def test_after_a_bug_everybody_is_told_and_the_next_is_served(bug: BaseException) -> None:
+class Panic(BaseException):
+    """As Rust's panics come to Python: no Exception."""
+
+
+ERRORS: list[type[BaseException]] = [ZeroDivisionError, MemoryError, Panic]
+
+
+def broken(*_: object) -> NoReturn:
+    raise MemoryError
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_call_that_fails_by_a_bug_ends_those_in_it_alone(error: type[BaseException]) -> None:
     runner = FakeRunner()
     encoder = fake_encoder(runner)
-    runner.bug = bug
+    runner.bug = error()
+    hurt, other = encoder.submit(inputs(300)), encoder.submit(inputs(8, 600))
+
+    with pytest.raises(EngineFault, match=f"The encoder failed: {error.__name__}"):
+        hurt.rows_inline()
+    runner.bug = None
+    assert other.rows_inline().tolist() == rows_of(inputs(8, 600))
+
+
+@pytest.mark.parametrize(
+    "place", ["handlers.encoder.encoder.padded", "handlers.encoder.batcher.Batcher.add"]
+)
+def test_an_input_for_which_there_is_no_memory_ends_its_request_alone(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = fake_encoder()
+    with monkeypatch.context() as patch:
+        patch.setattr(place, broken)
+        hurt = encoder.submit(inputs(600))
+        encoder.step()
+    other = encoder.submit(inputs(300))
+
+    assert other.rows_inline().tolist() == rows_of(inputs(300))
+    with pytest.raises(EngineFault, match="MemoryError"):
+        hurt.rows_inline()
+
+
+@pytest.mark.parametrize("error", [*ERRORS, KeyboardInterrupt, SystemExit])
+def test_after_a_bug_everybody_is_told_and_the_next_is_served(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = fake_encoder()
     encodings = [encoder.submit(inputs(8, 600)), encoder.submit(inputs(300))]
 
+    def bug(*_: object) -> NoReturn:  # some inputs have been taken, and never come to a call
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batcher, "_width", bug)
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):
+            encoder.step()
     for encoding in encodings:
         with pytest.raises(EngineFault, match="The encoder failed"):
             encoding.rows_inline()
-    runner.bug = None
+    assert (encoder.running, encoder.waiting) == (0, 0)
     assert encoder.encode(inputs(8)).tolist() == rows_of(inputs(8))
+
+
+def test_a_lost_request_ends_with_an_error_instead_of_waiting_for_ever() -> None:
+    encoder = fake_encoder()
+    hurt = encoder.submit(inputs(8))
+    encoder._inbox.clear()
+    with pytest.raises(EngineFault, match="nothing is computed"):
+        hurt.rows_inline()
+
+
+def test_waiting_for_what_the_encoder_does_not_know_is_an_error() -> None:
+    stranger = Encoding(inputs(8), fake_encoder(), width=3, submitted=0.0, deadline=None)
+    with pytest.raises(EngineFault, match="lost"):
+        stranger.rows_inline()
+    with pytest.raises(EngineFault, match="lost"):
+        stranger.rows().send(None)
 
 
 def test_more_requests_than_are_held_are_refused_until_one_is_done() -> None:

@@ -8,16 +8,13 @@ import time
 from typing import Any
 
 import pytest
-from numpy.typing import NDArray
 
-from handlers.engine.batch import Batch
 from handlers.engine.sequence import FinishReason
 from handlers.errors import ContextLengthExceeded, InvalidRequest, NotReady, Overloaded
 from tests.engine.fake_session import (
     EOS,
     POISON,
     VOCAB,
-    FakeSession,
     fake_engine,
     greedy,
     greedy_answer,
@@ -135,43 +132,6 @@ def test_a_fault_is_named_by_its_generation() -> None:
     assert "poisoned" in str(broken.fault)
     assert read(healthy)[0] == greedy_answer([5], 20)
     assert healthy.fault is None
-
-
-class Panic(BaseException):
-    """As Rust's panics come to Python: no Exception."""
-
-
-class Buggy(FakeSession):
-    """Raises, at the third call, an error that no session is allowed to raise."""
-
-    def __init__(self, error: type[BaseException]) -> None:
-        super().__init__()
-        self.error = error
-
-    def step(self, batch: Batch) -> NDArray[Any]:
-        if len(self.batches) == 2:
-            self.batches.append(batch)
-            raise self.error("a bug")
-        return super().step(batch)
-
-
-@pytest.mark.parametrize("error", [ZeroDivisionError, Panic])
-def test_a_bug_ends_the_requests_of_that_moment_but_not_the_engine(
-    error: type[BaseException],
-) -> None:
-    engine = fake_engine(Buggy(error), slots=2)
-    # The first step reads two prompts, the second breaks as it decodes.
-    hit = [engine.submit([n, n], greedy(2, ignore_eos=True)) for n in (1, 2, 3)]
-    assert [read(generation)[1] for generation in hit] == [FinishReason.FAULT] * 3
-    assert "a bug" in str(hit[2].fault)
-    assert read(engine.submit([3], greedy()))[0] == greedy_answer([3], 20)
-
-
-def test_who_turns_the_crank_can_be_interrupted() -> None:
-    engine = fake_engine(Buggy(KeyboardInterrupt), slots=2)
-
-    with pytest.raises(KeyboardInterrupt):
-        list(engine.submit([1], greedy(9, ignore_eos=True)))
 
 
 def test_numbers_say_who_runs_and_who_waits() -> None:

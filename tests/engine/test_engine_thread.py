@@ -150,7 +150,7 @@ class DeliversLate:
         self.generation.deliver(Step(5))
         return True
 
-    def step(self) -> None:
+    def step(self) -> bool:
         raise AssertionError("The thread turns the crank.")
 
 

@@ -80,7 +80,7 @@ def histories(draw: st.DrawFn) -> History:
             history.cancelled.add(victim)
         else:
             history.events += subject.step(now=0.0)
-        held = [member.slot for member in subject.running]
+        held = [member.held_slot for member in subject.running]
         assert held == sorted(set(held)), "two sequences share a slot"
     history.events += run(subject)
     assert subject.running == []
