@@ -41,6 +41,11 @@ CACHE_TYPES: dict[str, DTypeLike] = {"tensor(float)": np.float32, "tensor(float1
 # every call burnt 15 to 29 ms more after its end, and threads that share a core starve each other.
 SPIN_MICROSECONDS = "200"
 
+# Bindings that are kept. Prompts are read by one slot's each, and decode calls mostly begin at the
+# first slot: two for each slot. All there can be are slots x (slots + 1) / 2, of which each holds
+# two entries for every cache tensor.
+BINDINGS_PER_SLOT = 2
+
 # Attention and quantised weights, for this kind of machine: docs/kernels.md. `make kernels`.
 KERNELS = Path(__file__).with_name("kernels.so")
 
@@ -64,6 +69,8 @@ class Session:
         rows = slots * (1 + LONGEST_DRAFT)  # pages that no call writes take no memory
         self._logits = np.empty((rows, self.vocab_size), np.float32)
         self._bindings: dict[tuple[int, int], Any] = {}
+        """By first slot and rows, the latest used last."""
+        self._most_bindings = BINDINGS_PER_SLOT * slots
         self.baked = np.empty(0, np.int64)
         """Ids whose keys and values the slot after the last holds."""
 
@@ -116,9 +123,10 @@ class Session:
 
     def _binding(self, first: int, count: int) -> Any:
         """The binding of some slots. Kept: for 30 layers a new one takes 0.3 to 0.7 ms."""
-        binding = self._bindings.get((first, count))
-        if binding is None:
-            binding = self._bindings[first, count] = self._bind(first, count)
+        binding = self._bindings.pop((first, count), None) or self._bind(first, count)
+        self._bindings[first, count] = binding
+        if len(self._bindings) > self._most_bindings:
+            del self._bindings[next(iter(self._bindings))]
         return binding
 
     def _bind(self, first: int, count: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 
@@ -82,6 +83,31 @@ def test_all_calls_of_the_engine_write_their_logits_into_one_memory(session: Ses
     assert np.shares_memory(first, session.step(drafts))
     longer = one_row(0, 0, list(range(13)), list(range(13)))
     assert not np.shares_memory(first, session.step(longer))
+
+
+def test_the_bindings_that_are_used_are_kept_and_their_number_is_bounded(
+    tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots = 8
+    session = Session(tiny_artifact / "model.onnx", threads=1, slots=slots, capacity=16)
+    made: list[tuple[int, int]] = []
+    bind = session._bind
+
+    def counted(first: int, rows: int) -> object:
+        made.append((first, rows))
+        return bind(first, rows)
+
+    monkeypatch.setattr(session, "_bind", counted)
+    usual = [*((slot, 1) for slot in range(slots)), *((0, rows) for rows in range(2, slots + 1))]
+    all_there_can_be = [(a, b - a) for a, b in itertools.combinations(range(slots + 1), 2)]
+
+    for first, rows in [*all_there_can_be, *usual, *usual]:
+        session._binding(first, rows)
+        assert len(session._bindings) <= 2 * slots
+    made.clear()
+    for first, rows in [*usual, (3, 4), *usual[2:]]:
+        session._binding(first, rows)
+    assert made == [(3, 4)]
 
 
 def test_a_call_that_fails_is_an_engine_fault_and_the_session_goes_on(session: Session) -> None:
