@@ -9,6 +9,8 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from handlers.text.panics import panic_is_fault
+
 if TYPE_CHECKING:
     import tokenizers
 
@@ -39,6 +41,7 @@ class TokenSpelling:
             return bytes(ALPHABET[character] for character in spelling)
         return self._behind_another(token_id).encode()
 
+    @panic_is_fault
     def _behind_another(self, token_id: int) -> str:
         """With the space that most decoders take off the first token of a text."""
         text: str = self._backend.decode([self._neighbour, token_id])

@@ -13,6 +13,7 @@ import tokenizers
 
 from handlers.errors import ArtifactError, InvalidRequest
 from handlers.text.incremental import IncrementalDecoder
+from handlers.text.panics import panic_is_fault
 from handlers.text.token_spelling import TokenSpelling
 
 if TYPE_CHECKING:
@@ -51,11 +52,14 @@ class Tokenizer:
         """Raises ArtifactError when the file is missing or is not a tokenizer."""
         try:
             return cls(tokenizers.Tokenizer.from_file(str(path)))
-        except Exception as error:  # noqa: BLE001 - the binding raises Exception itself
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - Exception itself, or a panic of its Rust
             raise ArtifactError(
                 f"{path} is not a tokenizer: {error}. Export the model again."
             ) from None
 
+    @panic_is_fault
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
         """Special tokens that are spelt out in `text` become their ids, as in transformers.
 
@@ -73,11 +77,13 @@ class Tokenizer:
         ids: list[int] = encoded.ids
         return ids
 
+    @panic_is_fault
     def encode_all(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Encoded]:
         """Texts, or pairs of them, with all that the model expects around and between them."""
         encoded: list[Encoded] = self._backend.encode_batch_fast(texts)
         return encoded
 
+    @panic_is_fault
     def beginning(self, text: str, tokens: int) -> str:
         """The part of a text that its first tokens are read from; a short one is all of it."""
         (encoded,) = self._backend.encode_batch([text], add_special_tokens=False)
@@ -89,6 +95,7 @@ class Tokenizer:
         count: int = self._backend.num_special_tokens_to_add(parts == 2)
         return count
 
+    @panic_is_fault
     def encode_cut(self, text: str | tuple[str, str], limit: int) -> Encoded:
         """The same for one, of `limit` ids at most: the end of a text is left out.
 
@@ -105,6 +112,7 @@ class Tokenizer:
         cut: Encoded = self._backend.post_process(*encoded)
         return cut
 
+    @panic_is_fault
     def decode(self, ids: list[int], skip_special_tokens: bool = True) -> str:
         """The text of `ids`; bytes that are not UTF-8 become U+FFFD.
 
@@ -113,6 +121,7 @@ class Tokenizer:
         text: str = self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
         return text
 
+    @panic_is_fault
     def spellings(self, ids: list[int]) -> list[str | None]:
         """Each id as the vocabulary spells it, such as "Ġworld"; None for one it does not have."""
         return [self._backend.id_to_token(token_id) for token_id in ids]

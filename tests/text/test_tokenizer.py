@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.errors import ArtifactError, InvalidRequest
+from handlers.errors import ArtifactError, EngineFault, InvalidRequest
 from handlers.text.incremental import IncrementalDecoder
 from handlers.text.tokenizer import Tokenizer
 from tests.support.tokenizer_kinds import END, KINDS, byte_level
@@ -161,3 +163,48 @@ def test_the_marker_of_a_tool_call_is_text_also_where_it_is_a_special_token() ->
     text = "".join(map(decoder.push, ids)) + decoder.flush()
 
     assert text == '[TOOL_CALLS][{"name"'
+
+
+class Panic(BaseException):
+    """As pyo3 raises Rust's panics: no Exception."""
+
+
+class PanickingBackend:
+    """Whatever is asked of it, its Rust panics."""
+
+    def no_truncation(self) -> None: ...
+
+    def no_padding(self) -> None: ...
+
+    def __getattr__(self, _: str) -> Callable[..., NoReturn]:
+        def panic(*_: object, **__: object) -> NoReturn:
+            raise Panic("index out of bounds")
+
+        return panic
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda tokenizer: tokenizer.encode("a"),
+        lambda tokenizer: tokenizer.encode_all(["a"]),
+        lambda tokenizer: tokenizer.encode_cut(("a", "b"), 3),
+        lambda tokenizer: tokenizer.beginning("a", 1),
+        lambda tokenizer: tokenizer.decode([1]),
+        lambda tokenizer: tokenizer.spellings([1]),
+        lambda tokenizer: tokenizer.spelling._behind_another(1),
+    ],
+)
+def test_a_panic_is_an_error_of_the_request_whose_text_it_was(
+    use: Callable[[Tokenizer], object],
+) -> None:
+    with pytest.raises(EngineFault, match="panicked: index out of bounds"):
+        use(Tokenizer(PanickingBackend()))
+
+
+def test_a_tokenizer_whose_file_panics_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizers, "Tokenizer", PanickingBackend())
+    with pytest.raises(ArtifactError, match="is not a tokenizer"):
+        Tokenizer.load(tmp_path / "tokenizer.json")
