@@ -7,10 +7,13 @@ The base of the decoder's engine and of the encoder.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
 from abc import ABC, abstractmethod
+
+log = logging.getLogger(__name__)
 
 
 class Crank(ABC):
@@ -79,7 +82,10 @@ class Crank(ABC):
 
     def _turn_until_stopped(self) -> None:
         while self._wait_for_work():
-            self.step()
+            try:
+                self.step()
+            except BaseException:  # telling them failed too: who is left is told by the next turn
+                log.exception("A turn of the engine failed.")
 
     def _wait_for_work(self) -> bool:
         """Sleeps while nobody wants anything. False when it is time to stop."""

@@ -276,6 +276,21 @@ def test_who_was_told_before_a_delivery_failed_is_told_no_more(
     ]
 
 
+def test_the_thread_outlives_a_failure_to_tell_of_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = fake_engine()
+    hurt = engine.submit([1], greedy(60, ignore_eos=True))
+    engine.step()
+    hit = itertools.chain([True], itertools.repeat(False))
+    breaking(Scheduler, "_in_turn", lambda *_: True)(monkeypatch, MemoryError)
+    breaking(Engine, "_abandon", lambda *_: next(hit))(monkeypatch, MemoryError)
+    engine.start()
+    engine.stop(drain_seconds=60)
+    assert hurt.fault is not None
+    assert (engine.running, engine.waiting) == (0, 0)
+
+
 class Flaky:
     """Lets calls of a fake session fail, before or after they have written."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import onnx
@@ -115,6 +116,19 @@ def test_a_call_that_fails_is_an_engine_fault_and_the_session_goes_on(session: S
     with pytest.raises(EngineFault, match="ONNX Runtime failed"):
         session.step(one_row(2, 0, [VOCAB], [0]))
     np.testing.assert_array_equal(session.step(one_row(2, 0, [5, 6], [1])), before)
+
+
+def test_logits_for_which_there_is_no_memory_are_an_engine_fault(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(_: int) -> NoReturn:
+        raise MemoryError("25 MB")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "_output", no_memory)
+        with pytest.raises(EngineFault, match="25 MB"):
+            session.step(one_row(0, 0, [5, 6], [1]))
+    assert session.step(one_row(0, 0, [5, 6], [1])).shape == (1, VOCAB)
 
 
 def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
