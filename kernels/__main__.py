@@ -14,6 +14,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parent
@@ -32,8 +33,8 @@ FLAGS = [
     "-s",
     "-ffunction-sections",
     "-Wl,--gc-sections",
-    "-Wl,--version-script=exports.map",
 ]
+EXPORTS = SOURCES / "exports.map"
 
 
 def main() -> None:
@@ -45,14 +46,20 @@ def main() -> None:
     sys.exit(compile_library(options.out.resolve(), options.machine))
 
 
-def compile_library(out: Path, machine: str) -> int:
-    """The compiler's exit status. `out` is replaced at once: a process may have it mapped."""
+def compile_library(
+    out: Path, machine: str, more: Sequence[Path] = (), exports: Path = EXPORTS
+) -> int:
+    """The compiler's exit status. `out` is replaced at once: a process may have it mapped.
+
+    `more` sources and other `exports` make the tests' own library.
+    """
     sources = sorted(path.name for path in SOURCES.glob("*.c"))
     if machine != "x86_64":
         sources = [name for name in sources if name not in FOR_X86]
     with tempfile.TemporaryDirectory() as scratch:
         built = Path(scratch) / out.name
-        command = [*compiler(machine), *FLAGS, "-o", str(built), *sources]
+        flags = [*FLAGS, f"-I{SOURCES}", f"-Wl,--version-script={exports}"]
+        command = [*compiler(machine), *flags, "-o", str(built), *sources, *map(str, more)]
         environ = os.environ | caches(scratch)
         done = subprocess.run(command, cwd=SOURCES, env=environ, check=False)
         if done.returncode == 0:

@@ -57,10 +57,3 @@ EXPORTED OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBa
     }
     return ort->AddCustomOpDomain(options, domain);
 }
-
-// For tests: the kernels of that name from now on, 0 where the CPU cannot run them.
-EXPORTED int use_kernels(const char *name) {
-    const Kernels *found = kernels_for_this_cpu(name);
-    if (found) kernels = found;
-    return found != NULL;
-}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.kernels.attention_kinds import NAMES
-from tests.support.affine_node import use_kernels
+from tests.support.switchable_kernels import use_kernels
 
 
 @pytest.fixture(params=NAMES)

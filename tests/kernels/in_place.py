@@ -10,7 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from handlers.engine.session import KERNELS
+from tests.support.switchable_kernels import switchable_library
 
 Floats = NDArray[np.float32]
 Exact = NDArray[np.float64]
@@ -46,7 +46,7 @@ def make_session(
     model = helper.make_model(graph, opset_imports=imports, ir_version=9)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.register_custom_ops_library(str(KERNELS))
+    options.register_custom_ops_library(str(switchable_library()))
     return onnxruntime.InferenceSession(model.SerializeToString(), options)
 
 

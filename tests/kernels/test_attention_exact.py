@@ -9,7 +9,7 @@ import pytest
 
 from tests.kernels.attention_kinds import KINDS, NAMES, with_cache
 from tests.kernels.attention_node import POSITIONS, Kind, Node, new_tokens
-from tests.support.affine_node import use_kernels
+from tests.support.switchable_kernels import use_kernels
 
 CHUNKS = [[1] * 100, [2] * 50, [64, 36], [36, 64], [99, 1], [1, 99], [7, 8, 16, 17, 33, 15, 4]]
 

@@ -8,7 +8,8 @@ import pytest
 
 from model_export.quantize.block_quantizer import Blocks, affine, k_quant, symmetric
 from tests.kernels.attention_kinds import NAMES
-from tests.support.affine_node import dequantised, multiplier, rounded, run, use_kernels
+from tests.support.affine_node import dequantised, multiplier, rounded, run
+from tests.support.switchable_kernels import use_kernels
 
 ROWS = [1, 2, 3, 5, 8, 15, 16, 17, 31, 70]
 # Inputs, outputs: SmolLM2's; a part of a block; a part of a group; of both.

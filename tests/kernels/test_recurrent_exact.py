@@ -9,7 +9,7 @@ from tests.kernels.attention_kinds import NAMES
 from tests.kernels.recurrent_kinds import KINDS
 from tests.kernels.recurrent_node import Node
 from tests.kernels.test_recurrent import FEW
-from tests.support.affine_node import use_kernels
+from tests.support.switchable_kernels import use_kernels
 
 CHUNKS = [[1] * 50, [2] * 25, [32, 18], [49, 1], [1, 49], [7, 8, 16, 17, 2]]
 

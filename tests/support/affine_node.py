@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from handlers.engine.session import KERNELS
 from model_export.quantize.block_layout import pack
 from model_export.quantize.block_quantizer import Blocks
+from tests.support.switchable_kernels import switchable_library
 
 Floats = NDArray[np.float32]
 Exact = NDArray[np.float64]
 
 BLOCK = 32
 """Activations share a scale in blocks of 32, whatever the weights do."""
-
-
-def use_kernels(name: str) -> bool:
-    """Let every session of this process compute with the kernels of that name, if the CPU can."""
-    return bool(ctypes.CDLL(str(KERNELS)).use_kernels(name.encode()))
 
 
 def multiplier(
@@ -80,7 +73,7 @@ def _session(
 def _options(threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.register_custom_ops_library(str(KERNELS))
+    options.register_custom_ops_library(str(switchable_library()))
     return options
 
 
