@@ -26,6 +26,20 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+SHOWN_CHARACTERS = 256
+"""Of a text of a client's own, in a line of the log or in an error."""
+
+
+def shortened(text: str, characters: int = SHOWN_CHARACTERS) -> str:
+    """The text, with … in place of its middle where it has more than `characters`.
+
+    For what a client has sent and a log or an error repeats: both ends of it tell what it was.
+    """
+    if len(text) <= characters:
+        return text
+    end = (characters - 1) // 2
+    return f"{text[: characters - 1 - end]}…{text[len(text) - end :]}"
+
 
 class KindlingError(Exception):
     """The root. `str(error)` is a sentence for a person: what is wrong and what to do."""

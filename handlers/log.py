@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from handlers.api.request_id import HEADER
+from handlers.errors import shortened
 
 LOGGER = logging.getLogger("handlers")
 
@@ -27,6 +28,11 @@ COLD = "x-kindling-cold"
 
 # nginx's status for a client that left before its answer; only the log ever sees it.
 CLIENT_CLOSED_REQUEST = 499
+
+# Of a message and of a traceback, which may repeat what a client has sent. Cloud Logging takes
+# entries of 256 KB: https://docs.cloud.google.com/logging/quotas
+MESSAGE_CHARACTERS = 2048
+TRACEBACK_CHARACTERS = 16_384
 
 _begun = itertools.count()
 
@@ -45,11 +51,12 @@ class JsonFormatter(logging.Formatter):
             "timestamp": _rfc3339(record.created),
             "level": record.levelname,
             "severity": record.levelname,
-            "message": record.getMessage(),
+            "message": shortened(record.getMessage(), MESSAGE_CHARACTERS),
         }
         line |= getattr(record, "fields", {})
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            traceback = self.formatException(record.exc_info)
+            line["exception"] = shortened(traceback, TRACEBACK_CHARACTERS)
         return json.dumps(line)
 
 
@@ -94,8 +101,8 @@ class Access(msgspec.Struct, frozen=True):
         """Writes the request's line, once its answer is complete."""
         fields: dict[str, Any] = {
             "id": self.id,
-            "method": self.method,
-            "path": self.path,
+            "method": shortened(self.method),
+            "path": shortened(self.path),
             "status": status,
             "ms": round((time.monotonic() - self.started) * 1000, 1),
             "cold": self.cold,
@@ -103,7 +110,7 @@ class Access(msgspec.Struct, frozen=True):
         usage = _usage(body)
         if usage is not None:
             fields |= msgspec.structs.asdict(usage)
-        LOGGER.info("%s %s %d", self.method, self.path, status, extra={"fields": fields})
+        LOGGER.info("%s %d", fields["method"], status, extra={"fields": fields})
 
 
 class _Usage(msgspec.Struct):

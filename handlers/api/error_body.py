@@ -10,9 +10,18 @@ import logging
 import msgspec
 
 from handlers.api.messages import Response
-from handlers.errors import EngineFault, InvalidApiKey, MethodNotAllowed, RequestError
+from handlers.errors import (
+    EngineFault,
+    InvalidApiKey,
+    MethodNotAllowed,
+    RequestError,
+    shortened,
+)
 
 log = logging.getLogger(__name__)
+
+# The longest that this project writes itself has 600; some repeat what the client has sent.
+MESSAGE_CHARACTERS = 1024
 
 
 def describe(error: Exception) -> dict[str, object]:
@@ -20,7 +29,7 @@ def describe(error: Exception) -> dict[str, object]:
     known = known_as(error)
     if isinstance(known, EngineFault):
         log.error("A request failed: %s", error, exc_info=error)
-    param = _utf8(known.param) if known.param else None
+    param = _utf8(shortened(known.param)) if known.param else None
     body = {"message": message_of(known), "type": known.type, "param": param, "code": known.code}
     return {"error": body}
 
@@ -29,7 +38,7 @@ def message_of(error: RequestError) -> str:
     """What may leave of an error."""
     if isinstance(error, EngineFault):
         return "The server failed to answer. Its log has the reason."
-    return _utf8(str(error))
+    return _utf8(shortened(str(error), MESSAGE_CHARACTERS))
 
 
 def render(error: Exception) -> Response:

@@ -65,6 +65,20 @@ def test_a_request_is_one_line_with_the_tokens_of_its_usage(output: io.StringIO)
     assert line["ms"] >= 0
 
 
+def test_a_line_stays_short_whatever_a_client_sends(output: io.StringIO) -> None:
+    Access("id", "M" * 60_000, "/v1/" + "x" * 60_000 + "/models").done(404)
+    try:
+        raise KeyError("k" * 60_000)
+    except KeyError:
+        LOGGER.exception("failed: %s", "m" * 60_000)
+    request, failure = lines(output)
+    assert (len(request["path"]), len(request["method"])) == (256, 256)
+    assert (request["path"][:5], request["path"][-7:]) == ("/v1/x", "/models")
+    assert request["message"] == f"{request['method']} 404"
+    assert (len(failure["message"]), len(failure["exception"])) == (2048, 16_384)
+    assert failure["exception"].startswith("Traceback")
+
+
 @pytest.mark.parametrize("body", [b"", b"data: {}\n\n", b"[]", b'{"usage": 3}', b'{"usage": null}'])
 def test_an_answer_without_usage_is_logged_without_tokens(output: io.StringIO, body: bytes) -> None:
     Access("id-2", "GET", "/healthz").done(200, body)

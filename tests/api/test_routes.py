@@ -197,6 +197,22 @@ def test_an_error_that_repeats_what_utf8_cannot_carry_is_still_an_answer() -> No
     assert msgspec.json.decode(response.body)["error"]["message"] == "no ?"
 
 
+def test_an_error_that_repeats_what_a_client_sent_stays_short_and_keeps_its_ends() -> None:
+    long = "x" * 100_000
+    raised = errors.InvalidRequest(f"There is no {long}: leave it out.", param=f"tools.{long}.name")
+
+    error = msgspec.json.decode(error_body.render(raised).body)["error"]
+
+    assert (len(error["message"]), len(error["param"])) == (1024, 256)
+    assert error["message"].startswith("There is no x")
+    assert error["message"].endswith("x: leave it out.")
+
+
+@pytest.mark.parametrize("characters", [1, 2, 3, 4, 5, 9, 10])
+def test_a_shortened_text_has_as_many_characters_as_it_may(characters: int) -> None:
+    assert len(errors.shortened("0123456789", characters)) == characters
+
+
 def test_what_most_processes_never_serve_is_imported_by_its_first_request() -> None:
     names = ["responses.endpoint", "responses.events", "openapi.document", "openapi.shapes"]
     late = [f"handlers.api.{name}" for name in [*names, "tokenize"]]
