@@ -12,6 +12,7 @@
 | KINDLING_THREADS | the CPUs this process may use | threads of the ONNX Runtime session |
 | KINDLING_API_KEY | none | when set, requests must carry `Authorization: Bearer <key>` |
 | KINDLING_CORS_ORIGINS | none | web pages that may call: origins with commas between, or * |
+| KINDLING_BASE_PATH | none | what a gateway or a proxy puts before every path: /llm |
 | KINDLING_MAX_BODY_BYTES | 4194304 | a larger request body is answered 413 |
 | KINDLING_TIMEOUT_SECONDS | 290 | Cloud Run: an older generation is cut; keep it below --timeout |
 | KINDLING_DRAIN_SECONDS | 8 | Cloud Run: time after SIGTERM in which running answers may finish |
@@ -69,6 +70,8 @@ class Settings(msgspec.Struct, frozen=True):
     api_key: str | None
     cors_origins: tuple[str, ...]
     """Origins, or "*" alone; none when browsers have no business here."""
+    base_path: str
+    """With a slash before each part, "" for none."""
     max_body_bytes: int
     timeout_seconds: float
     drain_seconds: float
@@ -105,6 +108,7 @@ class Settings(msgspec.Struct, frozen=True):
             threads=read.integer("KINDLING_THREADS", available_cpus(environ), minimum=1),
             api_key=read.key("KINDLING_API_KEY"),
             cors_origins=read.origins("KINDLING_CORS_ORIGINS"),
+            base_path=read.path("KINDLING_BASE_PATH"),
             max_body_bytes=read.integer("KINDLING_MAX_BODY_BYTES", 4 * 1024 * 1024, minimum=1),
             timeout_seconds=read.seconds("KINDLING_TIMEOUT_SECONDS", 290.0),
             drain_seconds=read.seconds("KINDLING_DRAIN_SECONDS", 8.0),
@@ -162,6 +166,12 @@ class _Reader(msgspec.Struct, frozen=True):
                 f"without user, query and fragment; http:// is for 127.0.0.1 alone."
             )
         return text
+
+    def path(self, name: str) -> str:
+        parts = [part for part in self.environ.get(name, "").strip().split("/") if part]
+        if not all(re.fullmatch(r"[^\s?#%]+", part) for part in parts):
+            raise SettingsError(f"{name} must be a path such as /llm, without query and escapes.")
+        return "".join(f"/{part}" for part in parts)
 
     def origins(self, name: str) -> tuple[str, ...]:
         listed = (origin.strip() for origin in self.environ.get(name, "").split(","))

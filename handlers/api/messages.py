@@ -13,13 +13,16 @@ class Request(msgspec.Struct, frozen=True):
     method: str
     """Upper case."""
     path: str
-    """Percent-decoded, without the query: "/v1/chat/completions"."""
+    """As it came, percent-decoded and without the query: "/v1/chat/completions"."""
     query: Mapping[str, str]
     headers: Mapping[str, str]
     """Names in lower case."""
     body: bytes
     deadline: float | None = None
     """`time.monotonic()` seconds at which the answer must be on its way, None for no limit."""
+    inner_paths: tuple[str, ...] = ()
+    """What remains of the path without a stage or a base path that the platform may have put before
+    it. Read where no route has the path as it came."""
 
 
 class Response(msgspec.Struct, frozen=True):

@@ -14,12 +14,12 @@ from msgspec.structs import force_setattr, replace
 from handlers.api import error_body
 from handlers.api.cors import Cors
 from handlers.api.messages import Request, Response, StreamResponse
-from handlers.api.models import PATH as MODELS
-from handlers.api.table import HEALTH_PATHS, MODEL, TABLES, Route
-from handlers.errors import InvalidApiKey, MethodNotAllowed, NotFound, RequestTooLarge
+from handlers.api.paths import without_empty_parts, without_prefix
+from handlers.api.table import HEALTH_PATHS, TABLES, Match, Route, match, prefix_before
+from handlers.errors import InvalidApiKey, MethodNotAllowed, NotFound, RequestTooLarge, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from handlers.api.served import Served
     from handlers.config import Settings
@@ -59,7 +59,6 @@ class Api:
 
     async def _answer(self, request: Request) -> Response | StreamResponse:
         try:
-            self._admit(request)
             answer = await self._respond(request)
         except Exception as error:  # noqa: BLE001 - what is not an error of ours is rendered as 500
             answer = error_body.render(error)
@@ -68,37 +67,59 @@ class Api:
         return answer
 
     async def _respond(self, request: Request) -> Response | StreamResponse:
-        """Raises NotFound, MethodNotAllowed and what the endpoint raises."""
-        route = self._route(request.path)
+        """Raises what `_route` raises, and what the endpoint does."""
+        found = self._route(request)
         if request.method == "OPTIONS":
-            return _options(route)
-        if request.method not in route.methods:
+            return _options(found.route)
+        return await found.route.load()(self._model, replace(request, path=found.path))
+
+    def _route(self, request: Request) -> Match:
+        """Raises InvalidApiKey, NotFound, MethodNotAllowed and RequestTooLarge."""
+        paths = [*self._paths(request)]
+        found = match(paths, self._routes)
+        self._authorise(request, found)
+        if found is None:
+            raise self._not_found(request.path, paths)
+        if request.method not in (*found.route.methods, "OPTIONS"):
             raise MethodNotAllowed(
-                f"{request.path} takes {' and '.join(route.methods)}, not {request.method}.",
-                allowed=route.methods,
+                f"{found.path} takes {' and '.join(found.route.methods)}, not {request.method}.",
+                allowed=found.route.methods,
             )
-        return await route.load()(self._model, request)
+        self._check_size(request)
+        return found
 
-    def _route(self, path: str) -> Route:
-        path = MODEL if path.startswith(f"{MODELS}/") else path
-        if path in self._routes:
-            return self._routes[path]
-        served = self._model.manifest.task
-        tasks = [task for task, table in TABLES.items() if path in table]
+    def _paths(self, request: Request) -> Iterator[str]:
+        """What the request's path may be, the likeliest first."""
+        for path in (request.path, *request.inner_paths):
+            yield path
+            if self._settings.base_path:
+                yield without_prefix(without_empty_parts(path), self._settings.base_path)
+
+    def _not_found(self, path: str, paths: Sequence[str]) -> NotFound:
+        served, known = self._model.manifest.task, ", ".join(self._routes)
+        tasks = [task for task, table in TABLES.items() if match(paths, table)]
         if tasks:
-            raise NotFound(
-                f"This image serves the task {served} with {self._model.id}; {path} needs "
-                f"{' or '.join(tasks)}. Paths: {', '.join(self._routes)}."
+            return NotFound(
+                f"This image serves the task {served} with {self._model.id}; {shortened(path)} "
+                f"needs {' or '.join(tasks)}. Paths: {known}."
             )
-        raise NotFound(f"There is no {path}. Paths: {', '.join(self._routes)}.")
+        prefix = prefix_before(self._routes, path) or ""
+        hint = (
+            f"If {shortened(prefix)} is a base path, name it in KINDLING_BASE_PATH or map the API "
+            f"at the root. "
+        )
+        return NotFound(f"There is no {shortened(path)}. {hint if prefix else ''}Paths: {known}.")
 
-    def _admit(self, request: Request) -> None:
+    def _authorise(self, request: Request, found: Match | None) -> None:
+        key = self._settings.api_key
+        is_open = found is not None and found.path in HEALTH_PATHS
+        if key is not None and not is_open and not _carries(request, key):
+            raise InvalidApiKey("Send the API key as `Authorization: Bearer <key>`.")
+
+    def _check_size(self, request: Request) -> None:
         limit = self._settings.max_body_bytes
         if len(request.body) > limit:
             raise RequestTooLarge(f"The body has {len(request.body)} bytes; {limit} are the limit.")
-        key = self._settings.api_key
-        if key is not None and request.path not in HEALTH_PATHS and not _carries(request, key):
-            raise InvalidApiKey("Send the API key as `Authorization: Bearer <key>`.")
 
 
 def _carries(request: Request, key: str) -> bool:

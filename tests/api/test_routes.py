@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import time
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ import pytest
 from handlers import errors
 from handlers.api import error_body
 from handlers.api.messages import Response
-from handlers.api.table import TABLES
+from handlers.api.table import TABLES, Match, match
 from handlers.errors import MethodNotAllowed, RequestError
 from tests.api.client import Client, saying
 from tests.support.scripted_engine import ScriptedEngine, subclasses
@@ -78,12 +79,92 @@ def test_health_tells_a_server_that_drains() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "", "/v1", "/v1/models/", "/V1/models", "/v1/chat/completions/", "/\ud800"]
+    "path",
+    [
+        *("/", "", "//", "/v1", "/v1/", "/v1/v1/", "/V1/models", "/v2/models", "/chat", "/\ud800"),
+        *("/v1/chat", "/v1/chat/completions/v1", "/v1.0/models", "/chat/v1/completions"),
+    ],
 )
 def test_an_unknown_path_is_not_found(path: str) -> None:
     status, error = client().error("GET", path)
 
     assert (status, error["code"]) == (404, "not_found")
+
+
+def spellings(path: str) -> list[str]:
+    """How base URLs that end in a slash, have /v1 already or lack it make a client write a path."""
+    bare = path.removeprefix("/v1")
+    every = [path, f"/v1{path}", f"/v1/v1{path}", bare, f"/v1{bare}", f"/v1/v1{bare}"]
+    return [*every, *(f"{one}/" for one in every), *(one.replace("/", "//") for one in every)]
+
+
+@pytest.mark.parametrize("path", [path for path in ROUTES if "{" not in path])
+def test_a_path_is_served_however_a_base_url_spells_it(path: str) -> None:
+    route = ROUTES[path]
+
+    for spelling in spellings(path):
+        assert match([spelling], ROUTES) == Match(route, path)
+    assert all(answer("OPTIONS", spelling).status == 204 for spelling in spellings(path))
+
+
+@pytest.mark.parametrize("spelling", spellings("/v1/models/Tiny"))
+def test_a_model_is_found_however_a_base_url_spells_its_path(spelling: str) -> None:
+    assert client().json("GET", spelling)["id"] == "Tiny"
+
+
+@pytest.mark.parametrize(
+    "identity", ["a/b", "a%2Fb", "a%252Fb", "é", "\ud800", "v1", "..", "x" * 9999]
+)
+def test_the_id_of_a_model_may_be_any_text(identity: str) -> None:
+    status, error = client().error("GET", f"/v1/models/{identity}")
+
+    assert (status, error["code"]) == (404, "not_found")
+    assert len(error["message"]) <= 1024
+
+
+def test_a_path_that_a_route_has_goes_before_one_that_is_made_to_fit() -> None:
+    both = {"/v1/rerank": ROUTES["/tokenize"], "/rerank": ROUTES["/detokenize"]}
+
+    assert match(["/rerank/"], both) == Match(both["/rerank"], "/rerank")
+    assert match(["/v1/v1/rerank"], both) == Match(both["/v1/rerank"], "/v1/rerank")
+    assert match(["/v1//rerank", "/rerank"], both) == Match(both["/v1/rerank"], "/v1/rerank")
+    assert match(["/v1/v1/rerank", "/rerank"], both) == Match(both["/rerank"], "/rerank")
+
+
+@pytest.mark.parametrize("base", ["/llm", "llm", "/llm/", "/a/llm", "/v1"])
+def test_a_base_path_is_taken_off(base: str) -> None:
+    served = client(KINDLING_BASE_PATH=base)
+    before = "/" + base.strip("/")
+
+    for path in (f"{before}/v1/models", f"{before}//models/", "/v1/models"):
+        assert served.json("GET", path)["object"] == "list"
+    assert served.error("GET", f"{before}x/v1/models")[0] == 404
+    assert served.error("GET", before)[0] == 404
+
+
+@pytest.mark.parametrize("base", ["/llm?x=1", "a b", "/%20", "#"])
+def test_a_base_path_that_no_path_begins_with_is_refused(base: str) -> None:
+    with pytest.raises(errors.SettingsError, match="KINDLING_BASE_PATH must be a path"):
+        client(KINDLING_BASE_PATH=base)
+
+
+def test_a_path_behind_an_unknown_prefix_is_answered_with_what_to_do() -> None:
+    status, error = client().error("POST", "/llm/v1/chat/completions", BODY)
+
+    assert status == 404
+    assert error["message"].startswith(
+        "There is no /llm/v1/chat/completions. If /llm is a base path, name it in "
+        "KINDLING_BASE_PATH or map the API at the root. Paths: /v1/chat/completions, "
+    )
+    assert "base path" not in client().error("GET", "/nowhere")[1]["message"]
+
+
+def test_a_path_of_megabytes_is_answered_in_time_and_in_short() -> None:
+    for path in ("/v1" * 500_000, "/" * 1_000_000, "/v1/models/" * 100_000):
+        started = time.process_time()
+        status, error = client().error("GET", path)
+        assert (status, len(error["message"]) <= 1024) == (404, True)
+        assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize("path", ROUTES)
@@ -145,6 +226,8 @@ def test_the_right_key_is_let_in(authorization: str) -> None:
 def test_health_needs_no_key() -> None:
     assert client(**KEY).send("GET", "/healthz").status == 200
     assert client(**KEY).send("GET", "/health").status == 200
+    assert client(**KEY).send("GET", "//healthz/").status == 200
+    assert client(**KEY).send("GET", "/v1/models/healthz").status == 401
     assert client(**KEY).send("GET", "/v1/models").status == 401
 
 
