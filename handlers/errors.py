@@ -12,7 +12,9 @@ KindlingError
     InvalidApiKey          401  an API key is configured and the request does not carry it
     NotFound               404  no such path
     MethodNotAllowed       405  the path exists, for other methods
+    RequestTimeout         408  the request's body did not arrive in time
     RequestTooLarge        413  the request's body is over the limit
+    UnsupportedMediaType   415  the request's body is compressed in a way that nobody here reads
     ResponseTooLarge       413  the answer is over what the platform can carry
     Overloaded             429  as many requests are held as may be
     EngineFault            500  a bug of ours; its details go to the log, never into the body
@@ -128,11 +130,29 @@ class MethodNotAllowed(RequestError):
         self.allowed = allowed
 
 
+class RequestTimeout(RequestError):
+    """The request's body did not arrive in time."""
+
+    status = 408
+    code = "request_timeout"
+
+
 class RequestTooLarge(RequestError):
     """The request's body is over the limit."""
 
     status = 413
     code = "request_too_large"
+
+
+class UnsupportedMediaType(RequestError):
+    """The request's body is compressed in a way that nobody here reads: `accepted` are those."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+    def __init__(self, message: str, *, accepted: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.accepted = accepted
 
 
 class ResponseTooLarge(RequestError):

@@ -15,6 +15,7 @@ from handlers.errors import (
     InvalidApiKey,
     MethodNotAllowed,
     RequestError,
+    UnsupportedMediaType,
     shortened,
 )
 
@@ -58,6 +59,8 @@ def _headers(error: RequestError) -> dict[str, str]:
         headers["retry-after"] = str(error.retry_after)
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = ", ".join(error.allowed)
+    if isinstance(error, UnsupportedMediaType):
+        headers["accept-encoding"] = ", ".join(error.accepted)
     if isinstance(error, InvalidApiKey):
         headers["www-authenticate"] = "Bearer"
     return headers

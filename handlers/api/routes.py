@@ -6,17 +6,27 @@ of messages.py.
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
 from msgspec.structs import force_setattr, replace
 
 from handlers.api import error_body
-from handlers.api.cors import Cors
+from handlers.api.content_coding import HEADER as CONTENT_CODING
+from handlers.api.content_coding import coding_of, decoded
+from handlers.api.cors import Answer, Cors
 from handlers.api.messages import Request, Response, StreamResponse
 from handlers.api.paths import without_empty_parts, without_prefix
 from handlers.api.table import HEALTH_PATHS, TABLES, Match, Route, match, prefix_before
-from handlers.errors import InvalidApiKey, MethodNotAllowed, NotFound, RequestTooLarge, shortened
+from handlers.errors import (
+    InvalidApiKey,
+    MethodNotAllowed,
+    NotFound,
+    RequestError,
+    RequestTooLarge,
+    shortened,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +34,9 @@ if TYPE_CHECKING:
     from handlers.api.served import Served
     from handlers.config import Settings
     from handlers.engine.artifact import Task
-    from handlers.errors import RequestError
+
+# Of a body, in bytes: a platform has checked it already, so what is no number says nothing.
+LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 class Api:
@@ -44,7 +56,16 @@ class Api:
     async def handle(self, request: Request) -> Response | StreamResponse:
         """Every request gets an answer: this never raises an Exception."""
         answer = self._cors.preflight(request) or await self._answer(request)
-        return self._cors.label(answer, request.headers)
+        return self._sent(request, answer)
+
+    def early(self, request: Request) -> Response | None:
+        """The answer that a request gets whatever its body; None where the body matters.
+
+        For an adapter that can answer before it reads: a preflight, a key that is missing, a path
+        that nobody serves.
+        """
+        answer = self._cors.preflight(request) or self._refusal(request)
+        return None if answer is None else self._sent(request, answer)
 
     def refuse(self, error: RequestError, headers: Mapping[str, str]) -> Response:
         """The answer where an adapter cannot hand a request over, or cannot carry its answer.
@@ -57,24 +78,35 @@ class Api:
         """The process goes on as a copy of what it was: the uptime begins anew."""
         force_setattr(self._model, "ready_since", time.monotonic())
 
+    def _sent(self, request: Request, answer: Answer) -> Answer:
+        """What leaves of an answer."""
+        if request.method == "HEAD" and isinstance(answer, Response):
+            answer = replace(answer, body=b"")
+        return self._cors.label(answer, request.headers)
+
+    def _refusal(self, request: Request) -> Response | None:
+        try:
+            self._route(request)
+        except RequestError as error:
+            return error_body.render(error)
+        return None
+
     async def _answer(self, request: Request) -> Response | StreamResponse:
         try:
-            answer = await self._respond(request)
+            return await self._respond(request)
         except Exception as error:  # noqa: BLE001 - what is not an error of ours is rendered as 500
-            answer = error_body.render(error)
-        if request.method == "HEAD" and isinstance(answer, Response):
-            return replace(answer, body=b"")
-        return answer
+            return error_body.render(error)
 
     async def _respond(self, request: Request) -> Response | StreamResponse:
-        """Raises what `_route` raises, and what the endpoint does."""
+        """Raises what `_route` and `decoded` raise, and what the endpoint does."""
         found = self._route(request)
         if request.method == "OPTIONS":
             return _options(found.route)
-        return await found.route.load()(self._model, replace(request, path=found.path))
+        body = decoded(request.body, _coding(request), self._settings.max_body_bytes)
+        return await found.route.load()(self._model, replace(request, path=found.path, body=body))
 
     def _route(self, request: Request) -> Match:
-        """Raises InvalidApiKey, NotFound, MethodNotAllowed and RequestTooLarge."""
+        """Looks at all but the body. Raises the errors that a request's head can bring."""
         paths = [*self._paths(request)]
         found = match(paths, self._routes)
         self._authorise(request, found)
@@ -86,6 +118,7 @@ class Api:
                 allowed=found.route.methods,
             )
         self._check_size(request)
+        _coding(request)
         return found
 
     def _paths(self, request: Request) -> Iterator[str]:
@@ -118,8 +151,10 @@ class Api:
 
     def _check_size(self, request: Request) -> None:
         limit = self._settings.max_body_bytes
-        if len(request.body) > limit:
-            raise RequestTooLarge(f"The body has {len(request.body)} bytes; {limit} are the limit.")
+        promised = request.headers.get("content-length", "")
+        size = max(len(request.body), int(promised) if LENGTH.fullmatch(promised) else 0)
+        if size > limit:
+            raise RequestTooLarge(f"The body has {size:,} bytes; {limit:,} are the limit.")
 
 
 def _carries(request: Request, key: str) -> bool:
@@ -129,6 +164,11 @@ def _carries(request: Request, key: str) -> bool:
     # The time of this comparison tells nothing of how much of a guess is right.
     same = hmac.compare_digest(_bytes(given.strip()), _bytes(key))
     return same and scheme.lower() == "bearer"
+
+
+def _coding(request: Request) -> str | None:
+    """Of the body, where one is read. Raises UnsupportedMediaType."""
+    return coding_of(request.headers.get(CONTENT_CODING, "")) if request.method == "POST" else None
 
 
 def _bytes(text: str) -> bytes:
