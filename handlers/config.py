@@ -14,6 +14,8 @@
 | KINDLING_CORS_ORIGINS | none | web pages that may call: origins with commas between, or * |
 | KINDLING_BASE_PATH | none | what a gateway or a proxy puts before every path: /llm |
 | KINDLING_MAX_BODY_BYTES | 4194304 | a larger request body is answered 413 |
+| KINDLING_REQUEST_SECONDS | 60 | Cloud Run: time for a request's head, and then for its body |
+| KINDLING_KEEP_ALIVE_SECONDS | 620 | Cloud Run: an idle connection's; more than that of any proxy |
 | KINDLING_TIMEOUT_SECONDS | 290 | Cloud Run: an older generation is cut; keep it below --timeout |
 | KINDLING_DRAIN_SECONDS | 8 | Cloud Run: time after SIGTERM in which running answers may finish |
 | KINDLING_LOG_LEVEL | INFO | DEBUG, INFO, WARNING or ERROR |
@@ -73,6 +75,8 @@ class Settings(msgspec.Struct, frozen=True):
     base_path: str
     """With a slash before each part, "" for none."""
     max_body_bytes: int
+    request_seconds: float
+    keep_alive_seconds: float
     timeout_seconds: float
     drain_seconds: float
     log_level: str
@@ -110,6 +114,11 @@ class Settings(msgspec.Struct, frozen=True):
             cors_origins=read.origins("KINDLING_CORS_ORIGINS"),
             base_path=read.path("KINDLING_BASE_PATH"),
             max_body_bytes=read.integer("KINDLING_MAX_BODY_BYTES", 4 * 1024 * 1024, minimum=1),
+            request_seconds=read.seconds("KINDLING_REQUEST_SECONDS", 60.0),
+            # Google's load balancers keep theirs for 600 s, and ask for more of who is behind them:
+            # https://docs.cloud.google.com/load-balancing/docs/https#timeouts_and_retries
+            # Those of AWS and nginx keep them for 60 s, clients written in Go for 90 s.
+            keep_alive_seconds=read.seconds("KINDLING_KEEP_ALIVE_SECONDS", 620.0),
             timeout_seconds=read.seconds("KINDLING_TIMEOUT_SECONDS", 290.0),
             drain_seconds=read.seconds("KINDLING_DRAIN_SECONDS", 8.0),
             log_level=read.choice(

@@ -36,7 +36,12 @@ from handlers import startup
 from handlers.config import Settings
 
 startup.begin(Settings.from_environ())
-import handlers.cloud_run
+
+async def load():  # as the server does: signals are its event loop's
+    import handlers.cloud_run
+
+import asyncio
+asyncio.run(load())
 """
 
 
