@@ -31,7 +31,7 @@ from starlette.types import Receive, Scope, Send
 from handlers.api.messages import Request, Response, StreamResponse
 from handlers.api.request_id import request_id
 from handlers.config import Settings
-from handlers.errors import RequestError, RequestTimeout, StartupError
+from handlers.errors import RequestTimeout, StartupError, ends_a_task
 from handlers.http_body import Bodies
 from handlers.log import CLIENT_CLOSED_REQUEST, Access, enable_loggers
 from handlers.startup import Service, load_service
@@ -69,12 +69,14 @@ async def handler(http_request: HttpRequest) -> HttpResponse:
     access = Access(identity, http_request.method, http_request.scope["path"])
     try:
         answer = await answer_to(http_request)
-    except RequestError as error:
+    except ClientDisconnect:
+        answer = Response(CLIENT_CLOSED_REQUEST, {}, b"")
+    except BaseException as error:
+        if ends_a_task(error):
+            raise
         answer = SERVICE.api.refuse(error, http_request.headers)
         if isinstance(error, RequestTimeout):
             answer = closing(answer)
-    except ClientDisconnect:
-        answer = Response(CLIENT_CLOSED_REQUEST, {}, b"")
     return to_response(answer, access)
 
 

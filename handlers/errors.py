@@ -43,6 +43,16 @@ def shortened(text: str, characters: int = SHOWN_CHARACTERS) -> str:
     return f"{text[: characters - 1 - end]}…{text[len(text) - end :]}"
 
 
+def ends_a_task(error: BaseException) -> bool:
+    """Whether it is to be passed on: it ends a process, a task or a generator, not one request.
+
+    Everything else is answered, also what is no Exception, as a panic in Rust is none. asyncio's
+    CancelledError is known by its name: a process on Lambda does not import asyncio.
+    """
+    ending = (KeyboardInterrupt, SystemExit, GeneratorExit)
+    return isinstance(error, ending) or type(error).__name__ == "CancelledError"
+
+
 class KindlingError(Exception):
     """The root. `str(error)` is a sentence for a person: what is wrong and what to do."""
 

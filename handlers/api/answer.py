@@ -20,7 +20,7 @@ from handlers.api.json_response import json_response
 from handlers.api.messages import Response, StreamResponse
 from handlers.api.tools import CallReader
 from handlers.api.usage import timing_head, timing_whole, usage_body
-from handlers.errors import InvalidRequest
+from handlers.errors import InvalidRequest, ends_a_task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -149,7 +149,7 @@ class StreamShape(Protocol):
         """What comes when all choices have ended. `usages`: one of each."""
         ...
 
-    def failed(self, error: Exception) -> Bodies:
+    def failed(self, error: BaseException) -> Bodies:
         """What comes when the stream breaks: nothing follows it."""
         return [error_body.describe(error)]
 
@@ -175,14 +175,14 @@ async def stream(completer: Completer, call: Call, shape: StreamShape) -> Stream
     """Waits for the first delta: raises what goes wrong before it."""
     deltas = call.deltas(completer)
     first = await anext(deltas)
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
     chunks = _events(first, deltas, shape, failures)
     await anext(chunks)
     return StreamResponse(200, {**sse.HEADERS, **timing_head(first.usage)}, chunks, failures)
 
 
 async def _events(
-    first: Delta, deltas: AsyncGenerator[Delta], shape: StreamShape, failures: list[Exception]
+    first: Delta, deltas: AsyncGenerator[Delta], shape: StreamShape, failures: list[BaseException]
 ) -> AsyncGenerator[bytes]:
     """An empty chunk, then the events. What breaks them is added to `failures`.
 
@@ -203,7 +203,9 @@ async def _events(
                 yield shape.frame(body)
             if shape.end:
                 yield shape.end
-        except Exception as error:  # noqa: BLE001 - the status is sent: an event is all that is left
+        except BaseException as error:  # the status is sent: an event is all that is left
+            if ends_a_task(error):
+                raise
             failures.append(error)
             for body in shape.failed(error):
                 yield shape.frame(body)

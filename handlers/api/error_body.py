@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 MESSAGE_CHARACTERS = 1024
 
 
-def describe(error: Exception) -> dict[str, object]:
+def describe(error: BaseException) -> dict[str, object]:
     """The body. What is not a RequestError is a bug: it goes to the log, nothing of it out."""
     known = known_as(error)
     if isinstance(known, EngineFault):
@@ -42,7 +42,7 @@ def message_of(error: RequestError) -> str:
     return _utf8(shortened(str(error), MESSAGE_CHARACTERS))
 
 
-def render(error: Exception) -> Response:
+def render(error: BaseException) -> Response:
     """The whole answer."""
     body = msgspec.json.encode(describe(error))
     return Response(known_as(error).status, _headers(known_as(error)), body)

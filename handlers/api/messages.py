@@ -44,5 +44,5 @@ class StreamResponse(msgspec.Struct, frozen=True):
     status: int
     headers: Mapping[str, str]
     chunks: AsyncGenerator[bytes]
-    failures: Sequence[Exception] = ()
+    failures: Sequence[BaseException] = ()
     """Why the stream broke, once `chunks` have ended; its last chunk has told the client."""

@@ -25,6 +25,7 @@ from handlers.errors import (
     NotFound,
     RequestError,
     RequestTooLarge,
+    ends_a_task,
     shortened,
 )
 
@@ -54,7 +55,7 @@ class Api:
         return self._model.manifest.task
 
     async def handle(self, request: Request) -> Response | StreamResponse:
-        """Every request gets an answer: this never raises an Exception."""
+        """Every request gets an answer: this raises nothing but what ends the task."""
         answer = self._cors.preflight(request) or await self._answer(request)
         return self._sent(request, answer)
 
@@ -67,7 +68,7 @@ class Api:
         answer = self._cors.preflight(request) or self._refusal(request)
         return None if answer is None else self._sent(request, answer)
 
-    def refuse(self, error: RequestError, headers: Mapping[str, str]) -> Response:
+    def refuse(self, error: BaseException, headers: Mapping[str, str]) -> Response:
         """The answer where an adapter cannot hand a request over, or cannot carry its answer.
 
         `headers`: the request's, as far as they are known.
@@ -94,7 +95,9 @@ class Api:
     async def _answer(self, request: Request) -> Response | StreamResponse:
         try:
             return await self._respond(request)
-        except Exception as error:  # noqa: BLE001 - what is not an error of ours is rendered as 500
+        except BaseException as error:  # what is not an error of ours is rendered as 500
+            if ends_a_task(error):
+                raise
             return error_body.render(error)
 
     async def _respond(self, request: Request) -> Response | StreamResponse:

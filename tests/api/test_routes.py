@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 import subprocess
 import sys
@@ -304,6 +305,31 @@ def test_a_bug_is_logged_and_nothing_of_it_is_sent(
     assert (status, error["code"]) == (500, "internal_error")
     assert "secret" not in str(error)
     assert [record.exc_info[1] for record in caplog.records if record.exc_info] == [bug]
+
+
+class PanicException(BaseException):
+    """As pyo3 raises one in place of a panic in Rust."""
+
+
+@pytest.mark.parametrize("fault", [PanicException("secret"), MemoryError("secret")])
+def test_what_is_no_error_of_a_request_ends_that_request_alone(fault: BaseException) -> None:
+    engine = saying("yes", refusal=fault)
+    served = Client(engine)
+
+    status, error = served.error("POST", CHAT, BODY)
+    engine.refusal = None
+
+    assert (status, error["code"]) == (500, "internal_error")
+    assert "secret" not in str(error)
+    assert served.send("POST", CHAT, BODY).status == 200
+
+
+@pytest.mark.parametrize(
+    "end", [KeyboardInterrupt(), SystemExit(), GeneratorExit(), asyncio.CancelledError()]
+)
+def test_what_ends_a_process_or_a_task_is_passed_on(end: BaseException) -> None:
+    with pytest.raises(type(end)):
+        Client(ScriptedEngine(refusal=end)).send("POST", CHAT, BODY)
 
 
 def test_an_error_that_repeats_what_utf8_cannot_carry_is_still_an_answer() -> None:
