@@ -58,6 +58,15 @@ URI = re.compile(r"(s3|gs|https)://[^/\s?#@]+(/[^\s?#]*)?")
 LOCAL_URI = re.compile(r"http://(127\.0\.0\.1|localhost)(:\d+)?(/[^\s?#]*)?")
 
 
+class ApiKey(str):
+    """A key. Who prints the settings does not see it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
 class Settings(msgspec.Struct, frozen=True):
     """One process's configuration. Sizes are in tokens, times in seconds, bodies in bytes."""
 
@@ -69,7 +78,7 @@ class Settings(msgspec.Struct, frozen=True):
     prompt_lookup: bool
     queue_limit: int
     threads: int
-    api_key: str | None
+    api_key: ApiKey | None
     cors_origins: tuple[str, ...]
     """Origins, or "*" alone; none when browsers have no business here."""
     base_path: str
@@ -154,7 +163,7 @@ class _Reader(msgspec.Struct, frozen=True):
             raise SettingsError(f"{name} is {value!r}, but must be one of {', '.join(allowed)}.")
         return value
 
-    def key(self, name: str) -> str | None:
+    def key(self, name: str) -> ApiKey | None:
         """Stripped: a secret read from a file brings the line's end with it."""
         text = self.environ.get(name)
         if not text:
@@ -162,7 +171,7 @@ class _Reader(msgspec.Struct, frozen=True):
         key = text.strip()
         if not re.fullmatch("[!-~]+", key):  # what an HTTP header carries unchanged
             raise SettingsError(f"{name} must be printable ASCII without spaces.")
-        return key
+        return ApiKey(key)
 
     def uri(self, name: str) -> str | None:
         """Not repeated in the message: what is wrong with it may be the password in it."""

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,13 @@ def test_the_line_end_of_an_api_key_read_from_a_file_is_no_part_of_it() -> None:
     assert Settings.from_environ({"KINDLING_API_KEY": ""}).api_key is None
 
 
+@pytest.mark.parametrize("show", [repr, str, lambda settings: [*settings.__rich_repr__()]])
+def test_settings_that_are_printed_show_no_key(show: Callable[[Settings], object]) -> None:
+    settings = Settings.from_environ({"KINDLING_API_KEY": "sesame"})
+    assert "sesame" not in str(show(settings))
+    assert "'***'" in str(show(settings))
+
+
 @pytest.mark.parametrize("key", ["schlüssel", "two words", "tab\tbed", "\n"])
 def test_an_api_key_that_no_header_could_carry_is_refused_and_not_repeated(key: str) -> None:
     with pytest.raises(SettingsError, match="KINDLING_API_KEY must be") as refused:
@@ -164,6 +172,7 @@ asyncio.run(answer())
 
 COUNT_NATIVE_THREADS = """
 import sys, threading, time
+from collections.abc import Callable
 from pathlib import Path
 from handlers import startup
 from handlers.config import Settings
