@@ -30,6 +30,7 @@ from starlette.types import Receive, Scope, Send
 
 from handlers.api.messages import Request, Response, StreamResponse
 from handlers.api.request_id import request_id
+from handlers.api.table import HEALTH_PATHS
 from handlers.config import Settings
 from handlers.errors import RequestTimeout, StartupError, ends_a_task
 from handlers.http_body import Bodies
@@ -66,7 +67,9 @@ def _exit(message: str) -> NoReturn:
 async def handler(http_request: HttpRequest) -> HttpResponse:
     """Answers one request. A client that goes away takes its generation with it."""
     identity = request_id(http_request.headers, uuid.uuid4().hex)
-    access = Access(identity, http_request.method, http_request.scope["path"])
+    path = http_request.scope["path"]
+    begin = Access.of_a_probe if path in HEALTH_PATHS else Access
+    access = begin(identity, http_request.method, path)
     try:
         answer = await answer_to(http_request)
     except ClientDisconnect:

@@ -92,6 +92,11 @@ class Access(msgspec.Struct, frozen=True):
     cold: bool = msgspec.field(default_factory=lambda: next(_begun) == 0)
     """Whether it is the process's first."""
 
+    @classmethod
+    def of_a_probe(cls, identity: str, method: str, path: str) -> Access:
+        """Of the platform, before it sends anybody: the first request after it is the cold one."""
+        return cls(identity, method, path, cold=False)
+
     @property
     def headers(self) -> dict[str, str]:
         """What its answer carries: its name, and whether it was cold."""

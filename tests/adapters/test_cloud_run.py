@@ -207,9 +207,11 @@ def test_the_model_is_loaded_once_and_before_the_port_opens(
     assert second["uptime_seconds"] > first["uptime_seconds"]
 
 
-def test_the_first_answer_of_a_process_is_marked_as_cold(
+def test_the_first_answer_that_is_not_a_probes_is_marked_as_cold(
     tiny_artifact: Path, directory: Path
 ) -> None:
     with cloud_run(tiny_artifact, directory) as server:
-        answers = [server.send(HttpCall("GET", "/healthz")) for _ in range(2)]
-    assert [answer.headers.get("x-kindling-cold") for answer in answers] == ["true", None]
+        paths = ["/healthz", "/health", "/v1/models", "/v1/models"]
+        answers = [server.send(HttpCall("GET", path)) for path in paths]
+    marks = [answer.headers.get("x-kindling-cold") for answer in answers]
+    assert marks == [None, None, "true", None]

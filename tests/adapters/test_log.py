@@ -93,6 +93,12 @@ def test_the_first_request_of_a_process_is_cold(monkeypatch: pytest.MonkeyPatch)
     assert second.headers == {"x-request-id": "2"}
 
 
+def test_a_probe_leaves_the_first_request_to_be_cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "_begun", itertools.count())
+    probe, first = Access.of_a_probe("1", "GET", "/healthz"), Access("2", "GET", "/v1/models")
+    assert (probe.cold, first.cold) == (False, True)
+
+
 def test_where_nobody_waited_for_the_process_no_request_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "_begun", itertools.count())
     log.first_is_warm()
