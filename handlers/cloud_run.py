@@ -138,7 +138,7 @@ def to_response(answer: Response | StreamResponse, access: Access) -> HttpRespon
     headers = {**answer.headers, **access.headers}
     if isinstance(answer, StreamResponse):
         return EventStream(answer, headers, access)
-    access.done(answer.status, answer.body)
+    access.done(answer.status, answer.usage)
     return HttpResponse(answer.body, answer.status, headers)
 
 
@@ -149,6 +149,7 @@ class EventStream(StreamingResponse):
         super().__init__(answer.chunks, answer.status, headers)
         self._chunks = answer.chunks
         self._access = access
+        self._usage = answer.usage
         self._logged_status = CLIENT_CLOSED_REQUEST
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -157,7 +158,7 @@ class EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             await self._chunks.aclose()
-            self._access.done(self._logged_status)
+            self._access.done(self._logged_status, self._usage)
 
     async def stream_response(self, send: Send) -> None:
         """The part that StreamingResponse cancels when the client leaves."""

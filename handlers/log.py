@@ -14,12 +14,15 @@ import logging
 import sys
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from handlers.api.request_id import HEADER
 from handlers.errors import shortened
+
+if TYPE_CHECKING:
+    from handlers.api.messages import Usage
 
 LOGGER = logging.getLogger("handlers")
 
@@ -102,8 +105,8 @@ class Access(msgspec.Struct, frozen=True):
         """What its answer carries: its name, and whether it was cold."""
         return {HEADER: self.id, COLD: "true"} if self.cold else {HEADER: self.id}
 
-    def done(self, status: int, body: bytes = b"") -> None:
-        """Writes the request's line, once its answer is complete."""
+    def done(self, status: int, usage: Usage | None = None) -> None:
+        """Writes the request's line, once its answer is complete. `usage`: the answer's own."""
         fields: dict[str, Any] = {
             "id": self.id,
             "method": shortened(self.method),
@@ -112,27 +115,17 @@ class Access(msgspec.Struct, frozen=True):
             "ms": round((time.monotonic() - self.started) * 1000, 1),
             "cold": self.cold,
         }
-        usage = _usage(body)
-        if usage is not None:
-            fields |= msgspec.structs.asdict(usage)
+        if usage:
+            fields |= _counts(usage)
         LOGGER.info("%s %d", fields["method"], status, extra={"fields": fields})
 
 
-class _Usage(msgspec.Struct):
-    prompt_tokens: int
-    completion_tokens: int = 0
-
-
-class _Answer(msgspec.Struct):
-    usage: _Usage | None = None
-
-
-def _usage(body: bytes) -> _Usage | None:
-    """OpenAI's usage object, where the answer is one JSON object that has it."""
-    try:
-        return msgspec.json.decode(body, type=_Answer).usage
-    except msgspec.MsgspecError:
-        return None
+def _counts(usage: Usage) -> dict[str, object]:
+    """OpenAI's newer names are those of the older."""
+    return {
+        "prompt_tokens": usage.get("prompt_tokens", usage.get("input_tokens", 0)),
+        "completion_tokens": usage.get("completion_tokens", usage.get("output_tokens", 0)),
+    }
 
 
 def _rfc3339(seconds: float) -> str:

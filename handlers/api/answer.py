@@ -176,15 +176,23 @@ async def stream(completer: Completer, call: Call, shape: StreamShape) -> Stream
     deltas = call.deltas(completer)
     first = await anext(deltas)
     failures: list[BaseException] = []
-    chunks = _events(first, deltas, shape, failures)
+    counts: dict[str, object] = {}
+    chunks = _events(first, deltas, shape, failures, lambda used: counts.update(call.usage(used)))
     await anext(chunks)
-    return StreamResponse(200, {**sse.HEADERS, **timing_head(first.usage)}, chunks, failures)
+    headers = {**sse.HEADERS, **timing_head(first.usage)}
+    return StreamResponse(200, headers, chunks, failures, counts)
 
 
 async def _events(
-    first: Delta, deltas: AsyncGenerator[Delta], shape: StreamShape, failures: list[BaseException]
+    first: Delta,
+    deltas: AsyncGenerator[Delta],
+    shape: StreamShape,
+    failures: list[BaseException],
+    count: Callable[[Sequence[Usage]], None],
 ) -> AsyncGenerator[bytes]:
     """An empty chunk, then the events. What breaks them is added to `failures`.
+
+    `count` gets what the choices took, once all of them have ended.
 
     The empty chunk is for `stream`: it starts this generator, so that closing it runs the
     `finally` below even when the client is gone before the first event.
@@ -199,7 +207,9 @@ async def _events(
                 usages[delta.index] = delta.usage
                 for body in shape.delta(delta):
                     yield shape.frame(body)
-            for body in shape.closing([usages[index] for index in sorted(usages)]):
+            used = [usages[index] for index in sorted(usages)]
+            count(used)
+            for body in shape.closing(used):
                 yield shape.frame(body)
             if shape.end:
                 yield shape.end

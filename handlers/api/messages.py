@@ -6,6 +6,9 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import msgspec
 
+Usage = Mapping[str, object]
+"""Counts of tokens, as OpenAI's `usage` has them: of prompt and completion, or input and output."""
+
 
 class Request(msgspec.Struct, frozen=True):
     """One HTTP request, whichever cloud it came through."""
@@ -32,6 +35,8 @@ class Response(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
     """Names in lower case. Content-length is never among them: the transport sets it."""
     body: bytes
+    usage: Usage | None = None
+    """The body's own, for the log."""
 
 
 class StreamResponse(msgspec.Struct, frozen=True):
@@ -46,3 +51,5 @@ class StreamResponse(msgspec.Struct, frozen=True):
     chunks: AsyncGenerator[bytes]
     failures: Sequence[BaseException] = ()
     """Why the stream broke, once `chunks` have ended; its last chunk has told the client."""
+    usage: Usage | None = None
+    """What the whole answer took, once `chunks` have ended; empty where they ended early."""

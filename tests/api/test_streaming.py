@@ -3,12 +3,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from handlers.api.inline import run_inline
 from handlers.api.messages import Response, StreamResponse
 from handlers.engine.sequence import FinishReason, Step
-from tests.api.client import FINGERPRINT, TOKENIZER, Client, saying, usage
+from tests.api.client import FINGERPRINT, TOKENIZER, Client, parse, saying, usage
 from tests.support.scripted_engine import ScriptedEngine, ScriptedGeneration, drain, steps
 
 CHAT = "/v1/chat/completions"
@@ -172,6 +173,25 @@ def test_a_panic_in_mid_stream_is_its_last_event(
     assert text_of(path, chunks) == "a l"
     assert last["error"]["code"] == "internal_error"
     assert "secret" not in str(last)
+
+
+@both
+def test_what_an_answer_took_is_known_beside_its_body(path: str) -> None:
+    client = Client(saying("a long answer"))
+    told = {"stream": True, "stream_options": {"include_usage": True}, "n": 2}
+    whole = client.send("POST", path, BODIES[path])
+    streamed = client.send("POST", path, BODIES[path] | told)
+    left = client.send("POST", path, BODIES[path] | told)
+    assert isinstance(whole, Response)
+    assert isinstance(streamed, StreamResponse)
+    assert isinstance(left, StreamResponse)
+
+    *_, last, _done = parse(b"".join(drain(streamed.chunks)))
+    run_inline(left.chunks.aclose())
+
+    assert whole.usage == msgspec.json.decode(whole.body)["usage"]
+    assert streamed.usage == last["usage"]
+    assert not left.usage
 
 
 @both
