@@ -139,6 +139,8 @@ def to_response(answer: Response | StreamResponse, access: Access) -> HttpRespon
     if isinstance(answer, StreamResponse):
         return EventStream(answer, headers, access)
     access.done(answer.status, answer.usage)
+    if answer.left_out is not None:
+        headers["content-length"] = str(answer.left_out)
     return HttpResponse(answer.body, answer.status, headers)
 
 

@@ -37,6 +37,8 @@ class Response(msgspec.Struct, frozen=True):
     body: bytes
     usage: Usage | None = None
     """The body's own, for the log."""
+    left_out: int | None = None
+    """Bytes of the body that a GET would have got, where HEAD asked."""
 
 
 class StreamResponse(msgspec.Struct, frozen=True):

@@ -82,7 +82,7 @@ class Api:
     def _sent(self, request: Request, answer: Answer) -> Answer:
         """What leaves of an answer."""
         if request.method == "HEAD" and isinstance(answer, Response):
-            answer = replace(answer, body=b"")
+            answer = replace(answer, body=b"", left_out=len(answer.body))
         return self._cors.label(answer, request.headers)
 
     def _refusal(self, request: Request) -> Response | None:
