@@ -142,7 +142,7 @@ def test_a_body_of_many_megabytes_is_read_where_the_limit_lets_it(
 
 
 def test_a_window_of_more_than_http_knows_is_refused() -> None:
-    options = {zstd.CompressionParameter.window_log: 27}
+    options: dict[int, int] = {zstd.CompressionParameter.window_log: 27}
     compressor = zstd.ZstdCompressor(options=options)
     answer = post(compressor.compress(bytes(1000)) + compressor.flush(), "zstd")
 

@@ -281,6 +281,7 @@ def test_what_the_head_alone_decides_is_answered_without_the_body(
 def test_every_error_of_a_request_is_rendered_with_its_status_and_code(
     kind: type[RequestError],
 ) -> None:
+    own: dict[type[RequestError], dict[str, Any]]
     own = {MethodNotAllowed: {"allowed": ("GET",)}, UnsupportedMediaType: {"accepted": ("gzip",)}}
     raised = kind("Why.", **own.get(kind, {"param": "seed"}))
 
