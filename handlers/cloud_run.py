@@ -18,10 +18,10 @@ import time
 import traceback
 import uuid
 from collections.abc import Coroutine, Mapping
-from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import functions_framework.aio
+from msgspec.structs import replace
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response as HttpResponse
@@ -30,8 +30,10 @@ from starlette.types import Receive, Scope, Send
 
 from handlers.api.messages import Request, Response, StreamResponse
 from handlers.api.request_id import request_id
+from handlers.api.table import HEALTH_PATHS
 from handlers.config import Settings
-from handlers.errors import RequestTooLarge, StartupError
+from handlers.errors import RequestTimeout, StartupError, ends_a_task
+from handlers.http_body import Bodies
 from handlers.log import CLIENT_CLOSED_REQUEST, Access, enable_loggers
 from handlers.startup import Service, load_service
 
@@ -52,7 +54,6 @@ def load() -> Service:
     except Exception:  # noqa: BLE001 - a bug, and the same trap
         _exit(traceback.format_exc())
     service.engine.start()
-    drain_on_signals(service)
     return service
 
 
@@ -66,38 +67,51 @@ def _exit(message: str) -> NoReturn:
 async def handler(http_request: HttpRequest) -> HttpResponse:
     """Answers one request. A client that goes away takes its generation with it."""
     identity = request_id(http_request.headers, uuid.uuid4().hex)
-    access = Access(identity, http_request.method, http_request.scope["path"])
+    path = http_request.scope["path"]
+    begin = Access.of_a_probe if path in HEALTH_PATHS else Access
+    access = begin(identity, http_request.method, path)
     try:
-        request = await to_request(http_request)
-        answer = await unless_gone(SERVICE.api.handle(request), http_request.receive)
-    except RequestTooLarge as error:
-        answer = SERVICE.api.refuse(error, http_request.headers)
+        answer = await answer_to(http_request)
     except ClientDisconnect:
         answer = Response(CLIENT_CLOSED_REQUEST, {}, b"")
+    except BaseException as error:
+        if ends_a_task(error):
+            raise
+        answer = SERVICE.api.refuse(error, http_request.headers)
+        if isinstance(error, RequestTimeout):
+            answer = closing(answer)
     return to_response(answer, access)
 
 
-async def to_request(http_request: HttpRequest) -> Request:
-    """Raises RequestTooLarge, and ClientDisconnect for a client that leaves amid its body."""
-    deadline = time.monotonic() + SERVICE.settings.timeout_seconds
+async def answer_to(http_request: HttpRequest) -> Response | StreamResponse:
+    """Reads the body only where it matters: not of a request without the key.
+
+    Raises what Bodies.read does.
+    """
+    request = head_of(http_request)
+    early = SERVICE.api.early(request)
+    if early is not None:
+        # A client that asked whether to send its body may now send it or the next request.
+        return closing(early) if "expect" in request.headers else early
+    request = replace(request, body=await BODIES.read(http_request))
+    return await unless_gone(SERVICE.api.handle(request), http_request.receive)
+
+
+def head_of(http_request: HttpRequest) -> Request:
+    """The request without its body."""
     return Request(
         method=http_request.method,
         path=http_request.scope["path"],
         query=dict(http_request.query_params),
         headers=dict(http_request.headers),
-        body=await read_body(http_request, SERVICE.settings.max_body_bytes),
-        deadline=deadline,
+        body=b"",
+        deadline=time.monotonic() + SERVICE.settings.timeout_seconds,
     )
 
 
-async def read_body(http_request: HttpRequest, limit: int) -> bytes:
-    """Never holds more than `limit` bytes and one chunk of the socket's."""
-    body = bytearray()
-    async for chunk in http_request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise RequestTooLarge(f"The body is over the limit of {limit:,} bytes: send less.")
-    return bytes(body)
+def closing(answer: Response) -> Response:
+    """The answer, after which the connection is closed."""
+    return replace(answer, headers={**answer.headers, "connection": "close"})
 
 
 async def unless_gone(answering: Coroutine[Any, Any, T], receive: Receive) -> T:
@@ -124,7 +138,9 @@ def to_response(answer: Response | StreamResponse, access: Access) -> HttpRespon
     headers = {**answer.headers, **access.headers}
     if isinstance(answer, StreamResponse):
         return EventStream(answer, headers, access)
-    access.done(answer.status, answer.body)
+    access.done(answer.status, answer.usage)
+    if answer.left_out is not None:
+        headers["content-length"] = str(answer.left_out)
     return HttpResponse(answer.body, answer.status, headers)
 
 
@@ -135,6 +151,7 @@ class EventStream(StreamingResponse):
         super().__init__(answer.chunks, answer.status, headers)
         self._chunks = answer.chunks
         self._access = access
+        self._usage = answer.usage
         self._logged_status = CLIENT_CLOSED_REQUEST
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,7 +160,7 @@ class EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             await self._chunks.aclose()
-            self._access.done(self._logged_status)
+            self._access.done(self._logged_status, self._usage)
 
     async def stream_response(self, send: Send) -> None:
         """The part that StreamingResponse cancels when the client leaves."""
@@ -151,25 +168,33 @@ class EventStream(StreamingResponse):
         self._logged_status = self.status_code
 
 
-def drain_on_signals(service: Service) -> None:
+def drain_on_signals(service: Service, bodies: Bodies) -> None:
     """At SIGTERM or Ctrl-C running answers get `drain_seconds` to finish; at a second one, none.
 
     uvicorn has its handler in place by now: it stops accepting, waits for its connections, and
     then raises each signal that it caught once more, so that after SIGTERM even a clean end has
     status 143. Told of a SIGINT instead, it ends with status 0.
+
+    The event loop calls `drain` between two steps of its own. A handler of the signal module would
+    interrupt it anywhere, also where it holds a lock that the handler needs.
     """
     stop_accepting = signal.getsignal(signal.SIGTERM)
-    draining = threading.Event()
+    draining = False
 
-    def drain(_number: int, frame: FrameType | None) -> None:
-        seconds = 0.0 if draining.is_set() else service.settings.drain_seconds
+    def drain() -> None:
+        nonlocal draining
+        seconds = 0.0 if draining else service.settings.drain_seconds
         threading.Thread(target=service.engine.stop, args=(seconds,), daemon=True).start()
-        if not draining.is_set() and callable(stop_accepting):
-            stop_accepting(signal.SIGINT, frame)
-        draining.set()
+        bodies.end_in(seconds)
+        if not draining and callable(stop_accepting):
+            stop_accepting(signal.SIGINT, None)
+        draining = True
 
-    signal.signal(signal.SIGTERM, drain)
-    signal.signal(signal.SIGINT, drain)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, drain)
+    loop.add_signal_handler(signal.SIGINT, drain)
 
 
 SERVICE = load()
+BODIES = Bodies(SERVICE.settings.max_body_bytes, SERVICE.settings.request_seconds)
+drain_on_signals(SERVICE, BODIES)

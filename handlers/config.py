@@ -12,7 +12,10 @@
 | KINDLING_THREADS | the CPUs this process may use | threads of the ONNX Runtime session |
 | KINDLING_API_KEY | none | when set, requests must carry `Authorization: Bearer <key>` |
 | KINDLING_CORS_ORIGINS | none | web pages that may call: origins with commas between, or * |
+| KINDLING_BASE_PATH | none | what a gateway or a proxy puts before every path: /llm |
 | KINDLING_MAX_BODY_BYTES | 4194304 | a larger request body is answered 413 |
+| KINDLING_REQUEST_SECONDS | 60 | Cloud Run: time for a request's head, and then for its body |
+| KINDLING_KEEP_ALIVE_SECONDS | 620 | Cloud Run: an idle connection's; more than that of any proxy |
 | KINDLING_TIMEOUT_SECONDS | 290 | Cloud Run: an older generation is cut; keep it below --timeout |
 | KINDLING_DRAIN_SECONDS | 8 | Cloud Run: time after SIGTERM in which running answers may finish |
 | KINDLING_LOG_LEVEL | INFO | DEBUG, INFO, WARNING or ERROR |
@@ -55,6 +58,15 @@ URI = re.compile(r"(s3|gs|https)://[^/\s?#@]+(/[^\s?#]*)?")
 LOCAL_URI = re.compile(r"http://(127\.0\.0\.1|localhost)(:\d+)?(/[^\s?#]*)?")
 
 
+class ApiKey(str):
+    """A key. Who prints the settings does not see it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
 class Settings(msgspec.Struct, frozen=True):
     """One process's configuration. Sizes are in tokens, times in seconds, bodies in bytes."""
 
@@ -66,10 +78,14 @@ class Settings(msgspec.Struct, frozen=True):
     prompt_lookup: bool
     queue_limit: int
     threads: int
-    api_key: str | None
+    api_key: ApiKey | None
     cors_origins: tuple[str, ...]
     """Origins, or "*" alone; none when browsers have no business here."""
+    base_path: str
+    """With a slash before each part, "" for none."""
     max_body_bytes: int
+    request_seconds: float
+    keep_alive_seconds: float
     timeout_seconds: float
     drain_seconds: float
     log_level: str
@@ -105,7 +121,13 @@ class Settings(msgspec.Struct, frozen=True):
             threads=read.integer("KINDLING_THREADS", available_cpus(environ), minimum=1),
             api_key=read.key("KINDLING_API_KEY"),
             cors_origins=read.origins("KINDLING_CORS_ORIGINS"),
+            base_path=read.path("KINDLING_BASE_PATH"),
             max_body_bytes=read.integer("KINDLING_MAX_BODY_BYTES", 4 * 1024 * 1024, minimum=1),
+            request_seconds=read.seconds("KINDLING_REQUEST_SECONDS", 60.0),
+            # Google's load balancers keep theirs for 600 s, and ask for more of who is behind them:
+            # https://docs.cloud.google.com/load-balancing/docs/https#timeouts_and_retries
+            # Those of AWS and nginx keep them for 60 s, clients written in Go for 90 s.
+            keep_alive_seconds=read.seconds("KINDLING_KEEP_ALIVE_SECONDS", 620.0),
             timeout_seconds=read.seconds("KINDLING_TIMEOUT_SECONDS", 290.0),
             drain_seconds=read.seconds("KINDLING_DRAIN_SECONDS", 8.0),
             log_level=read.choice(
@@ -141,7 +163,7 @@ class _Reader(msgspec.Struct, frozen=True):
             raise SettingsError(f"{name} is {value!r}, but must be one of {', '.join(allowed)}.")
         return value
 
-    def key(self, name: str) -> str | None:
+    def key(self, name: str) -> ApiKey | None:
         """Stripped: a secret read from a file brings the line's end with it."""
         text = self.environ.get(name)
         if not text:
@@ -149,7 +171,7 @@ class _Reader(msgspec.Struct, frozen=True):
         key = text.strip()
         if not re.fullmatch("[!-~]+", key):  # what an HTTP header carries unchanged
             raise SettingsError(f"{name} must be printable ASCII without spaces.")
-        return key
+        return ApiKey(key)
 
     def uri(self, name: str) -> str | None:
         """Not repeated in the message: what is wrong with it may be the password in it."""
@@ -162,6 +184,12 @@ class _Reader(msgspec.Struct, frozen=True):
                 f"without user, query and fragment; http:// is for 127.0.0.1 alone."
             )
         return text
+
+    def path(self, name: str) -> str:
+        parts = [part for part in self.environ.get(name, "").strip().split("/") if part]
+        if not all(re.fullmatch(r"[^\s?#%]+", part) for part in parts):
+            raise SettingsError(f"{name} must be a path such as /llm, without query and escapes.")
+        return "".join(f"/{part}" for part in parts)
 
     def origins(self, name: str) -> tuple[str, ...]:
         listed = (origin.strip() for origin in self.environ.get(name, "").split(","))

@@ -12,7 +12,9 @@ KindlingError
     InvalidApiKey          401  an API key is configured and the request does not carry it
     NotFound               404  no such path
     MethodNotAllowed       405  the path exists, for other methods
+    RequestTimeout         408  the request's body did not arrive in time
     RequestTooLarge        413  the request's body is over the limit
+    UnsupportedMediaType   415  the request's body is compressed in a way that nobody here reads
     ResponseTooLarge       413  the answer is over what the platform can carry
     Overloaded             429  as many requests are held as may be
     EngineFault            500  a bug of ours; its details go to the log, never into the body
@@ -25,6 +27,30 @@ model_export adds ExportError to the same tree (model_export/errors.py).
 from __future__ import annotations
 
 from typing import ClassVar
+
+SHOWN_CHARACTERS = 256
+"""Of a text of a client's own, in a line of the log or in an error."""
+
+
+def shortened(text: str, characters: int = SHOWN_CHARACTERS) -> str:
+    """The text, with … in place of its middle where it has more than `characters`.
+
+    For what a client has sent and a log or an error repeats: both ends of it tell what it was.
+    """
+    if len(text) <= characters:
+        return text
+    end = (characters - 1) // 2
+    return f"{text[: characters - 1 - end]}…{text[len(text) - end :]}"
+
+
+def ends_a_task(error: BaseException) -> bool:
+    """Whether it is to be passed on: it ends a process, a task or a generator, not one request.
+
+    Everything else is answered, also what is no Exception, as a panic in Rust is none. asyncio's
+    CancelledError is known by its name: a process on Lambda does not import asyncio.
+    """
+    ending = (KeyboardInterrupt, SystemExit, GeneratorExit)
+    return isinstance(error, ending) or type(error).__name__ == "CancelledError"
 
 
 class KindlingError(Exception):
@@ -114,11 +140,29 @@ class MethodNotAllowed(RequestError):
         self.allowed = allowed
 
 
+class RequestTimeout(RequestError):
+    """The request's body did not arrive in time."""
+
+    status = 408
+    code = "request_timeout"
+
+
 class RequestTooLarge(RequestError):
     """The request's body is over the limit."""
 
     status = 413
     code = "request_too_large"
+
+
+class UnsupportedMediaType(RequestError):
+    """The request's body is compressed in a way that nobody here reads: `accepted` are those."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+    def __init__(self, message: str, *, accepted: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.accepted = accepted
 
 
 class ResponseTooLarge(RequestError):

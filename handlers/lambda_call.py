@@ -68,7 +68,7 @@ class Call(msgspec.Struct, frozen=True):
         if len(json.dumps(result)) > self.kind.max_response_bytes:
             response = self._too_large(service, response, self.kind.max_response_bytes)
             result = self.kind.write(self.labelled(response))
-        self.access.done(response.status, response.body)
+        self.access.done(response.status, response.usage)
         return result
 
     def fit_for_stream(self, service: Service, response: Response) -> Response:
@@ -113,4 +113,4 @@ async def joined(answer: Response | StreamResponse) -> Response:
     if isinstance(answer, Response):
         return answer
     body = b"".join([chunk async for chunk in answer.chunks])
-    return Response(answer.status, answer.headers, body)
+    return Response(answer.status, answer.headers, body, answer.usage)

@@ -8,7 +8,8 @@ lambda_call.py, which keeps the limits.
 |---|---|
 | function URL | a function's own address (payload 2.0) |
 | HTTP API | API Gateway HTTP API (payload 2.0) |
-| REST API | API Gateway REST API (payload 1.0) |
+| HTTP API 1.0 | the same, where its integration asks for payload 1.0 |
+| REST API | API Gateway REST API |
 | load balancer | ALB, with single or multi-value headers |
 | direct | `aws lambda invoke`, an SDK: the event is the chat request itself |
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, unquote_plus
@@ -27,6 +29,7 @@ from msgspec.structs import replace
 
 from handlers import lambda_answers
 from handlers.api.messages import Request, Response
+from handlers.api.paths import without_prefix
 from handlers.errors import InvalidRequest
 
 Event = Mapping[str, Any]
@@ -76,10 +79,15 @@ class _HttpApiContext(msgspec.Struct):
 class _HttpApiEvent(msgspec.Struct, rename="camel"):
     request_context: _HttpApiContext
     raw_path: str
+    path_parameters: dict[str, str] | None = None
     raw_query_string: str = ""
     headers: dict[str, str] = {}
     body: str | None = None
     is_base64_encoded: bool = False
+
+
+class _StageContext(msgspec.Struct):
+    stage: str | None = None
 
 
 class _ProxyEvent(msgspec.Struct, rename="camel"):
@@ -87,6 +95,9 @@ class _ProxyEvent(msgspec.Struct, rename="camel"):
 
     http_method: str
     path: str
+    resource: str = ""
+    request_context: _StageContext | None = None
+    path_parameters: dict[str, str] | None = None
     headers: dict[str, str] | None = None
     multi_value_headers: dict[str, list[str]] | None = None
     query_string_parameters: dict[str, str] | None = None
@@ -136,6 +147,10 @@ def _is_http_api(event: Event) -> bool:
     return event.get("version") == "2.0" and "http" in _context(event)
 
 
+def _is_http_api_1(event: Event) -> bool:
+    return event.get("version") == "1.0" and _is_rest_api(event)
+
+
 def _is_rest_api(event: Event) -> bool:
     return "httpMethod" in event and "resource" in event
 
@@ -154,31 +169,45 @@ def _is_direct(event: Event) -> bool:
 
 def _read_http_api(event: Event) -> Request:
     shape = _convert(event, _HttpApiEvent)
+    path = unquote(shape.raw_path)
     return Request(
         method=shape.request_context.http.method.upper(),
-        path=unquote(_without_stage(shape.raw_path, shape.request_context.stage)),
+        path=path,
         query=dict(parse_qsl(shape.raw_query_string, keep_blank_values=True)),
         headers=_lower_names(shape.headers),
         body=_body(shape),
+        inner_paths=_inner_paths(path, shape.request_context.stage, shape.path_parameters),
     )
 
 
-def _without_stage(path: str, stage: str) -> str:
-    """A stage other than $default stands in front of the path of an HTTP API's event."""
-    prefix = f"/{stage}"
-    if path == prefix or path.startswith(prefix + "/"):
-        return path[len(prefix) :] or "/"
-    return path
+def _inner_paths(
+    path: str, stage: str | None, parameters: Mapping[str, str] | None, route: str = ""
+) -> tuple[str, ...]:
+    """The path without its stage, and the part of it that the gateway's own route is about.
+
+    An HTTP API puts the name of a stage before the path; a REST API, and payload 1.0, the base path
+    of a custom domain's mapping. An event does not tell whether they did. `route`: the gateway's,
+    such as /v1/models or /llm/{proxy+}; `parameters`: what stood in place of its braces.
+    """
+    filled = parameters or {}
+    routed = re.sub(r"\{(\w+)\+?\}", lambda braces: filled.get(braces[1], ""), route)
+    inner = [unquote(one) for one in (routed, *(f"/{value}" for value in filled.values()))]
+    if stage:
+        inner.insert(0, without_prefix(path, f"/{stage}"))
+    return tuple(one for one in inner if one and one != path and path.endswith(one))
 
 
 def _read_rest_api(event: Event) -> Request:
     shape = _convert(event, _ProxyEvent)
+    path = unquote(shape.path)
+    stage = shape.request_context.stage if shape.request_context else None
     return Request(
         method=shape.http_method.upper(),
-        path=unquote(shape.path),
+        path=path,
         query=_query(shape),
         headers=_headers(shape),
         body=_body(shape),
+        inner_paths=_inner_paths(path, stage, shape.path_parameters, shape.resource),
     )
 
 
@@ -240,6 +269,9 @@ EVENT_KINDS = (
     ),
     EventKind(
         _is_http_api, _read_http_api, lambda_answers.write_http, max_seconds=HTTP_API_SECONDS
+    ),
+    EventKind(
+        _is_http_api_1, _read_rest_api, lambda_answers.write_http, max_seconds=HTTP_API_SECONDS
     ),
     EventKind(
         _is_rest_api, _read_rest_api, lambda_answers.write_http, max_seconds=REST_API_SECONDS

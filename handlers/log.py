@@ -14,11 +14,15 @@ import logging
 import sys
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from handlers.api.request_id import HEADER
+from handlers.errors import shortened
+
+if TYPE_CHECKING:
+    from handlers.api.messages import Usage
 
 LOGGER = logging.getLogger("handlers")
 
@@ -27,6 +31,11 @@ COLD = "x-kindling-cold"
 
 # nginx's status for a client that left before its answer; only the log ever sees it.
 CLIENT_CLOSED_REQUEST = 499
+
+# Of a message and of a traceback, which may repeat what a client has sent. Cloud Logging takes
+# entries of 256 KB: https://docs.cloud.google.com/logging/quotas
+MESSAGE_CHARACTERS = 2048
+TRACEBACK_CHARACTERS = 16_384
 
 _begun = itertools.count()
 
@@ -45,11 +54,12 @@ class JsonFormatter(logging.Formatter):
             "timestamp": _rfc3339(record.created),
             "level": record.levelname,
             "severity": record.levelname,
-            "message": record.getMessage(),
+            "message": shortened(record.getMessage(), MESSAGE_CHARACTERS),
         }
         line |= getattr(record, "fields", {})
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            traceback = self.formatException(record.exc_info)
+            line["exception"] = shortened(traceback, TRACEBACK_CHARACTERS)
         return json.dumps(line)
 
 
@@ -85,42 +95,37 @@ class Access(msgspec.Struct, frozen=True):
     cold: bool = msgspec.field(default_factory=lambda: next(_begun) == 0)
     """Whether it is the process's first."""
 
+    @classmethod
+    def of_a_probe(cls, identity: str, method: str, path: str) -> Access:
+        """Of the platform, before it sends anybody: the first request after it is the cold one."""
+        return cls(identity, method, path, cold=False)
+
     @property
     def headers(self) -> dict[str, str]:
         """What its answer carries: its name, and whether it was cold."""
         return {HEADER: self.id, COLD: "true"} if self.cold else {HEADER: self.id}
 
-    def done(self, status: int, body: bytes = b"") -> None:
-        """Writes the request's line, once its answer is complete."""
+    def done(self, status: int, usage: Usage | None = None) -> None:
+        """Writes the request's line, once its answer is complete. `usage`: the answer's own."""
         fields: dict[str, Any] = {
             "id": self.id,
-            "method": self.method,
-            "path": self.path,
+            "method": shortened(self.method),
+            "path": shortened(self.path),
             "status": status,
             "ms": round((time.monotonic() - self.started) * 1000, 1),
             "cold": self.cold,
         }
-        usage = _usage(body)
-        if usage is not None:
-            fields |= msgspec.structs.asdict(usage)
-        LOGGER.info("%s %s %d", self.method, self.path, status, extra={"fields": fields})
+        if usage:
+            fields |= _counts(usage)
+        LOGGER.info("%s %d", fields["method"], status, extra={"fields": fields})
 
 
-class _Usage(msgspec.Struct):
-    prompt_tokens: int
-    completion_tokens: int = 0
-
-
-class _Answer(msgspec.Struct):
-    usage: _Usage | None = None
-
-
-def _usage(body: bytes) -> _Usage | None:
-    """OpenAI's usage object, where the answer is one JSON object that has it."""
-    try:
-        return msgspec.json.decode(body, type=_Answer).usage
-    except msgspec.MsgspecError:
-        return None
+def _counts(usage: Usage) -> dict[str, object]:
+    """OpenAI's newer names are those of the older."""
+    return {
+        "prompt_tokens": usage.get("prompt_tokens", usage.get("input_tokens", 0)),
+        "completion_tokens": usage.get("completion_tokens", usage.get("output_tokens", 0)),
+    }
 
 
 def _rfc3339(seconds: float) -> str:

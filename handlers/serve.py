@@ -43,6 +43,8 @@ def main() -> None:
     with deferred(*SYNCHRONOUS_SIDE):
         from functions_framework.aio import app
 
+    from handlers.http_connection import connections
+
     uvicorn.run(
         app,
         host=settings.host,
@@ -51,6 +53,9 @@ def main() -> None:
         access_log=False,
         log_config=None,  # what goes wrong in uvicorn is on standard error, the rest is silence
         log_level="warning",
+        http=connections(settings.request_seconds),
+        ws="none",
+        timeout_keep_alive=math.ceil(settings.keep_alive_seconds),
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + SENDING_SECONDS,
     )
 

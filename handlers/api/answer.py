@@ -20,7 +20,7 @@ from handlers.api.json_response import json_response
 from handlers.api.messages import Response, StreamResponse
 from handlers.api.tools import CallReader
 from handlers.api.usage import timing_head, timing_whole, usage_body
-from handlers.errors import InvalidRequest
+from handlers.errors import InvalidRequest, ends_a_task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -149,7 +149,7 @@ class StreamShape(Protocol):
         """What comes when all choices have ended. `usages`: one of each."""
         ...
 
-    def failed(self, error: Exception) -> Bodies:
+    def failed(self, error: BaseException) -> Bodies:
         """What comes when the stream breaks: nothing follows it."""
         return [error_body.describe(error)]
 
@@ -175,16 +175,24 @@ async def stream(completer: Completer, call: Call, shape: StreamShape) -> Stream
     """Waits for the first delta: raises what goes wrong before it."""
     deltas = call.deltas(completer)
     first = await anext(deltas)
-    failures: list[Exception] = []
-    chunks = _events(first, deltas, shape, failures)
+    failures: list[BaseException] = []
+    counts: dict[str, object] = {}
+    chunks = _events(first, deltas, shape, failures, lambda used: counts.update(call.usage(used)))
     await anext(chunks)
-    return StreamResponse(200, {**sse.HEADERS, **timing_head(first.usage)}, chunks, failures)
+    headers = {**sse.HEADERS, **timing_head(first.usage)}
+    return StreamResponse(200, headers, chunks, failures, counts)
 
 
 async def _events(
-    first: Delta, deltas: AsyncGenerator[Delta], shape: StreamShape, failures: list[Exception]
+    first: Delta,
+    deltas: AsyncGenerator[Delta],
+    shape: StreamShape,
+    failures: list[BaseException],
+    count: Callable[[Sequence[Usage]], None],
 ) -> AsyncGenerator[bytes]:
     """An empty chunk, then the events. What breaks them is added to `failures`.
+
+    `count` gets what the choices took, once all of them have ended.
 
     The empty chunk is for `stream`: it starts this generator, so that closing it runs the
     `finally` below even when the client is gone before the first event.
@@ -199,11 +207,15 @@ async def _events(
                 usages[delta.index] = delta.usage
                 for body in shape.delta(delta):
                     yield shape.frame(body)
-            for body in shape.closing([usages[index] for index in sorted(usages)]):
+            used = [usages[index] for index in sorted(usages)]
+            count(used)
+            for body in shape.closing(used):
                 yield shape.frame(body)
             if shape.end:
                 yield shape.end
-        except Exception as error:  # noqa: BLE001 - the status is sent: an event is all that is left
+        except BaseException as error:  # the status is sent: an event is all that is left
+            if ends_a_task(error):
+                raise
             failures.append(error)
             for body in shape.failed(error):
                 yield shape.frame(body)

@@ -10,17 +10,27 @@ import logging
 import msgspec
 
 from handlers.api.messages import Response
-from handlers.errors import EngineFault, InvalidApiKey, MethodNotAllowed, RequestError
+from handlers.errors import (
+    EngineFault,
+    InvalidApiKey,
+    MethodNotAllowed,
+    RequestError,
+    UnsupportedMediaType,
+    shortened,
+)
 
 log = logging.getLogger(__name__)
 
+# The longest that this project writes itself has 600; some repeat what the client has sent.
+MESSAGE_CHARACTERS = 1024
 
-def describe(error: Exception) -> dict[str, object]:
+
+def describe(error: BaseException) -> dict[str, object]:
     """The body. What is not a RequestError is a bug: it goes to the log, nothing of it out."""
     known = known_as(error)
     if isinstance(known, EngineFault):
         log.error("A request failed: %s", error, exc_info=error)
-    param = _utf8(known.param) if known.param else None
+    param = _utf8(shortened(known.param)) if known.param else None
     body = {"message": message_of(known), "type": known.type, "param": param, "code": known.code}
     return {"error": body}
 
@@ -29,10 +39,10 @@ def message_of(error: RequestError) -> str:
     """What may leave of an error."""
     if isinstance(error, EngineFault):
         return "The server failed to answer. Its log has the reason."
-    return _utf8(str(error))
+    return _utf8(shortened(str(error), MESSAGE_CHARACTERS))
 
 
-def render(error: Exception) -> Response:
+def render(error: BaseException) -> Response:
     """The whole answer."""
     body = msgspec.json.encode(describe(error))
     return Response(known_as(error).status, _headers(known_as(error)), body)
@@ -49,6 +59,8 @@ def _headers(error: RequestError) -> dict[str, str]:
         headers["retry-after"] = str(error.retry_after)
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = ", ".join(error.allowed)
+    if isinstance(error, UnsupportedMediaType):
+        headers["accept-encoding"] = ", ".join(error.accepted)
     if isinstance(error, InvalidApiKey):
         headers["www-authenticate"] = "Bearer"
     return headers

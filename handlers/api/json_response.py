@@ -16,4 +16,5 @@ JSON_HEADERS = {"content-type": "application/json"}
 
 def json_response(body: object, headers: Mapping[str, str] | None = None) -> Response:
     """Status 200."""
-    return Response(200, {**JSON_HEADERS, **(headers or {})}, msgspec.json.encode(body))
+    usage = body.get("usage") if isinstance(body, dict) else None
+    return Response(200, {**JSON_HEADERS, **(headers or {})}, msgspec.json.encode(body), usage)

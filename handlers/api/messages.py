@@ -6,6 +6,9 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import msgspec
 
+Usage = Mapping[str, object]
+"""Counts of tokens, as OpenAI's `usage` has them: of prompt and completion, or input and output."""
+
 
 class Request(msgspec.Struct, frozen=True):
     """One HTTP request, whichever cloud it came through."""
@@ -13,13 +16,16 @@ class Request(msgspec.Struct, frozen=True):
     method: str
     """Upper case."""
     path: str
-    """Percent-decoded, without the query: "/v1/chat/completions"."""
+    """As it came, percent-decoded and without the query: "/v1/chat/completions"."""
     query: Mapping[str, str]
     headers: Mapping[str, str]
     """Names in lower case."""
     body: bytes
     deadline: float | None = None
     """`time.monotonic()` seconds at which the answer must be on its way, None for no limit."""
+    inner_paths: tuple[str, ...] = ()
+    """What remains of the path without a stage or a base path that the platform may have put before
+    it. Read where no route has the path as it came."""
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -29,6 +35,10 @@ class Response(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
     """Names in lower case. Content-length is never among them: the transport sets it."""
     body: bytes
+    usage: Usage | None = None
+    """The body's own, for the log."""
+    left_out: int | None = None
+    """Bytes of the body that a GET would have got, where HEAD asked."""
 
 
 class StreamResponse(msgspec.Struct, frozen=True):
@@ -41,5 +51,7 @@ class StreamResponse(msgspec.Struct, frozen=True):
     status: int
     headers: Mapping[str, str]
     chunks: AsyncGenerator[bytes]
-    failures: Sequence[Exception] = ()
+    failures: Sequence[BaseException] = ()
     """Why the stream broke, once `chunks` have ended; its last chunk has told the client."""
+    usage: Usage | None = None
+    """What the whole answer took, once `chunks` have ended; empty where they ended early."""

@@ -6,25 +6,38 @@ of messages.py.
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
 from msgspec.structs import force_setattr, replace
 
 from handlers.api import error_body
-from handlers.api.cors import Cors
+from handlers.api.content_coding import HEADER as CONTENT_CODING
+from handlers.api.content_coding import coding_of, decoded
+from handlers.api.cors import Answer, Cors
 from handlers.api.messages import Request, Response, StreamResponse
-from handlers.api.models import PATH as MODELS
-from handlers.api.table import HEALTH_PATHS, MODEL, TABLES, Route
-from handlers.errors import InvalidApiKey, MethodNotAllowed, NotFound, RequestTooLarge
+from handlers.api.paths import without_empty_parts, without_prefix
+from handlers.api.table import HEALTH_PATHS, TABLES, Match, Route, match, prefix_before
+from handlers.errors import (
+    InvalidApiKey,
+    MethodNotAllowed,
+    NotFound,
+    RequestError,
+    RequestTooLarge,
+    ends_a_task,
+    shortened,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from handlers.api.served import Served
     from handlers.config import Settings
     from handlers.engine.artifact import Task
-    from handlers.errors import RequestError
+
+# Of a body, in bytes: a platform has checked it already, so what is no number says nothing.
+LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 class Api:
@@ -42,11 +55,20 @@ class Api:
         return self._model.manifest.task
 
     async def handle(self, request: Request) -> Response | StreamResponse:
-        """Every request gets an answer: this never raises an Exception."""
+        """Every request gets an answer: this raises nothing but what ends the task."""
         answer = self._cors.preflight(request) or await self._answer(request)
-        return self._cors.label(answer, request.headers)
+        return self._sent(request, answer)
 
-    def refuse(self, error: RequestError, headers: Mapping[str, str]) -> Response:
+    def early(self, request: Request) -> Response | None:
+        """The answer that a request gets whatever its body; None where the body matters.
+
+        For an adapter that can answer before it reads: a preflight, a key that is missing, a path
+        that nobody serves.
+        """
+        answer = self._cors.preflight(request) or self._refusal(request)
+        return None if answer is None else self._sent(request, answer)
+
+    def refuse(self, error: BaseException, headers: Mapping[str, str]) -> Response:
         """The answer where an adapter cannot hand a request over, or cannot carry its answer.
 
         `headers`: the request's, as far as they are known.
@@ -57,48 +79,85 @@ class Api:
         """The process goes on as a copy of what it was: the uptime begins anew."""
         force_setattr(self._model, "ready_since", time.monotonic())
 
+    def _sent(self, request: Request, answer: Answer) -> Answer:
+        """What leaves of an answer."""
+        if request.method == "HEAD" and isinstance(answer, Response):
+            answer = replace(answer, body=b"", left_out=len(answer.body))
+        return self._cors.label(answer, request.headers)
+
+    def _refusal(self, request: Request) -> Response | None:
+        try:
+            self._route(request)
+        except RequestError as error:
+            return error_body.render(error)
+        return None
+
     async def _answer(self, request: Request) -> Response | StreamResponse:
         try:
-            self._admit(request)
-            answer = await self._respond(request)
-        except Exception as error:  # noqa: BLE001 - what is not an error of ours is rendered as 500
-            answer = error_body.render(error)
-        if request.method == "HEAD" and isinstance(answer, Response):
-            return replace(answer, body=b"")
-        return answer
+            return await self._respond(request)
+        except BaseException as error:  # what is not an error of ours is rendered as 500
+            if ends_a_task(error):
+                raise
+            return error_body.render(error)
 
     async def _respond(self, request: Request) -> Response | StreamResponse:
-        """Raises NotFound, MethodNotAllowed and what the endpoint raises."""
-        route = self._route(request.path)
+        """Raises what `_route` and `decoded` raise, and what the endpoint does."""
+        found = self._route(request)
         if request.method == "OPTIONS":
-            return _options(route)
-        if request.method not in route.methods:
+            return _options(found.route)
+        body = decoded(request.body, _coding(request), self._settings.max_body_bytes)
+        return await found.route.load()(self._model, replace(request, path=found.path, body=body))
+
+    def _route(self, request: Request) -> Match:
+        """Looks at all but the body. Raises the errors that a request's head can bring."""
+        paths = [*self._paths(request)]
+        found = match(paths, self._routes)
+        self._authorise(request, found)
+        if found is None:
+            raise self._not_found(request.path, paths)
+        if request.method not in (*found.route.methods, "OPTIONS"):
             raise MethodNotAllowed(
-                f"{request.path} takes {' and '.join(route.methods)}, not {request.method}.",
-                allowed=route.methods,
+                f"{found.path} takes {' and '.join(found.route.methods)}, not {request.method}.",
+                allowed=found.route.methods,
             )
-        return await route.load()(self._model, request)
+        self._check_size(request)
+        _coding(request)
+        return found
 
-    def _route(self, path: str) -> Route:
-        path = MODEL if path.startswith(f"{MODELS}/") else path
-        if path in self._routes:
-            return self._routes[path]
-        served = self._model.manifest.task
-        tasks = [task for task, table in TABLES.items() if path in table]
+    def _paths(self, request: Request) -> Iterator[str]:
+        """What the request's path may be, the likeliest first."""
+        for path in (request.path, *request.inner_paths):
+            yield path
+            if self._settings.base_path:
+                yield without_prefix(without_empty_parts(path), self._settings.base_path)
+
+    def _not_found(self, path: str, paths: Sequence[str]) -> NotFound:
+        served, known = self._model.manifest.task, ", ".join(self._routes)
+        tasks = [task for task, table in TABLES.items() if match(paths, table)]
         if tasks:
-            raise NotFound(
-                f"This image serves the task {served} with {self._model.id}; {path} needs "
-                f"{' or '.join(tasks)}. Paths: {', '.join(self._routes)}."
+            return NotFound(
+                f"This image serves the task {served} with {self._model.id}; {shortened(path)} "
+                f"needs {' or '.join(tasks)}. Paths: {known}."
             )
-        raise NotFound(f"There is no {path}. Paths: {', '.join(self._routes)}.")
+        prefix = prefix_before(self._routes, path) or ""
+        hint = (
+            f"If {shortened(prefix)} is a base path, name it in KINDLING_BASE_PATH or map the API "
+            f"at the root. "
+        )
+        return NotFound(f"There is no {shortened(path)}. {hint if prefix else ''}Paths: {known}.")
 
-    def _admit(self, request: Request) -> None:
-        limit = self._settings.max_body_bytes
-        if len(request.body) > limit:
-            raise RequestTooLarge(f"The body has {len(request.body)} bytes; {limit} are the limit.")
+    def _authorise(self, request: Request, found: Match | None) -> None:
         key = self._settings.api_key
-        if key is not None and request.path not in HEALTH_PATHS and not _carries(request, key):
+        is_open = found is not None and found.path in HEALTH_PATHS
+        if key is not None and not is_open and not _carries(request, key):
             raise InvalidApiKey("Send the API key as `Authorization: Bearer <key>`.")
+
+    def _check_size(self, request: Request) -> None:
+        limit = self._settings.max_body_bytes
+        promised = request.headers.get("content-length", "")
+        size = max(len(request.body), int(promised) if LENGTH.fullmatch(promised) else 0)
+        if size > limit:
+            raise RequestTooLarge(f"The body has {size:,} bytes; {limit:,} are the limit.")
 
 
 def _carries(request: Request, key: str) -> bool:
@@ -108,6 +167,11 @@ def _carries(request: Request, key: str) -> bool:
     # The time of this comparison tells nothing of how much of a guess is right.
     same = hmac.compare_digest(_bytes(given.strip()), _bytes(key))
     return same and scheme.lower() == "bearer"
+
+
+def _coding(request: Request) -> str | None:
+    """Of the body, where one is read. Raises UnsupportedMediaType."""
+    return coding_of(request.headers.get(CONTENT_CODING, "")) if request.method == "POST" else None
 
 
 def _bytes(text: str) -> bytes:

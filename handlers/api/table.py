@@ -1,4 +1,4 @@
-"""The tables of paths, one for each task.
+"""The tables of paths, one for each task, and which route a path means.
 
 Endpoints stand here by their names, so that a process imports those of its own task alone: at
 start what most of its requests need, and the others with their first request.
@@ -7,12 +7,13 @@ start what most of its requests need, and the others with their first request.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from handlers.api.models import PATH as MODELS
+from handlers.api.paths import other_spellings, without_empty_parts
 
 if TYPE_CHECKING:
     from handlers.api.messages import Request, Response, StreamResponse
@@ -95,3 +96,33 @@ TABLES: Mapping[Task, Mapping[str, Route]] = {
     "text-classification": {**CLASSIFICATION, **TEXTS, **EVERYWHERE},
     "text-ranking": {**RERANKING, **TEXTS, **EVERYWHERE},
 }
+
+
+class Match(msgspec.Struct, frozen=True):
+    """The route that a request's path means."""
+
+    route: Route
+    path: str
+    """As the table has it, with the id of a model in place of {id}."""
+
+
+def match(paths: Iterable[str], table: Mapping[str, Route]) -> Match | None:
+    """What the first of `paths` means that fits, None where none does.
+
+    Base URLs end in a slash, have /v1 already or lack it, and clients join them with paths of any
+    kind. What they mean is plain, so it is served, but a path that is in the table goes first.
+    """
+    plain = [without_empty_parts(path) for path in paths]
+    others = (spelling for path in plain for spelling in other_spellings(path))
+    for spelling in (*plain, *others):
+        key = MODEL if spelling.startswith(f"{MODELS}/") else spelling
+        if key in table:
+            return Match(table[key], spelling)
+    return None
+
+
+def prefix_before(table: Mapping[str, Route], path: str) -> str | None:
+    """What stands before one of the table's paths; None where the path ends in none of them."""
+    plain = without_empty_parts(path)
+    known = max((known for known in table if plain.endswith(known)), key=len, default=None)
+    return plain.removesuffix(known) if known else None

@@ -73,7 +73,7 @@ def _answer(service: Service, run: Run, api: RuntimeApi, invocation: Invocation)
         _stream(call, answer, run, api, invocation)
     else:
         whole = call.labelled(call.fit_for_stream(service, answer))
-        call.access.done(whole.status, whole.body)
+        call.access.done(whole.status, whole.usage)
         api.respond_as_stream(invocation, whole.status, whole.headers, whole.body)
 
 
@@ -95,7 +95,7 @@ def _stream(
         raise NotTaken(str(error)) from None
     finally:
         run(_close(answer.chunks))
-        call.access.done(status)
+        call.access.done(status, answer.usage)
 
 
 def _pass_on(answer: StreamResponse, run: Run, stream: Stream) -> None:

@@ -151,6 +151,29 @@ def test_a_request_that_waited_past_its_deadline_is_answered_504(
     assert (second.status, second.json()["error"]["code"]) == (504, "deadline_exceeded")
 
 
+@pytest.mark.parametrize("path", ["/v1/models", "/openapi.json", "/nowhere"])
+def test_head_has_the_length_of_what_get_would_bring(tiny_cloud_run: CloudRun, path: str) -> None:
+    head, get = (tiny_cloud_run.send(HttpCall(method, path)) for method in ("HEAD", "GET"))
+    assert (head.status, head.body) == (get.status, b"")
+    assert head.headers["content-length"] == get.headers["content-length"] == str(len(get.body))
+
+
+def test_a_body_in_chunks_is_read_and_one_of_two_lengths_is_not(tiny_cloud_run: CloudRun) -> None:
+    body = json.dumps(HELLO).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\n".encode()
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    two = b"content-length: 3\r\ncontent-length: 4\r\n\r\n{}  "
+    for rest, status in [(b"transfer-encoding: chunked\r\n\r\n" + chunks, "200"), (two, "400")]:
+        with connect(tiny_cloud_run) as client, client.makefile("rb") as stream:
+            client.sendall(head + rest)
+            assert read_head(stream)[0].split()[1] == status
+
+
+def test_a_body_that_nobody_asked_for_is_no_matter(tiny_cloud_run: CloudRun) -> None:
+    for method, path, status in [("GET", "/v1/models", 200), ("OPTIONS", "/nowhere", 404)]:
+        assert tiny_cloud_run.send(HttpCall(method, path, b"{")).status == status
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
 def test_methods_pass_through_to_the_api(tiny_cloud_run: CloudRun, method: str) -> None:
     answer = tiny_cloud_run.send(HttpCall(method, "/v1/models"))
@@ -207,9 +230,11 @@ def test_the_model_is_loaded_once_and_before_the_port_opens(
     assert second["uptime_seconds"] > first["uptime_seconds"]
 
 
-def test_the_first_answer_of_a_process_is_marked_as_cold(
+def test_the_first_answer_that_is_not_a_probes_is_marked_as_cold(
     tiny_artifact: Path, directory: Path
 ) -> None:
     with cloud_run(tiny_artifact, directory) as server:
-        answers = [server.send(HttpCall("GET", "/healthz")) for _ in range(2)]
-    assert [answer.headers.get("x-kindling-cold") for answer in answers] == ["true", None]
+        paths = ["/healthz", "/health", "/v1/models", "/v1/models"]
+        answers = [server.send(HttpCall("GET", path)) for path in paths]
+    marks = [answer.headers.get("x-kindling-cold") for answer in answers]
+    assert marks == [None, None, "true", None]

@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from handlers.api.inline import run_inline
 from handlers.api.messages import Request, Response
 from handlers.errors import InvalidRequest, RequestError
 from handlers.lambda_call import Call
 from handlers.lambda_events import DIRECT, kind_of, parse
+from tests.api.client import Client, saying
 from tests.support.aws_events import (
     HTTP_KINDS,
     Event,
@@ -29,6 +31,12 @@ from tests.support.aws_events import (
 
 ANSWER = Response(200, {"content-type": "application/json"}, b'{"answer": "Z\xc3\xbcrich"}')
 
+
+def http_api_1(call: HttpCall) -> Event:
+    """Of an HTTP API whose integration asks for payload 1.0: a REST API's with a version."""
+    return rest_api(call) | {"version": "1.0"}
+
+
 every_kind = pytest.mark.parametrize("wrap", HTTP_KINDS, ids=lambda wrap: wrap.__name__)
 Wrap = Callable[[HttpCall], Event]
 
@@ -40,10 +48,11 @@ def read(event: Event) -> Request:
 @every_kind
 def test_a_request_reads_the_same_through_every_kind(wrap: Wrap) -> None:
     call = HttpCall("POST", "/v1/chat/completions", b'{"a": 1}', {"Authorization": "Bearer key"})
-    request = read(wrap(call))
+    request = replace(read(wrap(call)), inner_paths=())
+    stage = "/live" if wrap is http_api else ""
     assert request == Request(
         method="POST",
-        path="/v1/chat/completions",
+        path=f"{stage}/v1/chat/completions",
         query={},
         headers={"authorization": "Bearer key"},
         body=b'{"a": 1}',
@@ -67,17 +76,84 @@ def test_query_and_body_arrive_as_they_were_sent(
 def test_a_path_is_percent_decoded(wrap: Wrap) -> None:
     event = wrap(HttpCall("GET", "/"))
     path = "rawPath" if "rawPath" in event else "path"
-    event[path] = event[path].removesuffix("/") + "/v1/models/a%20b%2Fc"
+    event[path] = "/v1/models/a%20b%2Fc"
     assert read(event).path == "/v1/models/a b/c"
 
 
-def test_a_stage_is_taken_off_the_path_and_nothing_else_is() -> None:
-    assert read(http_api(HttpCall("GET", "/v1/models"))).path == "/v1/models"
-    assert read(http_api(HttpCall("GET", "/"))).path == "/"
-    bare = http_api(HttpCall("GET", "/")) | {"rawPath": "/live"}
-    assert read(bare).path == "/"
-    other = http_api(HttpCall("GET", "/")) | {"rawPath": "/lively"}
-    assert read(other).path == "/lively"
+API = Client(saying("yes"), {"KINDLING_BASE_PATH": "/base"}).api
+
+
+def model_list(event: Event) -> int:
+    """The status of the answer to an event that asks for the models."""
+    answer = run_inline(API.handle(read(event)))
+    assert isinstance(answer, Response)
+    assert answer.status != 200 or json.loads(answer.body)["object"] == "list"
+    return answer.status
+
+
+def http_api_event(path: str, stage: str, **parameters: str) -> Event:
+    event = http_api(HttpCall("GET", "/"))
+    context = event["requestContext"] | {"stage": stage}
+    return event | {"rawPath": path, "requestContext": context, "pathParameters": parameters}
+
+
+def proxy_event(path: str, stage: str, route: str = "/{proxy+}", **parameters: str) -> Event:
+    event = rest_api(HttpCall("GET", path))
+    context = event["requestContext"] | {"stage": stage}
+    routed = {"resource": route, "pathParameters": parameters or None}
+    return event | {"requestContext": context, **routed}
+
+
+@pytest.mark.parametrize(
+    ("path", "stage"),
+    [
+        ("/dev/v1/models", "dev"),
+        ("/dev/models/", "dev"),
+        ("/dev/base/v1/models", "dev"),
+        ("/base/v1/models", "$default"),
+        ("/v1/v1/models", "v1"),
+        ("/v1/models", "v1"),  # through a custom domain at the root
+        ("/v1/models", "$default"),
+        ("/models/v1/models", "models"),
+        ("/generate/v1/models", "generate"),
+    ],
+)
+def test_a_stage_is_taken_off_where_the_path_fits_without_it_alone(path: str, stage: str) -> None:
+    events = [http_api_event(path, stage), proxy_event(path, stage) | {"version": "1.0"}]
+    assert [model_list(event) for event in events] == [200, 200]
+
+
+@pytest.mark.parametrize("path", ["/dev", "/dev/", "/developers/v1/models", "/v1/dev/models"])
+def test_a_stage_is_a_whole_part_at_the_beginning(path: str) -> None:
+    assert model_list(http_api_event(path, "dev")) == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "route", "parameters"),
+    [
+        ("/llm/v1/models", "/{proxy+}", {"proxy": "v1/models"}),
+        ("/llm/v1/models", "/{rest+}", {"rest": "v1/models"}),
+        ("/a/llm/v1/models", "/llm/{proxy+}", {"proxy": "v1/models"}),
+        ("/llm/v1/models", "/v1/{proxy+}", {"proxy": "models"}),
+        ("/llm/v1/models", "/v1/models", {}),
+        ("/llm/v1/models", "/{version}/models", {"version": "v1"}),
+    ],
+)
+def test_the_gateways_own_route_tells_what_a_base_path_is(
+    path: str, route: str, parameters: dict[str, str]
+) -> None:
+    assert model_list(proxy_event(path, "prod", route, **parameters)) == 200
+
+
+def test_what_the_gateway_routed_counts_only_where_it_ends_the_path() -> None:
+    assert model_list(proxy_event("/models/other", "prod", "/{a}/other", a="models")) == 404
+
+
+def test_null_contexts_and_parameters_are_none() -> None:
+    event = proxy_event("/v1/models", "") | {"requestContext": None, "resource": ""}
+    assert model_list(event) == 200
+    stage = {"requestContext": {"stage": None}}
+    assert model_list(proxy_event("/None/v1/models", "") | stage) == 404
 
 
 def test_of_a_repeated_query_parameter_the_last_counts() -> None:
@@ -122,6 +198,7 @@ def test_an_answer_has_the_shape_of_its_kind(wrap: Wrap, headers: Event) -> None
     [
         (function_url, 6, None),
         (http_api, 6, 30),
+        (http_api_1, 6, 30),
         (rest_api, 6, 29),
         (load_balancer, 1, None),
         (multi_value_load_balancer, 1, None),

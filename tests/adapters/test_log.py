@@ -57,7 +57,7 @@ def test_line_breaks_and_tracebacks_stay_on_their_line(output: io.StringIO) -> N
 
 
 def test_a_request_is_one_line_with_the_tokens_of_its_usage(output: io.StringIO) -> None:
-    usage = b'{"usage": {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}}'
+    usage = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
     Access("id-1", "POST", "/v1/\ud800\n").done(200, usage)
     (line,) = lines(output)
     assert (line["id"], line["method"], line["path"]) == ("id-1", "POST", "/v1/\ud800\n")
@@ -65,11 +65,36 @@ def test_a_request_is_one_line_with_the_tokens_of_its_usage(output: io.StringIO)
     assert line["ms"] >= 0
 
 
-@pytest.mark.parametrize("body", [b"", b"data: {}\n\n", b"[]", b'{"usage": 3}', b'{"usage": null}'])
-def test_an_answer_without_usage_is_logged_without_tokens(output: io.StringIO, body: bytes) -> None:
-    Access("id-2", "GET", "/healthz").done(200, body)
+def test_a_line_stays_short_whatever_a_client_sends(output: io.StringIO) -> None:
+    Access("id", "M" * 60_000, "/v1/" + "x" * 60_000 + "/models").done(404)
+    try:
+        raise KeyError("k" * 60_000)
+    except KeyError:
+        LOGGER.exception("failed: %s", "m" * 60_000)
+    request, failure = lines(output)
+    assert (len(request["path"]), len(request["method"])) == (256, 256)
+    assert (request["path"][:5], request["path"][-7:]) == ("/v1/x", "/models")
+    assert request["message"] == f"{request['method']} 404"
+    assert (len(failure["message"]), len(failure["exception"])) == (2048, 16_384)
+    assert failure["exception"].startswith("Traceback")
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        (None, None),
+        ({}, None),
+        ({"input_tokens": 3, "output_tokens": 5}, (3, 5)),
+        ({"prompt_tokens": 3, "total_tokens": 3}, (3, 0)),
+    ],
+)
+def test_tokens_are_logged_under_one_name_whatever_the_path_calls_them(
+    output: io.StringIO, usage: dict[str, object] | None, counts: tuple[int, int] | None
+) -> None:
+    Access("id-2", "POST", "/v1/responses").done(200, usage)
     (line,) = lines(output)
-    assert "completion_tokens" not in line
+    assert ("completion_tokens" in line) == (counts is not None)
+    assert counts is None or (line["prompt_tokens"], line["completion_tokens"]) == counts
 
 
 def test_the_first_request_of_a_process_is_cold(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,6 +102,12 @@ def test_the_first_request_of_a_process_is_cold(monkeypatch: pytest.MonkeyPatch)
     first, second = Access("1", "GET", "/healthz"), Access("2", "GET", "/healthz")
     assert first.headers == {"x-request-id": "1", "x-kindling-cold": "true"}
     assert second.headers == {"x-request-id": "2"}
+
+
+def test_a_probe_leaves_the_first_request_to_be_cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "_begun", itertools.count())
+    probe, first = Access.of_a_probe("1", "GET", "/healthz"), Access("2", "GET", "/v1/models")
+    assert (probe.cold, first.cold) == (False, True)
 
 
 def test_where_nobody_waited_for_the_process_no_request_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,12 @@ from handlers import startup
 from handlers.config import Settings
 
 startup.begin(Settings.from_environ())
-import handlers.cloud_run
+
+async def load():  # as the server does: signals are its event loop's
+    import handlers.cloud_run
+
+import asyncio
+asyncio.run(load())
 """
 
 
@@ -95,6 +101,13 @@ def test_a_missing_model_is_an_error_that_says_how_to_get_one(tmp_path: Path) ->
 def test_the_line_end_of_an_api_key_read_from_a_file_is_no_part_of_it() -> None:
     assert Settings.from_environ({"KINDLING_API_KEY": " secret\n"}).api_key == "secret"
     assert Settings.from_environ({"KINDLING_API_KEY": ""}).api_key is None
+
+
+@pytest.mark.parametrize("show", [repr, str, lambda settings: [*settings.__rich_repr__()]])
+def test_settings_that_are_printed_show_no_key(show: Callable[[Settings], object]) -> None:
+    settings = Settings.from_environ({"KINDLING_API_KEY": "sesame"})
+    assert "sesame" not in str(show(settings))
+    assert "'***'" in str(show(settings))
 
 
 @pytest.mark.parametrize("key", ["schlüssel", "two words", "tab\tbed", "\n"])
@@ -159,6 +172,7 @@ asyncio.run(answer())
 
 COUNT_NATIVE_THREADS = """
 import sys, threading, time
+from collections.abc import Callable
 from pathlib import Path
 from handlers import startup
 from handlers.config import Settings

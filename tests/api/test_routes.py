@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 import subprocess
 import sys
+import time
 from typing import Any
 
 import msgspec
@@ -10,9 +12,10 @@ import pytest
 
 from handlers import errors
 from handlers.api import error_body
-from handlers.api.messages import Response
-from handlers.api.table import TABLES
-from handlers.errors import MethodNotAllowed, RequestError
+from handlers.api.inline import run_inline
+from handlers.api.messages import Request, Response
+from handlers.api.table import TABLES, Match, match
+from handlers.errors import MethodNotAllowed, RequestError, UnsupportedMediaType
 from tests.api.client import Client, saying
 from tests.support.scripted_engine import ScriptedEngine, subclasses
 
@@ -78,12 +81,92 @@ def test_health_tells_a_server_that_drains() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "", "/v1", "/v1/models/", "/V1/models", "/v1/chat/completions/", "/\ud800"]
+    "path",
+    [
+        *("/", "", "//", "/v1", "/v1/", "/v1/v1/", "/V1/models", "/v2/models", "/chat", "/\ud800"),
+        *("/v1/chat", "/v1/chat/completions/v1", "/v1.0/models", "/chat/v1/completions"),
+    ],
 )
 def test_an_unknown_path_is_not_found(path: str) -> None:
     status, error = client().error("GET", path)
 
     assert (status, error["code"]) == (404, "not_found")
+
+
+def spellings(path: str) -> list[str]:
+    """How base URLs that end in a slash, have /v1 already or lack it make a client write a path."""
+    bare = path.removeprefix("/v1")
+    every = [path, f"/v1{path}", f"/v1/v1{path}", bare, f"/v1{bare}", f"/v1/v1{bare}"]
+    return [*every, *(f"{one}/" for one in every), *(one.replace("/", "//") for one in every)]
+
+
+@pytest.mark.parametrize("path", [path for path in ROUTES if "{" not in path])
+def test_a_path_is_served_however_a_base_url_spells_it(path: str) -> None:
+    route = ROUTES[path]
+
+    for spelling in spellings(path):
+        assert match([spelling], ROUTES) == Match(route, path)
+    assert all(answer("OPTIONS", spelling).status == 204 for spelling in spellings(path))
+
+
+@pytest.mark.parametrize("spelling", spellings("/v1/models/Tiny"))
+def test_a_model_is_found_however_a_base_url_spells_its_path(spelling: str) -> None:
+    assert client().json("GET", spelling)["id"] == "Tiny"
+
+
+@pytest.mark.parametrize(
+    "identity", ["a/b", "a%2Fb", "a%252Fb", "é", "\ud800", "v1", "..", "x" * 9999]
+)
+def test_the_id_of_a_model_may_be_any_text(identity: str) -> None:
+    status, error = client().error("GET", f"/v1/models/{identity}")
+
+    assert (status, error["code"]) == (404, "not_found")
+    assert len(error["message"]) <= 1024
+
+
+def test_a_path_that_a_route_has_goes_before_one_that_is_made_to_fit() -> None:
+    both = {"/v1/rerank": ROUTES["/tokenize"], "/rerank": ROUTES["/detokenize"]}
+
+    assert match(["/rerank/"], both) == Match(both["/rerank"], "/rerank")
+    assert match(["/v1/v1/rerank"], both) == Match(both["/v1/rerank"], "/v1/rerank")
+    assert match(["/v1//rerank", "/rerank"], both) == Match(both["/v1/rerank"], "/v1/rerank")
+    assert match(["/v1/v1/rerank", "/rerank"], both) == Match(both["/rerank"], "/rerank")
+
+
+@pytest.mark.parametrize("base", ["/llm", "llm", "/llm/", "/a/llm", "/v1"])
+def test_a_base_path_is_taken_off(base: str) -> None:
+    served = client(KINDLING_BASE_PATH=base)
+    before = "/" + base.strip("/")
+
+    for path in (f"{before}/v1/models", f"{before}//models/", "/v1/models"):
+        assert served.json("GET", path)["object"] == "list"
+    assert served.error("GET", f"{before}x/v1/models")[0] == 404
+    assert served.error("GET", before)[0] == 404
+
+
+@pytest.mark.parametrize("base", ["/llm?x=1", "a b", "/%20", "#"])
+def test_a_base_path_that_no_path_begins_with_is_refused(base: str) -> None:
+    with pytest.raises(errors.SettingsError, match="KINDLING_BASE_PATH must be a path"):
+        client(KINDLING_BASE_PATH=base)
+
+
+def test_a_path_behind_an_unknown_prefix_is_answered_with_what_to_do() -> None:
+    status, error = client().error("POST", "/llm/v1/chat/completions", BODY)
+
+    assert status == 404
+    assert error["message"].startswith(
+        "There is no /llm/v1/chat/completions. If /llm is a base path, name it in "
+        "KINDLING_BASE_PATH or map the API at the root. Paths: /v1/chat/completions, "
+    )
+    assert "base path" not in client().error("GET", "/nowhere")[1]["message"]
+
+
+def test_a_path_of_megabytes_is_answered_in_time_and_in_short() -> None:
+    for path in ("/v1" * 100_000, "/" * 200_000, "/v1/models/" * 20_000):
+        started = time.process_time()
+        status, error = client().error("GET", path)
+        assert (status, len(error["message"]) <= 1024) == (404, True)
+        assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("path", ROUTES)
@@ -145,6 +228,8 @@ def test_the_right_key_is_let_in(authorization: str) -> None:
 def test_health_needs_no_key() -> None:
     assert client(**KEY).send("GET", "/healthz").status == 200
     assert client(**KEY).send("GET", "/health").status == 200
+    assert client(**KEY).send("GET", "//healthz/").status == 200
+    assert client(**KEY).send("GET", "/v1/models/healthz").status == 401
     assert client(**KEY).send("GET", "/v1/models").status == 401
 
 
@@ -158,15 +243,47 @@ def test_a_body_over_the_limit_is_refused() -> None:
     assert (status, error["code"]) == (413, "request_too_large")
 
 
+def test_a_length_over_the_limit_is_refused_before_the_body_is_there() -> None:
+    api = client(KINDLING_MAX_BODY_BYTES="10").api
+    heads = [Request("POST", CHAT, {}, {"content-length": length}, b"") for length in ("11", "10")]
+
+    answers = [api.early(head) for head in heads]
+
+    assert [one and one.status for one in answers] == [413, None]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("POST", CHAT, {}, 401),
+        ("POST", "/nowhere", {}, 401),
+        ("POST", CHAT, {"authorization": "Bearer sesame"}, None),
+        ("POST", "/nowhere", {"authorization": "Bearer sesame"}, 404),
+        ("PUT", CHAT, {"authorization": "Bearer sesame"}, 405),
+        ("POST", CHAT, {"authorization": "Bearer sesame", "content-encoding": "br"}, 415),
+        ("POST", "/healthz", {}, 405),
+        ("OPTIONS", CHAT, {"access-control-request-method": "POST", "origin": "http://a.b"}, 204),
+    ],
+)
+def test_what_the_head_alone_decides_is_answered_without_the_body(
+    method: str, path: str, headers: dict[str, str], status: int | None
+) -> None:
+    request = Request(method, path, {}, headers, b"")
+    api = client(**KEY, KINDLING_CORS_ORIGINS="*").api
+
+    early = api.early(request)
+
+    assert (early and early.status) == status
+    assert early is None or early == run_inline(api.handle(request))
+
+
 @pytest.mark.parametrize("kind", REQUEST_ERRORS)
 def test_every_error_of_a_request_is_rendered_with_its_status_and_code(
     kind: type[RequestError],
 ) -> None:
-    raised = (
-        MethodNotAllowed("Why.", allowed=("GET",))
-        if kind is MethodNotAllowed
-        else kind("Why.", param="seed")
-    )
+    own: dict[type[RequestError], dict[str, Any]]
+    own = {MethodNotAllowed: {"allowed": ("GET",)}, UnsupportedMediaType: {"accepted": ("gzip",)}}
+    raised = kind("Why.", **own.get(kind, {"param": "seed"}))
 
     response = Client(ScriptedEngine(refusal=raised)).send("POST", CHAT, BODY)
 
@@ -191,10 +308,51 @@ def test_a_bug_is_logged_and_nothing_of_it_is_sent(
     assert [record.exc_info[1] for record in caplog.records if record.exc_info] == [bug]
 
 
+class PanicException(BaseException):
+    """As pyo3 raises one in place of a panic in Rust."""
+
+
+@pytest.mark.parametrize("fault", [PanicException("secret"), MemoryError("secret")])
+def test_what_is_no_error_of_a_request_ends_that_request_alone(fault: BaseException) -> None:
+    engine = saying("yes", refusal=fault)
+    served = Client(engine)
+
+    status, error = served.error("POST", CHAT, BODY)
+    engine.refusal = None
+
+    assert (status, error["code"]) == (500, "internal_error")
+    assert "secret" not in str(error)
+    assert served.send("POST", CHAT, BODY).status == 200
+
+
+@pytest.mark.parametrize(
+    "end", [KeyboardInterrupt(), SystemExit(), GeneratorExit(), asyncio.CancelledError()]
+)
+def test_what_ends_a_process_or_a_task_is_passed_on(end: BaseException) -> None:
+    with pytest.raises(type(end)):
+        Client(ScriptedEngine(refusal=end)).send("POST", CHAT, BODY)
+
+
 def test_an_error_that_repeats_what_utf8_cannot_carry_is_still_an_answer() -> None:
     response = error_body.render(errors.NotFound("no \udcff", param="\ud800"))
 
     assert msgspec.json.decode(response.body)["error"]["message"] == "no ?"
+
+
+def test_an_error_that_repeats_what_a_client_sent_stays_short_and_keeps_its_ends() -> None:
+    long = "x" * 100_000
+    raised = errors.InvalidRequest(f"There is no {long}: leave it out.", param=f"tools.{long}.name")
+
+    error = msgspec.json.decode(error_body.render(raised).body)["error"]
+
+    assert (len(error["message"]), len(error["param"])) == (1024, 256)
+    assert error["message"].startswith("There is no x")
+    assert error["message"].endswith("x: leave it out.")
+
+
+@pytest.mark.parametrize("characters", [1, 2, 3, 4, 5, 9, 10])
+def test_a_shortened_text_has_as_many_characters_as_it_may(characters: int) -> None:
+    assert len(errors.shortened("0123456789", characters)) == characters
 
 
 def test_what_most_processes_never_serve_is_imported_by_its_first_request() -> None:

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from handlers.api.inline import run_inline
 from handlers.api.messages import Response, StreamResponse
-from handlers.engine.sequence import FinishReason
-from tests.api.client import FINGERPRINT, TOKENIZER, Client, saying, usage
-from tests.support.scripted_engine import ScriptedEngine, drain, steps
+from handlers.engine.sequence import FinishReason, Step
+from tests.api.client import FINGERPRINT, TOKENIZER, Client, parse, saying, usage
+from tests.support.scripted_engine import ScriptedEngine, ScriptedGeneration, drain, steps
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
@@ -142,6 +144,67 @@ def test_what_goes_wrong_later_is_the_last_event(path: str) -> None:
 
     assert text_of(path, chunks) == "half an"
     assert last["error"]["code"] == "internal_error"
+
+
+class PanicException(BaseException):
+    """As pyo3 raises one in place of a panic in Rust."""
+
+
+def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """In place of a generation's fourth step."""
+    step = ScriptedGeneration.__anext__
+
+    async def raise_or_step(self: ScriptedGeneration) -> Step:
+        if self.taken == 3:
+            raise error
+        return await step(self)
+
+    monkeypatch.setattr(ScriptedGeneration, "__anext__", raise_or_step)
+
+
+@both
+def test_a_panic_in_mid_stream_is_its_last_event(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raising(monkeypatch, PanicException("secret"))
+
+    *chunks, last = Client(saying("a long answer")).events(path, BODIES[path])
+
+    assert text_of(path, chunks) == "a l"
+    assert last["error"]["code"] == "internal_error"
+    assert "secret" not in str(last)
+
+
+@both
+def test_what_an_answer_took_is_known_beside_its_body(path: str) -> None:
+    client = Client(saying("a long answer"))
+    told = {"stream": True, "stream_options": {"include_usage": True}, "n": 2}
+    whole = client.send("POST", path, BODIES[path])
+    streamed = client.send("POST", path, BODIES[path] | told)
+    left = client.send("POST", path, BODIES[path] | told)
+    assert isinstance(whole, Response)
+    assert isinstance(streamed, StreamResponse)
+    assert isinstance(left, StreamResponse)
+
+    *_, last, _done = parse(b"".join(drain(streamed.chunks)))
+    run_inline(left.chunks.aclose())
+
+    assert whole.usage == msgspec.json.decode(whole.body)["usage"]
+    assert streamed.usage == last["usage"]
+    assert not left.usage
+
+
+@both
+def test_a_stream_that_is_cancelled_ends_without_an_event(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raising(monkeypatch, asyncio.CancelledError())
+    answer = Client(saying("a long answer")).send("POST", path, {**BODIES[path], "stream": True})
+    assert isinstance(answer, StreamResponse)
+
+    with pytest.raises(asyncio.CancelledError):
+        drain(answer.chunks)
+    assert not answer.failures
 
 
 @both

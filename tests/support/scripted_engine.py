@@ -64,7 +64,7 @@ class ScriptedEngine:
         *,
         scripts: Sequence[Sequence[Step]] | None = None,
         context_length: int = 256,
-        refusal: Exception | None = None,
+        refusal: BaseException | None = None,
     ) -> None:
         self.steps = steps
         self.scripts = scripts

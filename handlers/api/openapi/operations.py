@@ -19,7 +19,9 @@ from handlers.errors import (
     NotFound,
     NotReady,
     Overloaded,
+    RequestTimeout,
     RequestTooLarge,
+    UnsupportedMediaType,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 Errors = tuple["type[RequestError]", ...]
 
-OF_A_BODY: Errors = (InvalidRequest, RequestTooLarge)
+OF_A_BODY: Errors = (InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType)
 OF_A_READING: Errors = (*OF_A_BODY, Overloaded, NotReady)
 OF_A_GENERATION: Errors = (*OF_A_READING, DeadlineExceeded)
 

@@ -60,7 +60,7 @@ class ResponseShape(StreamShape):
         (usage,) = usages
         return self._numbered([{"type": f"response.{self._status}", "response": self.whole(usage)}])
 
-    def failed(self, error: Exception) -> list[Json]:
+    def failed(self, error: BaseException) -> list[Json]:
         """The last event of a stream that breaks, with what there is of the response."""
         described: Json = super().failed(error)[0]
         self._output.end("incomplete")
