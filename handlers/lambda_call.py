@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 # than SmolLM2-135M. Of a short remainder at most half.
 DEADLINE_MARGIN_SECONDS = 2.0
 
+# An answer in the form of a stream that has no body reaches the client, whose connection then stays
+# open for minutes. Reported of several runtimes, so it is Lambda's front end:
+# https://github.com/aws/aws-lambda-nodejs-runtime-interface-client/issues/95 and
+# https://github.com/aws/aws-lambda-go/issues/593.
+SHORTEST_BODY = b"\n"
+# Those that may have no body.
+WITHOUT_BODY = (204, 304)
+
 # The log's method and path of an event that cannot be read, as in the Common Log Format.
 UNKNOWN = "-"
 
@@ -72,11 +80,14 @@ class Call(msgspec.Struct, frozen=True):
         return result
 
     def fit_for_stream(self, service: Service, response: Response) -> Response:
-        """The whole answer, or the error in its place, as the one part of a stream."""
+        """The whole answer, or the error in its place, as the one part of a stream.
+
+        That part is never empty.
+        """
         limit = self.kind.max_stream_bytes
-        if limit is None or len(response.body) <= limit:
-            return response
-        return self._too_large(service, response, limit)
+        if limit is not None and len(response.body) > limit:
+            return self._too_large(service, response, limit)
+        return response if response.body else _with_a_body(response)
 
     @property
     def streams(self) -> bool:
@@ -106,6 +117,12 @@ class Call(msgspec.Struct, frozen=True):
         )
         headers = self.request.headers if isinstance(self.request, Request) else {}
         return service.api.refuse(error, headers)
+
+
+def _with_a_body(response: Response) -> Response:
+    status = 200 if response.status in WITHOUT_BODY else response.status
+    headers = {"content-type": "text/plain", **response.headers}
+    return replace(response, status=status, headers=headers, body=SHORTEST_BODY)
 
 
 async def joined(answer: Response | StreamResponse) -> Response:

@@ -33,9 +33,13 @@ STREAMED = HELLO | {"stream": True}
 ENDLESS = STREAMED | {"max_tokens": 200, "ignore_eos": True}
 
 
+PAGE = "https://page.example"
+
+
 @pytest.fixture(scope="module")
 def runtime(tiny_artifact: Path, directory: Path) -> Iterator[OwnRuntime]:
-    with own_runtime(tiny_artifact, directory) as runtime:
+    pages = {"KINDLING_CORS_ORIGINS": PAGE}
+    with own_runtime(tiny_artifact, directory, variables=pages) as runtime:
         yield runtime
 
 
@@ -131,6 +135,31 @@ def test_a_url_gets_a_whole_answer_as_a_stream_of_one_part(
     prelude, body = [invoked.chunk() for _ in range(invoked.chunks.qsize())]
     assert json.loads(prelude.removesuffix(NULS))["headers"]["content-type"] == "application/json"
     assert isinstance(json.loads(body), dict)
+
+
+PREFLIGHT = {"origin": PAGE, "access-control-request-method": "POST"}
+
+
+@pytest.mark.parametrize(
+    ("call", "status"),
+    [
+        (HttpCall("HEAD", "/healthz"), 200),
+        (HttpCall("HEAD", "/nowhere"), 404),
+        (HttpCall("HEAD", CHAT), 405),
+        (HttpCall("OPTIONS", CHAT), 200),
+        (HttpCall("OPTIONS", CHAT, headers=PREFLIGHT), 200),
+    ],
+    ids=["HEAD", "HEAD of nothing", "HEAD where there is none", "OPTIONS", "preflight"],
+)
+def test_an_answer_without_a_body_is_given_one_in_the_form_of_a_stream(
+    runtime: OwnRuntime, call: HttpCall, status: int
+) -> None:
+    """Without one Lambda leaves the client waiting; the stand-in refuses it."""
+    answer = runtime.send(call)
+    assert (answer.status, answer.body) == (status, b"\n")
+    assert "content-length" not in answer.headers
+    assert ("allow" in answer.headers) == (call.headers == {} and call.path == CHAT)
+    assert (answer.headers.get("access-control-allow-methods") is None) == (not call.headers)
 
 
 def test_an_error_repeats_no_more_of_an_event_than_fits_a_line(runtime: OwnRuntime) -> None:

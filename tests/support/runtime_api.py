@@ -28,7 +28,7 @@ from tests.support.runtime_wire import (
     read_fields,
     reply,
 )
-from tests.support.servers import PATIENCE_SECONDS
+from tests.support.servers import NULS, PATIENCE_SECONDS
 
 RUNTIME = "/2018-06-01/runtime"
 FUNCTION_SECONDS = 900.0
@@ -293,6 +293,10 @@ class RuntimeApi:
                     del self._open[invoked.id]
                 invoked.stopped.set()
                 raise Lost
+        prelude, _, content = body.partition(NULS)
+        demand(content != b"", "an answer without a body, which leaves a URL's client waiting")
+        status = json.loads(prelude)["statusCode"]
+        demand(status not in (204, 304), f"a body behind the status {status}")
         trailers = read_fields(stream)
         demand(set(trailers) in (set(), ERROR_TRAILERS), f"the trailers are {trailers}")
         return Posted(what, headers, body, trailers)
