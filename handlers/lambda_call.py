@@ -6,8 +6,8 @@ model and nothing of how answers travel. Called by aws_lambda.py and by lambda_r
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -37,6 +37,19 @@ WITHOUT_BODY = (204, 304)
 
 # The log's method and path of an event that cannot be read, as in the Common Log Format.
 UNKNOWN = "-"
+
+
+Encode = Callable[[Any], bytes]
+"""A value's JSON, as the runtime posts it."""
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """What goes back for an event."""
+
+    value: Any
+    """Of JSON values."""
+    posted: bytes
+    """The same, encoded: Lambda's limits are of this."""
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -70,14 +83,15 @@ class Call(msgspec.Struct, frozen=True):
         request = self._authorised(self.request, service.settings.api_key)
         return await service.api.handle(replace(request, deadline=self._deadline(seconds)))
 
-    def deliver(self, service: Service, response: Response) -> Any:
-        """What the event's sender takes, of JSON values; writes the line of the log."""
-        result = self.kind.write(self.labelled(response))
-        if len(json.dumps(result)) > self.kind.max_response_bytes:
-            response = self._too_large(service, response, self.kind.max_response_bytes)
-            result = self.kind.write(self.labelled(response))
+    def deliver(self, service: Service, response: Response, encode: Encode) -> Delivery:
+        """What the event's sender takes; writes the line of the log."""
+        delivery = self._written(response, encode)
+        size, limit = len(delivery.posted), self.kind.max_response_bytes
+        if size > limit:
+            response = self._too_large(service, size, limit)
+            delivery = self._written(response, encode)
         self.access.done(response.status, response.body)
-        return result
+        return delivery
 
     def fit_for_stream(self, service: Service, response: Response) -> Response:
         """The whole answer, or the error in its place, as the one part of a stream.
@@ -86,7 +100,7 @@ class Call(msgspec.Struct, frozen=True):
         """
         limit = self.kind.max_stream_bytes
         if limit is not None and len(response.body) > limit:
-            return self._too_large(service, response, limit)
+            return self._too_large(service, len(response.body), limit)
         return response if response.body else _with_a_body(response)
 
     @property
@@ -97,6 +111,10 @@ class Call(msgspec.Struct, frozen=True):
     def labelled(self, response: Response) -> Response:
         """With the headers that every answer carries."""
         return replace(response, headers={**response.headers, **self.access.headers})
+
+    def _written(self, response: Response, encode: Encode) -> Delivery:
+        value = self.kind.write(self.labelled(response))
+        return Delivery(value, encode(value))
 
     def _authorised(self, request: Request, key: str | None) -> Request:
         """A direct invoke has no headers: IAM's lambda:InvokeFunction has authorised it already."""
@@ -109,9 +127,9 @@ class Call(msgspec.Struct, frozen=True):
             seconds = min(seconds, self.kind.max_seconds)
         return time.monotonic() + max(seconds - DEADLINE_MARGIN_SECONDS, seconds / 2)
 
-    def _too_large(self, service: Service, response: Response, limit: int) -> Response:
+    def _too_large(self, service: Service, size: int, limit: int) -> Response:
         error = ResponseTooLarge(
-            f"The answer of {len(response.body):,} bytes is over what can be carried back, "
+            f"The answer of {size:,} bytes is over what can be carried back, "
             f"{limit:,} bytes: ask for fewer tokens or inputs, for base64 in place of numbers, "
             f"or for an answer that is not streamed."
         )

@@ -57,7 +57,7 @@ class EventKind(msgspec.Struct, frozen=True):
     write: Callable[[Response], Any]
     """Returns a value that JSON can hold: what the handler returns."""
     max_response_bytes: int = LAMBDA_BYTES
-    """Of that value's JSON."""
+    """Of that value's JSON, as it is posted."""
     max_seconds: float | None = None
     """When the sender gives up, None where it waits as long as the function may run."""
     max_stream_bytes: int | None = None

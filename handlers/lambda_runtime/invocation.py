@@ -67,8 +67,8 @@ def _answer(service: Service, run: Run, api: RuntimeApi, invocation: Invocation)
     call = Call.of(invocation.event, invocation.id)
     answer = run(call.answer(service, invocation.seconds))
     if not call.streams:
-        result = call.deliver(service, run(joined(answer)))
-        api.respond(invocation, msgspec.json.encode(result))
+        delivery = call.deliver(service, run(joined(answer)), msgspec.json.encode)
+        api.respond(invocation, delivery.posted)
     elif isinstance(answer, StreamResponse):
         _stream(call, answer, run, api, invocation)
     else:
