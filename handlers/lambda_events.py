@@ -11,6 +11,7 @@ lambda_call.py, which keeps the limits.
 | REST API | API Gateway REST API (payload 1.0) |
 | load balancer | ALB, with single or multi-value headers |
 | direct | `aws lambda invoke`, an SDK: the event is the chat request itself |
+| ping | a schedule or a plug-in that keeps the function warm, or an invoke without a payload |
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, unquote_plus
 
@@ -33,6 +35,24 @@ Event = Mapping[str, Any]
 Shape = TypeVar("Shape")
 
 CHAT_PATH = "/v1/chat/completions"
+HEALTH_PATH = "/healthz"
+
+# In small letters without what stands between words. lambda-warmer and Bref send `warmer`,
+# Laravel Vapor `vaporWarmer`; the others are those of handlers in use.
+PING_KEYS = frozenset(
+    ("iswarmer", "iswarming", "iswarmup", "keepwarm", "ping", "prewarm", "vaporwarmer")
+    + ("warm", "warmer", "warming", "warmup")
+)
+# Where a ping may say what it is: `source` of serverless-plugin-warmup, `type` of OpenNext.
+PING_NAMES = ("source", "type", "action")
+# EventBridge's own, of a rule or a schedule that has no input; Zappa's keep_warm has it too.
+SCHEDULED = "Scheduled Event"
+# Thundra's are text: "#warmup wait=100".
+THUNDRA = "#warmup"
+
+# What an error repeats of an event's keys: of a misdirected event they may be its data.
+KEYS_SHOWN = 3
+KEY_CHARACTERS = 40
 
 # docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html. awslambdaric dies of the refusal
 # of a larger one, and the next call pays a cold start.
@@ -106,6 +126,8 @@ def parse(event: object) -> Event:
             event = json.loads(event)
         except ValueError:
             raise InvalidRequest("The event is not JSON.") from None
+    if isinstance(event, str) and event.startswith(THUNDRA):
+        return {"warmup": True}
     if not isinstance(event, Mapping):
         raise InvalidRequest("The event is not a JSON object.")
     return event
@@ -116,10 +138,13 @@ def kind_of(event: Event) -> EventKind:
     for kind in EVENT_KINDS:
         if kind.matches(event):
             return kind
-    keys = ", ".join(sorted(map(str, event))) or "none"
+    keys = ", ".join(str(key)[:KEY_CHARACTERS] for key in islice(event, KEYS_SHOWN))
+    more = f" and {len(event) - KEYS_SHOWN:,} more" if len(event) > KEYS_SHOWN else ""
     raise InvalidRequest(
-        "Kindling answers the events of a function URL, an API Gateway and a load balancer, and "
-        f"a chat request with `messages`. This event is none of them; its keys: {keys}."
+        "Kindling answers the events of a function URL, an API Gateway and a load balancer, a chat "
+        'request with `messages`, and a ping: {"warmup": true}. This event is none of them; its '
+        f"keys: {keys}{more}. For a test, send "
+        '{"version": "2.0", "rawPath": "/healthz", "requestContext": {"http": {"method": "GET"}}}.'
     )
 
 
@@ -150,6 +175,23 @@ def _is_multi_value_load_balancer(event: Event) -> bool:
 
 def _is_direct(event: Event) -> bool:
     return "messages" in event
+
+
+def _is_ping(event: Event) -> bool:
+    """An event without anything in it is what an invoke without a payload sends."""
+    if not event or event.get("detail-type") == SCHEDULED:
+        return True
+    if any(_says_warm(event.get(name)) for name in PING_NAMES):
+        return True
+    return any(value and _letters(key) in PING_KEYS for key, value in event.items())
+
+
+def _says_warm(name: object) -> bool:
+    return isinstance(name, str) and "warm" in name[:KEY_CHARACTERS].lower()
+
+
+def _letters(key: str) -> str:
+    return key[:KEY_CHARACTERS].lower().replace("_", "").replace("-", "")
 
 
 def _read_http_api(event: Event) -> Request:
@@ -193,6 +235,10 @@ def _read_direct(event: Event) -> Request:
     return Request(
         method="POST", path=CHAT_PATH, query={}, headers={}, body=json.dumps(event).encode()
     )
+
+
+def _read_ping(_event: Event) -> Request:
+    return Request(method="GET", path=HEALTH_PATH, query={}, headers={}, body=b"")
 
 
 def _convert(event: Event, shape: type[Shape]) -> Shape:
@@ -257,4 +303,5 @@ EVENT_KINDS = (
         max_response_bytes=LOAD_BALANCER_BYTES,
     ),
     DIRECT,
+    EventKind(_is_ping, _read_ping, lambda_answers.write_direct),
 )

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.aws_events import HTTP_KINDS, Event, HttpCall, function_url, load_balancer
+from tests.support.aws_events import (
+    HTTP_KINDS,
+    PINGS,
+    Event,
+    HttpCall,
+    function_url,
+    load_balancer,
+)
 from tests.support.event_stream import events, joined_text
 from tests.support.servers import Lambda, lambda_emulator
 
@@ -82,12 +89,29 @@ def test_an_answer_that_a_stop_string_ended_runs_no_more(tiny_lambda: Lambda) ->
     assert tiny_lambda.health()["running"] == 0
 
 
+@pytest.mark.parametrize("event", [{}, *PINGS], ids=json.dumps)
+def test_a_ping_gets_a_word_that_the_model_is_ready_and_no_generation(
+    tiny_lambda: Lambda, event: object
+) -> None:
+    lines = len(tiny_lambda.process.requests)
+    answer = tiny_lambda.invoke(event)
+    assert (answer["state"], answer["running"]) == ("ready", 0)
+    [line] = tiny_lambda.process.requests[lines:]
+    assert (line["method"], line["path"], line["status"]) == ("GET", "/healthz", 200)
+
+
+def test_the_event_that_an_error_offers_for_a_test_is_answered(tiny_lambda: Lambda) -> None:
+    message = tiny_lambda.invoke({"key1": "value1", "key2": "value2"})["errorMessage"]
+    offered = json.loads(message.partition("send ")[2].removesuffix("."))
+    assert tiny_lambda.deliver(offered).json()["state"] == "ready"
+
+
 def test_an_event_of_another_service_is_an_error_that_says_what_is_expected(
     tiny_lambda: Lambda,
 ) -> None:
     error = tiny_lambda.invoke({"Records": []})
     assert error["errorType"] == "InvalidRequest"
-    assert error["errorMessage"].endswith("its keys: Records.")
+    assert "its keys: Records. For a test, send {" in error["errorMessage"]
 
 
 def test_an_event_that_is_not_an_object_is_an_error(tiny_lambda: Lambda) -> None:

@@ -199,6 +199,33 @@ def test_an_event_of_another_service_is_refused_by_naming_its_keys() -> None:
 
 
 @pytest.mark.parametrize(
+    "event",
+    [
+        {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": "warmup"}}]},
+        {"source": "aws.s3", "detail-type": "Object Created", "detail": {}},
+        {"warmup": False},
+        {"swarm": True},
+        {"warmth": 1},
+        {"source": ["serverless-plugin-warmup"]},
+    ],
+    ids=json.dumps,
+)
+def test_an_event_that_is_no_ping_is_not_taken_for_one(event: Event) -> None:
+    with pytest.raises(InvalidRequest, match="none of them"):
+        kind_of(event)
+
+
+@pytest.mark.parametrize(
+    "event", [{f"{n}@example.com": 1 for n in range(200_000)}, {"a" * 10**6: 1}]
+)
+def test_an_error_repeats_few_of_an_event_s_keys(event: Event) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        kind_of(event)
+    assert len(str(raised.value)) < 600
+    assert "3@example.com" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
     ("damage", "message"),
     [
         ({"rawPath": None}, r"Expected `str`, got `null` - at `\$\.rawPath`"),

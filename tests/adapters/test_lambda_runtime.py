@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.aws_events import HTTP_KINDS, HttpCall, function_url
+from tests.support.aws_events import HTTP_KINDS, PINGS, HttpCall, function_url
 from tests.support.event_stream import events, joined_text
 from tests.support.lambda_runtime import OwnRuntime, http_answer, own_runtime
 from tests.support.servers import (
@@ -171,6 +171,12 @@ def test_an_error_repeats_no_more_of_an_event_than_fits_a_line(runtime: OwnRunti
 def test_a_direct_invocation_gets_the_bare_answer(runtime: OwnRuntime) -> None:
     assert runtime.invoke(HELLO)["object"] == "chat.completion"
     assert runtime.invoke(STREAMED).startswith("data: ")
+
+
+@pytest.mark.parametrize("event", [{}, *PINGS], ids=json.dumps)
+def test_a_ping_gets_a_word_that_the_model_is_ready(runtime: OwnRuntime, event: object) -> None:
+    posted = runtime.api.send(event).answer()
+    assert (posted.what, json.loads(posted.body)["state"]) == ("response", "ready")
 
 
 def test_text_beyond_ascii_leaves_as_it_is(runtime: OwnRuntime) -> None:
