@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
+from handlers.api.error_body import known_as
 from handlers.api.messages import Request, Response, StreamResponse
 from handlers.api.request_id import request_id
-from handlers.errors import InvalidRequest, ResponseTooLarge
+from handlers.errors import InvalidRequest, Overloaded, RequestError, ResponseTooLarge
 from handlers.lambda_events import DIRECT, EventKind, kind_of, parse
 from handlers.log import Access
 
@@ -34,6 +35,9 @@ DEADLINE_MARGIN_SECONDS = 2.0
 SHORTEST_BODY = b"\n"
 # Those that may have no body.
 WITHOUT_BODY = (204, 304)
+
+# Of the statuses below 500.
+WORTH_A_RETRY = (Overloaded.status,)
 
 # The log's method and path of an event that cannot be read, as in the Common Log Format.
 UNKNOWN = "-"
@@ -84,7 +88,13 @@ class Call(msgspec.Struct, frozen=True):
         return await service.api.handle(replace(request, deadline=self._deadline(seconds)))
 
     def deliver(self, service: Service, response: Response, encode: Encode) -> Delivery:
-        """What the event's sender takes; writes the line of the log."""
+        """What the event's sender takes; writes the line of the log.
+
+        Raises the failure of a direct invoke that another try may not meet.
+        """
+        if (failure := self._raised(response)) is not None:
+            self.access.done(failure.status)
+            raise failure
         delivery = self._written(response, encode)
         size, limit = len(delivery.posted), self.kind.max_response_bytes
         if size > limit:
@@ -111,6 +121,13 @@ class Call(msgspec.Struct, frozen=True):
     def labelled(self, response: Response) -> Response:
         """With the headers that every answer carries."""
         return replace(response, headers={**response.headers, **self.access.headers})
+
+    def _raised(self, response: Response) -> RequestError | None:
+        """Retries, Catch and dead-letter queues are for what is raised: an answer is a success."""
+        failure = response.failure
+        if not self.kind.raises or failure is None:
+            return None
+        return failure if failure.status in WORTH_A_RETRY or failure.status >= 500 else None
 
     def _written(self, response: Response, encode: Encode) -> Delivery:
         value = self.kind.write(self.labelled(response))
@@ -148,4 +165,5 @@ async def joined(answer: Response | StreamResponse) -> Response:
     if isinstance(answer, Response):
         return answer
     body = b"".join([chunk async for chunk in answer.chunks])
-    return Response(answer.status, answer.headers, body)
+    failure = known_as(answer.failures[0]) if answer.failures else None
+    return Response(answer.status, answer.headers, body, failure)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any, TypeVar
@@ -37,12 +38,8 @@ Shape = TypeVar("Shape")
 CHAT_PATH = "/v1/chat/completions"
 HEALTH_PATH = "/healthz"
 
-# In small letters without what stands between words. lambda-warmer and Bref send `warmer`,
-# Laravel Vapor `vaporWarmer`; the others are those of handlers in use.
-PING_KEYS = frozenset(
-    ("iswarmer", "iswarming", "iswarmup", "keepwarm", "ping", "prewarm", "vaporwarmer")
-    + ("warm", "warmer", "warming", "warmup")
-)
+# lambda-warmer and Bref send `warmer`, Laravel Vapor `vaporWarmer`, hand-made rules the others.
+PING_KEY = re.compile(r"((is|keep|pre|vapor)[_-]?)?warm[_-]?(er|ing|up)?|ping", re.IGNORECASE)
 # Where a ping may say what it is: `source` of serverless-plugin-warmup, `type` of OpenNext.
 PING_NAMES = ("source", "type", "action")
 # EventBridge's own, of a rule or a schedule that has no input; Zappa's keep_warm has it too.
@@ -82,6 +79,8 @@ class EventKind(msgspec.Struct, frozen=True):
     """When the sender gives up, None where it waits as long as the function may run."""
     max_stream_bytes: int | None = None
     """Of a body that it passes on while it is made; None where it takes whole answers alone."""
+    raises: bool = False
+    """Whether it sees that an invocation failed, and not an HTTP status."""
 
 
 class _Http(msgspec.Struct):
@@ -183,15 +182,11 @@ def _is_ping(event: Event) -> bool:
         return True
     if any(_says_warm(event.get(name)) for name in PING_NAMES):
         return True
-    return any(value and _letters(key) in PING_KEYS for key, value in event.items())
+    return any(value and PING_KEY.fullmatch(key) for key, value in event.items())
 
 
 def _says_warm(name: object) -> bool:
     return isinstance(name, str) and "warm" in name[:KEY_CHARACTERS].lower()
-
-
-def _letters(key: str) -> str:
-    return key[:KEY_CHARACTERS].lower().replace("_", "").replace("-", "")
 
 
 def _read_http_api(event: Event) -> Request:
@@ -275,7 +270,7 @@ def _body(shape: _HttpApiEvent | _ProxyEvent) -> bytes:
         raise InvalidRequest("The body is not base64, though the event says so.") from None
 
 
-DIRECT = EventKind(_is_direct, _read_direct, lambda_answers.write_direct)
+DIRECT = EventKind(_is_direct, _read_direct, lambda_answers.write_direct, raises=True)
 
 EVENT_KINDS = (
     EventKind(
@@ -303,5 +298,5 @@ EVENT_KINDS = (
         max_response_bytes=LOAD_BALANCER_BYTES,
     ),
     DIRECT,
-    EventKind(_is_ping, _read_ping, lambda_answers.write_direct),
+    EventKind(_is_ping, _read_ping, lambda_answers.write_direct, raises=True),
 )

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import msgspec
 
+from handlers.errors import RequestError
+
 
 class Request(msgspec.Struct, frozen=True):
     """One HTTP request, whichever cloud it came through."""
@@ -29,6 +31,8 @@ class Response(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
     """Names in lower case. Content-length is never among them: the transport sets it."""
     body: bytes
+    failure: RequestError | None = None
+    """The error that the body tells of, for who asked in another way than by HTTP."""
 
 
 class StreamResponse(msgspec.Struct, frozen=True):

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 BAD_GATEWAY = 502
 
 # Lambda takes it where it has seen nothing of the answer, and would wait for it else.
-NOT_TAKEN = Fault("Runtime.AnswerNotTaken", "The answer was refused or cut on its way.")
+NOT_TAKEN = Fault("AnswerNotTaken", "The answer was refused or cut on its way.", "Runtime")
 
 
 class Run(Protocol):
@@ -57,7 +57,7 @@ def serve(service: Service, run: Run, api: RuntimeApi, invocation: Invocation) -
     except BaseException as error:  # a panic in Rust is no Exception
         fault = _fault_of(error)
         if isinstance(error, RequestError):
-            log.error("An invocation is no request: %s", fault.shown)
+            log.error("An invocation ends with an error: %s", fault.shown)
         else:
             log.exception("An invocation failed.")
         api.fail(invocation, fault)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -55,7 +55,18 @@ class Fault(msgspec.Struct, frozen=True):
     """An error as Lambda shows it."""
 
     type: str
+    """As Step Functions' Retry and Catch name it."""
     message: str
+    category: Literal["Function", "Runtime"] = "Function"
+
+    @property
+    def label(self) -> str:
+        """For Lambda's own log and metrics, which keep no type of another form.
+
+        "We recommend a format of <category.reason>":
+        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror
+        """
+        return f"{self.category}.{self.type}"
 
     @property
     def shown(self) -> str:

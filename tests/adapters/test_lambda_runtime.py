@@ -194,7 +194,7 @@ def test_an_event_of_another_service_is_an_error_and_the_next_one_is_answered(
 ) -> None:
     posted = runtime.api.send(event).answer()
     assert posted.what == "error"
-    assert posted.headers["lambda-runtime-function-error-type"] == "InvalidRequest"
+    assert posted.headers["lambda-runtime-function-error-type"] == "Function.InvalidRequest"
     assert json.loads(posted.body)["errorType"] == "InvalidRequest"
     assert runtime.health()["state"] == "ready"
 
@@ -214,7 +214,7 @@ def test_an_error_amid_a_stream_leaves_in_the_trailers_too_and_the_next_one_is_a
     body = STREAMED | sampled | {"guided_regex": "[a-z]{10}(a{1000}){1000}"}
     posted = runtime.begin(CHAT, body).answer()
     error = json.loads(base64.b64decode(posted.trailers["lambda-runtime-function-error-body"]))
-    assert posted.trailers["lambda-runtime-function-error-type"] == "GrammarTooComplex"
+    assert posted.trailers["lambda-runtime-function-error-type"] == "Function.GrammarTooComplex"
     assert error["errorType"] == "GrammarTooComplex"
     assert error["errorMessage"] in http_answer(posted).body.decode()
     assert anonymous(http_answer(posted)) == anonymous(tiny_cloud_run.post(CHAT, body))
@@ -235,7 +235,7 @@ def test_a_start_that_fails_is_reported_with_a_sentence(tmp_path: Path, director
     with own_runtime(tmp_path, directory) as runtime:
         kind, body = runtime.api.start_errors.get(timeout=PATIENCE_SECONDS)
         assert runtime.process.wait() == 1
-    assert kind == json.loads(body)["errorType"] == "ArtifactError"
+    assert (kind, json.loads(body)["errorType"]) == ("Runtime.ArtifactError", "ArtifactError")
     assert json.loads(body)["errorMessage"].startswith("No model at ")
     assert "Traceback" not in runtime.process.output
 
@@ -247,7 +247,7 @@ def test_settings_that_cannot_be_used_are_reported_too(
     with own_runtime(tiny_artifact, directory, variables=wrong) as runtime:
         kind, _ = runtime.api.start_errors.get(timeout=PATIENCE_SECONDS)
         assert runtime.process.wait() == 1
-    assert kind == "SettingsError"
+    assert kind == "Runtime.SettingsError"
 
 
 def test_only_the_first_answer_is_marked_as_cold(own: OwnRuntime) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,9 +17,9 @@ from handlers.config import Settings
 from handlers.errors import RequestError
 from handlers.lambda_runtime import api
 from handlers.lambda_runtime.invocation import serve
+from tests.adapters.test_startup import run
 from tests.support.aws_events import HttpCall, http_api
 from tests.support.runtime_api import RuntimeApi
-from tests.support.servers import ROOT
 
 SIX_MEGABYTES = 6 * 1024 * 1024
 EVENT = http_api(HttpCall("GET", "/healthz"))
@@ -62,6 +59,7 @@ def test_our_runtime_counts_a_character_beyond_ascii_as_the_bytes_of_utf8() -> N
 
 
 AT_THE_LIMIT = """
+import sys
 from awslambdaric.lambda_runtime_marshaller import LambdaMarshaller
 from handlers.aws_lambda import SERVICE, handler
 from tests.adapters.test_lambda_size import EVENT, SIX_MEGABYTES, Saying
@@ -85,24 +83,14 @@ each = len(posted("\\N{CJK UNIFIED IDEOGRAPH-6771}")) - len(posted(""))
 largest = "\\N{CJK UNIFIED IDEOGRAPH-6771}" * (room // each) + "a" * (room % each)
 assert len(posted(largest)) == SIX_MEGABYTES, len(posted(largest))
 assert b"response_too_large" in posted(largest + "a")
-print(each, file=__import__("sys").stderr)
+sys.stderr.write(str(each))
 """
 
 
-@pytest.mark.parametrize(
-    ("environment", "bytes_each"), [({}, 6), ({"AWS_EXECUTION_ENV": "AWS_Lambda_python3.13"}, 3)]
-)
+@pytest.mark.parametrize(("environment", "bytes_each"), [("", 6), ("AWS_Lambda_python3.13", 3)])
 def test_awslambdaric_counts_it_as_awslambdaric_writes_it(
-    tiny_artifact: Path, environment: dict[str, str], bytes_each: int
+    tiny_artifact: Path, environment: str, bytes_each: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which it decides by a variable of the managed runtimes, which images may set too."""
-    variables = {**os.environ, "MODEL_DIR": str(tiny_artifact), **environment}
-    done = subprocess.run(
-        [sys.executable, "-c", AT_THE_LIMIT],
-        cwd=ROOT,
-        env=variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr.strip()) == (0, str(bytes_each))
+    """Which it decides by a variable of the managed runtimes, which an image may set too."""
+    monkeypatch.setenv("AWS_EXECUTION_ENV", environment)
+    assert run(AT_THE_LIMIT, tiny_artifact) == str(bytes_each)

@@ -88,7 +88,7 @@ PINGS: tuple[object, ...] = (
     {"ping": True},
     "#warmup wait=100",
 )
-"""What keeps functions warm sends: EventBridge, serverless-plugin-warmup, lambda-warmer, Thundra."""
+"""What EventBridge, plug-ins and libraries send to keep a function warm."""
 
 
 def _payload_2(name: str, call: HttpCall, stage: str) -> Event:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import threading
 import time
@@ -33,6 +34,8 @@ from tests.support.servers import NULS, PATIENCE_SECONDS
 RUNTIME = "/2018-06-01/runtime"
 FUNCTION_SECONDS = 900.0
 ERROR_TRAILERS = {"lambda-runtime-function-error-type", "lambda-runtime-function-error-body"}
+# The emulator, and so Lambda, keeps no other: internal/lambda/fatalerror/fatalerror.go.
+ERROR_TYPE = re.compile(r"(Runtime|Function)\.[A-Z][a-zA-Z]+")
 STREAM_HEADERS = {
     "content-type": "application/vnd.awslambda.http-integration-response",
     "lambda-runtime-function-response-mode": "streaming",
@@ -270,7 +273,8 @@ class RuntimeApi:
         self, stream: IO[bytes], what: str, headers: dict[str, str], invoked: Invoked
     ) -> Posted:
         if what == "error":
-            demand("lambda-runtime-function-error-type" in headers, "an error without its type")
+            kind = headers.get("lambda-runtime-function-error-type", "")
+            demand(ERROR_TYPE.fullmatch(kind) is not None, f"an error of the type {kind!r}")
         else:
             streams = invoked.through_url and self._url_streams
             demand(("transfer-encoding" in headers) == streams, f"{headers} to {invoked.event!r}")
