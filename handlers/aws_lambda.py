@@ -14,9 +14,14 @@ from handlers.api.error_body import message_of
 from handlers.api.inline import run_inline
 from handlers.api.messages import Response
 from handlers.config import Settings
-from handlers.errors import KindlingError, RequestError, StartupError
+from handlers.errors import KindlingError, RequestError, SettingsError, StartupError
 from handlers.lambda_call import Call, joined
 from handlers.startup import Service, load_service
+
+NO_STREAMS = (
+    "KINDLING_REST_API is stream, which awslambdaric cannot: start `python -m "
+    "handlers.lambda_runtime` in its place, or set it to whole."
+)
 
 
 class Context(Protocol):
@@ -31,7 +36,10 @@ class Context(Protocol):
 def load() -> Service:
     """Raises awslambdaric's FaultException with a StartupError's sentence."""
     try:
-        service = load_service(Settings.from_environ())
+        settings = Settings.from_environ()
+        if settings.rest_streams:
+            raise SettingsError(NO_STREAMS)
+        service = load_service(settings)
         if not service.settings.on_demand:
             _prepare(service)
     except StartupError as error:
@@ -69,7 +77,7 @@ def handler(event: object, context: Context) -> Any:
     that another try may not meet: awslambdaric reports its type and its sentence.
     """
     try:
-        call = Call.of(event, context.aws_request_id)
+        call = Call.of(event, context.aws_request_id, SERVICE.settings)
         seconds = context.get_remaining_time_in_millis() / 1000
         return call.deliver(SERVICE, run_inline(_whole(call, seconds)), _as_posted).value
     except RequestError as error:

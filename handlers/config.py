@@ -15,6 +15,8 @@
 | KINDLING_MAX_BODY_BYTES | 4194304 | a larger request body is answered 413 |
 | KINDLING_TIMEOUT_SECONDS | 290 | Cloud Run: an older generation is cut; keep it below --timeout |
 | KINDLING_DRAIN_SECONDS | 8 | Cloud Run: time after SIGTERM in which running answers may finish |
+| KINDLING_REST_API | whole | Lambda: as which an API Gateway REST API takes answers; or stream |
+| KINDLING_REST_SECONDS | 29 | Lambda: when that API gives up; keep it at its integration's timeout |
 | KINDLING_LOG_LEVEL | INFO | DEBUG, INFO, WARNING or ERROR |
 | PORT | 8080 | Cloud Run: where to listen; the platform sets it |
 | HOST | 0.0.0.0 | Cloud Run: the address to listen on |
@@ -72,6 +74,9 @@ class Settings(msgspec.Struct, frozen=True):
     max_body_bytes: int
     timeout_seconds: float
     drain_seconds: float
+    rest_streams: bool
+    """Whether API Gateway's REST APIs have the response transfer mode STREAM."""
+    rest_seconds: float
     log_level: str
     port: int
     host: str
@@ -108,6 +113,8 @@ class Settings(msgspec.Struct, frozen=True):
             max_body_bytes=read.integer("KINDLING_MAX_BODY_BYTES", 4 * 1024 * 1024, minimum=1),
             timeout_seconds=read.seconds("KINDLING_TIMEOUT_SECONDS", 290.0),
             drain_seconds=read.seconds("KINDLING_DRAIN_SECONDS", 8.0),
+            rest_streams=read.choice("KINDLING_REST_API", "WHOLE", ("WHOLE", "STREAM")) == "STREAM",
+            rest_seconds=read.seconds("KINDLING_REST_SECONDS", 29.0),
             log_level=read.choice(
                 "KINDLING_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")
             ),

@@ -21,6 +21,7 @@ from handlers.lambda_events import DIRECT, EventKind, kind_of, parse
 from handlers.log import Access
 
 if TYPE_CHECKING:
+    from handlers.config import Settings
     from handlers.startup import Service
 
 # From the deadline to the answer's post: the step under way, at worst a chunk of 128 prompt tokens
@@ -65,14 +66,14 @@ class Call(msgspec.Struct, frozen=True):
     access: Access
 
     @classmethod
-    def of(cls, event: object, aws_request_id: str) -> Call:
+    def of(cls, event: object, aws_request_id: str, settings: Settings) -> Call:
         """`event`: decoded or as bytes. Raises InvalidRequest for an event of no known shape.
 
         Raising is what makes a misdirected queue or rule notice: Lambda counts an error, retries,
         and hands the event to the dead-letter queue.
         """
         event = parse(event)
-        kind = kind_of(event)
+        kind = kind_of(event, settings)
         try:
             request = kind.read(event)
         except InvalidRequest as error:

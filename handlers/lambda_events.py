@@ -7,7 +7,7 @@ lambda_call.py, which keeps the limits.
 | row | sent by |
 |---|---|
 | function URL | a function's own address (payload 2.0) |
-| HTTP API | API Gateway HTTP API (payload 2.0) |
+| HTTP API | API Gateway HTTP API (payload 2.0, or 1.0) |
 | REST API | API Gateway REST API (payload 1.0) |
 | load balancer | ALB, with single or multi-value headers |
 | direct | `aws lambda invoke`, an SDK: the event is the chat request itself |
@@ -22,7 +22,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, unquote, unquote_plus
 
 import msgspec
@@ -31,6 +31,9 @@ from msgspec.structs import replace
 from handlers import lambda_answers
 from handlers.api.messages import Request, Response
 from handlers.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from handlers.config import Settings
 
 Event = Mapping[str, Any]
 Shape = TypeVar("Shape")
@@ -59,8 +62,6 @@ STREAM_BYTES = 200 * 1024 * 1024
 # docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html
 LOAD_BALANCER_BYTES = 1024 * 1024
 
-# docs.aws.amazon.com/apigateway/latest/developerguide/limits.html
-REST_API_SECONDS = 29.0
 # docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
 HTTP_API_SECONDS = 30.0
 
@@ -132,11 +133,11 @@ def parse(event: object) -> Event:
     return event
 
 
-def kind_of(event: Event) -> EventKind:
+def kind_of(event: Event, settings: Settings) -> EventKind:
     """The row that matches. Raises InvalidRequest where none does."""
     for kind in EVENT_KINDS:
         if kind.matches(event):
-            return kind
+            return _as_set(kind, settings)
     keys = ", ".join(str(key)[:KEY_CHARACTERS] for key in islice(event, KEYS_SHOWN))
     more = f" and {len(event) - KEYS_SHOWN:,} more" if len(event) > KEYS_SHOWN else ""
     raise InvalidRequest(
@@ -145,6 +146,17 @@ def kind_of(event: Event) -> EventKind:
         f"keys: {keys}{more}. For a test, send "
         '{"version": "2.0", "rawPath": "/healthz", "requestContext": {"http": {"method": "GET"}}}.'
     )
+
+
+def _as_set(kind: EventKind, settings: Settings) -> EventKind:
+    """A REST API's events do not tell in which form it takes an answer, nor for how long it waits.
+
+    docs.aws.amazon.com/apigateway/latest/developerguide/response-transfer-mode-lambda.html
+    """
+    if kind is not REST_API:
+        return kind
+    streamed = STREAM_BYTES if settings.rest_streams else None
+    return replace(kind, max_seconds=settings.rest_seconds, max_stream_bytes=streamed)
 
 
 def _context(event: Event) -> Event:
@@ -162,6 +174,10 @@ def _is_http_api(event: Event) -> bool:
 
 def _is_rest_api(event: Event) -> bool:
     return "httpMethod" in event and "resource" in event
+
+
+def _is_http_api_of_payload_1(event: Event) -> bool:
+    return event.get("version") == "1.0" and _is_rest_api(event)
 
 
 def _is_load_balancer(event: Event) -> bool:
@@ -270,6 +286,8 @@ def _body(shape: _HttpApiEvent | _ProxyEvent) -> bytes:
         raise InvalidRequest("The body is not base64, though the event says so.") from None
 
 
+REST_API = EventKind(_is_rest_api, _read_rest_api, lambda_answers.write_http)
+
 DIRECT = EventKind(_is_direct, _read_direct, lambda_answers.write_direct, raises=True)
 
 EVENT_KINDS = (
@@ -283,8 +301,12 @@ EVENT_KINDS = (
         _is_http_api, _read_http_api, lambda_answers.write_http, max_seconds=HTTP_API_SECONDS
     ),
     EventKind(
-        _is_rest_api, _read_rest_api, lambda_answers.write_http, max_seconds=REST_API_SECONDS
+        _is_http_api_of_payload_1,
+        _read_rest_api,
+        lambda_answers.write_http,
+        max_seconds=HTTP_API_SECONDS,
     ),
+    REST_API,
     EventKind(
         _is_load_balancer,
         _read_load_balancer,

@@ -1,8 +1,8 @@
 """One invocation, from the event to its posted answer.
 
-A function URL gets every answer in the form of a stream, and a chat that is to be streamed event
-by event; all else leaves whole. Knows no tokens; how the API's coroutines are run is the poller's
-to say.
+A function URL, and a REST API that is set so, gets every answer in the form of a stream, and a chat
+that is to be streamed event by event; all else leaves whole. Knows no tokens; how the API's
+coroutines are run is the poller's to say.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def serve(service: Service, run: Run, api: RuntimeApi, invocation: Invocation) -
 
 
 def _answer(service: Service, run: Run, api: RuntimeApi, invocation: Invocation) -> None:
-    call = Call.of(invocation.event, invocation.id)
+    call = Call.of(invocation.event, invocation.id, service.settings)
     answer = run(call.answer(service, invocation.seconds))
     if not call.streams:
         delivery = call.deliver(service, run(joined(answer)), msgspec.json.encode)

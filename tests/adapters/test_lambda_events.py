@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from handlers.api.messages import Request, Response
+from handlers.config import Settings
 from handlers.errors import InvalidRequest, RequestError
 from handlers.lambda_call import Call
 from handlers.lambda_events import DIRECT, kind_of, parse
@@ -27,6 +28,8 @@ from tests.support.aws_events import (
     rest_api,
 )
 
+SETTINGS = Settings.from_environ({})
+
 ANSWER = Response(200, {"content-type": "application/json"}, b'{"answer": "Z\xc3\xbcrich"}')
 
 every_kind = pytest.mark.parametrize("wrap", HTTP_KINDS, ids=lambda wrap: wrap.__name__)
@@ -34,7 +37,7 @@ Wrap = Callable[[HttpCall], Event]
 
 
 def read(event: Event) -> Request:
-    return kind_of(event).read(event)
+    return kind_of(event, SETTINGS).read(event)
 
 
 @every_kind
@@ -109,7 +112,7 @@ def test_of_a_repeated_query_parameter_the_last_counts() -> None:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_an_answer_has_the_shape_of_its_kind(wrap: Wrap, headers: Event) -> None:
-    written = kind_of(wrap(HttpCall("GET", "/"))).write(ANSWER)
+    written = kind_of(wrap(HttpCall("GET", "/")), SETTINGS).write(ANSWER)
     assert written == headers | {
         "statusCode": 200,
         "body": '{"answer": "Zürich"}',
@@ -131,15 +134,26 @@ def test_an_answer_has_the_shape_of_its_kind(wrap: Wrap, headers: Event) -> None
 def test_a_kind_knows_what_its_sender_can_carry(
     wrap: Wrap, megabytes: int, seconds: float | None
 ) -> None:
-    kind = kind_of(wrap(HttpCall("GET", "/")))
+    kind = kind_of(wrap(HttpCall("GET", "/")), SETTINGS)
     assert (kind.max_response_bytes, kind.max_seconds) == (megabytes * 2**20, seconds)
 
 
 def test_a_function_url_alone_passes_streams_on() -> None:
     """docs.aws.amazon.com/lambda/latest/dg/configuration-response-streaming.html"""
-    limits = [kind_of(wrap(HttpCall("GET", "/"))).max_stream_bytes for wrap in HTTP_KINDS]
+    limits = [kind_of(wrap(HttpCall("GET", "/")), SETTINGS).max_stream_bytes for wrap in HTTP_KINDS]
     assert limits == [200 * 2**20, None, None, None, None]
     assert DIRECT.max_stream_bytes is None
+
+
+def test_a_rest_api_takes_streams_and_waits_as_it_is_set() -> None:
+    variables = {"KINDLING_REST_API": "stream", "KINDLING_REST_SECONDS": "900"}
+    settings = Settings.from_environ(variables)
+    kinds = [kind_of(wrap(HttpCall("GET", "/")), settings) for wrap in HTTP_KINDS]
+    payload_1 = kind_of(rest_api(HttpCall("GET", "/")) | {"version": "1.0"}, settings)
+    limits = [(kind.max_stream_bytes, kind.max_seconds) for kind in (*kinds, payload_1)]
+    streamed = 200 * 2**20
+    whole = [(None, None)] * 2
+    assert limits == [(streamed, None), (None, 30), (streamed, 900), *whole, (None, 30)]
 
 
 class Refusing:
@@ -150,7 +164,7 @@ class Refusing:
 
 
 def test_a_whole_answer_over_what_a_stream_carries_is_refused() -> None:
-    call = Call.of(function_url(HttpCall("GET", "/")), "name")
+    call = Call.of(function_url(HttpCall("GET", "/")), "name", SETTINGS)
     small = replace(call, kind=replace(call.kind, max_stream_bytes=len(ANSWER.body) - 1))
     service: Any = SimpleNamespace(api=Refusing())
     assert call.fit_for_stream(service, ANSWER) is ANSWER
@@ -159,13 +173,13 @@ def test_a_whole_answer_over_what_a_stream_carries_is_refused() -> None:
 
 def test_a_body_that_is_not_text_is_answered_in_base64() -> None:
     binary = Response(200, {"content-type": "application/octet-stream"}, b"\xff\x00")
-    written = kind_of(function_url(HttpCall("GET", "/"))).write(binary)
+    written = kind_of(function_url(HttpCall("GET", "/")), SETTINGS).write(binary)
     assert (written["body"], written["isBase64Encoded"]) == ("/wA=", True)
 
 
 def test_a_direct_invoke_is_a_chat_request_and_gets_the_bare_answer() -> None:
     event = {"messages": [{"role": "user", "content": "Zürich \ud800"}]}
-    kind = kind_of(event)
+    kind = kind_of(event, SETTINGS)
     assert kind is DIRECT
     request = kind.read(event)
     assert (request.method, request.path) == ("POST", "/v1/chat/completions")
@@ -195,7 +209,7 @@ def test_what_is_not_an_object_is_refused(event: object) -> None:
 def test_an_event_of_another_service_is_refused_by_naming_its_keys() -> None:
     queue = {"Records": [{"eventSource": "aws:sqs", "body": "{}"}]}
     with pytest.raises(InvalidRequest, match=r"none of them; its keys: Records\."):
-        kind_of(queue)
+        kind_of(queue, SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +226,7 @@ def test_an_event_of_another_service_is_refused_by_naming_its_keys() -> None:
 )
 def test_an_event_that_is_no_ping_is_not_taken_for_one(event: Event) -> None:
     with pytest.raises(InvalidRequest, match="none of them"):
-        kind_of(event)
+        kind_of(event, SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +234,7 @@ def test_an_event_that_is_no_ping_is_not_taken_for_one(event: Event) -> None:
 )
 def test_an_error_repeats_few_of_an_event_s_keys(event: Event) -> None:
     with pytest.raises(InvalidRequest) as raised:
-        kind_of(event)
+        kind_of(event, SETTINGS)
     assert len(str(raised.value)) < 600
     assert "3@example.com" not in str(raised.value)
 

@@ -11,7 +11,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.aws_events import HTTP_KINDS, PINGS, HttpCall, function_url
+from tests.support.aws_events import (
+    HTTP_KINDS,
+    PINGS,
+    Event,
+    HttpCall,
+    function_url,
+    http_api,
+    rest_api,
+)
 from tests.support.event_stream import events, joined_text
 from tests.support.lambda_runtime import OwnRuntime, http_answer, own_runtime
 from tests.support.servers import (
@@ -135,6 +143,30 @@ def test_a_url_gets_a_whole_answer_as_a_stream_of_one_part(
     prelude, body = [invoked.chunk() for _ in range(invoked.chunks.qsize())]
     assert json.loads(prelude.removesuffix(NULS))["headers"]["content-type"] == "application/json"
     assert isinstance(json.loads(body), dict)
+
+
+def test_a_rest_api_that_is_set_so_gets_streams_and_an_http_api_does_not(
+    tiny_artifact: Path, directory: Path
+) -> None:
+    call = HttpCall("POST", CHAT, json.dumps(STREAMED).encode())
+    streams = {"KINDLING_REST_API": "stream"}
+    with own_runtime(tiny_artifact, directory, variables=streams) as runtime:
+        invoked = runtime.api.send(rest_api(call))
+        streamed = invoked.answer()
+        head = http_answer(runtime.api.send(rest_api(HttpCall("HEAD", "/healthz"))).answer())
+        wrong = http_answer(runtime.api.send(rest_api(HttpCall("POST", CHAT, b"{}"))).answer())
+        whole = [runtime.api.send(event).answer() for event in (http_api(call), payload_1(call))]
+    assert streamed.streamed
+    assert invoked.chunks.qsize() > 4
+    assert joined_text(events(http_answer(streamed).body))
+    assert (head.status, head.body) == (200, b"\n")
+    assert (wrong.status, wrong.json()["error"]["param"]) == (400, "messages")
+    assert [posted.streamed for posted in whole] == [False, False]
+
+
+def payload_1(call: HttpCall) -> Event:
+    """An HTTP API's event in the older form."""
+    return rest_api(call) | {"version": "1.0"}
 
 
 PREFLIGHT = {"origin": PAGE, "access-control-request-method": "POST"}

@@ -64,6 +64,11 @@ class Invoked:
         """Whether a function URL's client waits for it."""
         return b".lambda-url." in self.event
 
+    @property
+    def through_rest_api(self) -> bool:
+        """Whether a REST API's client waits for it; an HTTP API's event names its version."""
+        return b'"resource"' in self.event and b'"version"' not in self.event
+
     def chunk(self) -> bytes:
         """The next chunk, while the rest is still being made."""
         return self.chunks.get(timeout=PATIENCE_SECONDS)

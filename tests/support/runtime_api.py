@@ -47,8 +47,14 @@ STREAM_HEADERS = {
 class RuntimeApi:
     """A context: it listens on `address` while entered."""
 
-    def __init__(self, concurrency: int = 1, invoke_mode: str = "RESPONSE_STREAM") -> None:
-        """`invoke_mode`: the function URL's, which says in what form it takes answers."""
+    def __init__(
+        self,
+        concurrency: int = 1,
+        invoke_mode: str = "RESPONSE_STREAM",
+        transfer_mode: str = "BUFFERED",
+    ) -> None:
+        """In what form answers are taken: `invoke_mode` of a function URL, `transfer_mode` of a
+        REST API."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.violations: list[str] = []
@@ -61,6 +67,7 @@ class RuntimeApi:
         self.most_at_once = 0
         self._concurrency = concurrency
         self._url_streams = invoke_mode == "RESPONSE_STREAM"
+        self._rest_streams = transfer_mode == "STREAM"
         self._initialised = False
         self._asking: set[socket.socket] = set()
         self._cuts: Queue[Cut] = Queue()
@@ -277,6 +284,7 @@ class RuntimeApi:
             demand(ERROR_TYPE.fullmatch(kind) is not None, f"an error of the type {kind!r}")
         else:
             streams = invoked.through_url and self._url_streams
+            streams = streams or (invoked.through_rest_api and self._rest_streams)
             demand(("transfer-encoding" in headers) == streams, f"{headers} to {invoked.event!r}")
         if "transfer-encoding" not in headers:
             demand(headers.get("content-type") == "application/json", f"{headers} of a whole body")
