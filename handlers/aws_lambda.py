@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from handlers.api.error_body import message_of
 from handlers.api.inline import run_inline
 from handlers.api.messages import Response
-from handlers.config import Settings
+from handlers.config import Settings, trace_id
 from handlers.errors import KindlingError, RequestError, SettingsError, StartupError
 from handlers.lambda_call import Call, joined
 from handlers.startup import Service, load_service
@@ -77,7 +77,7 @@ def handler(event: object, context: Context) -> Any:
     that another try may not meet: awslambdaric reports its type and its sentence.
     """
     try:
-        call = Call.of(event, context.aws_request_id, SERVICE.settings)
+        call = Call.of(event, context.aws_request_id, trace_id(), SERVICE.settings)
         seconds = context.get_remaining_time_in_millis() / 1000
         return call.deliver(SERVICE, run_inline(_whole(call, seconds)), _as_posted).value
     except RequestError as error:

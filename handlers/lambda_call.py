@@ -40,6 +40,8 @@ WITHOUT_BODY = (204, 304)
 # Of the statuses below 500.
 WORTH_A_RETRY = (Overloaded.status,)
 
+TRACE_HEADER = "x-amzn-trace-id"
+
 # The log's method and path of an event that cannot be read, as in the Common Log Format.
 UNKNOWN = "-"
 
@@ -66,20 +68,27 @@ class Call(msgspec.Struct, frozen=True):
     access: Access
 
     @classmethod
-    def of(cls, event: object, aws_request_id: str, settings: Settings) -> Call:
-        """`event`: decoded or as bytes. Raises InvalidRequest for an event of no known shape.
+    def of(
+        cls, event: object, aws_request_id: str, trace_id: str | None, settings: Settings
+    ) -> Call:
+        """Raises InvalidRequest for an event of no known shape.
+
+        `event`: decoded or as bytes. `trace_id`: X-Ray's, as its header has it.
 
         Raising is what makes a misdirected queue or rule notice: Lambda counts an error, retries,
         and hands the event to the dead-letter queue.
         """
         event = parse(event)
         kind = kind_of(event, settings)
+        platform = {"requestId": aws_request_id}
+        if trace_id is not None:
+            platform["trace"] = trace_id
         try:
-            request = kind.read(event)
+            request = _traced(kind.read(event), trace_id)
         except InvalidRequest as error:
-            return cls(kind, error, Access(aws_request_id, UNKNOWN, UNKNOWN))
+            return cls(kind, error, Access(aws_request_id, UNKNOWN, UNKNOWN, platform))
         identity = request_id(request.headers, aws_request_id)
-        return cls(kind, request, Access(identity, request.method, request.path))
+        return cls(kind, request, Access(identity, request.method, request.path, platform))
 
     async def answer(self, service: Service, seconds: float) -> Response | StreamResponse:
         """What the API says. `seconds`: until Lambda kills the process."""
@@ -138,7 +147,7 @@ class Call(msgspec.Struct, frozen=True):
         """A direct invoke has no headers: IAM's lambda:InvokeFunction has authorised it already."""
         if self.kind is not DIRECT or key is None:
             return request
-        return replace(request, headers={"authorization": f"Bearer {key}"})
+        return replace(request, headers={**request.headers, "authorization": f"Bearer {key}"})
 
     def _deadline(self, seconds: float) -> float:
         if self.kind.max_seconds is not None:
@@ -153,6 +162,12 @@ class Call(msgspec.Struct, frozen=True):
         )
         headers = self.request.headers if isinstance(self.request, Request) else {}
         return service.api.refuse(error, headers)
+
+
+def _traced(request: Request, trace_id: str | None) -> Request:
+    if trace_id is None or TRACE_HEADER in request.headers:
+        return request
+    return replace(request, headers={**request.headers, TRACE_HEADER: trace_id})
 
 
 def _with_a_body(response: Response) -> Response:

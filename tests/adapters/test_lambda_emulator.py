@@ -129,6 +129,15 @@ def test_a_warm_call_loads_nothing(tiny_artifact: Path, directory: Path) -> None
     assert [line["cold"] for line in emulator.process.requests] == [True] + 5 * [False]
 
 
+def test_a_request_is_logged_by_the_client_s_name_and_by_lambda_s(tiny_lambda: Lambda) -> None:
+    unnamed = tiny_lambda.post(CHAT, HELLO).headers["x-request-id"]
+    tiny_lambda.post(CHAT, HELLO, **{"x-request-id": "mine"})
+    *_, first, second = tiny_lambda.process.requests
+    assert first["requestId"] == first["id"] == unnamed
+    assert second["id"] == "mine"
+    assert second["requestId"] not in ("mine", unnamed)
+
+
 def test_a_request_is_logged_by_its_envelope_alone(tiny_lambda: Lambda) -> None:
     answer = tiny_lambda.post(CHAT, HELLO)
     line = next(

@@ -164,7 +164,7 @@ class Refusing:
 
 
 def test_a_whole_answer_over_what_a_stream_carries_is_refused() -> None:
-    call = Call.of(function_url(HttpCall("GET", "/")), "name", SETTINGS)
+    call = Call.of(function_url(HttpCall("GET", "/")), "name", None, SETTINGS)
     small = replace(call, kind=replace(call.kind, max_stream_bytes=len(ANSWER.body) - 1))
     service: Any = SimpleNamespace(api=Refusing())
     assert call.fit_for_stream(service, ANSWER) is ANSWER

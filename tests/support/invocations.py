@@ -60,6 +60,10 @@ class Invoked:
     """The status for its answer, in place of 202; of a stream after its first event."""
 
     @property
+    def trace_id(self) -> str:
+        return f"Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Sampled=0;Lineage={self.id}"
+
+    @property
     def through_url(self) -> bool:
         """Whether a function URL's client waits for it."""
         return b".lambda-url." in self.event

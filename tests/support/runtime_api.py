@@ -220,7 +220,7 @@ class RuntimeApi:
         return deadline | {
             "Lambda-Runtime-Aws-Request-Id": invoked.id,
             "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:::function:kindling",
-            "Lambda-Runtime-Trace-Id": "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Sampled=0",
+            "Lambda-Runtime-Trace-Id": invoked.trace_id,
             "Lambda-Runtime-Invocation-Id": f"attempt-of-{invoked.id}",
         }
 
