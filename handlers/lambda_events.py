@@ -88,18 +88,26 @@ class _Http(msgspec.Struct):
     method: str
 
 
+# Consoles' tests and hand-made events have null where there is nothing.
+_Texts = dict[str, str | None] | None
+
+
+# The name of an HTTP API's stage that does not stand in its paths.
+NO_STAGE = "$default"
+
+
 class _HttpApiContext(msgspec.Struct):
     http: _Http
-    stage: str = "$default"
+    stage: str | None = None
 
 
 class _HttpApiEvent(msgspec.Struct, rename="camel"):
     request_context: _HttpApiContext
     raw_path: str
-    raw_query_string: str = ""
-    headers: dict[str, str] = {}
+    raw_query_string: str | None = None
+    headers: _Texts = None
     body: str | None = None
-    is_base64_encoded: bool = False
+    is_base64_encoded: bool | None = None
 
 
 class _ProxyEvent(msgspec.Struct, rename="camel"):
@@ -107,12 +115,12 @@ class _ProxyEvent(msgspec.Struct, rename="camel"):
 
     http_method: str
     path: str
-    headers: dict[str, str] | None = None
-    multi_value_headers: dict[str, list[str]] | None = None
-    query_string_parameters: dict[str, str] | None = None
-    multi_value_query_string_parameters: dict[str, list[str]] | None = None
+    headers: _Texts = None
+    multi_value_headers: dict[str, list[str] | None] | None = None
+    query_string_parameters: _Texts = None
+    multi_value_query_string_parameters: dict[str, list[str] | None] | None = None
     body: str | None = None
-    is_base64_encoded: bool = False
+    is_base64_encoded: bool | None = None
 
 
 def parse(event: object) -> Event:
@@ -209,9 +217,9 @@ def _read_http_api(event: Event) -> Request:
     shape = _convert(event, _HttpApiEvent)
     return Request(
         method=shape.request_context.http.method.upper(),
-        path=unquote(_without_stage(shape.raw_path, shape.request_context.stage)),
-        query=dict(parse_qsl(shape.raw_query_string, keep_blank_values=True)),
-        headers=_lower_names(shape.headers),
+        path=unquote(_without_stage(shape.raw_path, shape.request_context.stage or NO_STAGE)),
+        query=dict(parse_qsl(shape.raw_query_string or "", keep_blank_values=True)),
+        headers=_lower_names(_texts(shape.headers)),
         body=_body(shape),
     )
 
@@ -260,14 +268,19 @@ def _convert(event: Event, shape: type[Shape]) -> Shape:
 
 
 def _query(shape: _ProxyEvent) -> dict[str, str]:
-    return shape.query_string_parameters or _last(shape.multi_value_query_string_parameters)
+    single = _texts(shape.query_string_parameters)
+    return single or _last(shape.multi_value_query_string_parameters)
 
 
 def _headers(shape: _ProxyEvent) -> dict[str, str]:
-    return _lower_names(shape.headers or _last(shape.multi_value_headers))
+    return _lower_names(_texts(shape.headers) or _last(shape.multi_value_headers))
 
 
-def _last(several: Mapping[str, list[str]] | None) -> dict[str, str]:
+def _texts(given: _Texts) -> dict[str, str]:
+    return {name: text for name, text in (given or {}).items() if text is not None}
+
+
+def _last(several: Mapping[str, list[str] | None] | None) -> dict[str, str]:
     return {name: values[-1] for name, values in (several or {}).items() if values}
 
 

@@ -45,6 +45,15 @@ def test_a_query_arrives_through_every_kind_of_event(tiny_lambda: Lambda, wrap: 
     assert isinstance(answer.json()["response"], str)
 
 
+def test_a_target_group_s_check_is_told_that_its_default_path_is_nowhere(
+    tiny_lambda: Lambda,
+) -> None:
+    checks = [load_balancer(HttpCall("GET", path)) for path in ("/", "/healthz")]
+    nowhere, health = [tiny_lambda.deliver(check) for check in checks]
+    assert (nowhere.status, nowhere.json()["error"]["code"]) == (404, "not_found")
+    assert health.status == 200
+
+
 def test_a_base64_body_is_decoded(tiny_lambda: Lambda) -> None:
     event = function_url(HttpCall("POST", CHAT))
     event |= {"body": base64.b64encode(json.dumps(HELLO).encode()).decode()}

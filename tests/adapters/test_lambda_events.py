@@ -252,6 +252,33 @@ def test_a_damaged_event_is_refused_by_naming_the_damage(damage: Event, message:
         read(function_url(HttpCall("POST", "/")) | damage)
 
 
+NULLS = {
+    "headers": None,
+    "multiValueHeaders": None,
+    "rawQueryString": None,
+    "queryStringParameters": None,
+    "multiValueQueryStringParameters": None,
+    "body": None,
+    "isBase64Encoded": None,
+}
+NULLS_WITHIN = {
+    "headers": {"X-A": None},
+    "multiValueHeaders": {"X-A": None, "X-B": []},
+    "queryStringParameters": {"a": None},
+    "multiValueQueryStringParameters": {"a": None},
+}
+
+
+@every_kind
+@pytest.mark.parametrize("nulls", [NULLS, NULLS_WITHIN], ids=["in place of", "within"])
+def test_null_is_nothing(wrap: Wrap, nulls: Event) -> None:
+    """As the test buttons of consoles have it."""
+    event = wrap(HttpCall("GET", "/healthz", headers={"X-A": "a"}, query={"a": "b"}))
+    request = read({name: nulls.get(name, value) for name, value in event.items()})
+    expected = {"a": "b"} if "rawQueryString" in event and nulls is NULLS_WITHIN else {}
+    assert (request.headers, request.query, request.body) == ({}, expected, b"")
+
+
 def test_half_a_surrogate_pair_reaches_the_api_as_invalid_utf8() -> None:
     event = function_url(HttpCall("POST", "/")) | {"body": "\ud800"}
     assert read(event).body == b"\xed\xa0\x80"
