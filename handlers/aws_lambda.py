@@ -51,7 +51,8 @@ def _fault(error: KindlingError, message: str) -> Exception:
     """The one class that awslambdaric shows without a traceback, in the log and to Lambda."""
     from awslambdaric.lambda_runtime_exception import FaultException
 
-    return FaultException(type(error).__name__, message)
+    fault: Exception = FaultException(type(error).__name__, message)
+    return fault
 
 
 def _prepare(service: Service) -> None:
@@ -77,7 +78,7 @@ def handler(event: object, context: Context) -> Any:
     that another try may not meet: awslambdaric reports its type and its sentence.
     """
     try:
-        call = Call.of(event, context.aws_request_id, trace_id(), SERVICE.settings)
+        call = Call.of(SERVICE, event, context.aws_request_id, trace_id())
         seconds = context.get_remaining_time_in_millis() / 1000
         return call.deliver(SERVICE, run_inline(_whole(call, seconds)), _as_posted).value
     except RequestError as error:

@@ -17,11 +17,10 @@ from handlers.api.error_body import known_as
 from handlers.api.messages import Request, Response, StreamResponse
 from handlers.api.request_id import request_id
 from handlers.errors import InvalidRequest, Overloaded, RequestError, ResponseTooLarge
-from handlers.lambda_events import DIRECT, EventKind, kind_of, parse
+from handlers.lambda_events import EventKind, kind_of, parse
 from handlers.log import Access
 
 if TYPE_CHECKING:
-    from handlers.config import Settings
     from handlers.startup import Service
 
 # From the deadline to the answer's post: the step under way, at worst a chunk of 128 prompt tokens
@@ -68,9 +67,7 @@ class Call(msgspec.Struct, frozen=True):
     access: Access
 
     @classmethod
-    def of(
-        cls, event: object, aws_request_id: str, trace_id: str | None, settings: Settings
-    ) -> Call:
+    def of(cls, service: Service, event: object, aws_request_id: str, trace_id: str | None) -> Call:
         """Raises InvalidRequest for an event of no known shape.
 
         `event`: decoded or as bytes. `trace_id`: X-Ray's, as its header has it.
@@ -79,7 +76,7 @@ class Call(msgspec.Struct, frozen=True):
         and hands the event to the dead-letter queue.
         """
         event = parse(event)
-        kind = kind_of(event, settings)
+        kind = kind_of(event, service.settings, service.api.task)
         platform = {"requestId": aws_request_id}
         if trace_id is not None:
             platform["trace"] = trace_id
@@ -135,7 +132,7 @@ class Call(msgspec.Struct, frozen=True):
     def _raised(self, response: Response) -> RequestError | None:
         """Retries, Catch and dead-letter queues are for what is raised: an answer is a success."""
         failure = response.failure
-        if not self.kind.raises or failure is None:
+        if not self.kind.is_invoke or failure is None:
             return None
         return failure if failure.status in WORTH_A_RETRY or failure.status >= 500 else None
 
@@ -145,7 +142,7 @@ class Call(msgspec.Struct, frozen=True):
 
     def _authorised(self, request: Request, key: str | None) -> Request:
         """A direct invoke has no headers: IAM's lambda:InvokeFunction has authorised it already."""
-        if self.kind is not DIRECT or key is None:
+        if key is None or not self.kind.is_invoke:
             return request
         return replace(request, headers={**request.headers, "authorization": f"Bearer {key}"})
 

@@ -10,7 +10,7 @@ lambda_call.py, which keeps the limits.
 | HTTP API | API Gateway HTTP API (payload 2.0, or 1.0) |
 | REST API | API Gateway REST API (payload 1.0) |
 | load balancer | ALB, with single or multi-value headers |
-| direct | `aws lambda invoke`, an SDK: the event is the chat request itself |
+| direct | `aws lambda invoke`, an SDK: the event is the request's body itself |
 | ping | a schedule or a plug-in that keeps the function warm, or an invoke without a payload |
 """
 
@@ -21,6 +21,7 @@ import binascii
 import json
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, unquote, unquote_plus
@@ -34,12 +35,25 @@ from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from handlers.config import Settings
+    from handlers.engine.artifact import Task
 
 Event = Mapping[str, Any]
 Shape = TypeVar("Shape")
 
-CHAT_PATH = "/v1/chat/completions"
 HEALTH_PATH = "/healthz"
+
+# Where a direct invoke goes, by the field that its endpoint cannot do without.
+DIRECT_PATHS: Mapping[Task, Mapping[str, str]] = {
+    "text-generation": {
+        "messages": "/v1/chat/completions",
+        "prompt": "/v1/completions",
+        "input": "/v1/responses",
+    },
+    "feature-extraction": {"input": "/v1/embeddings"},
+    "text-classification": {"input": "/v1/classify"},
+    "text-ranking": {"documents": "/v1/rerank"},
+}
+DIRECT_FIELDS = frozenset(field for fields in DIRECT_PATHS.values() for field in fields)
 
 # lambda-warmer and Bref send `warmer`, Laravel Vapor `vaporWarmer`, hand-made rules the others.
 PING_KEY = re.compile(r"((is|keep|pre|vapor)[_-]?)?warm[_-]?(er|ing|up)?|ping", re.IGNORECASE)
@@ -80,8 +94,9 @@ class EventKind(msgspec.Struct, frozen=True):
     """When the sender gives up, None where it waits as long as the function may run."""
     max_stream_bytes: int | None = None
     """Of a body that it passes on while it is made; None where it takes whole answers alone."""
-    raises: bool = False
-    """Whether it sees that an invocation failed, and not an HTTP status."""
+    is_invoke: bool = False
+    """Whether it calls the function itself: IAM has authorised it, and it sees no HTTP status but
+    that an invocation failed."""
 
 
 class _Http(msgspec.Struct):
@@ -141,30 +156,29 @@ def parse(event: object) -> Event:
     return event
 
 
-def kind_of(event: Event, settings: Settings) -> EventKind:
+def kind_of(event: Event, settings: Settings, task: Task) -> EventKind:
     """The row that matches. Raises InvalidRequest where none does."""
     for kind in EVENT_KINDS:
         if kind.matches(event):
-            return _as_set(kind, settings)
+            return _as_set(kind, settings, task)
     keys = ", ".join(str(key)[:KEY_CHARACTERS] for key in islice(event, KEYS_SHOWN))
     more = f" and {len(event) - KEYS_SHOWN:,} more" if len(event) > KEYS_SHOWN else ""
     raise InvalidRequest(
-        "Kindling answers the events of a function URL, an API Gateway and a load balancer, a chat "
-        'request with `messages`, and a ping: {"warmup": true}. This event is none of them; its '
+        "Kindling answers the events of a function URL, an API Gateway and a load balancer, a "
+        "request's body with `messages`, `prompt`, `input` or `documents`, and a ping: "
+        '{"warmup": true}. This event is none of them; its '
         f"keys: {keys}{more}. For a test, send "
         '{"version": "2.0", "rawPath": "/healthz", "requestContext": {"http": {"method": "GET"}}}.'
     )
 
 
-def _as_set(kind: EventKind, settings: Settings) -> EventKind:
-    """A REST API's events do not tell in which form it takes an answer, nor for how long it waits.
-
-    docs.aws.amazon.com/apigateway/latest/developerguide/response-transfer-mode-lambda.html
-    """
-    if kind is not REST_API:
-        return kind
-    streamed = STREAM_BYTES if settings.rest_streams else None
-    return replace(kind, max_seconds=settings.rest_seconds, max_stream_bytes=streamed)
+def _as_set(kind: EventKind, settings: Settings, task: Task) -> EventKind:
+    """With what the event cannot tell."""
+    if kind is REST_API:
+        # docs.aws.amazon.com/apigateway/latest/developerguide/response-transfer-mode-lambda.html
+        streamed = STREAM_BYTES if settings.rest_streams else None
+        return replace(kind, max_seconds=settings.rest_seconds, max_stream_bytes=streamed)
+    return replace(kind, read=partial(_read_direct, task)) if kind is DIRECT else kind
 
 
 def _context(event: Event) -> Event:
@@ -197,7 +211,10 @@ def _is_multi_value_load_balancer(event: Event) -> bool:
 
 
 def _is_direct(event: Event) -> bool:
-    return "messages" in event
+    """A misdirected event may well have an `input` too, but an object."""
+    return "messages" in event or any(
+        isinstance(event.get(field), str | list) for field in DIRECT_FIELDS
+    )
 
 
 def _is_ping(event: Event) -> bool:
@@ -250,10 +267,15 @@ def _read_load_balancer(event: Event) -> Request:
     return replace(request, query=decoded)
 
 
-def _read_direct(event: Event) -> Request:
-    return Request(
-        method="POST", path=CHAT_PATH, query={}, headers={}, body=json.dumps(event).encode()
-    )
+def _read_direct(task: Task, event: Event) -> Request:
+    body = json.dumps(event).encode()
+    return Request(method="POST", path=_direct_path(task, event), query={}, headers={}, body=body)
+
+
+def _direct_path(task: Task, event: Event) -> str:
+    """Of another task where the event has no field of this one's: the answer says what it needs."""
+    tables = (DIRECT_PATHS[task], *DIRECT_PATHS.values())
+    return next(path for paths in tables for field, path in paths.items() if field in event)
 
 
 def _read_ping(_event: Event) -> Request:
@@ -301,7 +323,12 @@ def _body(shape: _HttpApiEvent | _ProxyEvent) -> bytes:
 
 REST_API = EventKind(_is_rest_api, _read_rest_api, lambda_answers.write_http)
 
-DIRECT = EventKind(_is_direct, _read_direct, lambda_answers.write_direct, raises=True)
+DIRECT = EventKind(
+    _is_direct,
+    partial(_read_direct, "text-generation"),
+    lambda_answers.write_direct,
+    is_invoke=True,
+)
 
 EVENT_KINDS = (
     EventKind(
@@ -333,5 +360,5 @@ EVENT_KINDS = (
         max_response_bytes=LOAD_BALANCER_BYTES,
     ),
     DIRECT,
-    EventKind(_is_ping, _read_ping, lambda_answers.write_direct, raises=True),
+    EventKind(_is_ping, _read_ping, lambda_answers.write_direct, is_invoke=True),
 )

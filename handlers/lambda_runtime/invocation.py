@@ -64,7 +64,7 @@ def serve(service: Service, run: Run, api: RuntimeApi, invocation: Invocation) -
 
 
 def _answer(service: Service, run: Run, api: RuntimeApi, invocation: Invocation) -> None:
-    call = Call.of(invocation.event, invocation.id, invocation.trace_id, service.settings)
+    call = Call.of(service, invocation.event, invocation.id, invocation.trace_id)
     answer = run(call.answer(service, invocation.seconds))
     if not call.streams:
         delivery = call.deliver(service, run(joined(answer)), msgspec.json.encode)

@@ -43,6 +43,8 @@ ANSWERED: Sequence[RequestError] = (
 class Failing:
     """As much of an Api as answers with an error, whole or amid a stream."""
 
+    task = "text-generation"
+
     def __init__(self, error: RequestError, streamed: bool) -> None:
         self._error = error
         self._streamed = streamed

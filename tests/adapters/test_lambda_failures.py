@@ -180,11 +180,15 @@ class Panic(BaseException):
 
 
 class Panicking:
+    task = "text-generation"
+
     async def handle(self, _request: object) -> Any:
         raise Panic("what the inside looks like")
 
 
 class Broken:
+    task = "text-generation"
+
     async def handle(self, _request: object) -> Any:
         raise ZeroDivisionError("what the inside looks like")
 
@@ -205,6 +209,8 @@ def test_whatever_an_answer_fails_of_is_an_error_that_tells_nothing_of_the_insid
 
 class Looking:
     """Takes down the traces that a request and its process have, and ends the third."""
+
+    task = "text-generation"
 
     def __init__(self) -> None:
         self.seen: list[tuple[str | None, str | None]] = []

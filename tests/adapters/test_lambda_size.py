@@ -28,6 +28,8 @@ EVENT = http_api(HttpCall("GET", "/healthz"))
 class Saying:
     """As much of an Api as answers with some text."""
 
+    task = "text-generation"
+
     def __init__(self) -> None:
         self.text = ""
 

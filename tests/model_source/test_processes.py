@@ -147,7 +147,11 @@ def test_a_start_that_fails_does_not_wait_for_what_is_still_fetched(
 ) -> None:
     web.upload(with_a_broken_tokenizer(tiny_artifact, tmp_path / "broken"))
     over = threading.Event()
-    web.proxy.faults.append(Fault(DATA, times=100, before=over.wait))
+
+    def hold() -> None:
+        over.wait(2 * PATIENCE_SECONDS)
+
+    web.proxy.faults.append(Fault(DATA, times=100, before=hold))
     variables = {**web.environ, "MODEL_URI": web.uri}
     with own_runtime(Path("nowhere"), directory, 1, command, variables) as runtime:
         runtime.api.start_errors.get(timeout=PATIENCE_SECONDS)
