@@ -10,12 +10,18 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from handlers.api.error_body import message_of
 from handlers.api.inline import run_inline
 from handlers.api.messages import Response
-from handlers.config import Settings
-from handlers.errors import StartupError
+from handlers.config import Settings, trace_id
+from handlers.errors import KindlingError, RequestError, SettingsError, StartupError
 from handlers.lambda_call import Call, joined
 from handlers.startup import Service, load_service
+
+NO_STREAMS = (
+    "KINDLING_REST_API is stream, which awslambdaric cannot: start `python -m "
+    "handlers.lambda_runtime` in its place, or set it to whole."
+)
 
 
 class Context(Protocol):
@@ -30,16 +36,23 @@ class Context(Protocol):
 def load() -> Service:
     """Raises awslambdaric's FaultException with a StartupError's sentence."""
     try:
-        service = load_service(Settings.from_environ())
+        settings = Settings.from_environ()
+        if settings.rest_streams:
+            raise SettingsError(NO_STREAMS)
+        service = load_service(settings)
         if not service.settings.on_demand:
             _prepare(service)
     except StartupError as error:
-        # Only this class reaches the operator without a traceback, as one line of log and as
-        # the init error that Lambda shows.
-        from awslambdaric.lambda_runtime_exception import FaultException
-
-        raise FaultException(type(error).__name__, str(error)) from None
+        raise _fault(error, str(error)) from None
     return service
+
+
+def _fault(error: KindlingError, message: str) -> Exception:
+    """The one class that awslambdaric shows without a traceback, in the log and to Lambda."""
+    from awslambdaric.lambda_runtime_exception import FaultException
+
+    fault: Exception = FaultException(type(error).__name__, message)
+    return fault
 
 
 def _prepare(service: Service) -> None:
@@ -59,10 +72,25 @@ SERVICE = load()
 
 
 def handler(event: object, context: Context) -> Any:
-    """Answers one event in its own shape. Raises InvalidRequest for an event of no known shape."""
-    call = Call.of(event, context.aws_request_id)
-    seconds = context.get_remaining_time_in_millis() / 1000
-    return call.deliver(SERVICE, run_inline(_whole(call, seconds)))
+    """Answers one event in its own shape.
+
+    Raises FaultException for an event of no known shape, and for the failure of a direct invoke
+    that another try may not meet: awslambdaric reports its type and its sentence.
+    """
+    try:
+        call = Call.of(SERVICE, event, context.aws_request_id, trace_id())
+        seconds = context.get_remaining_time_in_millis() / 1000
+        return call.deliver(SERVICE, run_inline(_whole(call, seconds)), _as_posted).value
+    except RequestError as error:
+        raise _fault(error, message_of(error)) from None
+
+
+def _as_posted(value: Any) -> bytes:
+    """As awslambdaric encodes it: with six bytes for a character outside ASCII, unless told."""
+    from awslambdaric.lambda_runtime_marshaller import to_json
+
+    text: str = to_json(value)
+    return text.encode()
 
 
 async def _whole(call: Call, seconds: float) -> Response:

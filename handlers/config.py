@@ -18,6 +18,8 @@
 | KINDLING_KEEP_ALIVE_SECONDS | 620 | Cloud Run: an idle connection's; more than that of any proxy |
 | KINDLING_TIMEOUT_SECONDS | 290 | Cloud Run: an older generation is cut; keep it below --timeout |
 | KINDLING_DRAIN_SECONDS | 8 | Cloud Run: time after SIGTERM in which running answers may finish |
+| KINDLING_REST_API | whole | Lambda: as which an API Gateway REST API takes answers; or stream |
+| KINDLING_REST_SECONDS | 29 | Lambda: when that API gives up, its integration's timeout |
 | KINDLING_LOG_LEVEL | INFO | DEBUG, INFO, WARNING or ERROR |
 | PORT | 8080 | Cloud Run: where to listen; the platform sets it |
 | HOST | 0.0.0.0 | Cloud Run: the address to listen on |
@@ -28,8 +30,8 @@ holds, and KINDLING_CONTEXT_LENGTH bounds an input.
 Read besides, because the platform sets them: AWS_LAMBDA_FUNCTION_MEMORY_SIZE (Lambda grants
 CPU in proportion to memory), AWS_CONTAINER_AUTHORIZATION_TOKEN (SnapStart's credentials),
 AWS_LAMBDA_RUNTIME_API (where handlers.lambda_runtime asks for invocations),
-AWS_LAMBDA_MAX_CONCURRENCY (how many it asks for at once) and AWS_LAMBDA_INITIALIZATION_TYPE
-(whether anybody waits for the start).
+AWS_LAMBDA_MAX_CONCURRENCY (how many it asks for at once), AWS_LAMBDA_INITIALIZATION_TYPE
+(whether anybody waits for the start) and _X_AMZN_TRACE_ID (the invocation's trace).
 """
 
 from __future__ import annotations
@@ -88,6 +90,9 @@ class Settings(msgspec.Struct, frozen=True):
     keep_alive_seconds: float
     timeout_seconds: float
     drain_seconds: float
+    rest_streams: bool
+    """Whether API Gateway's REST APIs have the response transfer mode STREAM."""
+    rest_seconds: float
     log_level: str
     port: int
     host: str
@@ -130,6 +135,8 @@ class Settings(msgspec.Struct, frozen=True):
             keep_alive_seconds=read.seconds("KINDLING_KEEP_ALIVE_SECONDS", 620.0),
             timeout_seconds=read.seconds("KINDLING_TIMEOUT_SECONDS", 290.0),
             drain_seconds=read.seconds("KINDLING_DRAIN_SECONDS", 8.0),
+            rest_streams=read.choice("KINDLING_REST_API", "WHOLE", ("WHOLE", "STREAM")) == "STREAM",
+            rest_seconds=read.seconds("KINDLING_REST_SECONDS", 29.0),
             log_level=read.choice(
                 "KINDLING_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")
             ),
@@ -224,6 +231,26 @@ def runtime_api(environ: Mapping[str, str] = os.environ) -> str:
             f"emulator set it: start this command through one of them."
         )
     return address
+
+
+# Of an invocation, in the form of the X-Amzn-Trace-Id header: AWS's SDKs for X-Ray read it here.
+_TRACE_ID = "_X_AMZN_TRACE_ID"
+
+
+def trace_id(environ: Mapping[str, str] = os.environ) -> str | None:
+    """Of the invocation under way, where awslambdaric or `hand_on_trace_id` has set it."""
+    return environ.get(_TRACE_ID) or None
+
+
+def hand_on_trace_id(trace_id: str | None) -> None:
+    """Sets it for what runs in this process; only where it has one invocation at a time.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html
+    """
+    if trace_id is None:
+        os.environ.pop(_TRACE_ID, None)
+    else:
+        os.environ[_TRACE_ID] = trace_id
 
 
 def available_cpus(environ: Mapping[str, str] = os.environ) -> int:

@@ -11,7 +11,8 @@ lambda_call.py, which keeps the limits.
 | HTTP API 1.0 | the same, where its integration asks for payload 1.0 |
 | REST API | API Gateway REST API |
 | load balancer | ALB, with single or multi-value headers |
-| direct | `aws lambda invoke`, an SDK: the event is the chat request itself |
+| direct | `aws lambda invoke`, an SDK: the event is the request's body itself |
+| ping | a schedule or a plug-in that keeps the function warm, or an invoke without a payload |
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ import binascii
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, unquote, unquote_plus
 
 import msgspec
@@ -32,10 +35,40 @@ from handlers.api.messages import Request, Response
 from handlers.api.paths import without_prefix
 from handlers.errors import InvalidRequest
 
+if TYPE_CHECKING:
+    from handlers.config import Settings
+    from handlers.engine.artifact import Task
+
 Event = Mapping[str, Any]
 Shape = TypeVar("Shape")
 
-CHAT_PATH = "/v1/chat/completions"
+HEALTH_PATH = "/healthz"
+
+# Where a direct invoke goes, by the field that its endpoint cannot do without.
+DIRECT_PATHS: Mapping[Task, Mapping[str, str]] = {
+    "text-generation": {
+        "messages": "/v1/chat/completions",
+        "prompt": "/v1/completions",
+        "input": "/v1/responses",
+    },
+    "feature-extraction": {"input": "/v1/embeddings"},
+    "text-classification": {"input": "/v1/classify"},
+    "text-ranking": {"documents": "/v1/rerank"},
+}
+DIRECT_FIELDS = frozenset(field for fields in DIRECT_PATHS.values() for field in fields)
+
+# lambda-warmer and Bref send `warmer`, Laravel Vapor `vaporWarmer`, hand-made rules the others.
+PING_KEY = re.compile(r"((is|keep|pre|vapor)[_-]?)?warm[_-]?(er|ing|up)?|ping", re.IGNORECASE)
+# Where a ping may say what it is: `source` of serverless-plugin-warmup, `type` of OpenNext.
+PING_NAMES = ("source", "type", "action")
+# EventBridge's own, of a rule or a schedule that has no input; Zappa's keep_warm has it too.
+SCHEDULED = "Scheduled Event"
+# Thundra's are text: "#warmup wait=100".
+THUNDRA = "#warmup"
+
+# What an error repeats of an event's keys: of a misdirected event they may be its data.
+KEYS_SHOWN = 3
+KEY_CHARACTERS = 40
 
 # docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html. awslambdaric dies of the refusal
 # of a larger one, and the next call pays a cold start.
@@ -45,8 +78,6 @@ STREAM_BYTES = 200 * 1024 * 1024
 # docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html
 LOAD_BALANCER_BYTES = 1024 * 1024
 
-# docs.aws.amazon.com/apigateway/latest/developerguide/limits.html
-REST_API_SECONDS = 29.0
 # docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
 HTTP_API_SECONDS = 30.0
 
@@ -60,30 +91,37 @@ class EventKind(msgspec.Struct, frozen=True):
     write: Callable[[Response], Any]
     """Returns a value that JSON can hold: what the handler returns."""
     max_response_bytes: int = LAMBDA_BYTES
-    """Of that value's JSON."""
+    """Of that value's JSON, as it is posted."""
     max_seconds: float | None = None
     """When the sender gives up, None where it waits as long as the function may run."""
     max_stream_bytes: int | None = None
     """Of a body that it passes on while it is made; None where it takes whole answers alone."""
+    is_invoke: bool = False
+    """Whether it calls the function itself: IAM has authorised it, and it sees no HTTP status but
+    that an invocation failed."""
 
 
 class _Http(msgspec.Struct):
     method: str
 
 
+# Consoles' tests and hand-made events have null where there is nothing.
+_Texts = dict[str, str | None] | None
+
+
 class _HttpApiContext(msgspec.Struct):
     http: _Http
-    stage: str = "$default"
+    stage: str | None = None
 
 
 class _HttpApiEvent(msgspec.Struct, rename="camel"):
     request_context: _HttpApiContext
     raw_path: str
-    path_parameters: dict[str, str] | None = None
-    raw_query_string: str = ""
-    headers: dict[str, str] = {}
+    path_parameters: _Texts = None
+    raw_query_string: str | None = None
+    headers: _Texts = None
     body: str | None = None
-    is_base64_encoded: bool = False
+    is_base64_encoded: bool | None = None
 
 
 class _StageContext(msgspec.Struct):
@@ -95,15 +133,15 @@ class _ProxyEvent(msgspec.Struct, rename="camel"):
 
     http_method: str
     path: str
-    resource: str = ""
+    resource: str | None = None
     request_context: _StageContext | None = None
-    path_parameters: dict[str, str] | None = None
-    headers: dict[str, str] | None = None
-    multi_value_headers: dict[str, list[str]] | None = None
-    query_string_parameters: dict[str, str] | None = None
-    multi_value_query_string_parameters: dict[str, list[str]] | None = None
+    path_parameters: _Texts = None
+    headers: _Texts = None
+    multi_value_headers: dict[str, list[str] | None] | None = None
+    query_string_parameters: _Texts = None
+    multi_value_query_string_parameters: dict[str, list[str] | None] | None = None
     body: str | None = None
-    is_base64_encoded: bool = False
+    is_base64_encoded: bool | None = None
 
 
 def parse(event: object) -> Event:
@@ -117,21 +155,36 @@ def parse(event: object) -> Event:
             event = json.loads(event)
         except ValueError:
             raise InvalidRequest("The event is not JSON.") from None
+    if isinstance(event, str) and event.startswith(THUNDRA):
+        return {"warmup": True}
     if not isinstance(event, Mapping):
         raise InvalidRequest("The event is not a JSON object.")
     return event
 
 
-def kind_of(event: Event) -> EventKind:
+def kind_of(event: Event, settings: Settings, task: Task) -> EventKind:
     """The row that matches. Raises InvalidRequest where none does."""
     for kind in EVENT_KINDS:
         if kind.matches(event):
-            return kind
-    keys = ", ".join(sorted(map(str, event))) or "none"
+            return _as_set(kind, settings, task)
+    keys = ", ".join(str(key)[:KEY_CHARACTERS] for key in islice(event, KEYS_SHOWN))
+    more = f" and {len(event) - KEYS_SHOWN:,} more" if len(event) > KEYS_SHOWN else ""
     raise InvalidRequest(
-        "Kindling answers the events of a function URL, an API Gateway and a load balancer, and "
-        f"a chat request with `messages`. This event is none of them; its keys: {keys}."
+        "Kindling answers the events of a function URL, an API Gateway and a load balancer, a "
+        "request's body with `messages`, `prompt`, `input` or `documents`, and a ping: "
+        '{"warmup": true}. This event is none of them; its '
+        f"keys: {keys}{more}. For a test, send "
+        '{"version": "2.0", "rawPath": "/healthz", "requestContext": {"http": {"method": "GET"}}}.'
     )
+
+
+def _as_set(kind: EventKind, settings: Settings, task: Task) -> EventKind:
+    """With what the event cannot tell."""
+    if kind is REST_API:
+        # docs.aws.amazon.com/apigateway/latest/developerguide/response-transfer-mode-lambda.html
+        streamed = STREAM_BYTES if settings.rest_streams else None
+        return replace(kind, max_seconds=settings.rest_seconds, max_stream_bytes=streamed)
+    return replace(kind, read=partial(_read_direct, task)) if kind is DIRECT else kind
 
 
 def _context(event: Event) -> Event:
@@ -147,12 +200,12 @@ def _is_http_api(event: Event) -> bool:
     return event.get("version") == "2.0" and "http" in _context(event)
 
 
-def _is_http_api_1(event: Event) -> bool:
-    return event.get("version") == "1.0" and _is_rest_api(event)
-
-
 def _is_rest_api(event: Event) -> bool:
     return "httpMethod" in event and "resource" in event
+
+
+def _is_http_api_of_payload_1(event: Event) -> bool:
+    return event.get("version") == "1.0" and _is_rest_api(event)
 
 
 def _is_load_balancer(event: Event) -> bool:
@@ -164,7 +217,23 @@ def _is_multi_value_load_balancer(event: Event) -> bool:
 
 
 def _is_direct(event: Event) -> bool:
-    return "messages" in event
+    """A misdirected event may well have an `input` too, but an object."""
+    return "messages" in event or any(
+        isinstance(event.get(field), str | list) for field in DIRECT_FIELDS
+    )
+
+
+def _is_ping(event: Event) -> bool:
+    """An event without anything in it is what an invoke without a payload sends."""
+    if not event or event.get("detail-type") == SCHEDULED:
+        return True
+    if any(_says_warm(event.get(name)) for name in PING_NAMES):
+        return True
+    return any(value and PING_KEY.fullmatch(key) for key, value in event.items())
+
+
+def _says_warm(name: object) -> bool:
+    return isinstance(name, str) and "warm" in name[:KEY_CHARACTERS].lower()
 
 
 def _read_http_api(event: Event) -> Request:
@@ -173,15 +242,15 @@ def _read_http_api(event: Event) -> Request:
     return Request(
         method=shape.request_context.http.method.upper(),
         path=path,
-        query=dict(parse_qsl(shape.raw_query_string, keep_blank_values=True)),
-        headers=_lower_names(shape.headers),
+        query=dict(parse_qsl(shape.raw_query_string or "", keep_blank_values=True)),
+        headers=_lower_names(_texts(shape.headers)),
         body=_body(shape),
         inner_paths=_inner_paths(path, shape.request_context.stage, shape.path_parameters),
     )
 
 
 def _inner_paths(
-    path: str, stage: str | None, parameters: Mapping[str, str] | None, route: str = ""
+    path: str, stage: str | None, parameters: _Texts, route: str | None = None
 ) -> tuple[str, ...]:
     """The path without its stage, and the part of it that the gateway's own route is about.
 
@@ -189,8 +258,8 @@ def _inner_paths(
     of a custom domain's mapping. An event does not tell whether they did. `route`: the gateway's,
     such as /v1/models or /llm/{proxy+}; `parameters`: what stood in place of its braces.
     """
-    filled = parameters or {}
-    routed = re.sub(r"\{(\w+)\+?\}", lambda braces: filled.get(braces[1], ""), route)
+    filled = _texts(parameters)
+    routed = re.sub(r"\{(\w+)\+?\}", lambda braces: filled.get(braces[1], ""), route or "")
     inner = [unquote(one) for one in (routed, *(f"/{value}" for value in filled.values()))]
     if stage:
         inner.insert(0, without_prefix(path, f"/{stage}"))
@@ -218,10 +287,19 @@ def _read_load_balancer(event: Event) -> Request:
     return replace(request, query=decoded)
 
 
-def _read_direct(event: Event) -> Request:
-    return Request(
-        method="POST", path=CHAT_PATH, query={}, headers={}, body=json.dumps(event).encode()
-    )
+def _read_direct(task: Task, event: Event) -> Request:
+    body = json.dumps(event).encode()
+    return Request(method="POST", path=_direct_path(task, event), query={}, headers={}, body=body)
+
+
+def _direct_path(task: Task, event: Event) -> str:
+    """Of another task where the event has no field of this one's: the answer says what it needs."""
+    tables = (DIRECT_PATHS[task], *DIRECT_PATHS.values())
+    return next(path for paths in tables for field, path in paths.items() if field in event)
+
+
+def _read_ping(_event: Event) -> Request:
+    return Request(method="GET", path=HEALTH_PATH, query={}, headers={}, body=b"")
 
 
 def _convert(event: Event, shape: type[Shape]) -> Shape:
@@ -232,14 +310,19 @@ def _convert(event: Event, shape: type[Shape]) -> Shape:
 
 
 def _query(shape: _ProxyEvent) -> dict[str, str]:
-    return shape.query_string_parameters or _last(shape.multi_value_query_string_parameters)
+    single = _texts(shape.query_string_parameters)
+    return single or _last(shape.multi_value_query_string_parameters)
 
 
 def _headers(shape: _ProxyEvent) -> dict[str, str]:
-    return _lower_names(shape.headers or _last(shape.multi_value_headers))
+    return _lower_names(_texts(shape.headers) or _last(shape.multi_value_headers))
 
 
-def _last(several: Mapping[str, list[str]] | None) -> dict[str, str]:
+def _texts(given: _Texts) -> dict[str, str]:
+    return {name: text for name, text in (given or {}).items() if text is not None}
+
+
+def _last(several: Mapping[str, list[str] | None] | None) -> dict[str, str]:
     return {name: values[-1] for name, values in (several or {}).items() if values}
 
 
@@ -258,7 +341,14 @@ def _body(shape: _HttpApiEvent | _ProxyEvent) -> bytes:
         raise InvalidRequest("The body is not base64, though the event says so.") from None
 
 
-DIRECT = EventKind(_is_direct, _read_direct, lambda_answers.write_direct)
+REST_API = EventKind(_is_rest_api, _read_rest_api, lambda_answers.write_http)
+
+DIRECT = EventKind(
+    _is_direct,
+    partial(_read_direct, "text-generation"),
+    lambda_answers.write_direct,
+    is_invoke=True,
+)
 
 EVENT_KINDS = (
     EventKind(
@@ -271,11 +361,12 @@ EVENT_KINDS = (
         _is_http_api, _read_http_api, lambda_answers.write_http, max_seconds=HTTP_API_SECONDS
     ),
     EventKind(
-        _is_http_api_1, _read_rest_api, lambda_answers.write_http, max_seconds=HTTP_API_SECONDS
+        _is_http_api_of_payload_1,
+        _read_rest_api,
+        lambda_answers.write_http,
+        max_seconds=HTTP_API_SECONDS,
     ),
-    EventKind(
-        _is_rest_api, _read_rest_api, lambda_answers.write_http, max_seconds=REST_API_SECONDS
-    ),
+    REST_API,
     EventKind(
         _is_load_balancer,
         _read_load_balancer,
@@ -289,4 +380,5 @@ EVENT_KINDS = (
         max_response_bytes=LOAD_BALANCER_BYTES,
     ),
     DIRECT,
+    EventKind(_is_ping, _read_ping, lambda_answers.write_direct, is_invoke=True),
 )

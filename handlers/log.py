@@ -13,6 +13,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,8 @@ class Access(msgspec.Struct, frozen=True):
     id: str
     method: str
     path: str
+    platform: Mapping[str, str] = {}
+    """What the platform calls it, by the keys of the line: Lambda's own log has the same."""
     started: float = msgspec.field(default_factory=time.monotonic)
     cold: bool = msgspec.field(default_factory=lambda: next(_begun) == 0)
     """Whether it is the process's first."""
@@ -114,6 +117,7 @@ class Access(msgspec.Struct, frozen=True):
             "status": status,
             "ms": round((time.monotonic() - self.started) * 1000, 1),
             "cold": self.cold,
+            **self.platform,
         }
         if usage:
             fields |= _counts(usage)

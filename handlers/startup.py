@@ -12,16 +12,18 @@ from __future__ import annotations
 import gc
 import os
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from handlers.config import keep_openblas_to_one_thread
 from handlers.log import LOGGER, set_up
+from handlers.model_source.background import settle
 from handlers.model_source.source import Source, open_source
 
 if TYPE_CHECKING:
@@ -91,10 +93,23 @@ def _load(settings: Settings) -> Loading:
     keep_openblas_to_one_thread()
     with _timed("imports", ms):
         load = _encoder_load() if artifact.encodes else _engine_load()
-    thread = ThreadPoolExecutor(1, "load")
-    engine = thread.submit(_load_engine, load, source, settings, ms)
-    thread.shutdown(wait=False)
+    engine = _begin(source, partial(_load_engine, load, source, settings, ms))
     return Loading(artifact, engine, ms)
+
+
+def _begin(source: Source, load: Callable[[], Any]) -> Future[Any]:
+    """Loads in a thread once the files are there.
+
+    The end of the process waits for that thread, in which ONNX Runtime must not be cut short, and
+    for a download it does not.
+    """
+    engine: Future[Any] = Future()
+    thread = Thread(target=settle, args=(engine, load), name="load")
+    if source.weights is None:
+        thread.start()
+    else:
+        source.weights.add_done_callback(lambda _: thread.start())
+    return engine
 
 
 def _load_engine(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from deploy.smoke.failure import Failure
+from deploy.smoke.failure import Failure, Silence
 from deploy.smoke.streamed import read
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ QUESTION = {
 # 64 tokens take longer to write than a prompt of 40 takes to read; if they all arrive within this
 # share of the time to the first of them, something on the way has held them back.
 AT_ONCE = 0.05
+# Far more than a warm instance takes, and a cold one of a model as small as those served so.
+SOON_SECONDS = 15.0
 
 
 def health(endpoint: Endpoint) -> str:
@@ -75,6 +78,25 @@ def error(endpoint: Endpoint) -> str:
     return f"400: {message}"
 
 
+def no_body(endpoint: Endpoint) -> str:
+    """An answer without a body ends, too: uptime checks send HEAD, and browsers OPTIONS."""
+    patient = replace(endpoint, timeout=min(endpoint.timeout, SOON_SECONDS))
+    seen = []
+    for method, path in (("HEAD", HEALTH), ("OPTIONS", CHAT)):
+        try:
+            answer = patient.send(method, path)
+        except Silence as silence:
+            raise Failure(
+                f"{method} hangs: {silence} Browsers and uptime checks would wait for minutes. A "
+                f"function URL in RESPONSE_STREAM mode does so where it is posted no body: deploy "
+                f"an image that posts one, or set RuntimeClient=awslambdaric."
+            ) from silence
+        if answer.status not in {200, 204}:
+            raise Failure(f"{method} {path} answered {answer.status}: {answer.excerpt}")
+        seen.append(f"{method} {answer.status}")
+    return ", ".join(seen)
+
+
 def stranger(endpoint: Endpoint) -> str:
     """Without key and signature nobody gets an answer, where we have one to show."""
     if not endpoint.is_guarded:
@@ -90,6 +112,7 @@ CHECKS: Mapping[str, Callable[[Endpoint], str]] = {
     "chat": chat,
     "stream": stream,
     "error": error,
+    "no body": no_body,
     "stranger": stranger,
 }
 

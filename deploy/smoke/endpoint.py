@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from deploy.smoke.failure import Failure
+from deploy.smoke.failure import Failure, Silence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -100,7 +100,7 @@ class Endpoint:
             connection.request(method, urlsplit(self.url + path).path, body, headers)
             yield connection.getresponse()
         except TimeoutError as error:
-            raise Failure(f"nothing came for {self.timeout:g} s from {self.url}{path}.") from error
+            raise Silence(f"nothing came for {self.timeout:g} s from {self.url}{path}.") from error
         except (OSError, http.client.HTTPException) as error:
             raise Failure(f"the connection to {self.url}{path} failed: {error!r}.") from error
         finally:

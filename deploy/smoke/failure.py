@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class Failure(Exception):
     """One sentence about what does not work."""
+
+
+class Silence(Failure):
+    """Nothing came for as long as we wait."""

@@ -45,7 +45,8 @@ def message_of(error: RequestError) -> str:
 def render(error: BaseException) -> Response:
     """The whole answer."""
     body = msgspec.json.encode(describe(error))
-    return Response(known_as(error).status, _headers(known_as(error)), body)
+    known = known_as(error)
+    return Response(known.status, _headers(known), body, failure=known)
 
 
 def known_as(error: BaseException) -> RequestError:

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import msgspec
 
+from handlers.errors import RequestError
+
 Usage = Mapping[str, object]
 """Counts of tokens, as OpenAI's `usage` has them: of prompt and completion, or input and output."""
 
@@ -39,6 +41,8 @@ class Response(msgspec.Struct, frozen=True):
     """The body's own, for the log."""
     left_out: int | None = None
     """Bytes of the body that a GET would have got, where HEAD asked."""
+    failure: RequestError | None = None
+    """The error that the body tells of, for who asked in another way than by HTTP."""
 
 
 class StreamResponse(msgspec.Struct, frozen=True):

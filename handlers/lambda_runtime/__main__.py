@@ -75,7 +75,7 @@ def _reported(address: str, stage: str, begin: Callable[[], T]) -> T:
 
         if not isinstance(error, StartupError):
             traceback.print_exception(error)
-        RuntimeApi(address).fail_start(Fault(type(error).__name__, str(error)), stage)
+        RuntimeApi(address).fail_start(Fault(type(error).__name__, str(error), "Runtime"), stage)
         sys.exit(f"Kindling cannot start: {error}")
 
 

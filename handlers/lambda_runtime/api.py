@@ -137,7 +137,7 @@ class RuntimeApi:
             self._asking = None
 
     def _post_error(self, path: str, labels: Mapping[str, str], fault: Fault) -> None:
-        headers = {**JSON, **labels, ERROR_TYPE: fault.type}
+        headers = {**JSON, **labels, ERROR_TYPE: fault.label}
         try:
             _twice(lambda: demand_accepted(self._call("POST", path, headers, fault.body)))
         except NotTaken as error:

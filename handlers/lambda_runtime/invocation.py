@@ -1,8 +1,8 @@
 """One invocation, from the event to its posted answer.
 
-A function URL gets every answer in the form of a stream, and a chat that is to be streamed event
-by event; all else leaves whole. Knows no tokens; how the API's coroutines are run is the poller's
-to say.
+A function URL, and a REST API that is set so, gets every answer in the form of a stream, and a chat
+that is to be streamed event by event; all else leaves whole. Knows no tokens; how the API's
+coroutines are run is the poller's to say.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 BAD_GATEWAY = 502
 
 # Lambda takes it where it has seen nothing of the answer, and would wait for it else.
-NOT_TAKEN = Fault("Runtime.AnswerNotTaken", "The answer was refused or cut on its way.")
+NOT_TAKEN = Fault("AnswerNotTaken", "The answer was refused or cut on its way.", "Runtime")
 
 
 class Run(Protocol):
@@ -57,18 +57,18 @@ def serve(service: Service, run: Run, api: RuntimeApi, invocation: Invocation) -
     except BaseException as error:  # a panic in Rust is no Exception
         fault = _fault_of(error)
         if isinstance(error, RequestError):
-            log.error("An invocation is no request: %s", fault.shown)
+            log.error("An invocation ends with an error: %s", fault.shown)
         else:
             log.exception("An invocation failed.")
         api.fail(invocation, fault)
 
 
 def _answer(service: Service, run: Run, api: RuntimeApi, invocation: Invocation) -> None:
-    call = Call.of(invocation.event, invocation.id)
+    call = Call.of(service, invocation.event, invocation.id, invocation.trace_id)
     answer = run(call.answer(service, invocation.seconds))
     if not call.streams:
-        result = call.deliver(service, run(joined(answer)))
-        api.respond(invocation, msgspec.json.encode(result))
+        delivery = call.deliver(service, run(joined(answer)), msgspec.json.encode)
+        api.respond(invocation, delivery.posted)
     elif isinstance(answer, StreamResponse):
         _stream(call, answer, run, api, invocation)
     else:

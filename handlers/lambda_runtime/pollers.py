@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from handlers.api.inline import run_inline
+from handlers.config import hand_on_trace_id
 from handlers.lambda_runtime.api import RuntimeApi
 from handlers.lambda_runtime.invocation import serve
 from handlers.lambda_runtime.protocol import Stopped
@@ -21,7 +22,6 @@ from handlers.lambda_runtime.stop import Stop
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
-    from handlers.lambda_runtime.invocation import Run
     from handlers.startup import Service
 
 T = TypeVar("T")
@@ -39,14 +39,17 @@ def poll(service: Service, address: str) -> None:
         _poll_together(service, apis, stop)
         return
     try:
-        _poll(service, run_inline, apis[0])
+        poll_alone(service, apis[0])
     except Stopped:
         return
 
 
-def _poll(service: Service, run: Run, api: RuntimeApi) -> NoReturn:
+def poll_alone(service: Service, api: RuntimeApi) -> NoReturn:
+    """One invocation after the other, so that the process's environment is that of one."""
     while True:
-        serve(service, run, api, api.next())
+        invocation = api.next()
+        hand_on_trace_id(invocation.trace_id)
+        serve(service, run_inline, api, invocation)
 
 
 def _poll_together(service: Service, apis: Sequence[RuntimeApi], stop: Stop) -> None:
@@ -63,7 +66,8 @@ def _poll_together(service: Service, apis: Sequence[RuntimeApi], stop: Stop) -> 
 
     def work(api: RuntimeApi) -> None:
         try:
-            _poll(service, run, api)
+            while True:
+                serve(service, run, api, api.next())
         except Stopped:
             pass
         except BaseException as error:  # noqa: BLE001 - with a poller less, it would only limp

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -30,6 +30,7 @@ ERROR_BODY = "lambda-runtime-function-error-body"
 ATTEMPT = "lambda-runtime-invocation-id"
 ID = "lambda-runtime-aws-request-id"
 DEADLINE = "lambda-runtime-deadline-ms"
+TRACE = "lambda-runtime-trace-id"
 
 # An error repeats what is wrong with an event, and an event may have 6 MB.
 MESSAGE_CHARACTERS = 1000
@@ -55,7 +56,18 @@ class Fault(msgspec.Struct, frozen=True):
     """An error as Lambda shows it."""
 
     type: str
+    """As Step Functions' Retry and Catch name it."""
     message: str
+    category: Literal["Function", "Runtime"] = "Function"
+
+    @property
+    def label(self) -> str:
+        """For Lambda's own log and metrics, which keep no type of another form.
+
+        "We recommend a format of <category.reason>":
+        https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror
+        """
+        return f"{self.category}.{self.type}"
 
     @property
     def shown(self) -> str:
@@ -76,6 +88,8 @@ class Invocation(msgspec.Struct, frozen=True):
     event: bytes
     deadline_ms: float
     """Unix time in milliseconds at which Lambda kills the process; infinite if it did not say."""
+    trace_id: str | None
+    """X-Ray's, as its header has it."""
     labels: Mapping[str, str]
     """Headers that come back with the answer."""
 
@@ -109,6 +123,7 @@ def read_invocation(reply: Reply) -> Invocation:
         id=reply.headers[ID],
         event=reply.body,
         deadline_ms=_deadline(reply.headers),
+        trace_id=reply.headers.get(TRACE) or None,
         labels={name: reply.headers[name] for name in (ATTEMPT,) if name in reply.headers},
     )
 

@@ -25,13 +25,14 @@ class Stop:
     def __init__(self, service: Service, apis: Sequence[RuntimeApi]) -> None:
         self._service = service
         self._apis = apis
-        self._told = threading.Event()
+        # Not an Event, whose lock a signal would take twice that comes while its handler sets it.
+        self._told = False
 
     def __call__(self) -> None:
         """Returns at once. What is not done after `drain_seconds` is ended."""
-        if self._told.is_set():
+        if self._told:
             return
-        self._told.set()
+        self._told = True
         for api in self._apis:
             api.stop()
         threading.Thread(target=self._drain, daemon=True).start()
@@ -41,7 +42,7 @@ class Stop:
         signal.signal(signal.SIGTERM, self._on_signal)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self._told.is_set():
+        if self._told:
             sys.exit(0)
         self()
 

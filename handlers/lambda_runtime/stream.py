@@ -65,7 +65,7 @@ class Stream:
 
     def end(self, fault: Fault | None) -> None:
         """The last part has been sent; `fault`: why nothing follows it. Raises Refused, Gone."""
-        trailers = {} if fault is None else {ERROR_TYPE: fault.type, ERROR_BODY: _base64(fault)}
+        trailers = {} if fault is None else {ERROR_TYPE: fault.label, ERROR_BODY: _base64(fault)}
         self._connection.send(last_chunk(trailers))
         demand_accepted(self._connection.reply())
 

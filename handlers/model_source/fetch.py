@@ -12,7 +12,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from handlers.engine.artifact import (
     parse_manifest,
 )
 from handlers.errors import ArtifactError, FetchError
+from handlers.model_source.background import in_background
 from handlers.model_source.cache import directory_of, locked, missing
 from handlers.model_source.in_order import in_order, parts
 from handlers.model_source.partial import Partial
@@ -65,9 +66,7 @@ def fetch(uri: str) -> tuple[Artifact, Future[float]]:
         download = Download(store, directory, started)
         download.fetch({name: info for name, info in files.items() if name not in LATER})
         (directory / MANIFEST).write_bytes(manifest_json)
-        thread = ThreadPoolExecutor(1, "fetch")
-        weights = thread.submit(download.finish, files, stack.pop_all())
-        thread.shutdown(wait=False)
+        weights = in_background("fetch", partial(download.finish, files, stack.pop_all()))
     return Artifact(directory, manifest), weights
 
 

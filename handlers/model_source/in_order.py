@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TypeVar
+
+from handlers.model_source.background import in_background
 
 T = TypeVar("T")
 
@@ -25,17 +27,13 @@ def in_order(reads: Iterable[Callable[[], T]]) -> Iterator[T]:
 
     Raises what a read raises, at its turn; those that have not begun by then never do.
     """
-    pool = ThreadPoolExecutor(THREADS, "read")
     window: deque[Future[T]] = deque()
-    try:
-        for read in reads:
-            window.append(pool.submit(read))
-            if len(window) == THREADS:
-                yield window.popleft().result()
-        while window:
+    for read in reads:
+        window.append(in_background("read", read))
+        if len(window) == THREADS:
             yield window.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    while window:
+        yield window.popleft().result()
 
 
 def parts(start: int, stop: int) -> Iterator[tuple[int, int]]:

@@ -11,21 +11,19 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from io import RawIOBase
 
 from handlers.engine.artifact import Artifact
 from handlers.errors import ArtifactError
+from handlers.model_source.background import in_background
 from handlers.model_source.in_order import in_order, parts
 
 
 def read_ahead(artifact: Artifact) -> Future[float]:
     """Begins in a thread. Gives the milliseconds it took; raises ArtifactError."""
-    thread = ThreadPoolExecutor(1, "read-ahead")
-    reading = thread.submit(_read, artifact)
-    thread.shutdown(wait=False)
-    return reading
+    return in_background("read-ahead", partial(_read, artifact))
 
 
 def _read(artifact: Artifact) -> float:

@@ -19,7 +19,15 @@ import pytest
 from handlers.engine.artifact import Task
 from tests.support.openai_clients import openai_client
 from tests.support.raw_http import connect, post_bytes
-from tests.support.servers import ROOT, Cloud, CloudRun, cloud_run, lambda_emulator, wait_until
+from tests.support.servers import (
+    ROOT,
+    Cloud,
+    CloudRun,
+    Lambda,
+    cloud_run,
+    lambda_emulator,
+    wait_until,
+)
 
 EMBEDDINGS = "/v1/embeddings"
 TEXTS = ["A kettle sings when the water boils.", "Paris", "The keeper counted ships. " * 4]
@@ -81,6 +89,16 @@ def test_the_same_request_gets_the_same_body_on_both_clouds(
 
     assert one.status == other.status
     assert anonymous(one.json()) == anonymous(other.json())
+
+
+@pytest.mark.parametrize("task", PATHS)
+def test_a_direct_invoke_is_the_body_of_what_the_model_does(
+    clouds: dict[Task, list[Cloud]], task: Task
+) -> None:
+    path, body = PATHS[task][0]
+    _, function = clouds[task]
+    assert isinstance(function, Lambda)
+    assert anonymous(function.invoke(body)) == anonymous(function.post(path, body).json())
 
 
 @pytest.mark.parametrize("cloud", ["serve", "lambda"])

@@ -52,6 +52,14 @@ def test_each_gets_the_answer_that_it_gets_alone(
     assert len(set(texts)) > 1
 
 
+def test_each_is_logged_by_the_names_that_lambda_has_for_it(together: OwnRuntime) -> None:
+    invoked = [together.begin(CHAT, HELLO, **{"x-request-id": "mine"}) for _ in range(AT_ONCE)]
+    for each in invoked:
+        each.answer()
+    names = {(line["requestId"], line["trace"], line["id"]) for line in together.process.requests}
+    assert {(each.id, each.trace_id, "mine") for each in invoked} <= names
+
+
 def test_one_that_leaves_disturbs_no_other(together: OwnRuntime) -> None:
     leaving, *staying = [together.begin(CHAT, ENDLESS) for _ in range(AT_ONCE)]
     leaving.stop_after = 3

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.aws_events import HTTP_KINDS, Event, HttpCall, function_url, load_balancer
+from tests.support.aws_events import (
+    HTTP_KINDS,
+    PINGS,
+    Event,
+    HttpCall,
+    function_url,
+    load_balancer,
+)
 from tests.support.event_stream import events, joined_text
 from tests.support.servers import Lambda, lambda_emulator
 
@@ -36,6 +43,15 @@ def test_a_query_arrives_through_every_kind_of_event(tiny_lambda: Lambda, wrap: 
     answer = tiny_lambda.deliver(wrap(HttpCall("GET", "/generate", query=query)))
     assert answer.status == 200
     assert isinstance(answer.json()["response"], str)
+
+
+def test_a_target_group_s_check_is_told_that_its_default_path_is_nowhere(
+    tiny_lambda: Lambda,
+) -> None:
+    checks = [load_balancer(HttpCall("GET", path)) for path in ("/", "/healthz")]
+    nowhere, health = [tiny_lambda.deliver(check) for check in checks]
+    assert (nowhere.status, nowhere.json()["error"]["code"]) == (404, "not_found")
+    assert health.status == 200
 
 
 def test_a_base64_body_is_decoded(tiny_lambda: Lambda) -> None:
@@ -82,12 +98,29 @@ def test_an_answer_that_a_stop_string_ended_runs_no_more(tiny_lambda: Lambda) ->
     assert tiny_lambda.health()["running"] == 0
 
 
+@pytest.mark.parametrize("event", [{}, *PINGS], ids=json.dumps)
+def test_a_ping_gets_a_word_that_the_model_is_ready_and_no_generation(
+    tiny_lambda: Lambda, event: object
+) -> None:
+    lines = len(tiny_lambda.process.requests)
+    answer = tiny_lambda.invoke(event)
+    assert (answer["state"], answer["running"]) == ("ready", 0)
+    [line] = tiny_lambda.process.requests[lines:]
+    assert (line["method"], line["path"], line["status"]) == ("GET", "/healthz", 200)
+
+
+def test_the_event_that_an_error_offers_for_a_test_is_answered(tiny_lambda: Lambda) -> None:
+    message = tiny_lambda.invoke({"key1": "value1", "key2": "value2"})["errorMessage"]
+    offered = json.loads(message.partition("send ")[2].removesuffix("."))
+    assert tiny_lambda.deliver(offered).json()["state"] == "ready"
+
+
 def test_an_event_of_another_service_is_an_error_that_says_what_is_expected(
     tiny_lambda: Lambda,
 ) -> None:
     error = tiny_lambda.invoke({"Records": []})
     assert error["errorType"] == "InvalidRequest"
-    assert error["errorMessage"].endswith("its keys: Records.")
+    assert "its keys: Records. For a test, send {" in error["errorMessage"]
 
 
 def test_an_event_that_is_not_an_object_is_an_error(tiny_lambda: Lambda) -> None:
@@ -103,6 +136,15 @@ def test_a_warm_call_loads_nothing(tiny_artifact: Path, directory: Path) -> None
     assert last["uptime_seconds"] > later[-1]["uptime_seconds"] > first["uptime_seconds"]
     assert emulator.process.output.count("INIT START") == 1
     assert [line["cold"] for line in emulator.process.requests] == [True] + 5 * [False]
+
+
+def test_a_request_is_logged_by_the_client_s_name_and_by_lambda_s(tiny_lambda: Lambda) -> None:
+    unnamed = tiny_lambda.post(CHAT, HELLO).headers["x-request-id"]
+    tiny_lambda.post(CHAT, HELLO, **{"x-request-id": "mine"})
+    *_, first, second = tiny_lambda.process.requests
+    assert first["requestId"] == first["id"] == unnamed
+    assert second["id"] == "mine"
+    assert second["requestId"] not in ("mine", unnamed)
 
 
 def test_a_request_is_logged_by_its_envelope_alone(tiny_lambda: Lambda) -> None:

@@ -14,6 +14,8 @@ from msgspec.structs import replace
 
 from handlers.api.inline import run_inline
 from handlers.api.messages import Request, Response
+from handlers.config import Settings
+from handlers.engine.artifact import Task
 from handlers.errors import InvalidRequest, RequestError
 from handlers.lambda_call import Call
 from handlers.lambda_events import DIRECT, kind_of, parse
@@ -29,6 +31,8 @@ from tests.support.aws_events import (
     rest_api,
 )
 
+SETTINGS = Settings.from_environ({})
+
 ANSWER = Response(200, {"content-type": "application/json"}, b'{"answer": "Z\xc3\xbcrich"}')
 
 
@@ -42,7 +46,7 @@ Wrap = Callable[[HttpCall], Event]
 
 
 def read(event: Event) -> Request:
-    return kind_of(event).read(event)
+    return kind_of(event, SETTINGS, "text-generation").read(event)
 
 
 @every_kind
@@ -185,7 +189,7 @@ def test_of_a_repeated_query_parameter_the_last_counts() -> None:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_an_answer_has_the_shape_of_its_kind(wrap: Wrap, headers: Event) -> None:
-    written = kind_of(wrap(HttpCall("GET", "/"))).write(ANSWER)
+    written = kind_of(wrap(HttpCall("GET", "/")), SETTINGS, "text-generation").write(ANSWER)
     assert written == headers | {
         "statusCode": 200,
         "body": '{"answer": "Zürich"}',
@@ -208,46 +212,82 @@ def test_an_answer_has_the_shape_of_its_kind(wrap: Wrap, headers: Event) -> None
 def test_a_kind_knows_what_its_sender_can_carry(
     wrap: Wrap, megabytes: int, seconds: float | None
 ) -> None:
-    kind = kind_of(wrap(HttpCall("GET", "/")))
+    kind = kind_of(wrap(HttpCall("GET", "/")), SETTINGS, "text-generation")
     assert (kind.max_response_bytes, kind.max_seconds) == (megabytes * 2**20, seconds)
 
 
 def test_a_function_url_alone_passes_streams_on() -> None:
     """docs.aws.amazon.com/lambda/latest/dg/configuration-response-streaming.html"""
-    limits = [kind_of(wrap(HttpCall("GET", "/"))).max_stream_bytes for wrap in HTTP_KINDS]
+    limits = [
+        kind_of(wrap(HttpCall("GET", "/")), SETTINGS, "text-generation").max_stream_bytes
+        for wrap in HTTP_KINDS
+    ]
     assert limits == [200 * 2**20, None, None, None, None]
     assert DIRECT.max_stream_bytes is None
 
 
+def test_a_rest_api_takes_streams_and_waits_as_it_is_set() -> None:
+    variables = {"KINDLING_REST_API": "stream", "KINDLING_REST_SECONDS": "900"}
+    settings = Settings.from_environ(variables)
+    kinds = [
+        kind_of(wrap(HttpCall("GET", "/")), settings, "text-generation") for wrap in HTTP_KINDS
+    ]
+    payload_1 = kind_of(
+        rest_api(HttpCall("GET", "/")) | {"version": "1.0"}, settings, "text-generation"
+    )
+    limits = [(kind.max_stream_bytes, kind.max_seconds) for kind in (*kinds, payload_1)]
+    streamed = 200 * 2**20
+    whole = [(None, None)] * 2
+    assert limits == [(streamed, None), (None, 30), (streamed, 900), *whole, (None, 30)]
+
+
 class Refusing:
     """As much of an Api as a refusal needs."""
+
+    task = "text-generation"
 
     def refuse(self, error: RequestError, _headers: object) -> Response:
         return Response(error.status, {}, str(error).encode())
 
 
 def test_a_whole_answer_over_what_a_stream_carries_is_refused() -> None:
-    call = Call.of(function_url(HttpCall("GET", "/")), "name")
+    service: Any = SimpleNamespace(api=Refusing(), settings=SETTINGS)
+    call = Call.of(service, function_url(HttpCall("GET", "/")), "name", None)
     small = replace(call, kind=replace(call.kind, max_stream_bytes=len(ANSWER.body) - 1))
-    service: Any = SimpleNamespace(api=Refusing())
     assert call.fit_for_stream(service, ANSWER) is ANSWER
     assert small.fit_for_stream(service, ANSWER).status == 413
 
 
 def test_a_body_that_is_not_text_is_answered_in_base64() -> None:
     binary = Response(200, {"content-type": "application/octet-stream"}, b"\xff\x00")
-    written = kind_of(function_url(HttpCall("GET", "/"))).write(binary)
+    written = kind_of(function_url(HttpCall("GET", "/")), SETTINGS, "text-generation").write(binary)
     assert (written["body"], written["isBase64Encoded"]) == ("/wA=", True)
 
 
 def test_a_direct_invoke_is_a_chat_request_and_gets_the_bare_answer() -> None:
     event = {"messages": [{"role": "user", "content": "Zürich \ud800"}]}
-    kind = kind_of(event)
-    assert kind is DIRECT
+    kind = kind_of(event, SETTINGS, "text-generation")
     request = kind.read(event)
     assert (request.method, request.path) == ("POST", "/v1/chat/completions")
     assert json.loads(request.body) == event
     assert kind.write(ANSWER) == {"answer": "Zürich"}
+
+
+@pytest.mark.parametrize(
+    ("task", "event", "path"),
+    [
+        ("text-generation", {"prompt": "Once"}, "/v1/completions"),
+        ("text-generation", {"input": "Hello"}, "/v1/responses"),
+        ("feature-extraction", {"input": ["Hello"], "dimensions": 8}, "/v1/embeddings"),
+        ("text-classification", {"input": "Hello"}, "/v1/classify"),
+        ("text-ranking", {"query": "Hello", "documents": ["a"]}, "/v1/rerank"),
+        ("text-generation", {"query": "Hello", "documents": ["a"]}, "/v1/rerank"),
+        ("feature-extraction", {"messages": []}, "/v1/chat/completions"),
+    ],
+)
+def test_a_direct_invoke_goes_where_its_fields_belong(task: Task, event: Event, path: str) -> None:
+    request = kind_of(event, SETTINGS, task).read(event)
+    assert (request.path, json.loads(request.body)) == (path, event)
 
 
 def test_a_direct_invoke_gets_an_error_with_its_status_and_a_stream_as_text() -> None:
@@ -272,7 +312,35 @@ def test_what_is_not_an_object_is_refused(event: object) -> None:
 def test_an_event_of_another_service_is_refused_by_naming_its_keys() -> None:
     queue = {"Records": [{"eventSource": "aws:sqs", "body": "{}"}]}
     with pytest.raises(InvalidRequest, match=r"none of them; its keys: Records\."):
-        kind_of(queue)
+        kind_of(queue, SETTINGS, "text-generation")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": "warmup"}}]},
+        {"source": "aws.s3", "detail-type": "Object Created", "detail": {}},
+        {"warmup": False},
+        {"swarm": True},
+        {"warmth": 1},
+        {"source": ["serverless-plugin-warmup"]},
+        {"input": {"state": 1}},
+    ],
+    ids=json.dumps,
+)
+def test_an_event_of_another_kind_is_not_taken_for_a_ping_or_a_request(event: Event) -> None:
+    with pytest.raises(InvalidRequest, match="none of them"):
+        kind_of(event, SETTINGS, "text-generation")
+
+
+@pytest.mark.parametrize(
+    "event", [{f"{n}@example.com": 1 for n in range(200_000)}, {"a" * 10**6: 1}]
+)
+def test_an_error_repeats_few_of_an_event_s_keys(event: Event) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        kind_of(event, SETTINGS, "text-generation")
+    assert len(str(raised.value)) < 600
+    assert "3@example.com" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -286,6 +354,33 @@ def test_an_event_of_another_service_is_refused_by_naming_its_keys() -> None:
 def test_a_damaged_event_is_refused_by_naming_the_damage(damage: Event, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         read(function_url(HttpCall("POST", "/")) | damage)
+
+
+NULLS = {
+    "headers": None,
+    "multiValueHeaders": None,
+    "rawQueryString": None,
+    "queryStringParameters": None,
+    "multiValueQueryStringParameters": None,
+    "body": None,
+    "isBase64Encoded": None,
+}
+NULLS_WITHIN = {
+    "headers": {"X-A": None},
+    "multiValueHeaders": {"X-A": None, "X-B": []},
+    "queryStringParameters": {"a": None},
+    "multiValueQueryStringParameters": {"a": None},
+}
+
+
+@every_kind
+@pytest.mark.parametrize("nulls", [NULLS, NULLS_WITHIN], ids=["in place of", "within"])
+def test_null_is_nothing(wrap: Wrap, nulls: Event) -> None:
+    """As the test buttons of consoles have it."""
+    event = wrap(HttpCall("GET", "/healthz", headers={"X-A": "a"}, query={"a": "b"}))
+    request = read({name: nulls.get(name, value) for name, value in event.items()})
+    expected = {"a": "b"} if "rawQueryString" in event and nulls is NULLS_WITHIN else {}
+    assert (request.headers, request.query, request.body) == ({}, expected, b"")
 
 
 def test_half_a_surrogate_pair_reaches_the_api_as_invalid_utf8() -> None:

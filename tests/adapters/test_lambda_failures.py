@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 
 from handlers.api.inline import run_inline
-from handlers.config import Settings
+from handlers.api.messages import Request, Response
+from handlers.config import Settings, trace_id
 from handlers.lambda_runtime import api, wire
 from handlers.lambda_runtime.invocation import serve
+from handlers.lambda_runtime.pollers import poll_alone
 from handlers.lambda_runtime.protocol import Fault, Stopped, read_invocation
 from handlers.lambda_runtime.wire import Reply
 from tests.adapters.test_lambda_runtime import CHAT, ENDLESS, HELLO, STREAMED
-from tests.support.aws_events import HttpCall, function_url
+from tests.support.aws_events import HttpCall, function_url, http_api
 from tests.support.event_stream import events
 from tests.support.invocations import SERVING_CUTS, Cut
 from tests.support.lambda_runtime import OwnRuntime, http_answer, own_runtime
@@ -178,11 +180,15 @@ class Panic(BaseException):
 
 
 class Panicking:
+    task = "text-generation"
+
     async def handle(self, _request: object) -> Any:
         raise Panic("what the inside looks like")
 
 
 class Broken:
+    task = "text-generation"
+
     async def handle(self, _request: object) -> Any:
         raise ZeroDivisionError("what the inside looks like")
 
@@ -199,6 +205,33 @@ def test_whatever_an_answer_fails_of_is_an_error_that_tells_nothing_of_the_insid
     assert posted.what == "error"
     assert json.loads(posted.body)["errorType"] == "EngineFault"
     assert b"inside" not in posted.body
+
+
+class Looking:
+    """Takes down the traces that a request and its process have, and ends the third."""
+
+    task = "text-generation"
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str | None, str | None]] = []
+
+    async def handle(self, request: Request) -> Response:
+        if len(self.seen) == 2:
+            raise SystemExit
+        self.seen.append((request.headers.get("x-amzn-trace-id"), trace_id()))
+        return Response(200, {"content-type": "application/json"}, b"{}")
+
+
+def test_each_invocation_hands_its_trace_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", "of another")
+    looking = Looking()
+    service: Any = SimpleNamespace(api=looking, settings=Settings.from_environ({}))
+    given = HttpCall("GET", "/healthz", headers={"x-amzn-trace-id": "Root=1-mine"})
+    with RuntimeApi() as lambdas_side, closing(api.RuntimeApi(lambdas_side.address)) as ours:
+        bare, named, _ = [lambdas_side.send(each) for each in (HELLO, http_api(given), HELLO)]
+        with pytest.raises(SystemExit):
+            poll_alone(service, ours)
+    assert looking.seen == [(bare.trace_id, bare.trace_id), ("Root=1-mine", named.trace_id)]
 
 
 def test_sigterm_amid_a_stream_lets_it_end(own: OwnRuntime) -> None:

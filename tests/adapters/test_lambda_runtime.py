@@ -11,7 +11,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.aws_events import HTTP_KINDS, HttpCall, function_url
+from tests.support.aws_events import (
+    HTTP_KINDS,
+    PINGS,
+    Event,
+    HttpCall,
+    function_url,
+    http_api,
+    rest_api,
+)
 from tests.support.event_stream import events, joined_text
 from tests.support.lambda_runtime import OwnRuntime, http_answer, own_runtime
 from tests.support.servers import (
@@ -33,9 +41,13 @@ STREAMED = HELLO | {"stream": True}
 ENDLESS = STREAMED | {"max_tokens": 200, "ignore_eos": True}
 
 
+PAGE = "https://page.example"
+
+
 @pytest.fixture(scope="module")
 def runtime(tiny_artifact: Path, directory: Path) -> Iterator[OwnRuntime]:
-    with own_runtime(tiny_artifact, directory) as runtime:
+    pages = {"KINDLING_CORS_ORIGINS": PAGE}
+    with own_runtime(tiny_artifact, directory, variables=pages) as runtime:
         yield runtime
 
 
@@ -133,6 +145,55 @@ def test_a_url_gets_a_whole_answer_as_a_stream_of_one_part(
     assert isinstance(json.loads(body), dict)
 
 
+def test_a_rest_api_that_is_set_so_gets_streams_and_an_http_api_does_not(
+    tiny_artifact: Path, directory: Path
+) -> None:
+    call = HttpCall("POST", CHAT, json.dumps(STREAMED).encode())
+    streams = {"KINDLING_REST_API": "stream"}
+    with own_runtime(tiny_artifact, directory, variables=streams) as runtime:
+        invoked = runtime.api.send(rest_api(call))
+        streamed = invoked.answer()
+        head = http_answer(runtime.api.send(rest_api(HttpCall("HEAD", "/healthz"))).answer())
+        wrong = http_answer(runtime.api.send(rest_api(HttpCall("POST", CHAT, b"{}"))).answer())
+        whole = [runtime.api.send(event).answer() for event in (http_api(call), payload_1(call))]
+    assert streamed.streamed
+    assert invoked.chunks.qsize() > 4
+    assert joined_text(events(http_answer(streamed).body))
+    assert (head.status, head.body) == (200, b"\n")
+    assert (wrong.status, wrong.json()["error"]["param"]) == (400, "messages")
+    assert [posted.streamed for posted in whole] == [False, False]
+
+
+def payload_1(call: HttpCall) -> Event:
+    """An HTTP API's event in the older form."""
+    return rest_api(call) | {"version": "1.0"}
+
+
+PREFLIGHT = {"origin": PAGE, "access-control-request-method": "POST"}
+
+
+@pytest.mark.parametrize(
+    ("call", "status"),
+    [
+        (HttpCall("HEAD", "/healthz"), 200),
+        (HttpCall("HEAD", "/nowhere"), 404),
+        (HttpCall("HEAD", CHAT), 405),
+        (HttpCall("OPTIONS", CHAT), 200),
+        (HttpCall("OPTIONS", CHAT, headers=PREFLIGHT), 200),
+    ],
+    ids=["HEAD", "HEAD of nothing", "HEAD where there is none", "OPTIONS", "preflight"],
+)
+def test_an_answer_without_a_body_is_given_one_in_the_form_of_a_stream(
+    runtime: OwnRuntime, call: HttpCall, status: int
+) -> None:
+    """Without one Lambda leaves the client waiting; the stand-in refuses it."""
+    answer = runtime.send(call)
+    assert (answer.status, answer.body) == (status, b"\n")
+    assert "content-length" not in answer.headers
+    assert ("allow" in answer.headers) == (call.headers == {} and call.path == CHAT)
+    assert (answer.headers.get("access-control-allow-methods") is None) == (not call.headers)
+
+
 def test_an_error_repeats_no_more_of_an_event_than_fits_a_line(runtime: OwnRuntime) -> None:
     posted = runtime.api.send({"long" * 100_000: 1}).answer()
     assert len(posted.body) < 2_000
@@ -142,6 +203,12 @@ def test_an_error_repeats_no_more_of_an_event_than_fits_a_line(runtime: OwnRunti
 def test_a_direct_invocation_gets_the_bare_answer(runtime: OwnRuntime) -> None:
     assert runtime.invoke(HELLO)["object"] == "chat.completion"
     assert runtime.invoke(STREAMED).startswith("data: ")
+
+
+@pytest.mark.parametrize("event", [{}, *PINGS], ids=json.dumps)
+def test_a_ping_gets_a_word_that_the_model_is_ready(runtime: OwnRuntime, event: object) -> None:
+    posted = runtime.api.send(event).answer()
+    assert (posted.what, json.loads(posted.body)["state"]) == ("response", "ready")
 
 
 def test_text_beyond_ascii_leaves_as_it_is(runtime: OwnRuntime) -> None:
@@ -159,7 +226,7 @@ def test_an_event_of_another_service_is_an_error_and_the_next_one_is_answered(
 ) -> None:
     posted = runtime.api.send(event).answer()
     assert posted.what == "error"
-    assert posted.headers["lambda-runtime-function-error-type"] == "InvalidRequest"
+    assert posted.headers["lambda-runtime-function-error-type"] == "Function.InvalidRequest"
     assert json.loads(posted.body)["errorType"] == "InvalidRequest"
     assert runtime.health()["state"] == "ready"
 
@@ -179,7 +246,7 @@ def test_an_error_amid_a_stream_leaves_in_the_trailers_too_and_the_next_one_is_a
     body = STREAMED | sampled | {"guided_regex": "[a-z]{10}(a{1000}){1000}"}
     posted = runtime.begin(CHAT, body).answer()
     error = json.loads(base64.b64decode(posted.trailers["lambda-runtime-function-error-body"]))
-    assert posted.trailers["lambda-runtime-function-error-type"] == "GrammarTooComplex"
+    assert posted.trailers["lambda-runtime-function-error-type"] == "Function.GrammarTooComplex"
     assert error["errorType"] == "GrammarTooComplex"
     assert error["errorMessage"] in http_answer(posted).body.decode()
     assert anonymous(http_answer(posted)) == anonymous(tiny_cloud_run.post(CHAT, body))
@@ -200,7 +267,7 @@ def test_a_start_that_fails_is_reported_with_a_sentence(tmp_path: Path, director
     with own_runtime(tmp_path, directory) as runtime:
         kind, body = runtime.api.start_errors.get(timeout=PATIENCE_SECONDS)
         assert runtime.process.wait() == 1
-    assert kind == json.loads(body)["errorType"] == "ArtifactError"
+    assert (kind, json.loads(body)["errorType"]) == ("Runtime.ArtifactError", "ArtifactError")
     assert json.loads(body)["errorMessage"].startswith("No model at ")
     assert "Traceback" not in runtime.process.output
 
@@ -212,7 +279,7 @@ def test_settings_that_cannot_be_used_are_reported_too(
     with own_runtime(tiny_artifact, directory, variables=wrong) as runtime:
         kind, _ = runtime.api.start_errors.get(timeout=PATIENCE_SECONDS)
         assert runtime.process.wait() == 1
-    assert kind == "SettingsError"
+    assert kind == "Runtime.SettingsError"
 
 
 def test_only_the_first_answer_is_marked_as_cold(own: OwnRuntime) -> None:

@@ -143,7 +143,7 @@ def test_a_copy_that_cannot_serve_is_reported_as_one(tiny_artifact: Path, direct
         runtime.api.restored.set()
         kind, body = runtime.api.restore_errors.get(timeout=PATIENCE_SECONDS)
         assert runtime.process.wait() == 1
-    assert kind == json.loads(body)["errorType"] == "RuntimeError"
+    assert (kind, json.loads(body)["errorType"]) == ("Runtime.RuntimeError", "RuntimeError")
 
 
 class Answering:

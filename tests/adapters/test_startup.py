@@ -92,6 +92,20 @@ def test_garbage_is_looked_for_again_after_a_start_that_failed(
     assert gc.isenabled()
 
 
+def test_awslambdaric_refuses_to_stream(
+    tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KINDLING_REST_API", "stream")
+    refused = """
+import sys
+try:
+    import handlers.aws_lambda
+except Exception as fault:
+    sys.stderr.write(fault.msg)
+"""
+    assert run(refused, tiny_artifact).startswith("KINDLING_REST_API is stream, which awslambdaric")
+
+
 def test_a_missing_model_is_an_error_that_says_how_to_get_one(tmp_path: Path) -> None:
     settings = Settings.from_environ({"MODEL_DIR": str(tmp_path)})
     with pytest.raises(ArtifactError, match="Export one with `make export`"):

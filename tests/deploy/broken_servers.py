@@ -65,6 +65,8 @@ def working(call: HttpCall) -> HttpAnswer:
     """What all the broken ones are but for one thing."""
     if is_bad(call):
         return refusal(400)
+    if call.method == "OPTIONS":
+        return HttpAnswer(204, {"allow": "POST, OPTIONS"}, b"")
     if call.path == "/health":
         return HttpAnswer(200, JSON, b'{"state": "ready", "model": "m"}')
     if is_stream(call):
@@ -142,6 +144,14 @@ BROKEN: dict[str, tuple[Breaks, str]] = {
     "a bad request served": (
         on_bad_requests(HttpAnswer(200, JSON, completion("Mercury"))),
         "error +FAILED: .* answered 200, not 400",
+    ),
+    "no HEAD": (
+        lambda call: refusal(405) if call.method == "HEAD" else None,
+        "no body +FAILED: HEAD /health answered 405",
+    ),
+    "no OPTIONS": (
+        lambda call: refusal(403) if call.method == "OPTIONS" else None,
+        f"no body +FAILED: OPTIONS {CHAT} answered 403: .*No",
     ),
     "an error without a reason": (
         on_bad_requests(HttpAnswer(400, JSON, b"{}")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,13 @@ from tests.deploy.broken_servers import BROKEN, JSON, Breaks, refusal, working
 from tests.support.aws_events import HttpCall
 from tests.support.http_stand_in import http_server
 from tests.support.lambda_runtime import own_runtime
-from tests.support.servers import HttpAnswer, cloud_run, free_port, lambda_emulator
+from tests.support.servers import (
+    PATIENCE_SECONDS,
+    HttpAnswer,
+    cloud_run,
+    free_port,
+    lambda_emulator,
+)
 
 
 def test_it_passes_on_cloud_run_and_prints_time_to_first_token_and_speed(
@@ -50,7 +57,9 @@ def test_it_passes_on_a_function_url_that_streams(
     """The stand-in takes nothing but streams, as a URL in RESPONSE_STREAM mode may."""
     with own_runtime(tiny_artifact, directory) as function, http_server(function.send) as url:
         main([url])
-    assert lines(capsys.readouterr().out)["error"].startswith("400: ")
+    said = capsys.readouterr().out
+    assert lines(said)["error"].startswith("400: ")
+    assert "no body  HEAD 200, OPTIONS 200" in said
 
 
 def test_the_api_key_is_sent_and_a_stranger_refused(
@@ -165,6 +174,22 @@ def test_a_server_that_falls_silent_is_found_out() -> None:
 
     with http_server(respond) as url, pytest.raises(SystemExit, match=r"health +FAILED: the conn"):
         main([url, "--timeout", "1"])
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
+def test_an_answer_without_a_body_that_never_ends_is_found_out(method: str) -> None:
+    """As a function URL in RESPONSE_STREAM mode holds the connection, by reports."""
+    found = threading.Event()
+
+    def respond(call: HttpCall) -> HttpAnswer:
+        if call.method == method:
+            found.wait(PATIENCE_SECONDS)
+        return working(call)
+
+    with http_server(respond) as url:
+        with pytest.raises(SystemExit, match=f"no body +FAILED: {method} hangs: nothing came for"):
+            main([url, "--timeout", "1"])
+        found.set()
 
 
 def lines(output: str) -> dict[str, str]:

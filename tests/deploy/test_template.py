@@ -170,11 +170,14 @@ def test_the_log_is_kept_as_long_as_asked(account: Account) -> None:
 
 def test_the_numbers_reach_the_function(account: Account) -> None:
     numbers = ("Timeout=900", "EphemeralStorage=2048", "ReservedConcurrency=3", "ContextLength=512")
-    account.run("deploy", "kindling", "--set", *numbers)
+    rest_api = ("RestApi=stream", "RestSeconds=600")
+    account.run("deploy", "kindling", "--set", *numbers, *rest_api)
     configuration = account.function()["Configuration"]
     assert configuration["Timeout"] == 900
     assert configuration["EphemeralStorage"] == {"Size": 2048}
     assert configuration["Environment"]["Variables"]["KINDLING_CONTEXT_LENGTH"] == "512"
+    assert configuration["Environment"]["Variables"]["KINDLING_REST_API"] == "stream"
+    assert configuration["Environment"]["Variables"]["KINDLING_REST_SECONDS"] == "600"
     reserved = account.client("lambda").get_function_concurrency(FunctionName="kindling")
     assert reserved["ReservedConcurrentExecutions"] == 3
 
@@ -191,6 +194,7 @@ REFUSED = [
     (("SnapStart=PublishedVersions", "ProvisionedConcurrency=1"), "exclude each other"),
     (("SnapStart=PublishedVersions", *MOUNT), "does without a file system"),
     (("SnapStart=PublishedVersions", "EphemeralStorage=1024"), "512 MB"),
+    (("RestApi=stream", "RuntimeClient=awslambdaric"), "RestApi must be whole"),
     ((MOUNT[0], MOUNT[2]), "needs Subnets"),
     ((MOUNT[0], MOUNT[1]), "needs SecurityGroups"),
 ]

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from handlers.model_source.in_order import THREADS
 from tests.model_source.conftest import PART, WEIGHTS
+from tests.support.lambda_runtime import own_runtime
 from tests.support.object_servers import PLACES, Fault, Place
 from tests.support.servers import (
+    AWSLAMBDARIC,
+    OWN_RUNTIME,
+    PATIENCE_SECONDS,
     ROOT,
     cloud_run,
     cloud_run_process,
@@ -131,6 +139,36 @@ def test_weights_that_fail_to_arrive_end_the_process_too(
         assert process.wait() == 1
     assert "Kindling cannot start:" in process.output
     assert "sha256 differs" in process.output
+
+
+@pytest.mark.parametrize("command", [OWN_RUNTIME, AWSLAMBDARIC], ids=["own", "awslambdaric"])
+def test_a_start_that_fails_does_not_wait_for_what_is_still_fetched(
+    web: Place, directory: Path, tiny_artifact: Path, tmp_path: Path, command: Sequence[str]
+) -> None:
+    web.upload(with_a_broken_tokenizer(tiny_artifact, tmp_path / "broken"))
+    over = threading.Event()
+
+    def hold() -> None:
+        over.wait(2 * PATIENCE_SECONDS)
+
+    web.proxy.faults.append(Fault(DATA, times=100, before=hold))
+    variables = {**web.environ, "MODEL_URI": web.uri}
+    with own_runtime(Path("nowhere"), directory, 1, command, variables) as runtime:
+        runtime.api.start_errors.get(timeout=PATIENCE_SECONDS)
+        assert runtime.process.wait() == 1
+    assert web.proxy.fetched(DATA) > 0
+    over.set()
+
+
+def with_a_broken_tokenizer(artifact: Path, copy: Path) -> Path:
+    shutil.copytree(artifact, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    for name, info in manifest["files"].items():
+        if "tokenizer" in name:
+            (copy / name).write_bytes(b"{}")
+            info |= {"size": 2, "sha256": hashlib.sha256(b"{}").hexdigest()}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    return copy
 
 
 def test_without_obstore_the_error_says_how_to_get_it(tmp_path: Path) -> None:

@@ -67,6 +67,30 @@ HTTP_KINDS: tuple[Callable[[HttpCall], Event], ...] = (
 )
 
 
+PINGS: tuple[object, ...] = (
+    {
+        "version": "0",
+        "id": "6a7e8feb-b491-4cf7-a9f1-bf3703467718",
+        "detail-type": "Scheduled Event",
+        "source": "aws.events",
+        "account": "123456789012",
+        "time": "2026-01-01T00:00:00Z",
+        "region": "eu-central-1",
+        "resources": ["arn:aws:events:eu-central-1:123456789012:rule/warm"],
+        "detail": {},
+    },
+    {"source": "serverless-plugin-warmup"},
+    {"source": "serverless-plugin-lambda-warmup"},
+    {"warmer": True, "concurrency": 3, "__WARMER_INVOCATION__": 2, "__WARMER_CONCURRENCY__": 3},
+    {"type": "warmer", "warmerId": "warmer-1", "index": 0, "concurrency": 1, "delay": 75},
+    {"vaporWarmer": True},
+    {"keep_warm": 1},
+    {"ping": True},
+    "#warmup wait=100",
+)
+"""What EventBridge, plug-ins and libraries send to keep a function warm."""
+
+
 def _payload_2(name: str, call: HttpCall, stage: str) -> Event:
     event = _sample(name)
     event["requestContext"]["http"] |= {"method": call.method, "path": stage + call.path}

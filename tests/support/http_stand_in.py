@@ -27,9 +27,10 @@ def http_server(respond: Respond) -> Iterator[str]:
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(answer.body)
+            if self.command != "HEAD":
+                self.wfile.write(answer.body)
 
-        do_GET = do_POST = answer  # noqa: N815  the library's names
+        do_GET = do_POST = do_HEAD = do_OPTIONS = answer  # noqa: N815  the library's names
 
         def log_message(self, format: str, *_: object) -> None:
             """Says nothing."""

@@ -60,9 +60,18 @@ class Invoked:
     """The status for its answer, in place of 202; of a stream after its first event."""
 
     @property
+    def trace_id(self) -> str:
+        return f"Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Sampled=0;Lineage={self.id}"
+
+    @property
     def through_url(self) -> bool:
         """Whether a function URL's client waits for it."""
         return b".lambda-url." in self.event
+
+    @property
+    def through_rest_api(self) -> bool:
+        """Whether a REST API's client waits for it; an HTTP API's event names its version."""
+        return b'"resource"' in self.event and b'"version"' not in self.event
 
     def chunk(self) -> bytes:
         """The next chunk, while the rest is still being made."""

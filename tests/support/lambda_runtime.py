@@ -71,8 +71,9 @@ def own_runtime(
     if concurrency > 1:
         environ["AWS_LAMBDA_MAX_CONCURRENCY"] = str(concurrency)
     invoke_mode = "BUFFERED" if command == AWSLAMBDARIC else "RESPONSE_STREAM"
+    transfer_mode = "STREAM" if environ.get("KINDLING_REST_API") == "stream" else "BUFFERED"
     with (
-        RuntimeApi(concurrency, invoke_mode) as api,
+        RuntimeApi(concurrency, invoke_mode, transfer_mode) as api,
         process_of(
             [*command], model_dir, directory, AWS_LAMBDA_RUNTIME_API=api.address, **environ
         ) as process,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import threading
 import time
@@ -28,11 +29,13 @@ from tests.support.runtime_wire import (
     read_fields,
     reply,
 )
-from tests.support.servers import PATIENCE_SECONDS
+from tests.support.servers import NULS, PATIENCE_SECONDS
 
 RUNTIME = "/2018-06-01/runtime"
 FUNCTION_SECONDS = 900.0
 ERROR_TRAILERS = {"lambda-runtime-function-error-type", "lambda-runtime-function-error-body"}
+# The emulator, and so Lambda, keeps no other: internal/lambda/fatalerror/fatalerror.go.
+ERROR_TYPE = re.compile(r"(Runtime|Function)\.[A-Z][a-zA-Z]+")
 STREAM_HEADERS = {
     "content-type": "application/vnd.awslambda.http-integration-response",
     "lambda-runtime-function-response-mode": "streaming",
@@ -44,8 +47,14 @@ STREAM_HEADERS = {
 class RuntimeApi:
     """A context: it listens on `address` while entered."""
 
-    def __init__(self, concurrency: int = 1, invoke_mode: str = "RESPONSE_STREAM") -> None:
-        """`invoke_mode`: the function URL's, which says in what form it takes answers."""
+    def __init__(
+        self,
+        concurrency: int = 1,
+        invoke_mode: str = "RESPONSE_STREAM",
+        transfer_mode: str = "BUFFERED",
+    ) -> None:
+        """In what form answers are taken: `invoke_mode` of a function URL, `transfer_mode` of a
+        REST API."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.violations: list[str] = []
@@ -58,6 +67,7 @@ class RuntimeApi:
         self.most_at_once = 0
         self._concurrency = concurrency
         self._url_streams = invoke_mode == "RESPONSE_STREAM"
+        self._rest_streams = transfer_mode == "STREAM"
         self._initialised = False
         self._asking: set[socket.socket] = set()
         self._cuts: Queue[Cut] = Queue()
@@ -210,7 +220,7 @@ class RuntimeApi:
         return deadline | {
             "Lambda-Runtime-Aws-Request-Id": invoked.id,
             "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:::function:kindling",
-            "Lambda-Runtime-Trace-Id": "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Sampled=0",
+            "Lambda-Runtime-Trace-Id": invoked.trace_id,
             "Lambda-Runtime-Invocation-Id": f"attempt-of-{invoked.id}",
         }
 
@@ -270,9 +280,11 @@ class RuntimeApi:
         self, stream: IO[bytes], what: str, headers: dict[str, str], invoked: Invoked
     ) -> Posted:
         if what == "error":
-            demand("lambda-runtime-function-error-type" in headers, "an error without its type")
+            kind = headers.get("lambda-runtime-function-error-type", "")
+            demand(ERROR_TYPE.fullmatch(kind) is not None, f"an error of the type {kind!r}")
         else:
             streams = invoked.through_url and self._url_streams
+            streams = streams or (invoked.through_rest_api and self._rest_streams)
             demand(("transfer-encoding" in headers) == streams, f"{headers} to {invoked.event!r}")
         if "transfer-encoding" not in headers:
             demand(headers.get("content-type") == "application/json", f"{headers} of a whole body")
@@ -293,6 +305,10 @@ class RuntimeApi:
                     del self._open[invoked.id]
                 invoked.stopped.set()
                 raise Lost
+        prelude, _, content = body.partition(NULS)
+        demand(content != b"", "an answer without a body, which leaves a URL's client waiting")
+        status = json.loads(prelude)["statusCode"]
+        demand(status not in (204, 304), f"a body behind the status {status}")
         trailers = read_fields(stream)
         demand(set(trailers) in (set(), ERROR_TRAILERS), f"the trailers are {trailers}")
         return Posted(what, headers, body, trailers)
