@@ -14,7 +14,7 @@ from handlers.api.answer import Call, Stamp, collect, spread, stream, timed_resp
 from handlers.api.completions.choices import Echo, TextShape
 from handlers.api.completions.prompts import TextPrompt, read_prompts, spelt
 from handlers.api.decoding import Refused, read_json
-from handlers.api.fields import MAX_CHOICES, OpenAICall
+from handlers.api.fields import MAX_CHOICES, OpenAICall, TokensOrNone
 from handlers.api.structured import form_of
 from handlers.api.texts_or_ids import TextsOrIds
 from handlers.errors import InvalidRequest
@@ -27,18 +27,27 @@ if TYPE_CHECKING:
 # Spelling 40,000 of them takes 0.13 s, in which the event loop serves nobody, and 1.2 MB of JSON.
 MAX_ECHOED_LOGPROBS = 50_000
 
-REFUSED: Refused = fields.REFUSED | fields.OF_CHATS | {"suffix": ('""',)}
+REFUSED: Refused = (
+    fields.REFUSED
+    | fields.OF_CHATS
+    | {"suffix": (), "add_special_tokens": ("true",), "max_output_tokens": ()}
+)
 
 
 class CompletionCall(OpenAICall, frozen=True, kw_only=True):
     """The body."""
 
     prompt: TextsOrIds
-    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    max_tokens: TokensOrNone | None = None
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     """OpenAI's limit is 5, vLLM's 20."""
     echo: bool | None = None
     best_of: int | None = None
+
+    @property
+    def may_be_empty(self) -> bool:
+        """An echo is an answer, too."""
+        return bool(self.echo)
 
     @property
     def choices(self) -> int:
@@ -52,8 +61,6 @@ class CompletionCall(OpenAICall, frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Raises InvalidRequest for what only one of two fields shows."""
-        if self.max_tokens == 0 and not self.echo:
-            raise InvalidRequest("max_tokens of 0 needs echo: true.", param="max_tokens")
         if self._prompts * self.choices > MAX_CHOICES:
             raise InvalidRequest(
                 f"{self._prompts} prompts with {self.choices} choices each are over the limit of "
