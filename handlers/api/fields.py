@@ -30,6 +30,9 @@ Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
 NO_LIMIT = -1
 """llama-server's and LM Studio's way to ask for what is left of the context."""
+FRESH_SEED = -1
+"""llama-server's and vLLM's way to ask for no seed."""
+
 TokensOrNone = Annotated[int, Meta(ge=NO_LIMIT, le=2**31 - 1)]
 Tokens = Annotated[TokensOrNone, Meta(extra_json_schema={"not": {"const": 0}})]
 
@@ -228,6 +231,7 @@ OF_REFUSED = (
 _MADE_OF_MORE = (
     "max_tokens",
     "top_k",
+    "seed",
     "stop_token_ids",
     "logit_bias",
     "logprobs",
@@ -301,6 +305,7 @@ class Sampling(Structured, frozen=True, kw_only=True):
         return SamplingParams(
             max_tokens=max(0 if self.token_limit == 0 else 1, limit),
             top_k=max(0, self.top_k or 0),
+            seed=None if self.seed == FRESH_SEED else self.seed,
             stop_token_ids=frozenset(self.stop_token_ids or ()),
             logit_bias=biases(self.logit_bias),
             **defaults | chosen,

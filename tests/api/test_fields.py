@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from handlers.text.tokenizer import Tokenizer
 from tests.api.client import TOKENIZER, Client, saying
 
 CHAT = "/v1/chat/completions"
@@ -67,6 +68,27 @@ def test_ids_of_a_prompt_may_have_a_point() -> None:
     Client(engine).json("POST", TEXT, {"prompt": [[float(each) for each in ids]], "logprobs": 1.0})
 
     assert engine.prompt_ids == ids
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_a_seed_of_minus_one_is_none(path: str) -> None:
+    assert params(path, seed=-1).seed is None
+
+
+def test_a_text_that_has_its_special_tokens_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    added: list[bool] = []
+    encode = Tokenizer.encode
+
+    def watched(self: Tokenizer, text: str, add_special_tokens: bool = False) -> list[int]:
+        added.append(add_special_tokens)
+        return encode(self, text, add_special_tokens)
+
+    client = Client(saying("one"))
+    monkeypatch.setattr(Tokenizer, "encode", watched)
+    for wish in ({}, {"add_special_tokens": True}, {"add_special_tokens": False}):
+        client.json("POST", TEXT, BODIES[TEXT] | wish)
+
+    assert added == [True, True, False]
 
 
 def test_a_schema_keeps_its_numbers_where_another_field_has_a_point() -> None:
@@ -133,6 +155,7 @@ NOTHING: list[dict[str, Any]] = [
     {"suffix": ""},
     {"echo": None},
     {"top_logprobs": 0},
+    {"logprobs": False},
     {"max_completion_tokens": None},
 ]
 
