@@ -123,6 +123,9 @@ REFUSED: Refused = {
     "images": (),
     "context": (),
     "think": (),
+    # DeepSeek and Alibaba Cloud
+    "thinking": (),
+    "enable_thinking": (),
 }
 """Each would change the answer, so it is not ignored. With it, the JSON that asks for nothing."""
 

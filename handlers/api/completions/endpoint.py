@@ -35,7 +35,11 @@ class CompletionCall(OpenAICall, frozen=True, kw_only=True):
 
     prompt: TextsOrIds
     max_tokens: TokensOrNone | None = None
-    logprobs: Annotated[int, Meta(ge=0, le=20)] | bool | None = None
+    logprobs: (
+        Annotated[int, Meta(ge=0, le=20)]
+        | Annotated[bool, Meta(extra_json_schema={"const": False})]
+        | None
+    ) = None
     """OpenAI's limit is 5, vLLM's 20. false is none."""
     echo: bool | None = None
     add_special_tokens: bool | None = None
