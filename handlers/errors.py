@@ -204,3 +204,17 @@ class DeadlineExceeded(RequestError):
     status = 504
     code = "deadline_exceeded"
     type = "server_error"
+
+
+# Of a client's own words in an error.
+LONGEST_QUOTE = 200
+
+
+def shortened(text: str) -> str:
+    """A text that a client may have written, as an error repeats it: not at any length."""
+    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}..."
+
+
+def quoted(text: str) -> str:
+    """The same in quotes."""
+    return repr(shortened(text))

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import codecs
 import re
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from handlers.errors import InvalidRequest
+from handlers.errors import InvalidRequest, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=msgspec.Struct)
 
 Refused = dict[str, tuple[str, ...]]
-"""Unsupported fields that would change the answer, each with the JSON that asks for nothing."""
+"""Unsupported fields that would change the answer, each with the JSON that asks for nothing.
+
+What is empty asks for nothing whatever the field: EMPTY.
+"""
+
+EMPTY = ("null", '""', "[]", "{}")
 
 # msgspec's "Expected `str`, got `int` - at `$.messages[0].content`", and of an object's names
 # "at `key` in `$.logit_bias`". It calls the members of such an object [...].
@@ -27,7 +32,6 @@ _AT_PATH = re.compile(
     r"(?P<reason>.*) - at (`key` in )?`\$\.?(?P<path>.*?)(\[\.\.\..*)?`", re.DOTALL
 )
 _MISSING = re.compile(r"Object missing required field `(?P<field>.*)`")
-_WHOLE = re.compile(r"(?P<digits>\d+)\.0+")
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
@@ -40,7 +44,7 @@ def read_json(body: bytes, type_: type[T], refused: Refused) -> T:
         present = {name: fields[name] for name in refused.keys() & fields.keys()}
         for name, value in present.items():
             _refuse(name, _plain(value), refused[name])
-        return msgspec.json.decode(body, type=type_)
+        return _decode(body, type_)
     except msgspec.ValidationError as error:
         raise _wrong_field(error) from None
     except UnicodeDecodeError as error:
@@ -51,31 +55,70 @@ def read_json(body: bytes, type_: type[T], refused: Refused) -> T:
         raise InvalidRequest(_not_json(body, error)) from None
 
 
-def read_query(query: Mapping[str, str], type_: type[T], refused: Refused) -> T:
-    """As read_json; numbers and booleans are read from their text."""
-    for name in refused.keys() & query.keys():
-        _refuse(name, query[name], refused[name])
+def _decode(body: bytes, type_: type[T]) -> T:
+    """Takes 16.0 for the integer that it is in JSON, which msgspec does not.
+
+    Lua, R and some JavaScript write all numbers so. Only a body that has one is read again.
+    """
     try:
-        return msgspec.convert(dict(query), type_, strict=False)
+        return msgspec.json.decode(body, type=type_)
+    except msgspec.ValidationError as error:
+        if "got `float`" not in str(error):
+            raise
+    fields: dict[str, Any] = msgspec.json.decode(body)
+    whole = {name: _whole(value) for name, value in fields.items()}
+    return msgspec.convert(whole, type_, str_keys=True)
+
+
+def _whole(value: Any) -> Any:
+    """The same with integers for floats, not within objects: a JSON schema stays what it is."""
+    if type(value) is list:
+        # Without a call for each number: a body of 4 MB has a million of them.
+        return [
+            (int(part) if part.is_integer() else part) if type(part) is float else _whole(part)
+            for part in value
+        ]
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+def read_query(query: Mapping[str, str], type_: type[T], refused: Refused) -> T:
+    """As read_json; numbers and booleans are read from their text. An empty value is none."""
+    given = {name: value for name, value in query.items() if value}
+    for name in refused.keys() & given.keys():
+        _refuse(name, _whole_text(given[name]), tuple(each.strip('"') for each in refused[name]))
+    try:
+        return msgspec.convert(given, type_, strict=False)
     except msgspec.ValidationError as error:
         raise _wrong_field(error) from None
 
 
 def _plain(value: msgspec.Raw) -> str:
-    """The JSON without white space, and a whole number without its fraction: 1.0 is 1."""
-    text = msgspec.json.format(value, indent=-1).decode()
-    whole = _WHOLE.fullmatch(text)
-    return whole["digits"] if whole else text
+    """The JSON without white space."""
+    return _whole_text(msgspec.json.format(value, indent=-1).decode())
+
+
+def _whole_text(value: str) -> str:
+    """A whole number without its fraction: 1.0 is 1."""
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return str(int(number)) if number.is_integer() else value
 
 
 def _refuse(name: str, value: str, harmless: tuple[str, ...]) -> None:
-    if value != "null" and value not in harmless:
-        raise InvalidRequest(f"{name} is not supported by this server: leave it out.", param=name)
+    if value in EMPTY or value in harmless:
+        return
+    from handlers.api.other_names import INSTEAD  # for errors alone
+
+    advice = INSTEAD.get(name, "leave it out")
+    raise InvalidRequest(f"{name} is not supported by this server: {advice}.", param=name)
 
 
 def _wrong_field(error: msgspec.ValidationError) -> InvalidRequest:
     found = _AT_PATH.fullmatch(str(error))
     reason, path = (found["reason"], found["path"]) if found else (str(error), "")
+    reason = shortened(reason)  # it may repeat what the client sent
     missing = _MISSING.fullmatch(reason)
     if missing:
         path = f"{path}.{missing['field']}".lstrip(".")

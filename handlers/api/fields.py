@@ -11,54 +11,129 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from handlers.api.logit_bias import LogitBias, biases, check_biases
 from handlers.api.structured import Structured
 from handlers.api.texts_or_ids import TokenId
 from handlers.engine.sequence import SamplingParams
+from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from handlers.api.decoding import Refused
 
 # A stop string is searched for at every token; OpenAI allows 4 of them.
-StopString = Annotated[str, Meta(min_length=1, max_length=256)]
+StopString = Annotated[str, Meta(max_length=256)]
 StopStrings = Annotated[list[StopString], Meta(max_length=16)]
 # OpenAI's limit of `n`. What a process can hold at once is less, and the engine knows it.
 MAX_CHOICES = 128
 
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
-Tokens = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
-Bias = Annotated[float, Meta(ge=-100, le=100)]
-# A JSON object's keys are strings.
-_LOGIT_BIAS = Meta(
-    max_length=1024, extra_json_schema={"propertyNames": {"pattern": "^(0|[1-9][0-9]{0,8})$"}}
-)
+NO_LIMIT = -1
+"""llama-server's and LM Studio's way to ask for what is left of the context."""
+FRESH_SEED = -1
+"""llama-server's and vLLM's way to ask for no seed."""
+
+TokensOrNone = Annotated[int, Meta(ge=NO_LIMIT, le=2**31 - 1)]
+Tokens = Annotated[TokensOrNone, Meta(extra_json_schema={"not": {"const": 0}})]
 
 REFUSED: Refused = {
-    "bad_words": ("[]",),
-    "allowed_token_ids": ("[]",),
+    # vLLM
+    "bad_words": (),
+    "allowed_token_ids": (),
     "use_beam_search": ("false",),
     "prompt_logprobs": (),
+    "logprob_token_ids": (),
     "include_stop_str_in_output": ("false",),
     "skip_special_tokens": ("true",),
     "truncate_prompt_tokens": (),
     "return_tokens_as_token_ids": ("false",),
     "return_token_ids": ("false",),
-    "n_predict": (),
+    "return_token_offsets": ("false",),
+    "return_prompt_text": ("false",),
+    "prompt_embeds": (),
+    "thinking_token_budget": ("-1",),
+    "include_reasoning": ("true",),
+    "repetition_detection": (),
+    "watermarking": ("false",),
+    "vllm_xargs": (),
+    "guided_whitespace_pattern": (),
+    "logits_processors": (),
+    # llama-server
+    "n_predict": ("-1",),
     "n_probs": ("0",),
+    "n_cmpl": ("1",),
+    "n_indent": ("0",),
+    "t_max_predict_ms": ("-1", "0"),
+    "samplers": ('"edskypmxt"', '"edkypmxt"'),
     "repeat_penalty": ("1",),
+    "repeat_last_n": ("-1", "64"),
     "typical_p": ("1",),
     "mirostat": ("0",),
     "dry_multiplier": ("0",),
     "xtc_probability": ("0",),
     "dynatemp_range": ("0",),
+    "top_n_sigma": ("-1", "0"),
+    "adaptive_target": ("-1",),
+    "min_keep": ("0", "1"),
+    "post_sampling_probs": ("false",),
+    "return_tokens": ("false",),
+    "response_fields": (),
+    "image_data": (),
+    "multimodal_data": (),
+    "lora": (),
+    "grammar_lazy": ("false",),
+    "generation_prompt": (),
+    "reasoning_format": ('"none"', '"auto"'),
+    "reasoning_budget_tokens": ("-1",),
+    "thinking_budget_tokens": ("-1",),
+    # SGLang
+    "regex": (),
+    "ebnf": (),
+    "stop_regex": (),
+    "no_stop_trim": ("false",),
+    "custom_params": (),
+    "custom_logit_processor": (),
+    "lora_path": (),
+    "session_params": (),
+    "input_ids": (),
+    "return_hidden_states": ("false",),
+    "return_prompt_token_ids": ("false",),
+    "return_meta_info": ("false",),
+    "return_routed_experts": ("false",),
+    # TGI
+    "inputs": (),
+    "parameters": (),
+    "max_new_tokens": (),
+    "do_sample": (),
+    "truncate": ("false",),
+    "watermark": ("false",),
+    "details": ("false",),
+    "decoder_input_details": ("false",),
+    "top_n_tokens": ("0",),
+    "return_full_text": ("false",),
+    "adapter_id": (),
+    "tool_prompt": (),
+    # Ollama
+    "options": (),
+    "num_predict": ("-1",),
+    "format": (),
+    "system": (),
+    "template": (),
+    "raw": ("false",),
+    "images": (),
+    "context": (),
+    "think": (),
+    # DeepSeek and Alibaba Cloud
+    "thinking": (),
+    "enable_thinking": (),
 }
 """Each would change the answer, so it is not ignored. With it, the JSON that asks for nothing."""
 
 OF_CHATS: Refused = {
     "messages": (),
-    "tools": ("[]",),
+    "tools": (),
     "tool_choice": ('"none"', '"auto"'),
-    "functions": ("[]",),
+    "functions": (),
     "function_call": ('"none"', '"auto"'),
     "top_logprobs": ("0",),
     "max_completion_tokens": (),
@@ -66,6 +141,7 @@ OF_CHATS: Refused = {
 """What only a chat has: refused where a text is continued."""
 
 IGNORED = (
+    # OpenAI
     "user",
     "metadata",
     "store",
@@ -75,18 +151,97 @@ IGNORED = (
     "prompt_cache_key",
     "prompt_cache_options",
     "prompt_cache_retention",
-    "cache_prompt",
     "reasoning_effort",
+    "reasoning",
     "verbosity",
+    # vLLM and SGLang
     "priority",
     "request_id",
+    "session_id",
+    "cache_salt",
+    "kv_transfer_params",
+    "ec_transfer_params",
+    "stream_interval",
+    "guided_decoding_backend",
+    "return_mm_kwargs",
+    "rid",
+    "extra_key",
+    "custom_labels",
+    "routed_dp_rank",
+    "disagg_prefill_dp_rank",
+    "data_parallel_rank",
+    "bootstrap_host",
+    "bootstrap_port",
+    "bootstrap_room",
+    "ngram_corpus_id",
+    "return_cached_tokens_details",
+    "separate_reasoning",
+    "stream_reasoning",
+    # llama-server
+    "cache_prompt",
+    "id_slot",
+    "n_cache_reuse",
+    "n_keep",
+    "n_discard",
+    "timings_per_token",
+    "return_progress",
+    "sse_ping_interval",
+    "verbose",
+    "backend_sampling",
+    "parse_tool_calls",
+    # Ollama and LM Studio
+    "keep_alive",
+    "shift",
+    "ttl",
+    "draft_model",
 )
 """Known, and taken without effect: none changes what the answer may say."""
 
+OF_REFUSED = (
+    "length_penalty",
+    "early_stopping",
+    "spaces_between_special_tokens",
+    "truncation_side",
+    "routed_experts_prompt_start",
+    "routed_experts_start_len",
+    "media_io_kwargs",
+    "mm_processor_kwargs",
+    "images_config",
+    "max_dynamic_patch",
+    "min_dynamic_patch",
+    "use_audio_in_video",
+    "dynatemp_exponent",
+    "xtc_threshold",
+    "dry_base",
+    "dry_allowed_length",
+    "dry_penalty_last_n",
+    "dry_sequence_breakers",
+    "mirostat_tau",
+    "mirostat_eta",
+    "adaptive_decay",
+    "chat_format",
+    "chat_parser",
+    "preserved_tokens",
+    "grammar_triggers",
+    "reasoning_control",
+    "reasoning_budget_start_tag",
+    "reasoning_budget_end_tag",
+    "reasoning_budget_end_tags",
+    "reasoning_budget_message",
+)
+"""Taken without effect, since each says more about a wish that is refused."""
+
+_MADE_OF_MORE = (
+    "max_tokens",
+    "top_k",
+    "seed",
+    "stop_token_ids",
+    "logit_bias",
+    "logprobs",
+    "prompt_logprobs",
+)
 _OF_SAMPLING_PARAMS = tuple(
-    name
-    for name in SamplingParams.__struct_fields__
-    if name not in ("max_tokens", "top_k", "stop_token_ids", "logprobs", "prompt_logprobs")
+    name for name in SamplingParams.__struct_fields__ if name not in _MADE_OF_MORE
 )
 
 
@@ -95,7 +250,8 @@ class Sampling(Structured, frozen=True, kw_only=True):
 
     max_tokens: Tokens | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    """0 keeps the likeliest alone."""
     top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
     """0 and -1 keep all, as in vLLM."""
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
@@ -105,22 +261,43 @@ class Sampling(Structured, frozen=True, kw_only=True):
     """A logit divided by less might leave float32."""
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
-    logit_bias: Annotated[dict[TokenId, Bias], _LOGIT_BIAS] | None = None
+    logit_bias: LogitBias | None = None
     min_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     ignore_eos: bool | None = None
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=1024)] | None = None
 
+    def __post_init__(self) -> None:
+        """Raises InvalidRequest for what the types cannot say, whatever the endpoint."""
+        for name, limit in self.limits.items():
+            if limit == 0 and not self.may_be_empty:
+                raise InvalidRequest(
+                    f"{name} of 0 needs echo: true, which /v1/completions takes. Send 1 or more, "
+                    f"or -1 for what is left of the context.",
+                    param=name,
+                )
+        check_biases(self.logit_bias)
+
     @property
     def stop_strings(self) -> tuple[str, ...]:
-        """The stop strings, none for the default."""
-        if self.stop is None:
-            return ()
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        """The stop strings, none for the default. An empty one would stop nothing."""
+        given = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return tuple(filter(None, given))
+
+    @property
+    def limits(self) -> dict[str, int | None]:
+        """The fields that limit the tokens of the answer: the first that is given counts."""
+        return {"max_tokens": self.max_tokens}
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether an answer of no tokens can be asked for."""
+        return False
 
     @property
     def token_limit(self) -> int | None:
         """Tokens of the answer at most, None for what is left of the context."""
-        return self.max_tokens
+        limit = next((each for each in self.limits.values() if each is not None), NO_LIMIT)
+        return None if limit == NO_LIMIT else limit
 
     def params(self, room: int, **defaults: Any) -> SamplingParams:
         """`room`: tokens that are left of the context behind the prompt."""
@@ -131,7 +308,9 @@ class Sampling(Structured, frozen=True, kw_only=True):
         return SamplingParams(
             max_tokens=max(0 if self.token_limit == 0 else 1, limit),
             top_k=max(0, self.top_k or 0),
+            seed=None if self.seed == FRESH_SEED else self.seed,
             stop_token_ids=frozenset(self.stop_token_ids or ()),
+            logit_bias=biases(self.logit_bias),
             **defaults | chosen,
         )
 
@@ -140,6 +319,17 @@ class StreamOptions(msgspec.Struct, frozen=True):
     """OpenAI's stream_options."""
 
     include_usage: bool | None = None
+    continuous_usage_stats: Annotated[bool, Meta(extra_json_schema={"const": False})] | None = None
+    """vLLM's wish for the usage in every chunk."""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidRequest for what is not supported."""
+        if self.continuous_usage_stats:
+            raise InvalidRequest(
+                "stream_options.continuous_usage_stats is not supported by this server: send "
+                "include_usage, the last chunk then has the usage.",
+                param="stream_options.continuous_usage_stats",
+            )
 
 
 class OpenAICall(Sampling, frozen=True, kw_only=True):

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 REFUSED: Refused = (
     fields.REFUSED
     | fields.OF_CHATS
-    | {"stream": ("false",), "n": ("1",), "logprobs": ("false",), "echo": ("false",)}
+    | {
+        "stream": ("false",),
+        "n": ("1",),
+        "best_of": ("1",),
+        "logprobs": ("false",),
+        "echo": ("false",),
+        "suffix": (),
+        "max_output_tokens": (),
+    }
 )
 
 

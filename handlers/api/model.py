@@ -67,6 +67,11 @@ class Model(served.Served, frozen=True, kw_only=True, dict=True):
         """With the sequences that run at once."""
         return {**super().limits, "slots": self.engine.slots}
 
+    @property
+    def chat_template(self) -> str | None:
+        """The template's own source."""
+        return self.template.source
+
     @cached_property
     def grammars(self) -> Grammars:
         """Made by the first request that needs one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from handlers.api.json_response import json_response
-from handlers.errors import NotFound
+from handlers.errors import NotFound, quoted
 
 if TYPE_CHECKING:
     from handlers.api.messages import Request, Response
@@ -23,7 +23,7 @@ async def retrieve(model: Served, request: Request) -> Response:
     """One model. Raises NotFound for every id but the served one."""
     asked = request.path.removeprefix(f"{PATH}/")
     if asked != model.id:
-        raise NotFound(f"There is no model {asked!r} here: this server has {model.id!r}.")
+        raise NotFound(f"There is no model {quoted(asked)} here: this server has {model.id!r}.")
     return json_response(_describe(model))
 
 

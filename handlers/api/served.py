@@ -57,6 +57,11 @@ class Served(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """What /healthz says of how much is taken at once."""
         return {"context_length": self.engine.context_length}
 
+    @property
+    def chat_template(self) -> str | None:
+        """The source of the model's chat template, None for a model that has none."""
+        return None
+
     @cached_property
     def fingerprint(self) -> str:
         """OpenAI's system_fingerprint, made of the hashes of the artefact's files.

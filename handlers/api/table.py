@@ -69,6 +69,7 @@ GENERATION: Mapping[str, Route] = {
     "/generate": Route(("GET", "POST"), "generate.create", early=True),
     "/tokenize": Route(POST, "tokenize.tokenize"),
     "/detokenize": Route(POST, "text_tokens.detokenize"),
+    "/tokenizer_info": Route(GET, "text_tokens.tokenizer_info"),
 }
 
 EMBEDDINGS: Mapping[str, Route] = {
@@ -88,6 +89,7 @@ RERANKING: Mapping[str, Route] = {
 TEXTS: Mapping[str, Route] = {
     "/tokenize": Route(POST, "text_tokens.tokenize"),
     "/detokenize": Route(POST, "text_tokens.detokenize"),
+    "/tokenizer_info": Route(GET, "text_tokens.tokenizer_info"),
 }
 
 TABLES: Mapping[Task, Mapping[str, Route]] = {

@@ -1,4 +1,4 @@
-"""A text to ids and back, whatever the model's task.
+"""A text to ids and back, and what reads it, whatever the model's task.
 
 Takes and gives the fields of both vLLM and llama-server, so that a client of either works:
 https://docs.vllm.ai/en/latest/serving/online_serving/openai_compatible_server/#tokenizer-api
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from handlers.api.messages import Request, Response
     from handlers.api.served import Served
 
+# Those that a client may ask for whether the model has them or not.
+SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
+
 OF_TEXTS: Refused = {"with_pieces": ("false",), "parse_special": ("true",)}
 
-REFUSED: Refused = OF_TEXTS | {"messages": (), "tools": ("[]",)}
+REFUSED: Refused = OF_TEXTS | {"messages": (), "tools": ()}
 """Besides, what only a model with chats has."""
 
 
@@ -79,6 +82,23 @@ async def detokenize(model: Served, request: Request) -> Response:
             )
     text = model.tokenizer.decode(ids, skip_special_tokens=False)
     return json_response({"prompt": text, "content": text})
+
+
+async def tokenizer_info(model: Served, _request: Request) -> Response:
+    """What evaluation tools ask for before they read texts here: vLLM's, as far as it is known.
+
+    transformers' tokenizer_config.json, whose other members no artefact keeps.
+    https://github.com/EleutherAI/lm-evaluation-harness/blob/4e7e0d4/lm_eval/utils.py
+    """
+    return json_response(
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",  # which reads any tokenizer.json
+            **dict.fromkeys(SPECIAL_TOKENS),
+            **model.manifest.special_tokens,
+            "model_max_length": model.engine.context_length,
+            "chat_template": model.chat_template,
+        }
+    )
 
 
 def encode(model: Served, body: TextCall) -> list[int]:

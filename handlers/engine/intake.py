@@ -16,7 +16,6 @@ from handlers.engine.sequence import Sequence
 from handlers.errors import ContextLengthExceeded, InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from collections.abc import Sequence as Items
 
     from numpy.typing import NDArray
@@ -36,8 +35,10 @@ class Intake(msgspec.Struct, frozen=True):
     ) -> Sequence:
         """Raises InvalidRequest and ContextLengthExceeded."""
         ids, params = self._checked(prompt.ids), prompt.params
-        self._check_ids(params.logit_bias, "logit_bias")
-        self._check_ids(params.stop_token_ids, "stop_token_ids")
+        for token_id in params.logit_bias:
+            self._check_id(token_id, f"logit_bias.{token_id}")
+        for token_id in params.stop_token_ids:
+            self._check_id(token_id, "stop_token_ids")
         ignored = params.ignore_eos and prompt.constraint is None
         eos = params.stop_token_ids | (frozenset() if ignored else self.eos_token_ids)
         return Sequence(
@@ -62,17 +63,19 @@ class Intake(msgspec.Struct, frozen=True):
                 f"{self.context_length} of prompt and answer together. Shorten it.",
                 param="prompt",
             )
-        if prompt.min() < 0 or prompt.max() >= self.vocab_size:
+        outside = np.flatnonzero((prompt < 0) | (prompt >= self.vocab_size))
+        if len(outside):
+            place = int(outside[0])
             raise InvalidRequest(
-                f"The prompt has a token id outside 0 to {self.vocab_size - 1}.", param="prompt"
+                f"The prompt has the token id {prompt[place]} at place {place}, outside 0 to "
+                f"{self.vocab_size - 1}.",
+                param="prompt",
             )
         return prompt
 
-    def _check_ids(self, ids: Iterable[int], param: str) -> None:
-        for token_id in ids:
-            if not 0 <= token_id < self.vocab_size:
-                raise InvalidRequest(
-                    f"{param} has the token id {token_id}, which is outside 0 to "
-                    f"{self.vocab_size - 1}.",
-                    param=param,
-                )
+    def _check_id(self, token_id: int, param: str) -> None:
+        if not 0 <= token_id < self.vocab_size:
+            raise InvalidRequest(
+                f"{param}: the token id {token_id} is outside 0 to {self.vocab_size - 1}.",
+                param=param,
+            )

@@ -17,17 +17,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+# JSON has no infinity: OpenAI's word for what cannot come.
+LOWEST = -9999.0
+
+
 def score(logits: NDArray[np.float32], token_id: int, count: int) -> Logprobs:
     """The logprobs of an id and of the `count` likeliest ones. `logits` [vocab] stays as it is.
 
-    Raises EngineFault where the logits are no numbers.
+    An id that the model itself rules out, by a logit of -infinity, has the lowest there is. Raises
+    EngineFault where the logits are no numbers.
     """
     normaliser = _logsumexp(logits)
     likeliest = _largest(logits, count)
     return Logprobs(
         token_id,
-        float(logits[token_id]) - normaliser,
-        tuple((int(i), float(logits[i]) - normaliser) for i in likeliest),
+        max(LOWEST, float(logits[token_id]) - normaliser),
+        tuple((int(i), max(LOWEST, float(logits[i]) - normaliser)) for i in likeliest),
     )
 
 

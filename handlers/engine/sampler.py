@@ -4,7 +4,8 @@ No filter sorts the vocabulary. With the largest logit as origin, weights exp((l
 lie in [0, 1], and each filter is a floor under them:
 
     top_k   the k-th largest weight, by partition
-    top_p   the smallest weight of the nucleus; only the weights that can belong to it are sorted
+    top_p   the smallest weight of the nucleus; only the weights that can belong to it are sorted;
+            0 is greedy, also between equals
     min_p   min_p itself, since the largest weight is 1
 
 Weights below a floor become 0, and equal weights stand or fall together, so the outcome depends
@@ -102,7 +103,7 @@ class Sampler:
         best = int(logits.argmax())  # the first NaN, if there is one
         if not math.isfinite(logits[best]):
             raise EngineFault(f"The largest logit is {logits[best]}: no token can be chosen.")
-        if self._params.temperature < GREEDY_TEMPERATURE:
+        if self._params.temperature < GREEDY_TEMPERATURE or self._params.top_p == 0:
             return best
         weights = _weights(logits, logits[best], self._params.temperature)
         _filter(weights, self._params)

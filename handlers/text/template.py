@@ -45,6 +45,7 @@ class ChatTemplate:
 
         Raises ArtifactError when `source` is not a template.
         """
+        self.source = source
         self._special_tokens = dict(special_tokens)
         own = ToolFormat.of(source)
         self._knows_tools = own is not None

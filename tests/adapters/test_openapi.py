@@ -67,7 +67,7 @@ BEYOND_A_SCHEMA = (
     "must be 1 to 64 letters",
     "must be of type object",
     "Send one of prompt",
-    ", got `float`",  # to JSON Schema 1.0 is an integer
+    "but known are",
 )
 
 

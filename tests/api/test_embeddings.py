@@ -107,14 +107,20 @@ def test_all_dimensions_are_the_vector_itself() -> None:
         ({"input": {"text": "Paris"}}, "input", "Expected"),
         ({"input": "null \0"}, "input", "null character"),
         ({"input": ["Paris", "null \0"]}, "input[1]", "null character"),
-        ({"input": [5, 384]}, "input", "outside 0 to 383"),
-        ({"input": [[5], [384]]}, "input[1]", "outside 0 to 383"),
+        ({"input": [5, 384]}, "input", "384 at place 1, outside 0 to 383"),
+        ({"input": [[5], [384]]}, "input[1]", "384 at place 0, outside 0 to 383"),
+        ({"input": [[101, 100_257, 102]]}, "input[0]", "check_embedding_ctx_length=False"),
+        ({"input": [5.5]}, "input[0]", "Expected"),
         ({"input": [-1]}, "input[0]", "Expected"),
         ({"input": "Paris", "dimensions": 4}, "dimensions", "Tiny has 3"),
         ({"input": "Paris", "dimensions": 0}, "dimensions", ">= 1"),
         ({"input": "Paris", "encoding_format": "int8"}, "encoding_format", "int8"),
         ({"input": "Paris", "prompt_name": "query"}, "prompt_name", "none"),
-        ({"input": "Paris", "input_type": "image"}, "input_type", "image"),
+        ({"input": "Paris", "prompt_name": "q" * 10_000}, "prompt_name", "q..."),
+        ({"input": "Paris", "encoding_format": "x" * 10_000}, "encoding_format", "x..."),
+        ({"input": "Paris", "input_type": "image"}, "input_type", "known are: query, search_query"),
+        ({"input": "Paris", "task": "embed"}, "task", "known are: query, search_query"),
+        ({"input": "Paris", "truncate": "START"}, "truncate", "START"),
         ({"input": "Paris", "truncate_prompt_tokens": -2}, "truncate_prompt_tokens", ">= -1"),
         ({"input": "Paris", "truncate_prompt_tokens": 0}, "truncate_prompt_tokens", "least 3"),
         ({"input": "Paris", "truncate_prompt_tokens": 2}, "truncate_prompt_tokens", "least 3"),
@@ -129,6 +135,7 @@ def test_what_cannot_be_answered_is_refused_by_name(
 
     assert (status, error["code"], error["param"]) == (400, "invalid_request_error", param)
     assert reason in error["message"]
+    assert len(error["message"]) < 500
 
 
 def test_as_many_inputs_as_openai_takes_are_taken() -> None:
@@ -150,6 +157,8 @@ def test_an_input_that_is_too_long_is_named(given: Any, param: str) -> None:
     ("wish", "kept"),
     [
         ({"truncate": True}, 600),
+        ({"truncate": "END"}, 600),
+        ({"truncation": True}, 600),
         ({"truncate_prompt_tokens": -1}, 600),
         ({"truncate_prompt_tokens": 1000}, 600),
         ({"truncate_prompt_tokens": 10}, 10),
@@ -180,6 +189,14 @@ def test_a_text_that_is_cut_keeps_its_last_special_token() -> None:
         ({"prompt_name": "query"}, "what is "),
         ({"input_type": "query"}, "what is "),
         ({"input_type": "document"}, "text "),
+        ({"input_type": "passage"}, "text "),
+        ({"input_type": "search_document"}, "text "),
+        ({"input_type": "search_query"}, "what is "),
+        ({"input_type": "RETRIEVAL_QUERY"}, "what is "),
+        ({"input_type": "clustering"}, ""),
+        ({"input_type": "", "prompt_name": "", "task": ""}, ""),
+        ({"task": "retrieval.passage"}, "text "),
+        ({"task": "retrieval.passage", "input_type": "query"}, "what is "),
         ({"input_type": "document", "prompt_name": "query"}, "what is "),
     ],
 )
@@ -214,6 +231,25 @@ def test_a_models_default_prompt_comes_where_none_is_asked_for() -> None:
 
     assert vectors(client(info).json("POST", PATH, {"input": "Paris"})) == [
         row_of_text("what is Paris")
+    ]
+
+
+@pytest.mark.parametrize("asked", ["retrieval.query", "Retrieval-query", "query"])
+def test_a_prompt_is_found_by_its_own_name_first(asked: str) -> None:
+    prompts = {"query": "q ", "Retrieval-query": "r "}
+    info = EncoderInfo(dimensions=WIDTH, max_tokens=LONGEST, prompts=prompts)
+    body = client(info).json("POST", PATH, {"input": "Paris", "input_type": asked})
+
+    assert vectors(body) == [row_of_text("q Paris" if asked == "query" else "r Paris")]
+
+
+def test_ids_may_be_written_as_any_json_number() -> None:
+    (ids,) = ids_of(["Paris"])
+    several = [[float(token_id) for token_id in ids]] * 2
+
+    assert vectors(client().json("POST", PATH, {"input": several})) == [row_of_text("Paris")] * 2
+    assert vectors(client().json("POST", PATH, {"input": several[0], "dimensions": 3.0})) == [
+        row_of_text("Paris")
     ]
 
 

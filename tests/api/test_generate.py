@@ -38,6 +38,24 @@ def test_get_takes_the_same_fields_from_the_query() -> None:
     assert (engine.params.seed, engine.params.ignore_eos) == (1, True)
 
 
+def test_an_empty_value_in_a_query_is_none() -> None:
+    engine = saying("one two")
+    empty = ("max_tokens", "temperature", "seed", "stop", "ignore_eos", "stream", "tool_choice")
+
+    body = Client(engine).json("GET", "/generate", query={"prompt": "x"} | dict.fromkeys(empty, ""))
+
+    assert body["response"] == "one two"
+
+
+@pytest.mark.parametrize("value", ["16", "16.0"])
+def test_a_whole_number_in_a_query_may_have_a_point(value: str) -> None:
+    engine = saying("one two")
+
+    Client(engine).json("GET", "/generate", query={"prompt": "Hello", "max_tokens": value})
+
+    assert engine.params.max_tokens == 16
+
+
 def test_it_is_greedy_unless_told_otherwise() -> None:
     engine = saying("")
 
@@ -53,7 +71,8 @@ def test_it_is_greedy_unless_told_otherwise() -> None:
         ({"prompt": "x", "temperature": "warm"}, "temperature"),
         ({"prompt": "x", "temperature": "nan"}, "temperature"),
         ({"prompt": "x", "max_tokens": "0"}, "max_tokens"),
-        ({"prompt": "x", "stop": ""}, "stop"),
+        ({"prompt": "x", "max_tokens": "16.5"}, "max_tokens"),
+        ({"prompt": ""}, "prompt"),
         ({"prompt": "x", "stream": "true"}, "stream"),
         ({"prompt": "half \udcff"}, "prompt"),
         ({"prompt": "null \0"}, "prompt"),

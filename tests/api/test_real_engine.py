@@ -107,6 +107,7 @@ def test_the_same_seed_gives_the_same_answer_and_another_another(api: Api) -> No
         {"repetition_penalty": 0.01, "temperature": 1.1e-5},
         {"temperature": 5e-324, "top_p": 5e-324},
         {"top_p": 5e-324, "top_k": 1, "min_p": 1},
+        {"top_p": 0, "temperature": 2},
         {"top_k": 2**31 - 1, "min_tokens": 2**31 - 1, "seed": -(2**63)},
     ],
 )
@@ -205,7 +206,7 @@ def test_more_choices_than_the_process_can_hold_are_a_wrong_n(api: Api) -> None:
 @pytest.mark.parametrize(
     ("path", "fields", "param"),
     [
-        (CHAT, {"logit_bias": {"999999": 1}}, "logit_bias"),
+        (CHAT, {"logit_bias": {"999999": 1}}, "logit_bias.999999"),
         (CHAT, {"stop_token_ids": [999_999]}, "stop_token_ids"),
         (TEXT, {"prompt": [999_999]}, "prompt"),
         (TEXT, {"prompt": [[]]}, "prompt"),

@@ -66,6 +66,29 @@ def test_only_the_best_come_back_with_their_texts_where_that_is_asked_for() -> N
     assert len(results) == 2
 
 
+@pytest.mark.parametrize(
+    ("wish", "count"),
+    [
+        ({"top_n": 0}, 4),
+        ({"top_n": None}, 4),
+        ({"top_n": 2.0}, 2),
+        ({"top_n": 10}, 4),
+        ({"top_k": 3}, 3),
+        ({"top_k": 3, "top_n": 1}, 1),
+        ({"max_chunks_per_doc": None, "rank_fields": ["text"]}, 4),
+    ],
+)
+def test_as_many_come_back_as_are_asked_for(wish: dict[str, Any], count: int) -> None:
+    assert len(client().json("POST", PATH, BODY | wish)["results"]) == count
+
+
+def test_a_document_is_read_by_its_text_whatever_else_it_has() -> None:
+    documents = [{"text": each, "title": None, "id": 7} for each in DOCUMENTS]
+
+    results = client().json("POST", PATH, BODY | {"documents": documents})["results"]
+    assert results == client().json("POST", PATH, BODY)["results"]
+
+
 def test_a_document_is_looked_at_as_often_as_it_is_named_and_not_for_each_result() -> None:
     looks = 0
 
@@ -102,7 +125,12 @@ def test_a_document_may_be_empty() -> None:
         ({"documents": ["Paris"] * 2049}, "documents"),
         ({"documents": ["Paris", "null \0"]}, "documents[1]"),
         ({"documents": [{"title": "Paris"}]}, "documents[0].text"),
-        ({"top_n": 0}, "top_n"),
+        ({"top_n": -1}, "top_n"),
+        ({"top_n": 1.5}, "top_n"),
+        ({"documents": [None]}, "documents[0]"),
+        ({"documents": [{"text": None}]}, "documents[0].text"),
+        ({"max_tokens_per_doc": 10}, "max_tokens_per_doc"),
+        ({"truncate": "START"}, "truncate"),
         ({"truncate_prompt_tokens": 3}, "truncate_prompt_tokens"),
     ],
 )
@@ -129,9 +157,10 @@ def test_a_query_that_leaves_no_room_for_a_document_is_named_itself() -> None:
     assert "query has 703 tokens, and the model takes 600" in error["message"]
 
 
-def test_a_long_document_is_cut_and_the_query_kept() -> None:
+@pytest.mark.parametrize("wish", [{"truncate": True}, {"truncate": "END"}, {"truncation": True}])
+def test_a_long_document_is_cut_and_the_query_kept(wish: dict[str, Any]) -> None:
     ranker = client()
-    wish = {"documents": ["a " * 700], "truncate": True}
+    wish = {"documents": ["a " * 700], **wish}
     body = ranker.json("POST", PATH, BODY | wish)
 
     (batch,) = ranker.runner.batches

@@ -5,8 +5,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from tests.api.client import TOKENIZER, Client, saying
+from tests.api.client import MANIFEST, TEMPLATE, TOKENIZER, Client, saying
+from tests.api.encoder_client import EncoderClient
+from tests.encoder.fake_runner import LONGEST
 
 TEXT = "Größe <|end|> 東京"
 
@@ -85,6 +88,49 @@ def test_nothing_is_generated_for_a_prompt_to_see() -> None:
     engine = saying("yes", refusal=RuntimeError("It was asked."))
 
     assert Client(engine).json("POST", "/v1/chat/completions/render", CHAT)
+
+
+def test_what_the_model_does_not_have_is_null() -> None:
+    assert Client(saying("")).json("GET", "/tokenizer_info") == {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": None,
+        "eos_token": None,
+        "pad_token": None,
+        "unk_token": None,
+        "model_max_length": 256,
+        "chat_template": TEMPLATE,
+    }
+
+
+def test_an_evaluation_tool_reads_texts_by_the_server_alone() -> None:
+    """The requests of lm_eval.utils.RemoteTokenizer and local-completions, version 0.4.10.dev."""
+    special = {"eos_token": "<|end|>", "unk_token": "<|unk|>"}
+    engine = saying("yes")
+    client = Client(engine, manifest=replace(MANIFEST, special_tokens=special))
+
+    info = client.json("GET", "/tokenizer_info")
+    eos = client.json(
+        "POST", "/tokenize", {"prompt": info["eos_token"], "add_special_tokens": False}
+    )
+    prompt = client.json("POST", "/tokenize", {"prompt": TEXT, "add_special_tokens": False})[
+        "tokens"
+    ]
+    back = client.json("POST", "/detokenize", {"tokens": prompt})
+    client.json(
+        "POST",
+        "/v1/completions",
+        {"prompt": [prompt], "max_tokens": 1, "logprobs": 1, "echo": True, "temperature": 0},
+    )
+
+    assert eos["tokens"] == TOKENIZER.encode("<|end|>")
+    assert back["prompt"] == TEXT
+    assert engine.prompt_ids == prompt
+
+
+def test_an_encoder_tells_of_its_tokenizer_too() -> None:
+    info = EncoderClient("feature-extraction").json("GET", "/tokenizer_info")
+
+    assert (info["chat_template"], info["model_max_length"]) == (None, LONGEST)
 
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [

@@ -38,7 +38,7 @@ def test_a_prompt_that_leaves_no_room_is_refused_with_the_numbers(tokens: int) -
 
 @pytest.mark.parametrize("token", [-1, VOCAB])
 def test_an_id_outside_the_vocabulary_is_refused(token: int) -> None:
-    with pytest.raises(InvalidRequest, match=f"0 to {VOCAB - 1}"):
+    with pytest.raises(InvalidRequest, match=f"{token} at place 1, outside 0 to {VOCAB - 1}"):
         fake_engine().submit([1, token], greedy())
 
 
@@ -63,9 +63,10 @@ def test_a_parameter_with_an_id_outside_the_vocabulary_is_refused_by_name(
     field: str, token: int
 ) -> None:
     value: Any = {token: 1.0} if field == "logit_bias" else frozenset([token])
-    with pytest.raises(InvalidRequest, match=rf"{field} .* {token}") as refused:
+    named = f"logit_bias.{token}" if field == "logit_bias" else field
+    with pytest.raises(InvalidRequest, match=rf"^{named}: .* {token} ") as refused:
         fake_engine().submit([1], greedy(**{field: value}))
-    assert refused.value.param == field
+    assert refused.value.param == named
 
 
 # Inline

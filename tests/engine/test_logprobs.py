@@ -114,6 +114,15 @@ def test_they_are_the_models_whatever_the_request_does_to_its_logits(
     assert_answer_scored(steps, PROMPT, 3)
 
 
+def test_what_the_model_rules_out_has_a_number() -> None:
+    logits = np.array([0.0, -np.inf, 1.0, -np.inf], np.float32)
+    scored = score(logits, 1, 4)
+
+    assert scored.logprob == -9999
+    assert [logprob for _, logprob in scored.top][2:] == [-9999, -9999]
+    assert all(logprob > -2 for _, logprob in scored.top[:2])
+
+
 def test_none_come_where_none_are_asked_for() -> None:
     steps = list(fake_engine().submit(PROMPT, greedy(5)))
     assert {step.logprobs for step in steps} == {None}

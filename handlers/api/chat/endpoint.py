@@ -40,7 +40,9 @@ REFUSED: Refused = fields.REFUSED | {
     "echo": ("false",),
     "suffix": ('""',),
     "best_of": ("1",),
-    "documents": ("[]",),
+    "documents": (),
+    "task": (),
+    "max_output_tokens": (),
 }
 
 
@@ -56,9 +58,9 @@ class ChatCall(OpenAICall, frozen=True, kw_only=True):
     parallel_tool_calls: bool | None = None
 
     @property
-    def token_limit(self) -> int | None:
+    def limits(self) -> dict[str, int | None]:
         """OpenAI's newer name goes before the older one."""
-        return self.max_completion_tokens or self.max_tokens
+        return {"max_completion_tokens": self.max_completion_tokens, "max_tokens": self.max_tokens}
 
     @property
     def toolbox(self) -> Toolbox | None:

@@ -14,7 +14,7 @@ from handlers.api.answer import Call, Stamp, collect, spread, stream, timed_resp
 from handlers.api.completions.choices import Echo, TextShape
 from handlers.api.completions.prompts import TextPrompt, read_prompts, spelt
 from handlers.api.decoding import Refused, read_json
-from handlers.api.fields import MAX_CHOICES, OpenAICall
+from handlers.api.fields import MAX_CHOICES, OpenAICall, TokensOrNone
 from handlers.api.structured import form_of
 from handlers.api.texts_or_ids import TextsOrIds
 from handlers.errors import InvalidRequest
@@ -27,18 +27,29 @@ if TYPE_CHECKING:
 # Spelling 40,000 of them takes 0.13 s, in which the event loop serves nobody, and 1.2 MB of JSON.
 MAX_ECHOED_LOGPROBS = 50_000
 
-REFUSED: Refused = fields.REFUSED | fields.OF_CHATS | {"suffix": ('""',)}
+REFUSED: Refused = fields.REFUSED | fields.OF_CHATS | {"suffix": (), "max_output_tokens": ()}
 
 
 class CompletionCall(OpenAICall, frozen=True, kw_only=True):
     """The body."""
 
     prompt: TextsOrIds
-    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
-    logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    """OpenAI's limit is 5, vLLM's 20."""
+    max_tokens: TokensOrNone | None = None
+    logprobs: (
+        Annotated[int, Meta(ge=0, le=20)]
+        | Annotated[bool, Meta(extra_json_schema={"const": False})]
+        | None
+    ) = None
+    """OpenAI's limit is 5, vLLM's 20. false is none."""
     echo: bool | None = None
+    add_special_tokens: bool | None = None
+    """vLLM's: false for a text that has them already, such as a rendered chat."""
     best_of: int | None = None
+
+    @property
+    def may_be_empty(self) -> bool:
+        """An echo is an answer, too."""
+        return bool(self.echo)
 
     @property
     def choices(self) -> int:
@@ -51,9 +62,13 @@ class CompletionCall(OpenAICall, frozen=True, kw_only=True):
         return self.n or 1
 
     def check(self) -> None:
-        """Raises InvalidRequest for what only one of two fields shows."""
-        if self.max_tokens == 0 and not self.echo:
-            raise InvalidRequest("max_tokens of 0 needs echo: true.", param="max_tokens")
+        """Raises InvalidRequest for what the types do not say."""
+        if self.logprobs is True:
+            raise InvalidRequest(
+                "logprobs is true, as in a chat: send how many of the likeliest tokens to tell "
+                "beside each, 0 to 20.",
+                param="logprobs",
+            )
         if self._prompts * self.choices > MAX_CHOICES:
             raise InvalidRequest(
                 f"{self._prompts} prompts with {self.choices} choices each are over the limit of "
@@ -66,38 +81,44 @@ class CompletionCall(OpenAICall, frozen=True, kw_only=True):
         of_ids = isinstance(self.prompt, list) and isinstance(next(iter(self.prompt), 0), int)
         return 1 if of_ids or isinstance(self.prompt, str) else len(self.prompt)
 
+    @property
+    def told_logprobs(self) -> int | None:
+        """How many of the likeliest tokens to tell, None for no logprobs at all."""
+        return None if self.logprobs is False else self.logprobs
+
     def check_echo(self, tokens: int) -> None:
         """`tokens`: of all prompts. Raises InvalidRequest."""
-        if not self.echo or self.logprobs is None:
+        beside = self.told_logprobs
+        if not self.echo or beside is None:
             return
-        told = tokens * self.choices * (self.logprobs + 1)
+        told = tokens * self.choices * (beside + 1)
         if told > MAX_ECHOED_LOGPROBS:
             raise InvalidRequest(
                 f"An echo of {tokens:,} prompt tokens in {self.choices} choices with "
-                f"{self.logprobs} logprobs beside each is over the limit of "
+                f"{beside} logprobs beside each is over the limit of "
                 f"{MAX_ECHOED_LOGPROBS:,} logprobs: ask for fewer.",
                 param="logprobs",
             )
 
     def prompt_params(self, room: int) -> SamplingParams:
         """Those of one prompt, behind which `room` tokens are left."""
-        return self.params(
-            room, logprobs=self.logprobs, prompt_logprobs=self.logprobs if self.echo else None
-        )
+        told = self.told_logprobs
+        return self.params(room, logprobs=told, prompt_logprobs=told if self.echo else None)
 
 
 async def create(model: Model, request: Request) -> Response | StreamResponse:
     """The continuations of texts. No chat template: a prompt is all that the model sees."""
     body = read_json(request.body, CompletionCall, REFUSED)
     body.check()
-    prompts = await model.tokenising.run(lambda: read_prompts(model, body.prompt))
+    adds = body.add_special_tokens is not False
+    prompts = await model.tokenising.run(lambda: read_prompts(model, body.prompt, adds))
     body.check_echo(sum(len(prompt.ids) for prompt in prompts))
     call = await _call(model, body, prompts, request.deadline)
     shape = TextShape(
         Stamp.of(model, "cmpl"),
         call,
         Echo(model.tokenizer, call, spelt(model, prompts)) if body.echo else None,
-        body.logprobs is not None,
+        body.told_logprobs is not None,
         body.wants_usage,
     )
     if body.stream:

@@ -23,14 +23,22 @@ class TextPrompt(msgspec.Struct, frozen=True):
     """None for a prompt that came as ids."""
 
 
-def read_prompts(model: Model, prompt: TextsOrIds) -> list[TextPrompt]:
-    """Raises InvalidRequest and ContextLengthExceeded. The engine checks the ids."""
+def read_prompts(model: Model, prompt: TextsOrIds, add_special_tokens: bool) -> list[TextPrompt]:
+    """Raises InvalidRequest and ContextLengthExceeded. The engine checks the ids.
+
+    `add_special_tokens`: whether a text gets what the model expects around it.
+    """
+
+    def read(part: str | list[int], field: str) -> TextPrompt:
+        if not isinstance(part, str):
+            return TextPrompt(part, None)
+        ids = model.reader.encode(part, param=field, add_special_tokens=add_special_tokens)
+        return TextPrompt(ids, part)
+
     if isinstance(prompt, str):
-        return [_text(model, prompt, "prompt")]
-    return [
-        _text(model, part, f"prompt[{place}]") if isinstance(part, str) else TextPrompt(part, None)
-        for place, part in enumerate(several(prompt, "prompt"))
-    ]
+        return [read(prompt, "prompt")]
+    parts = several(prompt, "prompt")
+    return [read(part, f"prompt[{place}]") for place, part in enumerate(parts)]
 
 
 def spelt(model: Model, prompts: list[TextPrompt]) -> list[str]:
@@ -41,8 +49,3 @@ def spelt(model: Model, prompts: list[TextPrompt]) -> list[str]:
         else prompt.text
         for prompt in prompts
     ]
-
-
-def _text(model: Model, text: str, field: str) -> TextPrompt:
-    ids = model.reader.encode(text, param=field, add_special_tokens=True)
-    return TextPrompt(ids, text)

@@ -27,11 +27,15 @@ if TYPE_CHECKING:
     from handlers.api.messages import Request, Response
 
 
-REFUSED: Refused = fields.REFUSED | {
-    "messages": (),
-    "activation": ("true",),  # vLLM's older names of use_activation
-    "softmax": ("true",),
-}
+REFUSED: Refused = (
+    fields.REFUSED
+    | fields.OF_CHATS
+    | {
+        "activation": ("true",),  # vLLM's older names of use_activation
+        "softmax": ("true",),
+        "raw_scores": ("false",),  # TEI's
+    }
+)
 
 
 class ClassifyCall(EncodingCall, frozen=True, kw_only=True):

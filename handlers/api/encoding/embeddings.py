@@ -15,27 +15,54 @@ from handlers.api.encoding.fields import EncodingCall, encode, read_inputs, timi
 from handlers.api.encoding.vectors import cut, in_base64, in_json
 from handlers.api.json_response import json_response
 from handlers.api.texts_or_ids import TextsOrIds
-from handlers.errors import InvalidRequest
+from handlers.errors import InvalidRequest, quoted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from handlers.api.encoding.model import EncoderModel
     from handlers.api.messages import Request, Response
 
-# sentence-transformers' names for what Cohere, Voyage and NVIDIA call input_type.
-PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
-
-
-REFUSED: Refused = fields.REFUSED | {
-    "messages": (),
-    "normalize": ("true",),
-    "task": (),
-    "late_chunking": ("false",),
-    "output_dimension": (),
-    "output_dtype": ('"float"',),
-    "normalized": ("true",),
-    "embedding_type": ('"float"',),
-    "embedding_types": ('["float"]',),
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "query": ("query", "search_query", "retrieval_query"),
+    "document": (
+        "document",
+        "passage",
+        "corpus",
+        "search_document",
+        "retrieval_document",
+        "retrieval_passage",
+    ),
+    "classification": ("classification",),
+    "clustering": ("clustering",),
+    "similarity": ("similarity", "semantic_similarity", "text_matching", "sts"),
 }
+"""What a text is, and what it is called by Voyage, Cohere, NVIDIA, Jina, Google and by the models'
+own prompts. Neither case nor the sign between two words matters."""
+
+REFUSED: Refused = (
+    fields.REFUSED
+    | fields.OF_CHATS
+    | {
+        "normalize": ("true",),
+        "normalized": ("true",),
+        "embd_normalize": ("2",),
+        "use_activation": ("true",),
+        "late_chunking": ("false",),
+        "return_multivector": ("false",),
+        "output_dimension": (),
+        "output_dtype": ('"float"',),
+        "embedding_type": ('"float"',),
+        "embedding_types": ('["float"]',),
+        "embed_dtype": ('"float32"',),
+        "endianness": ('"native"', '"little"'),
+        "modality": ('"text"', '["text"]'),
+        "images": (),
+        "content": (),
+        "prompt": (),
+        "max_tokens": (),
+    }
+)
 
 
 class EmbeddingCall(EncodingCall, frozen=True, kw_only=True):
@@ -46,8 +73,10 @@ class EmbeddingCall(EncodingCall, frozen=True, kw_only=True):
     encoding_format: Literal["float", "base64"] | None = None
     prompt_name: str | None = None
     """sentence-transformers' and TEI's: which of the model's prompts comes before each text."""
-    input_type: Literal["query", "document"] | None = None
+    input_type: str | None = None
     """Voyage's: the same by what a text is, without effect on a model that has no such prompt."""
+    task: str | None = None
+    """Jina's name for input_type, which goes before it."""
 
 
 async def create(model: EncoderModel, request: Request) -> Response:
@@ -77,21 +106,36 @@ async def create(model: EncoderModel, request: Request) -> Response:
 
 
 def prompt_of(model: EncoderModel, body: EmbeddingCall) -> str:
-    """What comes before each text. Raises InvalidRequest for a name that the model does not know.
+    """What comes before each text. Raises InvalidRequest for a name that is not known.
 
     An `input_type` that the model has no prompt for asks for none, as in sentence-transformers.
     """
     prompts = model.info.prompts
-    name = body.prompt_name
-    if name is not None:
-        if name not in prompts:
+    if body.prompt_name:
+        if body.prompt_name not in prompts:
             raise InvalidRequest(
-                f"prompt_name is {name!r}, but the prompts of {model.id} are: "
+                f"prompt_name is {quoted(body.prompt_name)}, but the prompts of {model.id} are: "
                 f"{', '.join(prompts) or 'none'}.",
                 param="prompt_name",
             )
-        return prompts[name]
-    if body.input_type is not None:
-        known = (each for each in PROMPT_NAMES[body.input_type] if each in prompts)
-        return prompts.get(next(known, ""), "")
+        return prompts[body.prompt_name]
+    if body.input_type:
+        return _prompt_of_kind(prompts, body.input_type, "input_type")
+    if body.task:
+        return _prompt_of_kind(prompts, body.task, "task")
     return prompts.get(model.info.default_prompt or "", "")
+
+
+def _prompt_of_kind(prompts: Mapping[str, str], asked: str, field: str) -> str:
+    """Of all that fit what is asked for, the prompt that is called so goes first."""
+    name = _plain(asked)
+    names = next((names for names in KINDS.values() if name in names), None)
+    if names is None:
+        known = ", ".join(name for names in KINDS.values() for name in names)
+        raise InvalidRequest(f"{field} is {quoted(asked)}, but known are: {known}.", param=field)
+    by_name = {_plain(own): text for own, text in prompts.items()}
+    return next((by_name[each] for each in (name, *names) if each in by_name), "")
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_").replace(".", "_")

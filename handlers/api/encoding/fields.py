@@ -6,7 +6,7 @@ docs/api.md has the tables; a test holds them to these structs.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -37,8 +37,21 @@ REFUSED: Refused = {
     "add_special_tokens": ("true",),
     "truncation_direction": ('"Right"', '"right"'),
     "truncation_side": ('"right"',),
+    "padding": ('"do_not_pad"',),
+    "options": (),
+    "texts": (),
+    "inputs": (),
 }
 """Each would change the answer, so it is not ignored. With it, the JSON that asks for nothing."""
+
+OF_CHATS: Refused = {
+    "messages": (),
+    "add_generation_prompt": ("false",),
+    "continue_final_message": ("false",),
+    "chat_template": (),
+    "chat_template_kwargs": (),
+}
+"""vLLM's: the input as a chat. Refused where an input is embedded or classified."""
 
 
 class EncodingCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,8 +59,10 @@ class EncodingCall(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str | None = None
     """Any name: a process serves one model, and the answer says which."""
-    truncate: bool | None = None
-    """TEI's name: leaves out the end of what is too long."""
+    truncate: bool | Literal["NONE", "END"] | None = None
+    """TEI's name: leaves out the end of what is too long. Cohere and NVIDIA say "END"."""
+    truncation: bool | None = None
+    """Voyage's name for the same."""
     truncate_prompt_tokens: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
     """vLLM's name: leaves out what is behind this many tokens; -1 is what the model takes."""
 
@@ -59,7 +74,7 @@ class EncodingCall(msgspec.Struct, frozen=True, kw_only=True):
         """
         wanted = self.truncate_prompt_tokens
         if wanted is None:
-            return max_tokens if self.truncate else None
+            return max_tokens if self.truncation or self.truncate in (True, "END") else None
         if wanted == -1:
             return max_tokens
         if wanted <= added:
@@ -136,7 +151,11 @@ def timing(usage: Usage) -> dict[str, str]:
 
 def _check_ids(lists: list[list[int]], vocab_size: int, field: FieldOf) -> None:
     for index, ids in enumerate(lists):
-        if max(ids) >= vocab_size:
+        largest = max(ids)
+        if largest >= vocab_size:
             raise InvalidRequest(
-                f"{field(index)} has a token id outside 0 to {vocab_size - 1}.", param=field(index)
+                f"{field(index)} has the token id {largest} at place {ids.index(largest)}, outside "
+                f"0 to {vocab_size - 1}. Ids are those of this model's tokenizer: send texts. "
+                f"LangChain's OpenAIEmbeddings does with check_embedding_ctx_length=False.",
+                param=field(index),
             )

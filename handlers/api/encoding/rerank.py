@@ -31,11 +31,14 @@ if TYPE_CHECKING:
 
 
 REFUSED: Refused = fields.REFUSED | {
-    "texts": (),
     "raw_scores": ("false",),
-    "rank_fields": (),
+    "use_activation": ("true",),
+    "rank_fields": ('["text"]',),
     "max_tokens_per_doc": (),
     "max_chunks_per_doc": (),
+    "max_doc_length": (),
+    "return_text": ("false",),
+    "return_embeddings": ("false",),
 }
 
 
@@ -50,8 +53,16 @@ class RerankCall(EncodingCall, frozen=True, kw_only=True):
 
     query: Annotated[str, Meta(min_length=1)]
     documents: list[str | Document]
-    top_n: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    top_n: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    """0 gives all, as in vLLM and Infinity."""
+    top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    """Voyage's name for top_n, which goes before it."""
     return_documents: bool | None = None
+
+    @property
+    def count(self) -> int | None:
+        """How many results at most, None for all."""
+        return self.top_n or self.top_k or None
 
 
 async def create(model: EncoderModel, request: Request) -> Response:
@@ -64,7 +75,7 @@ async def create(model: EncoderModel, request: Request) -> Response:
     scores: list[float] = activated(logits, model.info.activation)[:, 0].tolist()
     ranked = sorted(range(len(scores)), key=lambda index: -scores[index])
     results: list[dict[str, object]] = [
-        {"index": index, "relevance_score": scores[index]} for index in ranked[: body.top_n]
+        {"index": index, "relevance_score": scores[index]} for index in ranked[: body.count]
     ]
     if body.return_documents:
         for result, index in zip(results, ranked, strict=False):

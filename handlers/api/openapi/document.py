@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from handlers.api.decoding import EMPTY
 from handlers.api.json_response import JSON_HEADERS
 from handlers.api.messages import Response
 from handlers.api.openapi.operations import Operation, operations
@@ -146,7 +147,10 @@ def _parameters(path: str, operation: Operation, schemas: Json) -> list[Json]:
     if operation.call is None or not operation.in_query:
         return []
     fields = schemas[operation.call.__name__]
-    texts = {name: ("null", *harmless) for name, harmless in operation.refused.items()}
+    texts = {
+        name: dict.fromkeys((*EMPTY, "", *(each.strip('"') for each in harmless)))
+        for name, harmless in operation.refused.items()
+    }
     kinds = {name: _in_text(schema) for name, schema in fields["properties"].items()}
     taken = {name: schema for name, schema in kinds.items() if schema}
     taken |= {name: {"type": "string", "enum": [*texts[name]]} for name in texts}
@@ -183,7 +187,7 @@ def _refused(refused: Refused) -> Json:
     return {
         name: {
             "description": "Not supported: leave it out.",
-            "enum": [*(msgspec.json.decode(value) for value in harmless), None],
+            "enum": [msgspec.json.decode(value) for value in dict.fromkeys((*harmless, *EMPTY))],
         }
         for name, harmless in refused.items()
     }

@@ -76,6 +76,11 @@ EVERYWHERE: Table = {
         answer=shapes.Text,
         errors=OF_A_BODY,
     ),
+    ("/tokenizer_info", "GET"): Operation(
+        id="describeTokenizer",
+        summary="The special tokens, the chat template and the longest sequence of the model.",
+        answer=shapes.TokenizerInfo,
+    ),
     ("/v1/models", "GET"): Operation(
         id="listModels",
         summary="The one model that is served, as a list.",

@@ -115,6 +115,18 @@ class Text(Shape, frozen=True, kw_only=True):
     content: str
 
 
+class TokenizerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What reads texts. A model may have more special tokens than these, such as cls_token."""
+
+    tokenizer_class: Literal["PreTrainedTokenizerFast"]
+    bos_token: str | None
+    eos_token: str | None
+    pad_token: str | None
+    unk_token: str | None
+    model_max_length: int
+    chat_template: str | None
+
+
 class ModelCard(Shape, frozen=True, kw_only=True):
     """The model that is served."""
 

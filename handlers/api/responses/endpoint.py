@@ -53,6 +53,10 @@ REFUSED: Refused = fields.REFUSED | {
     "context_management": ("[]",),
     "n": ("1",),
     "logprobs": ("false",),
+    "enable_response_messages": ("false",),
+    "previous_input_messages": (),
+    "previous_response": (),
+    "max_completion_tokens": (),
 }
 
 IGNORED = (
@@ -60,7 +64,6 @@ IGNORED = (
     "background_options",
     "image",
     "max_tool_calls",
-    "reasoning",
     "stream_options",
 )
 """Taken without effect, besides those that every path ignores."""
@@ -131,9 +134,9 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
     stream: bool | None = None
 
     @property
-    def token_limit(self) -> int | None:
+    def limits(self) -> dict[str, int | None]:
         """OpenAI's name goes before ours."""
-        return self.max_output_tokens or self.max_tokens
+        return {"max_output_tokens": self.max_output_tokens, "max_tokens": self.max_tokens}
 
     @property
     def format(self) -> TextFormat | JsonObjectFormat | JsonSchemaFormat:

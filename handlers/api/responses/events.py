@@ -116,7 +116,7 @@ def _echo(request: ResponseCall) -> Json:
     return {
         "background": False,
         "instructions": request.instructions,
-        "max_output_tokens": request.max_output_tokens,
+        "max_output_tokens": request.token_limit,
         "max_tool_calls": None,
         "metadata": request.metadata or {},
         "parallel_tool_calls": request.parallel_tool_calls is not False,
