@@ -43,6 +43,11 @@ def shortened(text: str, characters: int = SHOWN_CHARACTERS) -> str:
     return f"{text[: characters - 1 - end]}…{text[len(text) - end :]}"
 
 
+def quoted(text: str) -> str:
+    """A client's own text, in an error: in quotes, and shortened."""
+    return repr(shortened(text))
+
+
 def ends_a_task(error: BaseException) -> bool:
     """Whether it is to be passed on: it ends a process, a task or a generator, not one request.
 
@@ -204,17 +209,3 @@ class DeadlineExceeded(RequestError):
     status = 504
     code = "deadline_exceeded"
     type = "server_error"
-
-
-# Of a client's own words in an error.
-LONGEST_QUOTE = 200
-
-
-def shortened(text: str) -> str:
-    """A text that a client may have written, as an error repeats it: not at any length."""
-    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}..."
-
-
-def quoted(text: str) -> str:
-    """The same in quotes."""
-    return repr(shortened(text))
