@@ -53,7 +53,7 @@ class Conversation(msgspec.Struct, frozen=True):
         model.reader.check_length(characters, self.field)
         tools = self.toolbox.for_template() if self.toolbox else None
         try:
-            return model.template.render(self.messages, tools)
+            return model.template.prompt(self.messages, tools)
         except InvalidRequest as error:  # the template does not know the request's fields
             error.param = self.field
             raise

@@ -4,12 +4,14 @@ Renders as transformers' apply_chat_template does (utils/chat_template_utils.py 
 sandbox: a template is part of a downloaded model and must not reach the process. Does not
 know ids. Called by the API, and by model_export, which proves that the prompts are equal.
 
-Importing jinja2 takes 20 ms, so startup imports this module beside the loading of the weights.
+Importing jinja2 takes 30 ms, so startup imports this module beside the loading of the weights.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,17 +20,19 @@ from handlers.errors import ArtifactError, InvalidRequest
 from handlers.text.tool_calls import HERMES, ToolFormat
 from handlers.text.tool_fallback import without_tools
 
-# For templates in files and their cache: OpenSSL and more, 7 ms.
-with deferred("hashlib", "tempfile"):
+# Its cache and its loaders, for templates in files, bring OpenSSL and tempfile: 7 ms. They are
+# jinja2's own, so the thread that loads the weights meanwhile cannot come upon the stand-ins.
+with deferred("jinja2.bccache", "jinja2.loaders"):
     import jinja2
     from jinja2.exceptions import SecurityError
     from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from handlers.engine.artifact import Artifact
+
+Messages = Sequence[Mapping[str, Any]]
+Tools = Sequence[Mapping[str, Any]]
 
 # For a model without a template: turns by name, which a base model can continue.
 PLAIN_TEMPLATE = (
@@ -63,36 +67,83 @@ class ChatTemplate:
         """The artefact's template. Raises ArtifactError."""
         return cls(artifact.chat_template, artifact.manifest.special_tokens)
 
+    def prompt(self, messages: Messages, tools: Tools | None = None) -> str:
+        """The prompt, of the first form of the conversation that the template takes.
+
+        `tools` are OpenAI's, and so are the messages, but for arguments: an object, or the text of
+        what is none. Raises as `render` does.
+        """
+        messages, tools = self._in_its_roles(messages, tools)
+        try:
+            return self._render(messages, tools, add_generation_prompt=True)
+        except InvalidRequest:
+            from handlers.text.normalise import normalised  # most conversations never need it
+
+            for form in normalised(messages):
+                with suppress(InvalidRequest):
+                    return self._render(form, tools, add_generation_prompt=True)
+            raise
+
     def render(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        add_generation_prompt: bool = True,
+        self, messages: Messages, tools: Tools | None = None, add_generation_prompt: bool = True
     ) -> str:
-        """The prompt. `tools` are OpenAI's, and so are the messages, but for arguments: an object.
+        """The prompt of the conversation as it is, which is what transformers gives.
 
         A template that knows no tools gets them as text. Raises InvalidRequest when the template
         refuses the messages: a role, their order. Raises jinja2's SecurityError when the template
         itself reaches out of its sandbox.
         """
-        if not self._knows_tools:
-            messages, tools = without_tools(messages, tools), None
+        messages, tools = self._in_its_roles(messages, tools)
+        return self._render(messages, tools, add_generation_prompt)
+
+    def _in_its_roles(
+        self, messages: Messages, tools: Tools | None
+    ) -> tuple[Messages, Tools | None]:
+        if self._knows_tools:
+            return messages, tools
         try:
-            return self._template.render(
-                messages=messages,
-                tools=tools or None,
-                documents=None,
-                add_generation_prompt=add_generation_prompt,
-                **self._special_tokens,
-            )
+            return without_tools(messages, tools), None
+        except RecursionError:
+            raise _too_deep() from None
+
+    def _render(self, messages: Messages, tools: Tools | None, add_generation_prompt: bool) -> str:
+        names = {
+            **self._special_tokens,
+            "messages": messages,
+            "tools": tools or None,
+            "documents": None,
+            "add_generation_prompt": add_generation_prompt,
+        }
+        try:
+            return self._template.render(names)
         except SecurityError:
             raise  # no request is at fault: answered 500, and the log has it
-        # Besides its own raise_exception: templates index and join what they are given, so
-        # messages that do not fit one end in any of these.
-        except (jinja2.TemplateError, TypeError, ValueError, LookupError) as error:
+        except RecursionError:
+            raise _too_deep() from None
+        except REFUSALS as error:
             raise InvalidRequest(
                 f"The model's chat template refuses these messages: {error}", param="messages"
             ) from None
+
+
+# Besides a template's own raise_exception: it indexes, adds and filters what it is given, so
+# messages that do not fit it end in any of these. All that runs meanwhile is the template, and the
+# three functions below that it calls.
+REFUSALS = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+
+
+def _too_deep() -> InvalidRequest:
+    return InvalidRequest(
+        "The messages or the tools are nested too deeply for the model's chat template.",
+        param="messages",
+    )
 
 
 class _Generation(Extension):
