@@ -5,12 +5,10 @@ Texts are read as text_tokens.py reads them; a chat is vLLM's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-from msgspec import Meta
+from typing import TYPE_CHECKING
 
 from handlers.api.chat import endpoint as chat
-from handlers.api.chat.messages import Turn, template_messages
+from handlers.api.chat.messages import Messages, template_messages
 from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json
 from handlers.api.json_response import json_response
@@ -33,7 +31,7 @@ REFUSED: Refused = OF_TEXTS | {
 class TokenizeCall(TextCall, frozen=True, kw_only=True):
     """The body: a text, or a chat."""
 
-    messages: Annotated[list[Turn], Meta(min_length=1)] | None = None
+    messages: Messages | None = None
     """vLLM's. Rendered as a chat is, which adds all that the model expects."""
     tools: ToolList | None = None
 

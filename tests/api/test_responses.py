@@ -152,6 +152,22 @@ def test_the_answer_has_openais_shape() -> None:
         (
             {
                 "input": [
+                    {"type": None, "role": "user", "content": "Hello"},
+                    {"type": "web_search_call", "id": "ws_1", "action": {"type": "search"}},
+                    {"type": "mcp_list_tools", "server_label": "a", "tools": []},
+                    {"type": "custom_tool_call", "call_id": "a", "name": "patch", "input": "+ b"},
+                    {
+                        "type": "custom_tool_call_output",
+                        "call_id": "a",
+                        "output": [{"type": "input_text", "text": "done"}],
+                    },
+                ]
+            },
+            "<user>Hello<assistant>[patch + b]<tool>done<assistant>",
+        ),
+        (
+            {
+                "input": [
                     {"type": "message", "role": "user", "content": "Hello"},
                     {
                         "type": "message",
@@ -349,19 +365,45 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"input": 5}, "input"),
     ({"input": "null \0"}, "input"),
     ({"input": [{"type": "reasoning", "summary": []}]}, "input"),
-    ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
+    (
+        {"input": [{"role": "user", "content": "a"}, {"type": "item_reference", "id": "a"}]},
+        "input[1]",
+    ),
+    ({"input": [{"id": "msg_1"}]}, "input[0]"),
+    ({"input": [{"type": "compaction", "encrypted_content": "a"}]}, "input[0]"),
+    ({"input": [{"type": "computer_call_output", "call_id": "a", "output": {"a": 1}}]}, "input[0]"),
+    ({"input": [{"type": "local_shell_call", "call_id": "a", "action": {}}]}, "input[0]"),
+    ({"input": [{"type": "no such type"}]}, "input[0]"),
     ({"input": [{"content": "Hello"}]}, "input[0].role"),
     ({"input": [{"role": "tool", "content": "Hello"}]}, "input[0].role"),
     ({"input": [{"role": "user"}]}, "input[0].content"),
     (
         {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
-        "input[0].content[0].type",
+        "input[0].content[0]",
+    ),
+    (
+        {"input": [{"role": "user", "content": [{"type": "input_text"}]}]},
+        "input[0].content[0].text",
     ),
     ({"input": [{**ITEM, "name": None}]}, "input[0].name"),
-    ({"input": [{**ITEM, "arguments": "{"}]}, "input[0].arguments"),
-    ({"input": [{**ITEM, "arguments": "[]"}]}, "input[0].arguments"),
     ({"input": [{"type": "function_call_output", "output": "5"}]}, "input[0].call_id"),
     ({"input": [{"type": "function_call_output", "call_id": "a"}]}, "input[0].output"),
+    (
+        {"input": [{"type": "function_call_output", "call_id": "a", "output": {"b": 1}}]},
+        "input[0].output",
+    ),
+    (
+        {
+            "input": [
+                {
+                    "type": "function_call_output",
+                    "call_id": "a",
+                    "output": [{"type": "input_file", "file_id": "b"}],
+                }
+            ]
+        },
+        "input[0].output[0]",
+    ),
     ({"input": "a", "previous_response_id": "resp_1"}, "previous_response_id"),
     ({"input": "a", "conversation": "conv_1"}, "conversation"),
     ({"input": "a", "background": True}, "background"),
@@ -410,6 +452,21 @@ def test_what_changes_nothing_is_let_through(harmless: dict[str, Any]) -> None:
 
     assert body["store"] is False
     assert body["metadata"] == harmless.get("metadata", {})
+
+
+@pytest.mark.parametrize(
+    ("item", "advice"),
+    [
+        ({"type": "item_reference", "id": "fc_1"}, "send the item itself"),
+        ({"type": "computer_call", "id": "cu_1", "action": {}}, "leave the item out"),
+        ({"role": "tool", "content": "5"}, "'function_call_output'"),
+        ({"role": "user", "content": [{"type": "input_image"}]}, "text only: leave the image out"),
+    ],
+)
+def test_an_item_that_is_not_read_says_what_to_do(item: dict[str, Any], advice: str) -> None:
+    _, error = Client(saying("")).error("POST", PATH, {"input": [item]})
+
+    assert advice in error["message"]
 
 
 def test_an_input_beyond_the_context_is_refused() -> None:

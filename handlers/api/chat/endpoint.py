@@ -12,7 +12,7 @@ from msgspec import Meta
 from handlers.api import fields
 from handlers.api.answer import Stamp, collect, stream, timed_response
 from handlers.api.chat.choices import ChatStream, whole_chat
-from handlers.api.chat.messages import Turn, template_messages
+from handlers.api.chat.messages import Messages, template_messages
 from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import OpenAICall, Tokens
@@ -47,7 +47,7 @@ REFUSED: Refused = fields.REFUSED | {
 class ChatCall(OpenAICall, frozen=True, kw_only=True):
     """The body."""
 
-    messages: Annotated[list[Turn], Meta(min_length=1)]
+    messages: Messages
     max_completion_tokens: Tokens | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
