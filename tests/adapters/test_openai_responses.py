@@ -175,6 +175,33 @@ def test_a_called_tool_streams_its_arguments_and_takes_its_output(demo: openai.O
     assert answer.output
 
 
+def test_a_call_that_was_cut_does_not_end_the_conversation(demo: openai.OpenAI) -> None:
+    question: ResponseInputParam = [{"role": "user", "content": "How is the weather in Paris?"}]
+    cut = demo.responses.create(
+        model="any",
+        input=question,
+        tools=[WEATHER],
+        tool_choice="required",
+        max_output_tokens=20,
+        temperature=0,
+    )
+    (call,) = cut.output
+    assert call.type == "function_call"
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(call.arguments)
+    answer = demo.responses.create(
+        model="any",
+        input=[
+            *question,
+            call.to_dict(),  # type: ignore[list-item]
+            {"type": "function_call_output", "call_id": call.call_id, "output": "Not run."},
+            {"role": "user", "content": "Never mind, just greet me."},
+        ],
+        max_output_tokens=8,
+    )
+    assert answer.output_text
+
+
 def test_a_memory_between_requests_is_refused_by_name(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.responses.create(model="any", input="Hello", previous_response_id="resp_1")
