@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from handlers.api.answer import Call, spread
+from handlers.api.prompt_options import check_last, check_names
 from handlers.errors import ContextLengthExceeded, InvalidRequest
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from handlers.api.structured import Form
     from handlers.api.tools import Toolbox
     from handlers.text.grammar import GrammarConstraint
+    from handlers.text.template import PromptOptions
 
 
 class Conversation(msgspec.Struct, frozen=True):
@@ -32,6 +34,7 @@ class Conversation(msgspec.Struct, frozen=True):
     """What the answer may call."""
     field: str = "messages"
     """The request's field that an error about the prompt names."""
+    options: PromptOptions | None = None
 
     def prompt_ids(self, model: Model) -> list[int]:
         """The ids of the rendered prompt. Raises InvalidRequest and ContextLengthExceeded."""
@@ -51,11 +54,15 @@ class Conversation(msgspec.Struct, frozen=True):
             )
         characters = sum(len(message["content"]) for message in self.messages)
         model.reader.check_length(characters, self.field)
+        if self.options:
+            check_names(self.options, model.template.reserved)
+            check_last(self.options, self.messages[-1])
         tools = self.toolbox.for_template() if self.toolbox else None
         try:
-            return model.template.prompt(self.messages, tools)
-        except InvalidRequest as error:  # the template does not know the request's fields
-            error.param = self.field
+            return model.template.prompt(self.messages, tools, self.options)
+        except InvalidRequest as error:
+            if error.param == "messages":  # the template does not know the request's fields
+                error.param = self.field
             raise
 
     async def call(

@@ -15,6 +15,8 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import msgspec
+
 from handlers.deferred import deferred
 from handlers.errors import ArtifactError, InvalidRequest
 from handlers.text.tool_calls import HERMES, ToolFormat
@@ -39,6 +41,38 @@ PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant:{% endif %}"
 )
+
+
+# What the template is always given, or may find under a name of transformers'.
+OWN_NAMES = (
+    "messages",
+    "tools",
+    "documents",
+    "add_generation_prompt",
+    "continue_final_message",
+    "chat_template",
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+)
+
+# transformers'. The space shows whether the template cuts white space off a message's end.
+MARK = "CONTINUE_FINAL_MESSAGE_TAG "
+
+
+class PromptOptions(msgspec.Struct, frozen=True):
+    """How a prompt ends, and what else the template is given."""
+
+    add_generation_prompt: bool = True
+    """Whether the assistant's turn begins behind the messages."""
+    continue_final_message: bool = False
+    """Whether the prompt ends where the last message's text does. None begins behind it then."""
+    values: Mapping[str, Any] = {}
+    """By names that only this template knows, such as enable_thinking."""
 
 
 class ChatTemplate:
@@ -67,21 +101,35 @@ class ChatTemplate:
         """The artefact's template. Raises ArtifactError."""
         return cls(artifact.chat_template, artifact.manifest.special_tokens)
 
-    def prompt(self, messages: Messages, tools: Tools | None = None) -> str:
+    def prompt(
+        self,
+        messages: Messages,
+        tools: Tools | None = None,
+        options: PromptOptions | None = None,
+    ) -> str:
         """The prompt, of the first form of the conversation that the template takes.
 
         `tools` are OpenAI's, and so are the messages, but for arguments: an object, or the text of
         what is none. Raises as `render` does.
         """
+        options = options or PromptOptions()
+        if options.continue_final_message:
+            *before, last = messages
+            marked = {**last, "content": last["content"] + MARK}
+            prompt = self._first_taken([*before, marked], tools, options)
+            return _up_to_mark(prompt, last["content"])
+        return self._first_taken(messages, tools, options)
+
+    def _first_taken(self, messages: Messages, tools: Tools | None, options: PromptOptions) -> str:
         messages, tools = self._in_its_roles(messages, tools)
         try:
-            return self._render(messages, tools, add_generation_prompt=True)
+            return self._render(messages, tools, options)
         except InvalidRequest:
             from handlers.text.normalise import normalised  # most conversations never need it
 
             for form in normalised(messages):
                 with suppress(InvalidRequest):
-                    return self._render(form, tools, add_generation_prompt=True)
+                    return self._render(form, tools, options)
             raise
 
     def render(
@@ -94,7 +142,13 @@ class ChatTemplate:
         itself reaches out of its sandbox.
         """
         messages, tools = self._in_its_roles(messages, tools)
-        return self._render(messages, tools, add_generation_prompt)
+        options = PromptOptions(add_generation_prompt=add_generation_prompt)
+        return self._render(messages, tools, options)
+
+    @property
+    def reserved(self) -> frozenset[str]:
+        """The names that a request may not give values for: they are given already."""
+        return frozenset(OWN_NAMES) | self._special_tokens.keys() | self._template.globals.keys()
 
     def _in_its_roles(
         self, messages: Messages, tools: Tools | None
@@ -106,13 +160,14 @@ class ChatTemplate:
         except RecursionError:
             raise _too_deep() from None
 
-    def _render(self, messages: Messages, tools: Tools | None, add_generation_prompt: bool) -> str:
+    def _render(self, messages: Messages, tools: Tools | None, options: PromptOptions) -> str:
         names = {
+            **options.values,
             **self._special_tokens,
             "messages": messages,
             "tools": tools or None,
             "documents": None,
-            "add_generation_prompt": add_generation_prompt,
+            "add_generation_prompt": options.add_generation_prompt,
         }
         try:
             return self._template.render(names)
@@ -137,6 +192,19 @@ REFUSALS = (
     TypeError,
     ValueError,
 )
+
+
+def _up_to_mark(prompt: str, text: str) -> str:
+    """What stands before the mark, as transformers cuts it (in 4.57)."""
+    place = prompt.rfind(MARK.rstrip())
+    if place < 0 or text.strip() not in prompt:
+        raise InvalidRequest(
+            "The model's chat template leaves out a part of the last message, so it cannot be "
+            "continued: send it without white space and thoughts.",
+            param="continue_final_message",
+        )
+    kept = prompt[:place]
+    return kept if prompt.startswith(MARK, place) else kept.rstrip()
 
 
 def _too_deep() -> InvalidRequest:

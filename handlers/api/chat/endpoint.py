@@ -16,6 +16,7 @@ from handlers.api.chat.messages import Messages, template_messages
 from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import OpenAICall, Tokens
+from handlers.api.prompt_options import Kwargs, prompt_options
 from handlers.api.structured import form_of
 from handlers.api.tools import Choice, Toolbox, ToolList, toolbox_of
 from handlers.errors import InvalidRequest
@@ -32,9 +33,6 @@ REFUSED: Refused = fields.REFUSED | {
     "prediction": (),
     "web_search_options": (),
     "chat_template": (),
-    "chat_template_kwargs": ("{}",),
-    "continue_final_message": ("false",),
-    "add_generation_prompt": ("true",),
     "add_special_tokens": ("false",),
     "prompt": (),
     "echo": ("false",),
@@ -54,6 +52,11 @@ class ChatCall(OpenAICall, frozen=True, kw_only=True):
     tools: ToolList | None = None
     tool_choice: Choice | None = None
     parallel_tool_calls: bool | None = None
+    chat_template_kwargs: Kwargs | None = None
+    enable_thinking: bool | None = None
+    """The same as in chat_template_kwargs, which go before it."""
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
 
     @property
     def token_limit(self) -> int | None:
@@ -69,7 +72,14 @@ class ChatCall(OpenAICall, frozen=True, kw_only=True):
     @property
     def conversation(self) -> Conversation:
         """What is to be answered. Raises InvalidRequest."""
-        return Conversation(template_messages(self.messages), form_of(self), self.toolbox)
+        options = prompt_options(
+            self.chat_template_kwargs,
+            self.enable_thinking,
+            self.add_generation_prompt,
+            self.continue_final_message,
+        )
+        messages = template_messages(self.messages)
+        return Conversation(messages, form_of(self), self.toolbox, options=options)
 
     @property
     def told_logprobs(self) -> int | None:

@@ -16,6 +16,7 @@ from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import Sampling, Tokens
 from handlers.api.json_response import json_response
+from handlers.api.prompt_options import Kwargs, prompt_options
 from handlers.api.responses.events import ResponseShape
 from handlers.api.responses.items import Item, template_messages
 from handlers.api.structured import (
@@ -53,6 +54,9 @@ REFUSED: Refused = fields.REFUSED | {
     "context_management": ("[]",),
     "n": ("1",),
     "logprobs": ("false",),
+    "chat_template": (),
+    "add_generation_prompt": ("true",),
+    "continue_final_message": ("false",),
 }
 
 IGNORED = (
@@ -129,6 +133,9 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
     include: list[str] | None = None
     metadata: dict[str, str] | None = None
     stream: bool | None = None
+    chat_template_kwargs: Kwargs | None = None
+    enable_thinking: bool | None = None
+    """The same as in chat_template_kwargs, which go before it."""
 
     @property
     def token_limit(self) -> int | None:
@@ -163,6 +170,13 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
         return toolbox_of(self.tools or (), asked, self.parallel_tool_calls, inner="")
 
     @property
+    def conversation(self) -> Conversation:
+        """What is to be answered. Raises InvalidRequest."""
+        messages = template_messages(self.instructions, self.input)
+        options = prompt_options(self.chat_template_kwargs, self.enable_thinking)
+        return Conversation(messages, self.form, self.toolbox, field="input", options=options)
+
+    @property
     def told_logprobs(self) -> int | None:
         """How many of the likeliest tokens to tell, None for no logprobs at all."""
         return (self.top_logprobs or 0) if LOGPROBS in (self.include or ()) else None
@@ -171,9 +185,7 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
 async def create(model: Model, request: Request) -> Response | StreamResponse:
     """The answer to an input."""
     body = read_json(request.body, ResponseCall, REFUSED)
-    messages = template_messages(body.instructions, body.input)
-    conversation = Conversation(messages, body.form, body.toolbox, field="input")
-    call = await conversation.call(model, body, request.deadline, logprobs=body.told_logprobs)
+    call = await body.conversation.call(model, body, request.deadline, logprobs=body.told_logprobs)
     shape = ResponseShape(Stamp.of(model, "resp"), body)
     if body.stream:
         return await stream(model.completer, call, shape)

@@ -48,7 +48,10 @@ Needed = dict[str, dict[str, object]]
 
 # What _append asks of each kind of item, for the OpenAPI document.
 _NAMES: Needed = {name: {"type": "string"} for name in ("call_id", "name")}
-_CONTENT = {"type": ["string", "array"], "items": {"$ref": "#/components/schemas/Part"}}
+_CONTENT: dict[str, object] = {
+    "type": ["string", "array"],
+    "items": {"$ref": "#/components/schemas/Part"},
+}
 _RESULT: Needed = {"call_id": {"type": "string"}, "output": _CONTENT}
 _KINDS: dict[str, Needed] = {
     "message": {"role": {"enum": [*TEMPLATE_ROLES]}, "content": {"type": ["string", "array"]}},
@@ -124,8 +127,8 @@ def _append(messages: list[TemplateMessage], at: str, item: InputItem) -> None:
         messages.append({"role": "tool", "content": output, "tool_call_id": call_id})
     elif item.kind == "message":
         role = _role(f"{at}.role", item.role)
-        content = text_of(_needed(f"{at}.content", item.content), f"{at}.content")
-        messages.append({"role": role, "content": content})
+        content: Content = _needed(f"{at}.content", item.content)
+        messages.append({"role": role, "content": text_of(content, f"{at}.content")})
     else:
         advice = ADVICE.get(
             item.kind,
