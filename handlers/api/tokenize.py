@@ -12,6 +12,7 @@ from handlers.api.chat.messages import Messages, template_messages
 from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json
 from handlers.api.json_response import json_response
+from handlers.api.offered_tools import offered
 from handlers.api.prompt_options import Kwargs, prompt_options
 from handlers.api.text_tokens import OF_TEXTS, TextCall, encode, size, tokens_response
 from handlers.api.tools import ToolList, toolbox_of
@@ -62,7 +63,7 @@ def _encode(model: Model, body: TokenizeCall) -> list[int]:
         raise InvalidRequest("Send one of prompt, content and messages.", param="prompt")
     if body.messages is None:
         return encode(model, body)
-    toolbox = toolbox_of([tool.function for tool in body.tools or ()], None, None)
+    toolbox = toolbox_of(offered(body.tools), None, None)
     options = prompt_options(
         body.chat_template_kwargs,
         body.enable_thinking,

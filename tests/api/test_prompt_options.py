@@ -71,7 +71,7 @@ def test_the_template_is_given_the_requests_values(
     "name", ["messages", "tools", "add_generation_prompt", "bos_token", "raise_exception", "range"]
 )
 def test_a_name_that_the_template_has_already_is_refused(path: str, name: str) -> None:
-    kwargs = {"chat_template_kwargs": {name: []}}
+    kwargs: dict[str, Any] = {"chat_template_kwargs": {name: []}}
 
     assert refusal(path, **ASKED[path], **kwargs) == f"chat_template_kwargs.{name}"
 

@@ -357,6 +357,56 @@ def test_a_call_cut_short_is_incomplete() -> None:
     assert [item["status"] for item in last["response"]["output"]] == ["completed", "incomplete"]
 
 
+OTHERS: list[dict[str, Any]] = [
+    {"type": "web_search"},
+    {"type": "custom", "name": "apply_patch", "format": {"type": "grammar", "syntax": "lark"}},
+    {"type": "namespace", "name": "mcp", "description": "", "tools": [ADD | {"name": "inner"}]},
+    {"type": "mcp", "server_label": "a", "server_url": "b", "require_approval": "never"},
+    {"type": "image_generation", "size": "auto"},
+    {"type": "file_search", "vector_store_ids": ["a"]},
+    {"type": "computer_use_preview", "display_width": 5, "environment": "browser"},
+    {"type": "local_shell"},
+    {"type": "code_interpreter", "container": {"type": "auto"}},
+]
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "auto",
+        "required",
+        {"type": "function", "name": "add"},
+        {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "web_search"}, ADD]},
+    ],
+)
+def test_tools_of_other_types_are_left_out_beside_functions(choice: object) -> None:
+    engines = [saying(CALLS.removeprefix("I add.")) for _ in range(2)]
+    functions, all_ = (
+        Client(engine, template=TEMPLATE).json(
+            "POST", PATH, {"input": "Add.", "tools": tools, "tool_choice": choice}
+        )
+        for engine, tools in zip(engines, ([ADD], [*OTHERS, ADD]), strict=True)
+    )
+
+    assert engines[0].prompt_ids == engines[1].prompt_ids
+    assert [item["type"] for item in all_["output"]] == ["function_call", "function_call"]
+    assert [tool["name"] for tool in all_["tools"]] == ["add"]
+    assert (
+        OpenAIResponse.model_validate(all_).tools == OpenAIResponse.model_validate(functions).tools
+    )
+
+
+def test_tools_that_are_left_out_alone_leave_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+    kind = "a type of this test's own"
+    for _ in range(2):
+        body = Client(saying("Hi")).json("POST", PATH, {"input": "a", "tools": [{"type": kind}]})
+
+    assert (body["output"][0]["content"][0]["text"], body["tools"]) == ("Hi", [])
+    assert [record.getMessage() for record in caplog.records].count(
+        f"Tools of the type {kind!r} are left out: only functions are offered."
+    ) == 1
+
+
 ITEM: dict[str, Any] = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({}, "input"),
@@ -413,11 +463,22 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"input": "a", "temperature": 3}, "temperature"),
     ({"input": "a", "text": {"format": {"type": "xml"}}}, "text.format.type"),
     ({"input": "a", "text": {"format": {"type": "json_schema"}}}, "text.format.schema"),
-    ({"input": "a", "tools": [{"type": "web_search"}]}, "tools[0].type"),
+    ({"input": "a", "tools": [{"type": "web_search"}], "tool_choice": "required"}, "tools"),
     ({"input": "a", "tools": [{"type": "function"}]}, "tools[0].name"),
     ({"input": "a", "tools": [{"type": "function", "name": "a b"}]}, "tools[0].name"),
     ({"input": "a", "tools": [ADD, ADD]}, "tools[1].name"),
-    ({"input": "a", "tools": [ADD], "tool_choice": {"type": "mcp"}}, "tool_choice.type"),
+    *(
+        ({"input": "a", "tools": [ADD, {"type": "mcp"}], "tool_choice": choice}, param)
+        for choice, param in (
+            ({"type": "mcp", "server_label": "a"}, "tool_choice"),
+            ({"type": "web_search"}, "tool_choice"),
+            ({"type": "custom", "name": "add"}, "tool_choice"),
+            ({"type": "function"}, "tool_choice.name"),
+            ({"type": "allowed_tools", "mode": "auto"}, "tool_choice.tools"),
+            ({"type": "allowed_tools", "tools": [ADD]}, "tool_choice.mode"),
+            ({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "mcp"}]}, "tool_choice"),
+        )
+    ),
     (
         {"input": "a", "tools": [ADD], "tool_choice": {"type": "function", "name": "b"}},
         "tool_choice",

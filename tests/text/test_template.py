@@ -209,7 +209,7 @@ def test_a_last_message_of_which_the_template_leaves_out_some_is_not_continued()
 
 
 @pytest.mark.parametrize("values", [{}, {"enable_thinking": False}, {"enable_thinking": True}])
-def test_values_reach_the_template_as_in_transformers(values: dict[str, bool]) -> None:
+def test_values_reach_the_template_as_in_transformers(values: dict[str, Any]) -> None:
     template = ChatTemplate(THINKING, SPECIAL_TOKENS)
 
     prompt = template.prompt(CHATS[0], options=PromptOptions(values=values))

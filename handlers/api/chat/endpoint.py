@@ -16,6 +16,7 @@ from handlers.api.chat.messages import Messages, template_messages
 from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import OpenAICall, Tokens
+from handlers.api.offered_tools import offered
 from handlers.api.prompt_options import Kwargs, prompt_options
 from handlers.api.structured import form_of
 from handlers.api.tools import Choice, Toolbox, ToolList, toolbox_of
@@ -66,8 +67,7 @@ class ChatCall(OpenAICall, frozen=True, kw_only=True):
     @property
     def toolbox(self) -> Toolbox | None:
         """What the answers may call. Raises InvalidRequest."""
-        specs = [tool.function for tool in self.tools or ()]
-        return toolbox_of(specs, self.tool_choice, self.parallel_tool_calls)
+        return toolbox_of(offered(self.tools), self.tool_choice, self.parallel_tool_calls)
 
     @property
     def conversation(self) -> Conversation:

@@ -16,6 +16,7 @@ from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import Sampling, Tokens
 from handlers.api.json_response import json_response
+from handlers.api.offered_tools import FUNCTION, is_offered, not_offered
 from handlers.api.prompt_options import Kwargs, prompt_options
 from handlers.api.responses.events import ResponseShape
 from handlers.api.responses.items import Item, template_messages
@@ -88,31 +89,65 @@ class TextOptions(msgspec.Struct, frozen=True):
     format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
 
 
-class ResponseTool(FunctionSpec, frozen=True, kw_only=True):
-    """The one kind of tool: a chat's, without its inner object."""
+# Of a tool of another type only its type is read.
+_FUNCTION_IS_NAMED = Meta(
+    extra_json_schema={
+        "anyOf": [
+            {"properties": {"name": {"type": "string"}}, "required": ["name"]},
+            {"properties": {"type": {"not": {"const": FUNCTION}}}},
+        ]
+    }
+)
 
-    type: Literal["function"]
+
+class ResponseTool(msgspec.Struct, frozen=True, kw_only=True):
+    """A function: a chat's tool, without its inner object. Those of other types are left out."""
+
+    type: str
+    name: str | None = None
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
 
 
-class ResponseChoice(NamedFunction, frozen=True, tag_field="type", tag="function"):
-    """This function has to be called."""
+class ChosenTool(msgspec.Struct, frozen=True):
+    """One of the tools."""
 
-    @property
-    def of_chats(self) -> NamedChoice:
-        """The same in a chat's shape."""
+    type: str
+    name: str | None = None
+
+    def of_chats(self, at: str) -> NamedChoice:
+        """The same in a chat's shape. Raises InvalidRequest."""
+        if self.name is None:
+            raise InvalidRequest(f"{at}.name is required.", param=f"{at}.name")
         return NamedChoice(NamedFunction(self.name))
 
 
-class ResponseAllowed(msgspec.Struct, frozen=True, tag_field="type", tag="allowed_tools"):
-    """Of these functions one may be called, or must."""
+class ResponseChoice(ChosenTool, frozen=True, omit_defaults=True):
+    """This function has to be called, or of the allowed ones one may be, or must."""
 
-    mode: Literal["auto", "required"]
-    tools: Annotated[tuple[ResponseChoice, ...], Meta(min_length=1, max_length=MAX_TOOLS)]
+    type: Annotated[str, Meta(extra_json_schema={"enum": [FUNCTION, "allowed_tools"]})]
+    mode: Literal["auto", "required"] | None = None
+    tools: Annotated[tuple[ChosenTool, ...], Meta(min_length=1, max_length=MAX_TOOLS)] | None = None
 
     @property
-    def of_chats(self) -> AllowedChoice:
-        """The same in a chat's shape."""
-        return AllowedChoice(AllowedTools(self.mode, tuple(tool.of_chats for tool in self.tools)))
+    def as_in_chats(self) -> NamedChoice | AllowedChoice:
+        """The same in a chat's shape. Raises InvalidRequest."""
+        if self.type == FUNCTION:
+            return self.of_chats("tool_choice")
+        if self.type != "allowed_tools":
+            raise not_offered(self.type)
+        if self.mode is None or self.tools is None:
+            field = f"tool_choice.{'mode' if self.mode is None else 'tools'}"
+            raise InvalidRequest(f"{field} is required.", param=field)
+        chosen = tuple(
+            tool.of_chats(f"tool_choice.tools[{place}]")
+            for place, tool in enumerate(self.tools)
+            if is_offered(tool.type)
+        )
+        if not chosen:
+            raise not_offered(self.tools[0].type)
+        return AllowedChoice(AllowedTools(self.mode, chosen))
 
 
 class ResponseCall(Sampling, frozen=True, kw_only=True):
@@ -124,10 +159,11 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
     instructions: str | None = None
     max_output_tokens: Tokens | None = None
     text: TextOptions | None = None
-    tools: Annotated[list[ResponseTool], Meta(max_length=MAX_TOOLS)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | ResponseChoice | ResponseAllowed | None = (
-        None
-    )
+    tools: (
+        Annotated[list[Annotated[ResponseTool, _FUNCTION_IS_NAMED]], Meta(max_length=MAX_TOOLS)]
+        | None
+    ) = None
+    tool_choice: Literal["none", "auto", "required"] | ResponseChoice | None = None
     parallel_tool_calls: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     include: list[str] | None = None
@@ -166,8 +202,22 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
     def toolbox(self) -> Toolbox | None:
         """What the answer may call. Raises InvalidRequest."""
         choice = self.tool_choice
-        asked = choice if choice is None or isinstance(choice, str) else choice.of_chats
-        return toolbox_of(self.tools or (), asked, self.parallel_tool_calls, inner="")
+        asked = choice.as_in_chats if isinstance(choice, ResponseChoice) else choice
+        return toolbox_of(self.functions, asked, self.parallel_tool_calls, inner="")
+
+    @property
+    def functions(self) -> list[FunctionSpec]:
+        """Those of the tools that are offered. Raises InvalidRequest."""
+        specs = []
+        for place, tool in enumerate(self.tools or ()):
+            if is_offered(tool.type):
+                if tool.name is None:
+                    field = f"tools[{place}].name"
+                    raise InvalidRequest(f"{field} is required.", param=field)
+                specs.append(
+                    FunctionSpec(tool.name, tool.description, tool.parameters, tool.strict)
+                )
+        return specs
 
     @property
     def conversation(self) -> Conversation:

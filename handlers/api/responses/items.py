@@ -127,8 +127,8 @@ def _append(messages: list[TemplateMessage], at: str, item: InputItem) -> None:
         messages.append({"role": "tool", "content": output, "tool_call_id": call_id})
     elif item.kind == "message":
         role = _role(f"{at}.role", item.role)
-        content: Content = _needed(f"{at}.content", item.content)
-        messages.append({"role": role, "content": text_of(content, f"{at}.content")})
+        _needed(f"{at}.content", item.content)
+        messages.append({"role": role, "content": text_of(item.content, f"{at}.content")})
     else:
         advice = ADVICE.get(
             item.kind,
