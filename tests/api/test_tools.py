@@ -174,6 +174,28 @@ def test_a_streamed_call_starts_with_its_id_and_goes_on_with_its_arguments() -> 
     assert reasons(chunks) == ["tool_calls"]
 
 
+@pytest.mark.parametrize(
+    ("choice", "content"),
+    [
+        ("auto", ""),
+        ("required", None),
+        ({"type": "function", "function": {"name": "get_weather"}}, None),
+        (allowing("get_weather"), ""),
+        (allowing("get_weather", mode="required"), None),
+    ],
+)
+def test_a_stream_begins_as_at_openai_and_ends_as_the_whole_answer(
+    choice: object, content: str | None
+) -> None:
+    asked = ASKED | {"tool_choice": choice}
+    whole = Client(saying(calling(PARIS))).json("POST", CHAT, asked)
+
+    first, *chunks, _ = Client(saying(calling(PARIS))).events(CHAT, asked)
+
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": content}
+    assert reasons(chunks) == [whole["choices"][0]["finish_reason"]] == ["tool_calls"]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_call_that_was_cut_says_so(stream: bool) -> None:
     ids = TOKENIZER.encode(calling(PARIS))[:-8]

@@ -95,12 +95,14 @@ async def create(model: Model, request: Request) -> Response | StreamResponse:
     """The answers to a conversation."""
     body = read_json(request.body, ChatCall, REFUSED)
     told = body.told_logprobs
-    call = await body.conversation.call(
+    conversation = body.conversation
+    call = await conversation.call(
         model, body, request.deadline, choices=body.n or 1, logprobs=told
     )
     stamp = Stamp.of(model, "chatcmpl")
     if body.stream:
-        shape = ChatStream(stamp, call, body.wants_usage, told is not None)
+        must_call = conversation.toolbox is not None and conversation.toolbox.mode == "required"
+        shape = ChatStream(stamp, call, body.wants_usage, told is not None, must_call)
         return await stream(model.completer, call, shape)
     answers = await collect(model.completer, call)
     return timed_response(whole_chat(stamp, call, answers, told is not None), answers)
