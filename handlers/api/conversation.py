@@ -49,7 +49,7 @@ class Conversation(msgspec.Struct, frozen=True):
         if len(self.messages) > context:
             raise ContextLengthExceeded(
                 f"The prompt is too long: it has {len(self.messages):,} messages, and the context "
-                f"holds {context:,} tokens. Send fewer.",
+                f"holds {context:,} tokens. {model.reader.advice}",
                 param=self.field,
             )
         characters = sum(len(message["content"]) for message in self.messages)
@@ -85,6 +85,7 @@ class Conversation(msgspec.Struct, frozen=True):
             model.engine.context_length - len(ids), logprobs=logprobs, temperature=temperature
         )
         prompts = spread(ids, params, choices, await self._grammar(model))
+        model.reader.check_room(len(ids), self.field)
         reads_calls = model.template.tool_format if self.toolbox else None
         return Call(prompts, sampling.stop_strings, deadline, self.field, choices, reads_calls)
 

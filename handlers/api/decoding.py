@@ -69,8 +69,12 @@ def _plain(value: msgspec.Raw) -> str:
 
 
 def _refuse(name: str, value: str, harmless: tuple[str, ...]) -> None:
-    if value != "null" and value not in harmless:
-        raise InvalidRequest(f"{name} is not supported by this server: leave it out.", param=name)
+    if value == "null" or value in harmless:
+        return
+    from handlers.api.other_names import INSTEAD  # for errors alone
+
+    advice = INSTEAD.get(name, "leave it out")
+    raise InvalidRequest(f"{name} is not supported by this server: {advice}.", param=name)
 
 
 def _wrong_field(error: msgspec.ValidationError) -> InvalidRequest:

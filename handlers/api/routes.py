@@ -15,7 +15,7 @@ from handlers.api import error_body
 from handlers.api.cors import Cors
 from handlers.api.messages import Request, Response, StreamResponse
 from handlers.api.models import PATH as MODELS
-from handlers.api.table import HEALTH_PATHS, MODEL, TABLES, Route
+from handlers.api.table import HEALTH_PATHS, MODEL, STORED, TABLES, Route
 from handlers.errors import InvalidApiKey, MethodNotAllowed, NotFound, RequestTooLarge
 
 if TYPE_CHECKING:
@@ -89,6 +89,11 @@ class Api:
             raise NotFound(
                 f"This image serves the task {served} with {self._model.id}; {path} needs "
                 f"{' or '.join(tasks)}. Paths: {', '.join(self._routes)}."
+            )
+        if path.startswith(STORED):
+            raise NotFound(
+                f"There is no {path}: nothing is stored here, so no answer can be read, changed or "
+                "cancelled later. Send the whole conversation with every request."
             )
         raise NotFound(f"There is no {path}. Paths: {', '.join(self._routes)}.")
 

@@ -86,6 +86,23 @@ def test_the_last_answer_is_part_of_the_next_input(client: openai.OpenAI) -> Non
     assert second.output_text
 
 
+def test_the_tokens_of_an_input_are_counted(client: openai.OpenAI) -> None:
+    counted = client.responses.input_tokens.count(
+        model="any", input="Hello", instructions="Be brief."
+    )
+    response = client.responses.create(
+        model="any", input="Hello", instructions="Be brief.", max_output_tokens=1
+    )
+    assert response.usage is not None
+    assert counted.input_tokens == response.usage.input_tokens
+
+
+def test_what_is_not_stored_is_not_found(client: openai.OpenAI) -> None:
+    response = client.responses.create(model="any", input="Hello", max_output_tokens=1)
+    with pytest.raises(openai.NotFoundError, match="nothing is stored here"):
+        client.responses.retrieve(response.id)
+
+
 class Person(pydantic.BaseModel):
     """What the answer is parsed into."""
 

@@ -16,6 +16,7 @@ from tests.api.client import TOKENIZER, Client, saying
 from tests.support.scripted_engine import ScriptedEngine, drain, steps
 
 PATH = "/v1/responses"
+COUNT = "/v1/responses/input_tokens"
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 # Of a model that calls tools as Hermes and Qwen do.
@@ -513,6 +514,62 @@ def test_what_changes_nothing_is_let_through(harmless: dict[str, Any]) -> None:
 
     assert body["store"] is False
     assert body["metadata"] == harmless.get("metadata", {})
+
+
+@pytest.mark.parametrize(
+    "body", [{"input": "Hello"}, {"input": "Add.", "instructions": "Be brief.", "tools": [ADD]}]
+)
+def test_the_tokens_of_an_input_are_counted_without_an_answer(body: dict[str, Any]) -> None:
+    engine = saying("", context_length=1000)
+    Client(engine).json("POST", PATH, body)
+
+    counted = Client(saying("", refusal=RuntimeError("It was asked."))).json("POST", COUNT, body)
+
+    assert counted == {"object": "response.input_tokens", "input_tokens": len(engine.prompt_ids)}
+
+
+def test_the_tokens_of_an_input_beyond_the_context_are_counted() -> None:
+    counted = Client(saying("")).json("POST", COUNT, {"input": "a b c " * 100})
+
+    assert counted["input_tokens"] > 256
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [({}, "input"), ({"input": "a", "previous_response_id": "b"}, "previous_response_id")],
+)
+def test_a_wrong_field_of_a_count_is_named(body: dict[str, Any], param: str) -> None:
+    status, error = Client(saying("")).error("POST", COUNT, body)
+
+    assert (status, error["param"]) == (400, param)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", f"{PATH}/resp_1"),
+        ("DELETE", f"{PATH}/resp_1"),
+        ("POST", f"{PATH}/resp_1/cancel"),
+        ("GET", f"{PATH}/resp_1/input_items"),
+        ("POST", f"{PATH}/compact"),
+        ("GET", "/v1/chat/completions/chatcmpl-1"),
+        ("GET", "/v1/chat/completions/chatcmpl-1/messages"),
+        ("POST", "/v1/conversations"),
+        ("GET", "/v1/conversations/conv_1/items"),
+    ],
+)
+def test_what_would_be_stored_is_not_found(method: str, path: str) -> None:
+    status, error = Client(saying("")).error(method, path)
+
+    assert (status, error["code"]) == (404, "not_found")
+    assert "nothing is stored here" in error["message"]
+
+
+@pytest.mark.parametrize("field", ["previous_response_id", "conversation"])
+def test_what_would_have_to_be_stored_says_what_to_send(field: str) -> None:
+    _, error = Client(saying("")).error("POST", PATH, {"input": "Hello", field: "resp_1"})
+
+    assert "nothing is stored here, so send the whole conversation as input" in error["message"]
 
 
 @pytest.mark.parametrize(

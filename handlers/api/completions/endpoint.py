@@ -91,6 +91,8 @@ async def create(model: Model, request: Request) -> Response | StreamResponse:
     body = read_json(request.body, CompletionCall, REFUSED)
     body.check()
     prompts = await model.tokenising.run(lambda: read_prompts(model, body.prompt))
+    for prompt in prompts:
+        model.reader.check_room(len(prompt.ids), "prompt")
     body.check_echo(sum(len(prompt.ids) for prompt in prompts))
     call = await _call(model, body, prompts, request.deadline)
     shape = TextShape(

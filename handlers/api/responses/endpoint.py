@@ -1,4 +1,6 @@
-"""POST /v1/responses, as OpenAI defines it, without what would need a memory between requests.
+"""POST /v1/responses and its count of tokens, as OpenAI defines them.
+
+Without what would need a memory between requests.
 
 https://platform.openai.com/docs/api-reference/responses
 """
@@ -240,6 +242,13 @@ async def create(model: Model, request: Request) -> Response | StreamResponse:
     if body.stream:
         return await stream(model.completer, call, shape)
     return await _whole(model, call, shape)
+
+
+async def count(model: Model, request: Request) -> Response:
+    """How many tokens the prompt of an input has, also where no context holds them."""
+    conversation = read_json(request.body, ResponseCall, REFUSED).conversation
+    ids = await model.tokenising.run(lambda: conversation.prompt_ids(model))
+    return json_response({"object": "response.input_tokens", "input_tokens": len(ids)})
 
 
 async def _whole(model: Model, call: Call, shape: ResponseShape) -> Response:
