@@ -207,7 +207,7 @@ def test_a_call_is_parsed_and_what_it_gave_is_read(demo: openai.OpenAI) -> None:
 @pytest.mark.parametrize("limit", [8, 24])
 def test_a_call_that_was_cut_does_not_end_the_conversation(demo: openai.OpenAI, limit: int) -> None:
     """Cut in what stands before the arguments it is text, cut in them a call with half a JSON."""
-    asked = {"model": "any", "tools": [WEATHER], "temperature": 0}
+    asked: dict[str, Any] = {"model": "any", "tools": [WEATHER], "temperature": 0}
     (choice,) = demo.chat.completions.create(
         **asked, messages=[QUESTION], tool_choice="required", max_tokens=limit
     ).choices
