@@ -50,6 +50,7 @@ BEYOND_A_SCHEMA = (
     "is empty",
     "which leaves nothing of an input",
     "is required",
+    "is not a JSON object",
     "but only functions are offered here",
     "begins another: send one of them",
     "is a name that the template is given",
