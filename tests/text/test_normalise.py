@@ -123,6 +123,15 @@ def test_the_mildest_form_that_a_template_takes_is_rendered(
     assert ChatTemplate(TEMPLATES[template], {}).prompt(messages) == prompt
 
 
+@pytest.mark.parametrize("template", ["Qwen 3.5", "Gemma 3", "Gemma 2"])
+def test_tools_reach_a_template_that_knows_none_and_has_an_order(template: str) -> None:
+    tool = {"type": "function", "function": {"name": "the_time", "description": "Tells it."}}
+
+    prompt = ChatTemplate(TEMPLATES[template], {}).prompt([SYSTEM, HI], [tool])
+
+    assert prompt.index("Be brief.") < prompt.index("the_time") < prompt.index("Hi", 50)
+
+
 def test_what_no_form_mends_is_refused_with_the_templates_first_reason() -> None:
     template = ChatTemplate("{{ raise_exception(messages[0].content) }}", {})
 
