@@ -92,8 +92,13 @@ Item = Annotated[
         extra_json_schema={
             "anyOf": [
                 {
+                    "properties": {"type": {"enum": [kind, None]}, **needed},
+                    "required": [*needed],
+                }
+                if kind == "message"
+                else {
                     "properties": {"type": {"const": kind}, **needed},
-                    "required": [*needed] if kind == "message" else ["type", *needed],
+                    "required": ["type", *needed],
                 }
                 for kind, needed in _KINDS.items()
             ]
