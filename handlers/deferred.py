@@ -2,7 +2,7 @@
 
 functions-framework imports flask, werkzeug and cloudevents for its synchronous side and for
 CloudEvents: 70 ms of a start, of which an asynchronous HTTP function never uses anything. Knows no
-cloud and no model. Called by serve.py, and by template.py for jinja2's cache of templates.
+cloud and no model. Called by serve.py, and by template.py for jinja2's templates in files.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from handlers.api.answer import Call, spread
+from handlers.api.prompt_options import check_last, check_names
 from handlers.errors import ContextLengthExceeded, InvalidRequest
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from handlers.api.structured import Form
     from handlers.api.tools import Toolbox
     from handlers.text.grammar import GrammarConstraint
+    from handlers.text.template import PromptOptions
 
 
 class Conversation(msgspec.Struct, frozen=True):
@@ -32,6 +34,7 @@ class Conversation(msgspec.Struct, frozen=True):
     """What the answer may call."""
     field: str = "messages"
     """The request's field that an error about the prompt names."""
+    options: PromptOptions | None = None
 
     def prompt_ids(self, model: Model) -> list[int]:
         """The ids of the rendered prompt. Raises InvalidRequest and ContextLengthExceeded."""
@@ -46,16 +49,20 @@ class Conversation(msgspec.Struct, frozen=True):
         if len(self.messages) > context:
             raise ContextLengthExceeded(
                 f"The prompt is too long: it has {len(self.messages):,} messages, and the context "
-                f"holds {context:,} tokens. Send fewer.",
+                f"holds {context:,} tokens. {model.reader.advice}",
                 param=self.field,
             )
         characters = sum(len(message["content"]) for message in self.messages)
         model.reader.check_length(characters, self.field)
+        if self.options:
+            check_names(self.options, model.template.reserved)
+            check_last(self.options, self.messages[-1])
         tools = self.toolbox.for_template() if self.toolbox else None
         try:
-            return model.template.render(self.messages, tools)
-        except InvalidRequest as error:  # the template does not know the request's fields
-            error.param = self.field
+            return model.template.prompt(self.messages, tools, self.options)
+        except InvalidRequest as error:
+            if error.param == "messages":  # the template does not know the request's fields
+                error.param = self.field
             raise
 
     async def call(
@@ -78,6 +85,7 @@ class Conversation(msgspec.Struct, frozen=True):
             model.engine.context_length - len(ids), logprobs=logprobs, temperature=temperature
         )
         prompts = spread(ids, params, choices, await self._grammar(model))
+        model.reader.check_room(len(ids), self.field)
         reads_calls = model.template.tool_format if self.toolbox else None
         return Call(prompts, sampling.stop_strings, deadline, self.field, choices, reads_calls)
 

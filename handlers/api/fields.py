@@ -123,9 +123,8 @@ REFUSED: Refused = {
     "images": (),
     "context": (),
     "think": (),
-    # DeepSeek and Alibaba Cloud
+    # DeepSeek
     "thinking": (),
-    "enable_thinking": (),
 }
 """Each would change the answer, so it is not ignored. With it, the JSON that asks for nothing."""
 

@@ -9,6 +9,7 @@ from handlers.api.answer import collect, timed_response
 from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json, read_query
 from handlers.api.fields import Sampling
+from handlers.api.prompt_options import Kwargs, prompt_options
 from handlers.api.structured import form_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ REFUSED: Refused = (
         "echo": ("false",),
         "suffix": (),
         "max_output_tokens": (),
+        "chat_template": (),
+        "add_generation_prompt": ("true",),
+        "continue_final_message": ("false",),
     }
 )
 
@@ -34,6 +38,8 @@ class GenerateCall(Sampling, frozen=True, kw_only=True):
     """The body or the query."""
 
     prompt: str
+    chat_template_kwargs: Kwargs | None = None
+    enable_thinking: bool | None = None
 
 
 async def create(model: Model, request: Request) -> Response:
@@ -46,7 +52,8 @@ async def create(model: Model, request: Request) -> Response:
     else:
         body = read_json(request.body, GenerateCall, REFUSED)
     messages = [{"role": "user", "content": body.prompt}]
-    conversation = Conversation(messages, form_of(body), field="prompt")
+    options = prompt_options(body.chat_template_kwargs, body.enable_thinking)
+    conversation = Conversation(messages, form_of(body), field="prompt", options=options)
     call = await conversation.call(model, body, request.deadline, temperature=0.0)
     (answer,) = answers = await collect(model.completer, call)
     return timed_response(

@@ -50,7 +50,9 @@ class Model(served.Served, frozen=True, kw_only=True, dict=True):
         held = settings.slots + settings.queue_limit  # of the engine; a lane holds no fewer
         return cls(
             engine=engine,
-            reader=PromptReader(tokenizer, engine.context_length),
+            reader=PromptReader(
+                tokenizer, engine.context_length, _advice(engine.context_length, manifest)
+            ),
             completer=completion.Completer(engine, tokenizer),
             tokenizer=tokenizer,
             template=template,
@@ -78,3 +80,11 @@ class Model(served.Served, frozen=True, kw_only=True, dict=True):
         from handlers.text.grammar import Grammars
 
         return Grammars(self.tokenizer, self.manifest.vocab_size, self.manifest.eos_token_ids)
+
+
+def _advice(context_length: int, manifest: Manifest) -> str:
+    """What to do about a prompt that is too long."""
+    most = manifest.context_length
+    if context_length < most:
+        return f"Shorten it, or raise KINDLING_CONTEXT_LENGTH: the model takes up to {most:,}."
+    return "Shorten it: the model takes no more."

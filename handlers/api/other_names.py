@@ -11,6 +11,11 @@ _OWN_FIELDS = "send its members as fields of their own"
 
 _OF_A_PAIR = "send truncate_prompt_tokens, which counts query and document together"
 
+_NOTHING_STORED = (
+    "nothing is stored here, so send the whole conversation as input; clients do so where their "
+    "store is false"
+)
+
 INSTEAD: Mapping[str, str] = {
     # llama-server
     "n_predict": "send max_tokens",
@@ -20,6 +25,7 @@ INSTEAD: Mapping[str, str] = {
     "t_max_predict_ms": "send max_tokens",
     "embd_normalize": "leave it out, vectors are scaled as the model was trained",
     # vLLM
+    "chat_template": "POST what it would give to /v1/completions",
     "allowed_token_ids": "send logit_bias, or structured_outputs.choice for whole answers",
     "truncate_prompt_tokens": "send a shorter prompt, POST /tokenize counts its tokens",
     "prompt_logprobs": "POST /v1/completions with echo and logprobs has them",
@@ -45,10 +51,15 @@ INSTEAD: Mapping[str, str] = {
     "format": "send response_format",
     "system": "send it as a message of the role system to /v1/chat/completions",
     "raw": "POST /v1/completions applies no template",
+    "think": "send enable_thinking",
+    # DeepSeek
+    "thinking": "send enable_thinking",
     # OpenAI's other endpoints
     "max_completion_tokens": "send max_tokens",
     "max_output_tokens": "send max_tokens",
     "messages": "send a text as prompt or input",
+    "previous_response_id": _NOTHING_STORED,
+    "conversation": _NOTHING_STORED,
     "functions": "send tools",
     "function_call": "send tool_choice",
     # Cohere, Jina and Voyage

@@ -18,7 +18,7 @@ from handlers.api.content_coding import coding_of, decoded
 from handlers.api.cors import Answer, Cors
 from handlers.api.messages import Request, Response, StreamResponse
 from handlers.api.paths import without_empty_parts, without_prefix
-from handlers.api.table import HEALTH_PATHS, TABLES, Match, Route, match, prefix_before
+from handlers.api.table import HEALTH_PATHS, STORED, TABLES, Match, Route, match, prefix_before
 from handlers.errors import (
     InvalidApiKey,
     MethodNotAllowed,
@@ -138,6 +138,11 @@ class Api:
             return NotFound(
                 f"This image serves the task {served} with {self._model.id}; {shortened(path)} "
                 f"needs {' or '.join(tasks)}. Paths: {known}."
+            )
+        if path.startswith(STORED):
+            return NotFound(
+                f"There is no {shortened(path)}: nothing is stored here, so no answer can be read, "
+                "changed or cancelled later. Send the whole conversation with every request."
             )
         prefix = prefix_before(self._routes, path) or ""
         hint = (

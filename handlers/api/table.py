@@ -27,6 +27,9 @@ HEALTH_PATHS = ("/healthz", "/health")
 https://docs.cloud.google.com/run/docs/known-issues"""
 MODEL = f"{MODELS}/{{id}}"
 
+STORED = ("/v1/responses/", "/v1/chat/completions/", "/v1/conversations")
+"""Where OpenAI's clients ask for what an earlier request left behind."""
+
 POST = ("POST",)
 GET = ("GET", "HEAD")
 
@@ -66,6 +69,7 @@ GENERATION: Mapping[str, Route] = {
     "/v1/chat/completions/render": Route(POST, "tokenize.render"),
     "/v1/completions": Route(POST, "completions.endpoint.create", early=True),
     "/v1/responses": Route(POST, "responses.endpoint.create"),
+    "/v1/responses/input_tokens": Route(POST, "responses.endpoint.count"),
     "/generate": Route(("GET", "POST"), "generate.create", early=True),
     "/tokenize": Route(POST, "tokenize.tokenize"),
     "/detokenize": Route(POST, "text_tokens.detokenize"),

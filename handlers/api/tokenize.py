@@ -5,15 +5,15 @@ Texts are read as text_tokens.py reads them; a chat is vLLM's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-from msgspec import Meta
+from typing import TYPE_CHECKING
 
 from handlers.api.chat import endpoint as chat
-from handlers.api.chat.messages import Turn, template_messages
+from handlers.api.chat.messages import Messages, template_messages
 from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json
 from handlers.api.json_response import json_response
+from handlers.api.offered_tools import offered
+from handlers.api.prompt_options import Kwargs, prompt_options
 from handlers.api.text_tokens import OF_TEXTS, TextCall, encode, size, tokens_response
 from handlers.api.tools import ToolList, toolbox_of
 from handlers.errors import InvalidRequest
@@ -22,20 +22,19 @@ if TYPE_CHECKING:
     from handlers.api.messages import Request, Response
     from handlers.api.model import Model
 
-REFUSED: Refused = OF_TEXTS | {
-    "add_generation_prompt": ("true",),
-    "continue_final_message": ("false",),
-    "chat_template": (),
-    "chat_template_kwargs": ("{}",),
-}
+REFUSED: Refused = OF_TEXTS | {"chat_template": ()}
 
 
 class TokenizeCall(TextCall, frozen=True, kw_only=True):
     """The body: a text, or a chat."""
 
-    messages: Annotated[list[Turn], Meta(min_length=1)] | None = None
+    messages: Messages | None = None
     """vLLM's. Rendered as a chat is, which adds all that the model expects."""
     tools: ToolList | None = None
+    chat_template_kwargs: Kwargs | None = None
+    enable_thinking: bool | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
 
 
 async def tokenize(model: Model, request: Request) -> Response:
@@ -64,5 +63,12 @@ def _encode(model: Model, body: TokenizeCall) -> list[int]:
         raise InvalidRequest("Send one of prompt, content and messages.", param="prompt")
     if body.messages is None:
         return encode(model, body)
-    toolbox = toolbox_of([tool.function for tool in body.tools or ()], None, None)
-    return Conversation(template_messages(body.messages), toolbox=toolbox).prompt_ids(model)
+    toolbox = toolbox_of(offered(body.tools), None, None)
+    options = prompt_options(
+        body.chat_template_kwargs,
+        body.enable_thinking,
+        body.add_generation_prompt,
+        body.continue_final_message,
+    )
+    messages = template_messages(body.messages)
+    return Conversation(messages, toolbox=toolbox, options=options).prompt_ids(model)

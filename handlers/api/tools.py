@@ -13,6 +13,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from handlers.api.deltas import CallDelta, plain
+from handlers.api.offered_tools import FUNCTION, not_offered
 from handlers.errors import InvalidRequest
 from handlers.text.tool_calls import Tool, ToolChoice
 from handlers.text.tool_parser import CallStart, ContentDelta
@@ -47,10 +48,10 @@ class FunctionSpec(msgspec.Struct, frozen=True):
 
 
 class FunctionTool(msgspec.Struct, frozen=True, kw_only=True):
-    """The one kind of tool."""
+    """A function. Tools of other types are left out, whatever they have."""
 
-    type: Literal["function"] = "function"
-    function: FunctionSpec
+    type: str = FUNCTION
+    function: FunctionSpec | None = None
 
 
 class NamedFunction(msgspec.Struct, frozen=True):
@@ -63,6 +64,10 @@ class NamedChoice(msgspec.Struct, frozen=True, tag_field="type", tag="function")
     """This function has to be called."""
 
     function: NamedFunction
+
+
+class CustomChoice(msgspec.Struct, frozen=True, tag_field="type", tag="custom"):
+    """A tool that is left out has to be called, which is refused."""
 
 
 class AllowedTools(msgspec.Struct, frozen=True):
@@ -79,7 +84,7 @@ class AllowedChoice(msgspec.Struct, frozen=True, tag_field="type", tag="allowed_
 
 
 ToolList = Annotated[list[FunctionTool], Meta(max_length=MAX_TOOLS)]
-Choice = Literal["none", "auto", "required"] | NamedChoice | AllowedChoice
+Choice = Literal["none", "auto", "required"] | NamedChoice | CustomChoice | AllowedChoice
 
 
 class Toolbox(msgspec.Struct, frozen=True):
@@ -127,6 +132,8 @@ def toolbox_of(
     inner: str = INNER,
 ) -> Toolbox | None:
     """None where no tool is offered, or none may be called. Raises InvalidRequest."""
+    if isinstance(choice, CustomChoice):
+        raise not_offered("custom")
     if choice == "none" or (not specs and choice in {None, "auto"}):
         return None
     if not specs:

@@ -41,6 +41,8 @@ class PromptReader(msgspec.Struct, frozen=True):
     tokenizer: Tokenizer
     context_length: int | None
     """None for a tokenizer that leaves characters out: its size does not say how many tokens."""
+    advice: str = "Shorten it."
+    """What errors about a prompt that is too long say to do."""
 
     def check_length(self, characters: int, param: str) -> None:
         """Raises ContextLengthExceeded for text that is too long by its size alone.
@@ -56,7 +58,17 @@ class PromptReader(msgspec.Struct, frozen=True):
         if characters > context * self.tokenizer.longest_token:
             raise ContextLengthExceeded(
                 f"The prompt is too long: it has {characters:,} characters, which are more than "
-                f"the context of {context:,} tokens can hold. Shorten it.",
+                f"the context of {context:,} tokens can hold. {self.advice}",
+                param=param,
+            )
+
+    def check_room(self, tokens: int, param: str) -> None:
+        """Raises ContextLengthExceeded for a prompt that leaves no room for an answer."""
+        context = self.context_length
+        if context is not None and tokens >= context:
+            raise ContextLengthExceeded(
+                f"The prompt is too long: it has {tokens:,} tokens, and the context holds "
+                f"{context:,} of prompt and answer together. {self.advice}",
                 param=param,
             )
 

@@ -4,37 +4,75 @@ Renders as transformers' apply_chat_template does (utils/chat_template_utils.py 
 sandbox: a template is part of a downloaded model and must not reach the process. Does not
 know ids. Called by the API, and by model_export, which proves that the prompts are equal.
 
-Importing jinja2 takes 20 ms, so startup imports this module beside the loading of the weights.
+Importing jinja2 takes 30 ms, so startup imports this module beside the loading of the weights.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
+
+import msgspec
 
 from handlers.deferred import deferred
 from handlers.errors import ArtifactError, InvalidRequest
 from handlers.text.tool_calls import HERMES, ToolFormat
 from handlers.text.tool_fallback import without_tools
 
-# For templates in files and their cache: OpenSSL and more, 7 ms.
-with deferred("hashlib", "tempfile"):
+# Its cache and its loaders, for templates in files, bring OpenSSL and tempfile: 7 ms. They are
+# jinja2's own, so the thread that loads the weights meanwhile cannot come upon the stand-ins.
+with deferred("jinja2.bccache", "jinja2.loaders"):
     import jinja2
     from jinja2.exceptions import SecurityError
     from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from handlers.engine.artifact import Artifact
+
+Messages = Sequence[Mapping[str, Any]]
+Tools = Sequence[Mapping[str, Any]]
 
 # For a model without a template: turns by name, which a base model can continue.
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant:{% endif %}"
 )
+
+
+# What the template is always given, or may find under a name of transformers'.
+OWN_NAMES = (
+    "messages",
+    "tools",
+    "documents",
+    "add_generation_prompt",
+    "continue_final_message",
+    "chat_template",
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+)
+
+# transformers'. The space shows whether the template cuts white space off a message's end.
+MARK = "CONTINUE_FINAL_MESSAGE_TAG "
+
+
+class PromptOptions(msgspec.Struct, frozen=True):
+    """How a prompt ends, and what else the template is given."""
+
+    add_generation_prompt: bool = True
+    """Whether the assistant's turn begins behind the messages."""
+    continue_final_message: bool = False
+    """Whether the prompt ends where the last message's text does. None begins behind it then."""
+    values: Mapping[str, Any] = {}
+    """By names that only this template knows, such as enable_thinking."""
 
 
 class ChatTemplate:
@@ -64,36 +102,117 @@ class ChatTemplate:
         """The artefact's template. Raises ArtifactError."""
         return cls(artifact.chat_template, artifact.manifest.special_tokens)
 
-    def render(
+    def prompt(
         self,
-        messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        add_generation_prompt: bool = True,
+        messages: Messages,
+        tools: Tools | None = None,
+        options: PromptOptions | None = None,
     ) -> str:
-        """The prompt. `tools` are OpenAI's, and so are the messages, but for arguments: an object.
+        """The prompt, of the first form of the conversation that the template takes.
+
+        `tools` are OpenAI's, and so are the messages, but for arguments: an object, or the text of
+        what is none. Raises as `render` does.
+        """
+        options = options or PromptOptions()
+        if options.continue_final_message:
+            *before, last = messages
+            marked = {**last, "content": last["content"] + MARK}
+            prompt = self._first_taken([*before, marked], tools, options)
+            return _up_to_mark(prompt, last["content"])
+        return self._first_taken(messages, tools, options)
+
+    def _first_taken(self, messages: Messages, tools: Tools | None, options: PromptOptions) -> str:
+        messages, tools = self._in_its_roles(messages, tools)
+        try:
+            return self._render(messages, tools, options)
+        except InvalidRequest:
+            from handlers.text.normalise import normalised  # most conversations never need it
+
+            for form in normalised(messages):
+                with suppress(InvalidRequest):
+                    return self._render(form, tools, options)
+            raise
+
+    def render(
+        self, messages: Messages, tools: Tools | None = None, add_generation_prompt: bool = True
+    ) -> str:
+        """The prompt of the conversation as it is, which is what transformers gives.
 
         A template that knows no tools gets them as text. Raises InvalidRequest when the template
         refuses the messages: a role, their order. Raises jinja2's SecurityError when the template
         itself reaches out of its sandbox.
         """
-        if not self._knows_tools:
-            messages, tools = without_tools(messages, tools), None
+        messages, tools = self._in_its_roles(messages, tools)
+        options = PromptOptions(add_generation_prompt=add_generation_prompt)
+        return self._render(messages, tools, options)
+
+    @property
+    def reserved(self) -> frozenset[str]:
+        """The names that a request may not give values for: they are given already."""
+        return frozenset(OWN_NAMES) | self._special_tokens.keys() | self._template.globals.keys()
+
+    def _in_its_roles(
+        self, messages: Messages, tools: Tools | None
+    ) -> tuple[Messages, Tools | None]:
+        if self._knows_tools:
+            return messages, tools
         try:
-            return self._template.render(
-                messages=messages,
-                tools=tools or None,
-                documents=None,
-                add_generation_prompt=add_generation_prompt,
-                **self._special_tokens,
-            )
+            return without_tools(messages, tools), None
+        except RecursionError:
+            raise _too_deep() from None
+
+    def _render(self, messages: Messages, tools: Tools | None, options: PromptOptions) -> str:
+        names = {
+            **options.values,
+            **self._special_tokens,
+            "messages": messages,
+            "tools": tools or None,
+            "documents": None,
+            "add_generation_prompt": options.add_generation_prompt,
+        }
+        try:
+            return self._template.render(names)
         except SecurityError:
             raise  # no request is at fault: answered 500, and the log has it
-        # Besides its own raise_exception: templates index and join what they are given, so
-        # messages that do not fit one end in any of these.
-        except (jinja2.TemplateError, TypeError, ValueError, LookupError) as error:
+        except RecursionError:
+            raise _too_deep() from None
+        except REFUSALS as error:
             raise InvalidRequest(
                 f"The model's chat template refuses these messages: {error}", param="messages"
             ) from None
+
+
+# Besides a template's own raise_exception: it indexes, adds and filters what it is given, so
+# messages that do not fit it end in any of these. All that runs meanwhile is the template, and the
+# three functions below that it calls.
+REFUSALS = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+
+
+def _up_to_mark(prompt: str, text: str) -> str:
+    """What stands before the mark, as transformers cuts it (in 4.57)."""
+    place = prompt.rfind(MARK.rstrip())
+    if place < 0 or text.strip() not in prompt:
+        raise InvalidRequest(
+            "The model's chat template leaves out a part of the last message, so it cannot be "
+            "continued: send it without white space and thoughts.",
+            param="continue_final_message",
+        )
+    kept = prompt[:place]
+    return kept if prompt.startswith(MARK, place) else kept.rstrip()
+
+
+def _too_deep() -> InvalidRequest:
+    return InvalidRequest(
+        "The messages or the tools are nested too deeply for the model's chat template.",
+        param="messages",
+    )
 
 
 class _Generation(Extension):

@@ -204,6 +204,26 @@ def test_a_call_is_parsed_and_what_it_gave_is_read(demo: openai.OpenAI) -> None:
     assert answer.choices[0].message.content or answer.choices[0].message.tool_calls
 
 
+@pytest.mark.parametrize("limit", [8, 24])
+def test_a_call_that_was_cut_does_not_end_the_conversation(demo: openai.OpenAI, limit: int) -> None:
+    """Cut in what stands before the arguments it is text, cut in them a call with half a JSON."""
+    asked: dict[str, Any] = {"model": "any", "tools": [WEATHER], "temperature": 0}
+    (choice,) = demo.chat.completions.create(
+        **asked, messages=[QUESTION], tool_choice="required", max_tokens=limit
+    ).choices
+    calls = choice.message.tool_calls or []
+    assert choice.finish_reason == "length"
+    assert len(calls) == (limit == 24)
+    messages: list[Any] = [
+        QUESTION,
+        choice.message.model_dump(),
+        *({"role": "tool", "tool_call_id": call.id, "content": "Not run."} for call in calls),
+        {"role": "user", "content": "Never mind, just greet me."},
+    ]
+    answer = demo.chat.completions.create(**asked, messages=messages, max_tokens=8)
+    assert answer.choices[0].message.content
+
+
 def test_a_streamed_call_joins_to_the_call(demo: openai.OpenAI) -> None:
     asked: dict[str, Any] = {
         "model": "any",

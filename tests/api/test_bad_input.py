@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from handlers.api.chat.endpoint import ChatCall
 from handlers.api.completions.endpoint import CompletionCall
 from handlers.api.generate import GenerateCall
 from handlers.api.messages import Response
-from tests.api.client import Client, saying
+from tests.api.client import MANIFEST, Client, saying
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
@@ -25,7 +27,6 @@ def user(content: object, **more: object) -> dict[str, object]:
 
 
 CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-BAD_CALL = {"name": "f", "arguments": "[1]"}
 
 NOT_A_BODY = {
     "nothing": b"",
@@ -75,18 +76,14 @@ WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
     (user(5), "messages[0].content"),
     (user(["Hello"]), "messages[0].content[0]"),
     (user([{"type": "text"}]), "messages[0].content[0].text"),
-    (user([{"type": "image_url", "image_url": {}}]), "messages[0].content[0].type"),
+    (user([{"type": "image_url", "image_url": {}}]), "messages[0].content[0]"),
     (user("null \0"), "messages"),
-    (user("Hello", tool_calls=[{"id": "a"}]), "messages[0].tool_calls[0].function"),
+    (user("Hello", tool_calls=[{"id": "a"}]), "messages[0].tool_calls"),
     (user("Hello", tool_calls=[CALL]), "messages[0].tool_calls"),
     ({"messages": [{"role": "assistant", "tool_calls": 1}]}, "messages[0].tool_calls"),
     (
-        {"messages": [{"role": "assistant", "tool_calls": [CALL | {"type": "custom"}]}]},
-        "messages[0].tool_calls[0].type",
-    ),
-    (
-        {"messages": [{"role": "assistant", "tool_calls": [{"function": BAD_CALL}]}]},
-        "messages[0].tool_calls[0].function.arguments",
+        {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": 5}}]}]},
+        "messages[0].tool_calls[0].function.name",
     ),
     (user("Hello", name=5), "messages[0].name"),
     ({"messages": USER, "temperature": "warm"}, "temperature"),
@@ -206,23 +203,38 @@ def test_a_wrong_field_of_a_completion_is_named(body: dict[str, Any], param: str
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "param"),
+    ("path", "body", "param", "counted"),
     [
-        (CHAT, user("a b c d " * 100), "messages"),
-        (CHAT, user("x" * 1_000_000), "messages"),
-        (CHAT, {"messages": USER * 257}, "messages"),
-        (TEXT, {"prompt": "a b c d " * 100}, "prompt"),
-        (TEXT, {"prompt": "x" * 1_000_000}, "prompt"),
-        ("/generate", {"prompt": "x" * 1_000_000}, "prompt"),
+        (CHAT, user("a b c d " * 100), "messages", "tokens"),
+        (CHAT, user("x" * 1_000_000), "messages", "characters"),
+        (CHAT, {"messages": USER * 257}, "messages", "messages"),
+        (TEXT, {"prompt": "a b c d " * 100}, "prompt", "tokens"),
+        (TEXT, {"prompt": "x" * 1_000_000}, "prompt", "characters"),
+        (TEXT, {"prompt": [5] * 256}, "prompt", "tokens"),
+        ("/v1/responses", {"input": "a b c d " * 100}, "input", "tokens"),
+        ("/generate", {"prompt": "a b c d " * 100}, "prompt", "tokens"),
+        ("/generate", {"prompt": "x" * 1_000_000}, "prompt", "characters"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_prompt_beyond_the_context_is_refused(
-    path: str, body: dict[str, Any], param: str
+@pytest.mark.parametrize(
+    ("most", "advice"),
+    [
+        (256, "Shorten it: the model takes no more."),
+        (4096, "Shorten it, or raise KINDLING_CONTEXT_LENGTH: the model takes up to 4,096."),
+    ],
+)
+def test_a_prompt_beyond_the_context_says_by_how_much_and_what_to_do(
+    path: str, body: dict[str, Any], param: str, counted: str, most: int, advice: str
 ) -> None:
-    status, error = Client(saying("")).error("POST", path, body)
+    client = Client(saying(""), manifest=replace(MANIFEST, context_length=most))
+
+    status, error = client.error("POST", path, body)
 
     assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", param)
+    assert re.fullmatch(
+        rf"The prompt is too long: it has [0-9,]+ {counted}, .* 256 .*{advice}", error["message"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,14 @@ def test_text_is_sent_as_utf8_and_not_as_escapes() -> None:
             [{"role": "user", "content": [{"type": "text", "text": t} for t in "ab"]}],
             "<user>a\nb<assistant>",
         ),
+        (
+            [{"role": "user", "content": [{"type": "input_text", "text": "Hi"}]}],
+            "<user>Hi<assistant>",
+        ),
+        (
+            [{"role": "assistant", "content": [{"type": "thinking", "thinking": []}]}],
+            "<assistant><assistant>",
+        ),
         ([{"role": "user", "content": ""}], "<user><assistant>"),
     ],
 )
@@ -166,3 +174,53 @@ def test_fields_nobody_knows_are_ignored_and_any_model_name_is_taken() -> None:
     body = Client(saying("yes")).json("POST", PATH, {"messages": USER, **fields})
 
     assert body["model"] == "Tiny"
+
+
+PART = {"type": "text", "text": "Hello"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "param", "advice"),
+    [
+        ([], "messages", "send at least one message"),
+        ([{"role": "robot", "content": "Hello"}], "messages[0].role", "must be one of system"),
+        ([*USER, {"role": "system"}], "messages[1].content", "is required"),
+        ([{**USER[0], "tool_calls": [{}]}], "messages[0].tool_calls", "leave it out"),
+        (
+            [{**USER[0], "function_call": {"name": "f"}}],
+            "messages[0].function_call",
+            "leave it out",
+        ),
+        (
+            [{"role": "assistant", "tool_calls": [{"id": "a"}]}],
+            "messages[0].tool_calls[0].function",
+            "is required",
+        ),
+        *(
+            (
+                [{"role": "user", "content": [PART, part]}],
+                "messages[0].content[1]",
+                f"leave {name} out",
+            )
+            for part, name in (
+                (
+                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}},
+                    "the image",
+                ),
+                ({"type": "input_audio", "input_audio": {}}, "the audio"),
+                ({"type": "file", "file": {"file_id": "a"}}, "the file"),
+                ({"type": "no such type"}, "it"),
+            )
+        ),
+        (
+            [{"role": "user", "content": [{"type": "text"}]}],
+            "messages[0].content[0].text",
+            "required",
+        ),
+    ],
+)
+def test_a_message_that_is_not_read_says_what_to_do(messages: Any, param: str, advice: str) -> None:
+    status, error = Client(saying("")).error("POST", PATH, {"messages": messages})
+
+    assert (status, error["param"]) == (400, param)
+    assert advice in error["message"]

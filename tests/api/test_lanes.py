@@ -39,11 +39,11 @@ class WatchedTemplate(ChatTemplate):
         self.open = threading.Event()
         self.open.set()
 
-    def render(self, *messages: Any, **more: Any) -> str:
+    def prompt(self, *messages: Any, **more: Any) -> str:
         self.threads.append(threading.get_ident())
         self.begun.set()
         self.open.wait(PATIENCE_SECONDS)
-        return super().render(*messages, **more)
+        return super().prompt(*messages, **more)
 
 
 def threaded(template: ChatTemplate, environ: Mapping[str, str] | None = None) -> Api:

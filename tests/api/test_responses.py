@@ -16,6 +16,7 @@ from tests.api.client import TOKENIZER, Client, saying
 from tests.support.scripted_engine import ScriptedEngine, drain, steps
 
 PATH = "/v1/responses"
+COUNT = "/v1/responses/input_tokens"
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 # Of a model that calls tools as Hermes and Qwen do.
@@ -148,6 +149,22 @@ def test_the_answer_has_openais_shape() -> None:
         (
             {"input": [{"role": "developer", "content": "Be brief."}]},
             "<system>Be brief.<assistant>",
+        ),
+        (
+            {
+                "input": [
+                    {"type": None, "role": "user", "content": "Hello"},
+                    {"type": "web_search_call", "id": "ws_1", "action": {"type": "search"}},
+                    {"type": "mcp_list_tools", "server_label": "a", "tools": []},
+                    {"type": "custom_tool_call", "call_id": "a", "name": "patch", "input": "+ b"},
+                    {
+                        "type": "custom_tool_call_output",
+                        "call_id": "a",
+                        "output": [{"type": "input_text", "text": "done"}],
+                    },
+                ]
+            },
+            "<user>Hello<assistant>[patch + b]<tool>done<assistant>",
         ),
         (
             {
@@ -341,6 +358,56 @@ def test_a_call_cut_short_is_incomplete() -> None:
     assert [item["status"] for item in last["response"]["output"]] == ["completed", "incomplete"]
 
 
+OTHERS: list[dict[str, Any]] = [
+    {"type": "web_search"},
+    {"type": "custom", "name": "apply_patch", "format": {"type": "grammar", "syntax": "lark"}},
+    {"type": "namespace", "name": "mcp", "description": "", "tools": [ADD | {"name": "inner"}]},
+    {"type": "mcp", "server_label": "a", "server_url": "b", "require_approval": "never"},
+    {"type": "image_generation", "size": "auto"},
+    {"type": "file_search", "vector_store_ids": ["a"]},
+    {"type": "computer_use_preview", "display_width": 5, "environment": "browser"},
+    {"type": "local_shell"},
+    {"type": "code_interpreter", "container": {"type": "auto"}},
+]
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "auto",
+        "required",
+        {"type": "function", "name": "add"},
+        {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "web_search"}, ADD]},
+    ],
+)
+def test_tools_of_other_types_are_left_out_beside_functions(choice: object) -> None:
+    engines = [saying(CALLS.removeprefix("I add.")) for _ in range(2)]
+    functions, all_ = (
+        Client(engine, template=TEMPLATE).json(
+            "POST", PATH, {"input": "Add.", "tools": tools, "tool_choice": choice}
+        )
+        for engine, tools in zip(engines, ([ADD], [*OTHERS, ADD]), strict=True)
+    )
+
+    assert engines[0].prompt_ids == engines[1].prompt_ids
+    assert [item["type"] for item in all_["output"]] == ["function_call", "function_call"]
+    assert [tool["name"] for tool in all_["tools"]] == ["add"]
+    assert (
+        OpenAIResponse.model_validate(all_).tools == OpenAIResponse.model_validate(functions).tools
+    )
+
+
+def test_tools_that_are_left_out_alone_leave_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+    kind = "a type of this test's own"
+    for _ in range(2):
+        body = Client(saying("Hi")).json("POST", PATH, {"input": "a", "tools": [{"type": kind}]})
+        assert (body["output"][0]["content"][0]["text"], body["tools"]) == ("Hi", [])
+
+    assert [record.getMessage() for record in caplog.records].count(
+        f"Tools of the type {kind!r} are left out: only functions are offered."
+    ) == 1
+
+
 ITEM: dict[str, Any] = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({}, "input"),
@@ -349,19 +416,45 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"input": 5}, "input"),
     ({"input": "null \0"}, "input"),
     ({"input": [{"type": "reasoning", "summary": []}]}, "input"),
-    ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
+    (
+        {"input": [{"role": "user", "content": "a"}, {"type": "item_reference", "id": "a"}]},
+        "input[1]",
+    ),
+    ({"input": [{"id": "msg_1"}]}, "input[0]"),
+    ({"input": [{"type": "compaction", "encrypted_content": "a"}]}, "input[0]"),
+    ({"input": [{"type": "computer_call_output", "call_id": "a", "output": {"a": 1}}]}, "input[0]"),
+    ({"input": [{"type": "local_shell_call", "call_id": "a", "action": {}}]}, "input[0]"),
+    ({"input": [{"type": "no such type"}]}, "input[0]"),
     ({"input": [{"content": "Hello"}]}, "input[0].role"),
     ({"input": [{"role": "tool", "content": "Hello"}]}, "input[0].role"),
     ({"input": [{"role": "user"}]}, "input[0].content"),
     (
         {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
-        "input[0].content[0].type",
+        "input[0].content[0]",
+    ),
+    (
+        {"input": [{"role": "user", "content": [{"type": "input_text"}]}]},
+        "input[0].content[0].text",
     ),
     ({"input": [{**ITEM, "name": None}]}, "input[0].name"),
-    ({"input": [{**ITEM, "arguments": "{"}]}, "input[0].arguments"),
-    ({"input": [{**ITEM, "arguments": "[]"}]}, "input[0].arguments"),
     ({"input": [{"type": "function_call_output", "output": "5"}]}, "input[0].call_id"),
     ({"input": [{"type": "function_call_output", "call_id": "a"}]}, "input[0].output"),
+    (
+        {"input": [{"type": "function_call_output", "call_id": "a", "output": {"b": 1}}]},
+        "input[0].output",
+    ),
+    (
+        {
+            "input": [
+                {
+                    "type": "function_call_output",
+                    "call_id": "a",
+                    "output": [{"type": "input_file", "file_id": "b"}],
+                }
+            ]
+        },
+        "input[0].output[0]",
+    ),
     ({"input": "a", "previous_response_id": "resp_1"}, "previous_response_id"),
     ({"input": "a", "conversation": "conv_1"}, "conversation"),
     ({"input": "a", "background": True}, "background"),
@@ -371,11 +464,22 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"input": "a", "temperature": 3}, "temperature"),
     ({"input": "a", "text": {"format": {"type": "xml"}}}, "text.format.type"),
     ({"input": "a", "text": {"format": {"type": "json_schema"}}}, "text.format.schema"),
-    ({"input": "a", "tools": [{"type": "web_search"}]}, "tools[0].type"),
+    ({"input": "a", "tools": [{"type": "web_search"}], "tool_choice": "required"}, "tools"),
     ({"input": "a", "tools": [{"type": "function"}]}, "tools[0].name"),
     ({"input": "a", "tools": [{"type": "function", "name": "a b"}]}, "tools[0].name"),
     ({"input": "a", "tools": [ADD, ADD]}, "tools[1].name"),
-    ({"input": "a", "tools": [ADD], "tool_choice": {"type": "mcp"}}, "tool_choice.type"),
+    *(
+        ({"input": "a", "tools": [ADD, {"type": "mcp"}], "tool_choice": choice}, param)
+        for choice, param in (
+            ({"type": "mcp", "server_label": "a"}, "tool_choice"),
+            ({"type": "web_search"}, "tool_choice"),
+            ({"type": "custom", "name": "add"}, "tool_choice"),
+            ({"type": "function"}, "tool_choice.name"),
+            ({"type": "allowed_tools", "mode": "auto"}, "tool_choice.tools"),
+            ({"type": "allowed_tools", "tools": [ADD]}, "tool_choice.mode"),
+            ({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "mcp"}]}, "tool_choice"),
+        )
+    ),
     (
         {"input": "a", "tools": [ADD], "tool_choice": {"type": "function", "name": "b"}},
         "tool_choice",
@@ -410,6 +514,77 @@ def test_what_changes_nothing_is_let_through(harmless: dict[str, Any]) -> None:
 
     assert body["store"] is False
     assert body["metadata"] == harmless.get("metadata", {})
+
+
+@pytest.mark.parametrize(
+    "body", [{"input": "Hello"}, {"input": "Add.", "instructions": "Be brief.", "tools": [ADD]}]
+)
+def test_the_tokens_of_an_input_are_counted_without_an_answer(body: dict[str, Any]) -> None:
+    engine = saying("", context_length=1000)
+    Client(engine).json("POST", PATH, body)
+
+    counted = Client(saying("", refusal=RuntimeError("It was asked."))).json("POST", COUNT, body)
+
+    assert counted == {"object": "response.input_tokens", "input_tokens": len(engine.prompt_ids)}
+
+
+def test_the_tokens_of_an_input_beyond_the_context_are_counted() -> None:
+    counted = Client(saying("")).json("POST", COUNT, {"input": "a b c " * 100})
+
+    assert counted["input_tokens"] > 256
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [({}, "input"), ({"input": "a", "previous_response_id": "b"}, "previous_response_id")],
+)
+def test_a_wrong_field_of_a_count_is_named(body: dict[str, Any], param: str) -> None:
+    status, error = Client(saying("")).error("POST", COUNT, body)
+
+    assert (status, error["param"]) == (400, param)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", f"{PATH}/resp_1"),
+        ("DELETE", f"{PATH}/resp_1"),
+        ("POST", f"{PATH}/resp_1/cancel"),
+        ("GET", f"{PATH}/resp_1/input_items"),
+        ("POST", f"{PATH}/compact"),
+        ("GET", "/v1/chat/completions/chatcmpl-1"),
+        ("GET", "/v1/chat/completions/chatcmpl-1/messages"),
+        ("POST", "/v1/conversations"),
+        ("GET", "/v1/conversations/conv_1/items"),
+    ],
+)
+def test_what_would_be_stored_is_not_found(method: str, path: str) -> None:
+    status, error = Client(saying("")).error(method, path)
+
+    assert (status, error["code"]) == (404, "not_found")
+    assert "nothing is stored here" in error["message"]
+
+
+@pytest.mark.parametrize("field", ["previous_response_id", "conversation"])
+def test_what_would_have_to_be_stored_says_what_to_send(field: str) -> None:
+    _, error = Client(saying("")).error("POST", PATH, {"input": "Hello", field: "resp_1"})
+
+    assert "nothing is stored here, so send the whole conversation as input" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("item", "advice"),
+    [
+        ({"type": "item_reference", "id": "fc_1"}, "send the item itself"),
+        ({"type": "computer_call", "id": "cu_1", "action": {}}, "leave the item out"),
+        ({"role": "tool", "content": "5"}, "'function_call_output'"),
+        ({"role": "user", "content": [{"type": "input_image"}]}, "text only: leave the image out"),
+    ],
+)
+def test_an_item_that_is_not_read_says_what_to_do(item: dict[str, Any], advice: str) -> None:
+    _, error = Client(saying("")).error("POST", PATH, {"input": [item]})
+
+    assert advice in error["message"]
 
 
 def test_an_input_beyond_the_context_is_refused() -> None:

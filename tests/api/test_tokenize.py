@@ -144,7 +144,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("/tokenize", {"prompt": "a", **CHAT}, "prompt"),
     ("/tokenize", {"messages": []}, "messages"),
     ("/tokenize", {"messages": [{"role": "user"}]}, "messages[0].content"),
-    ("/tokenize", {**CHAT, "add_generation_prompt": False}, "add_generation_prompt"),
+    ("/tokenize", {**CHAT, "chat_template": "{{ messages }}"}, "chat_template"),
     ("/v1/chat/completions/render", {}, "messages"),
     ("/v1/chat/completions/render", {**CHAT, "temperature": 3}, "temperature"),
     ("/v1/chat/completions/render", {**CHAT, "tool_choice": "required"}, "tools"),

@@ -174,6 +174,28 @@ def test_a_streamed_call_starts_with_its_id_and_goes_on_with_its_arguments() -> 
     assert reasons(chunks) == ["tool_calls"]
 
 
+@pytest.mark.parametrize(
+    ("choice", "content"),
+    [
+        ("auto", ""),
+        ("required", None),
+        ({"type": "function", "function": {"name": "get_weather"}}, None),
+        (allowing("get_weather"), ""),
+        (allowing("get_weather", mode="required"), None),
+    ],
+)
+def test_a_stream_begins_as_at_openai_and_ends_as_the_whole_answer(
+    choice: object, content: str | None
+) -> None:
+    asked = ASKED | {"tool_choice": choice}
+    whole = Client(saying(calling(PARIS))).json("POST", CHAT, asked)
+
+    first, *chunks, _ = Client(saying(calling(PARIS))).events(CHAT, asked)
+
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": content}
+    assert reasons(chunks) == [whole["choices"][0]["finish_reason"]] == ["tool_calls"]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_call_that_was_cut_says_so(stream: bool) -> None:
     ids = TOKENIZER.encode(calling(PARIS))[:-8]
@@ -197,7 +219,21 @@ def test_the_tools_reach_the_prompt() -> None:
     assert "The weather in a city." in prompt
 
 
-@pytest.mark.parametrize("choice", [{"tools": []}, {"tool_choice": "none"}])
+CUSTOM = {"type": "custom", "custom": {"name": "x", "format": {"type": "text"}}}
+
+
+def test_custom_tools_are_left_out_beside_functions() -> None:
+    engine = saying(calling(PARIS))
+
+    body = Client(engine).json("POST", CHAT, ASKED | {"tools": [CUSTOM, *ASKED["tools"]]})
+
+    alone = saying("")
+    Client(alone).json("POST", CHAT, ASKED)
+    assert engine.prompt_ids == alone.prompt_ids
+    assert without_ids(body["choices"][0]["message"]["tool_calls"]) == called(PARIS)
+
+
+@pytest.mark.parametrize("choice", [{"tools": []}, {"tools": [CUSTOM]}, {"tool_choice": "none"}])
 def test_tools_that_may_not_be_called_are_not_offered(choice: dict[str, Any]) -> None:
     engine = saying(calling(PARIS))
 
@@ -332,7 +368,8 @@ def test_of_allowed_tools_one_must_be_called_where_that_is_required() -> None:
     [
         ({"tools": "now"}, "tools"),
         ({"tools": [{"type": "function"}]}, "tools[0].function"),
-        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type"),
+        ({"tools": [CUSTOM], "tool_choice": "required"}, "tools"),
+        ({"tools": [CUSTOM, {"type": "function"}]}, "tools[1].function"),
         ({"tools": [NOW, NOW]}, "tools[1].function.name"),
         ({"tools": [NOW] * 129}, "tools"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
@@ -351,7 +388,7 @@ def test_of_allowed_tools_one_must_be_called_where_that_is_required() -> None:
         ),
         ({"tool_choice": "sometimes"}, "tool_choice"),
         ({"tool_choice": {"type": "function", "function": {"name": "rain"}}}, "tool_choice"),
-        ({"tool_choice": {"type": "custom"}}, "tool_choice.type"),
+        ({"tool_choice": {"type": "custom", "custom": {"name": "x"}}}, "tool_choice"),
         ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice.allowed_tools"),
         ({"tool_choice": allowing()}, "tool_choice.allowed_tools.tools"),
         ({"tool_choice": allowing("rain")}, "tool_choice"),

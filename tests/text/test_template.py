@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from handlers.errors import ArtifactError, InvalidRequest
-from handlers.text.template import ChatTemplate
+from handlers.text.template import ChatTemplate, PromptOptions
 from handlers.text.tokenizer import Tokenizer
 from tests.support.tool_templates import TEMPLATES
 
@@ -94,6 +94,7 @@ def reference(
     messages: list[Message],
     add_generation_prompt: bool,
     tools: list[dict[str, Any]] | None = None,
+    **more: Any,
 ) -> str:
     arguments: dict[str, Any] = {
         "conversations": [messages],
@@ -101,6 +102,7 @@ def reference(
         "chat_template": source,
         "add_generation_prompt": add_generation_prompt,
         **SPECIAL_TOKENS,
+        **more,
     }
     rendered = render_jinja_template(**arguments)[0]
     return str(rendered[0])
@@ -168,6 +170,52 @@ def test_text_beside_a_call_stays_before_it() -> None:
     rendered = ChatTemplate(None, {}).render([turn], TOOLS)
 
     assert "assistant: Let me see.\n<tool_call>\n" in rendered
+
+
+# As Qwen 3 writes the assistant's turns.
+THINKING = """{% for message in messages %}<|im_start|>{{ message.role }}
+{% if message.role == 'assistant' and loop.last %}<think>
+
+</think>
+
+{% endif %}{{ message.content }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% if enable_thinking is defined and enable_thinking is false %}<think>
+
+</think>
+
+{% endif %}{% endif %}"""
+
+
+@pytest.mark.parametrize("text", ["One, two,", "One, two, ", " \n", "", "{{ a }} <|im_end|>"])
+@pytest.mark.parametrize("source", [FEATURES["Llama 2"], THINKING, *TEMPLATES.values()])
+def test_a_last_message_is_continued_as_in_transformers(source: str, text: str) -> None:
+    messages = [{"role": "user", "content": "Count."}, {"role": "assistant", "content": text}]
+    options = PromptOptions(add_generation_prompt=False, continue_final_message=True)
+
+    prompt = ChatTemplate(source, SPECIAL_TOKENS).prompt(messages, options=options)
+
+    assert prompt == reference(source, messages, False, continue_final_message=True)
+
+
+def test_a_last_message_of_which_the_template_leaves_out_some_is_not_continued() -> None:
+    template = ChatTemplate("{{ messages[-1].content.split('</think>')[0] }}", {})
+    options = PromptOptions(add_generation_prompt=False, continue_final_message=True)
+
+    with pytest.raises(InvalidRequest) as refused:
+        template.prompt([{"role": "assistant", "content": "a</think>b"}], options=options)
+
+    assert refused.value.param == "continue_final_message"
+
+
+@pytest.mark.parametrize("values", [{}, {"enable_thinking": False}, {"enable_thinking": True}])
+def test_values_reach_the_template_as_in_transformers(values: dict[str, Any]) -> None:
+    template = ChatTemplate(THINKING, SPECIAL_TOKENS)
+
+    prompt = template.prompt(CHATS[0], options=PromptOptions(values=values))
+
+    assert prompt == reference(THINKING, CHATS[0], True, **values)
+    assert prompt.endswith("</think>\n\n") is (values == {"enable_thinking": False})
 
 
 @pytest.fixture(scope="module")

@@ -66,9 +66,12 @@ class ChatStream(StreamShape):
     call: Call
     include_usage: bool
     wants_logprobs: bool
+    must_call: bool = False
+    """Whether a call is all that an answer may be: then it has no content, and none is begun."""
 
     def opening(self) -> Bodies:
-        role: dict[str, object] = {"role": "assistant", "content": ""}
+        content = None if self.must_call else ""
+        role: dict[str, object] = {"role": "assistant", "content": content}
         return [self._chunk(index, role) for index in range(len(self.call.prompts))]
 
     def delta(self, delta: Delta) -> Bodies:

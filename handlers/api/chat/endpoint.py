@@ -12,10 +12,12 @@ from msgspec import Meta
 from handlers.api import fields
 from handlers.api.answer import Stamp, collect, stream, timed_response
 from handlers.api.chat.choices import ChatStream, whole_chat
-from handlers.api.chat.messages import Turn, template_messages
+from handlers.api.chat.messages import Messages, template_messages
 from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import OpenAICall, Tokens
+from handlers.api.offered_tools import offered
+from handlers.api.prompt_options import Kwargs, prompt_options
 from handlers.api.structured import form_of
 from handlers.api.tools import Choice, Toolbox, ToolList, toolbox_of
 from handlers.errors import InvalidRequest
@@ -32,9 +34,6 @@ REFUSED: Refused = fields.REFUSED | {
     "prediction": (),
     "web_search_options": (),
     "chat_template": (),
-    "chat_template_kwargs": ("{}",),
-    "continue_final_message": ("false",),
-    "add_generation_prompt": ("true",),
     "add_special_tokens": ("false",),
     "prompt": (),
     "echo": ("false",),
@@ -49,13 +48,18 @@ REFUSED: Refused = fields.REFUSED | {
 class ChatCall(OpenAICall, frozen=True, kw_only=True):
     """The body."""
 
-    messages: Annotated[list[Turn], Meta(min_length=1)]
+    messages: Messages
     max_completion_tokens: Tokens | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     tools: ToolList | None = None
     tool_choice: Choice | None = None
     parallel_tool_calls: bool | None = None
+    chat_template_kwargs: Kwargs | None = None
+    enable_thinking: bool | None = None
+    """The same as in chat_template_kwargs, which go before it."""
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
 
     @property
     def limits(self) -> dict[str, int | None]:
@@ -65,13 +69,19 @@ class ChatCall(OpenAICall, frozen=True, kw_only=True):
     @property
     def toolbox(self) -> Toolbox | None:
         """What the answers may call. Raises InvalidRequest."""
-        specs = [tool.function for tool in self.tools or ()]
-        return toolbox_of(specs, self.tool_choice, self.parallel_tool_calls)
+        return toolbox_of(offered(self.tools), self.tool_choice, self.parallel_tool_calls)
 
     @property
     def conversation(self) -> Conversation:
         """What is to be answered. Raises InvalidRequest."""
-        return Conversation(template_messages(self.messages), form_of(self), self.toolbox)
+        options = prompt_options(
+            self.chat_template_kwargs,
+            self.enable_thinking,
+            self.add_generation_prompt,
+            self.continue_final_message,
+        )
+        messages = template_messages(self.messages)
+        return Conversation(messages, form_of(self), self.toolbox, options=options)
 
     @property
     def told_logprobs(self) -> int | None:
@@ -87,12 +97,14 @@ async def create(model: Model, request: Request) -> Response | StreamResponse:
     """The answers to a conversation."""
     body = read_json(request.body, ChatCall, REFUSED)
     told = body.told_logprobs
-    call = await body.conversation.call(
+    conversation = body.conversation
+    call = await conversation.call(
         model, body, request.deadline, choices=body.n or 1, logprobs=told
     )
     stamp = Stamp.of(model, "chatcmpl")
     if body.stream:
-        shape = ChatStream(stamp, call, body.wants_usage, told is not None)
+        must_call = conversation.toolbox is not None and conversation.toolbox.mode == "required"
+        shape = ChatStream(stamp, call, body.wants_usage, told is not None, must_call)
         return await stream(model.completer, call, shape)
     answers = await collect(model.completer, call)
     return timed_response(whole_chat(stamp, call, answers, told is not None), answers)

@@ -5,56 +5,71 @@ Knows no template. Called by conversation.py and by what else takes messages.
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
+from handlers.api.content import Content, text_of
+from handlers.api.past_calls import past_call
 from handlers.errors import InvalidRequest
 
-ROLES = ("system", "developer", "user", "assistant", "tool")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TEMPLATE_ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+"""Templates were trained with "system" and "tool": "developer" is OpenAI's newer name for the one,
+"function" its older name for the other."""
+
+NEED_NO_CONTENT = ("assistant", "tool", "function")
+"""An assistant may only call, and a tool may give nothing."""
 
 TemplateMessage = dict[str, Any]
 """`role`, `content` and, where given, `name`, `tool_call_id`, `tool_calls`."""
-
-
-class TextPart(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
-    """The one kind of content part that a text model reads."""
-
-    text: str
-
-
-class RefusalPart(msgspec.Struct, frozen=True, tag_field="type", tag="refusal"):
-    """What an assistant, of another server, would not do. It is text to the model."""
-
-    text: str = msgspec.field(name="refusal")
 
 
 class CalledFunction(msgspec.Struct, frozen=True):
     """What an assistant called."""
 
     name: str
-    arguments: str = ""
-    """JSON, as it was given out."""
+    arguments: Any = None
+    """JSON, as it was given out. Some clients send the object itself."""
+
+
+class CalledCustomTool(msgspec.Struct, frozen=True):
+    """What an assistant, of another server, called with a text that is no JSON."""
+
+    name: str
+    input: str = ""
 
 
 class CalledTool(msgspec.Struct, frozen=True):
     """A tool call of an earlier answer."""
 
-    function: CalledFunction
-    id: str = ""
-    type: Literal["function"] = "function"
+    function: CalledFunction | None = None
+    custom: CalledCustomTool | None = None
+    id: str | None = None
+    type: str | None = None
+    """Either kind is known by its own member: clients that join a stream may lose this one."""
 
 
 class Message(msgspec.Struct, frozen=True):
     """One turn."""
 
-    role: Annotated[str, Meta(extra_json_schema={"enum": [*ROLES]})]
-    content: str | list[TextPart | RefusalPart] | None = None
+    role: Annotated[str, Meta(extra_json_schema={"enum": [*TEMPLATE_ROLES]})]
+    content: Content | None = None
     name: str | None = None
     tool_call_id: str | None = None
     tool_calls: list[CalledTool] | None = None
+    function_call: CalledFunction | None = None
+    """OpenAI's older form of one call."""
 
 
 # _turn is stricter than the type can be, and says so in the OpenAPI document.
@@ -66,8 +81,16 @@ Turn = Annotated[
                 {"properties": {"role": {"const": "assistant"}}},
                 {
                     "properties": {
+                        "role": {"enum": ["tool", "function"]},
+                        "tool_calls": {"maxItems": 0},
+                        "function_call": {"type": "null"},
+                    }
+                },
+                {
+                    "properties": {
                         "content": {"type": ["string", "array"]},
                         "tool_calls": {"maxItems": 0},
+                        "function_call": {"type": "null"},
                     },
                     "required": ["content"],
                 },
@@ -76,55 +99,53 @@ Turn = Annotated[
     ),
 ]
 
+# template_messages is what refuses an empty list, with a sentence of its own.
+Messages = Annotated[list[Turn], Meta(extra_json_schema={"minItems": 1})]
+
 
 def template_messages(messages: list[Message], field: str = "messages") -> list[TemplateMessage]:
     """`field`: the request's, for errors. Raises InvalidRequest."""
+    if not messages:
+        raise InvalidRequest(f"{field} is empty: send at least one message.", param=field)
     return [_turn(f"{field}[{place}]", message) for place, message in enumerate(messages)]
 
 
 def _turn(at: str, message: Message) -> TemplateMessage:
-    if message.role not in ROLES:
-        raise InvalidRequest(
-            f"{at}.role is {message.role!r}, but must be one of {', '.join(ROLES)}.",
-            param=f"{at}.role",
-        )
-    if message.content is None and message.role != "assistant":
-        raise InvalidRequest(f"{at}.content is required.", param=f"{at}.content")
-    if message.tool_calls and message.role != "assistant":
-        raise InvalidRequest(
-            f"{at}.tool_calls is the assistant's: leave it out.", param=f"{at}.tool_calls"
-        )
-    # Templates were trained with "system"; "developer" is OpenAI's newer name for the same.
-    role = "system" if message.role == "developer" else message.role
+    _check(at, message)
     extras = {"name": message.name, "tool_call_id": message.tool_call_id}
     given: TemplateMessage = {name: text for name, text in extras.items() if text is not None}
-    if message.tool_calls:
-        given["tool_calls"] = [
-            _call(f"{at}.tool_calls[{place}]", call)
-            for place, call in enumerate(message.tool_calls)
-        ]
-    return {"role": role, "content": _text(message.content), **given}
+    calls = [*_calls(at, message)]
+    if calls:
+        given["tool_calls"] = calls
+    content = text_of(message.content, f"{at}.content")
+    return {"role": TEMPLATE_ROLES[message.role], "content": content, **given}
+
+
+def _check(at: str, message: Message) -> None:
+    if message.role not in TEMPLATE_ROLES:
+        raise InvalidRequest(
+            f"{at}.role is {message.role!r}, but must be one of {', '.join(TEMPLATE_ROLES)}.",
+            param=f"{at}.role",
+        )
+    if message.content is None and message.role not in NEED_NO_CONTENT:
+        raise InvalidRequest(f"{at}.content is required.", param=f"{at}.content")
+    for name in ("tool_calls", "function_call"):
+        if getattr(message, name) and message.role != "assistant":
+            raise InvalidRequest(
+                f"{at}.{name} is the assistant's: leave it out.", param=f"{at}.{name}"
+            )
+
+
+def _calls(at: str, message: Message) -> Iterator[TemplateMessage]:
+    for place, call in enumerate(message.tool_calls or ()):
+        yield _call(f"{at}.tool_calls[{place}]", call)
+    if message.function_call and not message.tool_calls:
+        yield past_call(message.function_call.name, message.function_call.arguments)
 
 
 def _call(at: str, call: CalledTool) -> TemplateMessage:
-    arguments = parsed_arguments(call.function.arguments, f"{at}.function.arguments")
-    function = {"name": call.function.name, "arguments": arguments}
-    return {"id": call.id, "type": "function", "function": function}
-
-
-def parsed_arguments(text: str, field: str) -> dict[str, Any]:
-    """Templates write arguments with `tojson`, so they get the object and not its JSON."""
-    try:
-        arguments = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise InvalidRequest(f"{field} is not a JSON object.", param=field)
-    return arguments
-
-
-def _text(content: str | list[TextPart | RefusalPart] | None) -> str:
-    """Parts are joined by line breaks, as vLLM and llama.cpp join them."""
-    if isinstance(content, list):
-        return "\n".join(part.text for part in content)
-    return content or ""
+    if call.function:
+        return past_call(call.function.name, call.function.arguments, call.id)
+    if call.custom:
+        return past_call(call.custom.name, call.custom.input, call.id)
+    raise InvalidRequest(f"{at}.function is required.", param=f"{at}.function")

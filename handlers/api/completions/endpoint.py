@@ -27,7 +27,19 @@ if TYPE_CHECKING:
 # Spelling 40,000 of them takes 0.13 s, in which the event loop serves nobody, and 1.2 MB of JSON.
 MAX_ECHOED_LOGPROBS = 50_000
 
-REFUSED: Refused = fields.REFUSED | fields.OF_CHATS | {"suffix": (), "max_output_tokens": ()}
+REFUSED: Refused = (
+    fields.REFUSED
+    | fields.OF_CHATS
+    | {
+        "suffix": (),
+        "max_output_tokens": (),
+        "chat_template": (),
+        "chat_template_kwargs": (),
+        "enable_thinking": (),
+        "add_generation_prompt": ("true",),
+        "continue_final_message": ("false",),
+    }
+)
 
 
 class CompletionCall(OpenAICall, frozen=True, kw_only=True):
@@ -112,6 +124,8 @@ async def create(model: Model, request: Request) -> Response | StreamResponse:
     body.check()
     adds = body.add_special_tokens is not False
     prompts = await model.tokenising.run(lambda: read_prompts(model, body.prompt, adds))
+    for prompt in prompts:
+        model.reader.check_room(len(prompt.ids), "prompt")
     body.check_echo(sum(len(prompt.ids) for prompt in prompts))
     call = await _call(model, body, prompts, request.deadline)
     shape = TextShape(

@@ -45,6 +45,14 @@ OPERATIONS: Table = {
         event=response_shapes.ResponseEvent,
         errors=OF_A_GENERATION,
     ),
+    ("/v1/responses/input_tokens", "POST"): Operation(
+        id="getInputTokenCounts",
+        summary="How many tokens the prompt of an input has.",
+        call=responses.ResponseCall,
+        refused=responses.REFUSED,
+        answer=response_shapes.InputTokens,
+        errors=OF_A_READING,
+    ),
     ("/generate", "GET"): Operation(
         id="generateFromQuery",
         summary="A prompt in, a response out. Greedy unless told otherwise.",

@@ -98,6 +98,13 @@ class Response(Shape, frozen=True, kw_only=True):
     user: None
 
 
+class InputTokens(Shape, frozen=True, kw_only=True):
+    """The count of a prompt's tokens."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int
+
+
 class ResponseEvent(msgspec.Struct, frozen=True, kw_only=True):
     """An event of a streamed response. What else it has depends on its `type`."""
 

@@ -1,4 +1,6 @@
-"""POST /v1/responses, as OpenAI defines it, without what would need a memory between requests.
+"""POST /v1/responses and its count of tokens, as OpenAI defines them.
+
+Without what would need a memory between requests.
 
 https://platform.openai.com/docs/api-reference/responses
 """
@@ -16,6 +18,8 @@ from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import Sampling, Tokens
 from handlers.api.json_response import json_response
+from handlers.api.offered_tools import FUNCTION, is_offered, not_offered
+from handlers.api.prompt_options import Kwargs, prompt_options
 from handlers.api.responses.events import ResponseShape
 from handlers.api.responses.items import Item, template_messages
 from handlers.api.structured import (
@@ -57,6 +61,9 @@ REFUSED: Refused = fields.REFUSED | {
     "previous_input_messages": (),
     "previous_response": (),
     "max_completion_tokens": (),
+    "chat_template": (),
+    "add_generation_prompt": ("true",),
+    "continue_final_message": ("false",),
 }
 
 IGNORED = (
@@ -87,31 +94,65 @@ class TextOptions(msgspec.Struct, frozen=True):
     format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
 
 
-class ResponseTool(FunctionSpec, frozen=True, kw_only=True):
-    """The one kind of tool: a chat's, without its inner object."""
+# Of a tool of another type only its type is read.
+_FUNCTION_IS_NAMED = Meta(
+    extra_json_schema={
+        "anyOf": [
+            {"properties": {"name": {"type": "string"}}, "required": ["name"]},
+            {"properties": {"type": {"not": {"const": FUNCTION}}}},
+        ]
+    }
+)
 
-    type: Literal["function"]
+
+class ResponseTool(msgspec.Struct, frozen=True, kw_only=True):
+    """A function: a chat's tool, without its inner object. Those of other types are left out."""
+
+    type: str
+    name: str | None = None
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
 
 
-class ResponseChoice(NamedFunction, frozen=True, tag_field="type", tag="function"):
-    """This function has to be called."""
+class ChosenTool(msgspec.Struct, frozen=True):
+    """One of the tools."""
 
-    @property
-    def of_chats(self) -> NamedChoice:
-        """The same in a chat's shape."""
+    type: str
+    name: str | None = None
+
+    def of_chats(self, at: str) -> NamedChoice:
+        """The same in a chat's shape. Raises InvalidRequest."""
+        if self.name is None:
+            raise InvalidRequest(f"{at}.name is required.", param=f"{at}.name")
         return NamedChoice(NamedFunction(self.name))
 
 
-class ResponseAllowed(msgspec.Struct, frozen=True, tag_field="type", tag="allowed_tools"):
-    """Of these functions one may be called, or must."""
+class ResponseChoice(ChosenTool, frozen=True, omit_defaults=True):
+    """This function has to be called, or of the allowed ones one may be, or must."""
 
-    mode: Literal["auto", "required"]
-    tools: Annotated[tuple[ResponseChoice, ...], Meta(min_length=1, max_length=MAX_TOOLS)]
+    type: Annotated[str, Meta(extra_json_schema={"enum": [FUNCTION, "allowed_tools"]})]
+    mode: Literal["auto", "required"] | None = None
+    tools: Annotated[tuple[ChosenTool, ...], Meta(min_length=1, max_length=MAX_TOOLS)] | None = None
 
     @property
-    def of_chats(self) -> AllowedChoice:
-        """The same in a chat's shape."""
-        return AllowedChoice(AllowedTools(self.mode, tuple(tool.of_chats for tool in self.tools)))
+    def as_in_chats(self) -> NamedChoice | AllowedChoice:
+        """The same in a chat's shape. Raises InvalidRequest."""
+        if self.type == FUNCTION:
+            return self.of_chats("tool_choice")
+        if self.type != "allowed_tools":
+            raise not_offered(self.type)
+        if self.mode is None or self.tools is None:
+            field = f"tool_choice.{'mode' if self.mode is None else 'tools'}"
+            raise InvalidRequest(f"{field} is required.", param=field)
+        chosen = tuple(
+            tool.of_chats(f"tool_choice.tools[{place}]")
+            for place, tool in enumerate(self.tools)
+            if is_offered(tool.type)
+        )
+        if not chosen:
+            raise not_offered(self.tools[0].type)
+        return AllowedChoice(AllowedTools(self.mode, chosen))
 
 
 class ResponseCall(Sampling, frozen=True, kw_only=True):
@@ -123,15 +164,19 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
     instructions: str | None = None
     max_output_tokens: Tokens | None = None
     text: TextOptions | None = None
-    tools: Annotated[list[ResponseTool], Meta(max_length=MAX_TOOLS)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | ResponseChoice | ResponseAllowed | None = (
-        None
-    )
+    tools: (
+        Annotated[list[Annotated[ResponseTool, _FUNCTION_IS_NAMED]], Meta(max_length=MAX_TOOLS)]
+        | None
+    ) = None
+    tool_choice: Literal["none", "auto", "required"] | ResponseChoice | None = None
     parallel_tool_calls: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     include: list[str] | None = None
     metadata: dict[str, str] | None = None
     stream: bool | None = None
+    chat_template_kwargs: Kwargs | None = None
+    enable_thinking: bool | None = None
+    """The same as in chat_template_kwargs, which go before it."""
 
     @property
     def limits(self) -> dict[str, int | None]:
@@ -162,8 +207,29 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
     def toolbox(self) -> Toolbox | None:
         """What the answer may call. Raises InvalidRequest."""
         choice = self.tool_choice
-        asked = choice if choice is None or isinstance(choice, str) else choice.of_chats
-        return toolbox_of(self.tools or (), asked, self.parallel_tool_calls, inner="")
+        asked = choice.as_in_chats if isinstance(choice, ResponseChoice) else choice
+        return toolbox_of(self.functions, asked, self.parallel_tool_calls, inner="")
+
+    @property
+    def functions(self) -> list[FunctionSpec]:
+        """Those of the tools that are offered. Raises InvalidRequest."""
+        specs = []
+        for place, tool in enumerate(self.tools or ()):
+            if is_offered(tool.type):
+                if tool.name is None:
+                    field = f"tools[{place}].name"
+                    raise InvalidRequest(f"{field} is required.", param=field)
+                specs.append(
+                    FunctionSpec(tool.name, tool.description, tool.parameters, tool.strict)
+                )
+        return specs
+
+    @property
+    def conversation(self) -> Conversation:
+        """What is to be answered. Raises InvalidRequest."""
+        messages = template_messages(self.instructions, self.input)
+        options = prompt_options(self.chat_template_kwargs, self.enable_thinking)
+        return Conversation(messages, self.form, self.toolbox, field="input", options=options)
 
     @property
     def told_logprobs(self) -> int | None:
@@ -174,13 +240,18 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
 async def create(model: Model, request: Request) -> Response | StreamResponse:
     """The answer to an input."""
     body = read_json(request.body, ResponseCall, REFUSED)
-    messages = template_messages(body.instructions, body.input)
-    conversation = Conversation(messages, body.form, body.toolbox, field="input")
-    call = await conversation.call(model, body, request.deadline, logprobs=body.told_logprobs)
+    call = await body.conversation.call(model, body, request.deadline, logprobs=body.told_logprobs)
     shape = ResponseShape(Stamp.of(model, "resp"), body)
     if body.stream:
         return await stream(model.completer, call, shape)
     return await _whole(model, call, shape)
+
+
+async def count(model: Model, request: Request) -> Response:
+    """How many tokens the prompt of an input has, also where no context holds them."""
+    conversation = read_json(request.body, ResponseCall, REFUSED).conversation
+    ids = await model.tokenising.run(lambda: conversation.prompt_ids(model))
+    return json_response({"object": "response.input_tokens", "input_tokens": len(ids)})
 
 
 async def _whole(model: Model, call: Call, shape: ResponseShape) -> Response:

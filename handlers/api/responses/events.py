@@ -12,6 +12,7 @@ import msgspec
 
 from handlers.api import sse
 from handlers.api.answer import StreamShape
+from handlers.api.offered_tools import FUNCTION
 from handlers.api.responses.output import Output
 from handlers.errors import Overloaded
 
@@ -127,7 +128,9 @@ def _echo(request: ResponseCall) -> Json:
         "temperature": 1.0 if request.temperature is None else request.temperature,
         "text": {"format": msgspec.to_builtins(request.format)},
         "tool_choice": msgspec.to_builtins(request.tool_choice or "auto"),
-        "tools": msgspec.to_builtins(request.tools or []),
+        "tools": [
+            {"type": FUNCTION, **msgspec.to_builtins(function)} for function in request.functions
+        ],
         "top_logprobs": request.top_logprobs or 0,
         "top_p": 1.0 if request.top_p is None else request.top_p,
         "truncation": "disabled",

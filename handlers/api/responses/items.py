@@ -5,63 +5,85 @@ Knows no template. Called by endpoint.py.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from handlers.api.chat.messages import RefusalPart, parsed_arguments
+from handlers.api.content import Content, text_of
+from handlers.api.past_calls import past_call
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from handlers.api.chat.messages import TemplateMessage
 
+T = TypeVar("T")
 
-class InputText(msgspec.Struct, frozen=True, tag_field="type", tag="input_text"):
-    """A part of what a person or a program says."""
+TEMPLATE_ROLES = {
+    "user": "user",
+    "assistant": "assistant",
+    "system": "system",
+    "developer": "system",
+}
+"""Templates were trained with "system": "developer" is OpenAI's newer name for the same."""
 
-    text: str
+CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
+"""What the model asked for, with the field that it is in."""
 
+OUTPUTS = ("function_call_output", "custom_tool_call_output")
 
-class OutputText(msgspec.Struct, frozen=True, tag_field="type", tag="output_text"):
-    """A part of what the model said."""
+LEFT_OUT = ("reasoning", "web_search_call", "mcp_list_tools")
+"""What chat templates leave out, and what says only that something happened: its result is in the
+assistant's message."""
 
-    text: str
-
-
-class ReasoningText(msgspec.Struct, frozen=True, tag_field="type", tag="reasoning_text"):
-    """A part of what another server's model thought: chat templates leave it out, too."""
-
-    text: str
-
-
-Content = str | list[InputText | OutputText | RefusalPart | ReasoningText]
+ADVICE = {
+    "item_reference": "refers to an item of an earlier answer, but nothing is stored here: send "
+    "the item itself in its place, which clients do where `store` is false",
+    "compaction": "has in it what only the server that made it can read: send the messages that "
+    "it stands for",
+}
+"""What to do instead, where an item's type alone does not say it."""
 
 Needed = dict[str, dict[str, object]]
 
 # What _append asks of each kind of item, for the OpenAPI document.
-_TEXTS: Needed = {"role": {"type": "string"}, "content": {"type": ["string", "array"]}}
-_CALL: Needed = {name: {"type": "string"} for name in ("call_id", "name", "arguments")}
-_OUTPUT: Needed = {"call_id": {"type": "string"}, "output": {"type": ["string", "array"]}}
+_NAMES: Needed = {name: {"type": "string"} for name in ("call_id", "name")}
+_CONTENT: dict[str, object] = {
+    "type": ["string", "array"],
+    "items": {"$ref": "#/components/schemas/Part"},
+}
+_RESULT: Needed = {"call_id": {"type": "string"}, "output": _CONTENT}
 _KINDS: dict[str, Needed] = {
-    "message": _TEXTS,
-    "function_call": _CALL,
-    "function_call_output": _OUTPUT,
-    "reasoning": {},
+    "message": {"role": {"enum": [*TEMPLATE_ROLES]}, "content": {"type": ["string", "array"]}},
+    **dict.fromkeys(CALLS, _NAMES),
+    **dict.fromkeys(OUTPUTS, _RESULT),
+    **{kind: {} for kind in LEFT_OUT},
 }
 
 
 class InputItem(msgspec.Struct, frozen=True, kw_only=True):
     """A message, a call that the model asked for, what that call gave, or what is left out."""
 
-    type: Literal["message", "function_call", "function_call_output", "reasoning"] = "message"
-    role: Literal["user", "assistant", "system", "developer"] | None = None
+    type: str | None = None
+    """A message has none at some clients, nor has a reference to an item."""
+    id: str | None = None
+    role: str | None = None
     content: Content | None = None
     call_id: str | None = None
     name: str | None = None
-    arguments: str | None = None
-    """JSON, as it was given out."""
-    output: Content | None = None
+    arguments: Any = None
+    """JSON, as it was given out. Some clients send the object itself."""
+    input: str | None = None
+    """A custom tool's, which is no JSON."""
+    output: Any = None
+    """A function's is a Content. Other tools have outputs of other shapes."""
+
+    @property
+    def kind(self) -> str:
+        """The item's type, also where it says none."""
+        if self.type is None and self.role is None and self.id is not None:
+            return "item_reference"
+        return self.type or "message"
 
 
 Item = Annotated[
@@ -70,8 +92,13 @@ Item = Annotated[
         extra_json_schema={
             "anyOf": [
                 {
+                    "properties": {"type": {"enum": [kind, None]}, **needed},
+                    "required": [*needed],
+                }
+                if kind == "message"
+                else {
                     "properties": {"type": {"const": kind}, **needed},
-                    "required": [*needed] if kind == "message" else ["type", *needed],
+                    "required": ["type", *needed],
                 }
                 for kind, needed in _KINDS.items()
             ]
@@ -86,54 +113,73 @@ def template_messages(instructions: str | None, given: str | list[Item]) -> list
     if isinstance(given, str):
         return [*messages, {"role": "user", "content": given}]
     for place, item in enumerate(given):
-        if item.type == "reasoning":
-            continue
-        _append(messages, f"input[{place}]", item)
+        if item.kind not in LEFT_OUT:
+            _append(messages, f"input[{place}]", item)
     if not messages:
         raise InvalidRequest(
-            "input is empty: reasoning is left out, send a message.", param="input"
+            f"input is empty: {' and '.join(LEFT_OUT)} are left out, send a message.",
+            param="input",
         )
     return messages
 
 
 def _append(messages: list[TemplateMessage], at: str, item: InputItem) -> None:
-    if item.type == "function_call":
+    if item.kind in CALLS:
         _append_call(messages, at, item)
-    elif item.type == "function_call_output":
+    elif item.kind in OUTPUTS:
         call_id = _needed(f"{at}.call_id", item.call_id)
-        output = _text(f"{at}.output", item.output)
+        output = _output(f"{at}.output", item.output)
         messages.append({"role": "tool", "content": output, "tool_call_id": call_id})
+    elif item.kind == "message":
+        role = _role(f"{at}.role", item.role)
+        _needed(f"{at}.content", item.content)
+        messages.append({"role": role, "content": text_of(item.content, f"{at}.content")})
     else:
-        role = _needed(f"{at}.role", item.role)
-        content = _text(f"{at}.content", item.content)
-        # Templates were trained with "system"; "developer" is OpenAI's newer name for the same.
-        messages.append({"role": "system" if role == "developer" else role, "content": content})
+        advice = ADVICE.get(
+            item.kind,
+            "is nothing that this server can read: leave the item out, or send what it says in a "
+            "message",
+        )
+        raise InvalidRequest(f"{at}, of type {item.kind!r}, {advice}.", param=at)
 
 
 def _append_call(messages: list[TemplateMessage], at: str, item: InputItem) -> None:
     """To the assistant's turn that it belongs to: here items stand apart, in a chat they do not."""
     name = _needed(f"{at}.name", item.name)
-    arguments = parsed_arguments(_needed(f"{at}.arguments", item.arguments), f"{at}.arguments")
-    call = {
-        "id": _needed(f"{at}.call_id", item.call_id),
-        "type": "function",
-        "function": {"name": name, "arguments": arguments},
-    }
+    call_id = _needed(f"{at}.call_id", item.call_id)
+    call = past_call(name, getattr(item, CALLS[item.kind]), call_id)
     if not messages or messages[-1]["role"] != "assistant":
         messages.append({"role": "assistant", "content": ""})
     messages[-1].setdefault("tool_calls", []).append(call)
 
 
-def _needed(field: str, value: str | None) -> str:
+def _role(at: str, given: str | None) -> str:
+    role = _needed(at, given)
+    if role == "tool":
+        raise InvalidRequest(
+            f"{at} is 'tool', which a chat has: send an item of the type 'function_call_output'.",
+            param=at,
+        )
+    if role not in TEMPLATE_ROLES:
+        raise InvalidRequest(
+            f"{at} is {role!r}, but must be one of {', '.join(TEMPLATE_ROLES)}.", param=at
+        )
+    return TEMPLATE_ROLES[role]
+
+
+def _output(at: str, given: object) -> str:
+    try:
+        content = msgspec.convert(_needed(at, given), Content)
+    except msgspec.ValidationError:
+        raise InvalidRequest(
+            f"{at} must be a string or a list of parts such as "
+            '{"type": "input_text", "text": ...}.',
+            param=at,
+        ) from None
+    return text_of(content, at)
+
+
+def _needed(field: str, value: T | None) -> T:
     if value is None:
         raise InvalidRequest(f"{field} is required.", param=field)
     return value
-
-
-def _text(field: str, content: Content | None) -> str:
-    """Parts are joined by line breaks, as in a chat."""
-    if content is None:
-        raise InvalidRequest(f"{field} is required.", param=field)
-    if isinstance(content, str):
-        return content
-    return "\n".join(part.text for part in content if not isinstance(part, ReasoningText))

@@ -1,0 +1,68 @@
+"""What a message says: a text, or parts of which this model reads those that are text.
+
+The parts of a chat and of a response differ in the names of their types alone, so either takes the
+other's. Called by chat/messages.py and responses/items.py.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from handlers.errors import InvalidRequest
+
+TEXTS = {
+    "text": "text",
+    "input_text": "text",
+    "output_text": "text",
+    "refusal": "refusal",
+}
+"""The types that are read, each with the field that has its text. What an assistant, of another
+server, would not do is text to the model."""
+
+THOUGHTS = ("reasoning_text", "thinking")
+"""What another server's model thought: left out, as chat templates leave it out."""
+
+MEDIA = ("image", "audio", "video", "file")
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A piece of what a message says."""
+
+    type: Annotated[str, Meta(extra_json_schema={"enum": [*TEXTS, *THOUGHTS]})]
+    text: str | None = None
+    refusal: str | None = None
+
+
+Content = str | list[Part]
+
+
+def text_of(content: Content | None, at: str) -> str:
+    """Parts are joined by line breaks, as vLLM and llama.cpp join them.
+
+    `at`: the path to the content, for errors. Raises InvalidRequest.
+    """
+    if isinstance(content, list):
+        read = [
+            _read(part, f"{at}[{place}]")
+            for place, part in enumerate(content)
+            if part.type not in THOUGHTS
+        ]
+        return "\n".join(read)
+    return content or ""
+
+
+def _read(part: Part, at: str) -> str:
+    field = TEXTS.get(part.type)
+    if field is None:
+        media = next((f"the {medium}" for medium in MEDIA if medium in part.type), "it")
+        raise InvalidRequest(
+            f"{at} is of type {part.type!r}, but this model reads text only: leave {media} out.",
+            param=at,
+        )
+    text: str | None = getattr(part, field)
+    if text is None:
+        raise InvalidRequest(f"{at}.{field} is required.", param=f"{at}.{field}")
+    return text

@@ -1,0 +1,54 @@
+"""Which of a request's tools are offered: its functions.
+
+Codex sends web_search, custom tools and namespaces beside its functions with every request. OpenAI
+runs such tools, or has models that were trained on them; here they are left out, as llama.cpp does
+it, and the log says so once for each type. Called by the endpoints that take tools.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from handlers.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from handlers.api.tools import FunctionSpec, FunctionTool
+
+log = logging.getLogger(__name__)
+
+FUNCTION = "function"
+
+
+def offered(tools: list[FunctionTool] | None) -> list[FunctionSpec]:
+    """The functions among a chat's tools. Raises InvalidRequest."""
+    specs = []
+    for place, tool in enumerate(tools or ()):
+        if is_offered(tool.type):
+            if tool.function is None:
+                field = f"tools[{place}].function"
+                raise InvalidRequest(f"{field} is required.", param=field)
+            specs.append(tool.function)
+    return specs
+
+
+def is_offered(kind: str) -> bool:
+    """Whether tools of this type are offered."""
+    if kind != FUNCTION:
+        _log_left_out(kind[:64])
+    return kind == FUNCTION
+
+
+def not_offered(kind: str) -> InvalidRequest:
+    """The error where such a tool has to be called."""
+    return InvalidRequest(
+        f"tool_choice asks for a tool of the type {kind!r}, but only functions are offered here: "
+        "name a function, or leave it out.",
+        param="tool_choice",
+    )
+
+
+@lru_cache(maxsize=64)
+def _log_left_out(kind: str) -> None:
+    log.warning("Tools of the type %r are left out: only functions are offered.", kind)

@@ -1,0 +1,34 @@
+"""A call of an earlier answer to the form that chat templates expect.
+
+The conversation has it as it was: cut short, or written by another server. It is not run again, so
+nothing of it is refused. Called by chat/messages.py and responses/items.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+def past_call(name: str, arguments: object, call_id: str | None = None) -> dict[str, Any]:
+    """A member of a message's `tool_calls`."""
+    function = {"name": name, "arguments": _template_arguments(arguments)}
+    return {"id": call_id or "", "type": "function", "function": function}
+
+
+def _template_arguments(given: object) -> dict[str, Any] | str:
+    """Templates write arguments with `tojson`, so they get the object and not its JSON.
+
+    What is not the JSON of an object stays the text that it is.
+    """
+    if isinstance(given, dict):
+        return given
+    text = given if isinstance(given, str) else msgspec.json.encode(given).decode()
+    try:
+        arguments = msgspec.json.decode(text.strip() or "{}")
+    except (msgspec.DecodeError, RecursionError):
+        return text
+    if arguments is None:
+        return {}
+    return arguments if isinstance(arguments, dict) else text

@@ -1,0 +1,122 @@
+"""What becomes of a conversation that a chat template refuses: forms that stricter templates take.
+
+OpenAI puts no order on roles, and agents send system messages at any place. Qwen 3.5's template
+raises where one is not the first, Gemma's where turns do not alternate, Gemma 2's where there is
+one at all, Mistral's where a call has another server's id. Every step keeps all texts, and their
+order. Knows messages as chat templates take them. Used by template.py.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    Message = Mapping[str, Any]
+
+
+def normalised(messages: Sequence[Message]) -> Iterator[list[Message]]:
+    """The conversation after one step, after two and so on, but for steps that change nothing."""
+    last = [*messages]
+    for step in (
+        objects_as_arguments,
+        ids_of_nine_digits,
+        joined_turns,
+        later_system_messages_as_the_users,
+        all_system_messages_as_the_users,
+        the_user_first,
+        results_answered,
+    ):
+        changed = step(last)
+        if changed != last:
+            yield changed
+        last = changed
+
+
+def objects_as_arguments(messages: Sequence[Message]) -> list[Message]:
+    """Of a call that was cut there is no object, but some templates go through its members."""
+    return [
+        {**message, "tool_calls": [_with_an_object(call) for call in message["tool_calls"]]}
+        if "tool_calls" in message
+        else message
+        for message in messages
+    ]
+
+
+def _with_an_object(call: Message) -> Message:
+    arguments = call["function"]["arguments"]
+    if not isinstance(arguments, str):
+        return call
+    return {**call, "function": {**call["function"], "arguments": {"arguments": arguments}}}
+
+
+def ids_of_nine_digits(messages: Sequence[Message]) -> list[Message]:
+    """Mistral's. A call and its result keep one id."""
+    return [_with_short_ids(message) for message in messages]
+
+
+def _with_short_ids(message: Message) -> Message:
+    changed = {**message}
+    if "tool_calls" in message:
+        changed["tool_calls"] = [
+            {**call, "id": _nine_digits(call["id"])} for call in message["tool_calls"]
+        ]
+    if "tool_call_id" in message:
+        changed["tool_call_id"] = _nine_digits(message["tool_call_id"])
+    return changed
+
+
+def _nine_digits(call_id: str) -> str:
+    return call_id if len(call_id) == 9 and call_id.isalnum() else f"{crc32(call_id.encode()):09x}"
+
+
+def joined_turns(messages: Iterable[Message]) -> list[Message]:
+    """Turns of one role behind each other are one."""
+    joined: list[Message] = []
+    for message in messages:
+        if joined and _joins(joined[-1], message):
+            texts = (joined[-1]["content"], message["content"])
+            content = "\n\n".join(filter(None, texts))
+            joined[-1] = {**joined[-1], **message, "content": content}
+        else:
+            joined.append(message)
+    return joined
+
+
+def _joins(first: Message, second: Message) -> bool:
+    """A result belongs to its own call, and a call stands behind its turn's text."""
+    return first["role"] == second["role"] and first["role"] != "tool" and "tool_calls" not in first
+
+
+def later_system_messages_as_the_users(messages: Sequence[Message]) -> list[Message]:
+    """What stands behind other turns is said at that place."""
+    return joined_turns([*messages[:1], *map(_as_the_users, messages[1:])])
+
+
+def all_system_messages_as_the_users(messages: Iterable[Message]) -> list[Message]:
+    """For templates without a system message."""
+    return joined_turns(map(_as_the_users, messages))
+
+
+def _as_the_users(message: Message) -> Message:
+    return {**message, "role": "user"} if message["role"] == "system" else message
+
+
+def the_user_first(messages: Sequence[Message]) -> list[Message]:
+    """A greeting of the assistant answers an empty message."""
+    if messages and messages[0]["role"] == "user":
+        return [*messages]
+    return [{"role": "user", "content": ""}, *messages]
+
+
+def results_answered(messages: Sequence[Message]) -> list[Message]:
+    """Between what a call gave and the user's next word the assistant has a turn, of no words."""
+    answered = [*messages[:1]]
+    for before, message in pairwise(messages):
+        if (before["role"], message["role"]) == ("tool", "user"):
+            answered.append({"role": "assistant", "content": ""})
+        answered.append(message)
+    return answered
