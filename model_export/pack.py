@@ -37,6 +37,7 @@ from model_export.fetch import LoadedModel
 from model_export.hashing import sha256_of
 from model_export.quick_tokenizer import quick_json
 from model_export.recipe import AnyRecipe, Recipe
+from model_export.sampling import sampling_defaults
 
 LICENCE_TEXTS = Path(__file__).parent / "licences"
 PACKAGES = (
@@ -140,6 +141,7 @@ def write_manifest(
         versions=package_versions(),
         verification=dict(verification),
         prefix=prefix,
+        sampling=sampling_defaults(loaded.generation_config),
     )
     save_manifest(directory, manifest)
 

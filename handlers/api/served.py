@@ -57,6 +57,11 @@ class Served(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """What /healthz says of how much is taken at once."""
         return {"context_length": self.engine.context_length}
 
+    @property
+    def defaults(self) -> dict[str, dict[str, float]]:
+        """What /healthz says of a request that is silent."""
+        return {}
+
     @cached_property
     def fingerprint(self) -> str:
         """OpenAI's system_fingerprint, made of the hashes of the artefact's files.

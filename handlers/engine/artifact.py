@@ -63,6 +63,22 @@ class EncoderInfo(msgspec.Struct, frozen=True):
     """The name of the one that a text gets where none is asked for."""
 
 
+class SamplingDefaults(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the model's authors would have it sampled, in a request's own fields and ranges."""
+
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    top_k: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+    min_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, msgspec.Meta(ge=0.01, le=10)] | None = None
+
+    @property
+    def given(self) -> dict[str, float | int]:
+        """Those of which they say something."""
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {name: value for name, value in values.items() if value is not None}
+
+
 class FileInfo(msgspec.Struct, frozen=True):
     """One file of the artefact."""
 
@@ -102,6 +118,8 @@ class Manifest(msgspec.Struct, frozen=True):
     prefix: PrefixInfo | None = None
     encoder: EncoderInfo | None = None
     """None for a decoder."""
+    sampling: SamplingDefaults = SamplingDefaults()
+    """What a decoder's request gets where it is silent."""
 
 
 class Artifact(msgspec.Struct, frozen=True):

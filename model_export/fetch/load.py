@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from model_export.errors import ExportError
 from model_export.fetch.locate import Located
@@ -27,6 +29,8 @@ class Kind:
     """How the names of weights begin that may be missing, since no graph uses them."""
 
 
+GENERATION_CONFIG = "generation_config.json"
+
 DECODER = Kind("a decoder", "AutoModelForCausalLM")
 
 
@@ -42,6 +46,8 @@ class LoadedModel:
     licence_files: tuple[Path, ...]
     source: str
     revision: str
+    generation_config: dict[str, Any] = field(default_factory=dict)
+    """generation_config.json as it is; empty where there is none."""
 
 
 def load(located: Located, kind: Kind = DECODER) -> LoadedModel:
@@ -54,7 +60,22 @@ def load(located: Located, kind: Kind = DECODER) -> LoadedModel:
         licence_files=located.licence_files,
         source=located.description,
         revision=located.revision,
+        generation_config=_generation_config(located),
     )
+
+
+def _generation_config(located: Located) -> dict[str, Any]:
+    """Not transformers' object of it, which does not tell what the file says from a default."""
+    path = located.directory / GENERATION_CONFIG
+    if located.gguf_file is not None or not path.is_file():
+        return {}
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError) as error:
+        raise ExportError(
+            f"{located.description}: {GENERATION_CONFIG} cannot be read: {error}. Mend it, or "
+            f"delete it: the model then has no defaults of its own."
+        ) from None
 
 
 def _load_model(located: Located, kind: Kind) -> PreTrainedModel:

@@ -174,7 +174,7 @@ async def create(model: Model, request: Request) -> Response | StreamResponse:
     messages = template_messages(body.instructions, body.input)
     conversation = Conversation(messages, body.form, body.toolbox, field="input")
     call = await conversation.call(model, body, request.deadline, logprobs=body.told_logprobs)
-    shape = ResponseShape(Stamp.of(model, "resp"), body)
+    shape = ResponseShape(Stamp.of(model, "resp"), body, call.prompts[0].params)
     if body.stream:
         return await stream(model.completer, call, shape)
     return await _whole(model, call, shape)
