@@ -26,6 +26,7 @@ from handlers.engine.artifact import (
     MANIFEST,
     SCHEMA,
     TOKENIZER,
+    TOOL_TEMPLATE,
     FileInfo,
     Manifest,
     ModelInfo,
@@ -89,14 +90,16 @@ def publish(artefact: Path, out: Path) -> None:
 
 
 def write_texts(directory: Path, recipe: AnyRecipe, loaded: LoadedModel) -> None:
-    """tokenizer.json, chat_template.jinja and the licence, into an existing directory."""
+    """tokenizer.json, the chat templates and the licence, into an existing directory."""
     backend = _tokenizer_of(loaded)
     # A training run's settings: the runtime neither cuts nor pads a prompt.
     backend.no_truncation()
     backend.no_padding()
     (directory / TOKENIZER).write_text(quick_json(backend), encoding="utf-8")
-    if loaded.chat_template is not None:
-        (directory / CHAT_TEMPLATE).write_text(loaded.chat_template, encoding="utf-8")
+    templates = {CHAT_TEMPLATE: loaded.chat_template, TOOL_TEMPLATE: loaded.tool_template}
+    for name, template in templates.items():
+        if template is not None:
+            (directory / name).write_text(template, encoding="utf-8")
     _write_licence(directory, recipe, loaded)
 
 

@@ -5,6 +5,7 @@
     model.onnx.data       its weights
     tokenizer.json        Hugging Face tokenizers
     chat_template.jinja   the model's chat template, if it has one
+    tool_template.jinja   the one for chats with tools, if that is another
     prefix.kv             a baked prefix, if the recipe names one (baked.py)
     LICENSE*              the model's licence
 
@@ -29,6 +30,7 @@ GRAPH = "model.onnx"
 WEIGHTS = "model.onnx.data"
 TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"
+TOOL_TEMPLATE = "tool_template.jinja"
 PREFIX = "prefix.kv"
 
 Task = Literal["text-generation", "feature-extraction", "text-classification", "text-ranking"]
@@ -169,9 +171,17 @@ class Artifact(msgspec.Struct, frozen=True):
     @property
     def chat_template(self) -> str | None:
         """The chat template's source, None for a model that has none. Raises ArtifactError."""
-        if CHAT_TEMPLATE not in self.manifest.files:
+        return self._text(CHAT_TEMPLATE)
+
+    @property
+    def tool_template(self) -> str | None:
+        """The same for chats with tools, None where they have no template of their own."""
+        return self._text(TOOL_TEMPLATE)
+
+    def _text(self, name: str) -> str | None:
+        if name not in self.manifest.files:
             return None
-        path = self.directory / CHAT_TEMPLATE
+        path = self.directory / name
         try:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

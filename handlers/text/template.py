@@ -40,28 +40,30 @@ PLAIN_TEMPLATE = (
 class ChatTemplate:
     """One model's template, compiled."""
 
-    def __init__(self, source: str | None, special_tokens: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        source: str | None,
+        special_tokens: Mapping[str, str],
+        tool_source: str | None = None,
+    ) -> None:
         """`special_tokens`: what the template may name, such as bos_token.
 
-        Raises ArtifactError when `source` is not a template.
+        `tool_source`: of another template for chats with tools. It is not used where it writes
+        calls in no format that is known. Raises ArtifactError when one is not a template.
         """
         self._special_tokens = dict(special_tokens)
-        own = ToolFormat.of(source)
-        self._knows_tools = own is not None
+        own = ToolFormat.of(tool_source)
+        self._tool_template = _compiled(tool_source) if tool_source and own else None
+        own = own or ToolFormat.of(source)
+        self._knows_tools = ToolFormat.of(source) is not None
         self.tool_format = own or HERMES
         """How this model calls tools: in its template's format, or in the one it is told."""
-        try:
-            self._template = _environment().from_string(source or PLAIN_TEMPLATE)
-        except jinja2.TemplateSyntaxError as error:
-            raise ArtifactError(
-                f"The chat template cannot be read, line {error.lineno}: "
-                f"{error.message}. Export the model again with a template that jinja2 accepts."
-            ) from None
+        self._template = _compiled(source or PLAIN_TEMPLATE)
 
     @classmethod
     def of(cls, artifact: Artifact) -> ChatTemplate:
         """The artefact's template. Raises ArtifactError."""
-        return cls(artifact.chat_template, artifact.manifest.special_tokens)
+        return cls(artifact.chat_template, artifact.manifest.special_tokens, artifact.tool_template)
 
     def render(
         self,
@@ -75,10 +77,13 @@ class ChatTemplate:
         refuses the messages: a role, their order. Raises jinja2's SecurityError when the template
         itself reaches out of its sandbox.
         """
-        if not self._knows_tools:
+        template = self._template
+        if tools and self._tool_template:
+            template = self._tool_template
+        elif not self._knows_tools:
             messages, tools = without_tools(messages, tools), None
         try:
-            return self._template.render(
+            return template.render(
                 messages=messages,
                 tools=tools or None,
                 documents=None,
@@ -103,6 +108,16 @@ class _Generation(Extension):
     def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _compiled(source: str) -> jinja2.Template:
+    try:
+        return _environment().from_string(source)
+    except jinja2.TemplateSyntaxError as error:
+        raise ArtifactError(
+            f"The chat template cannot be read, line {error.lineno}: "
+            f"{error.message}. Export the model again with a template that jinja2 accepts."
+        ) from None
 
 
 def _environment() -> jinja2.Environment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,12 @@ class Kind:
     """How the names of weights begin that may be missing, since no graph uses them."""
 
 
+_READERS = {
+    "*.model": {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"},
+    "*.tiktoken": {"tiktoken": "tiktoken"},
+}
+"""What transformers reads a tokenizer's file with: packages, and the modules in them."""
+
 GENERATION_CONFIG = "generation_config.json"
 
 DECODER = Kind("a decoder", "AutoModelForCausalLM")
@@ -43,6 +50,8 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerFast
     chat_template: str | None
     """jinja2 source."""
+    tool_template: str | None
+    """The same for chats with tools, where that is another."""
     licence_files: tuple[Path, ...]
     source: str
     revision: str
@@ -53,10 +62,12 @@ class LoadedModel:
 def load(located: Located, kind: Kind = DECODER) -> LoadedModel:
     """Raises ExportError when transformers cannot load the files, or not as `kind` in fp32."""
     tokenizer = _load_tokenizer(located)
+    templates = _templates(located, tokenizer.chat_template, kind)
     return LoadedModel(
         model=_load_model(located, kind),
         tokenizer=tokenizer,
-        chat_template=_default_template(tokenizer.chat_template),
+        chat_template=templates.get("default"),
+        tool_template=templates.get("tool_use"),
         licence_files=located.licence_files,
         source=located.description,
         revision=located.revision,
@@ -129,7 +140,7 @@ def _load_tokenizer(located: Located) -> PreTrainedTokenizerFast:
         )
     # ImportError: some slow tokenizers want sentencepiece or tiktoken.
     except (*UNREADABLE, ImportError) as error:
-        raise _cannot_load(located, "its tokenizer", error) from error
+        raise _lacks_package(located) or _cannot_load(located, "its tokenizer", error) from error
     if not tokenizer.is_fast:
         raise ExportError(
             f"{located.description}: transformers has no fast tokenizer for it, so there is no "
@@ -140,9 +151,41 @@ def _load_tokenizer(located: Located) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _default_template(template: str | dict[str, str] | None) -> str | None:
-    """Some models carry several named templates; "default" is the plain chat."""
-    return template.get("default") if isinstance(template, dict) else template
+def _lacks_package(located: Located) -> ExportError | None:
+    """What is to be installed, where tokenizer.json has to be made of a file that is no text."""
+    if located.gguf_file is not None or (located.directory / "tokenizer.json").is_file():
+        return None
+    for pattern, packages in _READERS.items():
+        missing = [name for name, module in packages.items() if not _is_installed(module)]
+        for path in located.directory.glob(pattern):
+            if missing:
+                return ExportError(
+                    f"{located.description} has no tokenizer.json, and to make one of {path.name} "
+                    f"transformers needs what is not installed: pip install {' '.join(missing)}."
+                )
+    return None
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a package around it
+        return False
+
+
+def _templates(
+    located: Located, template: str | dict[str, str] | None, kind: Kind
+) -> dict[str, str]:
+    """By name, of which transformers takes "tool_use" where there are tools, else "default"."""
+    if not isinstance(template, dict):
+        return {} if template is None else {"default": template}
+    if "default" not in template and kind is DECODER:
+        raise ExportError(
+            f"{located.description} has chat templates named {', '.join(sorted(template))}, and "
+            f'none named "default" for a chat without tools: write that one as '
+            f"chat_template.jinja into the folder and export from there."
+        )
+    return template
 
 
 def _cannot_load(located: Located, what: str, error: Exception) -> ExportError:
