@@ -28,6 +28,19 @@ class Kind:
     """transformers' class, by name, since importing it takes seconds."""
     unused: tuple[str, ...] = ()
     """How the names of weights begin that may be missing, since no graph uses them."""
+    otherwise: str = ""
+    """A sentence on what to do where weights are missing."""
+
+    def lacks(self, description: str, keys: Iterable[str]) -> ExportError | None:
+        """None where `keys` are none that count."""
+        missing = [key for key in sorted(keys) if not key.startswith(self.unused)]
+        if not missing:
+            return None
+        return ExportError(
+            f"{description} cannot be loaded as {self.words}: its files lack "
+            f"{', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}."
+            + (f" {self.otherwise}" if self.otherwise else "")
+        )
 
 
 _READERS = {
@@ -38,7 +51,18 @@ _READERS = {
 
 GENERATION_CONFIG = "generation_config.json"
 
-DECODER = Kind("a decoder", "AutoModelForCausalLM")
+DECODER = Kind(
+    "a decoder",
+    "AutoModelForCausalLM",
+    otherwise="Are all of its files there, and is it a model that writes text?",
+)
+TRANSFORMER = Kind("a transformer", "AutoModel", unused=("pooler.",))
+CLASSIFIER = Kind(
+    "a classifier",
+    "AutoModelForSequenceClassification",
+    otherwise="A model that judges by the words yes and no, as Qwen3-Reranker, has none of its "
+    "own: export a converted copy, whose name often ends in -seq-cls.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +142,8 @@ def _load_model(located: Located, kind: Kind) -> PreTrainedModel:
 
 def _refuse_missing(located: Located, kind: Kind, keys: Iterable[str]) -> None:
     """transformers fills weights that are not in the files with random numbers."""
-    missing = [key for key in sorted(keys) if not key.startswith(kind.unused)]
-    if missing:
-        raise ExportError(
-            f"{located.description} cannot be loaded as {kind.words}: its files lack "
-            f"{', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}."
-        )
+    if error := kind.lacks(located.description, keys):
+        raise error
 
 
 def _load_tokenizer(located: Located) -> PreTrainedTokenizerFast:

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from transformers import AutoTokenizer, BertTokenizerFast, GPT2TokenizerFast
 
 from handlers.text.tokenizer import Tokenizer
+from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
+from model_export.encoder.source import fetch_encoder
 from model_export.errors import ExportError
-from model_export.fetch import Kind, fetch, load, locate
+from model_export.fetch import TRANSFORMER, fetch, load, locate
 from model_export.fetch.config import fetch_config
+from model_export.outline import outline_of
 from model_export.pack import write_texts
 from model_export.recipe import load_recipe
 from model_export.source import FolderSource
@@ -127,8 +131,7 @@ def test_a_repository_without_tokenizer_json_gets_one_with_the_same_ids(
     snapshot = Path(ended.stdout.split()[0])
     assert {*names} <= {path.name for path in snapshot.iterdir()}
     source = FolderSource(path=snapshot)
-    as_encoder = Kind("a transformer", "AutoModel", unused=("pooler.",))
-    loaded = load(locate(source, ignore), as_encoder) if kind == "bert" else fetch(source, ignore)
+    loaded = load(locate(source, ignore), TRANSFORMER) if kind == "bert" else fetch(source, ignore)
     write_texts(tmp_path, load_recipe("smollm2-135m"), loaded)
     written = Tokenizer.load(tmp_path / "tokenizer.json")
     transformers = AutoTokenizer.from_pretrained(snapshot)
@@ -244,6 +247,18 @@ def test_nothing_large_is_downloaded_of_what_is_refused(
     assert ended.stderr.splitlines()[-1].startswith(f"hub:{REPOSITORY} has ")
     assert "Traceback" not in ended.stderr
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+def test_a_ranker_that_has_no_score_is_refused_also_by_its_configuration_alone(
+    tmp_path: Path,
+) -> None:
+    source = FolderSource(path=save_tiny_folder(tmp_path / "source", "qwen3"))
+    recipe = load_any_recipe("ms-marco-minilm-l6-v2")
+    assert isinstance(recipe, EncoderRecipe)
+    with pytest.raises(ExportError, match=r"lack score\.weight\. .*-seq-cls"):
+        fetch_encoder(replace(recipe, source=source), ignore)
+    with pytest.raises(ExportError, match=r"lack score\.weight\. .*-seq-cls"):
+        outline_of(fetch_config(source, ignore), recipe)
 
 
 def test_templates_of_a_folder_in_a_hub_repository_are_downloaded(
