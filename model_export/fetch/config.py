@@ -34,7 +34,10 @@ def fetch_config(source: Source, report: Report) -> PretrainedConfig:
     elif (path / CONFIG).is_file():
         directory = path
     else:
-        raise ExportError(f"{path} does not exist, or is a folder without {CONFIG}.")
+        raise ExportError(
+            f"{path} does not exist, or is a folder without {CONFIG}: name in [source] a folder as "
+            f"save_pretrained writes it."
+        )
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(directory, **options)
     except UNREADABLE as error:

@@ -26,10 +26,10 @@ class Kind:
     """In a sentence: "as a decoder"."""
     auto_class: str
     """transformers' class, by name, since importing it takes seconds."""
+    otherwise: str
+    """A sentence on what to do where weights are missing."""
     unused: tuple[str, ...] = ()
     """How the names of weights begin that may be missing, since no graph uses them."""
-    otherwise: str = ""
-    """A sentence on what to do where weights are missing."""
 
     def lacks(self, description: str, keys: Iterable[str]) -> ExportError | None:
         """None where `keys` are none that count."""
@@ -39,7 +39,7 @@ class Kind:
         return ExportError(
             f"{description} cannot be loaded as {self.words}: its files lack "
             f"{', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}."
-            + (f" {self.otherwise}" if self.otherwise else "")
+            f" {self.otherwise}"
         )
 
 
@@ -54,9 +54,14 @@ GENERATION_CONFIG = "generation_config.json"
 DECODER = Kind(
     "a decoder",
     "AutoModelForCausalLM",
-    otherwise="Are all of its files there, and is it a model that writes text?",
+    otherwise="Check that all of its files are there, and that it is a model that writes text.",
 )
-TRANSFORMER = Kind("a transformer", "AutoModel", unused=("pooler.",))
+TRANSFORMER = Kind(
+    "a transformer",
+    "AutoModel",
+    unused=("pooler.",),
+    otherwise="Check that all of its files are there.",
+)
 CLASSIFIER = Kind(
     "a classifier",
     "AutoModelForSequenceClassification",

@@ -62,10 +62,13 @@ def _hub(source: HubSource, report: Report) -> Located:
 
 def _folder(directory: Path, description: str, revision: str | None) -> Located:
     if not directory.is_dir():
-        raise ExportError(f"The model folder {directory} does not exist.")
+        raise ExportError(f"The model folder {directory} does not exist: correct [source].")
     refuse_packed(directory, description)
     if not (directory / CONFIG).is_file():
-        raise ExportError(f"{directory} is not a model folder: it has no {CONFIG}.")
+        raise ExportError(
+            f"{directory} is not a model folder: it has no {CONFIG}. Name one in [source] as "
+            f"save_pretrained writes it."
+        )
     if not any(_matching(directory, ("tokenizer.json", "vocab.json", *TOKENIZER_FILES))):
         raise ExportError(
             f"{directory} is not a model folder: it has no tokenizer.json, nor what transformers "
