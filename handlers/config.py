@@ -5,9 +5,10 @@
 | MODEL_DIR | build/model | the directory that model_export wrote |
 | MODEL_URI | none | s3://, gs:// or https://: fetched at start, in place of MODEL_DIR |
 | KINDLING_SLOTS | 4 | sequences that run at once; each holds a key-value cache of one context |
-| KINDLING_CONTEXT_LENGTH | 2048 | tokens of prompt and answer in a slot, up to the model's limit |
+| KINDLING_CONTEXT_LENGTH | 4096 | tokens of prompt and answer in a slot, up to the model's limit |
 | KINDLING_PREFILL_CHUNK | 128 | prompt tokens computed between two decode steps of the others |
 | KINDLING_PROMPT_LOOKUP | on | whether ids are drafted out of the prompt, where that pays; or off |
+| KINDLING_SAMPLING_DEFAULTS | model | of a silent request: as the model's authors have it; or off |
 | KINDLING_QUEUE_LIMIT | 32 | requests that may wait for a slot; one more is answered 429 |
 | KINDLING_THREADS | the CPUs this process may use | threads of the ONNX Runtime session |
 | KINDLING_API_KEY | none | when set, requests must carry `Authorization: Bearer <key>` |
@@ -78,6 +79,8 @@ class Settings(msgspec.Struct, frozen=True):
     context_length: int
     prefill_chunk: int
     prompt_lookup: bool
+    sampling_defaults: bool
+    """Whether the model's own are taken, where a request is silent."""
     queue_limit: int
     threads: int
     api_key: ApiKey | None
@@ -119,9 +122,11 @@ class Settings(msgspec.Struct, frozen=True):
             model_dir=Path(environ.get("MODEL_DIR") or "build/model"),
             model_uri=read.uri("MODEL_URI"),
             slots=read.integer("KINDLING_SLOTS", 4, minimum=1),
-            context_length=read.integer("KINDLING_CONTEXT_LENGTH", 2048, minimum=16),
+            context_length=read.integer("KINDLING_CONTEXT_LENGTH", 4096, minimum=16),
             prefill_chunk=read.integer("KINDLING_PREFILL_CHUNK", 128, minimum=1),
             prompt_lookup=read.choice("KINDLING_PROMPT_LOOKUP", "ON", ("ON", "OFF")) == "ON",
+            sampling_defaults=read.choice("KINDLING_SAMPLING_DEFAULTS", "MODEL", ("MODEL", "OFF"))
+            == "MODEL",
             queue_limit=read.integer("KINDLING_QUEUE_LIMIT", 32, minimum=0),
             threads=read.integer("KINDLING_THREADS", available_cpus(environ), minimum=1),
             api_key=read.key("KINDLING_API_KEY"),

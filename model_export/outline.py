@@ -21,16 +21,11 @@ from transformers.pytorch_utils import Conv1D
 
 from model_export.encoder.recipe import EncoderRecipe
 from model_export.errors import ExportError
-from model_export.fetch import DECODER
+from model_export.fetch import CLASSIFIER, DECODER, TRANSFORMER, Kind
 from model_export.fetch.reasons import UNREADABLE, reason_of
 from model_export.recipe import Recipe
 from model_export.sizing import Matrix, Outline
 
-_AUTO_CLASSES = {
-    "feature-extraction": "AutoModel",
-    "text-classification": "AutoModelForSequenceClassification",
-    "text-ranking": "AutoModelForSequenceClassification",
-}
 _NOT_EXPORTED = ("vision", "audio", "multi_modal")
 """In the names of modules that see and hear: the graph has none of them."""
 
@@ -44,9 +39,20 @@ def outline_of(config: PretrainedConfig, recipe: Recipe | EncoderRecipe) -> Outl
 
 
 def _encoder(config: PretrainedConfig, task: str) -> Outline:
-    model = _build(config, _AUTO_CLASSES[task])
-    without = ("pooler.",) if task == "feature-extraction" else ()
-    return _measure(model, 0, 0, 0, without)
+    kind = TRANSFORMER if task == "feature-extraction" else CLASSIFIER
+    model = _build(config, kind.auto_class)
+    _check_head(model, kind)
+    return _measure(model, 0, 0, 0, kind.unused)
+
+
+def _check_head(model: PreTrainedModel, kind: Kind) -> None:
+    """A configuration of a decoder has no weights for what makes labels of its states."""
+    declared = model.config.architectures or []
+    if kind is CLASSIFIER and declared and all(name.endswith("ForCausalLM") for name in declared):
+        base = f"{model.base_model_prefix}."
+        names = (name for name, _ in model.named_parameters() if not name.startswith(base))
+        if error := kind.lacks(f"{', '.join(declared)} of its config.json", names):
+            raise error
 
 
 def _decoder(config: PretrainedConfig, context_length: int) -> Outline:

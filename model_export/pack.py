@@ -8,6 +8,7 @@ Called by the pipeline; handlers/engine/artifact.py says what the files mean.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import shutil
 import tempfile
@@ -25,6 +26,7 @@ from handlers.engine.artifact import (
     MANIFEST,
     SCHEMA,
     TOKENIZER,
+    TOOL_TEMPLATE,
     FileInfo,
     Manifest,
     ModelInfo,
@@ -36,6 +38,7 @@ from model_export.fetch import LoadedModel
 from model_export.hashing import sha256_of
 from model_export.quick_tokenizer import quick_json
 from model_export.recipe import AnyRecipe, Recipe
+from model_export.sampling import sampling_defaults
 
 LICENCE_TEXTS = Path(__file__).parent / "licences"
 PACKAGES = (
@@ -87,15 +90,35 @@ def publish(artefact: Path, out: Path) -> None:
 
 
 def write_texts(directory: Path, recipe: AnyRecipe, loaded: LoadedModel) -> None:
-    """tokenizer.json, chat_template.jinja and the licence, into an existing directory."""
-    backend = tokenizers.Tokenizer.from_str(loaded.tokenizer.backend_tokenizer.to_str())
+    """tokenizer.json, the chat templates and the licence, into an existing directory."""
+    backend = _tokenizer_of(loaded)
     # A training run's settings: the runtime neither cuts nor pads a prompt.
     backend.no_truncation()
     backend.no_padding()
     (directory / TOKENIZER).write_text(quick_json(backend), encoding="utf-8")
-    if loaded.chat_template is not None:
-        (directory / CHAT_TEMPLATE).write_text(loaded.chat_template, encoding="utf-8")
+    templates = {CHAT_TEMPLATE: loaded.chat_template, TOOL_TEMPLATE: loaded.tool_template}
+    for name, template in templates.items():
+        if template is not None:
+            (directory / name).write_text(template, encoding="utf-8")
     _write_licence(directory, recipe, loaded)
+
+
+def _tokenizer_of(loaded: LoadedModel) -> tokenizers.Tokenizer:
+    """A copy without the added tokens for which the model has no row: they are text.
+
+    Gemma 3 of text alone has <image_soft_token>, 262144, and embeddings for 0 to 262143.
+    """
+    content = json.loads(loaded.tokenizer.backend_tokenizer.to_str())
+    rows = vocabulary_size(loaded)
+    content["added_tokens"] = [one for one in content["added_tokens"] if one["id"] < rows]
+    return tokenizers.Tokenizer.from_str(json.dumps(content))
+
+
+def vocabulary_size(loaded: LoadedModel) -> int:
+    """A decoder's logits, an encoder's embeddings: a tokenizer may have fewer ids, or more."""
+    model: Any = loaded.model
+    embeddings = model.get_output_embeddings() or model.get_input_embeddings()
+    return int(embeddings.weight.shape[0])
 
 
 def write_manifest(
@@ -112,15 +135,16 @@ def write_manifest(
         task="text-generation",
         model=model_info(recipe, loaded),
         precision=precision,
-        vocab_size=loaded.model.get_output_embeddings().weight.shape[0],
+        vocab_size=vocabulary_size(loaded),
         context_length=recipe.export.context_length,
-        eos_token_ids=eos_token_ids(loaded),
+        eos_token_ids=tuple(i for i in eos_token_ids(loaded) if i < vocabulary_size(loaded)),
         special_tokens=special_tokens(loaded),
         files=describe_files(directory),
         created=int(time.time()),
         versions=package_versions(),
         verification=dict(verification),
         prefix=prefix,
+        sampling=sampling_defaults(loaded.generation_config),
     )
     save_manifest(directory, manifest)
 

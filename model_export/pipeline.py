@@ -15,6 +15,7 @@ from model_export.fetch import LoadedModel, fetch
 from model_export.pack import building, publish, write_manifest, write_texts
 from model_export.progress import Report
 from model_export.recipe import Recipe
+from model_export.sampling import not_honoured
 from model_export.verify import make_reference, verify
 from model_export.verify.exchange import Task
 
@@ -25,6 +26,8 @@ def export(recipe: Recipe, out: Path, report: Report) -> None:
         threads = Settings.from_environ().threads
         use_threads(threads)
         loaded = fetch(recipe.source, report)
+        if left_out := not_honoured(loaded.generation_config):
+            report(left_out)
         report("reference: transformers' ids and greedy answers on the corpus")
         reference = make_reference(loaded, recipe.export.context_length)
         exact, quantised = _build(recipe, loaded, scratch, report)

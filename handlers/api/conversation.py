@@ -73,17 +73,17 @@ class Conversation(msgspec.Struct, frozen=True):
         *,
         choices: int = 1,
         logprobs: int | None = None,
-        temperature: float = 1.0,
+        temperature: float | None = None,
     ) -> Call:
-        """The completions to make. `temperature`: where `sampling` has none.
+        """The completions to make. `temperature`: where `sampling` has none, else the model's own.
 
         `logprobs`: how many of the likeliest tokens to tell, None for no logprobs at all.
         Raises InvalidRequest and ContextLengthExceeded.
         """
         ids = await model.tokenising.run(lambda: self.prompt_ids(model))
-        params = sampling.params(
-            model.engine.context_length - len(ids), logprobs=logprobs, temperature=temperature
-        )
+        greedy = {} if temperature is None else {"temperature": temperature}
+        defaults = {**model.sampling, **greedy, "logprobs": logprobs}
+        params = sampling.params(model.engine.context_length - len(ids), **defaults)
         prompts = spread(ids, params, choices, await self._grammar(model))
         model.reader.check_room(len(ids), self.field)
         reads_calls = model.template.tool_format if self.toolbox else None

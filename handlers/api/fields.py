@@ -245,7 +245,7 @@ _OF_SAMPLING_PARAMS = tuple(
 
 
 class Sampling(Structured, frozen=True, kw_only=True):
-    """`null` and absent mean the default, which is SamplingParams' own."""
+    """`null` and absent mean the default: the model's own, or else SamplingParams'."""
 
     max_tokens: Tokens | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
@@ -299,14 +299,18 @@ class Sampling(Structured, frozen=True, kw_only=True):
         return None if limit == NO_LIMIT else limit
 
     def params(self, room: int, **defaults: Any) -> SamplingParams:
-        """`room`: tokens that are left of the context behind the prompt."""
+        """`room`: tokens that are left of the context behind the prompt.
+
+        `defaults`: for what the request does not say, and what it cannot.
+        """
         given = {name: getattr(self, name) for name in _OF_SAMPLING_PARAMS}
         chosen = {name: value for name, value in given.items() if value is not None}
+        if self.top_k is not None:
+            chosen["top_k"] = max(0, self.top_k)
         limit = room if self.token_limit is None else min(self.token_limit, room)
         # A prompt that leaves no room is refused by Engine.submit_all, which knows the figures.
         return SamplingParams(
             max_tokens=max(0 if self.token_limit == 0 else 1, limit),
-            top_k=max(0, self.top_k or 0),
             seed=None if self.seed == FRESH_SEED else self.seed,
             stop_token_ids=frozenset(self.stop_token_ids or ()),
             logit_bias=biases(self.logit_bias),

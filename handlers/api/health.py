@@ -22,6 +22,7 @@ async def check(model: Served, _request: Request) -> Response:
             "task": model.manifest.task,
             "precision": model.manifest.precision,
             **model.limits,
+            **model.defaults,
             "running": engine.running,
             "waiting": engine.waiting,
             "load_ms": model.load_ms,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from handlers.api import served
 from handlers.api.aside import Lane
+from handlers.engine.artifact import SamplingDefaults
+from handlers.engine.sequence import SamplingParams
 from handlers.text import completion
 from handlers.text.prompt_reader import PromptReader
 
@@ -35,6 +37,8 @@ class Model(served.Served, frozen=True, kw_only=True, dict=True):
     template: ChatTemplate
     compiling: Lane
     """Where grammars are made."""
+    sampling: Mapping[str, float]
+    """SamplingParams' fields where a request is silent, as the model's authors would have them."""
 
     @classmethod
     def of(
@@ -59,6 +63,7 @@ class Model(served.Served, frozen=True, kw_only=True, dict=True):
             # Two, so that one long prompt does not keep the short ones; more would take the CPU.
             tokenising=Lane("tokenising", engine, threads=2, limit=held),
             compiling=Lane("compiling", engine, threads=1, limit=held),
+            sampling=manifest.sampling.given if settings.sampling_defaults else {},
             manifest=manifest,
             load_ms=load_ms,
             needs_key=settings.api_key is not None,
@@ -73,6 +78,13 @@ class Model(served.Served, frozen=True, kw_only=True, dict=True):
     def chat_template(self) -> str | None:
         """The template's own source."""
         return self.template.source
+
+    @property
+    def defaults(self) -> dict[str, dict[str, float]]:
+        """With those that are not the model's own."""
+        params = SamplingParams(max_tokens=1, **self.sampling)  # type: ignore[arg-type]
+        names = SamplingDefaults.__struct_fields__
+        return {"sampling_defaults": {name: getattr(params, name) for name in names}}
 
     @cached_property
     def grammars(self) -> Grammars:

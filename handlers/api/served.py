@@ -62,6 +62,11 @@ class Served(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """The source of the model's chat template, None for a model that has none."""
         return None
 
+    @property
+    def defaults(self) -> dict[str, dict[str, float]]:
+        """What /healthz says of a request that is silent."""
+        return {}
+
     @cached_property
     def fingerprint(self) -> str:
         """OpenAI's system_fingerprint, made of the hashes of the artefact's files.

@@ -5,6 +5,7 @@
     model.onnx.data       its weights
     tokenizer.json        Hugging Face tokenizers
     chat_template.jinja   the model's chat template, if it has one
+    tool_template.jinja   the one for chats with tools, if that is another
     prefix.kv             a baked prefix, if the recipe names one (baked.py)
     LICENSE*              the model's licence
 
@@ -29,6 +30,7 @@ GRAPH = "model.onnx"
 WEIGHTS = "model.onnx.data"
 TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"
+TOOL_TEMPLATE = "tool_template.jinja"
 PREFIX = "prefix.kv"
 
 Task = Literal["text-generation", "feature-extraction", "text-classification", "text-ranking"]
@@ -61,6 +63,22 @@ class EncoderInfo(msgspec.Struct, frozen=True):
     """What the model wants in front of a text, by the name of what the text is: "query"."""
     default_prompt: str | None = None
     """The name of the one that a text gets where none is asked for."""
+
+
+class SamplingDefaults(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the model's authors would have it sampled, in a request's own fields and ranges."""
+
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    top_k: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+    min_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, msgspec.Meta(ge=0.01, le=10)] | None = None
+
+    @property
+    def given(self) -> dict[str, float | int]:
+        """Those of which they say something."""
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class FileInfo(msgspec.Struct, frozen=True):
@@ -102,6 +120,8 @@ class Manifest(msgspec.Struct, frozen=True):
     prefix: PrefixInfo | None = None
     encoder: EncoderInfo | None = None
     """None for a decoder."""
+    sampling: SamplingDefaults = SamplingDefaults()
+    """What a decoder's request gets where it is silent."""
 
 
 class Artifact(msgspec.Struct, frozen=True):
@@ -151,9 +171,17 @@ class Artifact(msgspec.Struct, frozen=True):
     @property
     def chat_template(self) -> str | None:
         """The chat template's source, None for a model that has none. Raises ArtifactError."""
-        if CHAT_TEMPLATE not in self.manifest.files:
+        return self._text(CHAT_TEMPLATE)
+
+    @property
+    def tool_template(self) -> str | None:
+        """The same for chats with tools, None where they have no template of their own."""
+        return self._text(TOOL_TEMPLATE)
+
+    def _text(self, name: str) -> str | None:
+        if name not in self.manifest.files:
             return None
-        path = self.directory / CHAT_TEMPLATE
+        path = self.directory / name
         try:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

@@ -133,7 +133,7 @@ class Grammars:
         """`vocab_size`: of the logits, which may have more columns than the tokenizer has ids."""
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
-        self._eos_token_ids = tuple(eos_token_ids)
+        self._eos_token_ids = tuple(i for i in eos_token_ids if i < vocab_size)
         self._lock = threading.Lock()
         self._built: llguidance.LLTokenizer | None = None
 

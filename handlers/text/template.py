@@ -78,29 +78,31 @@ class PromptOptions(msgspec.Struct, frozen=True):
 class ChatTemplate:
     """One model's template, compiled."""
 
-    def __init__(self, source: str | None, special_tokens: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        source: str | None,
+        special_tokens: Mapping[str, str],
+        tool_source: str | None = None,
+    ) -> None:
         """`special_tokens`: what the template may name, such as bos_token.
 
-        Raises ArtifactError when `source` is not a template.
+        `tool_source`: of another template for chats with tools. It is not used where it writes
+        calls in no format that is known. Raises ArtifactError when one is not a template.
         """
         self.source = source
         self._special_tokens = dict(special_tokens)
-        own = ToolFormat.of(source)
-        self._knows_tools = own is not None
+        own = ToolFormat.of(tool_source)
+        self._tool_template = _compiled(tool_source) if tool_source and own else None
+        own = own or ToolFormat.of(source)
+        self._knows_tools = ToolFormat.of(source) is not None
         self.tool_format = own or HERMES
         """How this model calls tools: in its template's format, or in the one it is told."""
-        try:
-            self._template = _environment().from_string(source or PLAIN_TEMPLATE)
-        except jinja2.TemplateSyntaxError as error:
-            raise ArtifactError(
-                f"The chat template cannot be read, line {error.lineno}: "
-                f"{error.message}. Export the model again with a template that jinja2 accepts."
-            ) from None
+        self._template = _compiled(source or PLAIN_TEMPLATE)
 
     @classmethod
     def of(cls, artifact: Artifact) -> ChatTemplate:
         """The artefact's template. Raises ArtifactError."""
-        return cls(artifact.chat_template, artifact.manifest.special_tokens)
+        return cls(artifact.chat_template, artifact.manifest.special_tokens, artifact.tool_template)
 
     def prompt(
         self,
@@ -154,7 +156,7 @@ class ChatTemplate:
     def _in_its_roles(
         self, messages: Messages, tools: Tools | None
     ) -> tuple[Messages, Tools | None]:
-        if self._knows_tools:
+        if self._knows_tools or (tools and self._tool_template):
             return messages, tools
         try:
             return without_tools(messages, tools), None
@@ -162,6 +164,7 @@ class ChatTemplate:
             raise _too_deep() from None
 
     def _render(self, messages: Messages, tools: Tools | None, options: PromptOptions) -> str:
+        own = self._tool_template if tools else None
         names = {
             **options.values,
             **self._special_tokens,
@@ -171,7 +174,7 @@ class ChatTemplate:
             "add_generation_prompt": options.add_generation_prompt,
         }
         try:
-            return self._template.render(names)
+            return (own or self._template).render(names)
         except SecurityError:
             raise  # no request is at fault: answered 500, and the log has it
         except RecursionError:
@@ -223,6 +226,16 @@ class _Generation(Extension):
     def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _compiled(source: str) -> jinja2.Template:
+    try:
+        return _environment().from_string(source)
+    except jinja2.TemplateSyntaxError as error:
+        raise ArtifactError(
+            f"The chat template cannot be read, line {error.lineno}: "
+            f"{error.message}. Export the model again with a template that jinja2 accepts."
+        ) from None
 
 
 def _environment() -> jinja2.Environment:

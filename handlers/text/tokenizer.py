@@ -149,6 +149,11 @@ class Tokenizer:
             if token.special and token.content not in TOOL_MARKERS
         )
 
+    def added_beyond(self, vocab_size: int) -> frozenset[int]:
+        """Added tokens for which a model of so many ids has neither an embedding nor a logit."""
+        added = self._backend.get_added_tokens_decoder()
+        return frozenset(token_id for token_id in added if token_id >= vocab_size)
+
 
 def _truncate(encoding: tokenizers.Encoding, kept: int) -> None:
     """By halves, so that two pieces are left over at most.

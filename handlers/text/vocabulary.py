@@ -33,14 +33,23 @@ class Vocabulary:
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, eos_token_ids: Sequence[int]) -> None:
         """`vocab_size`: of the logits, which may have more columns than the tokenizer has ids.
 
-        Raises InvalidRequest for a tokenizer whose tokens are not bytes that join to the text:
-        WordPiece, and those that mark the ends of words. Takes 50 ms for 49,000 ids.
+        Or fewer: a token without a logit is never chosen, and its name is text. Raises
+        InvalidRequest for a model that declares no end, and for a tokenizer whose tokens are not
+        bytes that join to the text: WordPiece, and those that mark the ends of words. Takes 50 ms
+        for 49,000 ids.
         """
+        if not eos_token_ids:
+            raise InvalidRequest(
+                "This model cannot be held to a grammar, because it declares no token that ends an "
+                "answer: leave out response_format, tools and grammars."
+            )
         self._tokenizer = tokenizer
         self.tokens = [tokenizer.spelling[token_id] for token_id in range(vocab_size)]
-        self.special_token_ids = sorted(tokenizer.special_ids | {*eos_token_ids})
+        special_ids = tokenizer.special_ids | {*eos_token_ids}
+        self.special_token_ids = sorted(i for i in special_ids if i < vocab_size)
         self.eos_token_id = eos_token_ids[0]
-        names = filter(None, (self.tokens[token_id].decode() for token_id in tokenizer.special_ids))
+        unread = tokenizer.special_ids | tokenizer.added_beyond(vocab_size)
+        names = filter(None, (tokenizer.spelling[token_id].decode() for token_id in unread))
         self._special_name = re.compile("|".join(map(re.escape, names)) or "(?!)")
         self._before: list[int] = []
         if self._spell("a") != "a":

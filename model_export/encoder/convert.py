@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from model_export.convert.trace import trace
 from model_export.encoder import graph_contract as contract
 from model_export.encoder.architecture import input_names, traceable
+from model_export.encoder.head import Pooling
 from model_export.errors import ExportError
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class _Encoder(torch.nn.Module):
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Embeddings [batch, dimensions] with a head, logits [batch, labels] without one."""
         named = dict(zip(self.names, inputs, strict=True))
+        if self.head is None and self._scores_every_token():
+            return self._score_of_the_last(named)
         outputs = self.model(**named)
         if self.head is None:
             logits: torch.Tensor = outputs["logits"]
@@ -41,6 +44,24 @@ class _Encoder(torch.nn.Module):
             outputs["last_hidden_state"], named[contract.ATTENTION_MASK]
         )
         return embeddings
+
+    def _scores_every_token(self) -> bool:
+        """As decoders made into classifiers do."""
+        return isinstance(getattr(self.model, "score", None), torch.nn.Linear)
+
+    def _score_of_the_last(self, named: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Of the last token that is no padding, by the mask as well as by its id.
+
+        transformers goes by the id alone, and takes no batch of a model that has none for padding;
+        the runtime pads with 0, whatever the model's id is.
+        """
+        mask, pad = named[contract.ATTENTION_MASK], self.model.config.pad_token_id
+        if pad is not None:
+            mask = mask * (named[contract.INPUT_IDS] != pad)
+        states = self.model.base_model(**named)["last_hidden_state"]
+        last = Pooling(["last_token"])
+        pooled: torch.Tensor = last(self.model.score(states), mask)  # type: ignore[operator]
+        return pooled
 
 
 def convert(model: PreTrainedModel, head: Head | None) -> ir.Model:

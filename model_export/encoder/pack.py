@@ -14,6 +14,7 @@ from model_export.pack import (
     package_versions,
     save_manifest,
     special_tokens,
+    vocabulary_size,
 )
 
 if TYPE_CHECKING:
@@ -30,13 +31,12 @@ def write_manifest(
 ) -> None:
     """Over all other files in `directory`; the last file to be written."""
     loaded = source.loaded
-    embeddings: Any = loaded.model.get_input_embeddings()
     manifest = Manifest(
         schema=SCHEMA,
         task=recipe.export.task,
         model=model_info(recipe, loaded),
         precision=precision,
-        vocab_size=embeddings.weight.shape[0],
+        vocab_size=vocabulary_size(loaded),
         context_length=source.info.max_tokens,
         eos_token_ids=(),
         special_tokens=special_tokens(loaded),

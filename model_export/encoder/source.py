@@ -20,7 +20,7 @@ from model_export.encoder.modules import (
     read_modules,
 )
 from model_export.errors import ExportError
-from model_export.fetch import Kind, LoadedModel, load, locate
+from model_export.fetch import CLASSIFIER, TRANSFORMER, LoadedModel, load, locate
 from model_export.progress import Report
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 Activation = Literal["softmax", "sigmoid", "none"]
 
-_TRANSFORMER = Kind("a transformer", "AutoModel", unused=("pooler.",))
-_CLASSIFIER = Kind("a classifier", "AutoModelForSequenceClassification")
 _ACTIVATIONS: dict[str, Activation] = {
     "Identity": "none",
     "Sigmoid": "sigmoid",
@@ -54,9 +52,9 @@ def fetch_encoder(recipe: EncoderRecipe, report: Report) -> EncoderSource:
     report(f"load {located.description} in fp32")
     if recipe.export.task == "feature-extraction":
         modules = read_modules(located.directory)
-        return _embedder(recipe.export, load(located, _TRANSFORMER), modules)
+        return _embedder(recipe.export, load(located, TRANSFORMER), modules)
     named = read_activation(located.directory)
-    return _classifier(recipe.export, load(located, _CLASSIFIER), named)
+    return _classifier(recipe.export, load(located, CLASSIFIER), named)
 
 
 def _embedder(

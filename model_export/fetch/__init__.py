@@ -5,12 +5,29 @@ Called by the pipeline. It knows nothing of ONNX.
 
 from __future__ import annotations
 
-from model_export.fetch.load import DECODER, Kind, LoadedModel, load
+from model_export.fetch.load import (
+    CLASSIFIER,
+    DECODER,
+    TRANSFORMER,
+    Kind,
+    LoadedModel,
+    load,
+)
 from model_export.fetch.locate import Located, locate
 from model_export.progress import Report
 from model_export.source import Source
 
-__all__ = ["DECODER", "Kind", "LoadedModel", "Located", "fetch", "load", "locate"]
+__all__ = [
+    "CLASSIFIER",
+    "DECODER",
+    "TRANSFORMER",
+    "Kind",
+    "LoadedModel",
+    "Located",
+    "fetch",
+    "load",
+    "locate",
+]
 
 
 def fetch(source: Source, report: Report) -> LoadedModel:

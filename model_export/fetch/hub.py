@@ -12,30 +12,43 @@ from pathlib import Path
 from model_export.errors import ExportError
 from model_export.progress import Report
 
+TOKENIZER_FILES = (
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "*.tiktoken",
+)
+"""What transformers makes a tokenizer.json of, beside files of JSON."""
+
 # What an export reads. Pickled weights are left out: loading them runs code.
 WANTED = [
     "*.safetensors",
     "*.json",
     "*.jinja",
-    "tokenizer.model",
+    *TOKENIZER_FILES,
     "LICENSE*",
     "LICENCE*",
     "NOTICE*",
     "USE_POLICY*",
 ]
 # Other copies of the same weights: in folders of other formats, and Mistral's own at the top. The
-# folders that begin with a digit are sentence-transformers' modules: 1_Pooling, 2_Dense.
-UNWANTED = ["[!0-9]*/*", "consolidated*.safetensors"]
+# folders that begin with a digit are sentence-transformers' modules: 1_Pooling, 2_Dense. Of others
+# only the templates in additional_chat_templates are left.
+UNWANTED = ["[!0-9]*/*.safetensors", "[!0-9]*/*.json", "consolidated*.safetensors"]
 
 
 def download(
-    repository: str, revision: str, report: Report, wanted: Sequence[str] = WANTED
+    repository: str, revision: str, report: Report | None = None, wanted: Sequence[str] = WANTED
 ) -> Path:
     """The snapshot's directory in the hub's cache, with the files `wanted`. Raises ExportError."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub import errors as hub_errors
 
-    report(f"download {repository}@{revision[:12]} from {constants.ENDPOINT}")
+    if report is not None:
+        report(f"download {repository}@{revision[:12]} from {constants.ENDPOINT}")
     try:
         directory = snapshot_download(
             repository, revision=revision, allow_patterns=list(wanted), ignore_patterns=UNWANTED

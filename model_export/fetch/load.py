@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from model_export.errors import ExportError
 from model_export.fetch.locate import Located
@@ -23,11 +26,48 @@ class Kind:
     """In a sentence: "as a decoder"."""
     auto_class: str
     """transformers' class, by name, since importing it takes seconds."""
+    otherwise: str
+    """A sentence on what to do where weights are missing."""
     unused: tuple[str, ...] = ()
     """How the names of weights begin that may be missing, since no graph uses them."""
 
+    def lacks(self, description: str, keys: Iterable[str]) -> ExportError | None:
+        """None where `keys` are none that count."""
+        missing = [key for key in sorted(keys) if not key.startswith(self.unused)]
+        if not missing:
+            return None
+        return ExportError(
+            f"{description} cannot be loaded as {self.words}: its files lack "
+            f"{', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}."
+            f" {self.otherwise}"
+        )
 
-DECODER = Kind("a decoder", "AutoModelForCausalLM")
+
+_READERS = {
+    "*.model": {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"},
+    "*.tiktoken": {"tiktoken": "tiktoken"},
+}
+"""What transformers reads a tokenizer's file with: packages, and the modules in them."""
+
+GENERATION_CONFIG = "generation_config.json"
+
+DECODER = Kind(
+    "a decoder",
+    "AutoModelForCausalLM",
+    otherwise="Check that all of its files are there, and that it is a model that writes text.",
+)
+TRANSFORMER = Kind(
+    "a transformer",
+    "AutoModel",
+    unused=("pooler.",),
+    otherwise="Check that all of its files are there.",
+)
+CLASSIFIER = Kind(
+    "a classifier",
+    "AutoModelForSequenceClassification",
+    otherwise="A model that judges by the words yes and no, as Qwen3-Reranker, has none of its "
+    "own: export a converted copy, whose name often ends in -seq-cls.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +79,43 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerFast
     chat_template: str | None
     """jinja2 source."""
+    tool_template: str | None
+    """The same for chats with tools, where that is another."""
     licence_files: tuple[Path, ...]
     source: str
     revision: str
+    generation_config: dict[str, Any] = field(default_factory=dict)
+    """generation_config.json as it is; empty where there is none."""
 
 
 def load(located: Located, kind: Kind = DECODER) -> LoadedModel:
     """Raises ExportError when transformers cannot load the files, or not as `kind` in fp32."""
     tokenizer = _load_tokenizer(located)
+    templates = _templates(located, tokenizer.chat_template, kind)
     return LoadedModel(
         model=_load_model(located, kind),
         tokenizer=tokenizer,
-        chat_template=_default_template(tokenizer.chat_template),
+        chat_template=templates.get("default"),
+        tool_template=templates.get("tool_use"),
         licence_files=located.licence_files,
         source=located.description,
         revision=located.revision,
+        generation_config=_generation_config(located),
     )
+
+
+def _generation_config(located: Located) -> dict[str, Any]:
+    """Not transformers' object of it, which does not tell what the file says from a default."""
+    path = located.directory / GENERATION_CONFIG
+    if located.gguf_file is not None or not path.is_file():
+        return {}
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError) as error:
+        raise ExportError(
+            f"{located.description}: {GENERATION_CONFIG} cannot be read: {error}. Mend it, or "
+            f"delete it: the model then has no defaults of its own."
+        ) from None
 
 
 def _load_model(located: Located, kind: Kind) -> PreTrainedModel:
@@ -86,12 +147,8 @@ def _load_model(located: Located, kind: Kind) -> PreTrainedModel:
 
 def _refuse_missing(located: Located, kind: Kind, keys: Iterable[str]) -> None:
     """transformers fills weights that are not in the files with random numbers."""
-    missing = [key for key in sorted(keys) if not key.startswith(kind.unused)]
-    if missing:
-        raise ExportError(
-            f"{located.description} cannot be loaded as {kind.words}: its files lack "
-            f"{', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}."
-        )
+    if error := kind.lacks(located.description, keys):
+        raise error
 
 
 def _load_tokenizer(located: Located) -> PreTrainedTokenizerFast:
@@ -108,7 +165,7 @@ def _load_tokenizer(located: Located) -> PreTrainedTokenizerFast:
         )
     # ImportError: some slow tokenizers want sentencepiece or tiktoken.
     except (*UNREADABLE, ImportError) as error:
-        raise _cannot_load(located, "its tokenizer", error) from error
+        raise _lacks_package(located) or _cannot_load(located, "its tokenizer", error) from error
     if not tokenizer.is_fast:
         raise ExportError(
             f"{located.description}: transformers has no fast tokenizer for it, so there is no "
@@ -119,9 +176,41 @@ def _load_tokenizer(located: Located) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _default_template(template: str | dict[str, str] | None) -> str | None:
-    """Some models carry several named templates; "default" is the plain chat."""
-    return template.get("default") if isinstance(template, dict) else template
+def _lacks_package(located: Located) -> ExportError | None:
+    """What is to be installed, where tokenizer.json has to be made of a file that is no text."""
+    if located.gguf_file is not None or (located.directory / "tokenizer.json").is_file():
+        return None
+    for pattern, packages in _READERS.items():
+        missing = [name for name, module in packages.items() if not _is_installed(module)]
+        for path in located.directory.glob(pattern):
+            if missing:
+                return ExportError(
+                    f"{located.description} has no tokenizer.json, and to make one of {path.name} "
+                    f"transformers needs what is not installed: pip install {' '.join(missing)}."
+                )
+    return None
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a package around it
+        return False
+
+
+def _templates(
+    located: Located, template: str | dict[str, str] | None, kind: Kind
+) -> dict[str, str]:
+    """By name, of which transformers takes "tool_use" where there are tools, else "default"."""
+    if not isinstance(template, dict):
+        return {} if template is None else {"default": template}
+    if "default" not in template and kind is DECODER:
+        raise ExportError(
+            f"{located.description} has chat templates named {', '.join(sorted(template))}, and "
+            f'none named "default" for a chat without tools: write that one as '
+            f"chat_template.jinja into the folder and export from there."
+        )
+    return template
 
 
 def _cannot_load(located: Located, what: str, error: Exception) -> ExportError:

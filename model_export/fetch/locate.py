@@ -6,11 +6,13 @@ It opens no model: it says which directory or GGUF file to load, and at which re
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from model_export.errors import ExportError
-from model_export.fetch.hub import download
+from model_export.fetch.hub import TOKENIZER_FILES, download
+from model_export.fetch.plain_weights import CONFIG, SMALL_FILES, refuse_packed
 from model_export.hashing import sha256_of, sha256_of_all
 from model_export.progress import Report
 from model_export.source import (
@@ -41,8 +43,7 @@ class Located:
 def locate(source: Source, report: Report) -> Located:
     """Raises ExportError when the source is not there and cannot be had."""
     if isinstance(source, HubSource):
-        directory = download(source.hub, source.revision, report)
-        return _folder(directory, f"hub:{source.hub}", source.revision)
+        return _hub(source, report)
     if isinstance(source, FolderSource):
         return _folder(source.path, f"folder:{source.path.name}", None)
     if isinstance(source, GgufSource):
@@ -50,12 +51,29 @@ def locate(source: Source, report: Report) -> Located:
     return _packaged(source)
 
 
+def _hub(source: HubSource, report: Report) -> Located:
+    """What its small files tell is refused before its weights are here."""
+    description = f"hub:{source.hub}"
+    small = download(source.hub, source.revision, report, wanted=SMALL_FILES)
+    refuse_packed(small, description)
+    report("download its weights and its tokenizer")
+    return _folder(download(source.hub, source.revision), description, source.revision)
+
+
 def _folder(directory: Path, description: str, revision: str | None) -> Located:
     if not directory.is_dir():
-        raise ExportError(f"The model folder {directory} does not exist.")
-    for name in ("config.json", "tokenizer.json"):
-        if not (directory / name).is_file():
-            raise ExportError(f"{directory} is not a model folder: it has no {name}.")
+        raise ExportError(f"The model folder {directory} does not exist: correct [source].")
+    refuse_packed(directory, description)
+    if not (directory / CONFIG).is_file():
+        raise ExportError(
+            f"{directory} is not a model folder: it has no {CONFIG}. Name one in [source] as "
+            f"save_pretrained writes it."
+        )
+    if not any(_matching(directory, ("tokenizer.json", "vocab.json", *TOKENIZER_FILES))):
+        raise ExportError(
+            f"{directory} is not a model folder: it has no tokenizer.json, nor what transformers "
+            f"makes one of, such as vocab.txt, vocab.json with merges.txt, or tokenizer.model."
+        )
     weights = tuple(directory.glob("*.safetensors"))
     if not weights:
         raise ExportError(
@@ -72,11 +90,16 @@ def _folder(directory: Path, description: str, revision: str | None) -> Located:
 
 
 def _read_from(directory: Path) -> list[Path]:
-    """What makes the model: the weights, the configurations, the tokenizer, the chat template.
+    """What makes the model: the weights, the configurations, the tokenizer, the chat templates.
 
     Also those in the folders of sentence-transformers' modules, 1_Pooling and its neighbours.
     """
-    patterns = ("*.safetensors", "*.json", "*.jinja", "[0-9]_*/*.safetensors", "[0-9]_*/*.json")
+    top = ("*.safetensors", "*.json", "*.jinja", *TOKENIZER_FILES)
+    below = ("[0-9]_*/*.safetensors", "[0-9]_*/*.json", "additional_chat_templates/*.jinja")
+    return _matching(directory, (*top, *below))
+
+
+def _matching(directory: Path, patterns: Iterable[str]) -> list[Path]:
     return [path for pattern in patterns for path in directory.glob(pattern)]
 
 

@@ -44,7 +44,7 @@ def main() -> None:
 def _run_gates(task: Task) -> dict[str, Any]:
     artifact = Artifact.open(task.quantised)
     tokenizer = Tokenizer.load(artifact.tokenizer)
-    template = ChatTemplate(artifact.chat_template, artifact.manifest.special_tokens)
+    template = ChatTemplate.of(artifact)
     _say("verify: gate 1, ids of texts and chats")
     tokens = check_tokens(task.reference, tokenizer, template)
     _say(f"verify: gate 2, {len(task.reference.answers)} answers of the fp32 graph")

@@ -67,6 +67,13 @@ def test_health_says_what_runs_and_how_busy_it_is() -> None:
         "precision": "fp32",
         "context_length": 256,
         "slots": 4,
+        "sampling_defaults": {
+            "temperature": 1.0,
+            "top_p": 1.0,
+            "top_k": 0,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+        },
         "running": 1,
         "waiting": 2,
         "load_ms": {"process": 5.0},

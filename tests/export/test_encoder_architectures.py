@@ -77,6 +77,23 @@ def test_each_row_is_transformers_alone_and_in_a_batch(
     np.testing.assert_allclose(run(session, *rows()), alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("padding", [None, 9])
+def test_a_decoder_made_into_a_ranker_scores_each_row_of_a_batch_as_it_does_alone(
+    tmp_path: Path, padding: int | None
+) -> None:
+    """A text may have the id of padding too: transformers takes the token before it."""
+    model = tiny_transformer("qwen3", 1)
+    model.config.pad_token_id = padding
+    ended = [[*ids, 9] for ids in rows()]
+    with torch.no_grad():
+        answers = [model(input_ids=torch.tensor([ids])).logits[0].numpy() for ids in ended]
+    save(fuse(convert(model, None)), tmp_path)
+    session = Session(tmp_path / "model.onnx", threads=1)
+    alone = np.concatenate([run(session, ids) for ids in ended])
+    np.testing.assert_allclose(alone, np.stack(answers), atol=1e-4)
+    np.testing.assert_allclose(run(session, *ended), alone, atol=1e-5)
+
+
 def test_a_quantised_encoder_has_no_float_matrix_left(tmp_path: Path) -> None:
     model = tiny_transformer("bert")
     exact = expected(model, head_for("bert"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from handlers.engine.artifact import MANIFEST, SCHEMA, Manifest, ModelInfo
 from model_export.end_of_sequence import eos_token_ids
@@ -72,6 +73,24 @@ def test_a_tokenizer_that_cuts_and_pads_is_written_without_that(
     written = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     text = "one two three four five six seven"
     assert written.decode(written.encode(text).ids) == text
+
+
+def test_an_added_token_without_a_row_in_the_model_is_text(
+    tmp_path: Path, loaded: LoadedModel, recipe: Recipe
+) -> None:
+    backend = loaded.tokenizer.backend_tokenizer
+    more = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizers.Tokenizer.from_str(backend.to_str()), eos_token="<image>"
+    )
+    more.add_tokens(["<plain>"])
+    text = "a <image> and <plain>"
+    assert max(more.encode(text)) > VOCABULARY
+    write_texts(tmp_path, recipe, replace(loaded, tokenizer=more))
+    write_manifest(tmp_path, recipe, replace(loaded, tokenizer=more), "int4", {})
+    written = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert written.encode(text).ids == backend.encode(text).ids
+    manifest = msgspec.json.decode((tmp_path / MANIFEST).read_bytes(), type=Manifest)
+    assert all(token_id < VOCABULARY for token_id in manifest.eos_token_ids)
 
 
 def test_a_model_without_a_chat_template_is_packed_without_one(

@@ -11,6 +11,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from handlers.config import Settings
+from model_export.dry_run import slots_of
 from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
 from model_export.source import HubSource
 from tests.support.configurations import CONFIGURATIONS, exportable
@@ -47,6 +49,14 @@ def few_layers(name: str) -> PreTrainedModel:
     enliven(model, width=2.4 / config.hidden_size**0.5)
     model.eval()
     return model
+
+
+@pytest.mark.parametrize("name", decoders())
+def test_an_agents_first_prompt_fits_by_default_where_the_model_holds_it(name: str) -> None:
+    """smolagents' is of 2,324 tokens. GPT-2 has positions for 1,024."""
+    recipe = load_any_recipe(name)
+    _, tokens = slots_of(recipe, Settings.from_environ({}))
+    assert tokens >= 3072 or recipe.name == "gpt2"
 
 
 @pytest.mark.parametrize("name", decoders())

@@ -390,3 +390,25 @@ def test_a_schema_as_large_as_openai_allows_is_held_to(
 
     text = random_answer(constraint, tokenizer).text
     assert re.match('{"property_0": (true|false), "property_1": ', text)
+
+
+def test_a_token_without_a_logit_is_text_and_a_logit_without_a_token_is_never_chosen() -> None:
+    backend = KINDS["byte_level"]()
+    backend.add_special_tokens(["<image>"])
+    backend.add_tokens(["<plain>"])
+    tokenizer = Tokenizer(backend)
+    end, image, plain = (backend.token_to_id(name) for name in (END, "<image>", "<plain>"))
+    text = "a <image> and <plain>"
+    fewer = Grammars(tokenizer, vocab_size=image, eos_token_ids=(end, image))
+    more = Grammars(tokenizer, vocab_size=plain + 65, eos_token_ids=(end,))
+
+    answers = [random_answer(each.choice([text]), tokenizer, 0) for each in (fewer, more)]
+
+    assert [answer.text for answer in answers] == [text, text]
+    assert max(allowed_ids(fewer.regex("(?s).*"))) <= end
+    assert max(allowed_ids(more.regex("(?s).*"))) <= plain
+
+
+def test_a_model_without_an_end_cannot_be_held_to_a_grammar(tokenizer: Tokenizer) -> None:
+    with pytest.raises(InvalidRequest, match="no token that ends an answer"):
+        Grammars(tokenizer, vocab_size=49152, eos_token_ids=()).json_object()

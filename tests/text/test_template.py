@@ -153,6 +153,27 @@ def test_a_template_without_tools_gets_them_as_turns_that_it_knows(
     assert result.startswith("\nIt rains.")
 
 
+PLAIN = "{% for message in messages %}{{ message.role }}:{{ message.content }};{% endfor %}"
+OF_TOOLS = "{{ tools | length }} tools <tool_call> " + PLAIN
+
+
+@pytest.mark.parametrize("tools", [None, TOOLS])
+def test_of_two_templates_the_one_for_tools_is_taken_where_there_are_tools(
+    tools: list[dict[str, Any]] | None,
+) -> None:
+    template = ChatTemplate(PLAIN, SPECIAL_TOKENS, OF_TOOLS)
+
+    rendered = template.render(CHATS[0], tools)
+
+    assert rendered == reference(OF_TOOLS if tools else PLAIN, CHATS[0], True, tools)
+
+
+def test_a_template_for_tools_whose_calls_nobody_could_read_is_not_taken() -> None:
+    one, two = ChatTemplate(PLAIN, {}), ChatTemplate(PLAIN, {}, "{{ tools }} Action: f")
+
+    assert two.render(CHATS[0], TOOLS) == one.render(CHATS[0], TOOLS)
+
+
 def test_results_of_calls_that_were_made_together_are_one_turn() -> None:
     results = [{"role": "tool", "content": text} for text in ("rain", "snow")]
 

@@ -20,6 +20,8 @@ from handlers.api.texts_or_ids import TextsOrIds
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from handlers.api.messages import Request, Response, StreamResponse
     from handlers.api.model import Model
     from handlers.engine.sequence import SamplingParams
@@ -112,10 +114,12 @@ class CompletionCall(OpenAICall, frozen=True, kw_only=True):
                 param="logprobs",
             )
 
-    def prompt_params(self, room: int) -> SamplingParams:
+    def prompt_params(self, room: int, defaults: Mapping[str, float]) -> SamplingParams:
         """Those of one prompt, behind which `room` tokens are left."""
         told = self.told_logprobs
-        return self.params(room, logprobs=told, prompt_logprobs=told if self.echo else None)
+        return self.params(
+            room, **defaults, logprobs=told, prompt_logprobs=told if self.echo else None
+        )
 
 
 async def create(model: Model, request: Request) -> Response | StreamResponse:
@@ -146,10 +150,11 @@ async def _call(
 ) -> Call:
     form = form_of(body)
     grammar = await form.grammar(model) if form else None
-    context = model.engine.context_length
+    context, defaults = model.engine.context_length, model.sampling
+    params = (body.prompt_params(context - len(prompt.ids), defaults) for prompt in prompts)
     spreads = (
-        spread(prompt.ids, body.prompt_params(context - len(prompt.ids)), body.choices, grammar)
-        for prompt in prompts
+        spread(prompt.ids, each, body.choices, grammar)
+        for prompt, each in zip(prompts, params, strict=True)
     )
     everything = [prompt for choices in spreads for prompt in choices]
     return Call(everything, body.stop_strings, deadline, "prompt", body.choices)

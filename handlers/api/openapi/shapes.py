@@ -153,6 +153,8 @@ class Health(Shape, frozen=True, kw_only=True):
     precision: str
     context_length: int
     slots: int | UnsetType = UNSET
+    sampling_defaults: dict[str, float] | UnsetType = UNSET
+    """Of a request that says nothing of them."""
     running: int
     waiting: int
     load_ms: dict[str, float]

@@ -241,7 +241,7 @@ async def create(model: Model, request: Request) -> Response | StreamResponse:
     """The answer to an input."""
     body = read_json(request.body, ResponseCall, REFUSED)
     call = await body.conversation.call(model, body, request.deadline, logprobs=body.told_logprobs)
-    shape = ResponseShape(Stamp.of(model, "resp"), body)
+    shape = ResponseShape(Stamp.of(model, "resp"), body, call.prompts[0].params)
     if body.stream:
         return await stream(model.completer, call, shape)
     return await _whole(model, call, shape)

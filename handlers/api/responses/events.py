@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from handlers.api.answer import Stamp
     from handlers.api.deltas import Delta
     from handlers.api.responses.endpoint import ResponseCall
-    from handlers.engine.sequence import Usage
+    from handlers.engine.sequence import SamplingParams, Usage
 
 Json = dict[str, Any]
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
@@ -34,9 +34,10 @@ class ResponseShape(StreamShape):
     end = b""
     """No [DONE]: a response's last event says that it is one."""
 
-    def __init__(self, stamp: Stamp, request: ResponseCall) -> None:
+    def __init__(self, stamp: Stamp, request: ResponseCall, params: SamplingParams) -> None:
         self._stamp = stamp
         self._request = request
+        self._params = params
         self._output = Output(stamp.key)
         self._status: Literal["completed", "incomplete"] = "incomplete"
         self._events = 0
@@ -91,6 +92,8 @@ class ResponseShape(StreamShape):
             "output": [*self._output.items],
             "usage": None,
             **_echo(self._request),
+            "temperature": self._params.temperature,
+            "top_p": self._params.top_p,
         }
 
     def _numbered(self, events: Iterable[Json]) -> list[Json]:
@@ -125,14 +128,12 @@ def _echo(request: ResponseCall) -> Json:
         "reasoning": {"effort": None, "summary": None},
         "service_tier": "default",
         "store": False,
-        "temperature": 1.0 if request.temperature is None else request.temperature,
         "text": {"format": msgspec.to_builtins(request.format)},
         "tool_choice": msgspec.to_builtins(request.tool_choice or "auto"),
         "tools": [
             {"type": FUNCTION, **msgspec.to_builtins(function)} for function in request.functions
         ],
         "top_logprobs": request.top_logprobs or 0,
-        "top_p": 1.0 if request.top_p is None else request.top_p,
         "truncation": "disabled",
         "user": None,
     }
