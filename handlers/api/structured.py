@@ -17,6 +17,7 @@ from handlers.errors import InvalidRequest
 if TYPE_CHECKING:
     from handlers.api.model import Model
     from handlers.text.grammar import GrammarConstraint, Grammars
+    from handlers.text.tool_calls import AnswerSchema
 
 Schema = dict[str, Any]
 
@@ -37,7 +38,7 @@ class JsonObjectFormat(
 
 
 class NamedSchema(msgspec.Struct, frozen=True):
-    """OpenAI's `json_schema`. The grammar is as strict as it can be, whatever `strict` says."""
+    """OpenAI's `json_schema`."""
 
     name: str | None = None
     description: str | None = None
@@ -86,9 +87,13 @@ class Form(msgspec.Struct, frozen=True):
     compile: Callable[[Grammars], GrammarConstraint]
     schema: Schema | str | None = None
     """Of the JSON that is asked for, where it is JSON."""
+    strict: bool = False
+    """Whether the whole schema is enforced, or the request refused."""
 
-    def answer_schema(self) -> Schema:
+    def answer_schema(self) -> AnswerSchema:
         """What an answer beside tools is held to. Raises InvalidRequest that names the field."""
+        from handlers.text.tool_calls import AnswerSchema
+
         if self.schema is None:
             raise InvalidRequest(
                 f"{self.field} cannot go with tools that may be called, only a form of JSON can: "
@@ -96,13 +101,14 @@ class Form(msgspec.Struct, frozen=True):
                 param=self.field,
             )
         try:
-            return _read(self.schema)
+            return AnswerSchema(_read(self.schema), self.strict, self.fault)
         except InvalidRequest as error:
             raise self.fault(error) from None
 
     def fault(self, error: InvalidRequest) -> InvalidRequest:
-        """The same, with the field's name."""
-        return InvalidRequest(f"{self.field}: {error}", param=self.field)
+        """The same, with the field's name. `error.param`: the path in a schema."""
+        param = f"{self.field}.{error.param}" if error.param else self.field
+        return InvalidRequest(f"{self.field}: {error}", param=param)
 
     async def grammar(self, model: Model) -> GrammarConstraint:
         """Raises InvalidRequest that names the field."""
@@ -142,12 +148,13 @@ def _of_response_format(asked: ResponseFormat | None) -> list[Form]:
     if asked is None or isinstance(asked, TextFormat):
         return []
     if isinstance(asked, JsonObjectFormat):
-        field, schema = "response_format.schema", asked.schema
+        field, schema, strict = "response_format.schema", asked.schema, None
     else:
-        field, schema = "response_format.json_schema.schema", asked.json_schema.schema
+        named = asked.json_schema
+        field, schema, strict = "response_format.json_schema.schema", named.schema, named.strict
     if schema is None:
         return [object_form("response_format")]
-    return [schema_form(field, schema)]
+    return [schema_form(field, schema, strict)]
 
 
 def _of_fields(prefix: str, asked: StructuredOutputs) -> list[Form]:
@@ -168,9 +175,12 @@ def _of_fields(prefix: str, asked: StructuredOutputs) -> list[Form]:
     return forms
 
 
-def schema_form(field: str, schema: Schema | str) -> Form:
+def schema_form(field: str, schema: Schema | str, strict: bool | None = None) -> Form:
     """JSON that is valid under a schema. vLLM takes the schema's own JSON in a string, too."""
-    return Form(field, lambda grammars: grammars.json_schema(_read(schema)), schema)
+    held = strict is True
+    return Form(
+        field, lambda grammars: grammars.json_schema(_read(schema), strict=held), schema, held
+    )
 
 
 def object_form(field: str) -> Form:

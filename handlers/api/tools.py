@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from handlers.api.deltas import CallDelta, plain
 from handlers.errors import InvalidRequest
-from handlers.text.tool_calls import Tool, ToolChoice
+from handlers.text.tool_calls import Tool, ToolChoice, shortened
 from handlers.text.tool_parser import CallStart, ContentDelta
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class FunctionSpec(msgspec.Struct, frozen=True):
     parameters: dict[str, Any] | None = None
     """A JSON schema; none takes no arguments."""
     strict: bool | None = None
-    """Arguments are held to the schema whatever this says."""
+    """True: arguments are valid under the whole schema, or the request is refused."""
 
 
 class FunctionTool(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,19 +102,22 @@ class Toolbox(msgspec.Struct, frozen=True):
 
     async def grammar(self, model: Model, form: Form | None = None) -> GrammarConstraint | None:
         """`form`: of an answer that calls nothing. Raises InvalidRequest that names the field."""
-        tools = [Tool(spec.name, spec.description, spec.parameters) for spec in self.specs]
-        choice = ToolChoice(self.mode, self.name, self.allowed)
-        schema = form.answer_schema() if form and self.mode == "auto" else None
-        compile_ = model.template.tool_format.grammar
-        try:
-            grammar = await model.compiling.run(
-                lambda: compile_(model.grammars, tools, choice, self.parallel, schema)
+        tools = [
+            Tool(
+                spec.name,
+                spec.description,
+                spec.parameters,
+                spec.strict is True,
+                f"tools[{index}]{self.inner}",
             )
-        except InvalidRequest as error:
-            if form and error.param == "answer_schema":
-                raise form.fault(error) from None
-            param = (error.param or "tools").replace(INNER, self.inner)
-            raise InvalidRequest(str(error).replace(INNER, self.inner), param=param) from None
+            for index, spec in enumerate(self.specs)
+        ]
+        choice = ToolChoice(self.mode, self.name, self.allowed)
+        answer = form.answer_schema() if form and self.mode == "auto" else None
+        compile_ = model.template.tool_format.grammar
+        grammar = await model.compiling.run(
+            lambda: compile_(model.grammars, tools, choice, self.parallel, answer)
+        )
         if grammar is not None:
             grammar.field = "tools"
         return grammar
@@ -145,7 +148,8 @@ def _known(choice: NamedChoice, specs: Sequence[FunctionSpec]) -> str:
     name = choice.function.name
     if name not in {spec.name for spec in specs}:
         raise InvalidRequest(
-            f"tool_choice names {name!r}, which is none of the tools.", param="tool_choice"
+            f"tool_choice names {shortened(name)}, which is none of the tools.",
+            param="tool_choice",
         )
     return name
 
@@ -155,7 +159,9 @@ def _refuse_twins(specs: Sequence[FunctionSpec], inner: str) -> None:
     for index, name in enumerate(names):
         if name in names[:index]:
             field = f"tools[{index}]{inner}.name"
-            raise InvalidRequest(f"{field}: {name!r} is the name of two tools.", param=field)
+            raise InvalidRequest(
+                f"{field}: {shortened(name)} is the name of two tools.", param=field
+            )
 
 
 def _given(spec: FunctionSpec) -> dict[str, Any]:

@@ -344,10 +344,13 @@ def test_of_allowed_tools_one_must_be_called_where_that_is_required() -> None:
             {
                 "tools": [
                     NOW,
-                    {"type": "function", "function": {"name": "x", "parameters": {"not": {}}}},
+                    {
+                        "type": "function",
+                        "function": {"name": "x", "parameters": {"not": {}}, "strict": True},
+                    },
                 ]
             },
-            "tools[1].function.parameters",
+            "tools[1].function.parameters.not",
         ),
         ({"tool_choice": "sometimes"}, "tool_choice"),
         ({"tool_choice": {"type": "function", "function": {"name": "rain"}}}, "tool_choice"),
@@ -358,8 +361,13 @@ def test_of_allowed_tools_one_must_be_called_where_that_is_required() -> None:
         ({"tools": None, "tool_choice": "required"}, "tools"),
         ({"parallel_tool_calls": "yes"}, "parallel_tool_calls"),
         (
-            {"response_format": {"type": "json_object", "schema": {"not": {}}}},
-            "response_format.schema",
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "x", "schema": {"not": {}}, "strict": True},
+                }
+            },
+            "response_format.json_schema.schema.not",
         ),
         ({"guided_json": "5"}, "guided_json"),
         ({"guided_regex": "a"}, "guided_regex"),

@@ -153,7 +153,8 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
         schema = asked.schema
         if schema is None:
             return object_form("text.format")
-        return schema_form("text.format.schema", schema)
+        strict = asked.strict if isinstance(asked, JsonSchemaFormat) else None
+        return schema_form("text.format.schema", schema, strict)
 
     @property
     def toolbox(self) -> Toolbox | None:
