@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from handlers.api.decoding import why_not_json
+from handlers.api.decoding import Checked, Fields, members_of, refuse_unknown, why_not_json
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -20,6 +20,19 @@ if TYPE_CHECKING:
     from handlers.text.tool_calls import AnswerSchema
 
 Schema = dict[str, Any]
+
+
+# vLLM's options that ask for what is done anyhow: the model has no choice of spaces, and there is
+# one compiler of grammars.
+ALWAYS_SO = ("disable_any_whitespace", "disable_fallback")
+# Forms that vLLM and OpenAI know by a format's type.
+INSTEAD = {
+    "structural_tag": 'send tools with tool_choice "auto" or "required"',
+    "grammar": "send the grammar as structured_outputs.grammar",
+    "regex": "send the regular expression as structured_outputs.regex",
+    "choice": "send the choices as structured_outputs.choice",
+    "python": "send json_schema, or a grammar as structured_outputs.grammar",
+}
 
 
 class TextFormat(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
@@ -65,7 +78,7 @@ class StructuredOutputs(msgspec.Struct, frozen=True):
     grammar: str | None = None
 
 
-class Structured(msgspec.Struct, frozen=True, kw_only=True):
+class Structured(Checked, frozen=True, kw_only=True):
     """At most one of these may ask for a form."""
 
     response_format: ResponseFormat | None = None
@@ -78,6 +91,16 @@ class Structured(msgspec.Struct, frozen=True, kw_only=True):
     """llama.cpp's."""
     grammar: str | None = None
     """llama.cpp's, in GBNF."""
+
+    @classmethod
+    def check_members(cls, fields: Fields) -> None:
+        """Refuses members that would change the form and are not supported."""
+        if "structured_outputs" in fields:
+            known = StructuredOutputs.__struct_fields__
+            asked = fields["structured_outputs"]
+            refuse_unknown("structured_outputs", asked, (*known, *ALWAYS_SO))
+        if "response_format" in fields:
+            check_format("response_format", fields["response_format"])
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -118,6 +141,31 @@ class Form(msgspec.Struct, frozen=True):
             raise self.fault(error) from None
         grammar.field = self.field
         return grammar
+
+
+def check_format(field: str, value: msgspec.Raw, schema_inside: bool = True) -> None:
+    """Refuses a type and members of a format that are not supported, by their paths.
+
+    `schema_inside`: whether a json_schema has an object of its own for its schema.
+    """
+    members = members_of(value)
+    kind = msgspec.json.decode(members.get("type", b"null"))
+    if isinstance(kind, str) and kind in INSTEAD:
+        raise InvalidRequest(
+            f"{field}.type: {kind!r} is not supported by this server: {INSTEAD[kind]}.",
+            param=f"{field}.type",
+        )
+    named = NamedSchema.__struct_fields__
+    known = {
+        "text": (),
+        "json_object": ("schema",),
+        "json_schema": ("json_schema",) if schema_inside else named,
+    }.get(str(kind))
+    if known is None:
+        return
+    refuse_unknown(field, value, ("type", *known))
+    if "json_schema" in known and "json_schema" in members:
+        refuse_unknown(f"{field}.json_schema", members["json_schema"], named)
 
 
 def form_of(body: Structured) -> Form | None:

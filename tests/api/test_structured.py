@@ -105,6 +105,78 @@ def test_any_text_needs_no_grammar(fields: dict[str, Any]) -> None:
     assert engine.prompts[0].constraint is None
 
 
+TEXT_OF_RESPONSES: dict[str, Any] = {"type": "json_schema", "name": "x", "schema": SCHEMA}
+NAMED: dict[str, Any] = {"name": "x", "schema": SCHEMA}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "path"),
+    [
+        ("structured_outputs", {"structural_tag": "{}"}, "structural_tag"),
+        ("structured_outputs", {"json": SCHEMA, "whitespace_pattern": " ?"}, "whitespace_pattern"),
+        (
+            "structured_outputs",
+            {"json": SCHEMA, "disable_additional_properties": True},
+            "disable_additional_properties",
+        ),
+        ("structured_outputs", {"regexp": "a"}, "regexp"),
+        ("response_format", {"type": "structural_tag", "structures": []}, "type"),
+        ("response_format", {"type": "grammar", "grammar": "root ::= a"}, "type"),
+        ("response_format", {"type": "regex"}, "type"),
+        ("response_format", {"type": "xml"}, "type"),
+        ("response_format", {"type": "text", "schema": SCHEMA}, "schema"),
+        ("response_format", {"type": "json_object", "json_schema": NAMED}, "json_schema"),
+        ("response_format", {"type": "json_schema", "json_schema": NAMED, "x": 1}, "x"),
+        (
+            "response_format",
+            {"type": "json_schema", "json_schema": NAMED | {"root": SCHEMA}},
+            "json_schema.root",
+        ),
+        ("text", {"format": TEXT_OF_RESPONSES | {"x": 1}}, "format.x"),
+        ("text", {"format": {"type": "grammar"}}, "format.type"),
+    ],
+)
+def test_a_member_that_would_change_the_form_is_refused_by_its_path(
+    field: str, value: dict[str, Any], path: str
+) -> None:
+    endpoint, body = ("/v1/responses", {"input": "Hello"}) if field == "text" else (CHAT, USER)
+
+    status, error = Client(saying("yes")).error("POST", endpoint, body | {field: value})
+
+    assert (status, error["param"]) == (400, f"{field}.{path}")
+    assert "leave" in error["message"] or "send" in error["message"] or "xml" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (
+            "structured_outputs",
+            {
+                "json": SCHEMA,
+                "structural_tag": None,
+                "whitespace_pattern": "",
+                "disable_additional_properties": False,
+                "disable_any_whitespace": True,
+                "disable_fallback": True,
+                "unheard_of": [],
+            },
+        ),
+        ("response_format", {"type": "json_schema", "json_schema": NAMED | {"x": None}, "y": {}}),
+        ("text", {"format": TEXT_OF_RESPONSES | {"json_schema": None}}),
+    ],
+)
+def test_a_member_that_asks_for_nothing_is_taken(field: str, value: dict[str, Any]) -> None:
+    endpoint, body = ("/v1/responses", {"input": "Hello"}) if field == "text" else (CHAT, USER)
+    engine = saying("yes")
+
+    Client(engine).json("POST", endpoint, body | {field: value})
+
+    constraint = engine.prompts[0].constraint
+    assert constraint is not None
+    assert follows(constraint, '{"n": 5}')
+
+
 def test_every_choice_follows_a_grammar_of_its_own() -> None:
     engine = saying("yes")
 

@@ -13,7 +13,7 @@ from msgspec import Meta
 from handlers.api import fields
 from handlers.api.answer import Stamp, stream
 from handlers.api.conversation import Conversation
-from handlers.api.decoding import Refused, read_json
+from handlers.api.decoding import Fields, Refused, members_of, read_json
 from handlers.api.fields import Sampling, Tokens
 from handlers.api.json_response import json_response
 from handlers.api.responses.events import ResponseShape
@@ -22,6 +22,7 @@ from handlers.api.structured import (
     Form,
     JsonObjectFormat,
     TextFormat,
+    check_format,
     form_of,
     object_form,
     schema_form,
@@ -129,6 +130,14 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
     include: list[str] | None = None
     metadata: dict[str, str] | None = None
     stream: bool | None = None
+
+    @classmethod
+    def check_members(cls, fields: Fields) -> None:
+        """Refuses members of `text.format`, too, that are not supported."""
+        super().check_members(fields)
+        text = members_of(fields.get("text"))
+        if "format" in text:
+            check_format("text.format", text["format"], schema_inside=False)
 
     @property
     def token_limit(self) -> int | None:
