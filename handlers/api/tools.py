@@ -97,7 +97,20 @@ class Toolbox(msgspec.Struct, frozen=True):
     """Those that may be called, None for all."""
 
     def for_template(self) -> list[dict[str, Any]]:
-        """The tools as chat templates expect them."""
+        """The tools as chat templates expect them.
+
+        Raises InvalidRequest for a schema that is nested too deeply for a template to write it.
+        """
+        from handlers.text.json_schema import check_depth
+
+        for index, spec in enumerate(self.specs):
+            try:
+                check_depth(spec.parameters)
+            except InvalidRequest as error:
+                field = f"tools[{index}]{self.inner}.parameters"
+                raise InvalidRequest(
+                    f"The tool {shortened(spec.name)}: {error}", param=field
+                ) from None
         return [{"type": "function", "function": _given(spec)} for spec in self.specs]
 
     async def grammar(self, model: Model, form: Form | None = None) -> GrammarConstraint | None:

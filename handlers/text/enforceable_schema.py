@@ -152,7 +152,7 @@ class _Reader:
             read = self._keyword(node, keyword, value, (*path, keyword), within)
             if read is OMITTED:
                 continue
-            if keyword == "oneOf":
+            if keyword in ("anyOf", "oneOf"):
                 _add_alternatives(kept, read)
             elif keyword == "allOf":
                 kept["allOf"] = kept.get("allOf", []) + read

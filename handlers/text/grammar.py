@@ -115,6 +115,7 @@ class GrammarConstraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
+            _raise_panic(self._matcher)
             raise GrammarTooComplex(
                 f"The grammar cannot be followed to the end of an answer: "
                 f"{reason(self._matcher.get_error())}. Make it simpler.",
@@ -168,21 +169,24 @@ class Grammars:
         But \d, \w and \s are ASCII's, as in ECMA's expressions and in vLLM's: Rust's would let a
         model write digits that no client reads as a number.
         """
-        from llguidance import regex_to_lark
-
-        _bounded("regular expression", pattern)
         # llguidance would drop it without a word.
         if (len(pattern) - len(pattern.rstrip("\\"))) % 2:
             raise InvalidRequest("The regular expression ends in a backslash that escapes nothing.")
+        return self._regex("regular expression", pattern)
+
+    def _regex(self, kind: str, pattern: str) -> GrammarConstraint:
+        from llguidance import regex_to_lark
+
+        _bounded(kind, pattern)
         lark = f"start: /(?:{regex_to_lark(pattern, 'dws')})/"
-        return self._compile("regular expression", {"lark_grammar": lark})
+        return self._compile(kind, {"lark_grammar": lark})
 
     def choice(self, choices: Sequence[str]) -> GrammarConstraint:
         """One of `choices`."""
         if not choices:
             raise InvalidRequest("The list of choices is empty: give at least one.")
-        literals = (re.escape(choice) for choice in choices)
-        return self.regex("|".join(literals))
+        pattern = "|".join(re.escape(choice) for choice in choices)
+        return self._regex("list of choices", pattern)
 
     def lark(self, grammar: str) -> GrammarConstraint:
         """Lark, in llguidance's dialect; `start` is the rule that the answer follows."""
@@ -227,8 +231,12 @@ class Grammars:
         _few_rules("GBNF grammar", grammar.split("::=")[1:])
         try:
             lark = gbnf_to_lark(grammar)
-        except Exception as error:  # noqa: BLE001 - a parser with no error tree
-            raise InvalidRequest(f"The GBNF grammar cannot be used: {error}.") from None
+        except RecursionError:
+            raise InvalidRequest("The GBNF grammar is nested too deeply.") from None
+        except Exception as error:  # noqa: BLE001 - it raises Exception itself for a missing rule
+            raise InvalidRequest(
+                f"The GBNF grammar cannot be used: {reason(str(error))}."
+            ) from None
         return self._compile("GBNF grammar", {"lark_grammar": lark})
 
     def _compile(self, kind: str, grammar: Mapping[str, Any]) -> GrammarConstraint:
@@ -260,10 +268,17 @@ class Grammars:
         except RecursionError:
             raise InvalidRequest(f"The {kind} is nested too deeply.") from None
         limits = llguidance.LLParserLimits(**LIMITS)
-        matcher = llguidance.LLMatcher(self._vocabulary(), source, log_level=0, limits=limits)
+        vocabulary = self._vocabulary()
+        try:
+            matcher = llguidance.LLMatcher(vocabulary, source, log_level=0, limits=limits)
+        except BaseException as error:  # a panic in Rust is no Exception, and no end of the process
+            if type(error).__name__ != "PanicException":
+                raise
+            raise EngineFault(f"llguidance panicked while it compiled: {error}") from None
         # Some faults show at the first mask only: a $ref that leads to itself allows nothing.
         if not matcher.is_error():
             matcher.compute_bitmask()
+        _raise_panic(matcher)
         return matcher
 
     def _vocabulary(self) -> llguidance.LLTokenizer:
@@ -281,6 +296,13 @@ class Grammars:
             Vocabulary(self._tokenizer, self._vocab_size, self._eos_token_ids),
         )
         return llguidance.LLTokenizer(wrapper, eos_token=list(self._eos_token_ids))
+
+
+def _raise_panic(matcher: llguidance.LLMatcher) -> None:
+    """Most of llguidance's panics become an error of the matcher, with a backtrace."""
+    error = matcher.get_error()
+    if error.startswith("panic: "):
+        raise EngineFault(f"llguidance panicked: {error}")
 
 
 def _can_be_mended(matcher: llguidance.LLMatcher) -> bool:

@@ -75,9 +75,9 @@ class ChatTemplate:
         refuses the messages: a role, their order. Raises jinja2's SecurityError when the template
         itself reaches out of its sandbox.
         """
-        if not self._knows_tools:
-            messages, tools = without_tools(messages, tools), None
         try:
+            if not self._knows_tools:
+                messages, tools = without_tools(messages, tools), None
             return self._template.render(
                 messages=messages,
                 tools=tools or None,
@@ -85,6 +85,11 @@ class ChatTemplate:
                 add_generation_prompt=add_generation_prompt,
                 **self._special_tokens,
             )
+        except RecursionError:  # in a filter such as tojson, or in the template itself
+            raise InvalidRequest(
+                "The messages or the tools are nested too deeply for the model's chat template.",
+                param="messages",
+            ) from None
         except SecurityError:
             raise  # no request is at fault: answered 500, and the log has it
         # Besides its own raise_exception: templates index and join what they are given, so

@@ -205,6 +205,40 @@ def test_an_id_that_is_not_allowed_is_a_fault_of_ours(grammars: Grammars) -> Non
         grammars.regex("ab").accept(100)
 
 
+# --- a panic of llguidance ---
+
+
+class PanicException(BaseException):
+    """As pyo3's, which cannot be imported."""
+
+
+class Panicking:
+    """A matcher that panics at once, or has done so within."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        raise PanicException("index out of bounds")
+
+
+class Panicked:
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    def is_error(self) -> bool:
+        return True
+
+    def get_error(self) -> str:
+        return "panic: index out of bounds\n<backtrace>"
+
+
+@pytest.mark.parametrize("matcher", [Panicking, Panicked])
+def test_a_panic_is_a_fault_of_ours_and_ends_one_request(
+    grammars: Grammars, monkeypatch: pytest.MonkeyPatch, matcher: type
+) -> None:
+    monkeypatch.setattr("llguidance.LLMatcher", matcher)
+
+    with pytest.raises(EngineFault, match="index out of bounds"):
+        grammars.json_object()
+
+
 # --- what is refused ---
 
 Compile = Callable[[Grammars], object]
