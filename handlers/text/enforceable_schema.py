@@ -67,6 +67,8 @@ ONLY_BESIDE = {
     "maxContains": "contains",
 }
 IN_PLACE = ("allOf", "anyOf", "oneOf", "$ref")
+# Each could allow names that `properties` does not have.
+OPENING = frozenset({*IN_PLACE, "$dynamicRef", "if", "dependentSchemas", "dependencies"})
 OF_OBJECTS = ("properties", "patternProperties", "additionalProperties")
 # Rust reads larger repetitions as a mistake.
 MAX_COUNT = 2**32 - 2
@@ -99,6 +101,20 @@ def enforceable(
     budget.begin(schema)
     reader = _Reader(References(schema), strict, budget, let_go)
     return Enforceable(reader.document(schema), strict, reader.origins)
+
+
+def without_other_names(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema, with no names at its top but those in `properties`, where nothing else is said.
+
+    JSON Schema would allow any. A name that a model makes up is an error for a tool's function, and
+    in an answer a small model goes on making up more until it is cut: llama.cpp and vLLM's xgrammar
+    do not let it be written either.
+    """
+    properties, required = schema.get("properties"), schema.get("required", [])
+    speaks = isinstance(properties, dict) and OPENING.isdisjoint(schema)
+    if speaks and _are_texts(required) and set(required) <= set(properties or ()):
+        return {"additionalProperties": False, **schema}
+    return dict(schema)
 
 
 def fault(path: Path, reason: str) -> InvalidRequest:
@@ -192,7 +208,7 @@ class _Reader:
             return value
         if keyword == "multipleOf":
             return self._multiple_of(value, path)
-        sound = {
+        sound: dict[str, Callable[[], object]] = {
             "enum": lambda: isinstance(value, list) and value,
             "required": lambda: _are_texts(value),
             "type": lambda: value in TYPES if isinstance(value, str) else _are_types(value),

@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 MAX_NAME = 128
 QUOTE = '"'
 ANSWER_RULE = "answer"
-# In place of additionalProperties, each could allow names that `properties` does not have.
-OPENING = frozenset(
-    {"allOf", "anyOf", "oneOf", "$ref", "$dynamicRef", "if", "dependentSchemas", "dependencies"}
-)
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -49,19 +45,17 @@ class Tool(msgspec.Struct, frozen=True):
 
     @property
     def arguments_schema(self) -> dict[str, Any]:
-        """What arguments are held to: no names but those in `properties` where nothing is said.
+        """What arguments are held to: an object, of the names in `properties` alone.
 
-        JSON Schema would allow any. A name that a model makes up is an error for the function, and
-        llama.cpp and vLLM's xgrammar do not let it be written either.
         Raises InvalidRequest.
         """
+        from handlers.text.enforceable_schema import without_other_names
+
         schema = dict(self.parameters or {"properties": {}})
         if not _may_be_object(schema.get("type", "object")):
             raise self.fault(InvalidRequest("its parameters must be of type object.", param="type"))
         schema["type"] = "object"
-        if _are_all_names(schema):
-            schema.setdefault("additionalProperties", False)
-        return schema
+        return without_other_names(schema)
 
     def check_name(self) -> None:
         """Whether the name is the same in a call's JSON as by itself. Raises InvalidRequest."""
@@ -262,16 +256,6 @@ def _may_be_object(kind: object) -> bool:
     kinds = kind if isinstance(kind, list) else [kind]
     others = {"null", "boolean", "integer", "number", "string", "array"}
     return not all(isinstance(each, str) and each in others for each in kinds) or not kinds
-
-
-def _are_all_names(schema: Mapping[str, Any]) -> bool:
-    """Whether `properties` has every name that the schema speaks of."""
-    properties, required = schema.get("properties"), schema.get("required")
-    if not isinstance(properties, dict) or not OPENING.isdisjoint(schema):
-        return False
-    return not isinstance(required, list) or all(
-        isinstance(name, str) and name in properties for name in required
-    )
 
 
 def shortened(name: str | None) -> str:

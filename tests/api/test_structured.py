@@ -177,6 +177,82 @@ def test_a_member_that_asks_for_nothing_is_taken(field: str, value: dict[str, An
     assert follows(constraint, '{"n": 5}')
 
 
+INNER: dict[str, Any] = {"type": "object", "properties": {"b": {"type": "integer"}}}
+OUTER: dict[str, Any] = {"type": "object", "properties": {"a": INNER}}
+
+
+def allowed_by(strict: bool | None, schema: dict[str, Any], text: str) -> bool:
+    """Whether an answer of this json_schema may be `text`."""
+    engine = saying("yes")
+    named = {"name": "x", "schema": schema, "strict": strict}
+    form = {"response_format": {"type": "json_schema", "json_schema": named}}
+    Client(engine).json("POST", CHAT, USER | form)
+    constraint = engine.prompts[0].constraint
+    assert constraint is not None
+    return follows(constraint, text)
+
+
+@pytest.mark.parametrize("strict", [None, False, True])
+def test_names_that_no_schema_has_are_for_objects_within_one_that_is_not_strict(
+    strict: bool | None,
+) -> None:
+    assert allowed_by(strict, OUTER, '{"a": {"b": 1}}')
+    assert allowed_by(strict, OUTER, '{"a": {"b": 1, "c": 1}}') is not (strict is True)
+    assert not allowed_by(strict, OUTER, '{"a": {}, "c": 1}')
+    assert allowed_by(strict, OUTER | {"additionalProperties": True}, '{"a": {}, "c": 1}')
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"required": ["c"]},
+        {"allOf": [{"properties": {"c": {"type": "integer"}}}]},
+        {"$ref": "#/$defs/C", "$defs": {"C": {"properties": {"c": {"type": "integer"}}}}},
+        {"if": {}, "then": {"required": ["c"]}},
+    ],
+)
+def test_a_schema_that_speaks_of_other_names_keeps_them(more: dict[str, Any]) -> None:
+    assert allowed_by(None, {"properties": {"a": {}}, **more}, '{"a": 1, "c": 1}')
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"guided_json": {"not": {}}}, None),
+        ({"json_schema": {"not": {}}}, None),
+        ({"structured_outputs": {"json": {"not": {}}}}, None),
+        ({"response_format": {"type": "json_object", "schema": {"not": {}}}}, None),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"not": {}}}}},
+            None,
+        ),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"schema": {"not": {}}, "strict": True},
+                }
+            },
+            "response_format.json_schema.schema.not",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "beside", [{}, {"tools": [{"type": "function", "function": {"name": "f"}}]}]
+)
+def test_only_a_strict_schema_is_refused_for_what_cannot_be_enforced(
+    fields: dict[str, Any], param: str | None, beside: dict[str, Any]
+) -> None:
+    client = Client(saying("yes", context_length=4096))
+
+    if param is None:
+        client.json("POST", CHAT, USER | fields | beside)
+    else:
+        status, error = client.error("POST", CHAT, USER | fields | beside)
+        assert (status, error["param"]) == (400, param)
+        assert param.removesuffix(".not") in error["message"]
+
+
 def test_every_choice_follows_a_grammar_of_its_own() -> None:
     engine = saying("yes")
 
