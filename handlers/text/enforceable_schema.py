@@ -12,7 +12,7 @@ table here foresees, schema_repair.py finds by trial. Used by grammar.py.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 from handlers.errors import InvalidRequest
@@ -59,7 +59,7 @@ UNSUPPORTED: Mapping[str, tuple[object, ...]] = {
     "$dynamicRef": (),
     "$recursiveRef": (),
 }
-# Of these each speaks only beside another of the same row.
+# Each of these speaks only beside the other.
 ONLY_BESIDE = {
     "then": "if",
     "else": "if",
@@ -73,7 +73,12 @@ OF_OBJECTS = ("properties", "patternProperties", "additionalProperties")
 # Rust reads larger repetitions as a mistake.
 MAX_COUNT = 2**32 - 2
 
+# Of a union's branch, by which it is told from the others: each union looks at them all.
+MOST_TAGS = 4
+MOST_VALUES = 64
+
 OMITTED = object()
+NOTHING_SAID: dict[str, Any] = {}
 
 
 class Enforceable:
@@ -144,13 +149,16 @@ class _Reader:
         self._budget = budget
         self._report = let_go
         self._names: dict[tuple[Path, bool], str] = {}
+        self._disjoint: dict[tuple[int, ...], bool] = {}
+        self._waiting: list[tuple[str, Path, bool]] = []
+        """Definitions that are referred to and not yet read."""
 
     def document(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         """The whole, with all that it refers to."""
         whole: dict[str, Any] = self._node(schema, (), conjoined=False)
         definitions: dict[str, object] = {}
-        while len(definitions) < len(self._names):
-            (path, conjoined), name = list(self._names.items())[len(definitions)]
+        while self._waiting:
+            name, path, conjoined = self._waiting.pop()
             definitions[name] = self._node(self._references.target(path), path, conjoined)
         if str(schema.get("$schema")).rstrip("#") in DRAFTS:
             whole["$schema"] = schema["$schema"]
@@ -267,24 +275,30 @@ class _Reader:
     def _are_disjoint(self, branches: Any, path: Path) -> bool:
         """Whether no value can fit two of them: by their types, or by the value of one property."""
         schemas = [self._resolved(branch, (*path, place)) for place, branch in enumerate(branches)]
-        if _are_apart([_values(schema) for schema in schemas]):
-            return True
-        first = schemas[0].get("properties")
-        return isinstance(first, dict) and any(_tells_apart(name, schemas) for name in first)
+        key = tuple(map(id, schemas))  # a union of the same definitions is looked at once
+        if key not in self._disjoint:
+            self._disjoint[key] = _are_apart([_values(schema) for schema in schemas]) or any(
+                _tells_apart(name, schemas) for name in _tags(schemas[0])
+            )
+        return self._disjoint[key]
 
     def _resolved(self, schema: Any, path: Path) -> dict[str, Any]:
         """What it refers to, where it does and that is an object; empty for what is none."""
         if isinstance(schema, dict) and isinstance(schema.get("$ref"), str):
             target = self._references.path(schema["$ref"], path)
             schema = None if target is None else self._references.target(target)
-        return schema if isinstance(schema, dict) else {}
+        return schema if isinstance(schema, dict) else NOTHING_SAID
 
     def _reference(self, value: object, path: Path, conjoined: bool) -> object:
         target = self._references.path(value, path[:-1]) if isinstance(value, str) else None
         if target is None:
             return self._without(path, f"$ref to {_short(value)}, which is not in this schema")
-        name = self._names.setdefault((target, conjoined), f"d{len(self._names)}")
-        self.origins[name] = target
+        if (target, conjoined) not in self._names:
+            name = f"d{len(self._names)}"
+            self._names[target, conjoined] = name
+            self._waiting.append((name, target, conjoined))
+            self.origins[name] = target
+        name = self._names[target, conjoined]
         return f"#/$defs/{name}"
 
     def _count(self, keyword: str, value: object, path: Path) -> object:
@@ -365,18 +379,28 @@ def _widen(node: Mapping[str, Any], kept: dict[str, Any]) -> None:
         kept.pop("items", None)
 
 
+def _tags(schema: Mapping[str, Any]) -> list[str]:
+    """The first few of an object's properties that have a value of their own."""
+    properties = schema.get("properties")
+    named = properties.items() if isinstance(properties, dict) else ()
+    tags = (
+        name
+        for name, each in named
+        if isinstance(each, dict) and ("const" in each or "enum" in each)
+    )
+    return list(islice(tags, MOST_TAGS))
+
+
 def _tells_apart(name: str, schemas: list[dict[str, Any]]) -> bool:
     """Whether the property has to be there in all but one, with other values in each."""
-    needed = sum(
-        isinstance(schema.get("required"), list) and name in schema["required"]
-        for schema in schemas
-    )
     properties = [schema.get("properties") for schema in schemas]
-    if needed < len(schemas) - 1 or not all(isinstance(each, dict) for each in properties):
-        return False
     if not all(schema.get("type") == "object" for schema in schemas):
         return False
-    return _are_apart([_values(each.get(name)) for each in properties if each is not None])
+    groups = [_values(each.get(name)) for each in properties if isinstance(each, dict)]
+    if len(groups) < len(schemas) or not _are_apart(groups):
+        return False
+    required = [schema.get("required") for schema in schemas]
+    return sum(isinstance(each, list) and name in each for each in required) >= len(schemas) - 1
 
 
 def _values(schema: object) -> list[object] | None:
@@ -385,8 +409,8 @@ def _values(schema: object) -> list[object] | None:
         return None
     values = [schema["const"]] if "const" in schema else schema.get("enum")
     if isinstance(values, list):
-        if any(isinstance(value, dict | list) for value in values):
-            return None  # equal ones may be written in several ways
+        if len(values) > MOST_VALUES or any(isinstance(each, dict | list) for each in values):
+            return None  # equal objects may be written in several ways
         return [(type(value).__name__, str(value)) for value in values]
     kind = schema.get("type")
     return [kind] if isinstance(kind, str) else kind if _are_types(kind) else None

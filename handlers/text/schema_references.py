@@ -1,6 +1,6 @@
 """Where the references of a JSON schema lead: JSON pointers and anchors within one document.
 
-Knows `$ref`, `$id` and `$anchor` and no other keyword. Used by schema_cost.py, which bounds the
+Knows `$ref`, `$id` and `$anchor` and no other keyword. Used by json_schema.py, which bounds the
 work, and by enforceable_schema.py, which follows the references.
 """
 
@@ -35,6 +35,7 @@ class References:
             anchor = part.get("$anchor")
             if isinstance(anchor, str):  # of data, too, such as of an enum
                 self._anchors[anchor] = None if anchor in self._anchors else path
+        self._around = {path: path for path in self._bases}
         self._found: dict[tuple[str, Path], Path | None] = {}
 
     @property
@@ -44,9 +45,7 @@ class References:
 
     def path(self, reference: str, place: Path = ()) -> Path | None:
         """Where the reference at `place` leads, None where that is nowhere in this document."""
-        within = next(
-            place[:end] for end in range(len(place), -1, -1) if place[:end] in self._bases
-        )
+        within = self._resource_of(place)
         if (reference, within) not in self._found:
             self._found[reference, within] = self._resolve(reference, within)
         return self._found[reference, within]
@@ -57,6 +56,12 @@ class References:
         for part in path:
             target = target[part]
         return target
+
+    def _resource_of(self, place: Path) -> Path:
+        """The innermost part around it that has an `$id`, else the whole."""
+        if place not in self._around:
+            self._around[place] = self._resource_of(place[:-1])
+        return self._around[place]
 
     def _resolve(self, reference: str, within: Path) -> Path | None:
         from urllib.parse import unquote
