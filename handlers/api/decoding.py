@@ -14,9 +14,21 @@ import msgspec
 from handlers.errors import InvalidRequest, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+Fields = dict[str, msgspec.Raw]
+"""The body's members, each as its JSON."""
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """A body that looks at members of its members, which msgspec would ignore."""
+
+    @classmethod
+    def check_members(cls, fields: Fields) -> None:
+        """Raises InvalidRequest for a member that would change the answer and is not supported."""
+
 
 Refused = dict[str, tuple[str, ...]]
 """Unsupported fields that would change the answer, each with the JSON that asks for nothing.
@@ -25,6 +37,10 @@ What is empty asks for nothing whatever the field: EMPTY.
 """
 
 EMPTY = ("null", '""', "[]", "{}")
+
+# Of a member that is not known.
+ASKS_FOR_NOTHING = ("null", "false", '""', "[]", "{}")
+LONGEST_PATH = 256
 
 # msgspec's "Expected `str`, got `int` - at `$.messages[0].content`", and of an object's names
 # "at `key` in `$.logit_bias`". It calls the members of such an object [...].
@@ -40,10 +56,12 @@ def read_json(body: bytes, type_: type[T], refused: Refused) -> T:
     body = body.removeprefix(codecs.BOM_UTF8)
     try:
         body.decode()  # msgspec does not look into the fields that it skips
-        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        fields = msgspec.json.decode(body, type=Fields)
         present = {name: fields[name] for name in refused.keys() & fields.keys()}
         for name, value in present.items():
             _refuse(name, _plain(value), refused[name])
+        if issubclass(type_, Checked):
+            type_.check_members(fields)
         return _decode(body, type_)
     except msgspec.ValidationError as error:
         raise _wrong_field(error) from None
@@ -53,6 +71,22 @@ def read_json(body: bytes, type_: type[T], refused: Refused) -> T:
         raise InvalidRequest("The body is nested too deeply.") from None
     except msgspec.DecodeError as error:
         raise InvalidRequest(_not_json(body, error)) from None
+
+
+def refuse_unknown(field: str, value: msgspec.Raw, known: Iterable[str]) -> None:
+    """Raises InvalidRequest where an object has members besides `known` that ask for something."""
+    members = members_of(value)
+    for name in sorted(members.keys() - set(known)):
+        if _plain(members[name]) not in ASKS_FOR_NOTHING:
+            raise _not_supported(f"{field}.{name}"[:LONGEST_PATH])
+
+
+def members_of(value: msgspec.Raw | None) -> Fields:
+    """None of what is no object: the decoder says so."""
+    try:
+        return msgspec.json.decode(value or b"{}", type=Fields)
+    except msgspec.ValidationError:
+        return {}
 
 
 def _decode(body: bytes, type_: type[T]) -> T:
@@ -109,10 +143,14 @@ def _whole_text(value: str) -> str:
 def _refuse(name: str, value: str, harmless: tuple[str, ...]) -> None:
     if value in EMPTY or value in harmless:
         return
+    raise _not_supported(name)
+
+
+def _not_supported(field: str) -> InvalidRequest:
     from handlers.api.other_names import INSTEAD  # for errors alone
 
-    advice = INSTEAD.get(name, "leave it out")
-    raise InvalidRequest(f"{name} is not supported by this server: {advice}.", param=name)
+    advice = INSTEAD.get(field, "leave it out")
+    return InvalidRequest(f"{field} is not supported by this server: {advice}.", param=field)
 
 
 def _wrong_field(error: msgspec.ValidationError) -> InvalidRequest:

@@ -62,7 +62,9 @@ class Model(served.Served, frozen=True, kw_only=True, dict=True):
             template=template,
             # Two, so that one long prompt does not keep the short ones; more would take the CPU.
             tokenising=Lane("tokenising", engine, threads=2, limit=held),
-            compiling=Lane("compiling", engine, threads=1, limit=held),
+            # Two, so that one grammar that compiles for a second keeps nobody else's: llguidance
+            # holds no lock of the interpreter's while it compiles.
+            compiling=Lane("compiling", engine, threads=2, limit=held),
             sampling=manifest.sampling.given if settings.sampling_defaults else {},
             manifest=manifest,
             load_ms=load_ms,

@@ -21,16 +21,16 @@ log = logging.getLogger(__name__)
 FUNCTION = "function"
 
 
-def offered(tools: list[FunctionTool] | None) -> list[FunctionSpec]:
-    """The functions among a chat's tools. Raises InvalidRequest."""
-    specs = []
+def offered(tools: list[FunctionTool] | None) -> dict[str, FunctionSpec]:
+    """The functions among a chat's tools, by their paths in it. Raises InvalidRequest."""
+    functions = {}
     for place, tool in enumerate(tools or ()):
         if is_offered(tool.type):
+            field = f"tools[{place}].function"
             if tool.function is None:
-                field = f"tools[{place}].function"
                 raise InvalidRequest(f"{field} is required.", param=field)
-            specs.append(tool.function)
-    return specs
+            functions[field] = tool.function
+    return functions
 
 
 def is_offered(kind: str) -> bool:

@@ -11,14 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from handlers.api.decoding import why_not_json
+from handlers.api.decoding import Checked, Fields, members_of, refuse_unknown, why_not_json
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from handlers.api.model import Model
     from handlers.text.grammar import GrammarConstraint, Grammars
+    from handlers.text.tool_calls import AnswerSchema
 
 Schema = dict[str, Any]
+
+
+# vLLM's options that ask for what is done anyhow: the model has no choice of spaces, and there is
+# one compiler of grammars.
+ALWAYS_SO = ("disable_any_whitespace", "disable_fallback")
+# Forms that vLLM and OpenAI know by a format's type.
+INSTEAD = {
+    "structural_tag": 'send tools with tool_choice "auto" or "required"',
+    "grammar": "send the grammar as structured_outputs.grammar",
+    "regex": "send the regular expression as structured_outputs.regex",
+    "choice": "send the choices as structured_outputs.choice",
+    "python": "send json_schema, or a grammar as structured_outputs.grammar",
+}
 
 
 class TextFormat(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
@@ -37,7 +51,7 @@ class JsonObjectFormat(
 
 
 class NamedSchema(msgspec.Struct, frozen=True):
-    """OpenAI's `json_schema`. The grammar is as strict as it can be, whatever `strict` says."""
+    """OpenAI's `json_schema`."""
 
     name: str | None = None
     description: str | None = None
@@ -64,7 +78,7 @@ class StructuredOutputs(msgspec.Struct, frozen=True):
     grammar: str | None = None
 
 
-class Structured(msgspec.Struct, frozen=True, kw_only=True):
+class Structured(Checked, frozen=True, kw_only=True):
     """At most one of these may ask for a form."""
 
     response_format: ResponseFormat | None = None
@@ -78,6 +92,16 @@ class Structured(msgspec.Struct, frozen=True, kw_only=True):
     grammar: str | None = None
     """llama.cpp's, in GBNF."""
 
+    @classmethod
+    def check_members(cls, fields: Fields) -> None:
+        """Refuses members that would change the form and are not supported."""
+        if "structured_outputs" in fields:
+            known = StructuredOutputs.__struct_fields__
+            asked = fields["structured_outputs"]
+            refuse_unknown("structured_outputs", asked, (*known, *ALWAYS_SO))
+        if "response_format" in fields:
+            check_format("response_format", fields["response_format"])
+
 
 class Form(msgspec.Struct, frozen=True):
     """What one field asks for."""
@@ -86,9 +110,13 @@ class Form(msgspec.Struct, frozen=True):
     compile: Callable[[Grammars], GrammarConstraint]
     schema: Schema | str | None = None
     """Of the JSON that is asked for, where it is JSON."""
+    strict: bool = False
+    """Whether the whole schema is enforced, or the request refused."""
 
-    def answer_schema(self) -> Schema:
+    def answer_schema(self) -> AnswerSchema:
         """What an answer beside tools is held to. Raises InvalidRequest that names the field."""
+        from handlers.text.tool_calls import AnswerSchema
+
         if self.schema is None:
             raise InvalidRequest(
                 f"{self.field} cannot go with tools that may be called, only a form of JSON can: "
@@ -96,13 +124,14 @@ class Form(msgspec.Struct, frozen=True):
                 param=self.field,
             )
         try:
-            return _read(self.schema)
+            return AnswerSchema(_read(self.schema), self.strict, self.fault)
         except InvalidRequest as error:
             raise self.fault(error) from None
 
     def fault(self, error: InvalidRequest) -> InvalidRequest:
-        """The same, with the field's name."""
-        return InvalidRequest(f"{self.field}: {error}", param=self.field)
+        """The same, with the field's name. `error.param`: the path in a schema."""
+        param = f"{self.field}.{error.param}" if error.param else self.field
+        return InvalidRequest(f"{self.field}: {error}", param=param)
 
     async def grammar(self, model: Model) -> GrammarConstraint:
         """Raises InvalidRequest that names the field."""
@@ -112,6 +141,31 @@ class Form(msgspec.Struct, frozen=True):
             raise self.fault(error) from None
         grammar.field = self.field
         return grammar
+
+
+def check_format(field: str, value: msgspec.Raw, schema_inside: bool = True) -> None:
+    """Refuses a type and members of a format that are not supported, by their paths.
+
+    `schema_inside`: whether a json_schema has an object of its own for its schema.
+    """
+    members = members_of(value)
+    kind = msgspec.json.decode(members.get("type", b"null"))
+    if isinstance(kind, str) and kind in INSTEAD:
+        raise InvalidRequest(
+            f"{field}.type: {kind!r} is not supported by this server: {INSTEAD[kind]}.",
+            param=f"{field}.type",
+        )
+    named = NamedSchema.__struct_fields__
+    known = {
+        "text": (),
+        "json_object": ("schema",),
+        "json_schema": ("json_schema",) if schema_inside else named,
+    }.get(str(kind))
+    if known is None:
+        return
+    refuse_unknown(field, value, ("type", *known))
+    if "json_schema" in known and "json_schema" in members:
+        refuse_unknown(f"{field}.json_schema", members["json_schema"], named)
 
 
 def form_of(body: Structured) -> Form | None:
@@ -142,12 +196,13 @@ def _of_response_format(asked: ResponseFormat | None) -> list[Form]:
     if asked is None or isinstance(asked, TextFormat):
         return []
     if isinstance(asked, JsonObjectFormat):
-        field, schema = "response_format.schema", asked.schema
+        field, schema, strict = "response_format.schema", asked.schema, None
     else:
-        field, schema = "response_format.json_schema.schema", asked.json_schema.schema
+        named = asked.json_schema
+        field, schema, strict = "response_format.json_schema.schema", named.schema, named.strict
     if schema is None:
         return [object_form("response_format")]
-    return [schema_form(field, schema)]
+    return [schema_form(field, schema, strict)]
 
 
 def _of_fields(prefix: str, asked: StructuredOutputs) -> list[Form]:
@@ -168,9 +223,12 @@ def _of_fields(prefix: str, asked: StructuredOutputs) -> list[Form]:
     return forms
 
 
-def schema_form(field: str, schema: Schema | str) -> Form:
+def schema_form(field: str, schema: Schema | str, strict: bool | None = None) -> Form:
     """JSON that is valid under a schema. vLLM takes the schema's own JSON in a string, too."""
-    return Form(field, lambda grammars: grammars.json_schema(_read(schema)), schema)
+    held = strict is True
+    return Form(
+        field, lambda grammars: grammars.json_schema(_read(schema), strict=held), schema, held
+    )
 
 
 def object_form(field: str) -> Form:
@@ -179,10 +237,12 @@ def object_form(field: str) -> Form:
 
 
 def _read(schema: Schema | str) -> Schema:
+    from handlers.text.enforceable_schema import without_other_names
+
     if not isinstance(schema, str):
-        return schema
+        return without_other_names(schema)
     try:
-        return msgspec.json.decode(schema, type=Schema)
+        return without_other_names(msgspec.json.decode(schema, type=Schema))
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         reason = why_not_json(schema.encode(errors="replace"), error)
         raise InvalidRequest(f"the schema is not a JSON object: {reason}.") from None

@@ -14,12 +14,12 @@ from msgspec.structs import replace
 
 from handlers.api.deltas import CallDelta, plain
 from handlers.api.offered_tools import FUNCTION, not_offered
-from handlers.errors import InvalidRequest
+from handlers.errors import InvalidRequest, quoted
 from handlers.text.tool_calls import Tool, ToolChoice
 from handlers.text.tool_parser import CallStart, ContentDelta
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from handlers.api.deltas import Delta
     from handlers.api.model import Model
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 # OpenAI's limit.
 MAX_TOOLS = 128
 
-# Where a chat's tool has its spec. A response's has it in itself.
-INNER = ".function"
-
 
 class FunctionSpec(msgspec.Struct, frozen=True):
     """What a model may call."""
@@ -44,7 +41,7 @@ class FunctionSpec(msgspec.Struct, frozen=True):
     parameters: dict[str, Any] | None = None
     """A JSON schema; none takes no arguments."""
     strict: bool | None = None
-    """Arguments are held to the schema whatever this says."""
+    """True: arguments are valid under the whole schema, or the request is refused."""
 
 
 class FunctionTool(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,79 +87,93 @@ Choice = Literal["none", "auto", "required"] | NamedChoice | CustomChoice | Allo
 class Toolbox(msgspec.Struct, frozen=True):
     """The tools that the answers to one request may call, or must."""
 
-    specs: Sequence[FunctionSpec]
+    functions: Mapping[str, FunctionSpec]
+    """By the paths of the request's fields that have them, for errors."""
     mode: Literal["auto", "required"] = "auto"
     name: str | None = None
     """The one that has to be called."""
     parallel: bool = True
     """Whether an answer may have several calls."""
-    inner: str = INNER
-    """Where a tool has its spec, for errors."""
     allowed: frozenset[str] | None = None
     """Those that may be called, None for all."""
 
     def for_template(self) -> list[dict[str, Any]]:
-        """The tools as chat templates expect them."""
-        return [{"type": "function", "function": _given(spec)} for spec in self.specs]
+        """The tools as chat templates expect them.
+
+        Raises InvalidRequest for a schema that is nested too deeply for a template to write it.
+        """
+        from handlers.text.json_schema import check_depth
+
+        for field, spec in self.functions.items():
+            try:
+                check_depth(spec.parameters)
+            except InvalidRequest as error:
+                raise InvalidRequest(
+                    f"The tool {quoted(spec.name)}: {error}", param=f"{field}.parameters"
+                ) from None
+        return [{"type": "function", "function": _given(spec)} for spec in self.functions.values()]
 
     async def grammar(self, model: Model, form: Form | None = None) -> GrammarConstraint | None:
         """`form`: of an answer that calls nothing. Raises InvalidRequest that names the field."""
-        tools = [Tool(spec.name, spec.description, spec.parameters) for spec in self.specs]
+        tools = [
+            Tool(spec.name, spec.description, spec.parameters, spec.strict is True, field)
+            for field, spec in self.functions.items()
+        ]
         choice = ToolChoice(self.mode, self.name, self.allowed)
-        schema = form.answer_schema() if form and self.mode == "auto" else None
+        answer = form.answer_schema() if form and self.mode == "auto" else None
         compile_ = model.template.tool_format.grammar
-        try:
-            grammar = await model.compiling.run(
-                lambda: compile_(model.grammars, tools, choice, self.parallel, schema)
-            )
-        except InvalidRequest as error:
-            if form and error.param == "answer_schema":
-                raise form.fault(error) from None
-            param = (error.param or "tools").replace(INNER, self.inner)
-            raise InvalidRequest(str(error).replace(INNER, self.inner), param=param) from None
+        grammar = await model.compiling.run(
+            lambda: compile_(model.grammars, tools, choice, self.parallel, answer)
+        )
         if grammar is not None:
             grammar.field = "tools"
         return grammar
 
 
 def toolbox_of(
-    specs: Sequence[FunctionSpec],
+    functions: Mapping[str, FunctionSpec],
     choice: Choice | None,
     parallel: bool | None,
-    inner: str = INNER,
 ) -> Toolbox | None:
-    """None where no tool is offered, or none may be called. Raises InvalidRequest."""
+    """None where no tool is offered, or none may be called. Raises InvalidRequest.
+
+    `functions`: by the paths of the request's fields that have them, such as tools[1].function.
+    """
     if isinstance(choice, CustomChoice):
         raise not_offered("custom")
-    if choice == "none" or (not specs and choice in {None, "auto"}):
+    if choice == "none" or (not functions and choice in {None, "auto"}):
         return None
-    if not specs:
+    if not functions:
         raise InvalidRequest("tool_choice asks for a call, but there are no tools.", param="tools")
-    _refuse_twins(specs, inner)
-    box = Toolbox(specs, parallel=parallel is not False, inner=inner)
+    _refuse_twins(functions)
+    box = Toolbox(functions, parallel=parallel is not False)
     if isinstance(choice, AllowedChoice):
-        names = [_known(tool, specs) for tool in choice.allowed_tools.tools]
+        names = [_known(tool, functions) for tool in choice.allowed_tools.tools]
         return replace(box, mode=choice.allowed_tools.mode, allowed=frozenset(names))
     if isinstance(choice, NamedChoice):
-        return replace(box, mode="required", name=_known(choice, specs))
+        return replace(box, mode="required", name=_known(choice, functions))
     return replace(box, mode=choice or "auto")
 
 
-def _known(choice: NamedChoice, specs: Sequence[FunctionSpec]) -> str:
+def _known(choice: NamedChoice, functions: Mapping[str, FunctionSpec]) -> str:
     name = choice.function.name
-    if name not in {spec.name for spec in specs}:
+    if name not in {spec.name for spec in functions.values()}:
         raise InvalidRequest(
-            f"tool_choice names {name!r}, which is none of the tools.", param="tool_choice"
+            f"tool_choice names {quoted(name)}, which is none of the tools.",
+            param="tool_choice",
         )
     return name
 
 
-def _refuse_twins(specs: Sequence[FunctionSpec], inner: str) -> None:
-    names = [spec.name for spec in specs]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            field = f"tools[{index}]{inner}.name"
-            raise InvalidRequest(f"{field}: {name!r} is the name of two tools.", param=field)
+def _refuse_twins(functions: Mapping[str, FunctionSpec]) -> None:
+    names = set()
+    for field, spec in functions.items():
+        if spec.name in names:
+            raise InvalidRequest(
+                f"{field}.name: {quoted(spec.name)} is the name of two tools.",
+                param=f"{field}.name",
+            )
+        names.add(spec.name)
 
 
 def _given(spec: FunctionSpec) -> dict[str, Any]:

@@ -17,8 +17,10 @@ import threading
 from typing import TYPE_CHECKING, Any, cast
 
 from handlers.errors import EngineFault, GrammarTooComplex, InvalidRequest
-from handlers.text.grammar_errors import reason, rule_at_fault
-from handlers.text.json_schema import json_style
+from handlers.text.enforceable_schema import enforceable
+from handlers.text.grammar_errors import TOO_COMPLEX, log_once, reason, rule_at_fault
+from handlers.text.json_schema import JSON_STYLE, MAX_SOURCE, Budget
+from handlers.text.schema_repair import Repair, Trials
 from handlers.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -28,11 +30,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from handlers.text.enforceable_schema import Enforceable
     from handlers.text.tokenizer import Tokenizer
 
-# Compiling takes time and memory that grow with the source. The largest schema that OpenAI accepts
-# has 5,000 properties, and 120,000 characters of names and values.
-MAX_SOURCE = 512 * 1024
 # 4,000 that name one another in a chain overflow a stack of 8 MB, which ends the process.
 MAX_RULES = 1_000
 # A rule or token of Lark's begins a line. The colon may come behind attributes in brackets.
@@ -115,6 +115,7 @@ class GrammarConstraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
+            _raise_panic(self._matcher)
             raise GrammarTooComplex(
                 f"The grammar cannot be followed to the end of an answer: "
                 f"{reason(self._matcher.get_error())}. Make it simpler.",
@@ -141,27 +142,51 @@ class Grammars:
         """Any JSON object."""
         return self.json_schema({"type": "object"})
 
-    def json_schema(self, schema: Mapping[str, Any]) -> GrammarConstraint:
-        """JSON that is valid under `schema`, in JSON_STYLE, properties in the schema's order."""
-        return self._compile("JSON schema", {"json_schema": json_style(schema)})
+    def json_schema(
+        self,
+        schema: Mapping[str, Any],
+        *,
+        strict: bool = False,
+        let_go: Callable[[str], None] = log_once,
+    ) -> GrammarConstraint:
+        """JSON that is valid under `schema`, in JSON_STYLE, properties in the schema's order.
+
+        Without `strict` it is valid under as much of it as can be enforced, and `let_go` is called
+        with the rest. With it, `param` of an InvalidRequest is the path to what is at fault.
+        """
+        source = enforceable(schema, strict=strict, budget=Budget(), let_go=let_go)
+        matcher = self._of_schema(source.schema)
+        if _can_be_mended(matcher):
+            repair = Repair(source, Trials(self._why_not))
+            if strict:
+                raise repair.fault(reason(matcher.get_error()))
+            matcher = self._of_schema(repair.repaired(let_go))
+        return self._checked("The JSON schema", matcher)
 
     def regex(self, pattern: str) -> GrammarConstraint:
-        """Text that `pattern` matches as a whole, in the syntax of Rust's regex crate."""
-        from llguidance import regex_to_lark
+        r"""Text that `pattern` matches as a whole, in the syntax of Rust's regex crate.
 
-        _bounded("regular expression", pattern)
+        But \d, \w and \s are ASCII's, as in ECMA's expressions and in vLLM's: Rust's would let a
+        model write digits that no client reads as a number.
+        """
         # llguidance would drop it without a word.
         if (len(pattern) - len(pattern.rstrip("\\"))) % 2:
             raise InvalidRequest("The regular expression ends in a backslash that escapes nothing.")
-        lark = f"start: /(?:{regex_to_lark(pattern, '')})/"
-        return self._compile("regular expression", {"lark_grammar": lark})
+        return self._regex("regular expression", pattern)
+
+    def _regex(self, kind: str, pattern: str) -> GrammarConstraint:
+        from llguidance import regex_to_lark
+
+        _bounded(kind, pattern)
+        lark = f"start: /(?:{regex_to_lark(pattern, 'dws')})/"
+        return self._compile(kind, {"lark_grammar": lark})
 
     def choice(self, choices: Sequence[str]) -> GrammarConstraint:
         """One of `choices`."""
         if not choices:
             raise InvalidRequest("The list of choices is empty: give at least one.")
-        literals = (re.escape(choice) for choice in choices)
-        return self.regex("|".join(literals))
+        pattern = "|".join(re.escape(choice) for choice in choices)
+        return self._regex("list of choices", pattern)
 
     def lark(self, grammar: str) -> GrammarConstraint:
         """Lark, in llguidance's dialect; `start` is the rule that the answer follows."""
@@ -170,14 +195,33 @@ class Grammars:
         _few_rules("Lark grammar", LARK_RULE.findall(grammar))
         return self._compile("Lark grammar", {"lark_grammar": grammar})
 
-    def trusted_lark(self, grammar: str, fields: Mapping[str, str]) -> GrammarConstraint:
-        """Lark of our own making, in which %json stands before schemas out of json_style.
+    def lark_with_schemas(
+        self,
+        lines: Sequence[str],
+        schemas: Mapping[str, Enforceable],
+        refusal: Callable[[str, InvalidRequest], InvalidRequest],
+        let_go: Callable[[str], None] = log_once,
+    ) -> GrammarConstraint:
+        """Lark of our own making. `schemas`: of its rules that are JSON.
 
-        `fields`: which of the request's fields a rule comes from. An error names it as `param`.
+        `refusal` makes the error for the rule whose schema is at fault: its name is not a client's.
         """
-        matcher = self._matcher("grammar", {"lark_grammar": grammar})
-        field = fields.get(rule_at_fault(grammar, matcher.get_error()))
-        return self._checked("The JSON schema" if field else "The grammar", matcher, field)
+        found = {rule: source.schema for rule, source in schemas.items()}
+        matcher = self._of_lark(lines, found)
+        if _can_be_mended(matcher):
+            trials = Trials(self._why_not)
+            for rule, source in schemas.items():
+                why = self._why_not(source.schema)
+                if why and source.strict:
+                    raise refusal(rule, Repair(source, trials).fault(why))
+                if why:
+                    found[rule] = Repair(source, trials).repaired(let_go)
+            matcher = self._of_lark(lines, found)
+        try:
+            return self._checked("The JSON schema", matcher)
+        except InvalidRequest as error:
+            rule = rule_at_fault(_lark(lines, found), matcher.get_error())
+            raise (refusal(rule, error) if rule in schemas else error) from None
 
     def gbnf(self, grammar: str) -> GrammarConstraint:
         """llama.cpp's GBNF; `root` is the rule that the answer follows."""
@@ -187,19 +231,32 @@ class Grammars:
         _few_rules("GBNF grammar", grammar.split("::=")[1:])
         try:
             lark = gbnf_to_lark(grammar)
-        except Exception as error:  # noqa: BLE001 - a parser with no error tree
-            raise InvalidRequest(f"The GBNF grammar cannot be used: {error}.") from None
+        except RecursionError:
+            raise InvalidRequest("The GBNF grammar is nested too deeply.") from None
+        except Exception as error:  # noqa: BLE001 - it raises Exception itself for a missing rule
+            raise InvalidRequest(
+                f"The GBNF grammar cannot be used: {reason(str(error))}."
+            ) from None
         return self._compile("GBNF grammar", {"lark_grammar": lark})
 
     def _compile(self, kind: str, grammar: Mapping[str, Any]) -> GrammarConstraint:
         return self._checked(f"The {kind}", self._matcher(kind, grammar))
 
-    def _checked(
-        self, subject: str, matcher: llguidance.LLMatcher, param: str | None = None
-    ) -> GrammarConstraint:
+    def _of_schema(self, schema: Mapping[str, Any]) -> llguidance.LLMatcher:
+        return self._matcher("JSON schema", {"json_schema": {**schema, "x-guidance": JSON_STYLE}})
+
+    def _of_lark(
+        self, lines: Sequence[str], schemas: Mapping[str, Mapping[str, Any]]
+    ) -> llguidance.LLMatcher:
+        return self._matcher("grammar", {"lark_grammar": _lark(lines, schemas)})
+
+    def _why_not(self, schema: Mapping[str, Any]) -> str:
+        """The reason why a schema does not compile by itself; empty where it does."""
+        return reason(self._of_schema(schema).get_error())
+
+    def _checked(self, subject: str, matcher: llguidance.LLMatcher) -> GrammarConstraint:
         if matcher.is_error():
-            why = reason(matcher.get_error())
-            raise InvalidRequest(f"{subject} cannot be used: {why}.", param=param)
+            raise InvalidRequest(f"{subject} cannot be used: {reason(matcher.get_error())}.")
         return GrammarConstraint(matcher, self._vocabulary())
 
     def _matcher(self, kind: str, grammar: Mapping[str, Any]) -> llguidance.LLMatcher:
@@ -211,10 +268,17 @@ class Grammars:
         except RecursionError:
             raise InvalidRequest(f"The {kind} is nested too deeply.") from None
         limits = llguidance.LLParserLimits(**LIMITS)
-        matcher = llguidance.LLMatcher(self._vocabulary(), source, log_level=0, limits=limits)
+        vocabulary = self._vocabulary()
+        try:
+            matcher = llguidance.LLMatcher(vocabulary, source, log_level=0, limits=limits)
+        except BaseException as error:  # a panic in Rust is no Exception, and no end of the process
+            if type(error).__name__ != "PanicException":
+                raise
+            raise EngineFault(f"llguidance panicked while it compiled: {error}") from None
         # Some faults show at the first mask only: a $ref that leads to itself allows nothing.
         if not matcher.is_error():
             matcher.compute_bitmask()
+        _raise_panic(matcher)
         return matcher
 
     def _vocabulary(self) -> llguidance.LLTokenizer:
@@ -232,6 +296,27 @@ class Grammars:
             Vocabulary(self._tokenizer, self._vocab_size, self._eos_token_ids),
         )
         return llguidance.LLTokenizer(wrapper, eos_token=list(self._eos_token_ids))
+
+
+def _raise_panic(matcher: llguidance.LLMatcher) -> None:
+    """Most of llguidance's panics become an error of the matcher, with a backtrace."""
+    error = matcher.get_error()
+    if error.startswith("panic: "):
+        raise EngineFault(f"llguidance panicked: {error}")
+
+
+def _can_be_mended(matcher: llguidance.LLMatcher) -> bool:
+    """Whether it failed for a fault, and not because it costs too much: so would every trial."""
+    return matcher.is_error() and reason(matcher.get_error()) != TOO_COMPLEX
+
+
+def _lark(lines: Sequence[str], schemas: Mapping[str, Mapping[str, Any]]) -> str:
+    """A rule stands on one line, by which an error names it."""
+    rules = (
+        f"{rule}: %json {json.dumps({**schema, 'x-guidance': JSON_STYLE})}"
+        for rule, schema in schemas.items()
+    )
+    return "\n".join([*lines, *rules])
 
 
 def _few_rules(kind: str, rules: Sequence[str]) -> None:

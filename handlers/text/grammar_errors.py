@@ -1,13 +1,20 @@
-"""llguidance's errors in words for a person who wrote a schema or a grammar. Used by grammar.py."""
+"""llguidance's errors in words for a person who wrote a schema or a grammar.
+
+A schema that is not strict loses what is at fault instead: the log says so. Used by grammar.py.
+"""
 
 from __future__ import annotations
 
+import logging
 import re
+
+LOGGER = logging.getLogger(__name__)
 
 # "   3 | start: x" and "     ^^^", which point at a place in the source.
 EXCERPT = re.compile(r"\d+ \||\^")
 PLACE = re.compile(r"at (\d+)\(\d+\): ")
 LONGEST = 300
+TOO_COMPLEX = "it is too large or too complex"
 
 REWORDED = [
     (PLACE.pattern + "failed to compile JSON schema: (.*)", r"\2"),
@@ -22,7 +29,7 @@ REWORDED = [
     (r"Unable to determine if regex.*", "its patterns are too complex to be combined"),
     (
         r".*(too big|lexer_fuel|too many expressions|[Tt]oo many items|row has|schema too large).*",
-        "it is too large or too complex",
+        TOO_COMPLEX,
     ),
     # The regex crate draws the pattern, then says what is wrong with it.
     (r".*\berror: (.*)", r"\1"),
@@ -44,3 +51,16 @@ def reason(error: str) -> str:
         if match:
             text = match.expand(words)
     return text[:LONGEST].rstrip(". ")
+
+
+# Distinct things that one process writes about. A client can make up any number.
+MOST = 100
+_logged: set[str] = set()
+
+
+def log_once(what: str) -> None:
+    """Says what schemas that are not strict are not held to, the first time that it is left out."""
+    line = what[:LONGEST]
+    if line not in _logged and len(_logged) < MOST:
+        _logged.add(line)
+        LOGGER.warning("A JSON schema that is not strict is not held to all: without %s", line)

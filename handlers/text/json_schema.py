@@ -1,25 +1,30 @@
-"""JSON schemas before they are compiled: the style of the JSON, and what would cost too much.
+"""What a JSON schema may cost to compile, and the style of the JSON that is written under it.
 
 llguidance bounds the grammar that a schema becomes, not the work of making it: below are the
 schemas that took it minutes, gigabytes or its stack. Knows schemas as JSON and llguidance's option
-names, not its calls. Used by grammar.py and tool_calls.py.
+names, not its calls. Used by enforceable_schema.py.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
 from handlers.errors import InvalidRequest
+from handlers.text.schema_references import References, inner, objects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 # The spaces of Python's json.dumps, which chat templates and training data use, and no others: a
 # small model that may write blanks may write nothing else, and with one spelling the engine
 # takes keys and punctuation as forced ids, without a choice.
 JSON_STYLE = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
 
+# Compiling takes time and memory that grow with the source. The largest schema that OpenAI accepts
+# has 5,000 properties, and 120,000 characters of names and values.
+MAX_SOURCE = 512 * 1024
 # As many as OpenAI allows. Those of one object take time with their square: 5,000 take 0.5 s.
 MAX_PROPERTIES = 5_000
 # Each is compared with each: 100 take 0.1 s, 500 more than 20 s.
@@ -34,96 +39,88 @@ MAX_LEVELS = 600
 TOGETHER = "with the other schemas of the request"
 
 
-def json_style(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """`schema`, the one of its grammar, as Budget.json_style has it."""
-    return Budget().json_style(schema)
-
-
 class Budget:
     """What the schemas of one grammar may cost together: a request can have 128 tools."""
 
     def __init__(self) -> None:
+        self._characters = 0
         self._properties = 0
         self._patterns = 0
         self._multiples: set[int] = set()
         """One of each schema: the same again costs nothing."""
+        self._multiple = 1
+        """Of the schema that is being read."""
 
-    def json_style(self, schema: Mapping[str, Any]) -> dict[str, Any]:
-        """`schema` with llguidance's options for the whole of it, in place of any that it brings.
+    def begin(self, schema: Mapping[str, Any]) -> None:
+        """Another schema. Raises InvalidRequest where it would take too long to compile.
 
-        They come with the defaults that refuse what cannot be enforced instead of ignoring it.
-        Raises InvalidRequest for a schema that would take too long to compile.
+        Every step is linear in the schema, and none but the first needs no stack.
         """
-        # First: what follows walks the schema, and this walk alone needs no stack.
-        _at_most(MAX_DEPTH, "levels", _depth(schema))
-        objects = list(_objects(schema))
-        self._spend(objects)
-        references = {each["$ref"] for each in objects if isinstance(each.get("$ref"), str)}
-        levels = sum(_depth(_target(schema, reference)) for reference in references)
-        _at_most(MAX_LEVELS, "levels behind its $ref", levels)
-        return {**schema, "x-guidance": JSON_STYLE}
-
-    def _spend(self, objects: list[dict[str, Any]]) -> None:
-        self._properties += _count(objects, "properties")
-        self._patterns += _count(objects, "patternProperties")
-        self._multiples |= {_multiple(objects)} - {1}
+        check_depth(schema)
+        self._characters += len(json.dumps(schema))
+        _at_most(MAX_SOURCE, f"characters {TOGETHER}", self._characters)
+        self._properties += _properties(schema)
         _at_most(MAX_PROPERTIES, f"properties {TOGETHER}", self._properties)
-        _at_most(MAX_PATTERNS, f"patternProperties {TOGETHER}", self._patterns)
-        multiples = sum(self._multiples)
-        _at_most(MAX_MULTIPLE, "as the least common multiple of all multipleOf", multiples)
+        _bound_levels(schema)
+        self._multiples |= {self._multiple} - {1}
+        self._multiple = 1
+
+    def patterns(self, count: int) -> str:
+        """What is too much with so many more patternProperties; empty for nothing."""
+        if self._patterns + count > MAX_PATTERNS:
+            return f"more than {MAX_PATTERNS:,} patternProperties {TOGETHER}"
+        self._patterns += count
+        return ""
+
+    def multiple_of(self, number: float) -> str:
+        """What is too much with this multipleOf beside those before; empty for nothing."""
+        multiple = math.lcm(self._multiple, _digits(number))
+        if sum(self._multiples | {multiple}) > MAX_MULTIPLE:
+            return f"a least common multiple of all multipleOf above {MAX_MULTIPLE:,}"
+        self._multiple = multiple
+        return ""
 
 
-def _depth(value: object) -> int:
-    """Objects within objects."""
-    depth, level = 0, [value]
+def check_depth(schema: object) -> None:
+    """Raises InvalidRequest for a schema that is nested too deeply to be read by recursion."""
+    depth, level = 0, [schema]
     while level and depth <= MAX_DEPTH:
         depth += 1
-        level = [inner for outer in level for inner in _inner(outer)]
-    return depth
+        level = [each for outer in level for each in inner(outer)]
+    _at_most(MAX_DEPTH, "levels", depth)
 
 
-def _objects(schema: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every object in the schema, itself among them."""
-    waiting: list[object] = [schema]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            yield value
-        waiting += _inner(value)
-
-
-def _inner(value: object) -> list[object]:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [each for each in inner if isinstance(each, dict | list)]
-
-
-def _count(objects: list[dict[str, Any]], keyword: str) -> int:
-    found = (each.get(keyword) for each in objects)
+def _properties(schema: Mapping[str, Any]) -> int:
+    found = (each.get("properties") for each in objects(schema))
     return sum(len(value) for value in found if isinstance(value, dict))
 
 
-def _target(schema: object, reference: str) -> object:
-    """What a JSON pointer leads to; the whole schema for any other reference."""
-    if not reference.startswith("#/"):
-        return schema
-    target = schema
-    for part in reference[2:].split("/"):
-        if not isinstance(target, dict) or part not in target:
-            return schema
-        target = target[part]
-    return target
+def _bound_levels(schema: Mapping[str, Any]) -> None:
+    """A reference that leads nowhere here may lead anywhere: it counts as the whole schema."""
+    depths = _depths(schema)
+    references = References(schema)
+    levels = 0
+    for reference in {each["$ref"] for each in objects(schema) if _is_text(each.get("$ref"))}:
+        path = references.path(reference) if references.are_plain else None
+        levels += depths.get(id(schema if path is None else references.target(path)), 1)
+        _at_most(MAX_LEVELS, "levels behind its $ref", levels)
 
 
-def _multiple(objects: list[dict[str, Any]]) -> int:
-    """The least common one; beyond the limit, any that is too large."""
-    multiple = 1
-    for each in objects:
-        number = each.get("multipleOf")
-        if isinstance(number, int | float) and number > 0 and math.isfinite(number):
-            multiple = math.lcm(multiple, _digits(number))
-        if multiple > MAX_MULTIPLE:
-            break
-    return multiple
+def _depths(schema: object) -> dict[int, int]:
+    """Objects within objects, of each object and list in the schema."""
+    depths: dict[int, int] = {}
+    order, waiting = [], [schema]
+    while waiting:
+        value = waiting.pop()
+        order.append(value)
+        waiting += inner(value)
+    for value in reversed(order):
+        depths[id(value)] = 1 + max((depths[id(each)] for each in inner(value)), default=0)
+    return depths
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _digits(number: float) -> int:
@@ -136,5 +133,6 @@ def _digits(number: float) -> int:
 def _at_most(limit: int, what: str, count: int) -> None:
     if count > limit:
         raise InvalidRequest(
-            f"The JSON schema cannot be used: it may have {limit:,} {what}, but has more."
+            f"The JSON schema cannot be used: it may have {limit:,} {what}, but has more. "
+            "Make it smaller."
         )

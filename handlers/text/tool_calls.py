@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from handlers.errors import InvalidRequest
-from handlers.text.json_schema import Budget
+from handlers.errors import InvalidRequest, quoted
 from handlers.text.tool_parser import ToolCallParser
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from handlers.text.enforceable_schema import Enforceable
     from handlers.text.grammar import GrammarConstraint, Grammars
 
-NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+# OpenAI's are of 64 ASCII letters, digits, underscores and dashes; those of MCP's servers are
+# longer, and have dots, slashes, colons and letters of any script.
+MAX_NAME = 128
 QUOTE = '"'
-ANSWER_FIELD = "answer_schema"
+ANSWER_RULE = "answer"
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -36,19 +38,41 @@ class Tool(msgspec.Struct, frozen=True):
     parameters: Mapping[str, Any] | None = None
     """The JSON schema of its arguments, an object. None: it has none."""
 
+    strict: bool = False
+    """Whether arguments are valid under the whole schema, or the request is refused."""
+    field: str = "tools"
+    """Where the request has it, for errors."""
+
     @property
     def arguments_schema(self) -> dict[str, Any]:
-        """What arguments are held to: no names but those in `properties` where nothing is said.
+        """What arguments are held to: an object, of the names in `properties` alone.
 
-        JSON Schema would allow any. A name that a model makes up is an error for the function.
         Raises InvalidRequest.
         """
+        from handlers.text.enforceable_schema import without_other_names
+
         schema = dict(self.parameters or {"properties": {}})
-        if schema.setdefault("type", "object") != "object":
-            raise InvalidRequest(f"The parameters of {self.name!r} must be of type object.")
-        if "properties" in schema:
-            schema.setdefault("additionalProperties", False)
-        return schema
+        if not _may_be_object(schema.get("type", "object")):
+            raise self.fault(InvalidRequest("its parameters must be of type object.", param="type"))
+        schema["type"] = "object"
+        return without_other_names(schema)
+
+    def check_name(self) -> None:
+        """Whether the name is the same in a call's JSON as by itself. Raises InvalidRequest."""
+        name = self.name
+        if not 0 < len(name) <= MAX_NAME or not name.isprintable() or re.search(r'[\s"\\]', name):
+            raise InvalidRequest(
+                f"{self.field}.name: {quoted(name)} must be 1 to {MAX_NAME} printable "
+                "characters without spaces, quotes and backslashes.",
+                param=f"{self.field}.name",
+            )
+
+    def fault(self, error: InvalidRequest) -> InvalidRequest:
+        """The same about this tool. `error.param`: the path in its schema."""
+        path = f".{error.param}" if error.param else ""
+        return InvalidRequest(
+            f"The tool {quoted(self.name)}: {error}", param=f"{self.field}.parameters{path}"
+        )
 
 
 class ToolChoice(msgspec.Struct, frozen=True):
@@ -126,35 +150,39 @@ class ToolFormat(msgspec.Struct, frozen=True):
         tools: Sequence[Tool],
         choice: ToolChoice,
         parallel: bool = True,
-        answer_schema: Mapping[str, Any] | None = None,
+        answer: AnswerSchema | None = None,
     ) -> GrammarConstraint | None:
         """None where the answer is free: no tools, or "none".
 
-        "auto" is any text, and calls from `trigger` on; with `answer_schema` it is JSON of that
-        schema, or calls. Raises InvalidRequest, with `param` where a tool is at fault, or
-        "answer_schema".
+        "auto" is any text, and calls from `trigger` on; with `answer` it is JSON of that schema,
+        or calls. Raises InvalidRequest, with `param` where a tool is at fault.
         """
         if choice.mode == "none" or not tools:
             return None
-        chosen = {index: tool for index, tool in enumerate(tools) if choice.allows(tool.name)}
+        chosen = {f"arguments_{index}": tool for index, tool in enumerate(tools)}
+        chosen = {rule: tool for rule, tool in chosen.items() if choice.allows(tool.name)}
         if not chosen:
-            raise InvalidRequest(f"There is no tool {choice.name!r}.", param="tool_choice")
-        budget = Budget()
-        start = self._start(choice.mode == "auto", answer_schema, budget)
-        calls = self._calls(chosen, parallel and choice.name is None, budget)
-        fields = {f"arguments_{index}": f"{_field(index)}.parameters" for index in chosen}
-        fields["answer"] = ANSWER_FIELD
-        return grammars.trusted_lark("\n".join([*start, *calls]), fields)
+            raise InvalidRequest(
+                f"There is no tool {quoted(choice.name or '')}.", param="tool_choice"
+            )
+        many = parallel and choice.name is None
+        if choice.mode != "auto":
+            answer = None
+        lines = [*self._start(choice.mode == "auto", answer), *self._calls(chosen, many)]
 
-    def _start(
-        self, may_talk: bool, answer_schema: Mapping[str, Any] | None, budget: Budget
-    ) -> Iterable[str]:
+        def refusal(rule: str, error: InvalidRequest) -> InvalidRequest:
+            return (
+                answer.fault(error) if answer and rule == ANSWER_RULE else chosen[rule].fault(error)
+            )
+
+        return grammars.lark_with_schemas(lines, _schemas(chosen, answer, refusal), refusal)
+
+    def _start(self, may_talk: bool, answer: AnswerSchema | None) -> Iterable[str]:
         """What stands before calls, or in their place, in llguidance's Lark."""
         if not may_talk:
             yield f"start: {_quoted(self.begin)} calls"
-        elif answer_schema is not None:
-            yield f"start: answer | {_quoted(self.begin)} calls"
-            yield f"answer: %json {_answer(answer_schema, budget)}"
+        elif answer is not None:
+            yield f"start: {ANSWER_RULE} | {_quoted(self.begin)} calls"
         elif self.at_start:
             yield "start: TEXT | calls"
             yield f"TEXT: /([^{self.trigger}](?s:.*))?/"
@@ -164,15 +192,24 @@ class ToolFormat(msgspec.Struct, frozen=True):
             yield f"head[lazy]: /(?s:.*){trigger}/"
             yield f"TEXT: /(?s:.*)/ & ~/(?s:.*){trigger}(?s:.*)/"
 
-    def _calls(self, tools: Mapping[int, Tool], many: bool, budget: Budget) -> Iterable[str]:
-        """`tools`: by their places in the request."""
+    def _calls(self, tools: Mapping[str, Tool], many: bool) -> Iterable[str]:
+        """`tools`: by the rules of their arguments."""
         again = f"({_quoted(self.separator)} call)*" if many and self.separator else ""
         yield f"calls: call {again} {_quoted(self.end)}"
-        names = " | ".join(f"call_{index}" for index in tools)
+        names = " | ".join(f"call_{rule}" for rule in tools)
         yield f"call: {_lexemes(self.open.removesuffix(QUOTE))} ({names}) {_quoted(self.close)}"
-        for index, tool in tools.items():
-            yield f"call_{index}: {_lexemes(QUOTE + tool.name + self.middle)} arguments_{index}"
-            yield f"arguments_{index}: %json {_arguments(index, tool, budget)}"
+        for rule, tool in tools.items():
+            tool.check_name()
+            yield f"call_{rule}: {_lexemes(QUOTE + tool.name + self.middle)} {rule}"
+
+
+class AnswerSchema(msgspec.Struct, frozen=True):
+    """What an answer is held to that calls nothing."""
+
+    schema: Mapping[str, Any]
+    strict: bool
+    fault: Callable[[InvalidRequest], InvalidRequest]
+    """The same error, with the field of the request that has the schema."""
 
 
 HERMES = ToolFormat(
@@ -193,28 +230,34 @@ MISTRAL_SPACED = ToolFormat(
 )
 
 
-def _field(index: int) -> str:
-    return f"tools[{index}].function"
+def _schemas(
+    tools: Mapping[str, Tool],
+    answer: AnswerSchema | None,
+    refusal: Callable[[str, InvalidRequest], InvalidRequest],
+) -> dict[str, Enforceable]:
+    """Of each rule that is JSON."""
+    from handlers.text.enforceable_schema import enforceable
+    from handlers.text.grammar_errors import log_once
+    from handlers.text.json_schema import Budget
+
+    budget = Budget()
+    given = {rule: (tool.arguments_schema, tool.strict) for rule, tool in tools.items()}
+    if answer is not None:
+        given[ANSWER_RULE] = (dict(answer.schema), answer.strict)
+    schemas = {}
+    for rule, (schema, strict) in given.items():
+        try:
+            schemas[rule] = enforceable(schema, strict=strict, budget=budget, let_go=log_once)
+        except InvalidRequest as error:
+            raise refusal(rule, error) from None
+    return schemas
 
 
-def _arguments(index: int, tool: Tool, budget: Budget) -> str:
-    field = _field(index)
-    if not NAME.fullmatch(tool.name):
-        raise InvalidRequest(
-            f"{field}.name must be 1 to 64 letters, digits, dots, underscores and dashes.",
-            param=f"{field}.name",
-        )
-    try:
-        return json.dumps(budget.json_style(tool.arguments_schema))
-    except InvalidRequest as error:
-        raise InvalidRequest(str(error), param=f"{field}.parameters") from None
-
-
-def _answer(schema: Mapping[str, Any], budget: Budget) -> str:
-    try:
-        return json.dumps(budget.json_style(schema))
-    except InvalidRequest as error:
-        raise InvalidRequest(str(error), param=ANSWER_FIELD) from None
+def _may_be_object(kind: object) -> bool:
+    """What is no type of JSON Schema's says nothing."""
+    kinds = kind if isinstance(kind, list) else [kind]
+    others = {"null", "boolean", "integer", "number", "string", "array"}
+    return not all(isinstance(each, str) and each in others for each in kinds) or not kinds
 
 
 def _lexemes(text: str) -> str:

@@ -157,7 +157,7 @@ WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"messages": USER, "guided_choice": []}, "guided_choice"),
     ({"messages": USER, "guided_grammar": "start: nothing"}, "guided_grammar"),
     ({"messages": USER, "grammar": "root ::= undefined"}, "grammar"),
-    ({"messages": USER, "json_schema": {"type": "none"}}, "json_schema"),
+    ({"messages": USER, "json_schema": "none"}, "json_schema"),
     ({"messages": USER, "structured_outputs": {"regex": "["}}, "structured_outputs.regex"),
     ({"messages": USER, "guided_regex": "a", "guided_choice": ["b"]}, "guided_choice"),
 ]

@@ -14,6 +14,7 @@ from handlers.api.messages import Request, Response, StreamResponse
 from handlers.api.model import Model
 from handlers.api.routes import Api
 from handlers.config import Settings
+from handlers.text.grammar import GrammarConstraint, Grammars
 from handlers.text.template import ChatTemplate
 from tests.api.client import MANIFEST, TEMPLATE, TOKENIZER, Client, saying
 from tests.support.scripted_engine import ScriptedEngine
@@ -131,3 +132,37 @@ def test_a_chat_of_more_text_than_the_context_holds_is_not_rendered(path: str) -
     code, error = client.error("POST", path, {"messages": [turn, turn, turn]})
 
     assert (code, error["code"], error["param"]) == (400, "context_length_exceeded", "messages")
+
+
+def test_a_grammar_is_compiled_while_another_one_compiles() -> None:
+    api = threaded(WatchedTemplate())
+    grammars = WatchedGrammars()
+    api._model.__dict__["grammars"] = grammars
+
+    async def ask() -> None:
+        slow = asyncio.ensure_future(
+            api.handle(request("/v1/chat/completions", MESSAGES | {"guided_regex": "slow"}))
+        )
+        assert await asyncio.to_thread(grammars.begun.wait, PATIENCE_SECONDS)
+        quick = api.handle(request("/v1/chat/completions", MESSAGES | {"guided_regex": "yes"}))
+        assert status(await quick) == 200
+        assert not slow.done()
+        grammars.open.set()
+        assert status(await slow) == 200
+
+    asyncio.run(ask())
+
+
+class WatchedGrammars(Grammars):
+    """Compiles "slow" only when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(TOKENIZER, MANIFEST.vocab_size, MANIFEST.eos_token_ids)
+        self.begun = threading.Event()
+        self.open = threading.Event()
+
+    def regex(self, pattern: str) -> GrammarConstraint:
+        if pattern == "slow":
+            self.begun.set()
+            self.open.wait(PATIENCE_SECONDS)
+        return super().regex(pattern)

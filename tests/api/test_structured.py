@@ -105,6 +105,154 @@ def test_any_text_needs_no_grammar(fields: dict[str, Any]) -> None:
     assert engine.prompts[0].constraint is None
 
 
+TEXT_OF_RESPONSES: dict[str, Any] = {"type": "json_schema", "name": "x", "schema": SCHEMA}
+NAMED: dict[str, Any] = {"name": "x", "schema": SCHEMA}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "path"),
+    [
+        ("structured_outputs", {"structural_tag": "{}"}, "structural_tag"),
+        ("structured_outputs", {"json": SCHEMA, "whitespace_pattern": " ?"}, "whitespace_pattern"),
+        (
+            "structured_outputs",
+            {"json": SCHEMA, "disable_additional_properties": True},
+            "disable_additional_properties",
+        ),
+        ("structured_outputs", {"regexp": "a"}, "regexp"),
+        ("response_format", {"type": "structural_tag", "structures": []}, "type"),
+        ("response_format", {"type": "grammar", "grammar": "root ::= a"}, "type"),
+        ("response_format", {"type": "regex"}, "type"),
+        ("response_format", {"type": "xml"}, "type"),
+        ("response_format", {"type": "text", "schema": SCHEMA}, "schema"),
+        ("response_format", {"type": "json_object", "json_schema": NAMED}, "json_schema"),
+        ("response_format", {"type": "json_schema", "json_schema": NAMED, "x": 1}, "x"),
+        (
+            "response_format",
+            {"type": "json_schema", "json_schema": NAMED | {"root": SCHEMA}},
+            "json_schema.root",
+        ),
+        ("text", {"format": TEXT_OF_RESPONSES | {"x": 1}}, "format.x"),
+        ("text", {"format": {"type": "grammar"}}, "format.type"),
+    ],
+)
+def test_a_member_that_would_change_the_form_is_refused_by_its_path(
+    field: str, value: dict[str, Any], path: str
+) -> None:
+    endpoint, body = ("/v1/responses", {"input": "Hello"}) if field == "text" else (CHAT, USER)
+
+    status, error = Client(saying("yes")).error("POST", endpoint, body | {field: value})
+
+    assert (status, error["param"]) == (400, f"{field}.{path}")
+    assert "leave" in error["message"] or "send" in error["message"] or "xml" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (
+            "structured_outputs",
+            {
+                "json": SCHEMA,
+                "structural_tag": None,
+                "whitespace_pattern": "",
+                "disable_additional_properties": False,
+                "disable_any_whitespace": True,
+                "disable_fallback": True,
+                "unheard_of": [],
+            },
+        ),
+        ("response_format", {"type": "json_schema", "json_schema": NAMED | {"x": None}, "y": {}}),
+        ("text", {"format": TEXT_OF_RESPONSES | {"json_schema": None}}),
+    ],
+)
+def test_a_member_that_asks_for_nothing_is_taken(field: str, value: dict[str, Any]) -> None:
+    endpoint, body = ("/v1/responses", {"input": "Hello"}) if field == "text" else (CHAT, USER)
+    engine = saying("yes")
+
+    Client(engine).json("POST", endpoint, body | {field: value})
+
+    constraint = engine.prompts[0].constraint
+    assert constraint is not None
+    assert follows(constraint, '{"n": 5}')
+
+
+INNER: dict[str, Any] = {"type": "object", "properties": {"b": {"type": "integer"}}}
+OUTER: dict[str, Any] = {"type": "object", "properties": {"a": INNER}}
+
+
+def allowed_by(strict: bool | None, schema: dict[str, Any], text: str) -> bool:
+    """Whether an answer of this json_schema may be `text`."""
+    engine = saying("yes")
+    named = {"name": "x", "schema": schema, "strict": strict}
+    form = {"response_format": {"type": "json_schema", "json_schema": named}}
+    Client(engine).json("POST", CHAT, USER | form)
+    constraint = engine.prompts[0].constraint
+    assert constraint is not None
+    return follows(constraint, text)
+
+
+@pytest.mark.parametrize("strict", [None, False, True])
+def test_names_that_no_schema_has_are_for_objects_within_one_that_is_not_strict(
+    strict: bool | None,
+) -> None:
+    assert allowed_by(strict, OUTER, '{"a": {"b": 1}}')
+    assert allowed_by(strict, OUTER, '{"a": {"b": 1, "c": 1}}') is not (strict is True)
+    assert not allowed_by(strict, OUTER, '{"a": {}, "c": 1}')
+    assert allowed_by(strict, OUTER | {"additionalProperties": True}, '{"a": {}, "c": 1}')
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"required": ["c"]},
+        {"allOf": [{"properties": {"c": {"type": "integer"}}}]},
+        {"$ref": "#/$defs/C", "$defs": {"C": {"properties": {"c": {"type": "integer"}}}}},
+        {"if": {}, "then": {"required": ["c"]}},
+    ],
+)
+def test_a_schema_that_speaks_of_other_names_keeps_them(more: dict[str, Any]) -> None:
+    assert allowed_by(None, {"properties": {"a": {}}, **more}, '{"a": 1, "c": 1}')
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"guided_json": {"not": {}}}, None),
+        ({"json_schema": {"not": {}}}, None),
+        ({"structured_outputs": {"json": {"not": {}}}}, None),
+        ({"response_format": {"type": "json_object", "schema": {"not": {}}}}, None),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"not": {}}}}},
+            None,
+        ),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"schema": {"not": {}}, "strict": True},
+                }
+            },
+            "response_format.json_schema.schema.not",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "beside", [{}, {"tools": [{"type": "function", "function": {"name": "f"}}]}]
+)
+def test_only_a_strict_schema_is_refused_for_what_cannot_be_enforced(
+    fields: dict[str, Any], param: str | None, beside: dict[str, Any]
+) -> None:
+    client = Client(saying("yes", context_length=4096))
+
+    if param is None:
+        client.json("POST", CHAT, USER | fields | beside)
+    else:
+        status, error = client.error("POST", CHAT, USER | fields | beside)
+        assert (status, error["param"]) == (400, param)
+        assert param.removesuffix(".not") in error["message"]
+
+
 def test_every_choice_follows_a_grammar_of_its_own() -> None:
     engine = saying("yes")
 

@@ -17,6 +17,7 @@ from tests.api.client import TOKENIZER, Client, usage
 from tests.support.scripted_engine import ScriptedEngine, steps
 
 CHAT = "/v1/chat/completions"
+RESPONSES = "/v1/responses"
 WEATHER = {
     "type": "function",
     "function": {
@@ -381,10 +382,13 @@ def test_of_allowed_tools_one_must_be_called_where_that_is_required() -> None:
             {
                 "tools": [
                     NOW,
-                    {"type": "function", "function": {"name": "x", "parameters": {"not": {}}}},
+                    {
+                        "type": "function",
+                        "function": {"name": "x", "parameters": {"not": {}}, "strict": True},
+                    },
                 ]
             },
-            "tools[1].function.parameters",
+            "tools[1].function.parameters.not",
         ),
         ({"tool_choice": "sometimes"}, "tool_choice"),
         ({"tool_choice": {"type": "function", "function": {"name": "rain"}}}, "tool_choice"),
@@ -395,8 +399,13 @@ def test_of_allowed_tools_one_must_be_called_where_that_is_required() -> None:
         ({"tools": None, "tool_choice": "required"}, "tools"),
         ({"parallel_tool_calls": "yes"}, "parallel_tool_calls"),
         (
-            {"response_format": {"type": "json_object", "schema": {"not": {}}}},
-            "response_format.schema",
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "x", "schema": {"not": {}}, "strict": True},
+                }
+            },
+            "response_format.json_schema.schema.not",
         ),
         ({"guided_json": "5"}, "guided_json"),
         ({"guided_regex": "a"}, "guided_regex"),
@@ -409,3 +418,87 @@ def test_a_wrong_tool_names_its_field(fields: dict[str, Any], param: str, stream
     status, error = Client(saying("")).error("POST", CHAT, ASKED | fields | {"stream": stream})
 
     assert (status, error["param"]) == (400, param)
+
+
+def nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "object"}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return schema
+
+
+@pytest.mark.parametrize("depth", [60, 400])
+@pytest.mark.parametrize(
+    ("path", "inner"),
+    [
+        (CHAT, ".function"),
+        (f"{CHAT}/render", ".function"),
+        ("/tokenize", ".function"),
+        (RESPONSES, ""),
+    ],
+)
+def test_a_schema_that_is_nested_too_deeply_to_be_rendered_is_refused(
+    path: str, inner: str, depth: int
+) -> None:
+    spec = {"name": "deep", "parameters": nested(depth)}
+    tool = {"type": "function"} | ({"function": spec} if inner else spec)
+    start = {"input": "Hello"} if path == RESPONSES else {"messages": ASKED["messages"]}
+
+    status, error = Client(saying("")).error("POST", path, start | {"tools": [tool]})
+
+    assert (status, error["param"]) == (400, f"tools[0]{inner}.parameters")
+    assert "'deep'" in error["message"]
+
+
+def test_a_tool_of_responses_is_named_whole_in_an_error() -> None:
+    tool = {"type": "function", "name": "my.function.v2", "strict": True, "parameters": {"not": {}}}
+
+    status, error = Client(saying("")).error("POST", RESPONSES, {"input": "Hello", "tools": [tool]})
+
+    assert (status, error["param"]) == (400, "tools[0].parameters.not")
+    assert "'my.function.v2'" in error["message"]
+
+
+# What MCP's servers, pydantic and Zod write.
+WILD: dict[str, dict[str, Any]] = {
+    "format": {"properties": {"level": {"type": "integer", "format": "uint8"}}},
+    "propertyNames": {
+        "properties": {
+            "headers": {
+                "type": "object",
+                "propertyNames": {"type": "string"},
+                "additionalProperties": {"type": "string"},
+            }
+        },
+        "$schema": "http://json-schema.org/draft-07/schema#",
+    },
+    "not": {"properties": {"url": {"not": {"const": ""}}}, "additionalProperties": {}},
+    "Decimal": {"properties": {"a": {"type": "string", "pattern": "^(?!^[-+.]*$)[+-]?0*\\d*$"}}},
+    "union": {
+        "properties": {"pet": {"oneOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}]}},
+        "$defs": {"A": {"type": "object"}, "B": {"type": "object"}},
+    },
+    "an unknown draft": {"$schema": "https://example.com/schema", "properties": {}},
+    "no type": {"type": None, "properties": None},
+    "a type that is none": {"properties": {"a": {"type": "file"}}},
+    "too many of a multiple": {"properties": {"a": {"multipleOf": 9_999_991}}},
+    "what nothing fits": {"properties": {"a": {"enum": []}}, "required": ["a"]},
+}
+
+
+@pytest.mark.parametrize("wild", WILD)
+@pytest.mark.parametrize("choice", ["auto", "required"])
+@pytest.mark.parametrize("path", [CHAT, RESPONSES])
+def test_a_tool_that_is_not_strict_breaks_no_request(path: str, choice: str, wild: str) -> None:
+    spec = {"name": "wild", "parameters": {"type": "object"} | WILD[wild]}
+    engine = saying("")
+    if path == CHAT:
+        body = ASKED | {"tools": [NOW, {"type": "function", "function": spec}]}
+    else:
+        body = {"input": "Hello", "tools": [{"type": "function"} | spec]}
+
+    Client(engine).json("POST", path, body | {"tool_choice": choice})
+
+    arguments = dict.fromkeys(WILD[wild].get("required", ()))
+    before = "Let me see. " if choice == "auto" else ""
+    assert follows(engine, calling(("wild", arguments), before=before))

@@ -15,6 +15,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from handlers.errors import ArtifactError, InvalidRequest
 from handlers.text.template import ChatTemplate, PromptOptions
 from handlers.text.tokenizer import Tokenizer
+from tests.support import tool_templates
 from tests.support.tool_templates import TEMPLATES
 
 Message = dict[str, Any]
@@ -304,6 +305,23 @@ def test_messages_that_a_template_refuses_are_the_requests_fault(source: str, re
         template.render([{"role": "assistant", "content": "Hello"}])
 
     assert refused.value.param == "messages"
+
+
+@pytest.mark.parametrize("source", [tool_templates.LLAMA, tool_templates.HERMES, None])
+def test_arguments_that_are_nested_too_deeply_to_be_written_are_the_requests_fault(
+    source: str | None,
+) -> None:
+    arguments: dict[str, Any] = {}
+    for _ in range(20_000):
+        arguments = {"a": arguments}
+    call = {"type": "function", "id": "1", "function": {"name": "f", "arguments": arguments}}
+    messages = [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+    ]
+
+    with pytest.raises(InvalidRequest, match="nested too deeply"):
+        ChatTemplate(source, SPECIAL_TOKENS).render(messages)
 
 
 @pytest.mark.parametrize("source", ["{{ messages.append(1) }}", "{{ ''.__class__.__mro__ }}"])

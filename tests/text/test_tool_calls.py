@@ -20,6 +20,7 @@ from handlers.text.tool_calls import (
     LLAMA,
     MISTRAL,
     MISTRAL_SPACED,
+    AnswerSchema,
     Tool,
     ToolChoice,
     ToolFormat,
@@ -229,12 +230,15 @@ FORM = {
 }
 
 
+ANSWER = AnswerSchema(FORM, False, lambda error: error)
+
+
 @pytest.mark.parametrize("text", ['{"name": "now", "age": 3}', '{"name": "Ann", "age": 3}'])
 @pytest.mark.parametrize("name", FORMATS)
 def test_auto_with_a_schema_for_the_answer_is_json_of_it(
     grammars: Grammars, tokenizer: Tokenizer, name: str, text: str
 ) -> None:
-    constraint = compiled(FORMATS[name].grammar(grammars, TOOLS, ToolChoice(), True, FORM))
+    constraint = compiled(FORMATS[name].grammar(grammars, TOOLS, ToolChoice(), True, ANSWER))
 
     accept(constraint, tokenizer.encode(text))
 
@@ -246,7 +250,7 @@ def test_auto_with_a_schema_for_the_answer_is_json_of_it(
 def test_auto_with_a_schema_for_the_answer_is_calls_or_json_and_nothing_else(
     grammars: Grammars, tokenizer: Tokenizer, name: str
 ) -> None:
-    constraint = compiled(FORMATS[name].grammar(grammars, TOOLS, ToolChoice(), True, FORM))
+    constraint = compiled(FORMATS[name].grammar(grammars, TOOLS, ToolChoice(), True, ANSWER))
     first = {tokenizer.decode([token_id])[0] for token_id in allowed_ids(constraint)}
 
     accept(constraint, tokenizer.encode(FORMATS[name].write([("get_weather", {"city": "Rome"})])))
@@ -259,7 +263,7 @@ def test_auto_with_a_schema_for_the_answer_is_calls_or_json_and_nothing_else(
 def test_a_call_that_is_required_leaves_the_schema_for_the_answer_out(
     grammars: Grammars, tokenizer: Tokenizer, name: str
 ) -> None:
-    constraint = compiled(FORMATS[name].grammar(grammars, TOOLS, REQUIRED, True, FORM))
+    constraint = compiled(FORMATS[name].grammar(grammars, TOOLS, REQUIRED, True, ANSWER))
 
     answer = random_answer(constraint, tokenizer)
 
@@ -268,14 +272,18 @@ def test_a_call_that_is_required_leaves_the_schema_for_the_answer_out(
     assert calls
 
 
-@pytest.mark.parametrize("schema", [{"not": {}}, {"multipleOf": 99991}])
-def test_a_schema_for_the_answer_that_cannot_be_held_to_is_refused_as_such(
+@pytest.mark.parametrize("schema", [{"not": {}}, {"multipleOf": 99991}, {"pattern": "("}])
+def test_a_strict_schema_for_the_answer_that_cannot_be_held_to_is_refused_as_such(
     grammars: Grammars, schema: dict[str, Any]
 ) -> None:
-    with pytest.raises(InvalidRequest, match=r"not|multipleOf") as refused:
-        HERMES.grammar(grammars, TOOLS, ToolChoice(), True, schema)
+    def named(error: InvalidRequest) -> InvalidRequest:
+        return InvalidRequest(str(error), param=f"answer.{error.param}")
 
-    assert refused.value.param == "answer_schema"
+    with pytest.raises(InvalidRequest) as refused:
+        HERMES.grammar(grammars, TOOLS, ToolChoice(), True, AnswerSchema(schema, True, named))
+
+    assert refused.value.param == f"answer.{next(iter(schema))}"
+    assert HERMES.grammar(grammars, TOOLS, ToolChoice(), True, AnswerSchema(schema, False, named))
 
 
 def test_none_and_no_tools_leave_the_answer_free(grammars: Grammars) -> None:
@@ -283,43 +291,74 @@ def test_none_and_no_tools_leave_the_answer_free(grammars: Grammars) -> None:
     assert HERMES.grammar(grammars, [], ToolChoice()) is None
 
 
+DECIMAL = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": "^(?!a)b"}]}
+
+
+def strict(name: str, parameters: dict[str, Any]) -> Tool:
+    return Tool(name, None, parameters, True, "tools[1].function")
+
+
 @pytest.mark.parametrize(
-    ("tool", "param", "words"),
+    ("parameters", "path", "words"),
     [
-        (Tool("no spaces"), "tools[1].function.name", "letters, digits"),
-        (Tool("x", None, {"type": "array"}), "tools[1].function.parameters", "type object"),
+        ({"properties": {"a": {"not": {"const": 1}}}}, "properties.a.not", "'a'.*\"not\""),
+        ({"properties": {"a": {"multipleOf": 99991}}}, "properties.a.multipleOf", "multipleOf"),
+        ({"properties": {"amount": DECIMAL}}, "properties.amount.anyOf[1].pattern", "look-ahead"),
+        ({"properties": {"a": {"format": "colour"}}}, "properties.a.format", "'colour'"),
+        ({"properties": {"a": {"items": {"type": "any"}}}}, "properties.a.items.type", "'any'"),
+        ({"properties": {"a": {"$ref": "#/$defs/b"}}}, "properties.a.$ref", "not in this schema"),
         (
-            Tool("x", None, {"properties": {"a": {"not": {}}}}),
-            "tools[1].function.parameters",
-            '"not"',
+            {
+                "properties": {"a": {"$ref": "#/$defs/b"}},
+                "$defs": {"b": {"properties": {"c": {"pattern": "("}}}},
+            },
+            "$defs.b.properties.c.pattern",
+            "'c': unclosed group",
         ),
         (
-            Tool("x", None, {"properties": {"a": {"multipleOf": 99991}}}),
-            "tools[1].function.parameters",
-            "multipleOf",
+            {"properties": {"a": {"oneOf": [{"minimum": 1}, {"maximum": 2}]}}},
+            "properties.a.oneOf",
+            "use anyOf",
         ),
     ],
 )
-def test_a_tool_that_cannot_be_held_to_is_refused_by_its_field(
-    grammars: Grammars, tool: Tool, param: str, words: str
+def test_a_strict_tool_that_cannot_be_held_to_is_refused_by_the_path_to_what_is_at_fault(
+    grammars: Grammars, parameters: dict[str, Any], path: str, words: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=words) as refused:
-        HERMES.grammar(grammars, [WEATHER, tool], ToolChoice())
+        HERMES.grammar(grammars, [WEATHER, strict("x", parameters)], ToolChoice())
 
-    assert refused.value.param == param
+    assert refused.value.param == f"tools[1].function.parameters.{path}"
+    assert str(refused.value).startswith("The tool 'x': ")
+    assert HERMES.grammar(grammars, [WEATHER, Tool("x", None, parameters)], ToolChoice())
 
 
-def test_tools_that_would_take_too_long_together_are_refused_by_the_first_too_many(
+def test_parameters_that_are_no_object_are_refused(grammars: Grammars) -> None:
+    tool = Tool("x", None, {"type": "array"}, field="tools[0].function")
+
+    with pytest.raises(InvalidRequest, match=r"'x': .* type object") as refused:
+        HERMES.grammar(grammars, [tool], ToolChoice())
+
+    assert refused.value.param == "tools[0].function.parameters.type"
+
+
+def test_strict_tools_that_would_take_too_long_together_are_refused_by_the_first_too_many(
     grammars: Grammars,
 ) -> None:
     tools = [
-        Tool(f"f{number}", None, {"properties": {"a": {"multipleOf": 1000 - number}}})
+        Tool(
+            f"f{number}",
+            None,
+            {"properties": {"a": {"multipleOf": 1000 - number}}},
+            True,
+            f"tools[{number}]",
+        )
         for number in range(30)
     ]
     with pytest.raises(InvalidRequest, match="all multipleOf") as refused:
         HERMES.grammar(grammars, tools, ToolChoice())
 
-    assert refused.value.param == "tools[10].function.parameters"
+    assert refused.value.param == "tools[10].parameters.properties.a.multipleOf"
 
 
 def test_the_same_schema_again_costs_nothing(grammars: Grammars) -> None:
@@ -331,7 +370,7 @@ def test_the_same_schema_again_costs_nothing(grammars: Grammars) -> None:
     assert HERMES.grammar(grammars, tools, ToolChoice())
 
 
-def test_a_tool_that_cannot_be_held_to_is_found_without_compiling_again(
+def test_a_keyword_that_is_not_supported_is_found_without_compiling(
     grammars: Grammars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled_ = []
@@ -344,9 +383,38 @@ def test_a_tool_that_cannot_be_held_to_is_found_without_compiling_again(
     monkeypatch.setattr(Grammars, "_matcher", counted)
 
     with pytest.raises(InvalidRequest):
-        HERMES.grammar(grammars, [*TOOLS, Tool("x", None, {"not": {}})], ToolChoice())
+        HERMES.grammar(grammars, [*TOOLS, strict("x", {"not": {}})], ToolChoice())
 
-    assert len(compiled_) == 1
+    assert not compiled_
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    "tool", ["wähle", "files/read:v2", "日本語", "😀", "a" * 128, "<tool_call>", "a'b", "(x)|y"]
+)
+def test_a_name_is_called_and_read_back_as_it_is(
+    grammars: Grammars, tokenizer: Tokenizer, name: str, tool: str
+) -> None:
+    constraint = compiled(FORMATS[name].grammar(grammars, [Tool(tool), WEATHER], REQUIRED))
+    text = FORMATS[name].write([(tool, {})])
+
+    accept(constraint, tokenizer.encode(text))
+
+    assert constraint.whole_texts()("")
+    assert parse(FORMATS[name], text) == ("", [(tool, "{}")])
+
+
+@pytest.mark.parametrize(
+    "tool", ["", "a b", 'a"b', "a\\b", "a\nb", "a\u00a0b", "\u200b", "a" * 129, "b" * 10**6]
+)
+def test_a_name_that_is_not_itself_in_a_calls_json_is_refused(
+    grammars: Grammars, tool: str
+) -> None:
+    with pytest.raises(InvalidRequest, match="1 to 128 printable") as refused:
+        HERMES.grammar(grammars, [Tool(tool, field="tools[0]")], ToolChoice())
+
+    assert refused.value.param == "tools[0].name"
+    assert len(str(refused.value)) < 400
 
 
 def test_a_choice_of_a_tool_that_is_not_there_is_refused(grammars: Grammars) -> None:

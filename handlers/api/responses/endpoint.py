@@ -15,7 +15,7 @@ from msgspec import Meta
 from handlers.api import fields
 from handlers.api.answer import Stamp, stream
 from handlers.api.conversation import Conversation
-from handlers.api.decoding import Refused, read_json
+from handlers.api.decoding import Fields, Refused, members_of, read_json
 from handlers.api.fields import Sampling, Tokens
 from handlers.api.json_response import json_response
 from handlers.api.offered_tools import FUNCTION, is_offered, not_offered
@@ -26,6 +26,7 @@ from handlers.api.structured import (
     Form,
     JsonObjectFormat,
     TextFormat,
+    check_format,
     form_of,
     object_form,
     schema_form,
@@ -178,6 +179,14 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
     enable_thinking: bool | None = None
     """The same as in chat_template_kwargs, which go before it."""
 
+    @classmethod
+    def check_members(cls, fields: Fields) -> None:
+        """Refuses members of `text.format`, too, that are not supported."""
+        super().check_members(fields)
+        text = members_of(fields.get("text"))
+        if "format" in text:
+            check_format("text.format", text["format"], schema_inside=False)
+
     @property
     def limits(self) -> dict[str, int | None]:
         """OpenAI's name goes before ours."""
@@ -201,28 +210,29 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
         schema = asked.schema
         if schema is None:
             return object_form("text.format")
-        return schema_form("text.format.schema", schema)
+        strict = asked.strict if isinstance(asked, JsonSchemaFormat) else None
+        return schema_form("text.format.schema", schema, strict)
 
     @property
     def toolbox(self) -> Toolbox | None:
         """What the answer may call. Raises InvalidRequest."""
         choice = self.tool_choice
         asked = choice.as_in_chats if isinstance(choice, ResponseChoice) else choice
-        return toolbox_of(self.functions, asked, self.parallel_tool_calls, inner="")
+        return toolbox_of(self.functions, asked, self.parallel_tool_calls)
 
     @property
-    def functions(self) -> list[FunctionSpec]:
-        """Those of the tools that are offered. Raises InvalidRequest."""
-        specs = []
+    def functions(self) -> dict[str, FunctionSpec]:
+        """Those of the tools that are offered, by their paths. Raises InvalidRequest."""
+        functions = {}
         for place, tool in enumerate(self.tools or ()):
             if is_offered(tool.type):
                 if tool.name is None:
                     field = f"tools[{place}].name"
                     raise InvalidRequest(f"{field} is required.", param=field)
-                specs.append(
-                    FunctionSpec(tool.name, tool.description, tool.parameters, tool.strict)
+                functions[f"tools[{place}]"] = FunctionSpec(
+                    tool.name, tool.description, tool.parameters, tool.strict
                 )
-        return specs
+        return functions
 
     @property
     def conversation(self) -> Conversation:

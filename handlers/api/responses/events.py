@@ -131,7 +131,8 @@ def _echo(request: ResponseCall) -> Json:
         "text": {"format": msgspec.to_builtins(request.format)},
         "tool_choice": msgspec.to_builtins(request.tool_choice or "auto"),
         "tools": [
-            {"type": FUNCTION, **msgspec.to_builtins(function)} for function in request.functions
+            {"type": FUNCTION, **msgspec.to_builtins(function)}
+            for function in request.functions.values()
         ],
         "top_logprobs": request.top_logprobs or 0,
         "truncation": "disabled",

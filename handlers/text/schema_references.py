@@ -1,0 +1,138 @@
+"""Where the references of a JSON schema lead: JSON pointers and anchors within one document.
+
+Knows `$ref`, `$id` and `$anchor` and no other keyword. Used by json_schema.py, which bounds the
+work, and by enforceable_schema.py, which follows the references.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+Path = tuple[str | int, ...]
+"""The names and places that lead from the document to a part of it."""
+
+# A path in an error is for a person to read, and its names are the client's.
+LONGEST_PATH = 256
+
+
+class References:
+    """The references of one document."""
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        self._resources: dict[str, Path | None] = {"": ()}
+        """The parts that have an `$id`, by it; None where two have the same."""
+        self._bases: dict[Path, str] = {(): ""}
+        """The `$id` of each such part, and of the whole."""
+        self._anchors: dict[str, Path | None] = {}
+        for path, part, base in _parts(root):
+            if isinstance(part.get("$id"), str):
+                self._resources[base] = None if base in self._resources else path
+                self._bases[path] = base
+            anchor = part.get("$anchor")
+            if isinstance(anchor, str):  # of data, too, such as of an enum
+                self._anchors[anchor] = None if anchor in self._anchors else path
+        self._around = {path: path for path in self._bases}
+        self._found: dict[tuple[str, Path], Path | None] = {}
+
+    @property
+    def are_plain(self) -> bool:
+        """Whether all are relative to the whole document: no part of it has an `$id` of its own."""
+        return len(self._bases) == 1
+
+    def path(self, reference: str, place: Path = ()) -> Path | None:
+        """Where the reference at `place` leads, None where that is nowhere in this document."""
+        within = self._resource_of(place)
+        if (reference, within) not in self._found:
+            self._found[reference, within] = self._resolve(reference, within)
+        return self._found[reference, within]
+
+    def target(self, path: Path) -> object:
+        """What is at a path that `path` gave."""
+        target: Any = self._root
+        for part in path:
+            target = target[part]
+        return target
+
+    def _resource_of(self, place: Path) -> Path:
+        """The innermost part around it that has an `$id`, else the whole."""
+        if place not in self._around:
+            self._around[place] = self._resource_of(place[:-1])
+        return self._around[place]
+
+    def _resolve(self, reference: str, within: Path) -> Path | None:
+        from urllib.parse import unquote
+
+        uri, _, fragment = reference.partition("#")
+        resource = self._resources.get(_joined(self._bases[within], uri)) if uri else within
+        fragment = unquote(fragment)
+        if resource is None or fragment in {"", "/"}:
+            return resource
+        if not fragment.startswith("/"):
+            return self._anchors.get(fragment)
+        path = list(resource)
+        target: Any = self.target(resource)
+        for part in fragment[1:].split("/"):
+            step = _step(target, part.replace("~1", "/").replace("~0", "~"))
+            if step is None:
+                return None
+            path.append(step)
+            target = target[step]
+        return tuple(path)
+
+
+def dotted(path: Path) -> str:
+    """The path as an error's `param` has it: properties.amount.anyOf[1]."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")[:LONGEST_PATH]
+
+
+def objects(schema: object) -> Iterator[dict[str, Any]]:
+    """Every object in the schema, itself first."""
+    waiting = [schema]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            yield value
+        waiting += inner(value)
+
+
+def inner(value: object) -> list[object]:
+    """The objects and lists that stand in an object or a list."""
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [each for each in values if isinstance(each, dict | list)]
+
+
+def _step(target: object, part: str) -> str | int | None:
+    if isinstance(target, dict) and part in target:
+        return part
+    if isinstance(target, list) and part.isascii() and part.isdigit() and len(part) < 7:
+        return int(part) if int(part) < len(target) else None
+    return None
+
+
+def _parts(root: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, Any], str]]:
+    """Every object with its path, and the `$id` that references in it are relative to."""
+    waiting: list[tuple[Path, object, str]] = [((), root, "")]
+    while waiting:
+        path, value, base = waiting.pop()
+        if isinstance(value, dict):
+            name = value.get("$id")
+            base = _joined(base, name) if isinstance(name, str) else base
+            yield path, value, base
+            waiting += [((*path, each), inner, base) for each, inner in value.items()]
+        elif isinstance(value, list):
+            waiting += [((*path, place), each, base) for place, each in enumerate(value)]
+
+
+def _joined(base: str, reference: str) -> str:
+    """Without its fragment. Python knows how to join few schemes, and none of a strange one."""
+    from urllib.parse import urljoin
+
+    try:
+        return urljoin(base, reference).partition("#")[0]
+    except ValueError:
+        return reference

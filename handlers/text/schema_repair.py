@@ -1,0 +1,200 @@
+"""Finds by trial what of a schema does not compile, and leaves it out.
+
+The keywords that no grammar can enforce are known (enforceable_schema.py); whether a pattern can
+be read, two constraints can be met together or properties be counted, only compiling shows. Knows
+schemas and a function that compiles one. Used by grammar.py, once a whole schema has failed.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from handlers.errors import InvalidRequest
+from handlers.text.enforceable_schema import fault
+from handlers.text.grammar_errors import TOO_COMPLEX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from handlers.text.enforceable_schema import Enforceable
+    from handlers.text.schema_references import Path
+
+# Of all schemas of a request. A trial takes half a millisecond, and more with the schema's size.
+MAX_TRIALS = 1_000
+MAX_TRIED = 2**20  # characters
+
+# What is left out together, in the order in which it is tried: least is lost by the first.
+GROUPS = (
+    ("minProperties", "maxProperties"),
+    ("pattern",),
+    ("format",),
+    ("multipleOf",),
+    ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+    ("minLength", "maxLength"),
+    ("minItems", "maxItems"),
+    ("required",),
+    ("patternProperties", "additionalProperties"),
+    ("items", "prefixItems", "additionalItems"),
+    ("const",),
+    ("enum",),
+    ("$ref",),
+    ("anyOf",),
+    ("allOf",),
+    ("properties", "patternProperties", "additionalProperties"),
+    ("type",),
+)
+SINGLE = ("items", "additionalProperties", "additionalItems")
+LISTS = ("allOf", "anyOf", "prefixItems", "items")
+MAPS = ("properties", "patternProperties")
+
+
+class _Exhausted(Exception):
+    """As many trials were made as may be."""
+
+
+class Trials:
+    """Compiles schemas by themselves, as many as may be."""
+
+    def __init__(self, why_not: Callable[[dict[str, Any]], str]) -> None:
+        """`why_not`: the reason why a schema does not compile, or nothing."""
+        self._why_not = why_not
+        self._left = MAX_TRIALS
+        self._characters_left = MAX_TRIED
+
+    def reason(self, schema: dict[str, Any]) -> str:
+        """Why the schema does not compile; empty where it does."""
+        self._left -= 1
+        self._characters_left -= len(json.dumps(schema))
+        if self._left < 0 or self._characters_left < 0:
+            raise _Exhausted
+        reason = self._why_not(schema)
+        if reason == TOO_COMPLEX:  # each such trial may take a second
+            raise _Exhausted
+        return reason
+
+
+class Repair:
+    """The search in one schema."""
+
+    def __init__(self, source: Enforceable, trials: Trials) -> None:
+        self._origins = source.origins
+        self._root = {name: each for name, each in source.schema.items() if name != "$defs"}
+        self._definitions: dict[str, Any] = dict(source.schema.get("$defs", {}))
+        self._trials = trials
+        self._alone = True
+
+    def repaired(self, let_go: Callable[[str], None]) -> dict[str, Any]:
+        """The schema without what does not compile; any object where nothing else helps.
+
+        Raises no error: what does not compile even so costs too much.
+        """
+        try:
+            return self._searched(let_go)
+        except _Exhausted:
+            let_go("a whole schema, in which more is at fault than is looked for")
+            return {"type": "object"} if self._root.get("type") == "object" else {}
+
+    def fault(self, reason: str) -> InvalidRequest:
+        """The refusal, with the innermost place that does not compile; `reason`: of the whole."""
+        units = [(self._root, ()), *((self._definitions[n], p) for n, p in self._origins.items())]
+        try:
+            for self._alone in (True, False):
+                for unit, path in units:
+                    if self._reason(unit):
+                        return fault(*self._innermost(unit, path))
+        except _Exhausted:
+            pass
+        return fault((), reason)
+
+    def _searched(self, let_go: Callable[[str], None]) -> dict[str, Any]:
+        """First each part by itself, so that no part is blamed for another that it refers to."""
+        for self._alone in (True, False):
+            for name, definition in self._definitions.items():
+                self._definitions[name] = self._repaired(definition, let_go)
+            root = self._repaired(self._root, let_go)
+            if not isinstance(root, dict) or root.get("type") != self._root.get("type"):
+                raise _Exhausted  # a tool's arguments have to stay an object
+            self._root = root
+        return self._with_definitions(self._root)
+
+    def _repaired(self, node: Any, let_go: Callable[[str], None]) -> Any:
+        reason = self._reason(node)
+        if not reason:
+            return node
+        node = {keyword: _copied(value) for keyword, value in node.items()}
+        for keyword, place, child in list(_children(node)):
+            if place is None:
+                node[keyword] = self._repaired(child, let_go)
+            else:
+                node[keyword][place] = self._repaired(child, let_go)
+        if not self._reason(node):
+            return node
+        for group, rest in _lighter(node):
+            if not self._reason(rest):
+                let_go(f"{' and '.join(group)}: {reason}")
+                return rest
+        let_go(f"a part of a schema: {reason}")
+        return True
+
+    def _innermost(self, node: Any, path: Path) -> tuple[Path, str]:
+        reason = self._reason(node)
+        for keyword, place, child in _children(node):
+            if self._reason(child):
+                return self._innermost(child, (*path, keyword, *([] if place is None else [place])))
+        for group, rest in _lighter(node):
+            if not self._reason(rest):
+                keyword = next(each for each in group if each in node)
+                return (*path, keyword), reason
+        return path, reason
+
+    def _reason(self, node: Any) -> str:
+        """Why the node does not compile: alone, as if its references led to anything."""
+        if isinstance(node, bool):
+            return ""  # false stands where it allows nothing on purpose
+        schema = _without_references(node) if self._alone else self._with_definitions(node)
+        return self._trials.reason(schema)
+
+    def _with_definitions(self, node: dict[str, Any]) -> dict[str, Any]:
+        return {**node, "$defs": self._definitions} if self._definitions else node
+
+
+def _children(node: dict[str, Any]) -> Iterator[tuple[str, str | int | None, dict[str, Any]]]:
+    """The schemas in a schema, each with its keyword and its place there."""
+    for keyword, value in node.items():
+        if keyword in SINGLE and isinstance(value, dict):
+            yield keyword, None, value
+        elif keyword in LISTS and isinstance(value, list):
+            for place, each in enumerate(value):
+                if isinstance(each, dict):
+                    yield keyword, place, each
+        elif keyword in MAPS and isinstance(value, dict):
+            for name, each in value.items():
+                if isinstance(each, dict):
+                    yield keyword, name, each
+
+
+def _without_references(value: Any) -> Any:
+    """`$ref` of data, too, such as of an enum: that changes no schema's fault."""
+    if isinstance(value, dict):
+        named = {name: each for name, each in value.items() if not _is_reference(name, each)}
+        return {name: _without_references(each) for name, each in named.items()}
+    return [_without_references(each) for each in value] if isinstance(value, list) else value
+
+
+def _is_reference(name: str, value: object) -> bool:
+    return name == "$ref" and isinstance(value, str)
+
+
+def _copied(value: Any) -> Any:
+    return (
+        dict(value) if isinstance(value, dict) else value[:] if isinstance(value, list) else value
+    )
+
+
+def _lighter(node: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """The schema without each group of keywords that it has."""
+    for group in GROUPS:
+        if any(keyword in node for keyword in group):
+            rest = {keyword: value for keyword, value in node.items() if keyword not in group}
+            yield tuple(each for each in group if each in node), rest

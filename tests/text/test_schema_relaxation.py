@@ -1,0 +1,559 @@
+"""Schemas as grammars have them: a relaxed one admits no less, and none costs much to compile."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import logging
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+
+from handlers.errors import InvalidRequest
+from handlers.text import grammar_errors, json_schema, schema_references
+from handlers.text.grammar import GrammarConstraint, Grammars
+from handlers.text.json_schema import Budget
+from handlers.text.schema_references import References
+from handlers.text.tokenizer import Tokenizer
+from handlers.text.tool_calls import HERMES, Tool, ToolChoice
+from tests.support.random_answers import allowed_ids, random_answer
+
+Schema = dict[str, Any]
+Report = list[str]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(demo_artifact: Path) -> Tokenizer:
+    return Tokenizer.load(demo_artifact / "tokenizer.json")
+
+
+@pytest.fixture(scope="module")
+def grammars(tokenizer: Tokenizer) -> Grammars:
+    return Grammars(tokenizer, vocab_size=49152, eos_token_ids=(2,))
+
+
+def ignored(_: str) -> None:
+    """What is let go, where another test looks at it."""
+
+
+def writable(constraint: GrammarConstraint, tokenizer: Tokenizer, value: object) -> bool:
+    going = constraint.copy()
+    for token_id in tokenizer.encode(json.dumps(value, ensure_ascii=False)):
+        if token_id not in allowed_ids(going):
+            return False
+        going.accept(token_id)
+    return going.whole_texts()("")
+
+
+def tree(value: Schema) -> Schema:
+    """A recursive model with `value` in each node."""
+    node = {
+        "type": "object",
+        "properties": {
+            "value": value,
+            "next": {"anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}]},
+        },
+        "required": ["value", "next"],
+        "additionalProperties": False,
+    }
+    return {"$ref": "#/$defs/Node", "$defs": {"Node": node}}
+
+
+# A schema, what the log says of it, an instance that it admits and one that it still refuses.
+RELAXED: dict[str, tuple[Schema, str, object, object]] = {
+    "format": ({"type": "string", "format": "entity_id"}, "entity_id", "a", 1),
+    "propertyNames": (
+        {"propertyNames": {"pattern": "^a"}, "additionalProperties": {"type": "string"}},
+        "propertyNames",
+        {"a": "x"},
+        {"a": 1},
+    ),
+    "not": ({"type": "string", "not": {"const": ""}}, '"not"', "a", 1),
+    "if": ({"type": "object", "if": {"required": ["a"]}, "then": False}, '"if"', {}, []),
+    "look-around": ({"type": "string", "pattern": "^(?!a)b$"}, "look-around", "b", 1),
+    "a pattern beside a length": ({"pattern": "(", "maxLength": 3}, "unclosed", "abc", "abcd"),
+    "oneOf": ({"oneOf": [{"type": "integer"}, {"minimum": 5}]}, "oneOf", 3, 3.5),
+    "oneOf before anyOf": (
+        {"oneOf": [{"minimum": 1}, {"minimum": 5}], "anyOf": [{"type": "integer"}]},
+        "oneOf",
+        3,
+        0,
+    ),
+    "oneOf behind anyOf and allOf": (
+        {
+            "anyOf": [{"type": "integer"}],
+            "oneOf": [{"minimum": 1}, {"minimum": 5}],
+            "allOf": [{"maximum": 9}],
+        },
+        "oneOf",
+        3,
+        0,
+    ),
+    "a schema's own draft": (
+        {"$schema": "https://example.com/mine", "type": "string", "uniqueItems": True},
+        "uniqueItems",
+        "a",
+        1,
+    ),
+    "counted properties": (
+        {"properties": {"a": {"type": "integer"}, "b": {}, "c": {}}, "minProperties": 2},
+        "minProperties",
+        {"a": 1, "b": 2},
+        {"a": "x", "b": 2},
+    ),
+    "overlapping patternProperties": (
+        {
+            "properties": {"x": {"type": "null"}},
+            "patternProperties": {"^a": {"type": "string"}, "b$": {"maxLength": 1}},
+            "additionalProperties": False,
+        },
+        "not disjoint",
+        {"x": None, "ab": "a"},
+        {"x": 1},
+    ),
+    "multipleOf": (
+        {"type": "integer", "multipleOf": 9_999_991, "minimum": 1},
+        "multipleOf",
+        9_999_991,
+        0,
+    ),
+    "a type that is none": (
+        {"type": "object", "properties": {"a": {"type": "any"}}},
+        "'any'",
+        {"a": 1},
+        1,
+    ),
+    "a type beside one that is none": (
+        {"items": {"type": ["string", "file"]}, "maxItems": 1},
+        "type",
+        ["a"],
+        [1, 2],
+    ),
+    "a bound beyond 64 bits": ({"type": "integer", "minimum": -1e300}, "minimum", 5, "a"),
+    "an empty enum": ({"type": "string", "enum": []}, "enum", "a", 1),
+    "required as in draft 3": (
+        {"type": "object", "properties": {"a": {"type": "string", "required": True}}},
+        "required",
+        {"a": "x"},
+        {"a": 1},
+    ),
+    "a reference to another document": (
+        {"type": "object", "properties": {"a": {"$ref": "https://example.com/a"}, "b": False}},
+        "example.com",
+        {"a": 1},
+        {"b": 1},
+    ),
+    "a reference that leads nowhere": ({"$ref": "#/$defs/none", "minLength": 2}, "none", "ab", "a"),
+    "a circle": ({"$ref": "#"}, "no text", 1, None),
+    "a recursive model": (
+        tree({"type": "string", "pattern": "("}),
+        "unclosed",
+        {"value": "a", "next": {"value": "b", "next": None}},
+        {"value": "a", "next": {"value": 1, "next": None}},
+    ),
+    "a dynamic reference": (
+        {"type": "object", "additionalProperties": {"$dynamicRef": "#node"}},
+        "dynamicRef",
+        {"a": 1},
+        1,
+    ),
+    "what nothing fits": (
+        {"type": "object", "properties": {"a": {"allOf": [{"type": "null"}, {"type": "string"}]}}},
+        "",
+        {},
+        {"a": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RELAXED)
+def test_what_cannot_be_enforced_is_let_go_and_the_rest_is_held(
+    grammars: Grammars, tokenizer: Tokenizer, name: str
+) -> None:
+    schema, said, admitted, refused = RELAXED[name]
+    let_go: Report = []
+
+    constraint = grammars.json_schema(schema, let_go=let_go.append)
+
+    assert said in " ".join(let_go)
+    assert bool(said) == bool(let_go)
+    assert writable(constraint, tokenizer, admitted)
+    assert name == "a circle" or not writable(constraint, tokenizer, refused)
+
+
+@pytest.mark.parametrize(
+    ("schema", "good", "bad"),
+    [
+        ({"$ref": "#/$defs/a~1b~0c", "$defs": {"a/b~c": {"const": 1}}}, 1, 2),
+        ({"$ref": "#/$defs/a%20b", "$defs": {"a b": {"const": 1}}}, 1, 2),
+        ({"$ref": "#/$defs/Stra%C3%9Fe", "$defs": {"Straße": {"const": 1}}}, 1, 2),
+        (
+            {
+                "properties": {
+                    "a": {"anyOf": [{"const": 1}, {"const": 2}]},
+                    "b": {"$ref": "#/properties/a/anyOf/1"},
+                }
+            },
+            {"a": 1, "b": 2},
+            {"a": 1, "b": 1},
+        ),
+        ({"$ref": "#one", "$defs": {"x": {"$anchor": "one", "const": 1}}}, 1, 2),
+        ({"$ref": "T0", "$defs": {"x": {"$id": "T0", "const": 1}}}, 1, 2),
+        ({"definitions": {"a": {"const": 1}}, "items": {"$ref": "#/definitions/a"}}, [1], [2]),
+        ({"uniqueItems": False, "not": False, "propertyNames": {"type": "string"}}, 1, None),
+        ({"type": "string", "maxLength": 10**12, "minLength": 2.0}, "ab", "a"),
+        ({"type": "object", "properties": []}, {}, 1),
+        ({"type": "integer", "minimum": 0, "exclusiveMinimum": True}, 1, 0),
+        ({"items": [{"const": 1}], "additionalItems": {"const": 2}}, [1, 2], [1, 1]),
+    ],
+)
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_is_only_written_in_another_way_is_held_as_a_whole(
+    grammars: Grammars,
+    tokenizer: Tokenizer,
+    schema: Schema,
+    good: object,
+    bad: object,
+    strict: bool,
+) -> None:
+    let_go: Report = []
+
+    constraint = grammars.json_schema(schema, strict=strict, let_go=let_go.append)
+
+    assert not let_go
+    assert writable(constraint, tokenizer, good)
+    assert bad is None or not writable(constraint, tokenizer, bad)
+
+
+def test_a_tagged_union_of_references_is_held_as_it_is_where_the_tag_is_required(
+    grammars: Grammars, tokenizer: Tokenizer
+) -> None:
+    def branch(kind: str, **more: Any) -> Schema:
+        properties = {"kind": {"const": kind, "type": "string"}, **more}
+        return {"type": "object", "properties": properties, "required": list(properties)}
+
+    union = {
+        "oneOf": [{"$ref": "#/$defs/Cat"}, {"$ref": "#/$defs/Dog"}],
+        "discriminator": {"propertyName": "kind"},
+        "$defs": {
+            "Cat": branch("cat", lives={"type": "integer"}),
+            "Dog": branch("dog", good={"type": "boolean"}),
+        },
+    }
+    constraint = grammars.json_schema(union, strict=True)
+
+    assert writable(constraint, tokenizer, {"kind": "cat", "lives": 9})
+    assert not writable(constraint, tokenizer, {"kind": "dog", "lives": 9})
+
+
+STRICT: list[tuple[Schema, object, object]] = [
+    ({"properties": {"a": {"type": "object"}}}, {"a": {}}, {"a": {"b": 1}}),
+    (
+        {"items": {"type": ["object", "null"], "properties": {"a": {}}}},
+        [{"a": 1}, None],
+        [{"a": 1, "b": 2}],
+    ),
+    (tree({"type": "object"}), {"value": {}, "next": None}, {"value": {"a": 1}, "next": None}),
+    (
+        {"type": "object", "additionalProperties": {"type": "integer"}},
+        {"any": 1},
+        {"any": "a"},
+    ),
+    (
+        {
+            "allOf": [{"$ref": "#/$defs/A"}, {"properties": {"b": {"const": 2}}}],
+            "$defs": {"A": {"properties": {"a": {"const": 1}}, "required": ["a"]}},
+            "type": "object",
+        },
+        {"a": 1, "b": 2},
+        {"a": 1, "b": 1},
+    ),
+    (
+        {"allOf": [{"$ref": "#/$defs/A"}], "$defs": {"A": {"properties": {"a": {}}}}},
+        {"a": 1},
+        {"b": 1},
+    ),
+]
+
+
+@pytest.mark.parametrize(("schema", "good", "bad"), STRICT)
+def test_with_strict_every_object_is_closed_that_says_nothing_else(
+    grammars: Grammars, tokenizer: Tokenizer, schema: Schema, good: object, bad: object
+) -> None:
+    constraint = grammars.json_schema(schema, strict=True)
+
+    assert writable(constraint, tokenizer, good)
+    assert not writable(constraint, tokenizer, bad)
+
+
+def test_a_fault_behind_a_reference_has_the_path_at_which_it_stands(grammars: Grammars) -> None:
+    schema = tree({"anyOf": [{"type": "null"}, {"type": "string", "pattern": "(?<=a)b"}]})
+
+    with pytest.raises(InvalidRequest, match=r"'value': look-around") as refused:
+        grammars.json_schema(schema, strict=True)
+
+    assert refused.value.param == "$defs.Node.properties.value.anyOf[1].pattern"
+
+
+# --- a relaxed schema admits what the given one does ---
+
+POOL: list[Any] = [
+    *(None, True, 0, 1, -3, 2.5, 10, "", "a", "ab", "é", "2020-01-01"),
+    *([], [1], ["a", "b"], [1, "a"], [[1]], [None, {"a": 1}]),
+    *({}, {"a": 1}, {"a": "x"}, {"a": 1, "b": "a"}, {"b": [1]}, {"c": None}),
+    *({"a": {"b": 1}}, {"a": 1, "b": 2, "c": 3}, {"d": 4}),
+]
+LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
+MAPS = ("properties", "patternProperties")
+ONE = ("items", "additionalProperties", "not", "if", "then", "contains", "propertyNames")
+COUNTS = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
+
+
+def random_schema(dice: random.Random, depth: int) -> Any:
+    if depth < 0 or dice.random() < 0.1:
+        return dice.choice([True, True, {}, False])
+    schema: Schema = {}
+    for keyword in dice.sample((*LISTS, *MAPS, *ONE, *COUNTS, "type", "required", "enum"), 3):
+        if keyword in LISTS:
+            schema[keyword] = [random_schema(dice, depth - 1) for _ in range(dice.randint(1, 3))]
+        elif keyword in MAPS:
+            schema[keyword] = {
+                name: random_schema(dice, depth - 1) for name in dice.sample("abc", 2)
+            }
+        elif keyword in ONE:
+            schema[keyword] = random_schema(dice, depth - 1)
+        elif keyword in COUNTS:
+            schema[keyword] = dice.randint(0, 3)
+        elif keyword == "type":
+            schema[keyword] = dice.choice(["object", "array", "string", ["integer", "null"]])
+        else:
+            schema[keyword] = dice.sample("abc", 2)
+    return schema
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_a_random_schema_admits_its_valid_instances_and_no_others_unless_it_says_so(
+    grammars: Grammars, tokenizer: Tokenizer, seed: int
+) -> None:
+    schema = {"$comment": "any", **_an_object(random.Random(seed))}
+    let_go: Report = []
+    validator = Draft202012Validator(schema)
+
+    constraint = grammars.json_schema(schema, let_go=let_go.append)
+
+    for value in POOL:
+        orders = [value]
+        if isinstance(value, dict):
+            orders = [dict(order) for order in itertools.permutations(value.items())]
+        can = any(writable(constraint, tokenizer, order) for order in orders)
+        assert can >= validator.is_valid(value), (schema, value, let_go)
+        assert can == validator.is_valid(value) or let_go, (schema, value)
+
+
+def _an_object(dice: random.Random) -> Schema:
+    while True:
+        schema = random_schema(dice, 2)
+        if isinstance(schema, dict):
+            try:
+                Draft202012Validator.check_schema(schema)
+            except SchemaError:
+                continue
+            return schema
+
+
+# --- regular expressions ---
+
+OTHERS = "٣", "é", "\u00a0"
+"""A digit, a letter and a space of no ASCII."""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "good", "bad"),
+    [
+        (r"^\d+$", ["0", "42"], ["٣", "a"]),
+        (r"^\w+$", ["aZ_9"], ["é", "-"]),
+        (r"^a\sb$", ["a b", "a\tb"], ["a\u00a0b", "ab"]),
+        (r"^[\d.]+$", ["1.5"], ["٣", r"\d"]),
+        (r"^[^\d]$", ["a", "٣"], ["1"]),
+        (r"^\D$", ["a", "٣"], ["1"]),
+        (r"^\W$", ["-", "é"], ["a"]),
+        (r"^[\s,]$", [" ", ","], ["\u00a0", "s"]),
+        (r"^\S$", ["a"], [" "]),
+        (r"^[^\s]$", ["a"], [" "]),
+        (r"^\\d$", [r"\d"], ["1"]),
+        (r"^\\\d$", ["\\1"], [r"\d"]),
+        (r"^\\s$", [r"\s"], ["\\ "]),
+        (r"^[\\s]$", ["\\", "s"], [" "]),
+        (r"^\[\s\]$", ["[ ]"], ["[s]"]),
+    ],
+)
+def test_classes_are_ascii_in_a_pattern_in_names_and_in_a_whole_expression(
+    grammars: Grammars, tokenizer: Tokenizer, pattern: str, good: list[str], bad: list[str]
+) -> None:
+    expression = grammars.regex(pattern)
+    string = grammars.json_schema({"type": "string", "pattern": pattern}, strict=True)
+    named = grammars.json_schema(
+        {"patternProperties": {pattern: {}}, "additionalProperties": False}, strict=True
+    )
+
+    for text in (*good, *bad):
+        assert expression.copy().whole_texts()(text) == (text in good), text
+        assert writable(string, tokenizer, text) == (text in good), text
+        assert writable(named, tokenizer, {text: 1}) == (text in good), text
+
+
+@pytest.mark.parametrize("pattern", [r"^\S$", r"^[^\s]$"])
+def test_what_some_validator_takes_for_a_space_is_none_but_a_space(
+    grammars: Grammars, tokenizer: Tokenizer, pattern: str
+) -> None:
+    constraint = grammars.json_schema({"type": "string", "pattern": pattern})
+
+    assert not writable(constraint, tokenizer, "\u00a0")
+
+
+def test_a_boundary_of_words_is_refused_or_let_go(grammars: Grammars) -> None:
+    with pytest.raises(InvalidRequest, match="not supported"):
+        grammars.regex(r"\bfoo\b")
+
+    let_go: Report = []
+    grammars.json_schema({"type": "string", "pattern": r"\bfoo\b"}, let_go=let_go.append)
+
+    assert "pattern" in " ".join(let_go)
+
+
+# --- the log ---
+
+
+def test_the_log_says_once_and_shortly_what_is_let_go(
+    grammars: Grammars, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grammar_errors, "_logged", set())
+
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            grammars.json_schema({"type": "string", "format": "x" * 10_000})
+        for number in range(200):
+            grammars.json_schema({"type": "string", "format": f"made up {number}"})
+
+    assert len(caplog.records) == grammar_errors.MOST
+    assert max(len(record.getMessage()) for record in caplog.records) < 500
+
+
+# --- what it costs ---
+
+
+@pytest.mark.parametrize("count", [json_schema.MAX_LEVELS - 2, 15_000])
+def test_the_guard_looks_at_each_part_of_a_schema_a_few_times_at_most(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    looks = 0
+    look = schema_references.inner
+
+    def counted(value: object) -> list[object]:
+        nonlocal looks
+        looks += 1
+        return look(value)
+
+    monkeypatch.setattr(json_schema, "inner", counted)
+    schema = {"anyOf": [{"$ref": f"#/anyOf/{place}"} for place in range(count)]}
+
+    if count > json_schema.MAX_LEVELS:
+        with pytest.raises(InvalidRequest, match="levels behind"):
+            Budget().begin(schema)
+    else:
+        Budget().begin(schema)
+
+    assert looks <= 5 * (count + 2)
+
+
+def test_a_schema_is_measured_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(References, "path", never)
+    schema = {"anyOf": [{"$ref": "#/" + "x" * 100} for _ in range(10_000)]}
+
+    with pytest.raises(InvalidRequest, match="characters"):
+        Budget().begin(schema)
+
+
+def bad_patterns(count: int) -> Schema:
+    return {"properties": {f"p{number}": {"pattern": "("} for number in range(count)}}
+
+
+def large_unions() -> Schema:
+    """Two definitions whose tags are looked for in a long list, again and again."""
+    tags = [f"v{number}" for number in range(60)]
+    names = [f"q{number}" for number in range(20_000)]
+    first = {"type": "object", "properties": {"p": {"enum": tags}}, "required": names}
+    second = {"type": "object", "properties": {"p": {"enum": [f"w{tag}" for tag in tags]}}}
+    union = {"oneOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}]}
+    return {"anyOf": [union] * 4_000, "$defs": {"A": first, "B": second}}
+
+
+COSTLY: dict[str, Callable[[Grammars], object]] = {
+    "references that lead nowhere": lambda grammars: grammars.json_schema(
+        {"anyOf": [{"$ref": f"x{number}"} for number in range(20_000)]}
+    ),
+    "a long list of values": lambda grammars: grammars.json_schema(
+        {"enum": [f"s{number}" for number in range(40_000)]}
+    ),
+    "a large value": lambda grammars: grammars.json_schema(
+        {"const": {f"k{number}": number for number in range(30_000)}}
+    ),
+    "names that are required": lambda grammars: grammars.json_schema(
+        {"required": [f"r{number}" for number in range(40_000)]}
+    ),
+    "branches": lambda grammars: grammars.json_schema(
+        {"oneOf": [{"type": "object", "properties": {"a": {"const": n}}} for n in range(4_900)]}
+    ),
+    "conjunctions": lambda grammars: grammars.json_schema(
+        {"allOf": [{"minimum": number} for number in range(20_000)]}
+    ),
+    "long arrays of long arrays": lambda grammars: grammars.json_schema(
+        {"maxItems": 10**9, "minItems": 10**9, "items": {"items": {"maxItems": 10**9}}}
+    ),
+    "long strings": lambda grammars: grammars.json_schema(
+        {"properties": {f"p{n}": {"maxLength": 10**9 - n} for n in range(1_000)}}
+    ),
+    "many faults": lambda grammars: grammars.json_schema(bad_patterns(4_900)),
+    "many faults in many tools": lambda grammars: HERMES.grammar(
+        grammars,
+        [Tool(f"t{number}", None, bad_patterns(38)) for number in range(128)],
+        ToolChoice(),
+    ),
+    "unions of large definitions": lambda grammars: grammars.json_schema(large_unions()),
+    "repetitions of GBNF": lambda grammars: grammars.gbnf('root ::= b{1,100000}\nb ::= "x" | "y"'),
+    "repetitions of Lark": lambda grammars: grammars.lark(
+        "start: " + " ".join('("a"|b){1,1000}' for _ in range(3_000)) + '\nb: "x"'
+    ),
+    "choices": lambda grammars: grammars.choice([f"choice {n}" for n in range(100_000)]),
+    "comments of GBNF": lambda grammars: grammars.gbnf('root ::= "a"\n' + "# x\n" * 50_000),
+}
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_what_costs_much_is_refused_or_compiled_within_seconds(
+    grammars: Grammars, name: str
+) -> None:
+    started = time.process_time()
+
+    with contextlib.suppress(InvalidRequest):
+        COSTLY[name](grammars)
+
+    assert time.process_time() - started < 5  # 0.1 to 1 s; without its bound minutes, or no end
+
+
+def test_after_all_trials_a_tool_may_be_called_with_any_object(
+    grammars: Grammars, tokenizer: Tokenizer
+) -> None:
+    constraint = grammars.json_schema({"type": "object", **bad_patterns(4_900)}, let_go=ignored)
+
+    assert random_answer(constraint, tokenizer).text.startswith("{")
