@@ -55,7 +55,7 @@ lambda: $(EXPORTER) $(KERNELS) $(MANIFEST) build/aws-lambda-rie ## the Lambda ha
 	@$(RUN) scripts/first_question.py lambda $(PORT) $(SERVED)/manifest.json
 	@exec env $(LAMBDA)
 
-test: $(VENV)/.dev $(KERNELS) build/model/manifest.json build/aws-lambda-rie ## the whole test suite; ARGS='-k stream' chooses
+test: $(VENV)/.dev $(KERNELS) build/model/manifest.json build/aws-lambda-rie build/clients/.npm ## the whole test suite; ARGS='-k stream' chooses
 	@$(MAKE) -s RECIPE=all-minilm-l6-v2 build/models/all-minilm-l6-v2/manifest.json
 	@$(RUN) -m pytest $(ARGS)
 
@@ -141,4 +141,11 @@ $(KERNELS): $(wildcard kernels/*) | $(VENV)/.torch
 build/aws-lambda-rie: scripts/fetch_emulator.py | $(VENV)/.made
 	@echo "AWS's Lambda emulator"
 	@$(RUN) scripts/fetch_emulator.py
+	@touch $@
+
+# What the JavaScript on docs/clients.md imports.
+build/clients/.npm: tests/clients/package.json tests/clients/package-lock.json | $(VENV)/.dev
+	@echo "the packages that tests/clients/package-lock.json pins"
+	@mkdir -p $(@D) && cp $^ $(@D)
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel error
 	@touch $@

@@ -1,5 +1,7 @@
 """Pins every dependency, with hashes, in requirements/. Run by `make lock`; --upgrade moves pins.
 
+What the tests' clients in JavaScript need is pinned beside them, in tests/clients/.
+
 The largest lock is resolved first and constrains the others, so that one .venv can hold all of
 them; so it is with those of transformers 5, among themselves. They are written for Python 3.11 to
 3.13 on any platform, name no index, and leave torch out: scripts/install_torch.py installs it.
@@ -31,6 +33,8 @@ NOT_ON_LAMBDA = ("--excludes", "requirements/not-on-lambda.txt")
 NOT_ON_CLOUDRUN = ("--excludes", "requirements/not-on-cloudrun.txt")
 # What deploys needs nothing of what serves.
 DEPLOY = "requirements/deploy.txt"
+# Its .npmrc has the lock name no registry.
+CLIENTS = "tests/clients"
 LOCKS = {
     LARGEST: (*DEV, "--group", "bench"),
     "requirements/dev.txt": DEV,
@@ -66,6 +70,7 @@ def main(options: list[str]) -> None:
             print(name, flush=True)
             constraints = () if name == largest else ("--constraints", largest)
             compile_lock(name, [*groups, *constraints, *options])
+    subprocess.run(["npm", "install", "--package-lock-only"], cwd=ROOT / CLIENTS, check=True)
 
 
 def compile_lock(name: str, options: list[str]) -> None:
