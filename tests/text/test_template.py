@@ -315,7 +315,7 @@ def test_arguments_that_are_nested_too_deeply_to_be_written_are_the_requests_fau
     for _ in range(20_000):
         arguments = {"a": arguments}
     call = {"type": "function", "id": "1", "function": {"name": "f", "arguments": arguments}}
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "user", "content": "Hello"},
         {"role": "assistant", "content": "", "tool_calls": [call]},
     ]
