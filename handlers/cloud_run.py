@@ -184,11 +184,11 @@ def drain_on_signals(service: Service, bodies: Bodies) -> None:
     def drain() -> None:
         nonlocal draining
         seconds = 0.0 if draining else service.settings.drain_seconds
-        threading.Thread(target=service.engine.stop, args=(seconds,), daemon=True).start()
-        bodies.end_in(seconds)
         if not draining and callable(stop_accepting):
             stop_accepting(signal.SIGINT, None)
         draining = True
+        threading.Thread(target=service.engine.stop, args=(seconds,), daemon=True).start()
+        bodies.end_in(seconds)
 
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, drain)

@@ -58,6 +58,18 @@ def ends_a_task(error: BaseException) -> bool:
     return isinstance(error, ending) or type(error).__name__ == "CancelledError"
 
 
+def as_fault(error: BaseException, what: str) -> RequestError:
+    """Returns the error that a request is answered with: one of ours as it is, else EngineFault.
+
+    `what`: what failed, the beginning of the sentence that the log has.
+    """
+    if isinstance(error, RequestError):
+        return error
+    fault = EngineFault(f"{what}: {error!r}")
+    fault.__cause__ = error
+    return fault
+
+
 class KindlingError(Exception):
     """The root. `str(error)` is a sentence for a person: what is wrong and what to do."""
 

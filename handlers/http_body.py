@@ -57,7 +57,8 @@ class Bodies:
         """What has not arrived by then is not waited for: the process stops."""
         end = asyncio.get_running_loop().time() + seconds
         for limit in self._limits:
-            limit.reschedule(min(end, limit.when() or end))
+            if not limit.expired():  # asyncio refuses to move one that has just run out
+                limit.reschedule(min(end, limit.when() or end))
 
     def _check(self, size: int) -> None:
         if size > self._max_bytes:

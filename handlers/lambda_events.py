@@ -59,6 +59,10 @@ DIRECT_FIELDS = frozenset(field for fields in DIRECT_PATHS.values() for field in
 
 # lambda-warmer and Bref send `warmer`, Laravel Vapor `vaporWarmer`, hand-made rules the others.
 PING_KEY = re.compile(r"((is|keep|pre|vapor)[_-]?)?warm[_-]?(er|ing|up)?|ping", re.IGNORECASE)
+# A word of its own: a docker-swarm or a lukewarm lead pings nobody.
+PING_WORD = re.compile(r"(?<![a-z])(keep|pre)?[_-]?warm(er|ing|up)?(?![a-z])", re.IGNORECASE)
+# What stands in the events of AWS's own services, of which none is a request or a ping.
+SERVICE_KEYS = ("Records", "eventSource", "detail-type", "detail")
 # Where a ping may say what it is: `source` of serverless-plugin-warmup, `type` of OpenNext.
 PING_NAMES = ("source", "type", "action")
 # EventBridge's own, of a rule or a schedule that has no input; Zappa's keep_warm has it too.
@@ -218,6 +222,8 @@ def _is_multi_value_load_balancer(event: Event) -> bool:
 
 def _is_direct(event: Event) -> bool:
     """A misdirected event may well have an `input` too, but an object."""
+    if _is_of_a_service(event):
+        return False
     return "messages" in event or any(
         isinstance(event.get(field), str | list) for field in DIRECT_FIELDS
     )
@@ -227,13 +233,20 @@ def _is_ping(event: Event) -> bool:
     """An event without anything in it is what an invoke without a payload sends."""
     if not event or event.get("detail-type") == SCHEDULED:
         return True
+    if _is_of_a_service(event):
+        return False
     if any(_says_warm(event.get(name)) for name in PING_NAMES):
         return True
     return any(value and PING_KEY.fullmatch(key) for key, value in event.items())
 
 
+def _is_of_a_service(event: Event) -> bool:
+    """Whether a queue, a topic, a bucket, a broker or a rule of EventBridge has sent it."""
+    return any(key in event for key in SERVICE_KEYS)
+
+
 def _says_warm(name: object) -> bool:
-    return isinstance(name, str) and "warm" in name[:KEY_CHARACTERS].lower()
+    return isinstance(name, str) and PING_WORD.search(name[:KEY_CHARACTERS]) is not None
 
 
 def _read_http_api(event: Event) -> Request:

@@ -27,6 +27,8 @@ from handlers.errors import (
     InvalidRequest,
     NotReady,
     Overloaded,
+    as_fault,
+    ends_a_task,
 )
 
 if TYPE_CHECKING:
@@ -163,8 +165,8 @@ class Encoder(Crank):
             self._empty_inbox()
             self._compute(self._batcher.next())
         except BaseException as error:  # reported through every request
-            self._end_all(_fault_of(error))
-            if isinstance(error, KeyboardInterrupt | SystemExit):  # of a main thread that turns
+            self._end_all(as_fault(error, "The encoder failed"))
+            if ends_a_task(error):  # of the main thread, where that runs the encoder
                 raise
 
     def _end(self) -> None:
@@ -219,10 +221,10 @@ class Encoder(Crank):
         """
         try:
             work()
-        except (KeyboardInterrupt, SystemExit):  # of the main thread, where it turns the crank
-            raise
-        except BaseException as error:  # noqa: BLE001 - reported through each of them
-            self._finish(encodings, _fault_of(error))
+        except BaseException as error:  # reported through each of them
+            if ends_a_task(error):  # of the main thread, where that runs the encoder
+                raise
+            self._finish(encodings, as_fault(error, "The encoder failed"))
 
     def _fill(self, places: Sequence[Place]) -> None:
         rows = self._runner.run(padded([place.input for place in places]))
@@ -247,11 +249,3 @@ class Encoder(Crank):
         wake(ended)
         for encoding in ended:
             self._batcher.remove(encoding)
-
-
-def _fault_of(error: BaseException) -> EngineFault:
-    if isinstance(error, EngineFault):
-        return error
-    fault = EngineFault(f"The encoder failed: {error!r}")
-    fault.__cause__ = error
-    return fault

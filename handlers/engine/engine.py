@@ -6,6 +6,7 @@ no HTTP. Called by handlers/text and, to verify what it exported, by model_expor
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Sequence as Items
@@ -20,13 +21,23 @@ from handlers.engine.generation import Generation
 from handlers.engine.intake import Intake
 from handlers.engine.scheduler import Event, Scheduler
 from handlers.engine.sequence import FinishReason, SamplingParams, Sequence, Step
-from handlers.errors import ArtifactError, EngineFault, InvalidRequest, NotReady, Overloaded
+from handlers.errors import (
+    ArtifactError,
+    InvalidRequest,
+    NotReady,
+    Overloaded,
+    as_fault,
+    ends_a_task,
+)
 
 if TYPE_CHECKING:
     from handlers.config import Settings
     from handlers.engine.artifact import Artifact
     from handlers.engine.batch import Runner
     from handlers.engine.constraint import Constraint
+    from handlers.errors import RequestError
+
+log = logging.getLogger(__name__)
 
 
 class Prompt(msgspec.Struct, frozen=True):
@@ -167,8 +178,8 @@ class Engine(Crank):
             self._deliver(self._step())
         # Reported through every generation. A panic of llguidance's is no Exception.
         except BaseException as error:
-            self._abandon(error)
-            if isinstance(error, KeyboardInterrupt | SystemExit):  # of a main thread that turns
+            self._end_all(FinishReason.FAULT, as_fault(error, "The scheduler failed"))
+            if ends_a_task(error):  # of the main thread, where that runs the engine
                 raise
 
     def _step(self) -> list[Event]:
@@ -185,21 +196,29 @@ class Engine(Crank):
     def _end(self) -> None:
         self._end_all(FinishReason.CANCELLED)
 
-    def _abandon(self, error: BaseException) -> None:
-        """After a bug of ours: ends every sequence, so that the engine can serve the next."""
-        fault = EngineFault(f"The scheduler failed: {error!r}")
-        fault.__cause__ = error
-        self._end_all(FinishReason.FAULT, fault)
+    def _end_all(self, reason: FinishReason, fault: RequestError | None = None) -> None:
+        """Ends every sequence that has not ended, wherever a bug may have left it.
 
-    def _end_all(self, reason: FinishReason, fault: EngineFault | None = None) -> None:
-        """Ends every sequence that has not ended, wherever a bug may have left it."""
+        The engine can serve the next one then.
+        """
         self._scheduler.clear()
         with self._changed:
             self._inbox.clear()
             everyone = list(self._live)
         for sequence in everyone:
             sequence.fault = fault
-        self._deliver([(sequence, Step(None, reason, sequence.index)) for sequence in everyone])
+            self._deliver_end(sequence, Step(None, reason, sequence.index))
+
+    def _deliver_end(self, sequence: Sequence, step: Step) -> None:
+        """Delivers a last step once: tried again at every turn, it would fail at every turn."""
+        try:
+            self._deliver([(sequence, step)])
+        except BaseException as error:
+            with self._changed:
+                self._live.pop(sequence, None)
+            if ends_a_task(error):
+                raise
+            log.exception("A request could not be told that it has ended.")
 
     def _empty_inbox(self) -> None:
         with self._changed:

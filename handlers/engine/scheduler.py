@@ -33,7 +33,7 @@ from handlers.engine.prefix import PrefixReuse
 from handlers.engine.sequence import FinishReason, Sequence, Step
 from handlers.engine.slots import Slots
 from handlers.engine.stopping import interrupted
-from handlers.errors import EngineFault, GrammarTooComplex
+from handlers.errors import as_fault, ends_a_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -240,10 +240,10 @@ class Scheduler:
         """
         try:
             return work() or []
-        except (KeyboardInterrupt, SystemExit):  # of the main thread, where it turns the crank
-            raise
-        except BaseException as error:  # noqa: BLE001 - a panic of llguidance's is no Exception
-            fault = _fault_of(error)
+        except BaseException as error:  # a panic of llguidance's is no Exception
+            if ends_a_task(error):  # of the main thread, where that runs the engine
+                raise
+            fault = as_fault(error, "A step failed")
             return [self._fail(sequence, fault) for sequence in sequences]
 
     def _fail(self, sequence: Sequence, fault: RequestError) -> Event:
@@ -256,12 +256,3 @@ class Scheduler:
     def _finish(self, sequence: Sequence, reason: FinishReason) -> Event:
         self._slots.leave(sequence)
         return sequence, Step(None, reason, sequence.index)
-
-
-def _fault_of(error: BaseException) -> RequestError:
-    """What a generation says of it: as it is what the engine raises on purpose, else a bug's."""
-    if isinstance(error, EngineFault | GrammarTooComplex):
-        return error
-    fault = EngineFault(f"A step failed: {error!r}")
-    fault.__cause__ = error
-    return fault

@@ -320,6 +320,12 @@ def test_an_event_of_another_service_is_refused_by_naming_its_keys() -> None:
     [
         {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": "warmup"}}]},
         {"source": "aws.s3", "detail-type": "Object Created", "detail": {}},
+        {"Records": [{"eventSource": "aws:sqs"}], "warm": 1},
+        {"eventSource": "aws:mq", "eventSourceArn": "arn", "messages": [{"messageID": "1"}]},
+        {"source": "com.example.docker-swarm", "detail-type": "Task", "detail": {}},
+        {"source": "com.example.docker-swarm"},
+        {"type": "lukewarm-lead"},
+        {"action": "stopWarmPool"},
         {"warmup": False},
         {"swarm": True},
         {"warmth": 1},

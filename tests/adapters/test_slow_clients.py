@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import signal
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import httpx
 import pytest
 
 from handlers.config import Settings
+from handlers.errors import RequestTimeout
+from handlers.http_body import Bodies
 from tests.support.raw_http import connect, post_bytes, read_head
 from tests.support.servers import CloudRun, cloud_run
 
@@ -184,3 +187,27 @@ def test_neither_idle_connections_nor_slow_bodies_hold_up_the_end(
         assert is_closed(unused)
         assert server.process.wait() == 0
     assert "Traceback" not in server.process.output
+
+
+class Silent:
+    """A client's request whose body never comes."""
+
+    async def stream(self) -> AsyncGenerator[bytes]:
+        await asyncio.Event().wait()
+        yield b""
+
+
+def test_a_process_may_be_stopped_at_the_moment_when_a_body_is_late() -> None:
+    """asyncio moves no timeout that has just run out, and says so by an error."""
+
+    async def stopped() -> None:
+        bodies = Bodies(max_bytes=10, seconds=0)
+        reading = asyncio.create_task(bodies.read(Silent()))  # type: ignore[arg-type]
+        for _ in range(2):  # it begins, and its time is over
+            await asyncio.sleep(0)
+        assert not reading.done()
+        bodies.end_in(0)
+        await reading
+
+    with pytest.raises(RequestTimeout):
+        asyncio.run(stopped())

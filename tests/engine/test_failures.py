@@ -276,6 +276,20 @@ def test_who_was_told_before_a_delivery_failed_is_told_no_more(
     ]
 
 
+def test_an_end_that_cannot_be_delivered_is_tried_once_and_holds_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = fake_engine()
+    lost = engine.submit([1], greedy(1, ignore_eos=True))
+    other = engine.submit([2], greedy(1, ignore_eos=True))
+    with monkeypatch.context() as patch:
+        breaking(Generation, "deliver", lambda who, _: who is lost)(patch, MemoryError)
+        engine.step()
+    assert read(other)[1] is FinishReason.FAULT
+    assert not engine.step()
+    assert (engine.running, engine.waiting) == (0, 0)
+
+
 def test_the_thread_outlives_a_failure_to_tell_of_a_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -284,7 +298,7 @@ def test_the_thread_outlives_a_failure_to_tell_of_a_failure(
     engine.step()
     hit = itertools.chain([True], itertools.repeat(False))
     breaking(Scheduler, "_in_turn", lambda *_: True)(monkeypatch, MemoryError)
-    breaking(Engine, "_abandon", lambda *_: next(hit))(monkeypatch, MemoryError)
+    breaking(Engine, "_end_all", lambda *_: next(hit))(monkeypatch, MemoryError)
     engine.start()
     engine.stop(drain_seconds=60)
     assert hurt.fault is not None
