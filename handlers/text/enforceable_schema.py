@@ -96,15 +96,15 @@ def enforceable(
     *,
     strict: bool,
     budget: Budget,
-    let_go: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> Enforceable:
-    """`let_go` is called with what is left out of a schema that is not strict.
+    """`report` is called with what is left out of a schema that is not strict.
 
     Raises InvalidRequest for what costs too much and, where the schema is strict, for what cannot
     be enforced: `param` is then the path to it.
     """
     budget.begin(schema)
-    reader = _Reader(References(schema), strict, budget, let_go)
+    reader = _Reader(References(schema), strict, budget, report)
     return Enforceable(reader.document(schema), strict, reader.origins)
 
 
@@ -141,13 +141,13 @@ class _Reader:
         references: References,
         strict: bool,
         budget: Budget,
-        let_go: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
         self.origins: dict[str, Path] = {}
         self._references = references
         self._strict = strict
         self._budget = budget
-        self._report = let_go
+        self._report = report
         self._names: dict[tuple[Path, bool], str] = {}
         self._disjoint: dict[tuple[int, ...], bool] = {}
         self._waiting: list[tuple[str, Path, bool]] = []
@@ -169,7 +169,9 @@ class _Reader:
         if isinstance(node, bool):
             return node
         if not isinstance(node, dict):
-            return self._without(path, "a schema that is neither an object nor a boolean", True)
+            return self._refuse_or_report(
+                path, "a schema that is neither an object nor a boolean", True
+            )
         within = conjoined or _members(node) > 1
         kept: dict[str, Any] = {}
         for keyword, value in node.items():
@@ -224,7 +226,7 @@ class _Reader:
             "format": lambda: value in FORMATS if isinstance(value, str) else False,
         }
         if keyword in BOUNDS or (keyword in sound and not sound[keyword]()):
-            return self._without(path, f"{keyword} {_short(value)}")
+            return self._refuse_or_report(path, f"{keyword} {_short(value)}")
         if keyword == "pattern":
             return with_ascii_spaces(str(value))
         return value if keyword in sound else OMITTED
@@ -235,25 +237,25 @@ class _Reader:
         beside = ONLY_BESIDE.get(keyword, keyword)
         if beside not in node or value in UNSUPPORTED[keyword]:
             return OMITTED
-        return self._without(path, f'the keyword "{keyword}"')
+        return self._refuse_or_report(path, f'the keyword "{keyword}"')
 
     def _list(self, keyword: str, value: object, path: Path, conjoined: bool) -> object:
         if not isinstance(value, list) or not value:
-            return self._without(path, f"{keyword} {_short(value)}")
+            return self._refuse_or_report(path, f"{keyword} {_short(value)}")
         return [self._node(each, (*path, place), conjoined) for place, each in enumerate(value)]
 
     def _map(self, keyword: str, value: object, path: Path) -> object:
         if value == []:  # PHP's empty object
             value = {}
         if not isinstance(value, dict):
-            return self._without(path, f"{keyword} {_short(value)}")
+            return self._refuse_or_report(path, f"{keyword} {_short(value)}")
         if keyword == "patternProperties":
             reason = self._budget.patterns(len(value))
             if reason:
-                return self._without(path, reason)
+                return self._refuse_or_report(path, reason)
             named = [with_ascii_spaces(name) for name in value]
             if len(set(named)) < len(named):
-                return self._without(path, "patternProperties of which two are the same")
+                return self._refuse_or_report(path, "patternProperties of which two are the same")
             return {
                 with_ascii_spaces(name): self._node(each, (*path, name), False)
                 for name, each in value.items()
@@ -292,7 +294,9 @@ class _Reader:
     def _reference(self, value: object, path: Path, conjoined: bool) -> object:
         target = self._references.path(value, path[:-1]) if isinstance(value, str) else None
         if target is None:
-            return self._without(path, f"$ref to {_short(value)}, which is not in this schema")
+            return self._refuse_or_report(
+                path, f"$ref to {_short(value)}, which is not in this schema"
+            )
         if (target, conjoined) not in self._names:
             name = f"d{len(self._names)}"
             self._names[target, conjoined] = name
@@ -308,15 +312,15 @@ class _Reader:
                 return count
             if keyword.startswith("max"):
                 return OMITTED  # no answer is as long
-        return self._without(path, f"{keyword} {_short(value)}")
+        return self._refuse_or_report(path, f"{keyword} {_short(value)}")
 
     def _multiple_of(self, value: object, path: Path) -> object:
         if not _is_number(value) or value <= 0:  # type: ignore[operator]
-            return self._without(path, f"multipleOf {_short(value)}")
+            return self._refuse_or_report(path, f"multipleOf {_short(value)}")
         reason = self._budget.multiple_of(value)  # type: ignore[arg-type]
-        return self._without(path, reason) if reason else value
+        return self._refuse_or_report(path, reason) if reason else value
 
-    def _without(self, path: Path, what: str, rest: object = OMITTED) -> object:
+    def _refuse_or_report(self, path: Path, what: str, rest: object = OMITTED) -> object:
         """Goes on without what cannot be enforced. Raises InvalidRequest where it has to be."""
         if self._strict:
             raise fault(path, f"{what} is not supported")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from handlers.errors import EngineFault, GrammarTooComplex, InvalidRequest
 from handlers.text.enforceable_schema import enforceable
-from handlers.text.grammar_errors import TOO_COMPLEX, log_once, reason, rule_at_fault
+from handlers.text.grammar_errors import TOO_COMPLEX, log_left_out, reason, rule_at_fault
 from handlers.text.json_schema import JSON_STYLE, MAX_SOURCE, Budget
 from handlers.text.panics import panic_is_fault
 from handlers.text.schema_repair import Repair, Trials
@@ -148,20 +148,20 @@ class Grammars:
         schema: Mapping[str, Any],
         *,
         strict: bool = False,
-        let_go: Callable[[str], None] = log_once,
+        report: Callable[[str], None] = log_left_out,
     ) -> GrammarConstraint:
         """JSON that is valid under `schema`, in JSON_STYLE, properties in the schema's order.
 
-        Without `strict` it is valid under as much of it as can be enforced, and `let_go` is called
+        Without `strict` it is valid under as much of it as can be enforced, and `report` is called
         with the rest. With it, `param` of an InvalidRequest is the path to what is at fault.
         """
-        source = enforceable(schema, strict=strict, budget=Budget(), let_go=let_go)
+        source = enforceable(schema, strict=strict, budget=Budget(), report=report)
         matcher = self._of_schema(source.schema)
         if _can_be_mended(matcher):
             repair = Repair(source, Trials(self._why_not))
             if strict:
                 raise repair.fault(reason(matcher.get_error()))
-            matcher = self._of_schema(repair.repaired(let_go))
+            matcher = self._of_schema(repair.repaired(report))
         return self._checked("The JSON schema", matcher)
 
     def regex(self, pattern: str) -> GrammarConstraint:
@@ -201,7 +201,6 @@ class Grammars:
         lines: Sequence[str],
         schemas: Mapping[str, Enforceable],
         refusal: Callable[[str, InvalidRequest], InvalidRequest],
-        let_go: Callable[[str], None] = log_once,
     ) -> GrammarConstraint:
         """Lark of our own making. `schemas`: of its rules that are JSON.
 
@@ -216,7 +215,7 @@ class Grammars:
                 if why and source.strict:
                     raise refusal(rule, Repair(source, trials).fault(why))
                 if why:
-                    found[rule] = Repair(source, trials).repaired(let_go)
+                    found[rule] = Repair(source, trials).repaired(log_left_out)
             matcher = self._of_lark(lines, found)
         try:
             return self._checked("The JSON schema", matcher)

@@ -84,15 +84,15 @@ class Repair:
         self._trials = trials
         self._alone = True
 
-    def repaired(self, let_go: Callable[[str], None]) -> dict[str, Any]:
+    def repaired(self, report: Callable[[str], None]) -> dict[str, Any]:
         """The schema without what does not compile; any object where nothing else helps.
 
         Raises no error: what does not compile even so costs too much.
         """
         try:
-            return self._searched(let_go)
+            return self._searched(report)
         except _Exhausted:
-            let_go("a whole schema, in which more is at fault than is looked for")
+            report("a whole schema, in which more is at fault than is looked for")
             return {"type": "object"} if self._root.get("type") == "object" else {}
 
     def fault(self, reason: str) -> InvalidRequest:
@@ -107,34 +107,34 @@ class Repair:
             pass
         return fault((), reason)
 
-    def _searched(self, let_go: Callable[[str], None]) -> dict[str, Any]:
+    def _searched(self, report: Callable[[str], None]) -> dict[str, Any]:
         """First each part by itself, so that no part is blamed for another that it refers to."""
         for self._alone in (True, False):
             for name, definition in self._definitions.items():
-                self._definitions[name] = self._repaired(definition, let_go)
-            root = self._repaired(self._root, let_go)
+                self._definitions[name] = self._repaired(definition, report)
+            root = self._repaired(self._root, report)
             if not isinstance(root, dict) or root.get("type") != self._root.get("type"):
                 raise _Exhausted  # a tool's arguments have to stay an object
             self._root = root
         return self._with_definitions(self._root)
 
-    def _repaired(self, node: Any, let_go: Callable[[str], None]) -> Any:
+    def _repaired(self, node: Any, report: Callable[[str], None]) -> Any:
         reason = self._reason(node)
         if not reason:
             return node
         node = {keyword: _copied(value) for keyword, value in node.items()}
         for keyword, place, child in list(_children(node)):
             if place is None:
-                node[keyword] = self._repaired(child, let_go)
+                node[keyword] = self._repaired(child, report)
             else:
-                node[keyword][place] = self._repaired(child, let_go)
+                node[keyword][place] = self._repaired(child, report)
         if not self._reason(node):
             return node
         for group, rest in _lighter(node):
             if not self._reason(rest):
-                let_go(f"{' and '.join(group)}: {reason}")
+                report(f"{' and '.join(group)}: {reason}")
                 return rest
-        let_go(f"a part of a schema: {reason}")
+        report(f"a part of a schema: {reason}")
         return True
 
     def _innermost(self, node: Any, path: Path) -> tuple[Path, str]:

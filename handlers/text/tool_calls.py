@@ -237,7 +237,7 @@ def _schemas(
 ) -> dict[str, Enforceable]:
     """Of each rule that is JSON."""
     from handlers.text.enforceable_schema import enforceable
-    from handlers.text.grammar_errors import log_once
+    from handlers.text.grammar_errors import log_left_out
     from handlers.text.json_schema import Budget
 
     budget = Budget()
@@ -247,7 +247,7 @@ def _schemas(
     schemas = {}
     for rule, (schema, strict) in given.items():
         try:
-            schemas[rule] = enforceable(schema, strict=strict, budget=budget, let_go=log_once)
+            schemas[rule] = enforceable(schema, strict=strict, budget=budget, report=log_left_out)
         except InvalidRequest as error:
             raise refusal(rule, error) from None
     return schemas
