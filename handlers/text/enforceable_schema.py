@@ -12,17 +12,21 @@ table here foresees, schema_repair.py finds by trial. Used by grammar.py.
 from __future__ import annotations
 
 import math
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from handlers.errors import InvalidRequest
-from handlers.text.schema_references import References, dotted
+import msgspec
+
+from handlers.errors import InvalidRequest, quoted, shortened
+from handlers.text.disjoint_branches import are_disjoint
+from handlers.text.pattern_spaces import with_ascii_spaces
+from handlers.text.schema_references import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from handlers.text.json_schema import Budget
-    from handlers.text.schema_references import Path
+    from handlers.text.schema_references import Path, References
 
 TYPES = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
 FORMATS = frozenset(
@@ -73,22 +77,17 @@ OF_OBJECTS = ("properties", "patternProperties", "additionalProperties")
 # Rust reads larger repetitions as a mistake.
 MAX_COUNT = 2**32 - 2
 
-# Of a union's branch, by which it is told from the others: each union looks at them all.
-MOST_TAGS = 4
-MOST_VALUES = 64
-
 OMITTED = object()
 NOTHING_SAID: dict[str, Any] = {}
 
 
-class Enforceable:
+class Enforceable(msgspec.Struct, frozen=True):
     """A schema as a grammar can have it: its references lead to `$defs` of its own."""
 
-    def __init__(self, schema: dict[str, Any], strict: bool, origins: Mapping[str, Path]) -> None:
-        self.schema = schema
-        self.strict = strict
-        self.origins = origins
-        """Where in the given schema each of `$defs` stands."""
+    schema: dict[str, Any]
+    strict: bool
+    origins: Mapping[str, Path]
+    """Where in the given schema each of `$defs` stands."""
 
 
 def enforceable(
@@ -98,13 +97,13 @@ def enforceable(
     budget: Budget,
     report: Callable[[str], None],
 ) -> Enforceable:
-    """`report` is called with what is left out of a schema that is not strict.
+    """Gives the part of a schema that is enforced, which is all of it where it is strict.
 
-    Raises InvalidRequest for what costs too much and, where the schema is strict, for what cannot
-    be enforced: `param` is then the path to it.
+    `report` is called with each thing that is left out of any other. Raises InvalidRequest for
+    what costs too much and, where the schema is strict, for what cannot be enforced: `param` is
+    then the path to it.
     """
-    budget.begin(schema)
-    reader = _Reader(References(schema), strict, budget, report)
+    reader = _Reader(budget.begin(schema), strict, budget, report)
     return Enforceable(reader.document(schema), strict, reader.origins)
 
 
@@ -125,7 +124,7 @@ def without_other_names(schema: Mapping[str, Any]) -> dict[str, Any]:
 def fault(path: Path, reason: str) -> InvalidRequest:
     """The refusal of a strict schema, for what is at `path`."""
     names = [each for before, each in pairwise(path) if before == "properties"]
-    where = f"property {_short(names[-1])}: " if names else ""
+    where = f"property {_shown(names[-1])}: " if names else ""
     return InvalidRequest(
         f"The JSON schema cannot be used: {where}{reason}. Leave that out, or send the schema "
         "without strict: true.",
@@ -226,7 +225,7 @@ class _Reader:
             "format": lambda: value in FORMATS if isinstance(value, str) else False,
         }
         if keyword in BOUNDS or (keyword in sound and not sound[keyword]()):
-            return self._refuse_or_report(path, f"{keyword} {_short(value)}")
+            return self._refuse_or_report(path, f"{keyword} {_shown(value)}")
         if keyword == "pattern":
             return with_ascii_spaces(str(value))
         return value if keyword in sound else OMITTED
@@ -241,14 +240,14 @@ class _Reader:
 
     def _list(self, keyword: str, value: object, path: Path, conjoined: bool) -> object:
         if not isinstance(value, list) or not value:
-            return self._refuse_or_report(path, f"{keyword} {_short(value)}")
+            return self._refuse_or_report(path, f"{keyword} {_shown(value)}")
         return [self._node(each, (*path, place), conjoined) for place, each in enumerate(value)]
 
     def _map(self, keyword: str, value: object, path: Path) -> object:
         if value == []:  # PHP's empty object
             value = {}
         if not isinstance(value, dict):
-            return self._refuse_or_report(path, f"{keyword} {_short(value)}")
+            return self._refuse_or_report(path, f"{keyword} {_shown(value)}")
         if keyword == "patternProperties":
             reason = self._budget.patterns(len(value))
             if reason:
@@ -275,13 +274,10 @@ class _Reader:
         return branches
 
     def _are_disjoint(self, branches: Any, path: Path) -> bool:
-        """Whether no value can fit two of them: by their types, or by the value of one property."""
         schemas = [self._resolved(branch, (*path, place)) for place, branch in enumerate(branches)]
         key = tuple(map(id, schemas))  # a union of the same definitions is looked at once
         if key not in self._disjoint:
-            self._disjoint[key] = _are_apart([_values(schema) for schema in schemas]) or any(
-                _tells_apart(name, schemas) for name in _tags(schemas[0])
-            )
+            self._disjoint[key] = are_disjoint(schemas)
         return self._disjoint[key]
 
     def _resolved(self, schema: Any, path: Path) -> dict[str, Any]:
@@ -295,7 +291,7 @@ class _Reader:
         target = self._references.path(value, path[:-1]) if isinstance(value, str) else None
         if target is None:
             return self._refuse_or_report(
-                path, f"$ref to {_short(value)}, which is not in this schema"
+                path, f"$ref to {_shown(value)}, which is not in this schema"
             )
         if (target, conjoined) not in self._names:
             name = f"d{len(self._names)}"
@@ -312,11 +308,11 @@ class _Reader:
                 return count
             if keyword.startswith("max"):
                 return OMITTED  # no answer is as long
-        return self._refuse_or_report(path, f"{keyword} {_short(value)}")
+        return self._refuse_or_report(path, f"{keyword} {_shown(value)}")
 
     def _multiple_of(self, value: object, path: Path) -> object:
         if not _is_number(value) or value <= 0:  # type: ignore[operator]
-            return self._refuse_or_report(path, f"multipleOf {_short(value)}")
+            return self._refuse_or_report(path, f"multipleOf {_shown(value)}")
         reason = self._budget.multiple_of(value)  # type: ignore[arg-type]
         return self._refuse_or_report(path, reason) if reason else value
 
@@ -326,30 +322,6 @@ class _Reader:
             raise fault(path, f"{what} is not supported")
         self._report(what)
         return rest
-
-
-def with_ascii_spaces(pattern: str) -> str:
-    r"""`\s` as ASCII's white space, which every reading of a pattern takes for that.
-
-    `\S`, and `\s` in a class that is negated, stay Unicode's: the fewest characters, so that no
-    validator finds one that it does not allow. llguidance reads \d and \w as ASCII's, as ECMA has
-    them.
-    """
-    if "\\s" not in pattern:
-        return pattern
-    text, escaped, negated, in_class = "", False, False, False
-    for place, character in enumerate(pattern):
-        if escaped:
-            escaped = False
-            text += r"[ \t\n\r\f\v]" if character == "s" and not negated else f"\\{character}"
-            continue
-        escaped = character == "\\"
-        if character == "[" and not in_class:
-            in_class, negated = True, pattern[place + 1 : place + 2] == "^"
-        elif character == "]":
-            in_class = negated = False
-        text += "" if escaped else character
-    return text
 
 
 def _members(node: Mapping[str, Any]) -> int:
@@ -383,64 +355,6 @@ def _widen(node: Mapping[str, Any], kept: dict[str, Any]) -> None:
         kept.pop("items", None)
 
 
-def _tags(schema: Mapping[str, Any]) -> list[str]:
-    """The first few of an object's properties that have a value of their own."""
-    properties = schema.get("properties")
-    named = properties.items() if isinstance(properties, dict) else ()
-    tags = (
-        name
-        for name, each in named
-        if isinstance(each, dict) and ("const" in each or "enum" in each)
-    )
-    return list(islice(tags, MOST_TAGS))
-
-
-def _tells_apart(name: str, schemas: list[dict[str, Any]]) -> bool:
-    """Whether the property has to be there in all but one, with other values in each."""
-    properties = [schema.get("properties") for schema in schemas]
-    if not all(schema.get("type") == "object" for schema in schemas):
-        return False
-    groups = [_values(each.get(name)) for each in properties if isinstance(each, dict)]
-    if len(groups) < len(schemas) or not _are_apart(groups):
-        return False
-    required = [schema.get("required") for schema in schemas]
-    return sum(isinstance(each, list) and name in each for each in required) >= len(schemas) - 1
-
-
-def _values(schema: object) -> list[object] | None:
-    """The values or the types that a schema admits, each as something to compare; None if open."""
-    if not isinstance(schema, dict):
-        return None
-    values = [schema["const"]] if "const" in schema else schema.get("enum")
-    if isinstance(values, list):
-        if len(values) > MOST_VALUES or any(isinstance(each, dict | list) for each in values):
-            return None  # equal objects may be written in several ways
-        return [(type(value).__name__, str(value)) for value in values]
-    kind = schema.get("type")
-    return [kind] if isinstance(kind, str) else kind if _are_types(kind) else None
-
-
-def _are_apart(groups: list[list[object] | None]) -> bool:
-    """Whether no value is in two of the groups, which are of values all, or of types."""
-    known = [group for group in groups if group is not None]
-    if len(known) < len(groups):
-        return False
-    kinds = {type(each) for group in known for each in group}
-    if len(kinds) != 1:
-        return False
-    each = [value for group in known for value in {_plain(one) for one in group}]
-    return len(set(each)) == len(each)
-
-
-def _plain(value: object) -> object:
-    """An integer is a number, and 1 is 1.0."""
-    if value == "integer":
-        return "number"
-    if isinstance(value, tuple) and value[0] in ("int", "float"):
-        return ("number", float(value[1]))
-    return value
-
-
 def _is_number(value: object) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
@@ -455,7 +369,9 @@ def _are_types(value: object) -> bool:
     return isinstance(value, list) and _are_texts(value) and bool(value) and TYPES.issuperset(value)
 
 
-def _short(value: object) -> str:
-    """The client's value in an error or the log."""
-    text = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
-    return text if len(text) <= 60 else f"{text[:60]}…"
+def _shown(value: object) -> str:
+    """The client's value as an error or the log shows it: of a list or an object only that."""
+    if isinstance(value, str):
+        return quoted(value)
+    is_plain = value is None or isinstance(value, int | float)
+    return shortened(repr(value)) if is_plain else type(value).__name__

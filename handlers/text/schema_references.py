@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 Path = tuple[str | int, ...]
 """The names and places that lead from the document to a part of it."""
 
-# A path in an error is for a person to read, and its names are the client's.
-LONGEST_PATH = 256
-
 
 class References:
     """The references of one document."""
@@ -87,7 +84,7 @@ class References:
 def dotted(path: Path) -> str:
     """The path as an error's `param` has it: properties.amount.anyOf[1]."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".")[:LONGEST_PATH]
+    return text.removeprefix(".")
 
 
 def objects(schema: object) -> Iterator[dict[str, Any]]:
