@@ -237,12 +237,10 @@ def object_form(field: str) -> Form:
 
 
 def _read(schema: Schema | str) -> Schema:
-    from handlers.text.enforceable_schema import without_other_names
-
     if not isinstance(schema, str):
-        return without_other_names(schema)
+        return schema
     try:
-        return without_other_names(msgspec.json.decode(schema, type=Schema))
+        return msgspec.json.decode(schema, type=Schema)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         reason = why_not_json(schema.encode(errors="replace"), error)
         raise InvalidRequest(f"the schema is not a JSON object: {reason}.") from None

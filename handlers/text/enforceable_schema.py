@@ -1,9 +1,13 @@
-"""The part of a JSON schema that a grammar can enforce.
+r"""The part of a JSON schema that a grammar can enforce.
 
 A schema that is strict is enforced as it is, or refused with the place that cannot be. Any other is
-relaxed: what cannot be enforced is left out, so that what comes out admits at least what the given
-schema admits. Leaving a keyword out widens a schema only where nothing around it negates, so what
-stands within `not`, `if` or `contains` goes with it as a whole, and `oneOf` becomes `anyOf`.
+relaxed: what cannot be enforced is left out. Leaving a keyword out widens a schema only where
+nothing around it negates, so what stands within `not`, `if` or `contains` goes with it as a whole,
+and `oneOf` becomes `anyOf`.
+
+What comes out admits all that the given schema admits, with three exceptions: at its top it has no
+names but those that it speaks of (_speaks_of_other_names), `\s` matches no spaces but ASCII's
+(pattern_spaces.py), and what stands beside a `$ref` counts in drafts 4 to 7 too, which ignore it.
 
 Knows the keywords of JSON Schema and which of them llguidance compiles, not its calls. What no
 table here foresees, schema_repair.py finds by trial. Used by grammar.py.
@@ -63,7 +67,7 @@ UNSUPPORTED: Mapping[str, tuple[object, ...]] = {
     "$dynamicRef": (),
     "$recursiveRef": (),
 }
-# Each of these speaks only beside the other.
+# Each of these means something only beside the other.
 ONLY_BESIDE = {
     "then": "if",
     "else": "if",
@@ -71,8 +75,24 @@ ONLY_BESIDE = {
     "maxContains": "contains",
 }
 IN_PLACE = ("allOf", "anyOf", "oneOf", "$ref")
-# Each could allow names that `properties` does not have.
-OPENING = frozenset({*IN_PLACE, "$dynamicRef", "if", "dependentSchemas", "dependencies"})
+# Each speaks of names that `properties` may not have.
+OF_NAMES = frozenset(
+    {
+        *IN_PLACE,
+        "$dynamicRef",
+        "$recursiveRef",
+        "if",
+        "const",
+        "enum",
+        "patternProperties",
+        "propertyNames",
+        "dependencies",
+        "dependentRequired",
+        "dependentSchemas",
+    }
+)
+# With any of these an object says itself which names it may have: strict does not close it.
+DECIDES_NAMES = (*IN_PLACE, "additionalProperties", "unevaluatedProperties", "const", "enum")
 OF_OBJECTS = ("properties", "patternProperties", "additionalProperties")
 # Rust reads larger repetitions as a mistake.
 MAX_COUNT = 2**32 - 2
@@ -107,22 +127,8 @@ def enforceable(
     return Enforceable(reader.document(schema), strict, reader.origins)
 
 
-def without_other_names(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema, with no names at its top but those in `properties`, where nothing else is said.
-
-    JSON Schema would allow any. A name that a model makes up is an error for a tool's function, and
-    in an answer a small model goes on making up more until it is cut: llama.cpp and vLLM's xgrammar
-    do not let it be written either.
-    """
-    properties, required = schema.get("properties"), schema.get("required", [])
-    speaks = isinstance(properties, dict) and OPENING.isdisjoint(schema)
-    if speaks and _are_texts(required) and set(required) <= set(properties or ()):
-        return {"additionalProperties": False, **schema}
-    return dict(schema)
-
-
 def fault(path: Path, reason: str) -> InvalidRequest:
-    """The refusal of a strict schema, for what is at `path`."""
+    """The error that refuses a strict schema for what stands at `path`."""
     names = [each for before, each in pairwise(path) if before == "properties"]
     where = f"property {_shown(names[-1])}: " if names else ""
     return InvalidRequest(
@@ -133,7 +139,7 @@ def fault(path: Path, reason: str) -> InvalidRequest:
 
 
 class _Reader:
-    """Reads one schema. Each method gives what is kept, or OMITTED."""
+    """Reads one schema. Methods give what is kept of a value, or OMITTED for nothing of it."""
 
     def __init__(
         self,
@@ -153,7 +159,7 @@ class _Reader:
         """Definitions that are referred to and not yet read."""
 
     def document(self, schema: Mapping[str, Any]) -> dict[str, Any]:
-        """The whole, with all that it refers to."""
+        """What is kept of the whole schema, with all definitions that it refers to."""
         whole: dict[str, Any] = self._node(schema, (), conjoined=False)
         definitions: dict[str, object] = {}
         while self._waiting:
@@ -164,7 +170,7 @@ class _Reader:
         return {**whole, "$defs": definitions} if definitions else whole
 
     def _node(self, node: object, path: Path, conjoined: bool) -> Any:
-        """One schema. `conjoined`: whether another speaks of the same value."""
+        """What is kept of one schema. `conjoined`: whether a value has to fit another, too."""
         if isinstance(node, bool):
             return node
         if not isinstance(node, dict):
@@ -172,6 +178,8 @@ class _Reader:
                 path, "a schema that is neither an object nor a boolean", True
             )
         within = conjoined or _members(node) > 1
+        if not path and not _speaks_of_other_names(node):
+            node = {"additionalProperties": False, **node}
         kept: dict[str, Any] = {}
         for keyword, value in node.items():
             read = self._keyword(node, keyword, value, (*path, keyword), within)
@@ -208,7 +216,7 @@ class _Reader:
         return self._assertion(keyword, value, path)
 
     def _assertion(self, keyword: str, value: object, path: Path) -> object:
-        """A keyword without schemas in it; OMITTED without a word for an annotation."""
+        """What is kept of a keyword without schemas in it. An annotation is not reported."""
         if keyword == "const":
             return value
         if keyword in COUNTS:
@@ -281,7 +289,7 @@ class _Reader:
         return self._disjoint[key]
 
     def _resolved(self, schema: Any, path: Path) -> dict[str, Any]:
-        """What it refers to, where it does and that is an object; empty for what is none."""
+        """The schema itself, or what its `$ref` leads to. Empty where that is no object."""
         if isinstance(schema, dict) and isinstance(schema.get("$ref"), str):
             target = self._references.path(schema["$ref"], path)
             schema = None if target is None else self._references.target(target)
@@ -317,7 +325,7 @@ class _Reader:
         return self._refuse_or_report(path, reason) if reason else value
 
     def _refuse_or_report(self, path: Path, what: str, rest: object = OMITTED) -> object:
-        """Goes on without what cannot be enforced. Raises InvalidRequest where it has to be."""
+        """Reports what cannot be enforced and gives `rest`. Raises InvalidRequest if strict."""
         if self._strict:
             raise fault(path, f"{what} is not supported")
         self._report(what)
@@ -332,15 +340,35 @@ def _members(node: Mapping[str, Any]) -> int:
     return (len(every) if isinstance(every, list) else 0) + alone + of_objects
 
 
+def _speaks_of_other_names(schema: Mapping[str, Any]) -> bool:
+    """Whether a schema means an object to have names that its `properties` do not have.
+
+    Where the whole schema does not, it is closed, though JSON Schema would allow any name. One that
+    a model makes up is an error for a tool's function, and in an answer a small model goes on
+    making up more until it is cut: llama.cpp and vLLM's xgrammar do not let it be written either.
+    """
+    properties, required = schema.get("properties"), schema.get("required", [])
+    if not isinstance(properties, dict) or not OF_NAMES.isdisjoint(schema):
+        return True
+    least = schema.get("minProperties", 0)
+    return (
+        schema.get("unevaluatedProperties", False) is not False
+        or not _are_texts(required)
+        or not properties.keys() >= set(required)
+        or (_is_number(least) and least > len(properties))
+    )
+
+
 def _is_open_object(node: Mapping[str, Any]) -> bool:
-    if "additionalProperties" in node or any(keyword in node for keyword in IN_PLACE):
+    """Whether an object says nothing of the names that it may have besides `properties`."""
+    if any(keyword in node for keyword in DECIDES_NAMES):
         return False
     kind = node.get("type")
     return "properties" in node or kind == "object" or (isinstance(kind, list) and "object" in kind)
 
 
 def _add_alternatives(kept: dict[str, Any], branches: Any) -> None:
-    """Beside an anyOf that is there, too."""
+    """Adds an anyOf. Where there is one already, an allOf holds the value to both."""
     if "anyOf" in kept:
         kept["allOf"] = [*kept.get("allOf", []), {"anyOf": branches}]
     else:
@@ -348,7 +376,7 @@ def _add_alternatives(kept: dict[str, Any], branches: Any) -> None:
 
 
 def _widen(node: Mapping[str, Any], kept: dict[str, Any]) -> None:
-    """Leaves out what would narrow without its neighbour."""
+    """Leaves out keywords that would admit less once a keyword beside them is left out."""
     if any(keyword in node and keyword not in kept for keyword in OF_OBJECTS[:2]):
         kept.pop("additionalProperties", None)
     if "prefixItems" in node and "prefixItems" not in kept:

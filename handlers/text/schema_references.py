@@ -41,7 +41,7 @@ class References:
         return len(self._bases) == 1
 
     def path(self, reference: str, place: Path = ()) -> Path | None:
-        """Where the reference at `place` leads, None where that is nowhere in this document."""
+        """The path to which the reference at `place` leads, None where it leads out or nowhere."""
         within = self._resource_of(place)
         if (reference, within) not in self._found:
             self._found[reference, within] = self._resolve(reference, within)
