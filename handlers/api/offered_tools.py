@@ -8,15 +8,15 @@ it, and the log says so once for each type. Called by the endpoints that take to
 from __future__ import annotations
 
 import logging
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from handlers.errors import InvalidRequest
+from handlers.errors import InvalidRequest, quoted
+from handlers.text.log_once import log_once
 
 if TYPE_CHECKING:
     from handlers.api.tools import FunctionSpec, FunctionTool
 
-log = logging.getLogger(__name__)
+LOGGER = logging.getLogger(__name__)
 
 FUNCTION = "function"
 
@@ -36,19 +36,15 @@ def offered(tools: list[FunctionTool] | None) -> dict[str, FunctionSpec]:
 def is_offered(kind: str) -> bool:
     """Whether tools of this type are offered."""
     if kind != FUNCTION:
-        _log_left_out(kind[:64])
+        message = "Tools of the type %s are left out: only functions are offered."
+        log_once(LOGGER, message, quoted(kind))
     return kind == FUNCTION
 
 
 def not_offered(kind: str) -> InvalidRequest:
     """The error where such a tool has to be called."""
     return InvalidRequest(
-        f"tool_choice asks for a tool of the type {kind!r}, but only functions are offered here: "
-        "name a function, or leave it out.",
+        f"tool_choice asks for a tool of the type {quoted(kind)}, but only functions are offered "
+        "here: name a function, or leave it out.",
         param="tool_choice",
     )
-
-
-@lru_cache(maxsize=64)
-def _log_left_out(kind: str) -> None:
-    log.warning("Tools of the type %r are left out: only functions are offered.", kind)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from handlers.api.decoding import Checked, Fields, members_of, refuse_unknown, why_not_json
-from handlers.errors import InvalidRequest
+from handlers.errors import InvalidRequest, quoted
 
 if TYPE_CHECKING:
     from handlers.api.model import Model
@@ -25,8 +25,8 @@ Schema = dict[str, Any]
 # vLLM's options that ask for what is done anyhow: the model has no choice of spaces, and there is
 # one compiler of grammars.
 ALWAYS_SO = ("disable_any_whitespace", "disable_fallback")
-# Forms that vLLM and OpenAI know by a format's type.
-INSTEAD = {
+# Types of a format that vLLM and OpenAI know besides ours, and what to send in place of each.
+OTHER_FORMATS = {
     "structural_tag": 'send tools with tool_choice "auto" or "required"',
     "grammar": "send the grammar as structured_outputs.grammar",
     "regex": "send the regular expression as structured_outputs.regex",
@@ -150,9 +150,9 @@ def check_format(field: str, value: msgspec.Raw, schema_inside: bool = True) -> 
     """
     members = members_of(value)
     kind = msgspec.json.decode(members.get("type", b"null"))
-    if isinstance(kind, str) and kind in INSTEAD:
+    if isinstance(kind, str) and kind in OTHER_FORMATS:
         raise InvalidRequest(
-            f"{field}.type: {kind!r} is not supported by this server: {INSTEAD[kind]}.",
+            f"{field}.type: {quoted(kind)} is not supported by this server: {OTHER_FORMATS[kind]}.",
             param=f"{field}.type",
         )
     named = NamedSchema.__struct_fields__
@@ -237,12 +237,10 @@ def object_form(field: str) -> Form:
 
 
 def _read(schema: Schema | str) -> Schema:
-    from handlers.text.enforceable_schema import without_other_names
-
     if not isinstance(schema, str):
-        return without_other_names(schema)
+        return schema
     try:
-        return without_other_names(msgspec.json.decode(schema, type=Schema))
+        return msgspec.json.decode(schema, type=Schema)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         reason = why_not_json(schema.encode(errors="replace"), error)
         raise InvalidRequest(f"the schema is not a JSON object: {reason}.") from None

@@ -1,9 +1,13 @@
-"""The part of a JSON schema that a grammar can enforce.
+r"""The part of a JSON schema that a grammar can enforce.
 
 A schema that is strict is enforced as it is, or refused with the place that cannot be. Any other is
-relaxed: what cannot be enforced is left out, so that what comes out admits at least what the given
-schema admits. Leaving a keyword out widens a schema only where nothing around it negates, so what
-stands within `not`, `if` or `contains` goes with it as a whole, and `oneOf` becomes `anyOf`.
+relaxed: what cannot be enforced is left out. Leaving a keyword out widens a schema only where
+nothing around it negates, so what stands within `not`, `if` or `contains` goes with it as a whole,
+and `oneOf` becomes `anyOf`.
+
+What comes out admits all that the given schema admits, with three exceptions: at its top it has no
+names but those that it speaks of (_speaks_of_other_names), `\s` matches no spaces but ASCII's
+(pattern_spaces.py), and what stands beside a `$ref` counts in drafts 4 to 7 too, which ignore it.
 
 Knows the keywords of JSON Schema and which of them llguidance compiles, not its calls. What no
 table here foresees, schema_repair.py finds by trial. Used by grammar.py.
@@ -12,17 +16,21 @@ table here foresees, schema_repair.py finds by trial. Used by grammar.py.
 from __future__ import annotations
 
 import math
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from handlers.errors import InvalidRequest
-from handlers.text.schema_references import References, dotted
+import msgspec
+
+from handlers.errors import InvalidRequest, quoted, shortened
+from handlers.text.disjoint_branches import are_disjoint
+from handlers.text.pattern_spaces import with_ascii_spaces
+from handlers.text.schema_references import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from handlers.text.json_schema import Budget
-    from handlers.text.schema_references import Path
+    from handlers.text.schema_references import Path, References
 
 TYPES = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
 FORMATS = frozenset(
@@ -59,7 +67,7 @@ UNSUPPORTED: Mapping[str, tuple[object, ...]] = {
     "$dynamicRef": (),
     "$recursiveRef": (),
 }
-# Each of these speaks only beside the other.
+# Each of these means something only beside the other.
 ONLY_BESIDE = {
     "then": "if",
     "else": "if",
@@ -67,28 +75,39 @@ ONLY_BESIDE = {
     "maxContains": "contains",
 }
 IN_PLACE = ("allOf", "anyOf", "oneOf", "$ref")
-# Each could allow names that `properties` does not have.
-OPENING = frozenset({*IN_PLACE, "$dynamicRef", "if", "dependentSchemas", "dependencies"})
+# Each speaks of names that `properties` may not have.
+OF_NAMES = frozenset(
+    {
+        *IN_PLACE,
+        "$dynamicRef",
+        "$recursiveRef",
+        "if",
+        "const",
+        "enum",
+        "patternProperties",
+        "propertyNames",
+        "dependencies",
+        "dependentRequired",
+        "dependentSchemas",
+    }
+)
+# With any of these an object says itself which names it may have: strict does not close it.
+DECIDES_NAMES = (*IN_PLACE, "additionalProperties", "unevaluatedProperties", "const", "enum")
 OF_OBJECTS = ("properties", "patternProperties", "additionalProperties")
 # Rust reads larger repetitions as a mistake.
 MAX_COUNT = 2**32 - 2
-
-# Of a union's branch, by which it is told from the others: each union looks at them all.
-MOST_TAGS = 4
-MOST_VALUES = 64
 
 OMITTED = object()
 NOTHING_SAID: dict[str, Any] = {}
 
 
-class Enforceable:
+class Enforceable(msgspec.Struct, frozen=True):
     """A schema as a grammar can have it: its references lead to `$defs` of its own."""
 
-    def __init__(self, schema: dict[str, Any], strict: bool, origins: Mapping[str, Path]) -> None:
-        self.schema = schema
-        self.strict = strict
-        self.origins = origins
-        """Where in the given schema each of `$defs` stands."""
+    schema: dict[str, Any]
+    strict: bool
+    origins: Mapping[str, Path]
+    """Where in the given schema each of `$defs` stands."""
 
 
 def enforceable(
@@ -96,36 +115,22 @@ def enforceable(
     *,
     strict: bool,
     budget: Budget,
-    let_go: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> Enforceable:
-    """`let_go` is called with what is left out of a schema that is not strict.
+    """Gives the part of a schema that is enforced, which is all of it where it is strict.
 
-    Raises InvalidRequest for what costs too much and, where the schema is strict, for what cannot
-    be enforced: `param` is then the path to it.
+    `report` is called with each thing that is left out of any other. Raises InvalidRequest for
+    what costs too much and, where the schema is strict, for what cannot be enforced: `param` is
+    then the path to it.
     """
-    budget.begin(schema)
-    reader = _Reader(References(schema), strict, budget, let_go)
+    reader = _Reader(budget.begin(schema), strict, budget, report)
     return Enforceable(reader.document(schema), strict, reader.origins)
 
 
-def without_other_names(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema, with no names at its top but those in `properties`, where nothing else is said.
-
-    JSON Schema would allow any. A name that a model makes up is an error for a tool's function, and
-    in an answer a small model goes on making up more until it is cut: llama.cpp and vLLM's xgrammar
-    do not let it be written either.
-    """
-    properties, required = schema.get("properties"), schema.get("required", [])
-    speaks = isinstance(properties, dict) and OPENING.isdisjoint(schema)
-    if speaks and _are_texts(required) and set(required) <= set(properties or ()):
-        return {"additionalProperties": False, **schema}
-    return dict(schema)
-
-
 def fault(path: Path, reason: str) -> InvalidRequest:
-    """The refusal of a strict schema, for what is at `path`."""
+    """The error that refuses a strict schema for what stands at `path`."""
     names = [each for before, each in pairwise(path) if before == "properties"]
-    where = f"property {_short(names[-1])}: " if names else ""
+    where = f"property {_shown(names[-1])}: " if names else ""
     return InvalidRequest(
         f"The JSON schema cannot be used: {where}{reason}. Leave that out, or send the schema "
         "without strict: true.",
@@ -134,27 +139,27 @@ def fault(path: Path, reason: str) -> InvalidRequest:
 
 
 class _Reader:
-    """Reads one schema. Each method gives what is kept, or OMITTED."""
+    """Reads one schema. Methods give what is kept of a value, or OMITTED for nothing of it."""
 
     def __init__(
         self,
         references: References,
         strict: bool,
         budget: Budget,
-        let_go: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
         self.origins: dict[str, Path] = {}
         self._references = references
         self._strict = strict
         self._budget = budget
-        self._report = let_go
+        self._report = report
         self._names: dict[tuple[Path, bool], str] = {}
         self._disjoint: dict[tuple[int, ...], bool] = {}
         self._waiting: list[tuple[str, Path, bool]] = []
         """Definitions that are referred to and not yet read."""
 
     def document(self, schema: Mapping[str, Any]) -> dict[str, Any]:
-        """The whole, with all that it refers to."""
+        """What is kept of the whole schema, with all definitions that it refers to."""
         whole: dict[str, Any] = self._node(schema, (), conjoined=False)
         definitions: dict[str, object] = {}
         while self._waiting:
@@ -165,12 +170,16 @@ class _Reader:
         return {**whole, "$defs": definitions} if definitions else whole
 
     def _node(self, node: object, path: Path, conjoined: bool) -> Any:
-        """One schema. `conjoined`: whether another speaks of the same value."""
+        """What is kept of one schema. `conjoined`: whether a value has to fit another, too."""
         if isinstance(node, bool):
             return node
         if not isinstance(node, dict):
-            return self._without(path, "a schema that is neither an object nor a boolean", True)
+            return self._refuse_or_report(
+                path, "a schema that is neither an object nor a boolean", True
+            )
         within = conjoined or _members(node) > 1
+        if not path and not _speaks_of_other_names(node):
+            node = {"additionalProperties": False, **node}
         kept: dict[str, Any] = {}
         for keyword, value in node.items():
             read = self._keyword(node, keyword, value, (*path, keyword), within)
@@ -207,7 +216,7 @@ class _Reader:
         return self._assertion(keyword, value, path)
 
     def _assertion(self, keyword: str, value: object, path: Path) -> object:
-        """A keyword without schemas in it; OMITTED without a word for an annotation."""
+        """What is kept of a keyword without schemas in it. An annotation is not reported."""
         if keyword == "const":
             return value
         if keyword in COUNTS:
@@ -224,7 +233,7 @@ class _Reader:
             "format": lambda: value in FORMATS if isinstance(value, str) else False,
         }
         if keyword in BOUNDS or (keyword in sound and not sound[keyword]()):
-            return self._without(path, f"{keyword} {_short(value)}")
+            return self._refuse_or_report(path, f"{keyword} {_shown(value)}")
         if keyword == "pattern":
             return with_ascii_spaces(str(value))
         return value if keyword in sound else OMITTED
@@ -235,25 +244,25 @@ class _Reader:
         beside = ONLY_BESIDE.get(keyword, keyword)
         if beside not in node or value in UNSUPPORTED[keyword]:
             return OMITTED
-        return self._without(path, f'the keyword "{keyword}"')
+        return self._refuse_or_report(path, f'the keyword "{keyword}"')
 
     def _list(self, keyword: str, value: object, path: Path, conjoined: bool) -> object:
         if not isinstance(value, list) or not value:
-            return self._without(path, f"{keyword} {_short(value)}")
+            return self._refuse_or_report(path, f"{keyword} {_shown(value)}")
         return [self._node(each, (*path, place), conjoined) for place, each in enumerate(value)]
 
     def _map(self, keyword: str, value: object, path: Path) -> object:
         if value == []:  # PHP's empty object
             value = {}
         if not isinstance(value, dict):
-            return self._without(path, f"{keyword} {_short(value)}")
+            return self._refuse_or_report(path, f"{keyword} {_shown(value)}")
         if keyword == "patternProperties":
             reason = self._budget.patterns(len(value))
             if reason:
-                return self._without(path, reason)
+                return self._refuse_or_report(path, reason)
             named = [with_ascii_spaces(name) for name in value]
             if len(set(named)) < len(named):
-                return self._without(path, "patternProperties of which two are the same")
+                return self._refuse_or_report(path, "patternProperties of which two are the same")
             return {
                 with_ascii_spaces(name): self._node(each, (*path, name), False)
                 for name, each in value.items()
@@ -273,17 +282,14 @@ class _Reader:
         return branches
 
     def _are_disjoint(self, branches: Any, path: Path) -> bool:
-        """Whether no value can fit two of them: by their types, or by the value of one property."""
         schemas = [self._resolved(branch, (*path, place)) for place, branch in enumerate(branches)]
         key = tuple(map(id, schemas))  # a union of the same definitions is looked at once
         if key not in self._disjoint:
-            self._disjoint[key] = _are_apart([_values(schema) for schema in schemas]) or any(
-                _tells_apart(name, schemas) for name in _tags(schemas[0])
-            )
+            self._disjoint[key] = are_disjoint(schemas)
         return self._disjoint[key]
 
     def _resolved(self, schema: Any, path: Path) -> dict[str, Any]:
-        """What it refers to, where it does and that is an object; empty for what is none."""
+        """The schema itself, or what its `$ref` leads to. Empty where that is no object."""
         if isinstance(schema, dict) and isinstance(schema.get("$ref"), str):
             target = self._references.path(schema["$ref"], path)
             schema = None if target is None else self._references.target(target)
@@ -292,7 +298,9 @@ class _Reader:
     def _reference(self, value: object, path: Path, conjoined: bool) -> object:
         target = self._references.path(value, path[:-1]) if isinstance(value, str) else None
         if target is None:
-            return self._without(path, f"$ref to {_short(value)}, which is not in this schema")
+            return self._refuse_or_report(
+                path, f"$ref to {_shown(value)}, which is not in this schema"
+            )
         if (target, conjoined) not in self._names:
             name = f"d{len(self._names)}"
             self._names[target, conjoined] = name
@@ -308,44 +316,20 @@ class _Reader:
                 return count
             if keyword.startswith("max"):
                 return OMITTED  # no answer is as long
-        return self._without(path, f"{keyword} {_short(value)}")
+        return self._refuse_or_report(path, f"{keyword} {_shown(value)}")
 
     def _multiple_of(self, value: object, path: Path) -> object:
         if not _is_number(value) or value <= 0:  # type: ignore[operator]
-            return self._without(path, f"multipleOf {_short(value)}")
+            return self._refuse_or_report(path, f"multipleOf {_shown(value)}")
         reason = self._budget.multiple_of(value)  # type: ignore[arg-type]
-        return self._without(path, reason) if reason else value
+        return self._refuse_or_report(path, reason) if reason else value
 
-    def _without(self, path: Path, what: str, rest: object = OMITTED) -> object:
-        """Goes on without what cannot be enforced. Raises InvalidRequest where it has to be."""
+    def _refuse_or_report(self, path: Path, what: str, rest: object = OMITTED) -> object:
+        """Reports what cannot be enforced and gives `rest`. Raises InvalidRequest if strict."""
         if self._strict:
             raise fault(path, f"{what} is not supported")
         self._report(what)
         return rest
-
-
-def with_ascii_spaces(pattern: str) -> str:
-    r"""`\s` as ASCII's white space, which every reading of a pattern takes for that.
-
-    `\S`, and `\s` in a class that is negated, stay Unicode's: the fewest characters, so that no
-    validator finds one that it does not allow. llguidance reads \d and \w as ASCII's, as ECMA has
-    them.
-    """
-    if "\\s" not in pattern:
-        return pattern
-    text, escaped, negated, in_class = "", False, False, False
-    for place, character in enumerate(pattern):
-        if escaped:
-            escaped = False
-            text += r"[ \t\n\r\f\v]" if character == "s" and not negated else f"\\{character}"
-            continue
-        escaped = character == "\\"
-        if character == "[" and not in_class:
-            in_class, negated = True, pattern[place + 1 : place + 2] == "^"
-        elif character == "]":
-            in_class = negated = False
-        text += "" if escaped else character
-    return text
 
 
 def _members(node: Mapping[str, Any]) -> int:
@@ -356,15 +340,35 @@ def _members(node: Mapping[str, Any]) -> int:
     return (len(every) if isinstance(every, list) else 0) + alone + of_objects
 
 
+def _speaks_of_other_names(schema: Mapping[str, Any]) -> bool:
+    """Whether a schema means an object to have names that its `properties` do not have.
+
+    Where the whole schema does not, it is closed, though JSON Schema would allow any name. One that
+    a model makes up is an error for a tool's function, and in an answer a small model goes on
+    making up more until it is cut: llama.cpp and vLLM's xgrammar do not let it be written either.
+    """
+    properties, required = schema.get("properties"), schema.get("required", [])
+    if not isinstance(properties, dict) or not OF_NAMES.isdisjoint(schema):
+        return True
+    least = schema.get("minProperties", 0)
+    return (
+        schema.get("unevaluatedProperties", False) is not False
+        or not _are_texts(required)
+        or not properties.keys() >= set(required)
+        or (_is_number(least) and least > len(properties))
+    )
+
+
 def _is_open_object(node: Mapping[str, Any]) -> bool:
-    if "additionalProperties" in node or any(keyword in node for keyword in IN_PLACE):
+    """Whether an object says nothing of the names that it may have besides `properties`."""
+    if any(keyword in node for keyword in DECIDES_NAMES):
         return False
     kind = node.get("type")
     return "properties" in node or kind == "object" or (isinstance(kind, list) and "object" in kind)
 
 
 def _add_alternatives(kept: dict[str, Any], branches: Any) -> None:
-    """Beside an anyOf that is there, too."""
+    """Adds an anyOf. Where there is one already, an allOf holds the value to both."""
     if "anyOf" in kept:
         kept["allOf"] = [*kept.get("allOf", []), {"anyOf": branches}]
     else:
@@ -372,69 +376,11 @@ def _add_alternatives(kept: dict[str, Any], branches: Any) -> None:
 
 
 def _widen(node: Mapping[str, Any], kept: dict[str, Any]) -> None:
-    """Leaves out what would narrow without its neighbour."""
+    """Leaves out keywords that would admit less once a keyword beside them is left out."""
     if any(keyword in node and keyword not in kept for keyword in OF_OBJECTS[:2]):
         kept.pop("additionalProperties", None)
     if "prefixItems" in node and "prefixItems" not in kept:
         kept.pop("items", None)
-
-
-def _tags(schema: Mapping[str, Any]) -> list[str]:
-    """The first few of an object's properties that have a value of their own."""
-    properties = schema.get("properties")
-    named = properties.items() if isinstance(properties, dict) else ()
-    tags = (
-        name
-        for name, each in named
-        if isinstance(each, dict) and ("const" in each or "enum" in each)
-    )
-    return list(islice(tags, MOST_TAGS))
-
-
-def _tells_apart(name: str, schemas: list[dict[str, Any]]) -> bool:
-    """Whether the property has to be there in all but one, with other values in each."""
-    properties = [schema.get("properties") for schema in schemas]
-    if not all(schema.get("type") == "object" for schema in schemas):
-        return False
-    groups = [_values(each.get(name)) for each in properties if isinstance(each, dict)]
-    if len(groups) < len(schemas) or not _are_apart(groups):
-        return False
-    required = [schema.get("required") for schema in schemas]
-    return sum(isinstance(each, list) and name in each for each in required) >= len(schemas) - 1
-
-
-def _values(schema: object) -> list[object] | None:
-    """The values or the types that a schema admits, each as something to compare; None if open."""
-    if not isinstance(schema, dict):
-        return None
-    values = [schema["const"]] if "const" in schema else schema.get("enum")
-    if isinstance(values, list):
-        if len(values) > MOST_VALUES or any(isinstance(each, dict | list) for each in values):
-            return None  # equal objects may be written in several ways
-        return [(type(value).__name__, str(value)) for value in values]
-    kind = schema.get("type")
-    return [kind] if isinstance(kind, str) else kind if _are_types(kind) else None
-
-
-def _are_apart(groups: list[list[object] | None]) -> bool:
-    """Whether no value is in two of the groups, which are of values all, or of types."""
-    known = [group for group in groups if group is not None]
-    if len(known) < len(groups):
-        return False
-    kinds = {type(each) for group in known for each in group}
-    if len(kinds) != 1:
-        return False
-    each = [value for group in known for value in {_plain(one) for one in group}]
-    return len(set(each)) == len(each)
-
-
-def _plain(value: object) -> object:
-    """An integer is a number, and 1 is 1.0."""
-    if value == "integer":
-        return "number"
-    if isinstance(value, tuple) and value[0] in ("int", "float"):
-        return ("number", float(value[1]))
-    return value
 
 
 def _is_number(value: object) -> bool:
@@ -451,7 +397,9 @@ def _are_types(value: object) -> bool:
     return isinstance(value, list) and _are_texts(value) and bool(value) and TYPES.issuperset(value)
 
 
-def _short(value: object) -> str:
-    """The client's value in an error or the log."""
-    text = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
-    return text if len(text) <= 60 else f"{text[:60]}…"
+def _shown(value: object) -> str:
+    """The client's value as an error or the log shows it: of a list or an object only that."""
+    if isinstance(value, str):
+        return quoted(value)
+    is_plain = value is None or isinstance(value, int | float)
+    return shortened(repr(value)) if is_plain else type(value).__name__

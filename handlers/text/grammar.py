@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from handlers.errors import EngineFault, GrammarTooComplex, InvalidRequest
 from handlers.text.enforceable_schema import enforceable
-from handlers.text.grammar_errors import TOO_COMPLEX, log_once, reason, rule_at_fault
+from handlers.text.grammar_errors import TOO_COMPLEX, log_left_out, reason, rule_at_fault
 from handlers.text.json_schema import JSON_STYLE, MAX_SOURCE, Budget
+from handlers.text.panics import panic_is_fault
 from handlers.text.schema_repair import Repair, Trials
 from handlers.text.vocabulary import Vocabulary
 
@@ -147,20 +148,20 @@ class Grammars:
         schema: Mapping[str, Any],
         *,
         strict: bool = False,
-        let_go: Callable[[str], None] = log_once,
+        report: Callable[[str], None] = log_left_out,
     ) -> GrammarConstraint:
         """JSON that is valid under `schema`, in JSON_STYLE, properties in the schema's order.
 
-        Without `strict` it is valid under as much of it as can be enforced, and `let_go` is called
+        Without `strict` it is valid under as much of it as can be enforced, and `report` is called
         with the rest. With it, `param` of an InvalidRequest is the path to what is at fault.
         """
-        source = enforceable(schema, strict=strict, budget=Budget(), let_go=let_go)
+        source = enforceable(schema, strict=strict, budget=Budget(), report=report)
         matcher = self._of_schema(source.schema)
         if _can_be_mended(matcher):
             repair = Repair(source, Trials(self._why_not))
             if strict:
                 raise repair.fault(reason(matcher.get_error()))
-            matcher = self._of_schema(repair.repaired(let_go))
+            matcher = self._of_schema(repair.repaired(report))
         return self._checked("The JSON schema", matcher)
 
     def regex(self, pattern: str) -> GrammarConstraint:
@@ -200,7 +201,6 @@ class Grammars:
         lines: Sequence[str],
         schemas: Mapping[str, Enforceable],
         refusal: Callable[[str, InvalidRequest], InvalidRequest],
-        let_go: Callable[[str], None] = log_once,
     ) -> GrammarConstraint:
         """Lark of our own making. `schemas`: of its rules that are JSON.
 
@@ -215,7 +215,7 @@ class Grammars:
                 if why and source.strict:
                     raise refusal(rule, Repair(source, trials).fault(why))
                 if why:
-                    found[rule] = Repair(source, trials).repaired(let_go)
+                    found[rule] = Repair(source, trials).repaired(log_left_out)
             matcher = self._of_lark(lines, found)
         try:
             return self._checked("The JSON schema", matcher)
@@ -225,19 +225,9 @@ class Grammars:
 
     def gbnf(self, grammar: str) -> GrammarConstraint:
         """llama.cpp's GBNF; `root` is the rule that the answer follows."""
-        from llguidance.gbnf_to_lark import gbnf_to_lark
-
         _bounded("GBNF grammar", grammar)
         _few_rules("GBNF grammar", grammar.split("::=")[1:])
-        try:
-            lark = gbnf_to_lark(grammar)
-        except RecursionError:
-            raise InvalidRequest("The GBNF grammar is nested too deeply.") from None
-        except Exception as error:  # noqa: BLE001 - it raises Exception itself for a missing rule
-            raise InvalidRequest(
-                f"The GBNF grammar cannot be used: {reason(str(error))}."
-            ) from None
-        return self._compile("GBNF grammar", {"lark_grammar": lark})
+        return self._compile("GBNF grammar", {"lark_grammar": _lark_of_gbnf(grammar)})
 
     def _compile(self, kind: str, grammar: Mapping[str, Any]) -> GrammarConstraint:
         return self._checked(f"The {kind}", self._matcher(kind, grammar))
@@ -259,6 +249,7 @@ class Grammars:
             raise InvalidRequest(f"{subject} cannot be used: {reason(matcher.get_error())}.")
         return GrammarConstraint(matcher, self._vocabulary())
 
+    @panic_is_fault("llguidance")
     def _matcher(self, kind: str, grammar: Mapping[str, Any]) -> llguidance.LLMatcher:
         """In its error state where the grammar cannot be compiled."""
         import llguidance
@@ -269,12 +260,7 @@ class Grammars:
             raise InvalidRequest(f"The {kind} is nested too deeply.") from None
         limits = llguidance.LLParserLimits(**LIMITS)
         vocabulary = self._vocabulary()
-        try:
-            matcher = llguidance.LLMatcher(vocabulary, source, log_level=0, limits=limits)
-        except BaseException as error:  # a panic in Rust is no Exception, and no end of the process
-            if type(error).__name__ != "PanicException":
-                raise
-            raise EngineFault(f"llguidance panicked while it compiled: {error}") from None
+        matcher = llguidance.LLMatcher(vocabulary, source, log_level=0, limits=limits)
         # Some faults show at the first mask only: a $ref that leads to itself allows nothing.
         if not matcher.is_error():
             matcher.compute_bitmask()
@@ -317,6 +303,24 @@ def _lark(lines: Sequence[str], schemas: Mapping[str, Mapping[str, Any]]) -> str
         for rule, schema in schemas.items()
     )
     return "\n".join([*lines, *rules])
+
+
+def _lark_of_gbnf(grammar: str) -> str:
+    """The same grammar in Lark. Raises InvalidRequest; any other error is a bug."""
+    from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
+
+    try:
+        return gbnf_to_lark(grammar)
+    except RecursionError:
+        raise InvalidRequest("The GBNF grammar is nested too deeply.") from None
+    except (ValueError, IndexError):  # of "{²}", of 5,000 digits and of a backslash at the end
+        why = "it has a number that cannot be read, or ends in a backslash"
+    except Exception as error:
+        # For a rule that is missing it raises Exception itself.
+        if type(error) not in (Exception, GbnfToLarkError):
+            raise
+        why = reason(str(error))
+    raise InvalidRequest(f"The GBNF grammar cannot be used: {why}.")
 
 
 def _few_rules(kind: str, rules: Sequence[str]) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 import re
 
+from handlers.errors import shortened
+from handlers.text.log_once import log_once
+
 LOGGER = logging.getLogger(__name__)
 
 # "   3 | start: x" and "     ^^^", which point at a place in the source.
 EXCERPT = re.compile(r"\d+ \||\^")
 PLACE = re.compile(r"at (\d+)\(\d+\): ")
-LONGEST = 300
 TOO_COMPLEX = "it is too large or too complex"
 
 REWORDED = [
@@ -50,17 +52,9 @@ def reason(error: str) -> str:
         match = re.fullmatch(pattern, text)
         if match:
             text = match.expand(words)
-    return text[:LONGEST].rstrip(". ")
+    return shortened(text.rstrip(". "))
 
 
-# Distinct things that one process writes about. A client can make up any number.
-MOST = 100
-_logged: set[str] = set()
-
-
-def log_once(what: str) -> None:
-    """Says what schemas that are not strict are not held to, the first time that it is left out."""
-    line = what[:LONGEST]
-    if line not in _logged and len(_logged) < MOST:
-        _logged.add(line)
-        LOGGER.warning("A JSON schema that is not strict is not held to all: without %s", line)
+def log_left_out(what: str) -> None:
+    """Writes once to the log that schemas which are not strict are not held to `what`."""
+    log_once(LOGGER, "A JSON schema that is not strict is enforced without this: %s", what)

@@ -51,19 +51,23 @@ class Budget:
         self._multiple = 1
         """Of the schema that is being read."""
 
-    def begin(self, schema: Mapping[str, Any]) -> None:
-        """Another schema. Raises InvalidRequest where it would take too long to compile.
+    def begin(self, schema: Mapping[str, Any]) -> References:
+        """Counts another schema in, and gives its references.
 
-        Every step is linear in the schema, and none but the first needs no stack.
+        Raises InvalidRequest where it would take too long to compile. Every check takes time in
+        proportion to the schema. The depth is checked first, without recursion: what comes after
+        may use recursion, as json.dumps does.
         """
         check_depth(schema)
         self._characters += len(json.dumps(schema))
         _at_most(MAX_SOURCE, f"characters {TOGETHER}", self._characters)
         self._properties += _properties(schema)
         _at_most(MAX_PROPERTIES, f"properties {TOGETHER}", self._properties)
-        _bound_levels(schema)
+        references = References(schema)
+        _bound_levels(schema, references)
         self._multiples |= {self._multiple} - {1}
         self._multiple = 1
+        return references
 
     def patterns(self, count: int) -> str:
         """What is too much with so many more patternProperties; empty for nothing."""
@@ -95,10 +99,12 @@ def _properties(schema: Mapping[str, Any]) -> int:
     return sum(len(value) for value in found if isinstance(value, dict))
 
 
-def _bound_levels(schema: Mapping[str, Any]) -> None:
-    """A reference that leads nowhere here may lead anywhere: it counts as the whole schema."""
+def _bound_levels(schema: Mapping[str, Any], references: References) -> None:
+    """Raises InvalidRequest where a chain of references could lead through too many levels.
+
+    A reference that leads nowhere here may lead anywhere: it counts as the whole schema.
+    """
     depths = _depths(schema)
-    references = References(schema)
     levels = 0
     for reference in {each["$ref"] for each in objects(schema) if _is_text(each.get("$ref"))}:
         path = references.path(reference) if references.are_plain else None

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 Path = tuple[str | int, ...]
 """The names and places that lead from the document to a part of it."""
 
-# A path in an error is for a person to read, and its names are the client's.
-LONGEST_PATH = 256
-
 
 class References:
     """The references of one document."""
@@ -44,7 +41,7 @@ class References:
         return len(self._bases) == 1
 
     def path(self, reference: str, place: Path = ()) -> Path | None:
-        """Where the reference at `place` leads, None where that is nowhere in this document."""
+        """The path to which the reference at `place` leads, None where it leads out or nowhere."""
         within = self._resource_of(place)
         if (reference, within) not in self._found:
             self._found[reference, within] = self._resolve(reference, within)
@@ -87,7 +84,7 @@ class References:
 def dotted(path: Path) -> str:
     """The path as an error's `param` has it: properties.amount.anyOf[1]."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".")[:LONGEST_PATH]
+    return text.removeprefix(".")
 
 
 def objects(schema: object) -> Iterator[dict[str, Any]]:

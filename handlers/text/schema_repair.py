@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 MAX_TRIALS = 1_000
 MAX_TRIED = 2**20  # characters
 
-# What is left out together, in the order in which it is tried: least is lost by the first.
+# What is left out together. The groups are tried in this order, from those whose loss costs the
+# schema least to those whose loss costs it most.
 GROUPS = (
     ("minProperties", "maxProperties"),
     ("pattern",),
@@ -50,11 +51,11 @@ MAPS = ("properties", "patternProperties")
 
 
 class _Exhausted(Exception):
-    """As many trials were made as may be."""
+    """No further trial may be made: all are used up, or one costs too much."""
 
 
 class Trials:
-    """Compiles schemas by themselves, as many as may be."""
+    """Compiles schemas on trial, up to a number and a size in all."""
 
     def __init__(self, why_not: Callable[[dict[str, Any]], str]) -> None:
         """`why_not`: the reason why a schema does not compile, or nothing."""
@@ -75,84 +76,92 @@ class Trials:
 
 
 class Repair:
-    """The search in one schema."""
+    """Searches one schema for what does not compile."""
 
     def __init__(self, source: Enforceable, trials: Trials) -> None:
         self._origins = source.origins
         self._root = {name: each for name, each in source.schema.items() if name != "$defs"}
         self._definitions: dict[str, Any] = dict(source.schema.get("$defs", {}))
         self._trials = trials
-        self._alone = True
 
-    def repaired(self, let_go: Callable[[str], None]) -> dict[str, Any]:
+    def repaired(self, report: Callable[[str], None]) -> dict[str, Any]:
         """The schema without what does not compile; any object where nothing else helps.
 
         Raises no error: what does not compile even so costs too much.
         """
         try:
-            return self._searched(let_go)
+            return self._searched(report)
         except _Exhausted:
-            let_go("a whole schema, in which more is at fault than is looked for")
+            report("a whole schema, in which more is at fault than is looked for")
             return {"type": "object"} if self._root.get("type") == "object" else {}
 
     def fault(self, reason: str) -> InvalidRequest:
         """The refusal, with the innermost place that does not compile; `reason`: of the whole."""
         units = [(self._root, ()), *((self._definitions[n], p) for n, p in self._origins.items())]
         try:
-            for self._alone in (True, False):
+            for alone in (True, False):
                 for unit, path in units:
-                    if self._reason(unit):
-                        return fault(*self._innermost(unit, path))
+                    if self._reason(unit, alone):
+                        return fault(*self._innermost(unit, path, alone))
         except _Exhausted:
             pass
         return fault((), reason)
 
-    def _searched(self, let_go: Callable[[str], None]) -> dict[str, Any]:
-        """First each part by itself, so that no part is blamed for another that it refers to."""
-        for self._alone in (True, False):
+    def _searched(self, report: Callable[[str], None]) -> dict[str, Any]:
+        """Tries each part without its references first, then with all that it refers to.
+
+        In one pass a part could be blamed for a fault of another that it refers to.
+        """
+        for alone in (True, False):
             for name, definition in self._definitions.items():
-                self._definitions[name] = self._repaired(definition, let_go)
-            root = self._repaired(self._root, let_go)
+                self._definitions[name] = self._repaired(definition, report, alone)
+            root = self._repaired(self._root, report, alone)
             if not isinstance(root, dict) or root.get("type") != self._root.get("type"):
                 raise _Exhausted  # a tool's arguments have to stay an object
             self._root = root
         return self._with_definitions(self._root)
 
-    def _repaired(self, node: Any, let_go: Callable[[str], None]) -> Any:
-        reason = self._reason(node)
+    def _repaired(self, node: Any, report: Callable[[str], None], alone: bool) -> Any:
+        """The node without what does not compile; `alone`: as for _reason."""
+        reason = self._reason(node, alone)
         if not reason:
             return node
         node = {keyword: _copied(value) for keyword, value in node.items()}
         for keyword, place, child in list(_children(node)):
             if place is None:
-                node[keyword] = self._repaired(child, let_go)
+                node[keyword] = self._repaired(child, report, alone)
             else:
-                node[keyword][place] = self._repaired(child, let_go)
-        if not self._reason(node):
+                node[keyword][place] = self._repaired(child, report, alone)
+        if not self._reason(node, alone):
             return node
         for group, rest in _lighter(node):
-            if not self._reason(rest):
-                let_go(f"{' and '.join(group)}: {reason}")
+            if not self._reason(rest, alone):
+                report(f"{' and '.join(group)}: {reason}")
                 return rest
-        let_go(f"a part of a schema: {reason}")
+        report(f"a part of a schema: {reason}")
         return True
 
-    def _innermost(self, node: Any, path: Path) -> tuple[Path, str]:
-        reason = self._reason(node)
+    def _innermost(self, node: Any, path: Path, alone: bool) -> tuple[Path, str]:
+        """The path of the innermost place that does not compile, and why it does not."""
+        reason = self._reason(node, alone)
         for keyword, place, child in _children(node):
-            if self._reason(child):
-                return self._innermost(child, (*path, keyword, *([] if place is None else [place])))
+            if self._reason(child, alone):
+                inner = (*path, keyword, *([] if place is None else [place]))
+                return self._innermost(child, inner, alone)
         for group, rest in _lighter(node):
-            if not self._reason(rest):
+            if not self._reason(rest, alone):
                 keyword = next(each for each in group if each in node)
                 return (*path, keyword), reason
         return path, reason
 
-    def _reason(self, node: Any) -> str:
-        """Why the node does not compile: alone, as if its references led to anything."""
+    def _reason(self, node: Any, alone: bool) -> str:
+        """Why the node does not compile; empty where it does.
+
+        `alone`: its references are taken to lead to anything.
+        """
         if isinstance(node, bool):
             return ""  # false stands where it allows nothing on purpose
-        schema = _without_references(node) if self._alone else self._with_definitions(node)
+        schema = _without_references(node) if alone else self._with_definitions(node)
         return self._trials.reason(schema)
 
     def _with_definitions(self, node: dict[str, Any]) -> dict[str, Any]:
@@ -175,7 +184,11 @@ def _children(node: dict[str, Any]) -> Iterator[tuple[str, str | int | None, dic
 
 
 def _without_references(value: Any) -> Any:
-    """`$ref` of data, too, such as of an enum: that changes no schema's fault."""
+    """The value without any `$ref`, wherever it stands.
+
+    In data, such as the values of an enum, a `$ref` is no reference. To leave it out there changes
+    nothing about whether the schema compiles.
+    """
     if isinstance(value, dict):
         named = {name: each for name, each in value.items() if not _is_reference(name, each)}
         return {name: _without_references(each) for name, each in named.items()}
@@ -193,7 +206,7 @@ def _copied(value: Any) -> Any:
 
 
 def _lighter(node: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    """The schema without each group of keywords that it has."""
+    """For each group of keywords that the schema has: those keywords, and the schema without."""
     for group in GROUPS:
         if any(keyword in node for keyword in group):
             rest = {keyword: value for keyword, value in node.items() if keyword not in group}

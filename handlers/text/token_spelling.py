@@ -41,7 +41,7 @@ class TokenSpelling:
             return bytes(ALPHABET[character] for character in spelling)
         return self._behind_another(token_id).encode()
 
-    @panic_is_fault
+    @panic_is_fault("tokenizers")
     def _behind_another(self, token_id: int) -> str:
         """With the space that most decoders take off the first token of a text."""
         text: str = self._backend.decode([self._neighbour, token_id])

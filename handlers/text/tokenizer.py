@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import tokenizers
 
-from handlers.errors import ArtifactError, InvalidRequest
+from handlers.errors import ArtifactError, InvalidRequest, ends_a_task
 from handlers.text.incremental import IncrementalDecoder
 from handlers.text.panics import panic_is_fault
 from handlers.text.token_spelling import TokenSpelling
@@ -52,14 +52,14 @@ class Tokenizer:
         """Raises ArtifactError when the file is missing or is not a tokenizer."""
         try:
             return cls(tokenizers.Tokenizer.from_file(str(path)))
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # noqa: BLE001 - Exception itself, or a panic of its Rust
+        except BaseException as error:  # Exception itself, or a panic of its Rust
+            if ends_a_task(error):
+                raise
             raise ArtifactError(
                 f"{path} is not a tokenizer: {error}. Export the model again."
             ) from None
 
-    @panic_is_fault
+    @panic_is_fault("tokenizers")
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
         """Special tokens that are spelt out in `text` become their ids, as in transformers.
 
@@ -77,13 +77,13 @@ class Tokenizer:
         ids: list[int] = encoded.ids
         return ids
 
-    @panic_is_fault
+    @panic_is_fault("tokenizers")
     def encode_all(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Encoded]:
         """Texts, or pairs of them, with all that the model expects around and between them."""
         encoded: list[Encoded] = self._backend.encode_batch_fast(texts)
         return encoded
 
-    @panic_is_fault
+    @panic_is_fault("tokenizers")
     def beginning(self, text: str, tokens: int) -> str:
         """The part of a text that its first tokens are read from; a short one is all of it."""
         (encoded,) = self._backend.encode_batch([text], add_special_tokens=False)
@@ -95,7 +95,7 @@ class Tokenizer:
         count: int = self._backend.num_special_tokens_to_add(parts == 2)
         return count
 
-    @panic_is_fault
+    @panic_is_fault("tokenizers")
     def encode_cut(self, text: str | tuple[str, str], limit: int) -> Encoded:
         """The same for one, of `limit` ids at most: the end of a text is left out.
 
@@ -112,7 +112,7 @@ class Tokenizer:
         cut: Encoded = self._backend.post_process(*encoded)
         return cut
 
-    @panic_is_fault
+    @panic_is_fault("tokenizers")
     def decode(self, ids: list[int], skip_special_tokens: bool = True) -> str:
         """The text of `ids`; bytes that are not UTF-8 become U+FFFD.
 
@@ -121,7 +121,7 @@ class Tokenizer:
         text: str = self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
         return text
 
-    @panic_is_fault
+    @panic_is_fault("tokenizers")
     def spellings(self, ids: list[int]) -> list[str | None]:
         """Each id as the vocabulary spells it, such as "Ġworld"; None for one it does not have."""
         return [self._backend.id_to_token(token_id) for token_id in ids]

@@ -45,17 +45,12 @@ class Tool(msgspec.Struct, frozen=True):
 
     @property
     def arguments_schema(self) -> dict[str, Any]:
-        """What arguments are held to: an object, of the names in `properties` alone.
-
-        Raises InvalidRequest.
-        """
-        from handlers.text.enforceable_schema import without_other_names
-
+        """The schema that arguments are held to, which is of an object. Raises InvalidRequest."""
         schema = dict(self.parameters or {"properties": {}})
         if not _may_be_object(schema.get("type", "object")):
             raise self.fault(InvalidRequest("its parameters must be of type object.", param="type"))
         schema["type"] = "object"
-        return without_other_names(schema)
+        return schema
 
     def check_name(self) -> None:
         """Whether the name is the same in a call's JSON as by itself. Raises InvalidRequest."""
@@ -237,7 +232,7 @@ def _schemas(
 ) -> dict[str, Enforceable]:
     """Of each rule that is JSON."""
     from handlers.text.enforceable_schema import enforceable
-    from handlers.text.grammar_errors import log_once
+    from handlers.text.grammar_errors import log_left_out
     from handlers.text.json_schema import Budget
 
     budget = Budget()
@@ -247,7 +242,7 @@ def _schemas(
     schemas = {}
     for rule, (schema, strict) in given.items():
         try:
-            schemas[rule] = enforceable(schema, strict=strict, budget=budget, let_go=log_once)
+            schemas[rule] = enforceable(schema, strict=strict, budget=budget, report=log_left_out)
         except InvalidRequest as error:
             raise refusal(rule, error) from None
     return schemas

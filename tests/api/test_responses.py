@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from handlers.api.messages import Response, StreamResponse
 from handlers.engine.sequence import FinishReason
+from handlers.text import log_once
 from tests.api.client import TOKENIZER, Client, saying
 from tests.support.scripted_engine import ScriptedEngine, drain, steps
 
@@ -406,6 +407,20 @@ def test_tools_that_are_left_out_alone_leave_an_answer(caplog: pytest.LogCapture
     assert [record.getMessage() for record in caplog.records].count(
         f"Tools of the type {kind!r} are left out: only functions are offered."
     ) == 1
+
+
+def test_the_log_has_one_line_of_each_type_that_is_left_out_and_a_bounded_number_of_lines(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_once, "_logged", {})
+    kinds = [{"type": f"{number}{'x' * 10_000}"} for number in range(128)]
+
+    for _ in range(5):
+        Client(saying("Hi")).json("POST", PATH, {"input": "a", "tools": kinds})
+
+    lines = [each for each in caplog.messages if each.startswith("Tools of the type")]
+    assert len(lines) == len(set(lines)) == log_once.MOST
+    assert max(map(len, lines)) < 400
 
 
 ITEM: dict[str, Any] = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}

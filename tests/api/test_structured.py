@@ -209,10 +209,27 @@ def test_names_that_no_schema_has_are_for_objects_within_one_that_is_not_strict(
         {"allOf": [{"properties": {"c": {"type": "integer"}}}]},
         {"$ref": "#/$defs/C", "$defs": {"C": {"properties": {"c": {"type": "integer"}}}}},
         {"if": {}, "then": {"required": ["c"]}},
+        {"unevaluatedProperties": True},
+        {"unevaluatedProperties": {"type": "integer"}},
+        {"minProperties": 2},
+        {"propertyNames": {"maxLength": 1}},
+        {"patternProperties": {"^x": {}}},
+        {"dependentRequired": {"a": ["c"]}},
+        {"$recursiveRef": "#"},
     ],
 )
 def test_a_schema_that_speaks_of_other_names_keeps_them(more: dict[str, Any]) -> None:
     assert allowed_by(None, {"properties": {"a": {}}, **more}, '{"a": 1, "c": 1}')
+
+
+@pytest.mark.parametrize(
+    "more", [{"minProperties": 1}, {"unevaluatedProperties": False}, {"required": ["a"]}]
+)
+def test_a_schema_that_speaks_of_its_own_names_alone_has_no_others(more: dict[str, Any]) -> None:
+    schema = {"properties": {"a": {}}, **more}
+
+    assert allowed_by(None, schema, '{"a": 1}')
+    assert not allowed_by(None, schema, '{"a": 1, "c": 1}')
 
 
 @pytest.mark.parametrize(

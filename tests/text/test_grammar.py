@@ -267,6 +267,9 @@ def strictly(schema: dict[str, Any]) -> Compile:
         (lambda grammars: grammars.regex("ab\\\\\\"), "ends in a backslash"),
         (lambda grammars: grammars.lark("start: x"), "unknown name"),
         (lambda grammars: grammars.gbnf("root ::= x"), "Rule 'x' not found"),
+        (lambda grammars: grammars.gbnf('root ::= "a'), "end of input"),
+        (lambda grammars: grammars.gbnf('root ::= "a"{²}'), "a number that cannot be read"),
+        (lambda grammars: grammars.gbnf('root ::= "a\\'), "ends in a backslash"),
         (lambda grammars: grammars.choice([]), "empty"),
     ],
 )
@@ -278,6 +281,18 @@ def test_what_cannot_be_compiled_is_refused_in_a_sentence(
 
     assert "\n" not in str(refused.value)
     assert str(refused.value).endswith(".")
+
+
+def test_a_bug_in_the_reader_of_gbnf_is_no_fault_of_the_client(
+    grammars: Grammars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty(_: str) -> str:
+        raise KeyError
+
+    monkeypatch.setattr("llguidance.gbnf_to_lark.gbnf_to_lark", faulty)
+
+    with pytest.raises(KeyError):
+        grammars.gbnf('root ::= "a"')
 
 
 def test_a_colon_that_begins_no_rule_counts_for_none(grammars: Grammars) -> None:
