@@ -97,8 +97,20 @@ OF_OBJECTS = ("properties", "patternProperties", "additionalProperties")
 # Rust reads larger repetitions as a mistake.
 MAX_COUNT = 2**32 - 2
 
+# Of patterns and formats that one value has to match. Each doubles the time in which llguidance
+# finds whether any text matches all: 16 take a second, 30 take minutes and gigabytes.
+MAX_EXPRESSIONS = 2
+EXPRESSIONS = ("pattern", "format")
+
 OMITTED = object()
 NOTHING_SAID: dict[str, Any] = {}
+
+
+class _Value:
+    """A value of which one schema or several speak, and how many expressions it has to match."""
+
+    def __init__(self, expressions: int = 0) -> None:
+        self.expressions = expressions
 
 
 class Enforceable(msgspec.Struct, frozen=True):
@@ -153,24 +165,30 @@ class _Reader:
         self._strict = strict
         self._budget = budget
         self._report = report
-        self._names: dict[tuple[Path, bool], str] = {}
+        self._names: dict[tuple[Path, bool, int], str] = {}
         self._disjoint: dict[tuple[int, ...], bool] = {}
-        self._waiting: list[tuple[str, Path, bool]] = []
+        self._waiting: list[tuple[str, Path, bool, int]] = []
         """Definitions that are referred to and not yet read."""
 
     def document(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         """What is kept of the whole schema, with all definitions that it refers to."""
-        whole: dict[str, Any] = self._node(schema, (), conjoined=False)
+        whole: dict[str, Any] = self._node(schema, ())
         definitions: dict[str, object] = {}
         while self._waiting:
-            name, path, conjoined = self._waiting.pop()
-            definitions[name] = self._node(self._references.target(path), path, conjoined)
+            name, path, conjoined, expressions = self._waiting.pop()
+            target = self._references.target(path)
+            definitions[name] = self._node(target, path, conjoined, _Value(expressions))
         if str(schema.get("$schema")).rstrip("#") in DRAFTS:
             whole["$schema"] = schema["$schema"]
         return {**whole, "$defs": definitions} if definitions else whole
 
-    def _node(self, node: object, path: Path, conjoined: bool) -> Any:
-        """What is kept of one schema. `conjoined`: whether a value has to fit another, too."""
+    def _node(
+        self, node: object, path: Path, conjoined: bool = False, value: _Value | None = None
+    ) -> Any:
+        """What is kept of one schema. `conjoined`: whether a value has to fit another, too.
+
+        `value`: the one that the schemas around this one speak of, None for a value of its own.
+        """
         if isinstance(node, bool):
             return node
         if not isinstance(node, dict):
@@ -181,8 +199,10 @@ class _Reader:
         if not path and not _speaks_of_other_names(node):
             node = {"additionalProperties": False, **node}
         kept: dict[str, Any] = {}
-        for keyword, value in node.items():
-            read = self._keyword(node, keyword, value, (*path, keyword), within)
+        value = value or _Value()
+        # Its own expressions first: those of its parts count beside them.
+        for keyword in sorted(node, key=lambda keyword: keyword not in EXPRESSIONS):
+            read = self._keyword(node, keyword, (*path, keyword), within, value)
             if read is OMITTED:
                 continue
             if keyword in ("anyOf", "oneOf"):
@@ -197,23 +217,32 @@ class _Reader:
         return kept
 
     def _keyword(
-        self, node: Mapping[str, Any], keyword: str, value: object, path: Path, conjoined: bool
+        self, node: Mapping[str, Any], keyword: str, path: Path, conjoined: bool, value: _Value
     ) -> object:
+        given = node[keyword]
         if keyword in UNSUPPORTED:
-            return self._unsupported(node, keyword, value, path)
+            return self._unsupported(node, keyword, given, path)
+        if keyword in IN_PLACE:
+            return self._in_place(keyword, given, path, conjoined, value)
+        if keyword == "prefixItems" or (keyword == "items" and isinstance(given, list)):
+            return self._list(keyword, given, path)
         if keyword in ("items", "additionalItems", "additionalProperties"):
-            if keyword == "items" and isinstance(value, list):
-                return self._list(keyword, value, path, False)
-            return self._node(value, path, False)
-        if keyword in ("allOf", "anyOf", "prefixItems"):
-            return self._list(keyword, value, path, conjoined and keyword != "prefixItems")
-        if keyword == "oneOf":
-            return self._one_of(value, path, conjoined)
+            return self._node(given, path)
         if keyword in ("properties", "patternProperties"):
-            return self._map(keyword, value, path)
+            return self._map(keyword, given, path)
+        if keyword in EXPRESSIONS:
+            return self._expression(keyword, given, path, value)
+        return self._assertion(keyword, given, path)
+
+    def _in_place(
+        self, keyword: str, given: object, path: Path, conjoined: bool, value: _Value
+    ) -> object:
+        """What is kept of schemas that speak of the same value as the one around them."""
+        if keyword == "allOf":
+            return self._list(keyword, given, path, conjoined, value)
         if keyword == "$ref":
-            return self._reference(value, path, conjoined)
-        return self._assertion(keyword, value, path)
+            return self._reference(given, path, conjoined, value)
+        return self._alternatives(keyword, given, path, conjoined, value)
 
     def _assertion(self, keyword: str, value: object, path: Path) -> object:
         """What is kept of a keyword without schemas in it. An annotation is not reported."""
@@ -229,14 +258,21 @@ class _Reader:
             "enum": lambda: isinstance(value, list) and value,
             "required": lambda: _are_texts(value),
             "type": lambda: value in TYPES if isinstance(value, str) else _are_types(value),
-            "pattern": lambda: isinstance(value, str),
-            "format": lambda: value in FORMATS if isinstance(value, str) else False,
         }
         if keyword in BOUNDS or (keyword in sound and not sound[keyword]()):
             return self._refuse_or_report(path, f"{keyword} {_shown(value)}")
-        if keyword == "pattern":
-            return with_ascii_spaces(str(value))
         return value if keyword in sound else OMITTED
+
+    def _expression(self, keyword: str, given: object, path: Path, value: _Value) -> object:
+        """What is kept of a pattern or a format."""
+        if not isinstance(given, str) or (keyword == "format" and given not in FORMATS):
+            return self._refuse_or_report(path, f"{keyword} {_shown(given)}")
+        if value.expressions >= MAX_EXPRESSIONS:
+            return self._refuse_or_report(
+                path, f"more than {MAX_EXPRESSIONS} patterns and formats of one value"
+            )
+        value.expressions += 1
+        return with_ascii_spaces(given) if keyword == "pattern" else given
 
     def _unsupported(
         self, node: Mapping[str, Any], keyword: str, value: object, path: Path
@@ -246,10 +282,19 @@ class _Reader:
             return OMITTED
         return self._refuse_or_report(path, f'the keyword "{keyword}"')
 
-    def _list(self, keyword: str, value: object, path: Path, conjoined: bool) -> object:
-        if not isinstance(value, list) or not value:
-            return self._refuse_or_report(path, f"{keyword} {_shown(value)}")
-        return [self._node(each, (*path, place), conjoined) for place, each in enumerate(value)]
+    def _list(
+        self,
+        keyword: str,
+        schemas: object,
+        path: Path,
+        conjoined: bool = False,
+        value: _Value | None = None,
+    ) -> object:
+        if not isinstance(schemas, list) or not schemas:
+            return self._refuse_or_report(path, f"{keyword} {_shown(schemas)}")
+        return [
+            self._node(each, (*path, place), conjoined, value) for place, each in enumerate(schemas)
+        ]
 
     def _map(self, keyword: str, value: object, path: Path) -> object:
         if value == []:  # PHP's empty object
@@ -264,14 +309,24 @@ class _Reader:
             if len(set(named)) < len(named):
                 return self._refuse_or_report(path, "patternProperties of which two are the same")
             return {
-                with_ascii_spaces(name): self._node(each, (*path, name), False)
+                with_ascii_spaces(name): self._node(each, (*path, name))
                 for name, each in value.items()
             }
-        return {name: self._node(each, (*path, name), False) for name, each in value.items()}
+        return {name: self._node(each, (*path, name)) for name, each in value.items()}
 
-    def _one_of(self, value: object, path: Path, conjoined: bool) -> object:
-        branches = self._list("oneOf", value, path, conjoined)
-        if branches is OMITTED or self._are_disjoint(value, path):
+    def _alternatives(
+        self, keyword: str, schemas: object, path: Path, conjoined: bool, value: _Value
+    ) -> object:
+        """What is kept of anyOf or oneOf, of which a value has to match one branch alone."""
+        if not isinstance(schemas, list) or not schemas:
+            return self._refuse_or_report(path, f"{keyword} {_shown(schemas)}")
+        values = [_Value(value.expressions) for _ in schemas]
+        branches = [
+            self._node(each, (*path, place), conjoined, values[place])
+            for place, each in enumerate(schemas)
+        ]
+        value.expressions = max(branch.expressions for branch in values)
+        if keyword == "anyOf" or self._are_disjoint(schemas, path):
             return branches
         if self._strict:
             raise fault(
@@ -295,19 +350,20 @@ class _Reader:
             schema = None if target is None else self._references.target(target)
         return schema if isinstance(schema, dict) else NOTHING_SAID
 
-    def _reference(self, value: object, path: Path, conjoined: bool) -> object:
-        target = self._references.path(value, path[:-1]) if isinstance(value, str) else None
+    def _reference(self, given: object, path: Path, conjoined: bool, value: _Value) -> object:
+        target = self._references.path(given, path[:-1]) if isinstance(given, str) else None
         if target is None:
             return self._refuse_or_report(
-                path, f"$ref to {_shown(value)}, which is not in this schema"
+                path, f"$ref to {_shown(given)}, which is not in this schema"
             )
-        if (target, conjoined) not in self._names:
-            name = f"d{len(self._names)}"
-            self._names[target, conjoined] = name
-            self._waiting.append((name, target, conjoined))
-            self.origins[name] = target
-        name = self._names[target, conjoined]
-        return f"#/$defs/{name}"
+        # What several references beside one another lead to is read later, each for itself.
+        expressions = MAX_EXPRESSIONS if conjoined else value.expressions
+        key = (target, conjoined, expressions)
+        if key not in self._names:
+            self._names[key] = f"d{len(self._names)}"
+            self._waiting.append((self._names[key], *key))
+            self.origins[self._names[key]] = target
+        return f"#/$defs/{self._names[key]}"
 
     def _count(self, keyword: str, value: object, path: Path) -> object:
         if _is_number(value) and 0 <= value == int(value):  # type: ignore[operator, call-overload]

@@ -8,6 +8,7 @@ schemas and a function that compiles one. Used by grammar.py, once a whole schem
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 from handlers.errors import InvalidRequest
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # Of all schemas of a request. A trial takes half a millisecond, and more with the schema's size.
 MAX_TRIALS = 1_000
 MAX_TRIED = 2**20  # characters
+MAX_SECONDS = 2.0  # of one core: a trial of a schema that is costly may take as long by itself
 
 # What is left out together. The groups are tried in this order, from those whose loss costs the
 # schema least to those whose loss costs it most.
@@ -62,14 +64,17 @@ class Trials:
         self._why_not = why_not
         self._left = MAX_TRIALS
         self._characters_left = MAX_TRIED
+        self._seconds_left = MAX_SECONDS
 
     def reason(self, schema: dict[str, Any]) -> str:
         """Why the schema does not compile; empty where it does."""
         self._left -= 1
         self._characters_left -= len(json.dumps(schema))
-        if self._left < 0 or self._characters_left < 0:
+        if self._left < 0 or self._characters_left < 0 or self._seconds_left < 0:
             raise _Exhausted
+        begun = time.thread_time()
         reason = self._why_not(schema)
+        self._seconds_left -= time.thread_time() - begun
         if reason == TOO_COMPLEX:  # each such trial may take a second
             raise _Exhausted
         return reason

@@ -505,6 +505,33 @@ def large_unions() -> Schema:
     return {"anyOf": [union] * 4_000, "$defs": {"A": first, "B": second}}
 
 
+BLIND = [f"^.*(a|b{number}).{{0,50}}c$" for number in range(30)]
+"""Patterns of which each two may hold together, and of which no one can tell it soon."""
+
+
+def nested(patterns: list[str]) -> Schema:
+    """All of them of one value, each within the one before."""
+    schema: Schema = {}
+    for pattern in patterns:
+        schema = {"pattern": pattern, "allOf": [schema]}
+    return schema
+
+
+def referred(patterns: list[str]) -> Schema:
+    """All of them of one value, by references."""
+    definitions = {f"P{place}": {"pattern": pattern} for place, pattern in enumerate(patterns)}
+    return {"allOf": [{"$ref": f"#/$defs/{name}"} for name in definitions], "$defs": definitions}
+
+
+def chained(patterns: list[str]) -> Schema:
+    """All of them of one value, each definition leading to the next."""
+    definitions = {
+        f"P{place}": {"pattern": pattern, "$ref": f"#/$defs/P{place + 1}"}
+        for place, pattern in enumerate(patterns)
+    }
+    return {"$ref": "#/$defs/P0", "$defs": {**definitions, f"P{len(patterns)}": {}}}
+
+
 COSTLY: dict[str, Callable[[Grammars], object]] = {
     "references that lead nowhere": lambda grammars: grammars.json_schema(
         {"anyOf": [{"$ref": f"x{number}"} for number in range(20_000)]}
@@ -537,6 +564,21 @@ COSTLY: dict[str, Callable[[Grammars], object]] = {
         ToolChoice(),
     ),
     "unions of large definitions": lambda grammars: grammars.json_schema(large_unions()),
+    "patterns of one value": lambda grammars: grammars.json_schema(
+        {"properties": {"a": {"allOf": [{"pattern": pattern} for pattern in BLIND]}}}
+    ),
+    "patterns of one value, strict": lambda grammars: grammars.json_schema(
+        {"properties": {"a": {"allOf": [{"pattern": pattern} for pattern in BLIND]}}}, strict=True
+    ),
+    "patterns within one another": lambda grammars: grammars.json_schema(nested(BLIND)),
+    "patterns behind references": lambda grammars: grammars.json_schema(referred(BLIND)),
+    "patterns behind one another": lambda grammars: grammars.json_schema(chained(BLIND)),
+    "patterns of names": lambda grammars: grammars.json_schema(
+        {"patternProperties": {pattern: {} for pattern in BLIND}, "additionalProperties": False}
+    ),
+    "intersections of Lark": lambda grammars: grammars.lark(
+        "start: A\nA: " + " & ".join(f"/{pattern[1:-1]}/" for pattern in BLIND)
+    ),
     "repetitions of GBNF": lambda grammars: grammars.gbnf('root ::= b{1,100000}\nb ::= "x" | "y"'),
     "repetitions of Lark": lambda grammars: grammars.lark(
         "start: " + " ".join('("a"|b){1,1000}' for _ in range(3_000)) + '\nb: "x"'
@@ -556,6 +598,37 @@ def test_what_costs_much_is_refused_or_compiled_within_seconds(
         COSTLY[name](grammars)
 
     assert time.process_time() - started < 5  # 0.1 to 1 s; without its bound minutes, or no end
+
+
+def test_a_value_has_to_match_two_patterns_and_no_third(
+    grammars: Grammars, tokenizer: Tokenizer
+) -> None:
+    """As Zod writes a password's rules."""
+    rules = [{"pattern": pattern} for pattern in ("[A-Z]", "[a-z]", "[0-9]")]
+    password = {"type": "string", "minLength": 8, "maxLength": 128, "allOf": rules}
+    schema = {"type": "object", "properties": {"password": password}, "required": ["password"]}
+    reported: Report = []
+
+    constraint = grammars.json_schema(schema, report=reported.append)
+
+    assert writable(constraint, tokenizer, {"password": "Abcdefgh"})
+    assert not writable(constraint, tokenizer, {"password": "abcdefgh"})
+    assert reported == ["more than 2 patterns and formats of one value"]
+    with pytest.raises(InvalidRequest, match="more than 2 patterns") as refused:
+        grammars.json_schema(schema, strict=True)
+    assert refused.value.param == "properties.password.allOf[2].pattern"
+
+
+def test_alternatives_may_have_a_pattern_each(grammars: Grammars, tokenizer: Tokenizer) -> None:
+    branches = [{"type": "string", "pattern": f"^{letter}+$"} for letter in "abcd"]
+    reported: Report = []
+
+    constraint = grammars.json_schema({"anyOf": branches}, report=reported.append)
+
+    assert [writable(constraint, tokenizer, text) for text in ("aa", "dd", "ad")] == [True] * 2 + [
+        False
+    ]
+    assert not reported
 
 
 def test_after_all_trials_a_tool_may_be_called_with_any_object(
