@@ -81,11 +81,11 @@ class Conversation(msgspec.Struct, frozen=True):
         Raises InvalidRequest and ContextLengthExceeded.
         """
         ids = await model.tokenising.run(lambda: self.prompt_ids(model))
+        model.reader.check_room(len(ids), self.field)  # before a grammar is compiled for nothing
         greedy = {} if temperature is None else {"temperature": temperature}
         defaults = {**model.sampling, **greedy, "logprobs": logprobs}
         params = sampling.params(model.engine.context_length - len(ids), **defaults)
         prompts = spread(ids, params, choices, await self._grammar(model))
-        model.reader.check_room(len(ids), self.field)
         reads_calls = model.template.tool_format if self.toolbox else None
         return Call(prompts, sampling.stop_strings, deadline, self.field, choices, reads_calls)
 

@@ -299,8 +299,9 @@ class Sampling(Structured, frozen=True, kw_only=True):
         return None if limit == NO_LIMIT else limit
 
     def params(self, room: int, **defaults: Any) -> SamplingParams:
-        """`room`: tokens that are left of the context behind the prompt.
+        """The engine's parameters for one prompt.
 
+        `room`: tokens that are left of the context behind the prompt, at least 1.
         `defaults`: for what the request does not say, and what it cannot.
         """
         given = {name: getattr(self, name) for name in _OF_SAMPLING_PARAMS}
@@ -308,9 +309,8 @@ class Sampling(Structured, frozen=True, kw_only=True):
         if self.top_k is not None:
             chosen["top_k"] = max(0, self.top_k)
         limit = room if self.token_limit is None else min(self.token_limit, room)
-        # A prompt that leaves no room is refused by Engine.submit_all, which knows the figures.
         return SamplingParams(
-            max_tokens=max(0 if self.token_limit == 0 else 1, limit),
+            max_tokens=limit,
             seed=None if self.seed == FRESH_SEED else self.seed,
             stop_token_ids=frozenset(self.stop_token_ids or ()),
             logit_bias=biases(self.logit_bias),

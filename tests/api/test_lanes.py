@@ -134,6 +134,15 @@ def test_a_chat_of_more_text_than_the_context_holds_is_not_rendered(path: str) -
     assert (code, error["code"], error["param"]) == (400, "context_length_exceeded", "messages")
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/generate"])
+def test_no_grammar_is_compiled_for_a_prompt_that_leaves_no_room(path: str) -> None:
+    client = Client(ScriptedEngine(context_length=2))
+
+    code, error = client.error("POST", path, RENDERING[path] | {"guided_regex": "("})
+
+    assert (code, error["code"]) == (400, "context_length_exceeded")
+
+
 def test_a_grammar_is_compiled_while_another_one_compiles() -> None:
     api = threaded(WatchedTemplate())
     grammars = WatchedGrammars()
