@@ -38,9 +38,8 @@ What is empty asks for nothing whatever the field: EMPTY.
 
 EMPTY = ("null", '""', "[]", "{}")
 
-# Of a member that is not known.
-ASKS_FOR_NOTHING = ("null", "false", '""', "[]", "{}")
-LONGEST_PATH = 256
+ASKS_FOR_NOTHING = (*EMPTY, "false")
+"""Of a member that is not known."""
 
 # msgspec's "Expected `str`, got `int` - at `$.messages[0].content`", and of an object's names
 # "at `key` in `$.logit_bias`". It calls the members of such an object [...].
@@ -78,7 +77,7 @@ def refuse_unknown(field: str, value: msgspec.Raw, known: Iterable[str]) -> None
     members = members_of(value)
     for name in sorted(members.keys() - set(known)):
         if _plain(members[name]) not in ASKS_FOR_NOTHING:
-            raise _not_supported(f"{field}.{name}"[:LONGEST_PATH])
+            raise _not_supported(f"{field}.{name}")
 
 
 def members_of(value: msgspec.Raw | None) -> Fields:

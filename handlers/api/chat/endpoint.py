@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from handlers.api.model import Model
 
 REFUSED: Refused = fields.REFUSED | {
-    "functions": ("[]",),
+    "functions": (),
     "function_call": ('"none"', '"auto"'),
     "modalities": ('["text"]',),
     "audio": (),
@@ -37,7 +37,7 @@ REFUSED: Refused = fields.REFUSED | {
     "add_special_tokens": ("false",),
     "prompt": (),
     "echo": ("false",),
-    "suffix": ('""',),
+    "suffix": (),
     "best_of": ("1",),
     "documents": (),
     "task": (),

@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from handlers.api.content import Content, text_of
 from handlers.api.past_calls import past_call
-from handlers.errors import InvalidRequest
+from handlers.errors import InvalidRequest, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +124,7 @@ def _turn(at: str, message: Message) -> TemplateMessage:
 def _check(at: str, message: Message) -> None:
     if message.role not in TEMPLATE_ROLES:
         raise InvalidRequest(
-            f"{at}.role is {message.role!r}, but must be one of {', '.join(TEMPLATE_ROLES)}.",
+            f"{at}.role is {quoted(message.role)}, but must be one of {', '.join(TEMPLATE_ROLES)}.",
             param=f"{at}.role",
         )
     if message.content is None and message.role not in NEED_NO_CONTENT:

@@ -55,7 +55,7 @@ REFUSED: Refused = fields.REFUSED | {
     "background": ("false",),
     "prompt": (),
     "truncation": ('"disabled"',),
-    "context_management": ("[]",),
+    "context_management": (),
     "n": ("1",),
     "logprobs": ("false",),
     "enable_response_messages": ("false",),

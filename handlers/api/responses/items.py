@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from handlers.api.content import Content, text_of
 from handlers.api.past_calls import past_call
-from handlers.errors import InvalidRequest
+from handlers.errors import InvalidRequest, quoted
 
 if TYPE_CHECKING:
     from handlers.api.chat.messages import TemplateMessage
@@ -117,7 +117,7 @@ def template_messages(instructions: str | None, given: str | list[Item]) -> list
             _append(messages, f"input[{place}]", item)
     if not messages:
         raise InvalidRequest(
-            f"input is empty: {' and '.join(LEFT_OUT)} are left out, send a message.",
+            f"input is empty: items of the types {', '.join(LEFT_OUT)} are left out, send a message.",
             param="input",
         )
     return messages
@@ -140,7 +140,7 @@ def _append(messages: list[TemplateMessage], at: str, item: InputItem) -> None:
             "is nothing that this server can read: leave the item out, or send what it says in a "
             "message",
         )
-        raise InvalidRequest(f"{at}, of type {item.kind!r}, {advice}.", param=at)
+        raise InvalidRequest(f"{at}, of type {quoted(item.kind)}, {advice}.", param=at)
 
 
 def _append_call(messages: list[TemplateMessage], at: str, item: InputItem) -> None:
@@ -162,7 +162,7 @@ def _role(at: str, given: str | None) -> str:
         )
     if role not in TEMPLATE_ROLES:
         raise InvalidRequest(
-            f"{at} is {role!r}, but must be one of {', '.join(TEMPLATE_ROLES)}.", param=at
+            f"{at} is {quoted(role)}, but must be one of {', '.join(TEMPLATE_ROLES)}.", param=at
         )
     return TEMPLATE_ROLES[role]
 
