@@ -59,7 +59,8 @@ def _read(part: Part, at: str) -> str:
     if field is None:
         media = next((f"the {medium}" for medium in MEDIA if medium in part.type), "it")
         raise InvalidRequest(
-            f"{at} is of type {quoted(part.type)}, but this model reads text only: leave {media} out.",
+            f"{at} is of type {quoted(part.type)}, but this model reads text only: leave {media} "
+            "out.",
             param=at,
         )
     text: str | None = getattr(part, field)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from handlers.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType, shortened
+from handlers.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ def coding_of(header: str) -> str | None:
     if len(codings) > 1 or coding not in CODINGS:
         accepted = (*CODINGS, "identity")
         raise UnsupportedMediaType(
-            f"The body has the {HEADER} {shortened(', '.join(codings))!r}: send it uncompressed, "
+            f"The body has the {HEADER} {quoted(', '.join(codings))}: send it uncompressed, "
             f"or by one of {', '.join(CODINGS)}.",
             accepted=accepted,
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from handlers.api.unsupported_fields import INSTEAD
 from handlers.errors import InvalidRequest, shortened
 
 if TYPE_CHECKING:
@@ -146,8 +147,6 @@ def _refuse(name: str, value: str, harmless: tuple[str, ...]) -> None:
 
 
 def _not_supported(field: str) -> InvalidRequest:
-    from handlers.api.other_names import INSTEAD  # for errors alone
-
     advice = INSTEAD.get(field, "leave it out")
     return InvalidRequest(f"{field} is not supported by this server: {advice}.", param=field)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from handlers.api import fields
+from handlers.api import unsupported_fields
 from handlers.api.answer import collect, timed_response
 from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json, read_query
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from handlers.api.model import Model
 
 REFUSED: Refused = (
-    fields.REFUSED
-    | fields.OF_CHATS
+    unsupported_fields.REFUSED
+    | unsupported_fields.OF_CHATS
     | {
         "stream": ("false",),
         "n": ("1",),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
 
-from handlers.api import fields
+from handlers.api import unsupported_fields
 from handlers.api.answer import Stamp, collect, stream, timed_response
 from handlers.api.chat.choices import ChatStream, whole_chat
 from handlers.api.chat.messages import Messages, template_messages
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from handlers.api.messages import Request, Response, StreamResponse
     from handlers.api.model import Model
 
-REFUSED: Refused = fields.REFUSED | {
+REFUSED: Refused = unsupported_fields.REFUSED | {
     "functions": (),
     "function_call": ('"none"', '"auto"'),
     "modalities": ('["text"]',),

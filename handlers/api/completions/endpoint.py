@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
 
-from handlers.api import fields
+from handlers.api import unsupported_fields
 from handlers.api.answer import Call, Stamp, collect, spread, stream, timed_response
 from handlers.api.completions.choices import Echo, TextShape
 from handlers.api.completions.prompts import TextPrompt, read_prompts, spelt
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 MAX_ECHOED_LOGPROBS = 50_000
 
 REFUSED: Refused = (
-    fields.REFUSED
-    | fields.OF_CHATS
+    unsupported_fields.REFUSED
+    | unsupported_fields.OF_CHATS
     | {
         "suffix": (),
         "max_output_tokens": (),

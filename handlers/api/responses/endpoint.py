@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from handlers.api import fields
+from handlers.api import unsupported_fields
 from handlers.api.answer import Stamp, stream
 from handlers.api.conversation import Conversation
 from handlers.api.decoding import Fields, Refused, members_of, read_json
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from handlers.api.model import Model
     from handlers.api.tools import Toolbox
 
-REFUSED: Refused = fields.REFUSED | {
+REFUSED: Refused = unsupported_fields.REFUSED | {
     "previous_response_id": (),
     "conversation": (),
     "background": ("false",),

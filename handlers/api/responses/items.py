@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
+from handlers.api.chat import messages as chat_messages
 from handlers.api.content import Content, text_of
 from handlers.api.past_calls import past_call
+from handlers.api.unsupported_fields import NOTHING_STORED
 from handlers.errors import InvalidRequest, quoted
 
 if TYPE_CHECKING:
@@ -20,12 +22,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TEMPLATE_ROLES = {
-    "user": "user",
-    "assistant": "assistant",
-    "system": "system",
-    "developer": "system",
+    role: known for role, known in chat_messages.TEMPLATE_ROLES.items() if known != "tool"
 }
-"""Templates were trained with "system": "developer" is OpenAI's newer name for the same."""
+"""A chat's, but for a tool's: what a tool gave is an item of its own type."""
 
 CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
 """What the model asked for, with the field that it is in."""
@@ -37,8 +36,8 @@ LEFT_OUT = ("reasoning", "web_search_call", "mcp_list_tools")
 assistant's message."""
 
 ADVICE = {
-    "item_reference": "refers to an item of an earlier answer, but nothing is stored here: send "
-    "the item itself in its place, which clients do where `store` is false",
+    "item_reference": f"refers to an item of an earlier answer, but {NOTHING_STORED}: send the "
+    "item itself in its place, which clients do where `store` is false",
     "compaction": "has in it what only the server that made it can read: send the messages that "
     "it stands for",
 }
@@ -117,7 +116,8 @@ def template_messages(instructions: str | None, given: str | list[Item]) -> list
             _append(messages, f"input[{place}]", item)
     if not messages:
         raise InvalidRequest(
-            f"input is empty: items of the types {', '.join(LEFT_OUT)} are left out, send a message.",
+            f"input is empty: items of the types {', '.join(LEFT_OUT)} are left out. Send a "
+            "message.",
             param="input",
         )
     return messages
