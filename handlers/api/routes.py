@@ -18,7 +18,16 @@ from handlers.api.content_coding import coding_of, decoded
 from handlers.api.cors import Answer, Cors
 from handlers.api.messages import Request, Response, StreamResponse
 from handlers.api.paths import without_empty_parts, without_prefix
-from handlers.api.table import HEALTH_PATHS, STORED, TABLES, Match, Route, match, prefix_before
+from handlers.api.table import (
+    HEALTH_PATHS,
+    TABLES,
+    Match,
+    Route,
+    asks_for_stored,
+    match,
+    prefix_before,
+)
+from handlers.api.unsupported_fields import NOTHING_STORED
 from handlers.errors import (
     InvalidApiKey,
     MethodNotAllowed,
@@ -139,9 +148,9 @@ class Api:
                 f"This image serves the task {served} with {self._model.id}; {shortened(path)} "
                 f"needs {' or '.join(tasks)}. Paths: {known}."
             )
-        if path.startswith(STORED):
+        if asks_for_stored(paths):
             return NotFound(
-                f"There is no {shortened(path)}: nothing is stored here, so no answer can be read, "
+                f"There is no {shortened(path)}: {NOTHING_STORED}, so no answer can be read, "
                 "changed or cancelled later. Send the whole conversation with every request."
             )
         prefix = prefix_before(self._routes, path) or ""

@@ -7,7 +7,7 @@ start what most of its requests need, and the others with their first request.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -113,18 +113,29 @@ class Match(msgspec.Struct, frozen=True):
 
 
 def match(paths: Iterable[str], table: Mapping[str, Route]) -> Match | None:
-    """What the first of `paths` means that fits, None where none does.
-
-    Base URLs end in a slash, have /v1 already or lack it, and clients join them with paths of any
-    kind. What they mean is plain, so it is served, but a path that is in the table goes first.
-    """
-    plain = [without_empty_parts(path) for path in paths]
-    others = (spelling for path in plain for spelling in other_spellings(path))
-    for spelling in (*plain, *others):
+    """The route of the first of `paths` that has one in the table, None where none has."""
+    for spelling in _spellings(paths):
         key = MODEL if spelling.startswith(f"{MODELS}/") else spelling
         if key in table:
             return Match(table[key], spelling)
     return None
+
+
+def asks_for_stored(paths: Iterable[str]) -> bool:
+    """Whether one of `paths` asks for what an earlier request left behind at OpenAI."""
+    return any(spelling.startswith(STORED) for spelling in _spellings(paths))
+
+
+def _spellings(paths: Iterable[str]) -> Iterator[str]:
+    """Every path that `paths` may mean, the likeliest first.
+
+    Base URLs end in a slash, have /v1 already or lack it, and clients join them with paths of any
+    kind. What they mean is plain, so it is served, but a path as it came goes first.
+    """
+    plain = [without_empty_parts(path) for path in paths]
+    yield from plain
+    for path in plain:
+        yield from other_spellings(path)
 
 
 def prefix_before(table: Mapping[str, Route], path: str) -> str | None:
