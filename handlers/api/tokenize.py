@@ -13,7 +13,7 @@ from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json
 from handlers.api.json_response import json_response
 from handlers.api.offered_tools import offered
-from handlers.api.prompt_options import Kwargs, prompt_options
+from handlers.api.prompt_options import Kwargs, chat_options
 from handlers.api.text_tokens import OF_TEXTS, TextCall, encode, size, tokens_response
 from handlers.api.tools import ToolList, toolbox_of
 from handlers.errors import InvalidRequest
@@ -46,8 +46,8 @@ async def tokenize(model: Model, request: Request) -> Response:
 
 async def render(model: Model, request: Request) -> Response:
     """The prompt that a chat with this body would give to the model, as text and as ids."""
-    conversation = read_json(request.body, chat.ChatCall, chat.REFUSED).conversation
-    text, ids = await model.tokenising.run(lambda: _rendered(model, conversation))
+    body = read_json(request.body, chat.ChatCall, chat.REFUSED)
+    text, ids = await model.tokenising.run(lambda: _rendered(model, body.conversation))
     return json_response({"prompt": text, "token_ids": ids, **size(model, ids)})
 
 
@@ -64,11 +64,6 @@ def _encode(model: Model, body: TokenizeCall) -> list[int]:
     if body.messages is None:
         return encode(model, body)
     toolbox = toolbox_of(offered(body.tools), None, None)
-    options = prompt_options(
-        body.chat_template_kwargs,
-        body.enable_thinking,
-        body.add_generation_prompt,
-        body.continue_final_message,
-    )
+    options = chat_options(body)
     messages = template_messages(body.messages)
     return Conversation(messages, toolbox=toolbox, options=options).prompt_ids(model)

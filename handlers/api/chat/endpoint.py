@@ -13,11 +13,11 @@ from handlers.api import unsupported_fields
 from handlers.api.answer import Stamp, collect, stream, timed_response
 from handlers.api.chat.choices import ChatStream, whole_chat
 from handlers.api.chat.messages import Messages, template_messages
-from handlers.api.conversation import Conversation
+from handlers.api.conversation import Conversation, read
 from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import OpenAICall, Tokens
 from handlers.api.offered_tools import offered
-from handlers.api.prompt_options import Kwargs, prompt_options
+from handlers.api.prompt_options import Kwargs, chat_options
 from handlers.api.structured import form_of
 from handlers.api.tools import Choice, Toolbox, ToolList, toolbox_of
 from handlers.errors import InvalidRequest
@@ -74,12 +74,7 @@ class ChatCall(OpenAICall, frozen=True, kw_only=True):
     @property
     def conversation(self) -> Conversation:
         """What is to be answered. Raises InvalidRequest."""
-        options = prompt_options(
-            self.chat_template_kwargs,
-            self.enable_thinking,
-            self.add_generation_prompt,
-            self.continue_final_message,
-        )
+        options = chat_options(self)
         messages = template_messages(self.messages)
         return Conversation(messages, form_of(self), self.toolbox, options=options)
 
@@ -97,9 +92,9 @@ async def create(model: Model, request: Request) -> Response | StreamResponse:
     """The answers to a conversation."""
     body = read_json(request.body, ChatCall, REFUSED)
     told = body.told_logprobs
-    conversation = body.conversation
+    conversation, ids = await read(model, lambda: body.conversation)
     call = await conversation.call(
-        model, body, request.deadline, choices=body.n or 1, logprobs=told
+        model, ids, body, request.deadline, choices=body.n or 1, logprobs=told
     )
     stamp = Stamp.of(model, "chatcmpl")
     if body.stream:

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from handlers.api import unsupported_fields
 from handlers.api.answer import Stamp, stream
-from handlers.api.conversation import Conversation
+from handlers.api.conversation import Conversation, read
 from handlers.api.decoding import Fields, Refused, members_of, read_json
 from handlers.api.fields import Sampling, Tokens
 from handlers.api.json_response import json_response
@@ -250,7 +250,8 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
 async def create(model: Model, request: Request) -> Response | StreamResponse:
     """The answer to an input."""
     body = read_json(request.body, ResponseCall, REFUSED)
-    call = await body.conversation.call(model, body, request.deadline, logprobs=body.told_logprobs)
+    conversation, ids = await read(model, lambda: body.conversation)
+    call = await conversation.call(model, ids, body, request.deadline, logprobs=body.told_logprobs)
     shape = ResponseShape(Stamp.of(model, "resp"), body, call.prompts[0].params)
     if body.stream:
         return await stream(model.completer, call, shape)
@@ -258,9 +259,12 @@ async def create(model: Model, request: Request) -> Response | StreamResponse:
 
 
 async def count(model: Model, request: Request) -> Response:
-    """How many tokens the prompt of an input has, also where no context holds them."""
-    conversation = read_json(request.body, ResponseCall, REFUSED).conversation
-    ids = await model.tokenising.run(lambda: conversation.prompt_ids(model))
+    """How many tokens the prompt of an input has, also where they leave no room for an answer.
+
+    What is too long by its characters or its messages alone is refused, as by /tokenize.
+    """
+    body = read_json(request.body, ResponseCall, REFUSED)
+    _, ids = await read(model, lambda: body.conversation)
     return json_response({"object": "response.input_tokens", "input_tokens": len(ids)})
 
 
