@@ -29,10 +29,10 @@ class Decompressor(Protocol):
 
     @property
     def unused_data(self) -> bytes:
-        """What came after that end."""
+        """The bytes that came after that end."""
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        """No more than `max_length` bytes of it."""
+        """Gives the content, no more than `max_length` bytes of it."""
 
 
 def coding_of(header: str) -> str | None:
@@ -90,7 +90,7 @@ def _gzip(_body: bytes, _limit: int) -> Decompressor:
 
 
 def _deflate(body: bytes, _limit: int) -> Decompressor:
-    """zlib's format, and deflate without it, which some clients send under the same name."""
+    """Reads zlib's format, and bare deflate, which some clients send under the same name."""
     import zlib
 
     has_header = body[0] % 16 == zlib.DEFLATED and int.from_bytes(body[:2], "big") % 31 == 0
@@ -98,7 +98,10 @@ def _deflate(body: bytes, _limit: int) -> Decompressor:
 
 
 def _zstd(body: bytes, limit: int) -> Decompressor:
-    """Raises RequestTooLarge where the frame itself says so: its window may be as large."""
+    """Reads one frame of zstd. Raises RequestTooLarge where its head says that it is too large.
+
+    The window of a frame in one segment is as large as its content, so the limit bounds both.
+    """
     from backports.zstd import DecompressionParameter, ZstdDecompressor, get_frame_info
 
     if (get_frame_info(body).decompressed_size or 0) > limit:

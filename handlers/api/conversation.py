@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Conversation(msgspec.Struct, frozen=True):
-    """What is to be answered."""
+    """A conversation that is to be answered, and how."""
 
     messages: list[TemplateMessage]
     form: Form | None = None
@@ -43,9 +43,10 @@ class Conversation(msgspec.Struct, frozen=True):
         return model.reader.encode(self.prompt(model), param=self.field)
 
     def prompt(self, model: Model) -> str:
-        """Raises ContextLengthExceeded without rendering what has a message for every token.
+        """The prompt, as the model's chat template writes it. Raises InvalidRequest.
 
-        Nor is text rendered that no context holds: a template holds the interpreter's lock.
+        Raises ContextLengthExceeded without rendering more messages than the context has tokens, or
+        more text than it can hold: a template holds the interpreter's lock.
         """
         context = model.engine.context_length
         if len(self.messages) > context:

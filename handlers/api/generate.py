@@ -50,7 +50,7 @@ class GenerateCall(Sampling, frozen=True, kw_only=True):
 
 
 async def create(model: Model, request: Request) -> Response:
-    """The answer to `prompt` as one user's message.
+    """Answers `prompt` as one user's message.
 
     Greedy unless told otherwise, so that a GET gives the same answer each time.
     """

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 KWARGS = "chat_template_kwargs"
 MAX_BYTES = 2**16
-"""Of their JSON: a template may write them out."""
+"""The most that their JSON may have: a template may write them out."""
 
 Kwargs = Annotated[dict[str, Any], Meta(max_length=64)]
 
 
 class ChatFields(Protocol):
-    """The fields that a body with messages has. Its struct has another base, and may have one."""
+    """The fields of a body with messages. Structs have one base, so two of them repeat these."""
 
     @property
     def chat_template_kwargs(self) -> Kwargs | None: ...

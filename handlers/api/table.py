@@ -28,7 +28,7 @@ https://docs.cloud.google.com/run/docs/known-issues"""
 MODEL = f"{MODELS}/{{id}}"
 
 STORED = ("/v1/responses/", "/v1/chat/completions/", "/v1/conversations")
-"""Where OpenAI's clients ask for what an earlier request left behind."""
+"""The paths by which OpenAI's clients ask for what an earlier request left behind."""
 
 POST = ("POST",)
 GET = ("GET", "HEAD")
@@ -44,7 +44,7 @@ class Route(msgspec.Struct, frozen=True):
     """Whether it is imported at start."""
 
     def load(self) -> Endpoint:
-        """The endpoint, imported by now."""
+        """Imports the endpoint, if nobody has, and gives it."""
         module, _, name = self.endpoint.rpartition(".")
         endpoint: Endpoint = getattr(importlib.import_module(f"handlers.api.{module}"), name)
         return endpoint
@@ -127,7 +127,7 @@ def asks_for_stored(paths: Iterable[str]) -> bool:
 
 
 def _spellings(paths: Iterable[str]) -> Iterator[str]:
-    """Every path that `paths` may mean, the likeliest first.
+    """Yields every path that `paths` may mean, the likeliest first.
 
     Base URLs end in a slash, have /v1 already or lack it, and clients join them with paths of any
     kind. What they mean is plain, so it is served, but a path as it came goes first.
@@ -139,7 +139,7 @@ def _spellings(paths: Iterable[str]) -> Iterator[str]:
 
 
 def prefix_before(table: Mapping[str, Route], path: str) -> str | None:
-    """What stands before one of the table's paths; None where the path ends in none of them."""
+    """The part before one of the table's paths; None where the path ends in none of them."""
     plain = without_empty_parts(path)
     known = max((known for known in table if plain.endswith(known)), key=len, default=None)
     return plain.removesuffix(known) if known else None

@@ -1,4 +1,4 @@
-"""A text or a chat to ids, and a chat's prompt: what a decoder sees, without a word from it.
+"""POST /tokenize of a decoder, and POST /v1/chat/completions/render: nothing is generated.
 
 Texts are read as text_tokens.py reads them; a chat is vLLM's.
 """
@@ -38,14 +38,14 @@ class TokenizeCall(TextCall, frozen=True, kw_only=True):
 
 
 async def tokenize(model: Model, request: Request) -> Response:
-    """The ids of a text or a chat, however many: counting them is what most callers want."""
+    """Answers the ids of a text or a chat, however many: most callers want to count them."""
     body = read_json(request.body, TokenizeCall, REFUSED)
     ids = await model.tokenising.run(lambda: _encode(model, body))
     return tokens_response(model, ids, body)
 
 
 async def render(model: Model, request: Request) -> Response:
-    """The prompt that a chat with this body would give to the model, as text and as ids."""
+    """Answers the prompt of a chat with this body, as text and as ids."""
     body = read_json(request.body, chat.ChatCall, chat.REFUSED)
     text, ids = await model.tokenising.run(lambda: _rendered(model, body.conversation))
     return json_response({"prompt": text, "token_ids": ids, **size(model, ids)})
@@ -57,7 +57,10 @@ def _rendered(model: Model, conversation: Conversation) -> tuple[str, list[int]]
 
 
 def _encode(model: Model, body: TokenizeCall) -> list[int]:
-    """Raises InvalidRequest unless there is one thing to encode, and as the reader does."""
+    """The ids of a text or a chat.
+
+    Raises InvalidRequest unless there is one thing to encode, and as the reader does.
+    """
     given = {"prompt": body.prompt, "content": body.content, "messages": body.messages}
     if sum(value is not None for value in given.values()) != 1:
         raise InvalidRequest("Send one of prompt, content and messages.", param="prompt")

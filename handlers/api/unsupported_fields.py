@@ -1,4 +1,4 @@
-"""The fields of OpenAI and of other servers that no endpoint here has an effect for.
+"""The fields of OpenAI and of other servers that have no effect here.
 
 What would change the answer is refused by its name, and the error says what to send instead; the
 rest is ignored. What one endpoint alone refuses stands in its own file, so the advice is a table
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from handlers.api.decoding import Refused
 
 NOTHING_STORED = "nothing is stored here"
-"""Why no error can point to an earlier answer."""
+"""The reason in every error about what an earlier request left behind."""
 
 REFUSED: Refused = {
     # vLLM
@@ -106,8 +106,8 @@ REFUSED: Refused = {
     # DeepSeek
     "thinking": (),
 }
-"""Of all endpoints that generate: each would change the answer. With it, the JSON that asks for
-nothing."""
+"""The fields that every generating endpoint refuses, since each would change the answer. With it,
+the JSON that asks for nothing."""
 
 OF_CHATS: Refused = {
     "messages": (),
@@ -118,7 +118,7 @@ OF_CHATS: Refused = {
     "top_logprobs": ("0",),
     "max_completion_tokens": (),
 }
-"""What only a chat has: refused where a text is continued."""
+"""The fields that only a chat has: refused where a text is continued."""
 
 IGNORED = (
     # OpenAI
@@ -175,7 +175,7 @@ IGNORED = (
     "ttl",
     "draft_model",
 )
-"""Known, and taken without effect: none changes what the answer may say."""
+"""The fields that are known and ignored: none changes what the answer may say."""
 
 DETAILS_OF_REFUSED = (
     "length_penalty",
@@ -209,7 +209,7 @@ DETAILS_OF_REFUSED = (
     "reasoning_budget_end_tags",
     "reasoning_budget_message",
 )
-"""Taken without effect, since each says more about a wish that is refused."""
+"""The fields that are ignored because each only adds to one that is refused."""
 
 _OWN_FIELDS = "send its members as fields of their own"
 

@@ -63,7 +63,7 @@ class ChatCall(OpenAICall, frozen=True, kw_only=True):
 
     @property
     def limits(self) -> dict[str, int | None]:
-        """OpenAI's newer name goes before the older one."""
+        """The fields that limit the answer, OpenAI's newer name before the older one."""
         return {"max_completion_tokens": self.max_completion_tokens, "max_tokens": self.max_tokens}
 
     @property
@@ -89,7 +89,7 @@ class ChatCall(OpenAICall, frozen=True, kw_only=True):
 
 
 async def create(model: Model, request: Request) -> Response | StreamResponse:
-    """The answers to a conversation."""
+    """Answers a conversation."""
     body = read_json(request.body, ChatCall, REFUSED)
     told = body.told_logprobs
     conversation, ids = await read(model, lambda: body.conversation)

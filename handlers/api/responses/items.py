@@ -1,4 +1,4 @@
-"""The `input` of a response to the messages that chat templates expect.
+"""Brings the `input` of a response into the messages that chat templates expect.
 
 Knows no template. Called by endpoint.py.
 """
@@ -24,10 +24,10 @@ T = TypeVar("T")
 TEMPLATE_ROLES = {
     role: known for role, known in chat_messages.TEMPLATE_ROLES.items() if known != "tool"
 }
-"""A chat's, but for a tool's: what a tool gave is an item of its own type."""
+"""The roles of a chat, but for a tool's: what a tool gave is an item of another type."""
 
 CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
-"""What the model asked for, with the field that it is in."""
+"""The types of a call that the model asked for, each with the field that has its arguments."""
 
 OUTPUTS = ("function_call_output", "custom_tool_call_output")
 
@@ -41,7 +41,7 @@ ADVICE = {
     "compaction": "has in it what only the server that made it can read: send the messages that "
     "it stands for",
 }
-"""What to do instead, where an item's type alone does not say it."""
+"""The advice about an item that is refused, where its type alone does not say what to do."""
 
 Needed = dict[str, dict[str, object]]
 
@@ -144,7 +144,7 @@ def _append(messages: list[TemplateMessage], at: str, item: InputItem) -> None:
 
 
 def _append_call(messages: list[TemplateMessage], at: str, item: InputItem) -> None:
-    """To the assistant's turn that it belongs to: here items stand apart, in a chat they do not."""
+    """Adds a call to the assistant's message, since a chat has no items that stand apart."""
     name = _needed(f"{at}.name", item.name)
     call_id = _needed(f"{at}.call_id", item.call_id)
     call = past_call(name, getattr(item, CALLS[item.kind]), call_id)
