@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from handlers.text.tool_calls import ToolFormat
 
 Bodies = list[dict[str, object]]
-"""What becomes JSON: a stream's events, or the choices of one body."""
+"""The events of a stream, or the choices of one body, before they become JSON."""
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -50,7 +50,7 @@ class Call(msgspec.Struct, frozen=True):
     """How the model writes the calls that are to be read out of its answers."""
 
     async def deltas(self, completer: Completer) -> AsyncGenerator[Delta]:
-        """Raises as Completer.complete does."""
+        """Yields what the engine makes of every prompt. Raises as Completer.complete does."""
         pieces = completer.complete(self.prompts, self.stop, self.deadline)
         readers = self._readers()
         try:
@@ -65,13 +65,13 @@ class Call(msgspec.Struct, frozen=True):
             await pieces.aclose()
 
     def _readers(self) -> list[Callable[[TextDelta], Delta | None]]:
-        """One for each choice."""
+        """Makes a reader of tool calls for each choice."""
         if self.tool_format is None:
             return [plain] * len(self.prompts)
         return [CallReader(self.tool_format.parser()).read for _ in self.prompts]
 
     def usage(self, usages: Sequence[Usage]) -> dict[str, object]:
-        """OpenAI's count. `usages`: one of each choice."""
+        """Adds up the tokens as OpenAI counts them. `usages`: one of each choice."""
         return usage_body(usages, self.choices_each)
 
     def _field(self, engines: str | None) -> str:
@@ -83,7 +83,7 @@ class Call(msgspec.Struct, frozen=True):
 def spread(
     ids: list[int], params: SamplingParams, count: int, grammar: GrammarConstraint | None = None
 ) -> list[Prompt]:
-    """`count` choices of one prompt. With a seed, each of them gets the next one.
+    """Makes `count` choices of one prompt. With a seed, each of them gets the next one.
 
     The prompt's own logprobs are the same for all, so the first choice alone brings them.
     """
@@ -105,7 +105,7 @@ def _later(params: SamplingParams, place: int) -> SamplingParams:
 
 
 class Stamp(msgspec.Struct, frozen=True):
-    """What all bodies of one answer share."""
+    """The members that all bodies of one answer share."""
 
     model: str
     fingerprint: str
@@ -116,7 +116,7 @@ class Stamp(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, model: Model, prefix: str) -> Stamp:
-        """A new answer's."""
+        """Makes the stamp of a new answer."""
         return cls(model.id, model.fingerprint, prefix)
 
     def body(self, kind: str, choices: Bodies) -> dict[str, object]:
@@ -138,28 +138,28 @@ class StreamShape(Protocol):
     """What comes last, unless the stream broke."""
 
     def opening(self) -> Bodies:
-        """What comes before the first text."""
+        """Makes the events that come before the first text."""
         ...
 
     def delta(self, delta: Delta) -> Bodies:
-        """The text, and behind a choice's last text what ends it."""
+        """Makes the events of a text, and behind a choice's last text those that end it."""
         ...
 
     def closing(self, usages: Sequence[Usage]) -> Bodies:
-        """What comes when all choices have ended. `usages`: one of each."""
+        """Makes the events that come when all choices have ended. `usages`: one of each."""
         ...
 
     def failed(self, error: BaseException) -> Bodies:
-        """What comes when the stream breaks: nothing follows it."""
+        """Makes the events that end a stream which breaks."""
         return [error_body.describe(error)]
 
     def frame(self, body: dict[str, object]) -> bytes:
-        """One event on the wire."""
+        """Writes one event as it goes over the wire."""
         return sse.event(body)
 
 
 async def collect(completer: Completer, call: Call) -> list[Answer]:
-    """Every choice, whole. Raises what the completion raises, also in its middle."""
+    """Waits for every choice. Raises what the completion raises, also in its middle."""
     parts: list[list[Delta]] = [[] for _ in call.prompts]
     async for delta in call.deltas(completer):
         parts[delta.index].append(delta)
@@ -167,12 +167,12 @@ async def collect(completer: Completer, call: Call) -> list[Answer]:
 
 
 def timed_response(body: object, answers: Sequence[Answer]) -> Response:
-    """Status 200, with the times that its choices took."""
+    """Makes an answer of status 200 whose headers tell how long its choices took."""
     return json_response(body, timing_whole(answer.usage for answer in answers))
 
 
 async def stream(completer: Completer, call: Call, shape: StreamShape) -> StreamResponse:
-    """Waits for the first delta: raises what goes wrong before it."""
+    """Begins a stream, once the first delta is there. Raises what goes wrong before it."""
     deltas = call.deltas(completer)
     first = await anext(deltas)
     failures: list[BaseException] = []
@@ -190,7 +190,7 @@ async def _events(
     failures: list[BaseException],
     count: Callable[[Sequence[Usage]], None],
 ) -> AsyncGenerator[bytes]:
-    """An empty chunk, then the events. What breaks them is added to `failures`.
+    """Yields an empty chunk, then the events. What breaks them is added to `failures`.
 
     `count` gets what the choices took, once all of them have ended.
 

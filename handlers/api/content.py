@@ -1,4 +1,4 @@
-"""What a message says: a text, or parts of which this model reads those that are text.
+"""The content of a message: a text, or a list of parts, of which the model reads the texts.
 
 The parts of a chat and of a response differ in the names of their types alone, so either takes the
 other's. Called by chat/messages.py and responses/items.py.
@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from handlers.errors import InvalidRequest
+from handlers.errors import InvalidRequest, quoted
 
 TEXTS = {
     "text": "text",
@@ -23,7 +23,7 @@ TEXTS = {
 server, would not do is text to the model."""
 
 THOUGHTS = ("reasoning_text", "thinking")
-"""What another server's model thought: left out, as chat templates leave it out."""
+"""The types of what another server's model thought. Chat templates leave it out, so do we."""
 
 MEDIA = ("image", "audio", "video", "file")
 
@@ -40,7 +40,7 @@ Content = str | list[Part]
 
 
 def text_of(content: Content | None, at: str) -> str:
-    """Parts are joined by line breaks, as vLLM and llama.cpp join them.
+    """The text of a content. Line breaks join its parts, as in vLLM and llama.cpp.
 
     `at`: the path to the content, for errors. Raises InvalidRequest.
     """
@@ -59,7 +59,8 @@ def _read(part: Part, at: str) -> str:
     if field is None:
         media = next((f"the {medium}" for medium in MEDIA if medium in part.type), "it")
         raise InvalidRequest(
-            f"{at} is of type {part.type!r}, but this model reads text only: leave {media} out.",
+            f"{at} is of type {quoted(part.type)}, but this model reads text only: leave {media} "
+            "out.",
             param=at,
         )
     text: str | None = getattr(part, field)

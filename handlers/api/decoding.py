@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from handlers.api.unsupported_fields import INSTEAD
 from handlers.errors import InvalidRequest, shortened
 
 if TYPE_CHECKING:
@@ -38,9 +39,8 @@ What is empty asks for nothing whatever the field: EMPTY.
 
 EMPTY = ("null", '""', "[]", "{}")
 
-# Of a member that is not known.
-ASKS_FOR_NOTHING = ("null", "false", '""', "[]", "{}")
-LONGEST_PATH = 256
+ASKS_FOR_NOTHING = (*EMPTY, "false")
+"""The JSON of a member that is not known, but asks for nothing."""
 
 # msgspec's "Expected `str`, got `int` - at `$.messages[0].content`", and of an object's names
 # "at `key` in `$.logit_bias`". It calls the members of such an object [...].
@@ -52,7 +52,7 @@ _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
 def read_json(body: bytes, type_: type[T], refused: Refused) -> T:
-    """Raises InvalidRequest, with `param` where one field is at fault."""
+    """Reads a body. Raises InvalidRequest, with `param` where one field is at fault."""
     body = body.removeprefix(codecs.BOM_UTF8)
     try:
         body.decode()  # msgspec does not look into the fields that it skips
@@ -78,11 +78,11 @@ def refuse_unknown(field: str, value: msgspec.Raw, known: Iterable[str]) -> None
     members = members_of(value)
     for name in sorted(members.keys() - set(known)):
         if _plain(members[name]) not in ASKS_FOR_NOTHING:
-            raise _not_supported(f"{field}.{name}"[:LONGEST_PATH])
+            raise _not_supported(f"{field}.{name}")
 
 
 def members_of(value: msgspec.Raw | None) -> Fields:
-    """None of what is no object: the decoder says so."""
+    """The members of an object, none of what is no object, which the decoder refuses."""
     try:
         return msgspec.json.decode(value or b"{}", type=Fields)
     except msgspec.ValidationError:
@@ -90,7 +90,7 @@ def members_of(value: msgspec.Raw | None) -> Fields:
 
 
 def _decode(body: bytes, type_: type[T]) -> T:
-    """Takes 16.0 for the integer that it is in JSON, which msgspec does not.
+    """Decodes a body, and takes 16.0 for the integer that it is in JSON, as msgspec does not.
 
     Lua, R and some JavaScript write all numbers so. Only a body that has one is read again.
     """
@@ -105,7 +105,7 @@ def _decode(body: bytes, type_: type[T]) -> T:
 
 
 def _whole(value: Any) -> Any:
-    """The same with integers for floats, not within objects: a JSON schema stays what it is."""
+    """Puts integers for whole floats, not within objects: a JSON schema stays what it is."""
     if type(value) is list:
         # Without a call for each number: a body of 4 MB has a million of them.
         return [
@@ -116,7 +116,10 @@ def _whole(value: Any) -> Any:
 
 
 def read_query(query: Mapping[str, str], type_: type[T], refused: Refused) -> T:
-    """As read_json; numbers and booleans are read from their text. An empty value is none."""
+    """Reads a query as read_json reads a body. Raises InvalidRequest.
+
+    Numbers and booleans are read from their text; an empty value is none.
+    """
     given = {name: value for name, value in query.items() if value}
     for name in refused.keys() & given.keys():
         _refuse(name, _whole_text(given[name]), tuple(each.strip('"') for each in refused[name]))
@@ -147,8 +150,6 @@ def _refuse(name: str, value: str, harmless: tuple[str, ...]) -> None:
 
 
 def _not_supported(field: str) -> InvalidRequest:
-    from handlers.api.other_names import INSTEAD  # for errors alone
-
     advice = INSTEAD.get(field, "leave it out")
     return InvalidRequest(f"{field} is not supported by this server: {advice}.", param=field)
 

@@ -26,7 +26,7 @@ MESSAGE_CHARACTERS = 1024
 
 
 def describe(error: BaseException) -> dict[str, object]:
-    """The body. What is not a RequestError is a bug: it goes to the log, nothing of it out."""
+    """Makes the body. What is not a RequestError is a bug: the log has it, the body does not."""
     known = known_as(error)
     if isinstance(known, EngineFault):
         log.error("A request failed: %s", error, exc_info=error)
@@ -36,14 +36,14 @@ def describe(error: BaseException) -> dict[str, object]:
 
 
 def message_of(error: RequestError) -> str:
-    """What may leave of an error."""
+    """The message that a client may see of an error."""
     if isinstance(error, EngineFault):
         return "The server failed to answer. Its log has the reason."
     return _utf8(shortened(str(error), MESSAGE_CHARACTERS))
 
 
 def render(error: BaseException) -> Response:
-    """The whole answer."""
+    """Makes the whole answer."""
     body = msgspec.json.encode(describe(error))
     known = known_as(error)
     return Response(known.status, _headers(known), body, failure=known)
@@ -68,5 +68,5 @@ def _headers(error: RequestError) -> dict[str, str]:
 
 
 def _utf8(text: str) -> str:
-    """A path or a query may hold what UTF-8 cannot carry, and an error repeats it."""
+    """Replaces what UTF-8 cannot carry: a path or a query may have it, and an error repeats it."""
     return text.encode("utf-8", "replace").decode()

@@ -1,12 +1,12 @@
-"""The fields that generating endpoints share, and those that all of them refuse.
+"""The fields that generating endpoints share.
 
-A field that is neither here nor in the endpoint's own struct is ignored. docs/api.md has the
-tables; a test holds them to these structs.
+A field that is neither here nor in the endpoint's own struct nor refused is ignored: see
+unsupported_fields.py. docs/api.md has the tables; a test holds them to these structs.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -16,9 +16,6 @@ from handlers.api.structured import Structured
 from handlers.api.texts_or_ids import TokenId
 from handlers.engine.sequence import SamplingParams
 from handlers.errors import InvalidRequest
-
-if TYPE_CHECKING:
-    from handlers.api.decoding import Refused
 
 # A stop string is searched for at every token; OpenAI allows 4 of them.
 StopString = Annotated[str, Meta(max_length=256)]
@@ -35,200 +32,6 @@ FRESH_SEED = -1
 
 TokensOrNone = Annotated[int, Meta(ge=NO_LIMIT, le=2**31 - 1)]
 Tokens = Annotated[TokensOrNone, Meta(extra_json_schema={"not": {"const": 0}})]
-
-REFUSED: Refused = {
-    # vLLM
-    "bad_words": (),
-    "allowed_token_ids": (),
-    "use_beam_search": ("false",),
-    "prompt_logprobs": (),
-    "logprob_token_ids": (),
-    "include_stop_str_in_output": ("false",),
-    "skip_special_tokens": ("true",),
-    "truncate_prompt_tokens": (),
-    "return_tokens_as_token_ids": ("false",),
-    "return_token_ids": ("false",),
-    "return_token_offsets": ("false",),
-    "return_prompt_text": ("false",),
-    "prompt_embeds": (),
-    "thinking_token_budget": ("-1",),
-    "include_reasoning": ("true",),
-    "repetition_detection": (),
-    "watermarking": ("false",),
-    "vllm_xargs": (),
-    "guided_whitespace_pattern": (),
-    "logits_processors": (),
-    # llama-server
-    "n_predict": ("-1",),
-    "n_probs": ("0",),
-    "n_cmpl": ("1",),
-    "n_indent": ("0",),
-    "t_max_predict_ms": ("-1", "0"),
-    "samplers": ('"edskypmxt"', '"edkypmxt"'),
-    "repeat_penalty": ("1",),
-    "repeat_last_n": ("-1", "64"),
-    "typical_p": ("1",),
-    "mirostat": ("0",),
-    "dry_multiplier": ("0",),
-    "xtc_probability": ("0",),
-    "dynatemp_range": ("0",),
-    "top_n_sigma": ("-1", "0"),
-    "adaptive_target": ("-1",),
-    "min_keep": ("0", "1"),
-    "post_sampling_probs": ("false",),
-    "return_tokens": ("false",),
-    "response_fields": (),
-    "image_data": (),
-    "multimodal_data": (),
-    "lora": (),
-    "grammar_lazy": ("false",),
-    "generation_prompt": (),
-    "reasoning_format": ('"none"', '"auto"'),
-    "reasoning_budget_tokens": ("-1",),
-    "thinking_budget_tokens": ("-1",),
-    # SGLang
-    "regex": (),
-    "ebnf": (),
-    "stop_regex": (),
-    "no_stop_trim": ("false",),
-    "custom_params": (),
-    "custom_logit_processor": (),
-    "lora_path": (),
-    "session_params": (),
-    "input_ids": (),
-    "return_hidden_states": ("false",),
-    "return_prompt_token_ids": ("false",),
-    "return_meta_info": ("false",),
-    "return_routed_experts": ("false",),
-    # TGI
-    "inputs": (),
-    "parameters": (),
-    "max_new_tokens": (),
-    "do_sample": (),
-    "truncate": ("false",),
-    "watermark": ("false",),
-    "details": ("false",),
-    "decoder_input_details": ("false",),
-    "top_n_tokens": ("0",),
-    "return_full_text": ("false",),
-    "adapter_id": (),
-    "tool_prompt": (),
-    # Ollama
-    "options": (),
-    "num_predict": ("-1",),
-    "format": (),
-    "system": (),
-    "template": (),
-    "raw": ("false",),
-    "images": (),
-    "context": (),
-    "think": (),
-    # DeepSeek
-    "thinking": (),
-}
-"""Each would change the answer, so it is not ignored. With it, the JSON that asks for nothing."""
-
-OF_CHATS: Refused = {
-    "messages": (),
-    "tools": (),
-    "tool_choice": ('"none"', '"auto"'),
-    "functions": (),
-    "function_call": ('"none"', '"auto"'),
-    "top_logprobs": ("0",),
-    "max_completion_tokens": (),
-}
-"""What only a chat has: refused where a text is continued."""
-
-IGNORED = (
-    # OpenAI
-    "user",
-    "metadata",
-    "store",
-    "service_tier",
-    "safety_identifier",
-    "moderation",
-    "prompt_cache_key",
-    "prompt_cache_options",
-    "prompt_cache_retention",
-    "reasoning_effort",
-    "reasoning",
-    "verbosity",
-    # vLLM and SGLang
-    "priority",
-    "request_id",
-    "session_id",
-    "cache_salt",
-    "kv_transfer_params",
-    "ec_transfer_params",
-    "stream_interval",
-    "guided_decoding_backend",
-    "return_mm_kwargs",
-    "rid",
-    "extra_key",
-    "custom_labels",
-    "routed_dp_rank",
-    "disagg_prefill_dp_rank",
-    "data_parallel_rank",
-    "bootstrap_host",
-    "bootstrap_port",
-    "bootstrap_room",
-    "ngram_corpus_id",
-    "return_cached_tokens_details",
-    "separate_reasoning",
-    "stream_reasoning",
-    # llama-server
-    "cache_prompt",
-    "id_slot",
-    "n_cache_reuse",
-    "n_keep",
-    "n_discard",
-    "timings_per_token",
-    "return_progress",
-    "sse_ping_interval",
-    "verbose",
-    "backend_sampling",
-    "parse_tool_calls",
-    # Ollama and LM Studio
-    "keep_alive",
-    "shift",
-    "ttl",
-    "draft_model",
-)
-"""Known, and taken without effect: none changes what the answer may say."""
-
-OF_REFUSED = (
-    "length_penalty",
-    "early_stopping",
-    "spaces_between_special_tokens",
-    "truncation_side",
-    "routed_experts_prompt_start",
-    "routed_experts_start_len",
-    "media_io_kwargs",
-    "mm_processor_kwargs",
-    "images_config",
-    "max_dynamic_patch",
-    "min_dynamic_patch",
-    "use_audio_in_video",
-    "dynatemp_exponent",
-    "xtc_threshold",
-    "dry_base",
-    "dry_allowed_length",
-    "dry_penalty_last_n",
-    "dry_sequence_breakers",
-    "mirostat_tau",
-    "mirostat_eta",
-    "adaptive_decay",
-    "chat_format",
-    "chat_parser",
-    "preserved_tokens",
-    "grammar_triggers",
-    "reasoning_control",
-    "reasoning_budget_start_tag",
-    "reasoning_budget_end_tag",
-    "reasoning_budget_end_tags",
-    "reasoning_budget_message",
-)
-"""Taken without effect, since each says more about a wish that is refused."""
 
 _MADE_OF_MORE = (
     "max_tokens",
@@ -299,8 +102,9 @@ class Sampling(Structured, frozen=True, kw_only=True):
         return None if limit == NO_LIMIT else limit
 
     def params(self, room: int, **defaults: Any) -> SamplingParams:
-        """`room`: tokens that are left of the context behind the prompt.
+        """The engine's parameters for one prompt.
 
+        `room`: tokens that are left of the context behind the prompt, at least 1.
         `defaults`: for what the request does not say, and what it cannot.
         """
         given = {name: getattr(self, name) for name in _OF_SAMPLING_PARAMS}
@@ -308,9 +112,8 @@ class Sampling(Structured, frozen=True, kw_only=True):
         if self.top_k is not None:
             chosen["top_k"] = max(0, self.top_k)
         limit = room if self.token_limit is None else min(self.token_limit, room)
-        # A prompt that leaves no room is refused by Engine.submit_all, which knows the figures.
         return SamplingParams(
-            max_tokens=max(0 if self.token_limit == 0 else 1, limit),
+            max_tokens=limit,
             seed=None if self.seed == FRESH_SEED else self.seed,
             stop_token_ids=frozenset(self.stop_token_ids or ()),
             logit_bias=biases(self.logit_bias),

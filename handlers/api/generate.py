@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from handlers.api import fields
+from handlers.api import unsupported_fields
 from handlers.api.answer import collect, timed_response
-from handlers.api.conversation import Conversation
+from handlers.api.conversation import Conversation, read
 from handlers.api.decoding import Refused, read_json, read_query
 from handlers.api.fields import Sampling
 from handlers.api.prompt_options import Kwargs, prompt_options
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from handlers.api.model import Model
 
 REFUSED: Refused = (
-    fields.REFUSED
-    | fields.OF_CHATS
+    unsupported_fields.REFUSED
+    | unsupported_fields.OF_CHATS
     | {
         "stream": ("false",),
         "n": ("1",),
@@ -41,9 +41,16 @@ class GenerateCall(Sampling, frozen=True, kw_only=True):
     chat_template_kwargs: Kwargs | None = None
     enable_thinking: bool | None = None
 
+    @property
+    def conversation(self) -> Conversation:
+        """The prompt as one user's message. Raises InvalidRequest."""
+        messages = [{"role": "user", "content": self.prompt}]
+        options = prompt_options(self.chat_template_kwargs, self.enable_thinking)
+        return Conversation(messages, form_of(self), field="prompt", options=options)
+
 
 async def create(model: Model, request: Request) -> Response:
-    """The answer to `prompt` as one user's message.
+    """Answers `prompt` as one user's message.
 
     Greedy unless told otherwise, so that a GET gives the same answer each time.
     """
@@ -51,10 +58,8 @@ async def create(model: Model, request: Request) -> Response:
         body = read_query(request.query, GenerateCall, REFUSED)
     else:
         body = read_json(request.body, GenerateCall, REFUSED)
-    messages = [{"role": "user", "content": body.prompt}]
-    options = prompt_options(body.chat_template_kwargs, body.enable_thinking)
-    conversation = Conversation(messages, form_of(body), field="prompt", options=options)
-    call = await conversation.call(model, body, request.deadline, temperature=0.0)
+    conversation, ids = await read(model, lambda: body.conversation)
+    call = await conversation.call(model, ids, body, request.deadline, temperature=0.0)
     (answer,) = answers = await collect(model.completer, call)
     return timed_response(
         {

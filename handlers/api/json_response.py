@@ -15,6 +15,6 @@ JSON_HEADERS = {"content-type": "application/json"}
 
 
 def json_response(body: object, headers: Mapping[str, str] | None = None) -> Response:
-    """Status 200."""
+    """Makes an answer of status 200."""
     usage = body.get("usage") if isinstance(body, dict) else None
     return Response(200, {**JSON_HEADERS, **(headers or {})}, msgspec.json.encode(body), usage)

@@ -50,7 +50,10 @@ class Model(served.Served, frozen=True, kw_only=True, dict=True):
         settings: Settings,
         load_ms: Mapping[str, float],
     ) -> Model:
-        """`load_ms`: milliseconds of each part of startup, for /healthz."""
+        """Makes the model of what startup has loaded.
+
+        `load_ms`: milliseconds of each part of startup, for /healthz.
+        """
         held = settings.slots + settings.queue_limit  # of the engine; a lane holds no fewer
         return cls(
             engine=engine,
@@ -73,7 +76,7 @@ class Model(served.Served, frozen=True, kw_only=True, dict=True):
 
     @property
     def limits(self) -> dict[str, int]:
-        """With the sequences that run at once."""
+        """The limits of every model, and the sequences that run at once."""
         return {**super().limits, "slots": self.engine.slots}
 
     @property
@@ -83,21 +86,21 @@ class Model(served.Served, frozen=True, kw_only=True, dict=True):
 
     @property
     def defaults(self) -> dict[str, dict[str, float]]:
-        """With those that are not the model's own."""
+        """The sampling of a request that is silent: the model's own, and ours besides."""
         params = SamplingParams(max_tokens=1, **self.sampling)  # type: ignore[arg-type]
         names = SamplingDefaults.__struct_fields__
         return {"sampling_defaults": {name: getattr(params, name) for name in names}}
 
     @cached_property
     def grammars(self) -> Grammars:
-        """Made by the first request that needs one."""
+        """The compiler of grammars, made by the first request that needs one."""
         from handlers.text.grammar import Grammars
 
         return Grammars(self.tokenizer, self.manifest.vocab_size, self.manifest.eos_token_ids)
 
 
 def _advice(context_length: int, manifest: Manifest) -> str:
-    """What to do about a prompt that is too long."""
+    """The end of the error about a prompt that is too long: what to do."""
     most = manifest.context_length
     if context_length < most:
         return f"Shorten it, or raise KINDLING_CONTEXT_LENGTH: the model takes up to {most:,}."

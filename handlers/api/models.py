@@ -15,12 +15,12 @@ PATH = "/v1/models"
 
 
 async def list_all(model: Served, _request: Request) -> Response:
-    """OpenAI's list."""
+    """Lists the one model, as OpenAI does."""
     return json_response({"object": "list", "data": [_describe(model)]})
 
 
 async def retrieve(model: Served, request: Request) -> Response:
-    """One model. Raises NotFound for every id but the served one."""
+    """Describes the model. Raises NotFound for every id but the served one."""
     asked = request.path.removeprefix(f"{PATH}/")
     if asked != model.id:
         raise NotFound(f"There is no model {quoted(asked)} here: this server has {model.id!r}.")

@@ -1,4 +1,4 @@
-"""A call of an earlier answer to the form that chat templates expect.
+"""Brings a call of an earlier answer into the form that chat templates expect.
 
 The conversation has it as it was: cut short, or written by another server. It is not run again, so
 nothing of it is refused. Called by chat/messages.py and responses/items.py.
@@ -12,13 +12,13 @@ import msgspec
 
 
 def past_call(name: str, arguments: object, call_id: str | None = None) -> dict[str, Any]:
-    """A member of a message's `tool_calls`."""
+    """Makes a member of a message's `tool_calls`."""
     function = {"name": name, "arguments": _template_arguments(arguments)}
     return {"id": call_id or "", "type": "function", "function": function}
 
 
 def _template_arguments(given: object) -> dict[str, Any] | str:
-    """Templates write arguments with `tojson`, so they get the object and not its JSON.
+    """The arguments as a template needs them: it writes them with `tojson`, so as an object.
 
     What is not the JSON of an object stays the text that it is.
     """

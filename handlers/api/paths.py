@@ -15,12 +15,12 @@ def without_empty_parts(path: str) -> str:
 
 
 def without_prefix(path: str, prefix: str) -> str:
-    """What is behind `prefix`, of whole parts; the path itself where it does not begin with it."""
+    """The path without `prefix`, where it begins with it and a part of the path ends there."""
     return path[len(prefix) :] if f"{path}/".startswith(f"{prefix}/") else path
 
 
 def other_spellings(path: str) -> Iterator[str]:
-    """Of a path without empty parts: with /v1 once, and without it."""
+    """Yields a path without empty parts with /v1 once, and without it."""
     rest = "/".join(dropwhile("v1".__eq__, path.split("/")[1:]))
     yield f"/v1/{rest}"
     yield f"/{rest}"

@@ -5,7 +5,7 @@ https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html#chat-templa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import msgspec
 from msgspec import Meta
@@ -15,12 +15,39 @@ from handlers.text.template import PromptOptions
 
 if TYPE_CHECKING:
     from handlers.api.chat.messages import TemplateMessage
+    from handlers.text.template import ChatTemplate
 
 KWARGS = "chat_template_kwargs"
 MAX_BYTES = 2**16
-"""Of their JSON: a template may write them out."""
+"""The most that their JSON may have: a template may write them out."""
 
 Kwargs = Annotated[dict[str, Any], Meta(max_length=64)]
+
+
+class ChatFields(Protocol):
+    """The fields of a body with messages. Structs have one base, so two of them repeat these."""
+
+    @property
+    def chat_template_kwargs(self) -> Kwargs | None: ...
+
+    @property
+    def enable_thinking(self) -> bool | None: ...
+
+    @property
+    def add_generation_prompt(self) -> bool | None: ...
+
+    @property
+    def continue_final_message(self) -> bool | None: ...
+
+
+def chat_options(body: ChatFields) -> PromptOptions:
+    """What all four fields of a body say together. Raises InvalidRequest."""
+    return prompt_options(
+        body.chat_template_kwargs,
+        body.enable_thinking,
+        body.add_generation_prompt,
+        body.continue_final_message,
+    )
 
 
 def prompt_options(
@@ -29,7 +56,7 @@ def prompt_options(
     add_generation_prompt: bool | None = None,
     continue_final_message: bool | None = None,
 ) -> PromptOptions:
-    """The fields' meaning together. Raises InvalidRequest."""
+    """What the fields say together. Raises InvalidRequest."""
     if continue_final_message and add_generation_prompt:
         raise InvalidRequest(
             "continue_final_message continues the last message, add_generation_prompt begins "
@@ -46,8 +73,9 @@ def prompt_options(
     return PromptOptions(begins, bool(continue_final_message), {**thinking, **(kwargs or {})})
 
 
-def check_names(options: PromptOptions, reserved: frozenset[str]) -> None:
-    """Raises InvalidRequest for a name that the template knows already."""
+def check_names(options: PromptOptions, template: ChatTemplate) -> None:
+    """Raises InvalidRequest for a name that the template is given in any case."""
+    reserved = template.reserved if options.values else ()
     for name in options.values:
         if name in reserved:
             raise InvalidRequest(

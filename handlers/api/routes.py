@@ -18,7 +18,16 @@ from handlers.api.content_coding import coding_of, decoded
 from handlers.api.cors import Answer, Cors
 from handlers.api.messages import Request, Response, StreamResponse
 from handlers.api.paths import without_empty_parts, without_prefix
-from handlers.api.table import HEALTH_PATHS, STORED, TABLES, Match, Route, match, prefix_before
+from handlers.api.table import (
+    HEALTH_PATHS,
+    TABLES,
+    Match,
+    Route,
+    asks_for_stored,
+    match,
+    prefix_before,
+)
+from handlers.api.unsupported_fields import NOTHING_STORED
 from handlers.errors import (
     InvalidApiKey,
     MethodNotAllowed,
@@ -55,7 +64,7 @@ class Api:
         return self._model.manifest.task
 
     async def handle(self, request: Request) -> Response | StreamResponse:
-        """Every request gets an answer: this raises nothing but what ends the task."""
+        """Answers every request: this raises nothing but what ends the task."""
         answer = self._cors.preflight(request) or await self._answer(request)
         return self._sent(request, answer)
 
@@ -76,11 +85,11 @@ class Api:
         return self._cors.label(error_body.render(error), headers)
 
     def restored(self) -> None:
-        """The process goes on as a copy of what it was: the uptime begins anew."""
+        """Lets the uptime begin anew, where the process goes on as a copy of what it was."""
         force_setattr(self._model, "ready_since", time.monotonic())
 
     def _sent(self, request: Request, answer: Answer) -> Answer:
-        """What leaves of an answer."""
+        """The answer as it leaves: to HEAD without a body, and with the headers of CORS."""
         if request.method == "HEAD" and isinstance(answer, Response):
             answer = replace(answer, body=b"", left_out=len(answer.body))
         return self._cors.label(answer, request.headers)
@@ -101,7 +110,7 @@ class Api:
             return error_body.render(error)
 
     async def _respond(self, request: Request) -> Response | StreamResponse:
-        """Raises what `_route` and `decoded` raise, and what the endpoint does."""
+        """Lets the endpoint answer. Raises what `_route`, `decoded` and the endpoint raise."""
         found = self._route(request)
         if request.method == "OPTIONS":
             return _options(found.route)
@@ -109,7 +118,7 @@ class Api:
         return await found.route.load()(self._model, replace(request, path=found.path, body=body))
 
     def _route(self, request: Request) -> Match:
-        """Looks at all but the body. Raises the errors that a request's head can bring."""
+        """Finds the route by all but the body. Raises the errors that a head can bring."""
         paths = [*self._paths(request)]
         found = match(paths, self._routes)
         self._authorise(request, found)
@@ -125,7 +134,7 @@ class Api:
         return found
 
     def _paths(self, request: Request) -> Iterator[str]:
-        """What the request's path may be, the likeliest first."""
+        """Yields the paths that the request may mean, the likeliest first."""
         for path in (request.path, *request.inner_paths):
             yield path
             if self._settings.base_path:
@@ -139,9 +148,9 @@ class Api:
                 f"This image serves the task {served} with {self._model.id}; {shortened(path)} "
                 f"needs {' or '.join(tasks)}. Paths: {known}."
             )
-        if path.startswith(STORED):
+        if asks_for_stored(paths):
             return NotFound(
-                f"There is no {shortened(path)}: nothing is stored here, so no answer can be read, "
+                f"There is no {shortened(path)}: {NOTHING_STORED}, so no answer can be read, "
                 "changed or cancelled later. Send the whole conversation with every request."
             )
         prefix = prefix_before(self._routes, path) or ""
@@ -175,7 +184,7 @@ def _carries(request: Request, key: str) -> bool:
 
 
 def _coding(request: Request) -> str | None:
-    """Of the body, where one is read. Raises UnsupportedMediaType."""
+    """The content coding of the body, where one is read. Raises UnsupportedMediaType."""
     return coding_of(request.headers.get(CONTENT_CODING, "")) if request.method == "POST" else None
 
 

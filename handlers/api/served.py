@@ -54,7 +54,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @property
     def limits(self) -> dict[str, int]:
-        """What /healthz says of how much is taken at once."""
+        """The limits that /healthz tells."""
         return {"context_length": self.engine.context_length}
 
     @property
@@ -64,7 +64,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @property
     def defaults(self) -> dict[str, dict[str, float]]:
-        """What /healthz says of a request that is silent."""
+        """The defaults that /healthz tells."""
         return {}
 
     @cached_property

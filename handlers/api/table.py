@@ -7,7 +7,7 @@ start what most of its requests need, and the others with their first request.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,7 +28,7 @@ https://docs.cloud.google.com/run/docs/known-issues"""
 MODEL = f"{MODELS}/{{id}}"
 
 STORED = ("/v1/responses/", "/v1/chat/completions/", "/v1/conversations")
-"""Where OpenAI's clients ask for what an earlier request left behind."""
+"""The paths by which OpenAI's clients ask for what an earlier request left behind."""
 
 POST = ("POST",)
 GET = ("GET", "HEAD")
@@ -44,7 +44,7 @@ class Route(msgspec.Struct, frozen=True):
     """Whether it is imported at start."""
 
     def load(self) -> Endpoint:
-        """The endpoint, imported by now."""
+        """Imports the endpoint, if nobody has, and gives it."""
         module, _, name = self.endpoint.rpartition(".")
         endpoint: Endpoint = getattr(importlib.import_module(f"handlers.api.{module}"), name)
         return endpoint
@@ -113,22 +113,33 @@ class Match(msgspec.Struct, frozen=True):
 
 
 def match(paths: Iterable[str], table: Mapping[str, Route]) -> Match | None:
-    """What the first of `paths` means that fits, None where none does.
-
-    Base URLs end in a slash, have /v1 already or lack it, and clients join them with paths of any
-    kind. What they mean is plain, so it is served, but a path that is in the table goes first.
-    """
-    plain = [without_empty_parts(path) for path in paths]
-    others = (spelling for path in plain for spelling in other_spellings(path))
-    for spelling in (*plain, *others):
+    """The route of the first of `paths` that has one in the table, None where none has."""
+    for spelling in _spellings(paths):
         key = MODEL if spelling.startswith(f"{MODELS}/") else spelling
         if key in table:
             return Match(table[key], spelling)
     return None
 
 
+def asks_for_stored(paths: Iterable[str]) -> bool:
+    """Whether one of `paths` asks for what an earlier request left behind at OpenAI."""
+    return any(spelling.startswith(STORED) for spelling in _spellings(paths))
+
+
+def _spellings(paths: Iterable[str]) -> Iterator[str]:
+    """Yields every path that `paths` may mean, the likeliest first.
+
+    Base URLs end in a slash, have /v1 already or lack it, and clients join them with paths of any
+    kind. What they mean is plain, so it is served, but a path as it came goes first.
+    """
+    plain = [without_empty_parts(path) for path in paths]
+    yield from plain
+    for path in plain:
+        yield from other_spellings(path)
+
+
 def prefix_before(table: Mapping[str, Route], path: str) -> str | None:
-    """What stands before one of the table's paths; None where the path ends in none of them."""
+    """The part before one of the table's paths; None where the path ends in none of them."""
     plain = without_empty_parts(path)
     known = max((known for known in table if plain.endswith(known)), key=len, default=None)
     return plain.removesuffix(known) if known else None

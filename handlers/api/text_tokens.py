@@ -26,7 +26,7 @@ SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 OF_TEXTS: Refused = {"with_pieces": ("false",), "parse_special": ("true",)}
 
 REFUSED: Refused = OF_TEXTS | {"messages": (), "tools": ()}
-"""Besides, what only a model with chats has."""
+"""Those of texts, and what only a model with chats has."""
 
 
 class TextCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +44,7 @@ class TextCall(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def adds_special_tokens(self) -> bool:
-        """What is asked for, or else the default of the server whose field holds the text."""
+        """Whether to add special tokens: as asked, or by the default of the text's field."""
         given = self.add_special if self.add_special_tokens is None else self.add_special_tokens
         return self.prompt is not None if given is None else given
 
@@ -56,7 +56,7 @@ class DetokenizeCall(msgspec.Struct, frozen=True):
 
 
 async def tokenize(model: Served, request: Request) -> Response:
-    """The ids of a text, however many: counting them is what most callers want."""
+    """Answers the ids of a text, however many: counting them is what most callers want."""
     body = read_json(request.body, TextCall, REFUSED)
     if (body.prompt is None) == (body.content is None):
         raise InvalidRequest("Send one of prompt and content.", param="prompt")
@@ -65,7 +65,7 @@ async def tokenize(model: Served, request: Request) -> Response:
 
 
 async def detokenize(model: Served, request: Request) -> Response:
-    """The text of ids, special tokens spelt out. Raises ContextLengthExceeded."""
+    """Answers the text of ids, special tokens spelt out. Raises ContextLengthExceeded."""
     ids = read_json(request.body, DetokenizeCall, {}).tokens
     context = model.engine.context_length
     if len(ids) > context:
@@ -85,7 +85,7 @@ async def detokenize(model: Served, request: Request) -> Response:
 
 
 async def tokenizer_info(model: Served, _request: Request) -> Response:
-    """What evaluation tools ask for before they read texts here: vLLM's, as far as it is known.
+    """Tells evaluation tools how texts are read here, in vLLM's form.
 
     transformers' tokenizer_config.json, whose other members no artefact keeps.
     https://github.com/EleutherAI/lm-evaluation-harness/blob/4e7e0d4/lm_eval/utils.py
@@ -110,11 +110,11 @@ def encode(model: Served, body: TextCall) -> list[int]:
 
 
 def tokens_response(model: Served, ids: list[int], body: TextCall) -> Response:
-    """vLLM's shape."""
+    """Answers ids as vLLM does."""
     spellings = model.tokenizer.spellings(ids) if body.return_token_strs else None
     return json_response({"tokens": ids, **size(model, ids), "token_strs": spellings})
 
 
 def size(model: Served, ids: list[int]) -> dict[str, int]:
-    """Beside all ids."""
+    """The members that stand beside all ids: how many they are, and how many may be."""
     return {"count": len(ids), "max_model_len": model.engine.context_length}

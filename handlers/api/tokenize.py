@@ -1,4 +1,4 @@
-"""A text or a chat to ids, and a chat's prompt: what a decoder sees, without a word from it.
+"""POST /tokenize of a decoder, and POST /v1/chat/completions/render: nothing is generated.
 
 Texts are read as text_tokens.py reads them; a chat is vLLM's.
 """
@@ -13,7 +13,7 @@ from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json
 from handlers.api.json_response import json_response
 from handlers.api.offered_tools import offered
-from handlers.api.prompt_options import Kwargs, prompt_options
+from handlers.api.prompt_options import Kwargs, chat_options
 from handlers.api.text_tokens import OF_TEXTS, TextCall, encode, size, tokens_response
 from handlers.api.tools import ToolList, toolbox_of
 from handlers.errors import InvalidRequest
@@ -38,16 +38,16 @@ class TokenizeCall(TextCall, frozen=True, kw_only=True):
 
 
 async def tokenize(model: Model, request: Request) -> Response:
-    """The ids of a text or a chat, however many: counting them is what most callers want."""
+    """Answers the ids of a text or a chat, however many: most callers want to count them."""
     body = read_json(request.body, TokenizeCall, REFUSED)
     ids = await model.tokenising.run(lambda: _encode(model, body))
     return tokens_response(model, ids, body)
 
 
 async def render(model: Model, request: Request) -> Response:
-    """The prompt that a chat with this body would give to the model, as text and as ids."""
-    conversation = read_json(request.body, chat.ChatCall, chat.REFUSED).conversation
-    text, ids = await model.tokenising.run(lambda: _rendered(model, conversation))
+    """Answers the prompt of a chat with this body, as text and as ids."""
+    body = read_json(request.body, chat.ChatCall, chat.REFUSED)
+    text, ids = await model.tokenising.run(lambda: _rendered(model, body.conversation))
     return json_response({"prompt": text, "token_ids": ids, **size(model, ids)})
 
 
@@ -57,18 +57,16 @@ def _rendered(model: Model, conversation: Conversation) -> tuple[str, list[int]]
 
 
 def _encode(model: Model, body: TokenizeCall) -> list[int]:
-    """Raises InvalidRequest unless there is one thing to encode, and as the reader does."""
+    """The ids of a text or a chat.
+
+    Raises InvalidRequest unless there is one thing to encode, and as the reader does.
+    """
     given = {"prompt": body.prompt, "content": body.content, "messages": body.messages}
     if sum(value is not None for value in given.values()) != 1:
         raise InvalidRequest("Send one of prompt, content and messages.", param="prompt")
     if body.messages is None:
         return encode(model, body)
     toolbox = toolbox_of(offered(body.tools), None, None)
-    options = prompt_options(
-        body.chat_template_kwargs,
-        body.enable_thinking,
-        body.add_generation_prompt,
-        body.continue_final_message,
-    )
+    options = chat_options(body)
     messages = template_messages(body.messages)
     return Conversation(messages, toolbox=toolbox, options=options).prompt_ids(model)

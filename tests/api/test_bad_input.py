@@ -237,23 +237,6 @@ def test_a_prompt_beyond_the_context_says_by_how_much_and_what_to_do(
     )
 
 
-@pytest.mark.parametrize(
-    "asks_for_nothing",
-    [
-        {"bad_words": []},
-        {"bad_words": None},
-        {"tools": []},
-        {"add_generation_prompt": True},
-        {"function_call": "none"},
-        {"response_format": {"type": "text"}},
-    ],
-)
-def test_a_refused_field_that_asks_for_nothing_is_let_through(
-    asks_for_nothing: dict[str, object],
-) -> None:
-    assert Client(saying("yes")).json("POST", CHAT, {"messages": USER, **asks_for_nothing})
-
-
 def test_a_byte_order_mark_is_no_error() -> None:
     body = b"\xef\xbb\xbf" + msgspec.json.encode({"messages": USER})
 

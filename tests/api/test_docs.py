@@ -13,7 +13,7 @@ from openai.types import embedding_create_params as embedding_params
 from openai.types.chat import completion_create_params as chat_params
 from openai.types.responses import response_create_params as response_params
 
-from handlers.api import fields, generate, text_tokens, tokenize
+from handlers.api import fields, generate, text_tokens, tokenize, unsupported_fields
 from handlers.api.chat import endpoint as chat
 from handlers.api.completions import endpoint as completions
 from handlers.api.encoding import classify, embeddings, rerank
@@ -105,8 +105,8 @@ def test_every_field_of_a_path_is_listed(
     ],
 )
 def test_every_refused_field_is_listed(path: str, refused: dict[str, object]) -> None:
-    assert list(fields.REFUSED) == REFUSED["all that generate"]
-    assert refused.keys() - fields.REFUSED.keys() == set(REFUSED[path])
+    assert list(unsupported_fields.REFUSED) == REFUSED["all that generate"]
+    assert refused.keys() - unsupported_fields.REFUSED.keys() == set(REFUSED[path])
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_every_ignored_field_is_listed() -> None:
     listed = re.findall(r"^`.*`$", section, re.MULTILINE)
 
     assert [re.findall(r"`(\w+)`", line) for line in listed] == [
-        list(fields.IGNORED),
-        list(fields.OF_REFUSED),
+        list(unsupported_fields.IGNORED),
+        list(unsupported_fields.DETAILS_OF_REFUSED),
     ]
 
 
@@ -159,7 +159,7 @@ def test_every_parameter_of_openais_client_is_taken_refused_or_ignored(
     parameters: type, call: type[msgspec.Struct], refused: dict[str, object]
 ) -> None:
     taken = set(call.__struct_fields__)
-    lists = [taken, set(refused), set(fields.IGNORED) - taken]
+    lists = [taken, set(refused), set(unsupported_fields.IGNORED) - taken]
 
     for name in typing.get_type_hints(parameters):
         assert sum(name in one for one in lists) == 1, name

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from handlers.api import past_calls
 from handlers.api.messages import Request, Response, StreamResponse
 from handlers.api.model import Model
 from handlers.api.routes import Api
@@ -75,6 +76,39 @@ def test_no_chat_is_rendered_in_the_event_loops_thread(path: str) -> None:
     assert threading.get_ident() not in template.threads
 
 
+CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+CALLED: dict[str, Any] = {"messages": [{"role": "assistant", "tool_calls": [CALL]}]}
+ITEM = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", CALLED),
+        ("/v1/chat/completions/render", CALLED),
+        ("/tokenize", CALLED),
+        ("/v1/responses", {"input": [ITEM]}),
+        ("/v1/responses/input_tokens", {"input": [ITEM]}),
+    ],
+)
+def test_no_past_call_is_read_in_the_event_loops_thread(
+    path: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def watched(given: object) -> str:
+        threads.append(threading.get_ident())
+        return str(given)
+
+    monkeypatch.setattr(past_calls, "_template_arguments", watched)
+
+    answer = asyncio.run(threaded(ChatTemplate(TEMPLATE, {})).handle(request(path, body)))
+
+    assert status(answer) == 200
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
+
+
 def test_a_request_is_answered_while_a_chat_is_rendered() -> None:
     template = WatchedTemplate()
     template.open.clear()
@@ -132,6 +166,15 @@ def test_a_chat_of_more_text_than_the_context_holds_is_not_rendered(path: str) -
     code, error = client.error("POST", path, {"messages": [turn, turn, turn]})
 
     assert (code, error["code"], error["param"]) == (400, "context_length_exceeded", "messages")
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/generate"])
+def test_no_grammar_is_compiled_for_a_prompt_that_leaves_no_room(path: str) -> None:
+    client = Client(ScriptedEngine(context_length=2))
+
+    code, error = client.error("POST", path, RENDERING[path] | {"guided_regex": "("})
+
+    assert (code, error["code"]) == (400, "context_length_exceeded")
 
 
 def test_a_grammar_is_compiled_while_another_one_compiles() -> None:

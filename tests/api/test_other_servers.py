@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from handlers.api import fields, generate, tokenize
+from handlers.api import generate, tokenize, unsupported_fields
 from handlers.api.chat import endpoint as chat
 from handlers.api.completions import endpoint as completions
 from handlers.api.decoding import Refused
 from handlers.api.encoding import classify, embeddings, rerank
-from handlers.api.other_names import INSTEAD
 from handlers.api.responses import endpoint as responses
+from handlers.api.unsupported_fields import INSTEAD
 from tests.api import other_servers
 from tests.api.client import Client, saying
 from tests.api.encoder_client import EncoderClient
@@ -28,7 +28,12 @@ CALLS: dict[str, tuple[type[msgspec.Struct], Refused]] = {
     other_servers.RERANK: (rerank.RerankCall, rerank.REFUSED),
     other_servers.TOKENIZE: (tokenize.TokenizeCall, tokenize.REFUSED),
 }
-IGNORED = {*fields.IGNORED, *fields.OF_REFUSED, *responses.IGNORED, "model"}
+IGNORED = {
+    *unsupported_fields.IGNORED,
+    *unsupported_fields.DETAILS_OF_REFUSED,
+    *responses.IGNORED,
+    "model",
+}
 
 
 @pytest.mark.parametrize("given", other_servers.FIELDS, ids=str)
@@ -43,8 +48,8 @@ def test_every_field_of_another_server_is_taken_refused_or_ignored(
 
 
 def test_nothing_is_both_ignored_and_a_wish_of_its_own() -> None:
-    assert IGNORED.isdisjoint(fields.REFUSED)
-    assert set(fields.IGNORED).isdisjoint(fields.OF_REFUSED)
+    assert IGNORED.isdisjoint(unsupported_fields.REFUSED)
+    assert set(unsupported_fields.IGNORED).isdisjoint(unsupported_fields.DETAILS_OF_REFUSED)
 
 
 def test_every_advice_is_for_a_field_that_is_refused() -> None:

@@ -510,7 +510,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("body", "param"), WRONG)
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_wrong_field_is_named(body: dict[str, Any], param: str, stream: bool) -> None:
-    status, error = Client(saying("")).error("POST", PATH, {"stream": stream, **body})
+    status, error = Client(saying("", context_length=1000)).error(
+        "POST", PATH, {"stream": stream, **body}
+    )
 
     assert (status, error["code"], error["param"]) == (400, "invalid_request_error", param)
     assert param in error["message"]

@@ -168,6 +168,29 @@ def test_a_path_behind_an_unknown_prefix_is_answered_with_what_to_do() -> None:
     assert "base path" not in client().error("GET", "/nowhere")[1]["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "inner"),
+    [
+        ("/responses/resp_1", ()),
+        ("/v1/v1/responses/resp_1", ()),
+        ("//v1//responses//resp_1/", ()),
+        ("/conversations", ()),
+        ("/llm/v1/responses/resp_1/cancel", ()),
+        ("/llm/chat/completions/chatcmpl-1", ()),
+        ("/prod/v1/responses/resp_1", ("/v1/responses/resp_1",)),
+        ("/prod/llm//conversations/conv_1", ("/llm//conversations/conv_1",)),
+    ],
+)
+def test_what_would_be_stored_is_known_in_every_spelling(path: str, inner: tuple[str, ...]) -> None:
+    request = Request("GET", path, {}, {}, b"", inner_paths=inner)
+
+    response = run_inline(client(KINDLING_BASE_PATH="/llm").api.handle(request))
+
+    assert isinstance(response, Response)
+    assert response.status == 404
+    assert f"There is no {path}: nothing is stored here".encode() in response.body
+
+
 def test_a_path_of_megabytes_is_answered_in_time_and_in_short() -> None:
     for path in ("/v1" * 100_000, "/" * 200_000, "/v1/models/" * 20_000):
         started = time.process_time()

@@ -37,7 +37,7 @@ def whole_chat(
 
 
 def _message(answer: Answer) -> dict[str, object]:
-    """`content` is null where there are only calls, as OpenAI has it."""
+    """Makes the message. Its `content` is null where there are only calls, as at OpenAI."""
     content = None if answer.calls and not answer.text else answer.text
     message: dict[str, object] = {"role": "assistant", "content": content, "refusal": None}
     if answer.calls:
@@ -51,7 +51,7 @@ def _whole_call(call: ToolCall) -> dict[str, object]:
 
 
 def _call_delta(call: CallDelta) -> dict[str, object]:
-    """The first of a call has its id and name, the others more of its arguments."""
+    """Writes a piece of a call: the first has its id and name, the others its arguments."""
     if call.id is None:
         return {"index": call.place, "function": {"arguments": call.arguments}}
     function = {"name": call.name, "arguments": call.arguments}
@@ -67,7 +67,7 @@ class ChatStream(StreamShape):
     include_usage: bool
     wants_logprobs: bool
     must_call: bool = False
-    """Whether a call is all that an answer may be: then it has no content, and none is begun."""
+    """Whether an answer has to be a call: then it has no content."""
 
     def opening(self) -> Bodies:
         content = None if self.must_call else ""

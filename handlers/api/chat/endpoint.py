@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
 
-from handlers.api import fields
+from handlers.api import unsupported_fields
 from handlers.api.answer import Stamp, collect, stream, timed_response
 from handlers.api.chat.choices import ChatStream, whole_chat
 from handlers.api.chat.messages import Messages, template_messages
-from handlers.api.conversation import Conversation
+from handlers.api.conversation import Conversation, read
 from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import OpenAICall, Tokens
 from handlers.api.offered_tools import offered
-from handlers.api.prompt_options import Kwargs, prompt_options
+from handlers.api.prompt_options import Kwargs, chat_options
 from handlers.api.structured import form_of
 from handlers.api.tools import Choice, Toolbox, ToolList, toolbox_of
 from handlers.errors import InvalidRequest
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from handlers.api.messages import Request, Response, StreamResponse
     from handlers.api.model import Model
 
-REFUSED: Refused = fields.REFUSED | {
-    "functions": ("[]",),
+REFUSED: Refused = unsupported_fields.REFUSED | {
+    "functions": (),
     "function_call": ('"none"', '"auto"'),
     "modalities": ('["text"]',),
     "audio": (),
@@ -37,7 +37,7 @@ REFUSED: Refused = fields.REFUSED | {
     "add_special_tokens": ("false",),
     "prompt": (),
     "echo": ("false",),
-    "suffix": ('""',),
+    "suffix": (),
     "best_of": ("1",),
     "documents": (),
     "task": (),
@@ -63,7 +63,7 @@ class ChatCall(OpenAICall, frozen=True, kw_only=True):
 
     @property
     def limits(self) -> dict[str, int | None]:
-        """OpenAI's newer name goes before the older one."""
+        """The fields that limit the answer, OpenAI's newer name before the older one."""
         return {"max_completion_tokens": self.max_completion_tokens, "max_tokens": self.max_tokens}
 
     @property
@@ -74,12 +74,7 @@ class ChatCall(OpenAICall, frozen=True, kw_only=True):
     @property
     def conversation(self) -> Conversation:
         """What is to be answered. Raises InvalidRequest."""
-        options = prompt_options(
-            self.chat_template_kwargs,
-            self.enable_thinking,
-            self.add_generation_prompt,
-            self.continue_final_message,
-        )
+        options = chat_options(self)
         messages = template_messages(self.messages)
         return Conversation(messages, form_of(self), self.toolbox, options=options)
 
@@ -94,12 +89,12 @@ class ChatCall(OpenAICall, frozen=True, kw_only=True):
 
 
 async def create(model: Model, request: Request) -> Response | StreamResponse:
-    """The answers to a conversation."""
+    """Answers a conversation."""
     body = read_json(request.body, ChatCall, REFUSED)
     told = body.told_logprobs
-    conversation = body.conversation
+    conversation, ids = await read(model, lambda: body.conversation)
     call = await conversation.call(
-        model, body, request.deadline, choices=body.n or 1, logprobs=told
+        model, ids, body, request.deadline, choices=body.n or 1, logprobs=told
     )
     stamp = Stamp.of(model, "chatcmpl")
     if body.stream:

@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from handlers.api.content import Content, text_of
 from handlers.api.past_calls import past_call
-from handlers.errors import InvalidRequest
+from handlers.errors import InvalidRequest, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ TEMPLATE_ROLES = {
 "function" its older name for the other."""
 
 NEED_NO_CONTENT = ("assistant", "tool", "function")
-"""An assistant may only call, and a tool may give nothing."""
+"""Their messages may have no content: an assistant may only call, and a tool give nothing."""
 
 TemplateMessage = dict[str, Any]
 """`role`, `content` and, where given, `name`, `tool_call_id`, `tool_calls`."""
@@ -44,7 +44,7 @@ class CalledFunction(msgspec.Struct, frozen=True):
 
 
 class CalledCustomTool(msgspec.Struct, frozen=True):
-    """What an assistant, of another server, called with a text that is no JSON."""
+    """A tool of another server that an assistant called with a text that is no JSON."""
 
     name: str
     input: str = ""
@@ -57,7 +57,7 @@ class CalledTool(msgspec.Struct, frozen=True):
     custom: CalledCustomTool | None = None
     id: str | None = None
     type: str | None = None
-    """Either kind is known by its own member: clients that join a stream may lose this one."""
+    """Not read, since clients that join a stream may lose it: `function` or `custom` is there."""
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -104,7 +104,10 @@ Messages = Annotated[list[Turn], Meta(extra_json_schema={"minItems": 1})]
 
 
 def template_messages(messages: list[Message], field: str = "messages") -> list[TemplateMessage]:
-    """`field`: the request's, for errors. Raises InvalidRequest."""
+    """Brings messages into the form that chat templates expect. Raises InvalidRequest.
+
+    `field`: the name of the request's field, for errors.
+    """
     if not messages:
         raise InvalidRequest(f"{field} is empty: send at least one message.", param=field)
     return [_turn(f"{field}[{place}]", message) for place, message in enumerate(messages)]
@@ -124,7 +127,7 @@ def _turn(at: str, message: Message) -> TemplateMessage:
 def _check(at: str, message: Message) -> None:
     if message.role not in TEMPLATE_ROLES:
         raise InvalidRequest(
-            f"{at}.role is {message.role!r}, but must be one of {', '.join(TEMPLATE_ROLES)}.",
+            f"{at}.role is {quoted(message.role)}, but must be one of {', '.join(TEMPLATE_ROLES)}.",
             param=f"{at}.role",
         )
     if message.content is None and message.role not in NEED_NO_CONTENT:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
 
-from handlers.api import fields
+from handlers.api import unsupported_fields
 from handlers.api.answer import Call, Stamp, collect, spread, stream, timed_response
 from handlers.api.completions.choices import Echo, TextShape
 from handlers.api.completions.prompts import TextPrompt, read_prompts, spelt
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 MAX_ECHOED_LOGPROBS = 50_000
 
 REFUSED: Refused = (
-    fields.REFUSED
-    | fields.OF_CHATS
+    unsupported_fields.REFUSED
+    | unsupported_fields.OF_CHATS
     | {
         "suffix": (),
         "max_output_tokens": (),
@@ -62,12 +62,12 @@ class CompletionCall(OpenAICall, frozen=True, kw_only=True):
 
     @property
     def may_be_empty(self) -> bool:
-        """An echo is an answer, too."""
+        """Whether an answer of no tokens can be asked for: an echo gives the prompt alone."""
         return bool(self.echo)
 
     @property
     def choices(self) -> int:
-        """Of each prompt. Raises InvalidRequest."""
+        """How many choices each prompt gets. Raises InvalidRequest."""
         if self.best_of not in {None, self.n or 1}:
             raise InvalidRequest(
                 "best_of is not supported by this server: leave it out, or send what n is.",
@@ -101,7 +101,10 @@ class CompletionCall(OpenAICall, frozen=True, kw_only=True):
         return None if self.logprobs is False else self.logprobs
 
     def check_echo(self, tokens: int) -> None:
-        """`tokens`: of all prompts. Raises InvalidRequest."""
+        """Raises InvalidRequest for more logprobs than an echo may have.
+
+        `tokens`: those of all prompts together.
+        """
         beside = self.told_logprobs
         if not self.echo or beside is None:
             return
@@ -115,7 +118,7 @@ class CompletionCall(OpenAICall, frozen=True, kw_only=True):
             )
 
     def prompt_params(self, room: int, defaults: Mapping[str, float]) -> SamplingParams:
-        """Those of one prompt, behind which `room` tokens are left."""
+        """The engine's parameters for one prompt, behind which `room` tokens are left."""
         told = self.told_logprobs
         return self.params(
             room, **defaults, logprobs=told, prompt_logprobs=told if self.echo else None
@@ -123,7 +126,7 @@ class CompletionCall(OpenAICall, frozen=True, kw_only=True):
 
 
 async def create(model: Model, request: Request) -> Response | StreamResponse:
-    """The continuations of texts. No chat template: a prompt is all that the model sees."""
+    """Continues texts. No chat template: a prompt is all that the model sees."""
     body = read_json(request.body, CompletionCall, REFUSED)
     body.check()
     adds = body.add_special_tokens is not False

@@ -24,7 +24,9 @@ class TextPrompt(msgspec.Struct, frozen=True):
 
 
 def read_prompts(model: Model, prompt: TextsOrIds, add_special_tokens: bool) -> list[TextPrompt]:
-    """Raises InvalidRequest and ContextLengthExceeded. The engine checks the ids.
+    """Reads texts to ids. Raises InvalidRequest and ContextLengthExceeded.
+
+    Prompts that came as ids are checked by the engine.
 
     `add_special_tokens`: whether a text gets what the model expects around it.
     """
@@ -42,7 +44,7 @@ def read_prompts(model: Model, prompt: TextsOrIds, add_special_tokens: bool) -> 
 
 
 def spelt(model: Model, prompts: list[TextPrompt]) -> list[str]:
-    """What an echo gives back: the texts themselves, or those of ids, special tokens spelt out."""
+    """The texts that an echo gives back: those of ids have their special tokens spelt out."""
     return [
         model.tokenizer.decode(prompt.ids, skip_special_tokens=False)
         if prompt.text is None

@@ -127,7 +127,7 @@ def prompt_of(model: EncoderModel, body: EmbeddingCall) -> str:
 
 
 def _prompt_of_kind(prompts: Mapping[str, str], asked: str, field: str) -> str:
-    """Of all that fit what is asked for, the prompt that is called so goes first."""
+    """The prompt of a kind: of all that fit, the one that is called as asked goes first."""
     name = _plain(asked)
     names = next((names for names in KINDS.values() if name in names), None)
     if names is None:

@@ -51,7 +51,7 @@ OF_CHATS: Refused = {
     "chat_template": (),
     "chat_template_kwargs": (),
 }
-"""vLLM's: the input as a chat. Refused where an input is embedded or classified."""
+"""vLLM's fields for an input that is a chat. Refused where an input is embedded or classified."""
 
 
 class EncodingCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +67,7 @@ class EncodingCall(msgspec.Struct, frozen=True, kw_only=True):
     """vLLM's name: leaves out what is behind this many tokens; -1 is what the model takes."""
 
     def cut_to(self, max_tokens: int, added: int) -> int | None:
-        """Tokens of an input that are kept, None where a longer one is refused.
+        """How many tokens of an input are kept, None where a longer one is refused.
 
         `added`: those of them that are not the input's own. Raises InvalidRequest for a limit that
         leaves no others.
@@ -92,7 +92,10 @@ def read_inputs(
     value: TextsOrIds,
     form: Callable[[str], str] = str,
 ) -> list[Input]:
-    """The field `input`. `form`: a text as the model was trained on it. Raises InvalidRequest."""
+    """Reads the field `input`. Raises InvalidRequest.
+
+    `form`: gives a text the form that the model was trained on.
+    """
     parts = several(value, "input")
     alone = isinstance(value, str) or not value or isinstance(value[0], int)
     check_count(len(parts), "input")
@@ -115,7 +118,7 @@ def read_inputs(
 
 
 def check_count(count: int, field: str) -> None:
-    """Raises InvalidRequest."""
+    """Raises InvalidRequest for no inputs, and for more than a request may have."""
     if not count:
         raise InvalidRequest(f"{field} is empty: send at least one.", param=field)
     if count > MAX_INPUTS:
@@ -129,23 +132,23 @@ def check_count(count: int, field: str) -> None:
 async def encode(
     model: EncoderModel, inputs: list[Input], request: Request
 ) -> tuple[NDArray[np.float32], Usage]:
-    """A row for each input. Raises what the encoder raises."""
+    """Computes a row for each input. Raises what the encoder raises."""
     encoding = model.engine.submit(inputs, request.deadline)
     return await encoding.rows(), encoding.usage()
 
 
 def usage_body(usage: Usage) -> dict[str, int]:
-    """OpenAI's count of an embedding."""
+    """Counts the tokens of an embedding as OpenAI does."""
     return {"prompt_tokens": usage.tokens, "total_tokens": usage.tokens}
 
 
 def new_id(kind: str) -> str:
-    """An answer's."""
+    """Makes the id of an answer."""
     return f"{kind}-{os.urandom(16).hex()}"
 
 
 def timing(usage: Usage) -> dict[str, str]:
-    """The head's Server-Timing."""
+    """Makes the header Server-Timing."""
     return timing_header(queue=usage.queue_ms, encode=usage.encode_ms)
 
 

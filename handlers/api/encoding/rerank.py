@@ -66,7 +66,7 @@ class RerankCall(EncodingCall, frozen=True, kw_only=True):
 
 
 async def create(model: EncoderModel, request: Request) -> Response:
-    """The documents' places in the request, the one that answers the query best first."""
+    """Ranks documents by how well they answer the query, the best first."""
     body = read_json(request.body, RerankCall, REFUSED)
     check_count(len(body.documents), "documents")
     texts = [each if isinstance(each, str) else each.text for each in body.documents]

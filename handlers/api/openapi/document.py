@@ -52,7 +52,7 @@ def _encoded(task: Task, needs_key: bool) -> bytes:
 
 
 def document(task: Task, needs_key: bool) -> Json:
-    """`needs_key`: whether an API key is configured."""
+    """Makes the document. `needs_key`: whether an API key is configured."""
     schemas = _schemas(task)
     made: Json = {
         "openapi": "3.1.1",
@@ -127,7 +127,7 @@ def _success(operation: Operation) -> Json:
 
 
 def _event_stream(event: type[msgspec.Struct]) -> Json:
-    """One event: OpenAPI 3.1 has no word for a stream, and tools take the schema for an event's."""
+    """Describes one event: OpenAPI 3.1 has no word for a stream, and tools expect that of one."""
     chunk = {
         "type": "string",
         "contentMediaType": "application/json",

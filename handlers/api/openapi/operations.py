@@ -58,7 +58,7 @@ Table = Mapping[tuple[str, str], Operation]
 
 
 def operations(task: Task) -> Table:
-    """Those of an image with a model for `task`."""
+    """Lists the operations of an image with a model for `task`."""
     if task == "text-generation":
         from handlers.api.openapi import generation
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from handlers.api import fields
+from handlers.api import unsupported_fields
 from handlers.api.answer import Stamp, stream
-from handlers.api.conversation import Conversation
+from handlers.api.conversation import Conversation, read
 from handlers.api.decoding import Fields, Refused, members_of, read_json
 from handlers.api.fields import Sampling, Tokens
 from handlers.api.json_response import json_response
@@ -49,13 +49,13 @@ if TYPE_CHECKING:
     from handlers.api.model import Model
     from handlers.api.tools import Toolbox
 
-REFUSED: Refused = fields.REFUSED | {
+REFUSED: Refused = unsupported_fields.REFUSED | {
     "previous_response_id": (),
     "conversation": (),
     "background": ("false",),
     "prompt": (),
     "truncation": ('"disabled"',),
-    "context_management": ("[]",),
+    "context_management": (),
     "n": ("1",),
     "logprobs": ("false",),
     "enable_response_messages": ("false",),
@@ -74,7 +74,7 @@ IGNORED = (
     "max_tool_calls",
     "stream_options",
 )
-"""Taken without effect, besides those that every path ignores."""
+"""The fields that are taken without effect, besides those that every path ignores."""
 
 # The one member of OpenAI's `include` that a text model without built-in tools can give.
 LOGPROBS = "message.output_text.logprobs"
@@ -130,7 +130,7 @@ class ChosenTool(msgspec.Struct, frozen=True):
 
 
 class ResponseChoice(ChosenTool, frozen=True, omit_defaults=True):
-    """This function has to be called, or of the allowed ones one may be, or must."""
+    """The function that has to be called, or the functions of which one may or must be."""
 
     type: Annotated[str, Meta(extra_json_schema={"enum": [FUNCTION, "allowed_tools"]})]
     mode: Literal["auto", "required"] | None = None
@@ -189,7 +189,7 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
 
     @property
     def limits(self) -> dict[str, int | None]:
-        """OpenAI's name goes before ours."""
+        """The fields that limit the answer, OpenAI's name before ours."""
         return {"max_output_tokens": self.max_output_tokens, "max_tokens": self.max_tokens}
 
     @property
@@ -248,9 +248,10 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
 
 
 async def create(model: Model, request: Request) -> Response | StreamResponse:
-    """The answer to an input."""
+    """Answers an input."""
     body = read_json(request.body, ResponseCall, REFUSED)
-    call = await body.conversation.call(model, body, request.deadline, logprobs=body.told_logprobs)
+    conversation, ids = await read(model, lambda: body.conversation)
+    call = await conversation.call(model, ids, body, request.deadline, logprobs=body.told_logprobs)
     shape = ResponseShape(Stamp.of(model, "resp"), body, call.prompts[0].params)
     if body.stream:
         return await stream(model.completer, call, shape)
@@ -258,14 +259,17 @@ async def create(model: Model, request: Request) -> Response | StreamResponse:
 
 
 async def count(model: Model, request: Request) -> Response:
-    """How many tokens the prompt of an input has, also where no context holds them."""
-    conversation = read_json(request.body, ResponseCall, REFUSED).conversation
-    ids = await model.tokenising.run(lambda: conversation.prompt_ids(model))
+    """Counts the tokens of an input's prompt, also where they leave no room for an answer.
+
+    What is too long by its characters or its messages alone is refused, as by /tokenize.
+    """
+    body = read_json(request.body, ResponseCall, REFUSED)
+    _, ids = await read(model, lambda: body.conversation)
     return json_response({"object": "response.input_tokens", "input_tokens": len(ids)})
 
 
 async def _whole(model: Model, call: Call, shape: ResponseShape) -> Response:
-    """Made of the same events as a stream, so that both have the same items."""
+    """Makes the whole answer, of the same events as a stream, so that both have the same items."""
     deltas = [delta async for delta in call.deltas(model.completer)]
     for delta in deltas:
         shape.delta(delta)

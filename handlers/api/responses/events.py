@@ -32,7 +32,7 @@ class ResponseShape(StreamShape):
     """One response, from its first event to its whole body."""
 
     end = b""
-    """No [DONE]: a response's last event says that it is one."""
+    """Nothing, not even [DONE]: the last event of a response says that it is the last."""
 
     def __init__(self, stamp: Stamp, request: ResponseCall, params: SamplingParams) -> None:
         self._stamp = stamp
@@ -43,14 +43,14 @@ class ResponseShape(StreamShape):
         self._events = 0
 
     def opening(self) -> list[Json]:
-        """Before the first item."""
+        """Makes the events before the first item."""
         return self._numbered(
             {"type": f"response.{name}", "response": self._body("in_progress")}
             for name in ("created", "in_progress")
         )
 
     def delta(self, delta: Delta) -> list[Json]:
-        """The items' events."""
+        """Makes the events of the items."""
         events = self._output.add(delta)
         if delta.finish_reason:
             self._status = "incomplete" if delta.finish_reason == "length" else "completed"
@@ -72,11 +72,11 @@ class ResponseShape(StreamShape):
         return self._numbered([{"type": "response.failed", "response": response}])
 
     def frame(self, body: Json) -> bytes:
-        """Its events have names."""
+        """Writes an event with its name, which OpenAI's other streams have not."""
         return sse.event(body, name=body["type"])
 
     def whole(self, usage: Usage) -> Json:
-        """The body, once the last delta is in."""
+        """Makes the body, once the last delta is in."""
         return self._body(self._status) | {"usage": _usage(usage)}
 
     def _body(self, status: Status) -> Json:
@@ -105,7 +105,7 @@ class ResponseShape(StreamShape):
 
 
 def _usage(usage: Usage) -> Json:
-    """No model here hides its reasoning, and no cache is paid for: clients read the zeros."""
+    """Counts the tokens. Clients read the zeros: no reasoning is hidden, no cache is paid for."""
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
@@ -116,7 +116,7 @@ def _usage(usage: Usage) -> Json:
 
 
 def _echo(request: ResponseCall) -> Json:
-    """What was asked for, with the defaults of what was not."""
+    """Repeats what was asked for, with the defaults of what was not."""
     return {
         "background": False,
         "instructions": request.instructions,

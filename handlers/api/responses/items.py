@@ -1,4 +1,4 @@
-"""The `input` of a response to the messages that chat templates expect.
+"""Brings the `input` of a response into the messages that chat templates expect.
 
 Knows no template. Called by endpoint.py.
 """
@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
+from handlers.api.chat import messages as chat_messages
 from handlers.api.content import Content, text_of
 from handlers.api.past_calls import past_call
-from handlers.errors import InvalidRequest
+from handlers.api.unsupported_fields import NOTHING_STORED
+from handlers.errors import InvalidRequest, quoted
 
 if TYPE_CHECKING:
     from handlers.api.chat.messages import TemplateMessage
@@ -20,15 +22,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TEMPLATE_ROLES = {
-    "user": "user",
-    "assistant": "assistant",
-    "system": "system",
-    "developer": "system",
+    role: known for role, known in chat_messages.TEMPLATE_ROLES.items() if known != "tool"
 }
-"""Templates were trained with "system": "developer" is OpenAI's newer name for the same."""
+"""The roles of a chat, but for a tool's: what a tool gave is an item of another type."""
 
 CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
-"""What the model asked for, with the field that it is in."""
+"""The types of a call that the model asked for, each with the field that has its arguments."""
 
 OUTPUTS = ("function_call_output", "custom_tool_call_output")
 
@@ -37,12 +36,12 @@ LEFT_OUT = ("reasoning", "web_search_call", "mcp_list_tools")
 assistant's message."""
 
 ADVICE = {
-    "item_reference": "refers to an item of an earlier answer, but nothing is stored here: send "
-    "the item itself in its place, which clients do where `store` is false",
+    "item_reference": f"refers to an item of an earlier answer, but {NOTHING_STORED}: send the "
+    "item itself in its place, which clients do where `store` is false",
     "compaction": "has in it what only the server that made it can read: send the messages that "
     "it stands for",
 }
-"""What to do instead, where an item's type alone does not say it."""
+"""The advice about an item that is refused, where its type alone does not say what to do."""
 
 Needed = dict[str, dict[str, object]]
 
@@ -117,7 +116,8 @@ def template_messages(instructions: str | None, given: str | list[Item]) -> list
             _append(messages, f"input[{place}]", item)
     if not messages:
         raise InvalidRequest(
-            f"input is empty: {' and '.join(LEFT_OUT)} are left out, send a message.",
+            f"input is empty: items of the types {', '.join(LEFT_OUT)} are left out. Send a "
+            "message.",
             param="input",
         )
     return messages
@@ -140,11 +140,11 @@ def _append(messages: list[TemplateMessage], at: str, item: InputItem) -> None:
             "is nothing that this server can read: leave the item out, or send what it says in a "
             "message",
         )
-        raise InvalidRequest(f"{at}, of type {item.kind!r}, {advice}.", param=at)
+        raise InvalidRequest(f"{at}, of type {quoted(item.kind)}, {advice}.", param=at)
 
 
 def _append_call(messages: list[TemplateMessage], at: str, item: InputItem) -> None:
-    """To the assistant's turn that it belongs to: here items stand apart, in a chat they do not."""
+    """Adds a call to the assistant's message, since a chat has no items that stand apart."""
     name = _needed(f"{at}.name", item.name)
     call_id = _needed(f"{at}.call_id", item.call_id)
     call = past_call(name, getattr(item, CALLS[item.kind]), call_id)
@@ -162,7 +162,7 @@ def _role(at: str, given: str | None) -> str:
         )
     if role not in TEMPLATE_ROLES:
         raise InvalidRequest(
-            f"{at} is {role!r}, but must be one of {', '.join(TEMPLATE_ROLES)}.", param=at
+            f"{at} is {quoted(role)}, but must be one of {', '.join(TEMPLATE_ROLES)}.", param=at
         )
     return TEMPLATE_ROLES[role]
 
