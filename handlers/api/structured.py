@@ -129,7 +129,7 @@ class Form(msgspec.Struct, frozen=True):
             raise self.fault(error) from None
 
     def fault(self, error: InvalidRequest) -> InvalidRequest:
-        """The same, with the field's name. `error.param`: the path in a schema."""
+        """The same error with the field's name, in front of the path in its schema."""
         param = f"{self.field}.{error.param}" if error.param else self.field
         return InvalidRequest(f"{self.field}: {error}", param=param)
 
@@ -247,7 +247,7 @@ def _read(schema: Schema | str) -> Schema:
 
 
 def _grammar(field: str, text: str) -> Form:
-    """GBNF defines its rules by ::=, which Lark does not know: as vLLM tells the two apart."""
+    """A grammar in GBNF where it has the sign ::=, else in Lark: vLLM tells them apart so, too."""
     if "::=" in text:
         return Form(field, lambda grammars: grammars.gbnf(text))
     return Form(field, lambda grammars: grammars.lark(text))

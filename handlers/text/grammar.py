@@ -72,7 +72,7 @@ class GrammarConstraint:
         self._mask = np.zeros(-(-vocabulary.vocab_size // 32), np.uint32)
 
     def copy(self) -> GrammarConstraint:
-        """At the same place, going on alone: each of `n` choices needs its own."""
+        """Another constraint at the same place. Each of a request's `n` choices needs its own."""
         return GrammarConstraint(self._matcher.deep_copy(), self._vocabulary, self.field)
 
     def allowed(self) -> NDArray[np.uint32]:
@@ -85,7 +85,7 @@ class GrammarConstraint:
         return self._mask
 
     def accept(self, token_id: int) -> None:
-        """Goes on by one id.
+        """Moves on past one id.
 
         Raises GrammarTooComplex, and EngineFault for an id that is not allowed.
         """
@@ -109,7 +109,10 @@ class GrammarConstraint:
         return self._matcher.is_stopped()
 
     def whole_texts(self) -> Callable[[str], bool]:
-        """Whether a text, from this place on, is a whole answer: for one call."""
+        """A function that says whether a text, from this place on, is a whole answer.
+
+        It can be called once.
+        """
         matcher = self._matcher.deep_copy()
 
         def is_whole(text: str) -> bool:
@@ -207,9 +210,9 @@ class Grammars:
         schemas: Mapping[str, Enforceable],
         refusal: Callable[[str, InvalidRequest], InvalidRequest],
     ) -> GrammarConstraint:
-        """Lark of our own making. `schemas`: of its rules that are JSON.
+        """Lark that this project writes, with rules that are JSON of a schema each: `schemas`.
 
-        `refusal` makes the error for the rule whose schema is at fault: its name is not a client's.
+        `refusal` makes the error about the schema of a rule, whose name no client knows.
         """
         found = {rule: source.schema for rule, source in schemas.items()}
         matcher = self._of_lark(lines, found)
@@ -256,7 +259,7 @@ class Grammars:
 
     @panic_is_fault("llguidance")
     def _matcher(self, kind: str, grammar: Mapping[str, Any]) -> llguidance.LLMatcher:
-        """In its error state where the grammar cannot be compiled."""
+        """A matcher of the grammar, in its error state where that cannot be compiled."""
         import llguidance
 
         try:
@@ -290,19 +293,22 @@ class Grammars:
 
 
 def _raise_panic(matcher: llguidance.LLMatcher) -> None:
-    """Most of llguidance's panics become an error of the matcher, with a backtrace."""
+    """Raises EngineFault for a panic that became an error of the matcher, as most do."""
     error = matcher.get_error()
     if error.startswith("panic: "):
         raise EngineFault(f"llguidance panicked: {error}")
 
 
 def _can_be_mended(matcher: llguidance.LLMatcher) -> bool:
-    """Whether it failed for a fault, and not because it costs too much: so would every trial."""
+    """Whether leaving something out may help: not where the grammar costs too much to compile.
+
+    Each trial would cost as much.
+    """
     return matcher.is_error() and reason(matcher.get_error()) != TOO_COMPLEX
 
 
 def _lark(lines: Sequence[str], schemas: Mapping[str, Mapping[str, Any]]) -> str:
-    """A rule stands on one line, by which an error names it."""
+    """The grammar's lines with a rule for each schema, one on a line: errors name the line."""
     rules = (
         f"{rule}: %json {json.dumps({**schema, 'x-guidance': JSON_STYLE})}"
         for rule, schema in schemas.items()

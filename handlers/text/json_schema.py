@@ -47,9 +47,9 @@ class Budget:
         self._properties = 0
         self._patterns = 0
         self._multiples: set[int] = set()
-        """One of each schema: the same again costs nothing."""
+        """The least common multiple of each schema before. The same twice costs no more."""
         self._multiple = 1
-        """Of the schema that is being read."""
+        """The least common multiple of the schema that is being read, so far."""
 
     def begin(self, schema: Mapping[str, Any]) -> References:
         """Counts another schema in, and gives its references.
@@ -70,14 +70,14 @@ class Budget:
         return references
 
     def patterns(self, count: int) -> str:
-        """What is too much with so many more patternProperties; empty for nothing."""
+        """Counts more patternProperties in. Says what is then too much, empty for nothing."""
         if self._patterns + count > MAX_PATTERNS:
             return f"more than {MAX_PATTERNS:,} patternProperties {TOGETHER}"
         self._patterns += count
         return ""
 
     def multiple_of(self, number: float) -> str:
-        """What is too much with this multipleOf beside those before; empty for nothing."""
+        """Counts a multipleOf in. Says what is then too much, empty for nothing."""
         multiple = math.lcm(self._multiple, _digits(number))
         if sum(self._multiples | {multiple}) > MAX_MULTIPLE:
             return f"a least common multiple of all multipleOf above {MAX_MULTIPLE:,}"
@@ -113,7 +113,7 @@ def _bound_levels(schema: Mapping[str, Any], references: References) -> None:
 
 
 def _depths(schema: object) -> dict[int, int]:
-    """Objects within objects, of each object and list in the schema."""
+    """How many levels each object and list of the schema has, by its id()."""
     depths: dict[int, int] = {}
     order, waiting = [], [schema]
     while waiting:
@@ -130,7 +130,7 @@ def _is_text(value: object) -> bool:
 
 
 def _digits(number: float) -> int:
-    """Without the decimal point, which costs nothing."""
+    """The number's digits as a whole number: its decimal point costs nothing."""
     if isinstance(number, int) or number.is_integer():
         return int(number)
     return int(repr(number).partition("e")[0].replace(".", ""))

@@ -21,7 +21,7 @@ class References:
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
         self._resources: dict[str, Path | None] = {"": ()}
-        """The parts that have an `$id`, by it; None where two have the same."""
+        """The path of the part with each `$id`, None where two parts have the same."""
         self._bases: dict[Path, str] = {(): ""}
         """The `$id` of each such part, and of the whole."""
         self._anchors: dict[str, Path | None] = {}
@@ -126,7 +126,10 @@ def _parts(root: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, Any], str]
 
 
 def _joined(base: str, reference: str) -> str:
-    """Without its fragment. Python knows how to join few schemes, and none of a strange one."""
+    """The address of a reference relative to another, without its fragment.
+
+    Where Python cannot read the two as addresses, that is the reference as it is.
+    """
     from urllib.parse import urljoin
 
     try:

@@ -101,7 +101,10 @@ class Repair:
             return {"type": "object"} if self._root.get("type") == "object" else {}
 
     def fault(self, reason: str) -> InvalidRequest:
-        """The refusal, with the innermost place that does not compile; `reason`: of the whole."""
+        """The error that refuses the schema, with the innermost place that does not compile.
+
+        `reason`: why the whole schema does not compile, for where no place is found.
+        """
         units = [(self._root, ()), *((self._definitions[n], p) for n, p in self._origins.items())]
         try:
             for alone in (True, False):

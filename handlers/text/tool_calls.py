@@ -63,7 +63,7 @@ class Tool(msgspec.Struct, frozen=True):
             )
 
     def fault(self, error: InvalidRequest) -> InvalidRequest:
-        """The same about this tool. `error.param`: the path in its schema."""
+        """An error about the tool's schema as one about the request, by the path to the tool."""
         path = f".{error.param}" if error.param else ""
         return InvalidRequest(
             f"The tool {quoted(self.name)}: {error}", param=f"{self.field}.parameters{path}"
@@ -230,7 +230,7 @@ def _schemas(
     answer: AnswerSchema | None,
     refusal: Callable[[str, InvalidRequest], InvalidRequest],
 ) -> dict[str, Enforceable]:
-    """Of each rule that is JSON."""
+    """The schemas of the rules that are JSON, by the rules."""
     from handlers.text.enforceable_schema import enforceable
     from handlers.text.grammar_errors import log_left_out
     from handlers.text.json_schema import Budget
@@ -249,20 +249,20 @@ def _schemas(
 
 
 def _may_be_object(kind: object) -> bool:
-    """What is no type of JSON Schema's says nothing."""
+    """Whether a schema's type lets it be an object. A type that does not exist rules out none."""
     kinds = kind if isinstance(kind, list) else [kind]
     others = {"null", "boolean", "integer", "number", "string", "array"}
     return not all(isinstance(each, str) and each in others for each in kinds) or not kinds
 
 
 def _lexemes(text: str) -> str:
-    """The start of a JSON object cut as %json cuts it.
+    """The start of a JSON object in Lark, as the lexemes in which %json reads it.
 
-    The lexer does not go back: where an answer may be JSON or a call, `{` must end for both.
+    The lexer does not go back. Where an answer may be JSON or a call, both need the same lexemes.
     """
     return " ".join(map(_quoted, re.findall(r'"[^"]*"|[^"]+', text)))
 
 
 def _quoted(text: str) -> str:
-    """A string of Lark's; of nothing, nothing."""
+    """The text as a string in Lark, empty for an empty text."""
     return json.dumps(text, ensure_ascii=False) if text else ""
