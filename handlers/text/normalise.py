@@ -37,7 +37,10 @@ def normalised(messages: Sequence[Message]) -> Iterator[list[Message]]:
 
 
 def objects_as_arguments(messages: Sequence[Message]) -> list[Message]:
-    """Of a call that was cut there is no object, but some templates go through its members."""
+    """Makes an object of the arguments of a call that was cut, whose text is no whole JSON.
+
+    Some templates go through the members of arguments.
+    """
     return [
         {**message, "tool_calls": [_with_an_object(call) for call in message["tool_calls"]]}
         if "tool_calls" in message
@@ -54,7 +57,7 @@ def _with_an_object(call: Message) -> Message:
 
 
 def ids_of_nine_digits(messages: Sequence[Message]) -> list[Message]:
-    """Mistral's. A call and its result keep one id."""
+    """Gives calls ids of nine digits, as Mistral's templates want them, and results the same."""
     return [_with_short_ids(message) for message in messages]
 
 
@@ -74,7 +77,7 @@ def _nine_digits(call_id: str) -> str:
 
 
 def joined_turns(messages: Iterable[Message]) -> list[Message]:
-    """Turns of one role behind each other are one."""
+    """Joins turns of one role that follow one another."""
     joined: list[Message] = []
     for message in messages:
         if joined and _joins(joined[-1], message):
@@ -87,17 +90,17 @@ def joined_turns(messages: Iterable[Message]) -> list[Message]:
 
 
 def _joins(first: Message, second: Message) -> bool:
-    """A result belongs to its own call, and a call stands behind its turn's text."""
+    """Whether two turns can be one. Not results, nor a turn with calls, which end their turn."""
     return first["role"] == second["role"] and first["role"] != "tool" and "tool_calls" not in first
 
 
 def later_system_messages_as_the_users(messages: Sequence[Message]) -> list[Message]:
-    """What stands behind other turns is said at that place."""
+    """Makes a user's turn of each system message but one that comes first."""
     return joined_turns([*messages[:1], *map(_as_the_users, messages[1:])])
 
 
 def all_system_messages_as_the_users(messages: Iterable[Message]) -> list[Message]:
-    """For templates without a system message."""
+    """Makes a user's turn of every system message, for templates that know none."""
     return joined_turns(map(_as_the_users, messages))
 
 
@@ -106,14 +109,14 @@ def _as_the_users(message: Message) -> Message:
 
 
 def the_user_first(messages: Sequence[Message]) -> list[Message]:
-    """A greeting of the assistant answers an empty message."""
+    """Puts an empty message of the user before a conversation that another role begins."""
     if messages and messages[0]["role"] == "user":
         return [*messages]
     return [{"role": "user", "content": ""}, *messages]
 
 
 def results_answered(messages: Sequence[Message]) -> list[Message]:
-    """Between what a call gave and the user's next word the assistant has a turn, of no words."""
+    """Puts an empty turn of the assistant between a call's result and the user's next message."""
     answered = [*messages[:1]]
     for before, message in pairwise(messages):
         if (before["role"], message["role"]) == ("tool", "user"):

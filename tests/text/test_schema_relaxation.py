@@ -204,6 +204,16 @@ def test_what_cannot_be_enforced_is_left_out_and_the_rest_is_held(
             {"a": 1, "b": 2},
             {"a": 1, "b": 1},
         ),
+        (
+            {
+                "$schema": "http://json-schema.org/draft-07/schema#",
+                "$ref": "#/definitions/a",
+                "minimum": 5,
+                "definitions": {"a": {"type": "integer"}},
+            },
+            5,
+            4,  # which draft 7 would allow: docs/structured.md
+        ),
         ({"$ref": "#one", "$defs": {"x": {"$anchor": "one", "const": 1}}}, 1, 2),
         ({"$ref": "T0", "$defs": {"x": {"$id": "T0", "const": 1}}}, 1, 2),
         ({"definitions": {"a": {"const": 1}}, "items": {"$ref": "#/definitions/a"}}, [1], [2]),
