@@ -22,7 +22,7 @@ TEXTS = {
 """The types that are read, each with the field that has its text. What an assistant, of another
 server, would not do is text to the model."""
 
-THOUGHTS = ("reasoning_text", "thinking")
+THOUGHTS = ("reasoning_text", "reasoning", "thinking", "redacted_thinking")
 """The types of what another server's model thought. Chat templates leave it out, so do we."""
 
 MEDIA = ("image", "audio", "video", "file")

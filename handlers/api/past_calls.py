@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 
 
-def past_call(name: str, arguments: object, call_id: str | None = None) -> dict[str, Any]:
-    """Makes a member of a message's `tool_calls`."""
-    function = {"name": name, "arguments": _template_arguments(arguments)}
-    return {"id": call_id or "", "type": "function", "function": function}
+def past_call(name: str | None, arguments: object, call_id: object = None) -> dict[str, Any]:
+    """Makes a member of a message's `tool_calls`. An id may have been a number."""
+    function = {"name": name or "", "arguments": _template_arguments(arguments)}
+    identity = "" if call_id is None else str(call_id)
+    return {"id": identity, "type": "function", "function": function}
 
 
 def _template_arguments(given: object) -> dict[str, Any] | str:

@@ -69,6 +69,7 @@ REFUSED: Refused = {
     # SGLang
     "regex": (),
     "ebnf": (),
+    "structural_tag": (),
     "stop_regex": (),
     "no_stop_trim": ("false",),
     "custom_params": (),
@@ -93,6 +94,14 @@ REFUSED: Refused = {
     "return_full_text": ("false",),
     "adapter_id": (),
     "tool_prompt": (),
+    # Text Generation WebUI, Cohere and others that name them so
+    "typ_p": ("1",),
+    "tfs_z": ("1",),
+    "num_ctx": (),
+    "mirostat_mode": ("0",),
+    "no_repeat_ngram_size": ("0",),
+    "min_new_tokens": ("0",),
+    "stop_sequences": (),
     # Ollama
     "options": (),
     "num_predict": ("-1",),
@@ -238,6 +247,10 @@ INSTEAD: Mapping[str, str] = {
     # SGLang
     "regex": "send structured_outputs.regex",
     "ebnf": "send structured_outputs.grammar",
+    "structural_tag": "send tools, or response_format for the form of the whole answer",
+    "min_new_tokens": "send min_tokens",
+    "stop_sequences": "send stop",
+    "num_ctx": "leave it out, KINDLING_CONTEXT_LENGTH sets the context",
     # TGI and TEI
     "inputs": "send input, or prompt where a text is generated",
     "parameters": _OWN_FIELDS,

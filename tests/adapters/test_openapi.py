@@ -69,7 +69,7 @@ BEYOND_A_SCHEMA = (
     "but there are no tools",
     "is none of the tools",
     "is the name of two tools",
-    "must be 1 to 64 letters",
+    "must be 1 to 128 printable",
     "must be of type object",
     "Send one of prompt",
     "but known are",

@@ -192,9 +192,9 @@ PART = {"type": "text", "text": "Hello"}
             "leave it out",
         ),
         (
-            [{"role": "assistant", "tool_calls": [{"id": "a"}]}],
-            "messages[0].tool_calls[0].function",
-            "is required",
+            [*USER, {"role": "assistant", "content": "One,", "prefix": True}],
+            "messages[1].prefix",
+            "send continue_final_message: true",
         ),
         *(
             (

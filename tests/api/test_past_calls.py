@@ -151,3 +151,55 @@ def test_what_a_call_gave_is_read_as_any_client_writes_it(
     prompt = prompt_of("/v1/chat/completions", {"messages": [result]}, PRINTING)
 
     assert prompt == written
+
+
+@pytest.mark.parametrize(
+    ("call", "kept"),
+    [
+        (None, ""),
+        ({}, ""),
+        ({"id": "a"}, ""),
+        ({"function": None}, ""),
+        ({"function": {}}, ""),
+        ({"id": 7, "type": 3, "function": {"name": None, "arguments": "1"}}, "1"),
+        ({"function": {"arguments": '{"city": "Paris"}'}}, "Paris"),
+        ({"type": "custom", "custom": {"name": "edit", "input": None}}, "edit"),
+        ({"name": "weather", "args": {"city": "Paris"}, "id": "1", "type": "tool_call"}, "Paris"),
+    ],
+)
+def test_whatever_a_client_leaves_of_a_past_call_is_read(call: object, kept: str) -> None:
+    messages = [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "user", "content": "Go on."},
+    ]
+    prompt = prompt_of("/v1/chat/completions", {"messages": messages}, PRINTING)
+    assert kept in prompt
+    assert prompt.endswith("<user>Go on.")
+
+
+def test_an_answer_without_content_and_a_result_without_output_are_read() -> None:
+    items = [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": None},
+        {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "a", "output": None},
+        {"role": "user", "content": "Go on."},
+    ]
+    prompt = prompt_of("/v1/responses", {"input": items}, PRINTING)
+    assert prompt.endswith("<user>Go on.")
+
+
+def test_what_another_model_thought_is_left_out() -> None:
+    parts = [
+        {"type": "reasoning", "reasoning": "Hm."},
+        {"type": "redacted_thinking", "data": "x"},
+        {"type": "text", "text": "Yes."},
+    ]
+    messages = [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": parts},
+        {"role": "user", "content": "Go on."},
+    ]
+    prompt = prompt_of("/v1/chat/completions", {"messages": messages}, PRINTING)
+    assert "<assistant>Yes.<user>" in prompt

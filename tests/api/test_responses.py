@@ -453,7 +453,6 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     ({"input": [{**ITEM, "name": None}]}, "input[0].name"),
     ({"input": [{"type": "function_call_output", "output": "5"}]}, "input[0].call_id"),
-    ({"input": [{"type": "function_call_output", "call_id": "a"}]}, "input[0].output"),
     (
         {"input": [{"type": "function_call_output", "call_id": "a", "output": {"b": 1}}]},
         "input[0].output",

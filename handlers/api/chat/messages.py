@@ -38,7 +38,7 @@ TemplateMessage = dict[str, Any]
 class CalledFunction(msgspec.Struct, frozen=True):
     """What an assistant called."""
 
-    name: str
+    name: str | None = None
     arguments: Any = None
     """JSON, as it was given out. Some clients send the object itself."""
 
@@ -46,18 +46,20 @@ class CalledFunction(msgspec.Struct, frozen=True):
 class CalledCustomTool(msgspec.Struct, frozen=True):
     """A tool of another server that an assistant called with a text that is no JSON."""
 
-    name: str
-    input: str = ""
+    name: str | None = None
+    input: Any = None
 
 
 class CalledTool(msgspec.Struct, frozen=True):
-    """A tool call of an earlier answer."""
+    """A tool call of an earlier answer: OpenAI's `function` or `custom`, or LangChain's form."""
 
     function: CalledFunction | None = None
     custom: CalledCustomTool | None = None
-    id: str | None = None
-    type: str | None = None
-    """Not read, since clients that join a stream may lose it: `function` or `custom` is there."""
+    id: Any = None
+    type: Any = None
+    """Not read, since clients that join a stream may lose it."""
+    name: str | None = None
+    args: Any = None
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -67,9 +69,11 @@ class Message(msgspec.Struct, frozen=True):
     content: Content | None = None
     name: str | None = None
     tool_call_id: str | None = None
-    tool_calls: list[CalledTool] | None = None
+    tool_calls: list[CalledTool | None] | None = None
     function_call: CalledFunction | None = None
     """OpenAI's older form of one call."""
+    prefix: Annotated[bool, Meta(extra_json_schema={"const": False})] | None = None
+    """DeepSeek's and Mistral's name for continue_final_message."""
 
 
 # _turn is stricter than the type can be, and says so in the OpenAPI document.
@@ -117,7 +121,7 @@ def _turn(at: str, message: Message) -> TemplateMessage:
     _check(at, message)
     extras = {"name": message.name, "tool_call_id": message.tool_call_id}
     given: TemplateMessage = {name: text for name, text in extras.items() if text is not None}
-    calls = [*_calls(at, message)]
+    calls = [*_calls(message)]
     if calls:
         given["tool_calls"] = calls
     content = text_of(message.content, f"{at}.content")
@@ -137,18 +141,23 @@ def _check(at: str, message: Message) -> None:
             raise InvalidRequest(
                 f"{at}.{name} is the assistant's: leave it out.", param=f"{at}.{name}"
             )
+    if message.prefix:
+        raise InvalidRequest(
+            f"{at}.prefix is not supported by this server: send continue_final_message: true.",
+            param=f"{at}.prefix",
+        )
 
 
-def _calls(at: str, message: Message) -> Iterator[TemplateMessage]:
-    for place, call in enumerate(message.tool_calls or ()):
-        yield _call(f"{at}.tool_calls[{place}]", call)
+def _calls(message: Message) -> Iterator[TemplateMessage]:
+    """What each call says. One that names nothing and has no arguments says nothing."""
+    for call in message.tool_calls or ():
+        if call is None:
+            continue
+        if call.function:
+            yield past_call(call.function.name, call.function.arguments, call.id)
+        elif call.custom:
+            yield past_call(call.custom.name, call.custom.input, call.id)
+        elif call.name or call.args:
+            yield past_call(call.name, call.args, call.id)
     if message.function_call and not message.tool_calls:
         yield past_call(message.function_call.name, message.function_call.arguments)
-
-
-def _call(at: str, call: CalledTool) -> TemplateMessage:
-    if call.function:
-        return past_call(call.function.name, call.function.arguments, call.id)
-    if call.custom:
-        return past_call(call.custom.name, call.custom.input, call.id)
-    raise InvalidRequest(f"{at}.function is required.", param=f"{at}.function")

@@ -132,7 +132,8 @@ def _append(messages: list[TemplateMessage], at: str, item: InputItem) -> None:
         messages.append({"role": "tool", "content": output, "tool_call_id": call_id})
     elif item.kind == "message":
         role = _role(f"{at}.role", item.role)
-        _needed(f"{at}.content", item.content)
+        if role != "assistant":  # which may only have called
+            _needed(f"{at}.content", item.content)
         messages.append({"role": role, "content": text_of(item.content, f"{at}.content")})
     else:
         advice = ADVICE.get(
@@ -169,7 +170,7 @@ def _role(at: str, given: str | None) -> str:
 
 def _output(at: str, given: object) -> str:
     try:
-        content = msgspec.convert(_needed(at, given), Content)
+        content = msgspec.convert(given or "", Content)  # a tool may give nothing
     except msgspec.ValidationError:
         raise InvalidRequest(
             f"{at} must be a string or a list of parts such as "
