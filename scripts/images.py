@@ -111,7 +111,8 @@ def model_labels(manifest: bytes) -> dict[str, str]:
 def version() -> str:
     """Kindling's. By a pattern, as hatchling reads it: scripts have no package in reach."""
     text = (ROOT / "handlers" / "__init__.py").read_text(encoding="utf-8")
-    return re.findall(r'^__version__ = "(.+)"$', text, re.MULTILINE)[0]
+    found: list[str] = re.findall(r'^__version__ = "(.+)"$', text, re.MULTILINE)
+    return found[0]
 
 
 def revision() -> str:

@@ -67,7 +67,7 @@ def test_the_newest_version_in_the_changelog_is_that_of_the_code() -> None:
     )
     version, day = headings[0]
     assert version == __version__
-    assert date.fromisoformat(day)
+    assert date.fromisoformat(day).isoformat() == day
 
 
 def test_the_wheel_never_asks_for_torch_outside_the_export_extra(wheel: ZipFile) -> None:
