@@ -35,10 +35,10 @@ LAMBDA_IMAGE = $(DOCKER) run --rm --read-only --tmpfs /tmp --cpus 1 --memory 176
 	--entrypoint /aws-lambda-rie kindling-lambda:$(TAG) python -m awslambdaric handlers.aws_lambda.handler
 
 # The tests and figures are the demo model's; the tests of embeddings bring theirs.
-test test-export5 bench: override RECIPE := smollm2-135m
+test coverage test-export5 bench: override RECIPE := smollm2-135m
 
 .NOTPARALLEL:
-.PHONY: help serve lambda test check export kernels bench images lambda-image test-images test-export5 deploy-lambda deploy-cloudrun smoke lock clean
+.PHONY: help serve lambda test coverage check export kernels bench images lambda-image test-images test-export5 deploy-lambda deploy-cloudrun smoke lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -58,6 +58,11 @@ lambda: $(EXPORTER) $(KERNELS) $(MANIFEST) build/aws-lambda-rie ## the Lambda ha
 test: $(VENV)/.dev $(KERNELS) build/model/manifest.json build/aws-lambda-rie build/clients/.npm ## the whole test suite; ARGS='-k stream' chooses
 	@$(MAKE) -s RECIPE=all-minilm-l6-v2 build/models/all-minilm-l6-v2/manifest.json
 	@$(RUN) -m pytest $(ARGS)
+
+coverage: $(VENV)/.dev $(KERNELS) build/model/manifest.json ## which lines and branches of the API, text, engine and encoder their tests run, with a floor
+	@$(MAKE) -s RECIPE=all-minilm-l6-v2 build/models/all-minilm-l6-v2/manifest.json
+	@$(RUN) -m coverage run -m pytest $(or $(ARGS),tests/api tests/text tests/engine tests/encoder)
+	@$(RUN) -m coverage report
 
 check: $(VENV)/.dev ## ruff, ruff format and mypy --strict
 	@$(VENV)/bin/ruff check

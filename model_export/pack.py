@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 import tokenizers
 
+from handlers import __version__
 from handlers.engine.artifact import (
     CHAT_TEMPLATE,
     MANIFEST,
@@ -42,7 +43,6 @@ from model_export.sampling import sampling_defaults
 
 LICENCE_TEXTS = Path(__file__).parent / "licences"
 PACKAGES = (
-    "kindling",
     "torch",
     "transformers",
     "tokenizers",
@@ -232,10 +232,10 @@ def describe_files(directory: Path) -> dict[str, FileInfo]:
 
 def package_versions() -> dict[str, str]:
     """What makes an artefact, as it is installed."""
-    versions = {"python": platform.python_version()}
+    versions = {"kindling": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            continue  # Kindling itself may run from a checkout, without being installed
+            continue  # transformers 5 has no optimum beside it
     return versions

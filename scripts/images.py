@@ -85,6 +85,7 @@ def labels_of(manifest: bytes | None) -> dict[str, str]:
     """
     labels = {
         "org.opencontainers.image.licenses": "Apache-2.0",
+        "org.opencontainers.image.version": version(),
         "org.opencontainers.image.revision": revision(),
     }
     if manifest is not None:
@@ -105,6 +106,13 @@ def model_labels(manifest: bytes) -> dict[str, str]:
         "kindling.precision": described["precision"],
         "kindling.manifest.sha256": hashlib.sha256(manifest).hexdigest(),
     }
+
+
+def version() -> str:
+    """Kindling's. By a pattern, as hatchling reads it: scripts have no package in reach."""
+    text = (ROOT / "handlers" / "__init__.py").read_text(encoding="utf-8")
+    found: list[str] = re.findall(r'^__version__ = "(.+)"$', text, re.MULTILINE)
+    return found[0]
 
 
 def revision() -> str:

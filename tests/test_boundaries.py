@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = sorted((ROOT / "handlers").rglob("*.py"))
 # From the ground up: a file imports from its own layer and from those before it.
 LAYERS = [
+    "__version__",
     "errors",
     "deferred",
     "config",

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from datetime import date
 from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
@@ -16,6 +17,8 @@ from zipfile import ZipFile
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from handlers import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -52,6 +55,19 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return ZipFile(next(directory.glob("*.whl")))
+
+
+def test_the_wheel_has_the_version_that_the_code_tells(wheel: ZipFile) -> None:
+    assert metadata(wheel)["Version"] == __version__
+
+
+def test_the_newest_version_in_the_changelog_is_that_of_the_code() -> None:
+    headings = re.findall(
+        r"^## \[(.+)\] - (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    version, day = headings[0]
+    assert version == __version__
+    assert date.fromisoformat(day).isoformat() == day
 
 
 def test_the_wheel_never_asks_for_torch_outside_the_export_extra(wheel: ZipFile) -> None:

@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 import pytest
 
+from handlers import __version__
 from handlers.engine.artifact import Task
 from scripts import fetch_emulator, first_question, images, install_torch
 
@@ -269,6 +270,7 @@ def test_an_image_without_a_model_has_no_label_of_one(
     assert len(builds) == 2
     assert not [part for options in builds for part in options if "kindling.model" in part]
     assert "org.opencontainers.image.licenses=Apache-2.0" in builds[0]
+    assert f"org.opencontainers.image.version={__version__}" in builds[0]
 
 
 def make(*arguments: str, **variables: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from handlers import __version__
 from handlers.api.json_response import json_response
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ async def check(model: Served, _request: Request) -> Response:
     return json_response(
         {
             "state": "ready" if engine.accepting else "draining",
+            "version": __version__,
             "model": model.id,
             "task": model.manifest.task,
             "precision": model.manifest.precision,

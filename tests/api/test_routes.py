@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from handlers import errors
+from handlers import __version__, errors
 from handlers.api import error_body
 from handlers.api.inline import run_inline
 from handlers.api.messages import Request, Response
@@ -62,6 +62,7 @@ def test_health_says_what_runs_and_how_busy_it_is() -> None:
     assert body.pop("uptime_seconds") >= 0
     assert body == {
         "state": "ready",
+        "version": __version__,
         "model": "Tiny",
         "task": "text-generation",
         "precision": "fp32",

@@ -11,6 +11,7 @@ import pytest
 import tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from handlers import __version__
 from handlers.engine.artifact import MANIFEST, SCHEMA, Manifest, ModelInfo
 from model_export.end_of_sequence import eos_token_ids
 from model_export.errors import ExportError
@@ -52,6 +53,7 @@ def test_the_manifest_describes_every_file_and_the_model(
     assert manifest.special_tokens["eos_token"] == "<|im_end|>"
     assert manifest.verification == {"greedy": {"tokens": 7}}
     assert {"python", "torch", "transformers", "onnxruntime"} <= set(manifest.versions)
+    assert manifest.versions["kindling"] == __version__
 
 
 def test_writing_the_manifest_again_does_not_list_the_manifest(

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from handlers import __version__
 from scripts.images import inspect, layers
 from tests.images.docker import CLOUD_RUN, LAMBDA, inside
 
@@ -110,6 +111,7 @@ def test_the_labels_say_what_is_inside(image: str) -> None:
     assert labels["kindling.precision"] == manifest["precision"]
     assert labels["org.opencontainers.image.title"] == image
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert labels["org.opencontainers.image.version"] == __version__
     assert len(labels["org.opencontainers.image.revision"].removesuffix("-dirty")) == 40
 
 

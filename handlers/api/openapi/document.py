@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from handlers import __version__
 from handlers.api.decoding import EMPTY
 from handlers.api.json_response import JSON_HEADERS
 from handlers.api.messages import Response
@@ -58,7 +59,7 @@ def document(task: Task, needs_key: bool) -> Json:
         "openapi": "3.1.1",
         "info": {
             "title": "Kindling",
-            "version": "1",
+            "version": __version__,
             "summary": "A language model behind the API that OpenAI's clients know.",
         },
         "paths": _paths(operations(task), schemas, needs_key),

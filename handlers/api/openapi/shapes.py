@@ -148,6 +148,8 @@ class Health(Shape, frozen=True, kw_only=True):
     """What runs and how busy it is."""
 
     state: Literal["ready", "draining"]
+    version: str
+    """Of Kindling."""
     model: str
     task: str
     precision: str
