@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from handlers.errors import InvalidRequest
-from handlers.text import json_schema, log_once, schema_references
+from handlers.text import json_schema, log_once, reference_chains, schema_references
 from handlers.text.grammar import GrammarConstraint, Grammars
 from handlers.text.json_schema import Budget
 from handlers.text.schema_references import References
@@ -545,9 +545,53 @@ def test_the_log_says_once_and_shortly_what_is_left_out(
 # --- what it costs ---
 
 
-@pytest.mark.parametrize("count", [json_schema.MAX_LEVELS - 2, 15_000])
+def linked(leads_to: Callable[[int], int], count: int) -> Schema:
+    """Definitions of three levels each, one after another, with what each refers to."""
+    definitions: Schema = {
+        f"d{place}": {"properties": {"a": {"$ref": f"#/$defs/d{leads_to(place)}"}}}
+        for place in range(count)
+    }
+    end = {f"d{count}": {"type": "string"}}
+    return {
+        "type": "object",
+        "properties": {"a": {"$ref": "#/$defs/d0"}},
+        "$defs": definitions | end,
+    }
+
+
+LINKED: dict[str, Callable[[int], int]] = {
+    "one after another": lambda place: place + 1,
+    "in a circle": lambda place: (place + 1) % 198,
+    "all to one": lambda _: 198,
+    "each to itself": lambda place: place,
+}
+
+
+@pytest.mark.parametrize("name", LINKED)
+def test_a_chain_of_references_may_be_as_long_as_the_limit(grammars: Grammars, name: str) -> None:
+    grammars.json_schema(linked(LINKED[name], 198))  # a stack that overflows ends the process
+
+
+def test_definitions_that_are_no_chain_are_no_levels(
+    grammars: Grammars, tokenizer: Tokenizer
+) -> None:
+    names = [f"d{number}" for number in range(1_000)]
+    schema = {
+        "type": "object",
+        "properties": {name: {"$ref": f"#/$defs/{name}"} for name in names},
+        "$defs": {name: {"properties": {"a": {"type": "string"}}} for name in names},
+    }
+
+    constraint = grammars.json_schema(schema)
+
+    assert writable(constraint, tokenizer, {"d7": {"a": "x"}, "d998": {}})
+    assert not writable(constraint, tokenizer, {"d7": {"a": 1}})
+
+
+@pytest.mark.parametrize("count", [200, 4_000])
+@pytest.mark.parametrize("name", ["one after another", "in a circle"])
 def test_the_guard_looks_at_each_part_of_a_schema_a_few_times_at_most(
-    monkeypatch: pytest.MonkeyPatch, count: int
+    monkeypatch: pytest.MonkeyPatch, count: int, name: str
 ) -> None:
     looks = 0
     look = schema_references.inner
@@ -558,15 +602,15 @@ def test_the_guard_looks_at_each_part_of_a_schema_a_few_times_at_most(
         return look(value)
 
     monkeypatch.setattr(json_schema, "inner", counted)
-    schema = {"anyOf": [{"$ref": f"#/anyOf/{place}"} for place in range(count)]}
+    monkeypatch.setattr(reference_chains, "inner", counted)
+    leads_to = LINKED[name] if name != "in a circle" else lambda place: (place + 1) % count
+    started = time.process_time()
 
-    if count > json_schema.MAX_LEVELS:
-        with pytest.raises(InvalidRequest, match="levels behind"):
-            Budget().begin(schema)
-    else:
-        Budget().begin(schema)
+    with pytest.raises(InvalidRequest, match="levels in a chain"):
+        Budget().begin(linked(leads_to, count))
 
-    assert looks <= 5 * (count + 2)
+    assert looks <= 3 * (3 * count + 5)
+    assert time.process_time() - started < 5  # 0.2 s
 
 
 def test_a_schema_is_measured_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
