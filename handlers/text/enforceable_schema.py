@@ -24,6 +24,7 @@ import msgspec
 
 from handlers.errors import InvalidRequest, quoted, shortened
 from handlers.text.disjoint_branches import are_disjoint
+from handlers.text.endless_references import endless_references
 from handlers.text.pattern_spaces import with_ascii_spaces
 from handlers.text.schema_numbers import BEYOND, are_exact, is_endless, is_exact, tightened
 from handlers.text.schema_references import dotted
@@ -152,6 +153,7 @@ class _Reader:
     ) -> None:
         self.origins: dict[str, Path] = {}
         self._references = references
+        self._endless = endless_references(references)
         self._strict = strict
         self._budget = budget
         self._report = report
@@ -305,6 +307,12 @@ class _Reader:
             return self._refuse_or_report(
                 path, f"$ref to {_shown(value)}, which is not in this schema"
             )
+        if path in self._endless:
+            return self._refuse_or_report(
+                path,
+                f"$ref to {_shown(value)} that no value can end (something on the way there has to "
+                "be optional or nullable)",
+            )
         if (target, conjoined) not in self._names:
             name = f"d{len(self._names)}"
             self._names[target, conjoined] = name
@@ -330,7 +338,7 @@ class _Reader:
             return nearest
         if not self._strict and is_endless(keyword, value):
             return OMITTED
-        return self._refuse_or_report(path, f"{keyword} {_shown(value)}, a number {BEYOND},")
+        return self._refuse_or_report(path, f"{keyword} {_shown(value)} (a number {BEYOND})")
 
     def _multiple_of(self, value: object, path: Path) -> object:
         if not _is_number(value) or value <= 0:  # type: ignore[operator]

@@ -45,7 +45,7 @@ def tightened(keyword: str, bound: float) -> int | None:
     if not _keeps_zero(keyword, bound) or not LARGEST < abs(bound) <= 2**64:
         return None
     power = min(len(str(int(abs(bound)))) - 1, LARGEST_POWER)
-    size = max(LARGEST, 10**power)
+    size: int = max(LARGEST, 10**power)
     return size if bound > 0 else -size
 
 

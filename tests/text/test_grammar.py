@@ -257,7 +257,7 @@ def strictly(schema: dict[str, Any]) -> Compile:
         (strictly({"oneOf": [{"minimum": 1}, {"maximum": 2}]}), "use anyOf"),
         (strictly({"$ref": "https://example.com/schema"}), "$ref to 'https://example.com/schema'"),
         (strictly({"$ref": "#/$defs/none"}), "which is not in this schema"),
-        (strictly({"$ref": "#"}), "allows no text"),
+        (strictly({"$ref": "#"}), "no value can end"),
         (strictly({"type": "string", "pattern": "(?=a)b"}), "look-ahead"),
         (strictly({"x-guidance": {"lenient": True}, "not": {}}), "not supported"),
         (strictly({"const": "\ud800"}), "cannot be used"),

@@ -18,6 +18,7 @@ from jsonschema.exceptions import SchemaError
 
 from handlers.errors import InvalidRequest
 from handlers.text import json_schema, log_once, reference_chains, schema_references
+from handlers.text.endless_references import endless_references
 from handlers.text.grammar import GrammarConstraint, Grammars
 from handlers.text.json_schema import Budget
 from handlers.text.schema_references import References
@@ -177,7 +178,7 @@ RELAXED: dict[str, tuple[Schema, str, object, object]] = {
         {"b": 1},
     ),
     "a reference that leads nowhere": ({"$ref": "#/$defs/none", "minLength": 2}, "none", "ab", "a"),
-    "a circle": ({"$ref": "#"}, "no text", 1, None),
+    "a circle": ({"$ref": "#"}, "no value can end", 1, None),
     "a recursive model": (
         tree({"type": "string", "pattern": "("}),
         "unclosed",
@@ -319,6 +320,162 @@ def test_what_is_only_written_in_another_way_is_held_as_a_whole(
     assert not reported
     assert writable(constraint, tokenizer, good)
     assert bad is None or not writable(constraint, tokenizer, bad)
+
+
+def node(**more: Any) -> Schema:
+    """Definitions of a node that has to have another."""
+    definition = {"type": "object", "properties": {"n": {"$ref": "#/$defs/N"}}, "required": ["n"]}
+    return {"$defs": {"N": definition | more}}
+
+
+# A schema without the end of any value, the path of the reference that is let go, an instance that
+# the rest admits and one that it refuses.
+ENDLESS: dict[str, tuple[Schema, str, object, object]] = {
+    "required": (
+        {"type": "object", "properties": {"n": {"$ref": "#/$defs/N"}}, "required": ["n"], **node()},
+        "$defs.N.properties.n.$ref",
+        {"n": {"n": 1}},
+        {"n": 1},
+    ),
+    "the whole": (
+        {"type": "object", "properties": {"self": {"$ref": "#"}}, "required": ["self"]},
+        "properties.self.$ref",
+        {"self": 1},
+        {},
+    ),
+    "behind what is optional": (
+        {"type": "object", "properties": {"a": {"$ref": "#/$defs/N"}}, **node()},
+        "$defs.N.properties.n.$ref",
+        {"a": {"n": 1}},
+        {"a": 1},
+    ),
+    "a branch": (
+        {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/N"}], **node()},
+        "$defs.N.properties.n.$ref",
+        {"n": 1},
+        1,
+    ),
+    "beside a choice that is none": (
+        {"$ref": "#/$defs/N", **node(anyOf=[{"$ref": "#/$defs/N"}], properties={}, required=[])},
+        "$defs.N.anyOf[0].$ref",
+        {},
+        1,
+    ),
+    "an array": (
+        {"type": "array", "items": {"$ref": "#"}, "minItems": 1},
+        "items.$ref",
+        [1],
+        [],
+    ),
+    "an item of an array": (
+        {"type": "array", "prefixItems": [{}, {"$ref": "#"}], "items": False, "minItems": 2},
+        "prefixItems[1].$ref",
+        [1, 2],
+        [1],
+    ),
+    "a name by itself": (
+        {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}},
+        "$defs.A.$ref",
+        1,
+        None,
+    ),
+    "two names": (
+        {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}},
+        "$defs.B.$ref",
+        1,
+        None,
+    ),
+    "a class that extends another": (
+        {
+            "$ref": "#/$defs/A",
+            "$defs": {
+                "A": {"allOf": [{"$ref": "#/$defs/B"}, node()["$defs"]["N"] | {"type": "object"}]},
+                "B": {"type": "object"},
+                "N": {"$ref": "#/$defs/A"},
+            },
+        },
+        "$defs.N.$ref",
+        {"n": 1},
+        [],
+    ),
+    "another name": (
+        {"type": "object", "additionalProperties": {"$ref": "#"}, "required": ["a"]},
+        "additionalProperties.$ref",
+        {"a": 1},
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_reference_that_no_value_can_end_is_let_go_and_where_strict_refused(
+    grammars: Grammars, tokenizer: Tokenizer, name: str
+) -> None:
+    schema, path, admitted, refused = ENDLESS[name]
+    reported: Report = []
+
+    constraint = grammars.json_schema(schema, report=reported.append)
+
+    assert len(reported) == 1
+    assert "no value can end" in reported[0]
+    assert writable(constraint, tokenizer, admitted)
+    assert refused is None or not writable(constraint, tokenizer, refused)
+    with pytest.raises(InvalidRequest, match="no value can end") as fault:
+        grammars.json_schema(schema, strict=True)
+    assert fault.value.param == path
+
+
+@pytest.mark.parametrize(
+    ("schema", "admitted"),
+    [
+        ({"properties": {"self": {"$ref": "#"}}, "required": ["self"]}, {"self": 1}),
+        ({"type": "object", **node(), "properties": {"a": {"$ref": "#"}}}, {"a": {"a": {}}}),
+        ({"type": "array", "prefixItems": [{}, {"$ref": "#"}], "minItems": 1}, [1, [2]]),
+        ({"$ref": "#/$defs/N", **node(type=["null", "object"])}, {"n": {"n": None}}),
+    ],
+)
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_recursion_that_a_value_can_end_is_held(
+    grammars: Grammars, tokenizer: Tokenizer, schema: Schema, admitted: object, strict: bool
+) -> None:
+    reported: Report = []
+
+    constraint = grammars.json_schema(schema, strict=strict, report=reported.append)
+
+    assert Draft202012Validator(schema).is_valid(admitted)
+    assert not reported
+    assert writable(constraint, tokenizer, admitted)
+
+
+@pytest.mark.parametrize("count", [100, 1_600])
+def test_references_without_an_end_are_found_in_proportion_to_the_schema(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    looks = 0
+    follow = References.target
+
+    def counted(references: References, path: Any) -> object:
+        nonlocal looks
+        looks += 1
+        return follow(references, path)
+
+    monkeypatch.setattr(References, "target", counted)
+    names = {"a": lambda n: (n + 1) % count, "b": lambda _: 0, "c": lambda n: n // 2}
+    definitions = {
+        f"d{number}": {
+            "type": "object",
+            "properties": {k: {"$ref": f"#/$defs/d{to(number)}"} for k, to in names.items()},
+            "required": ["a", "b", "c"],
+        }
+        for number in range(count)
+    }
+    started = time.process_time()
+
+    found = endless_references(References({"$ref": "#/$defs/d0", "$defs": definitions}))
+
+    assert len(found) > count
+    assert looks <= 3 * (3 * count + 2)
+    assert time.process_time() - started < 5  # 0.2 s
 
 
 def test_a_tagged_union_of_references_is_held_as_it_is_where_the_tag_is_required(
