@@ -5,9 +5,10 @@ relaxed: what cannot be enforced is left out. Leaving a keyword out widens a sch
 nothing around it negates, so what stands within `not`, `if` or `contains` goes with it as a whole,
 and `oneOf` becomes `anyOf`.
 
-What comes out admits all that the given schema admits, with three exceptions: at its top it has no
+What comes out admits all that the given schema admits, with four exceptions: at its top it has no
 names but those that it speaks of (_speaks_of_other_names), `\s` matches no spaces but ASCII's
-(pattern_spaces.py), and what stands beside a `$ref` counts in drafts 4 to 7 too, which ignore it.
+(pattern_spaces.py), what stands beside a `$ref` counts in drafts 4 to 7 too, which ignore it, and
+a strict bound beyond 2^53 is tightened (schema_numbers.py).
 
 Knows the keywords of JSON Schema and which of them llguidance compiles, not its calls. What no
 table here foresees, schema_repair.py finds by trial. Used by grammar.py.
@@ -23,7 +24,9 @@ import msgspec
 
 from handlers.errors import InvalidRequest, quoted, shortened
 from handlers.text.disjoint_branches import are_disjoint
+from handlers.text.endless_references import endless_references
 from handlers.text.pattern_spaces import with_ascii_spaces
+from handlers.text.schema_numbers import BEYOND, are_exact, is_endless, is_exact, tightened
 from handlers.text.schema_references import dotted
 
 if TYPE_CHECKING:
@@ -162,6 +165,7 @@ class _Reader:
     ) -> None:
         self.origins: dict[str, Path] = {}
         self._references = references
+        self._endless = endless_references(references)
         self._strict = strict
         self._budget = budget
         self._report = report
@@ -246,12 +250,14 @@ class _Reader:
 
     def _assertion(self, keyword: str, value: object, path: Path) -> object:
         """What is kept of a keyword without schemas in it. An annotation is not reported."""
+        if keyword in ("const", "enum") and not are_exact(value):
+            return self._refuse_or_report(path, f"{keyword} with a number {BEYOND}")
         if keyword == "const":
             return value
         if keyword in COUNTS:
             return self._count(keyword, value, path)
         if keyword in BOUNDS and (_is_number(value) or isinstance(value, bool)):
-            return value
+            return self._bound(keyword, value, path)
         if keyword == "multipleOf":
             return self._multiple_of(value, path)
         sound: dict[str, Callable[[], object]] = {
@@ -356,6 +362,12 @@ class _Reader:
             return self._refuse_or_report(
                 path, f"$ref to {_shown(given)}, which is not in this schema"
             )
+        if path in self._endless:
+            return self._refuse_or_report(
+                path,
+                f"$ref to {_shown(given)} that no value can end (something on the way there has to "
+                "be optional or nullable)",
+            )
         # What several references beside one another lead to is read later, each for itself.
         expressions = MAX_EXPRESSIONS if conjoined else value.expressions
         key = (target, conjoined, expressions)
@@ -373,6 +385,16 @@ class _Reader:
             if keyword.startswith("max"):
                 return OMITTED  # no answer is as long
         return self._refuse_or_report(path, f"{keyword} {_shown(value)}")
+
+    def _bound(self, keyword: str, value: Any, path: Path) -> object:
+        if is_exact(value):
+            return value
+        nearest = tightened(keyword, value)
+        if self._strict and nearest is not None:
+            return nearest
+        if not self._strict and is_endless(keyword, value):
+            return OMITTED
+        return self._refuse_or_report(path, f"{keyword} {_shown(value)} (a number {BEYOND})")
 
     def _multiple_of(self, value: object, path: Path) -> object:
         if not _is_number(value) or value <= 0:  # type: ignore[operator]

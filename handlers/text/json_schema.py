@@ -12,6 +12,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from handlers.errors import InvalidRequest
+from handlers.text.reference_chains import longest_chain
 from handlers.text.schema_references import References, inner, objects
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ MAX_PATTERNS = 100
 # several schemas add: 30 tools of 9,973 and less take 4 s.
 MAX_MULTIPLE = 10_000
 MAX_DEPTH = 100
-# Levels of objects that one chain of $ref can lead through. 2,000 overflow a stack of 8 MB, which
-# ends the process.
+# Objects and lists that one chain of $ref can lead through. 2,400 compile with a stack of 8 MB;
+# 4,800 overflow it, which ends the process.
 MAX_LEVELS = 600
 TOGETHER = "with the other schemas of the request"
 
@@ -64,7 +65,8 @@ class Budget:
         self._properties += _properties(schema)
         _at_most(MAX_PROPERTIES, f"properties {TOGETHER}", self._properties)
         references = References(schema)
-        _bound_levels(schema, references)
+        chain = longest_chain(schema, references)
+        _at_most(MAX_LEVELS, "levels in a chain of its $ref", chain)
         self._multiples |= {self._multiple} - {1}
         self._multiple = 1
         return references
@@ -97,36 +99,6 @@ def check_depth(schema: object) -> None:
 def _properties(schema: Mapping[str, Any]) -> int:
     found = (each.get("properties") for each in objects(schema))
     return sum(len(value) for value in found if isinstance(value, dict))
-
-
-def _bound_levels(schema: Mapping[str, Any], references: References) -> None:
-    """Raises InvalidRequest where a chain of references could lead through too many levels.
-
-    A reference that leads nowhere here may lead anywhere: it counts as the whole schema.
-    """
-    depths = _depths(schema)
-    levels = 0
-    for reference in {each["$ref"] for each in objects(schema) if _is_text(each.get("$ref"))}:
-        path = references.path(reference) if references.are_plain else None
-        levels += depths.get(id(schema if path is None else references.target(path)), 1)
-        _at_most(MAX_LEVELS, "levels behind its $ref", levels)
-
-
-def _depths(schema: object) -> dict[int, int]:
-    """How many levels each object and list of the schema has, by its id()."""
-    depths: dict[int, int] = {}
-    order, waiting = [], [schema]
-    while waiting:
-        value = waiting.pop()
-        order.append(value)
-        waiting += inner(value)
-    for value in reversed(order):
-        depths[id(value)] = 1 + max((depths[id(each)] for each in inner(value)), default=0)
-    return depths
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
 
 
 def _digits(number: float) -> int:

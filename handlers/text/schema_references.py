@@ -35,11 +35,6 @@ class References:
         self._around = {path: path for path in self._bases}
         self._found: dict[tuple[str, Path], Path | None] = {}
 
-    @property
-    def are_plain(self) -> bool:
-        """Whether all are relative to the whole document: no part of it has an `$id` of its own."""
-        return len(self._bases) == 1
-
     def path(self, reference: str, place: Path = ()) -> Path | None:
         """The path to which the reference at `place` leads, None where it leads out or nowhere."""
         within = self._resource_of(place)
@@ -53,6 +48,14 @@ class References:
         for part in path:
             target = target[part]
         return target
+
+    def followed(self) -> Iterator[tuple[dict[str, Any], object]]:
+        """Each object that has a reference, with what it leads to, unless that is nowhere."""
+        for path, part, _ in _parts(self._root):
+            reference = part.get("$ref")
+            target = self.path(reference, path) if isinstance(reference, str) else None
+            if target is not None:
+                yield part, self.target(target)
 
     def _resource_of(self, place: Path) -> Path:
         """The innermost part around it that has an `$id`, else the whole."""

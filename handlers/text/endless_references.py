@@ -1,0 +1,207 @@
+"""The references of a JSON schema that no value can follow to an end.
+
+A node whose `next` is required and is such a node fits no value that ends. Go's encoders write that
+for a pointer without `omitempty`. Reads the keywords that make one value demand another. Used by
+enforceable_schema.py.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from handlers.text.schema_references import Path, References
+
+MAPS = ("properties", "patternProperties")
+LISTS = ("prefixItems", "items")
+SINGLE = ("items", "additionalItems", "additionalProperties")
+CHOICES = ("anyOf", "oneOf")
+
+
+def endless_references(references: References) -> set[Path]:
+    """The paths of the references without which every schema that is read has a value.
+
+    Of a circle it is the one that closes it. Where choices lead into one another there may be more
+    of them than are needed: the fewest are not to be found in a time in proportion to the schema.
+    """
+    if next(references.followed(), None) is None:
+        return set()
+    demands = _Demands(references)
+    return _closing(demands)
+
+
+class _Demands:
+    """Which schemas, choices and references can be met only once others are.
+
+    Each is a number. One that is met has a value that ends.
+    """
+
+    def __init__(self, references: References) -> None:
+        self.references: dict[int, Path] = {}
+        """The numbers that stand for a reference, with the path to it."""
+        self.needs: list[list[int]] = []
+        self.is_met: list[bool] = []
+        self._missing: list[int] = []
+        self._waiting_for: list[list[int]] = []
+        self._source = references
+        self._numbers: dict[tuple[Path, str], int] = {}
+        self._unread: list[tuple[int, Path, Any, str]] = []
+        self._schema((), references.target(()), "")
+        while self._unread:
+            number, path, node, kind = self._unread.pop()
+            self._need(number, self._read(path, node, kind))
+        for number, missing in enumerate(self._missing):
+            if missing == 0:
+                self.meet(number)
+
+    def meet(self, number: int) -> None:
+        """Takes one as met, and all that waited for nothing else."""
+        met = [number]
+        while met:
+            each = met.pop()
+            if not self.is_met[each]:
+                self.is_met[each] = True
+                for waiting in self._waiting_for[each]:
+                    self._missing[waiting] -= 1
+                    if self._missing[waiting] == 0:
+                        met.append(waiting)
+
+    def _new(self) -> int:
+        self.needs.append([])
+        self.is_met.append(False)
+        self._missing.append(0)
+        self._waiting_for.append([])
+        return len(self.needs) - 1
+
+    def _need(self, number: int, needs: list[int], at_least: int | None = None) -> None:
+        self.needs[number] = needs
+        self._missing[number] = len(needs) if at_least is None else at_least
+        for each in needs:
+            self._waiting_for[each].append(number)
+
+    def _schema(self, path: Path, node: object, kind: str) -> int:
+        """`kind`: the one type that the schemas around it leave to the value, if they do."""
+        if (path, kind) not in self._numbers:
+            self._numbers[path, kind] = self._new()
+            self._unread.append((self._numbers[path, kind], path, node, kind))
+        return self._numbers[path, kind]
+
+    def _read(self, path: Path, node: Any, kind: str) -> list[int]:
+        """What a schema needs. All that stand in it are read, needed or not."""
+        if not isinstance(node, dict):
+            return []
+        kind = _only_type(node) or kind or self._type_of_all(path, node)
+        needs = [
+            *self._reference(path, node, kind),
+            *self._list(path, node, "allOf", kind),
+            *(self._choice(path, node, keyword, kind) for keyword in CHOICES if node.get(keyword)),
+        ]
+        inner = {part: self._schema((*path, *part), each, "") for part, each in _inner(node)}
+        demanded = {"object": _of_object, "array": _of_array}.get(kind)
+        return needs + [
+            inner[part] for part in (demanded(node) if demanded else ()) if part in inner
+        ]
+
+    def _type_of_all(self, path: Path, node: Mapping[str, Any]) -> str:
+        """The type of one that `allOf` lists: a class that extends another has it there alone."""
+        every = node.get("allOf")
+        for place, each in enumerate(every if isinstance(every, list) else ()):
+            target = self._target((*path, "allOf", place), each)
+            kind = _only_type(each) or _only_type(
+                None if target is None else self._source.target(target)
+            )
+            if kind:
+                return kind
+        return ""
+
+    def _target(self, path: Path, node: object) -> Path | None:
+        text = node.get("$ref") if isinstance(node, dict) else None
+        return self._source.path(text, path) if isinstance(text, str) else None
+
+    def _reference(self, path: Path, node: Mapping[str, Any], kind: str) -> list[int]:
+        target = self._target(path, node)
+        if target is None:
+            return []
+        number = self._new()
+        self.references[number] = (*path, "$ref")
+        self._need(number, [self._schema(target, self._source.target(target), kind)])
+        return [number]
+
+    def _choice(self, path: Path, node: Mapping[str, Any], keyword: str, kind: str) -> int:
+        number = self._new()
+        branches = self._list(path, node, keyword, kind)
+        self._need(number, branches, min(len(branches), 1))
+        return number
+
+    def _list(self, path: Path, node: Mapping[str, Any], keyword: str, kind: str) -> list[int]:
+        every = node.get(keyword)
+        within = enumerate(every) if isinstance(every, list) else ()
+        return [self._schema((*path, keyword, place), each, kind) for place, each in within]
+
+
+def _closing(demands: _Demands) -> set[Path]:
+    """Follows what is not met from need to need, and lets go the reference that closes a circle."""
+    found: set[Path] = set()
+    for start in range(len(demands.needs)):
+        way: dict[int, None] = {start: None}
+        while way:
+            here = next(reversed(way))
+            if demands.is_met[here]:
+                way.popitem()
+                continue
+            needs = demands.needs[here]
+            while demands.is_met[needs[-1]]:
+                needs.pop()
+            if needs[-1] not in way:
+                way[needs[-1]] = None
+                continue
+            while here not in demands.references:
+                here = way.popitem()[0]
+            found.add(demands.references[here])
+            demands.meet(here)
+    return found
+
+
+def _only_type(node: object) -> str:
+    kind = node.get("type") if isinstance(node, dict) else None
+    if isinstance(kind, list) and len(kind) == 1:
+        kind = kind[0]
+    return kind if isinstance(kind, str) else ""
+
+
+def _inner(node: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], object]]:
+    """The schemas of a value's parts, by the keyword and the name or place under it."""
+    for keyword in MAPS:
+        if isinstance(node.get(keyword), dict):
+            yield from (((keyword, name), each) for name, each in node[keyword].items())
+    for keyword in LISTS:
+        if isinstance(node.get(keyword), list):
+            yield from (((keyword, place), each) for place, each in enumerate(node[keyword]))
+    for keyword in SINGLE:
+        if isinstance(node.get(keyword), dict):
+            yield (keyword,), node[keyword]
+
+
+def _of_object(node: Mapping[str, Any]) -> Sequence[tuple[str | int, ...]]:
+    """Which of its inner schemas an object cannot do without."""
+    properties, required = node.get("properties", {}), node.get("required")
+    if not isinstance(required, list) or not isinstance(properties, dict):
+        return ()
+    names = [name for name in required if isinstance(name, str)]
+    is_other = "patternProperties" not in node and any(name not in properties for name in names)
+    rest = [("additionalProperties",)] if is_other else []
+    return [*(("properties", name) for name in names), *rest]
+
+
+def _of_array(node: Mapping[str, Any]) -> Sequence[tuple[str | int, ...]]:
+    """Which of its inner schemas an array cannot do without."""
+    least = node.get("minItems", 0)
+    if not isinstance(least, int | float) or least < 1:
+        return ()
+    keyword = next((each for each in LISTS if isinstance(node.get(each), list)), "")
+    places = range(int(min(len(node[keyword]), least)) if keyword else 0)
+    rest = "additionalItems" if keyword == "items" else "items"
+    beyond = [(rest,)] if least > len(places) else []
+    return [*((keyword, place) for place in places), *beyond]
