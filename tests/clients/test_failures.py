@@ -17,7 +17,7 @@ ADA = "Ada is 36 years old. Who is she?"
 WAYS = {
     "wrong key": {"server": "full", "key": "wrong", "prompt": ADA},
     "full": {"server": "full", "key": "secret", "prompt": ADA},
-    "too long": {"server": "free", "key": "unused", "prompt": "word " * 3000},
+    "too long": {"server": "free", "key": "unused", "prompt": "word " * 6000},
     "cut": {"server": "free", "key": "unused", "prompt": ADA},
 }
 # What each client raises, in the order of the ways.
