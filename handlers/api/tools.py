@@ -21,7 +21,7 @@ from handlers.text.tool_parser import CallStart, ContentDelta
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from handlers.api.deltas import Delta
+    from handlers.api.deltas import Delta, Finish
     from handlers.api.model import Model
     from handlers.api.structured import Form
     from handlers.text.completion import TextDelta
@@ -196,15 +196,19 @@ class CallReader:
             pieces += self._parser.flush()
         text, calls = _sorted(pieces)
         self._called = self._called or bool(calls)
-        finish = delta.finish_reason
-        if not (text or calls or finish or delta.tokens):
+        if not (text or calls or delta.finish_reason or delta.tokens):
             return None
         return replace(
-            plain(delta),
-            text=text,
-            calls=calls,
-            finish_reason="tool_calls" if self._called and finish == "stop" else finish,
+            plain(delta), text=text, calls=calls, finish_reason=self._finish(delta.finish_reason)
         )
+
+    def _finish(self, reason: Finish | None) -> Finish | None:
+        """Names an end at calls as such. Agents run a call then, so it is none that a stop cut."""
+        if reason != "stop":
+            return reason
+        if self._parser.amid_a_call:
+            return "length"
+        return "tool_calls" if self._called else "stop"
 
 
 def _sorted(pieces: Sequence[ParserDelta]) -> tuple[str, tuple[CallDelta, ...]]:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -36,10 +34,3 @@ class Constraint(Protocol):
     @property
     def complete(self) -> bool:
         """Whether nothing but the end may follow."""
-
-    def whole_texts(self) -> Callable[[str], bool]:
-        """Whether a text, from this place on, is a whole answer: for one call.
-
-        For who ends an answer by its text, before the engine has begun it. The engine, which knows
-        no text, does not ask.
-        """

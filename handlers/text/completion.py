@@ -85,7 +85,7 @@ class Completer:
         DeadlineExceeded or NotReady when the time is over before any token, and EngineFault or
         GrammarTooComplex, also in the middle.
         """
-        answers = [_Answer(self._tokenizer, stop, prompt) for prompt in prompts]
+        answers = [_Answer(self._tokenizer, stop) for _ in prompts]
         generation = self._engine.submit_all(prompts, deadline)
         unfinished = len(answers)
         try:
@@ -124,15 +124,10 @@ def _raise_failure(step: Step, generation: Generation, begun: bool) -> None:
 class _Answer:
     """The steps of one prompt in, deltas out."""
 
-    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...], prompt: Prompt) -> None:
+    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...]) -> None:
         self._tokenizer = tokenizer
         self._decoder = tokenizer.decoder()
         self._stops = StopStrings(stop)
-        stoppable = bool(stop or prompt.params.stop_token_ids)
-        constraint = prompt.constraint if stoppable else None
-        self._is_whole = constraint.whole_texts() if constraint else None
-        """Of the answer's text, where the request's own stops may cut it amid its grammar."""
-        self._pieces: list[str] = []
         self._decoded = 0
         """Characters that the ids so far have become."""
         self._sent = 0
@@ -146,8 +141,7 @@ class _Answer:
         """None where there is nothing to tell yet."""
         text = self._text(step)
         self._sent += len(text)
-        self._pieces.append(text)
-        finish = self._finish(step.finish_reason)
+        finish: Finish | None = "stop" if self._stops.matched else _finish(step.finish_reason)
         self.ended = finish is not None
         tokens = self._tokens()
         if not (text or tokens or step.prompt_logprobs or finish):
@@ -155,13 +149,6 @@ class _Answer:
         # The engine may be ahead of what is read here, by a step that nobody will see.
         usage = replace(usage, completion_tokens=self.tokens)
         return TextDelta(text, finish, usage, step.index, tokens, step.prompt_logprobs)
-
-    def _finish(self, reason: FinishReason | None) -> Finish | None:
-        """A stop amid what a grammar asks for has cut the answer, as a length does."""
-        finish: Finish | None = "stop" if self._stops.matched else _finish(reason)
-        if finish == "stop" and self._is_whole and not self._is_whole("".join(self._pieces)):
-            return "length"
-        return finish
 
     def _text(self, step: Step) -> str:
         """What can leave, with this step."""

@@ -108,19 +108,6 @@ class GrammarConstraint:
         """Whether nothing but the end may follow."""
         return self._matcher.is_stopped()
 
-    def whole_texts(self) -> Callable[[str], bool]:
-        """A function that says whether a text, from this place on, is a whole answer.
-
-        It can be called once.
-        """
-        matcher = self._matcher.deep_copy()
-
-        def is_whole(text: str) -> bool:
-            ids = self._vocabulary.tokenize_str(text)
-            return matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting()
-
-        return is_whole
-
     def _check(self) -> None:
         if self._matcher.is_error():
             _raise_panic(self._matcher)

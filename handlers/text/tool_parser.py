@@ -72,6 +72,11 @@ class ToolCallParser:
         return [] if lost else [ContentDelta(rest)]
 
     @property
+    def amid_a_call(self) -> bool:
+        """Whether a call has begun and its arguments have not ended."""
+        return self._state in (self._before_arguments, self._in_arguments)
+
+    @property
     def _done(self) -> str:
         """What stands behind the last call's arguments."""
         return self._format.close + self._format.end

@@ -210,6 +210,22 @@ def test_a_call_that_was_cut_says_so(stream: bool) -> None:
         assert body["choices"][0]["finish_reason"] == "length"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("stop", "reason"), [("Par", "length"), ('"name', "length"), ("\n</tool_call>", "tool_calls")]
+)
+def test_a_call_that_a_stop_string_cut_is_none_that_an_agent_runs(
+    stop: str, reason: str, stream: bool
+) -> None:
+    client, asked = Client(saying(calling(PARIS))), ASKED | {"stop": stop}
+
+    if stream:
+        *chunks, _ = client.events(CHAT, asked)
+        assert reasons(chunks) == [reason]
+    else:
+        assert client.json("POST", CHAT, asked)["choices"][0]["finish_reason"] == reason
+
+
 def test_the_tools_reach_the_prompt() -> None:
     engine = saying("")
 

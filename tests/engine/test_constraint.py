@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -58,9 +58,6 @@ class Pattern:
     @property
     def complete(self) -> bool:
         return not self._rest
-
-    def whole_texts(self) -> Callable[[str], bool]:
-        raise NotImplementedError  # the engine does not ask
 
     @property
     def _rest(self) -> list[set[int]]:

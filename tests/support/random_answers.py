@@ -23,6 +23,13 @@ def allowed_ids(constraint: GrammarConstraint) -> NDArray[np.intp]:
     return np.flatnonzero(np.unpackbits(constraint.allowed().view(np.uint8), bitorder="little"))
 
 
+def is_whole(constraint: GrammarConstraint, text: str = "") -> bool:
+    """Whether a text, from this place on, is a whole answer."""
+    matcher = constraint._matcher.deep_copy()
+    ids = constraint._vocabulary.tokenize_str(text)
+    return bool(matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting())
+
+
 def random_answer(
     constraint: GrammarConstraint,
     tokenizer: Tokenizer,

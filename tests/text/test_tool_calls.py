@@ -27,7 +27,7 @@ from handlers.text.tool_calls import (
 )
 from handlers.text.tool_parser import CallStart, ContentDelta, Delta
 from tests.support import tool_templates
-from tests.support.random_answers import allowed_ids, random_answer
+from tests.support.random_answers import allowed_ids, is_whole, random_answer
 
 FORMATS = {"Hermes": HERMES, "Llama": LLAMA, "Mistral": MISTRAL, "Mistral, spaced": MISTRAL_SPACED}
 SEVERAL = [name for name in FORMATS if name != "Llama"]
@@ -185,7 +185,7 @@ def test_parallel_calls_may_follow_one_another(
 
     accept(constraint, tokenizer.encode(text))
 
-    assert constraint.whole_texts()("")
+    assert is_whole(constraint)
     assert parse(FORMATS[name], [text]) == (
         "",
         [(tool, json.dumps(arguments)) for tool, arguments in calls],
@@ -256,7 +256,7 @@ def test_auto_with_a_schema_for_the_answer_is_calls_or_json_and_nothing_else(
     accept(constraint, tokenizer.encode(FORMATS[name].write([("get_weather", {"city": "Rome"})])))
 
     assert first == {"{", FORMATS[name].trigger[0]}
-    assert constraint.whole_texts()("")
+    assert is_whole(constraint)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -400,7 +400,7 @@ def test_a_name_is_called_and_read_back_as_it_is(
 
     accept(constraint, tokenizer.encode(text))
 
-    assert constraint.whole_texts()("")
+    assert is_whole(constraint)
     assert parse(FORMATS[name], text) == ("", [(tool, "{}")])
 
 
