@@ -19,6 +19,7 @@ from model_export.fuse.skip_norms import fuse_skip_norms
 from tests.support.graph_runner import GraphRunner
 from tests.support.reference import last_logits
 from tests.support.tiny_models import CONTEXT_LENGTH, FAMILIES, tiny_model
+from tests.support.traced import fused, traced
 
 PROMPT = [5, 99, 310, 7, 42, 8, 500, 11, 12, 13, 77, 200, 201, 202, 203, 17]
 LAYERS = 3
@@ -41,7 +42,7 @@ def family(request: pytest.FixtureRequest) -> str:
 
 def test_every_pass_keeps_the_logits(family: str, tmp_path: Path) -> None:
     expected = last_logits(tiny_model(family), PROMPT)
-    model = convert(tiny_model(family), CONTEXT_LENGTH)
+    model = traced(family)
     for number, fusion in enumerate(PASSES):
         fusion(model)
         found = logits(model, tmp_path / str(number))
@@ -50,13 +51,13 @@ def test_every_pass_keeps_the_logits(family: str, tmp_path: Path) -> None:
 
 def test_a_second_run_finds_nothing_left_to_do(family: str) -> None:
     *passes, _ = PASSES  # ONNX Runtime's inference takes our Attention for another
-    model = fuse(convert(tiny_model(family), CONTEXT_LENGTH), passes)
+    model = fuse(traced(family), passes)
     before = counts(model)
     assert counts(fuse(model, passes)) == before
 
 
 def test_a_layer_of_a_llama_is_eleven_nodes() -> None:
-    found = counts(fuse(convert(tiny_model("llama"), CONTEXT_LENGTH)))
+    found = counts(fused("llama"))
     assert found == {
         "Gather": 2,
         "SimplifiedLayerNormalization": 1,
@@ -71,14 +72,14 @@ def test_a_layer_of_a_llama_is_eleven_nodes() -> None:
 
 
 def test_shapes_are_computed_nowhere(family: str) -> None:
-    model = fuse(convert(tiny_model(family), CONTEXT_LENGTH))
+    model = fused(family)
     positions = 1 if family == "gpt2" else 0
     assert counts(model)["Shape"] == positions
     assert counts(model)["Expand"] == 0
 
 
 def test_rotary_tables_have_a_row_for_each_position() -> None:
-    model = fuse(convert(tiny_model("gemma3"), CONTEXT_LENGTH))
+    model = fused("gemma3")
     nodes = [node for node in model.graph if node.op_type == "Attention"]
     tables = [node.inputs[7] for node in nodes]
     shapes = {table.name: table.shape for table in tables if table is not None}
@@ -87,7 +88,7 @@ def test_rotary_tables_have_a_row_for_each_position() -> None:
 
 
 def test_a_layer_without_positions_keeps_none() -> None:
-    model = fuse(convert(tiny_model("smollm3"), CONTEXT_LENGTH))
+    model = fused("smollm3")
     nodes = [node for node in model.graph if node.op_type == "Attention"]
     assert [len(node.inputs) > 7 for node in nodes] == [True, False, True]
 
@@ -102,7 +103,7 @@ def test_a_rotation_that_the_kernel_cannot_do_stays_in_the_graph(tmp_path: Path)
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "phi3", "gpt2"])
 def test_attention_reads_one_packed_tensor(family: str) -> None:
-    model = fuse(convert(tiny_model(family), CONTEXT_LENGTH))
+    model = fused(family)
     nodes = [node for node in model.graph if node.op_type == "Attention"]
     assert all(node.inputs[1] is None and node.inputs[2] is None for node in nodes)
 
@@ -118,7 +119,7 @@ def test_a_tied_embedding_is_stored_once(family: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fusion", [fuse_norms, fuse_rotary, fuse_skip_norms])
 def test_a_pass_without_its_pattern_changes_nothing(fusion: object) -> None:
-    model = convert(tiny_model("gpt2"), CONTEXT_LENGTH)
+    model = traced("gpt2")
     clean(model)
     make_shapes_static(model)
     clean(model)
@@ -175,9 +176,9 @@ def test_a_weight_too_large_to_fold_loses_its_axis_of_one() -> None:
     np.testing.assert_array_equal(kept.const_value.numpy(), weight[:, 0])
 
 
-@pytest.mark.parametrize(("numerator", "fused"), [(1.0, 1), (2.0, 0)])
+@pytest.mark.parametrize(("numerator", "norms"), [(1.0, 1), (2.0, 0)])
 def test_a_norm_is_fused_where_the_root_divides_one_and_nothing_else(
-    numerator: float, fused: int
+    numerator: float, norms: int
 ) -> None:
     model = parsed(
         """<ir_version: 10, opset_import: ["" : 20]>
@@ -198,4 +199,4 @@ def test_a_norm_is_fused_where_the_root_divides_one_and_nothing_else(
         weight=np.ones(4, np.float32),
     )
     fuse_norms(model)
-    assert counts(model)["SimplifiedLayerNormalization"] == fused
+    assert counts(model)["SimplifiedLayerNormalization"] == norms

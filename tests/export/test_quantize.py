@@ -23,13 +23,14 @@ from tests.support.affine_node import dequantised, rounded, run
 from tests.support.graph_runner import GraphRunner
 from tests.support.reference import last_logits
 from tests.support.tiny_models import CONTEXT_LENGTH, FAMILIES, tiny_model
+from tests.support.traced import fused
 
 PROMPT = [5, 99, 310, 7, 42, 8, 500, 11, 12, 13]
 LAYERS = 3
 
 
 def quantised(family: str, precision: Precision) -> ir.Model:
-    return quantize(fuse(convert(tiny_model(family), CONTEXT_LENGTH)), precision)
+    return quantize(fused(family), precision)
 
 
 def logits(model: ir.Model, directory: Path) -> np.ndarray:
@@ -236,7 +237,7 @@ def test_every_linear_layer_and_the_embedding_are_quantised() -> None:
 
 
 def test_fp32_quantises_nothing() -> None:
-    model = fuse(convert(tiny_model("llama"), CONTEXT_LENGTH))
+    model = fused("llama")
     before = Counter(node.op_type for node in model.graph)
     assert Counter(node.op_type for node in quantize(model, Precision("fp32")).graph) == before
 
