@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, cast
 
 from handlers.errors import EngineFault, GrammarTooComplex, InvalidRequest
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 MAX_RULES = 1_000
 # Each doubles the time in which expressions are combined: 16 take 0.2 s, 20 take 5 s.
 MAX_INTERSECTIONS = 8
+# 50,000 in a condition (%if) overflow the stack, which ends the process.
+MAX_NESTING = 500
 # A string or a regular expression of Lark's, in which & is itself.
 LARK_TEXT = re.compile(r'"(?:\\.|[^"\\\n])*"|/(?:\\.|[^/\\\n])+/')
 # A rule or token of Lark's begins a line. The colon may come behind attributes in brackets.
@@ -189,6 +192,7 @@ class Grammars:
             raise InvalidRequest("The Lark grammar has %json: send a JSON schema instead.")
         _few_rules("Lark grammar", LARK_RULE.findall(grammar))
         _few_intersections(grammar)
+        _few_levels(grammar)
         return self._compile("Lark grammar", {"lark_grammar": grammar})
 
     def lark_with_schemas(
@@ -331,6 +335,15 @@ def _few_intersections(grammar: str) -> None:
     if LARK_TEXT.sub("", grammar).count("&") > MAX_INTERSECTIONS:
         raise InvalidRequest(
             f"The Lark grammar may have {MAX_INTERSECTIONS} intersections (&), but has more."
+        )
+
+
+def _few_levels(grammar: str) -> None:
+    """Raises InvalidRequest for a Lark grammar of too many parentheses within one another."""
+    steps = (1 if mark == "(" else -1 for mark in re.findall(r"[()]", LARK_TEXT.sub("", grammar)))
+    if max(accumulate(steps), default=0) > MAX_NESTING:
+        raise InvalidRequest(
+            f"The Lark grammar may have {MAX_NESTING} parentheses within one another, but has more."
         )
 
 

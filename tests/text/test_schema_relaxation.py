@@ -879,6 +879,9 @@ COSTLY: dict[str, Callable[[Grammars], object]] = {
     "intersections of Lark": lambda grammars: grammars.lark(
         "start: A\nA: " + " & ".join(f"/{pattern[1:-1]}/" for pattern in BLIND)
     ),
+    "conditions of Lark": lambda grammars: grammars.lark(
+        'start: a::0\na::_: "x" %if ' + "not(" * 50_000 + "true" + ")" * 50_000
+    ),
     "repetitions of GBNF": lambda grammars: grammars.gbnf('root ::= b{1,100000}\nb ::= "x" | "y"'),
     "repetitions of Lark": lambda grammars: grammars.lark(
         "start: " + " ".join('("a"|b){1,1000}' for _ in range(3_000)) + '\nb: "x"'
