@@ -43,21 +43,33 @@ ADVICE = {
 }
 """The advice about an item that is refused, where its type alone does not say what to do."""
 
-Needed = dict[str, dict[str, object]]
 
+def _shape(kind: str, *required: str, **properties: object) -> dict[str, object]:
+    """What an item of one type has to have."""
+    return {"properties": {"type": {"const": kind}, **properties}, "required": ["type", *required]}
+
+
+_TEXT = {"type": "string"}
+_CONTENT = {"type": ["string", "array", "null"], "items": {"$ref": "#/components/schemas/Part"}}
+_MESSAGE = {"enum": ["message", None]}
 # What _append asks of each kind of item, for the OpenAPI document.
-_NAMES: Needed = {name: {"type": "string"} for name in ("call_id", "name")}
-_CONTENT: dict[str, object] = {
-    "type": ["string", "array"],
-    "items": {"$ref": "#/components/schemas/Part"},
-}
-_RESULT: Needed = {"call_id": {"type": "string"}, "output": _CONTENT}
-_KINDS: dict[str, Needed] = {
-    "message": {"role": {"enum": [*TEMPLATE_ROLES]}, "content": {"type": ["string", "array"]}},
-    **dict.fromkeys(CALLS, _NAMES),
-    **dict.fromkeys(OUTPUTS, _RESULT),
-    **{kind: {} for kind in LEFT_OUT},
-}
+_SHAPES = [
+    {
+        "properties": {"type": _MESSAGE, "role": {"const": "assistant"}},
+        "required": ["role"],
+    },
+    {
+        "properties": {
+            "type": _MESSAGE,
+            "role": {"enum": [*TEMPLATE_ROLES]},
+            "content": {"type": ["string", "array"]},
+        },
+        "required": ["role", "content"],
+    },
+    *(_shape(kind, "call_id", "name", call_id=_TEXT, name=_TEXT) for kind in CALLS),
+    *(_shape(kind, "call_id", call_id=_TEXT, output=_CONTENT) for kind in OUTPUTS),
+    *(_shape(kind) for kind in LEFT_OUT),
+]
 
 
 class InputItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,25 +97,7 @@ class InputItem(msgspec.Struct, frozen=True, kw_only=True):
         return self.type or "message"
 
 
-Item = Annotated[
-    InputItem,
-    Meta(
-        extra_json_schema={
-            "anyOf": [
-                {
-                    "properties": {"type": {"enum": [kind, None]}, **needed},
-                    "required": [*needed],
-                }
-                if kind == "message"
-                else {
-                    "properties": {"type": {"const": kind}, **needed},
-                    "required": ["type", *needed],
-                }
-                for kind, needed in _KINDS.items()
-            ]
-        }
-    ),
-]
+Item = Annotated[InputItem, Meta(extra_json_schema={"anyOf": _SHAPES})]
 
 
 def template_messages(instructions: str | None, given: str | list[Item]) -> list[TemplateMessage]:
