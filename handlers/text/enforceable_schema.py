@@ -103,6 +103,9 @@ MAX_COUNT = 2**32 - 2
 # Of patterns and formats that one value has to match. Each doubles the time in which llguidance
 # finds whether any text matches all: 16 take a second, 30 take minutes and gigabytes.
 MAX_EXPRESSIONS = 2
+# References that stand beside other schemas of the same value, in a whole schema: each copies what
+# it leads to, so definitions that lead to two of the next double: 20 of them take 14 s and 1.5 GB.
+MAX_JOINED_REFERENCES = 8
 EXPRESSIONS = ("pattern", "format")
 
 OMITTED = object()
@@ -112,8 +115,38 @@ NOTHING_SAID: dict[str, Any] = {}
 class _Value:
     """A value of which one schema or several speak, and how many expressions it has to match."""
 
-    def __init__(self, expressions: int = 0) -> None:
+    def __init__(
+        self, expressions: int = 0, joined: bool = False, base: _Value | None = None
+    ) -> None:
+        """`joined`: whether it is a part of a value of which several schemas speak.
+
+        `base`: the value of which this is one alternative; its parts are looked up there.
+        """
         self.expressions = expressions
+        self.joined = joined
+        self.parts: dict[str, _Value] = {}
+        self._base = base
+
+    def part(self, name: str, joined: bool) -> _Value:
+        """The part of this value that schemas of it know by a name."""
+        if name not in self.parts:
+            known = self._base.known(name) if self._base else None
+            self.parts[name] = known.branch() if known else _Value(0, joined or self.joined)
+        return self.parts[name]
+
+    def known(self, name: str) -> _Value | None:
+        """The part of that name, None where no schema has spoken of it."""
+        return self.parts.get(name) or (self._base.known(name) if self._base else None)
+
+    def branch(self) -> _Value:
+        """The same value for one of several alternatives, of which one alone has to match."""
+        return _Value(self.expressions, self.joined, self)
+
+    def take_over(self, branch: _Value) -> None:
+        """Asks for as much as an alternative does, where that is more."""
+        self.expressions = max(self.expressions, branch.expressions)
+        for name, part in branch.parts.items():
+            self.part(name, part.joined).take_over(part)
 
 
 class Enforceable(msgspec.Struct, frozen=True):
@@ -171,6 +204,7 @@ class _Reader:
         self._report = report
         self._names: dict[tuple[Path, bool, int], str] = {}
         self._disjoint: dict[tuple[int, ...], bool] = {}
+        self._joined_references = 0
         self._waiting: list[tuple[str, Path, bool, int]] = []
         """Definitions that are referred to and not yet read."""
 
@@ -229,11 +263,13 @@ class _Reader:
         if keyword in IN_PLACE:
             return self._in_place(keyword, given, path, conjoined, value)
         if keyword == "prefixItems" or (keyword == "items" and isinstance(given, list)):
-            return self._list(keyword, given, path)
+            return self._places(keyword, given, path, conjoined, value)
         if keyword in ("items", "additionalItems", "additionalProperties"):
-            return self._node(given, path)
+            # What several schemas say of names or places that they do not list meets in one.
+            name = "any" if conjoined else keyword
+            return self._node(given, path, value=value.part(name, conjoined))
         if keyword in ("properties", "patternProperties"):
-            return self._map(keyword, given, path)
+            return self._map(keyword, given, path, conjoined, value)
         if keyword in EXPRESSIONS:
             return self._expression(keyword, given, path, value)
         return self._assertion(keyword, given, path)
@@ -288,13 +324,18 @@ class _Reader:
             return OMITTED
         return self._refuse_or_report(path, f'the keyword "{keyword}"')
 
+    def _places(
+        self, keyword: str, schemas: object, path: Path, conjoined: bool, value: _Value
+    ) -> object:
+        if not isinstance(schemas, list) or not schemas:
+            return self._refuse_or_report(path, f"{keyword} {_shown(schemas)}")
+        return [
+            self._node(each, (*path, place), value=value.part(f"item {place}", conjoined))
+            for place, each in enumerate(schemas)
+        ]
+
     def _list(
-        self,
-        keyword: str,
-        schemas: object,
-        path: Path,
-        conjoined: bool = False,
-        value: _Value | None = None,
+        self, keyword: str, schemas: object, path: Path, conjoined: bool, value: _Value
     ) -> object:
         if not isinstance(schemas, list) or not schemas:
             return self._refuse_or_report(path, f"{keyword} {_shown(schemas)}")
@@ -302,23 +343,32 @@ class _Reader:
             self._node(each, (*path, place), conjoined, value) for place, each in enumerate(schemas)
         ]
 
-    def _map(self, keyword: str, value: object, path: Path) -> object:
-        if value == []:  # PHP's empty object
-            value = {}
-        if not isinstance(value, dict):
-            return self._refuse_or_report(path, f"{keyword} {_shown(value)}")
+    def _map(
+        self, keyword: str, schemas: object, path: Path, conjoined: bool, value: _Value
+    ) -> object:
+        if schemas == []:  # PHP's empty object
+            schemas = {}
+        if not isinstance(schemas, dict):
+            return self._refuse_or_report(path, f"{keyword} {_shown(schemas)}")
         if keyword == "patternProperties":
-            reason = self._budget.patterns(len(value))
+            reason = self._budget.patterns(len(schemas))
             if reason:
                 return self._refuse_or_report(path, reason)
-            named = [with_ascii_spaces(name) for name in value]
+            named = [with_ascii_spaces(name) for name in schemas]
             if len(set(named)) < len(named):
                 return self._refuse_or_report(path, "patternProperties of which two are the same")
             return {
-                with_ascii_spaces(name): self._node(each, (*path, name))
-                for name, each in value.items()
+                with_ascii_spaces(name): self._node(
+                    each,
+                    (*path, name),
+                    value=value.part("any" if conjoined else f"pattern {name}", conjoined),
+                )
+                for name, each in schemas.items()
             }
-        return {name: self._node(each, (*path, name)) for name, each in value.items()}
+        return {
+            name: self._node(each, (*path, name), value=value.part(f"name {name}", conjoined))
+            for name, each in schemas.items()
+        }
 
     def _alternatives(
         self, keyword: str, schemas: object, path: Path, conjoined: bool, value: _Value
@@ -326,12 +376,13 @@ class _Reader:
         """What is kept of anyOf or oneOf, of which a value has to match one branch alone."""
         if not isinstance(schemas, list) or not schemas:
             return self._refuse_or_report(path, f"{keyword} {_shown(schemas)}")
-        values = [_Value(value.expressions) for _ in schemas]
+        values = [value.branch() for _ in schemas]
         branches = [
             self._node(each, (*path, place), conjoined, values[place])
             for place, each in enumerate(schemas)
         ]
-        value.expressions = max(branch.expressions for branch in values)
+        for branch in values:
+            value.take_over(branch)
         if keyword == "anyOf" or self._are_disjoint(schemas, path):
             return branches
         if self._strict:
@@ -368,8 +419,14 @@ class _Reader:
                 f"$ref to {_shown(given)} that no value can end (something on the way there has to "
                 "be optional or nullable)",
             )
+        joined = conjoined or value.joined
+        self._joined_references += joined
+        if self._joined_references > MAX_JOINED_REFERENCES:
+            return self._refuse_or_report(
+                path, f"more than {MAX_JOINED_REFERENCES} $ref beside other schemas of a value"
+            )
         # What several references beside one another lead to is read later, each for itself.
-        expressions = MAX_EXPRESSIONS if conjoined else value.expressions
+        expressions = MAX_EXPRESSIONS if joined else value.expressions
         key = (target, conjoined, expressions)
         if key not in self._names:
             self._names[key] = f"d{len(self._names)}"

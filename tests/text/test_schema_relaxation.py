@@ -9,6 +9,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -832,6 +833,25 @@ def chained(patterns: list[str]) -> Schema:
     return {"$ref": "#/$defs/P0", "$defs": {**definitions, f"P{len(patterns)}": {}}}
 
 
+def one_level_down(keyword: str) -> Schema:
+    """All of them of a part of one value, each in a schema of its own."""
+    parts = [{"type": "string", "pattern": pattern} for pattern in BLIND]
+    if keyword == "properties":
+        return {"allOf": [{"properties": {"a": part}, "required": ["a"]} for part in parts]}
+    if keyword == "prefixItems":
+        return {"allOf": [{"prefixItems": [part], "minItems": 1} for part in parts]}
+    return {"allOf": [{keyword: part} for part in parts]}
+
+
+def doubling(levels: int) -> Schema:
+    """Definitions of which each leads to the next by two schemas of one value."""
+    definitions: Schema = {f"D{levels}": {"type": "string", "pattern": "a.*b"}}
+    for level in range(levels):
+        part = {"properties": {"a": {"$ref": f"#/$defs/D{level + 1}"}}, "required": ["a"]}
+        definitions[f"D{level}"] = {"type": "object", "allOf": [part, part]}
+    return {"$ref": "#/$defs/D0", "$defs": definitions}
+
+
 COSTLY: dict[str, Callable[[Grammars], object]] = {
     "references that lead nowhere": lambda grammars: grammars.json_schema(
         {"anyOf": [{"$ref": f"x{number}"} for number in range(20_000)]}
@@ -873,6 +893,16 @@ COSTLY: dict[str, Callable[[Grammars], object]] = {
     "patterns within one another": lambda grammars: grammars.json_schema(nested(BLIND)),
     "patterns behind references": lambda grammars: grammars.json_schema(referred(BLIND)),
     "patterns behind one another": lambda grammars: grammars.json_schema(chained(BLIND)),
+    **{
+        f"patterns in {keyword}": partial(
+            lambda schema, grammars: grammars.json_schema(schema), one_level_down(keyword)
+        )
+        for keyword in ("properties", "additionalProperties", "items", "prefixItems")
+    },
+    "definitions that double": lambda grammars: grammars.json_schema(doubling(30)),
+    "definitions that double, strict": lambda grammars: grammars.json_schema(
+        doubling(30), strict=True
+    ),
     "patterns of names": lambda grammars: grammars.json_schema(
         {"patternProperties": {pattern: {} for pattern in BLIND}, "additionalProperties": False}
     ),
