@@ -164,7 +164,7 @@ def _role(at: str, given: str | None) -> str:
 
 def _output(at: str, given: object) -> str:
     try:
-        content = msgspec.convert(given or "", Content)  # a tool may give nothing
+        content = msgspec.convert("" if given is None else given, Content)
     except msgspec.ValidationError:
         raise InvalidRequest(
             f"{at} must be a string or a list of parts such as "
