@@ -51,7 +51,7 @@ def _shape(kind: str, *required: str, **properties: object) -> dict[str, object]
 
 _TEXT = {"type": "string"}
 _CONTENT = {"type": ["string", "array", "null"], "items": {"$ref": "#/components/schemas/Part"}}
-_MESSAGE = {"enum": ["message", None]}
+_MESSAGE = {"enum": ["message", "", None]}
 # What _append asks of each kind of item, for the OpenAPI document.
 _SHAPES = [
     {
