@@ -25,6 +25,7 @@ import msgspec
 from handlers.errors import InvalidRequest, quoted, shortened
 from handlers.text.disjoint_branches import are_disjoint
 from handlers.text.endless_references import endless_references
+from handlers.text.matched_value import MatchedValue
 from handlers.text.pattern_spaces import with_ascii_spaces
 from handlers.text.schema_numbers import BEYOND, are_exact, is_endless, is_exact, tightened
 from handlers.text.schema_references import dotted
@@ -112,43 +113,6 @@ OMITTED = object()
 NOTHING_SAID: dict[str, Any] = {}
 
 
-class _Value:
-    """A value of which one schema or several speak, and how many expressions it has to match."""
-
-    def __init__(
-        self, expressions: int = 0, joined: bool = False, base: _Value | None = None
-    ) -> None:
-        """`joined`: whether it is a part of a value of which several schemas speak.
-
-        `base`: the value of which this is one alternative; its parts are looked up there.
-        """
-        self.expressions = expressions
-        self.joined = joined
-        self.parts: dict[str, _Value] = {}
-        self._base = base
-
-    def part(self, name: str, joined: bool) -> _Value:
-        """The part of this value that schemas of it know by a name."""
-        if name not in self.parts:
-            known = self._base.known(name) if self._base else None
-            self.parts[name] = known.branch() if known else _Value(0, joined or self.joined)
-        return self.parts[name]
-
-    def known(self, name: str) -> _Value | None:
-        """The part of that name, None where no schema has spoken of it."""
-        return self.parts.get(name) or (self._base.known(name) if self._base else None)
-
-    def branch(self) -> _Value:
-        """The same value for one of several alternatives, of which one alone has to match."""
-        return _Value(self.expressions, self.joined, self)
-
-    def take_over(self, branch: _Value) -> None:
-        """Asks for as much as an alternative does, where that is more."""
-        self.expressions = max(self.expressions, branch.expressions)
-        for name, part in branch.parts.items():
-            self.part(name, part.joined).take_over(part)
-
-
 class Enforceable(msgspec.Struct, frozen=True):
     """A schema as a grammar can have it: its references lead to `$defs` of its own."""
 
@@ -215,13 +179,13 @@ class _Reader:
         while self._waiting:
             name, path, conjoined, expressions = self._waiting.pop()
             target = self._references.target(path)
-            definitions[name] = self._node(target, path, conjoined, _Value(expressions))
+            definitions[name] = self._node(target, path, conjoined, MatchedValue(expressions))
         if str(schema.get("$schema")).rstrip("#") in DRAFTS:
             whole["$schema"] = schema["$schema"]
         return {**whole, "$defs": definitions} if definitions else whole
 
     def _node(
-        self, node: object, path: Path, conjoined: bool = False, value: _Value | None = None
+        self, node: object, path: Path, conjoined: bool = False, value: MatchedValue | None = None
     ) -> Any:
         """What is kept of one schema. `conjoined`: whether a value has to fit another, too.
 
@@ -237,7 +201,7 @@ class _Reader:
         if not path and not _speaks_of_other_names(node):
             node = {"additionalProperties": False, **node}
         kept: dict[str, Any] = {}
-        value = value or _Value()
+        value = value or MatchedValue()
         # Its own expressions first: those of its parts count beside them.
         for keyword in sorted(node, key=lambda keyword: keyword not in EXPRESSIONS):
             read = self._keyword(node, keyword, (*path, keyword), within, value)
@@ -255,7 +219,12 @@ class _Reader:
         return kept
 
     def _keyword(
-        self, node: Mapping[str, Any], keyword: str, path: Path, conjoined: bool, value: _Value
+        self,
+        node: Mapping[str, Any],
+        keyword: str,
+        path: Path,
+        conjoined: bool,
+        value: MatchedValue,
     ) -> object:
         given = node[keyword]
         if keyword in UNSUPPORTED:
@@ -275,11 +244,13 @@ class _Reader:
         return self._assertion(keyword, given, path)
 
     def _in_place(
-        self, keyword: str, given: object, path: Path, conjoined: bool, value: _Value
+        self, keyword: str, given: object, path: Path, conjoined: bool, value: MatchedValue
     ) -> object:
         """What is kept of schemas that speak of the same value as the one around them."""
         if keyword == "allOf":
-            return self._list(keyword, given, path, conjoined, value)
+            return self._list(
+                keyword, given, path, lambda each, at: self._node(each, at, conjoined, value)
+            )
         if keyword == "$ref":
             return self._reference(given, path, conjoined, value)
         return self._alternatives(keyword, given, path, conjoined, value)
@@ -305,7 +276,7 @@ class _Reader:
             return self._refuse_or_report(path, f"{keyword} {_shown(value)}")
         return value if keyword in sound else OMITTED
 
-    def _expression(self, keyword: str, given: object, path: Path, value: _Value) -> object:
+    def _expression(self, keyword: str, given: object, path: Path, value: MatchedValue) -> object:
         """What is kept of a pattern or a format."""
         if not isinstance(given, str) or (keyword == "format" and given not in FORMATS):
             return self._refuse_or_report(path, f"{keyword} {_shown(given)}")
@@ -324,27 +295,25 @@ class _Reader:
             return OMITTED
         return self._refuse_or_report(path, f'the keyword "{keyword}"')
 
-    def _places(
-        self, keyword: str, schemas: object, path: Path, conjoined: bool, value: _Value
-    ) -> object:
-        if not isinstance(schemas, list) or not schemas:
-            return self._refuse_or_report(path, f"{keyword} {_shown(schemas)}")
-        return [
-            self._node(each, (*path, place), value=value.part(f"item {place}", conjoined))
-            for place, each in enumerate(schemas)
-        ]
-
     def _list(
-        self, keyword: str, schemas: object, path: Path, conjoined: bool, value: _Value
+        self, keyword: str, schemas: object, path: Path, read: Callable[[object, Path], object]
     ) -> object:
         if not isinstance(schemas, list) or not schemas:
             return self._refuse_or_report(path, f"{keyword} {_shown(schemas)}")
-        return [
-            self._node(each, (*path, place), conjoined, value) for place, each in enumerate(schemas)
-        ]
+        return [read(each, (*path, place)) for place, each in enumerate(schemas)]
+
+    def _places(
+        self, keyword: str, schemas: object, path: Path, conjoined: bool, value: MatchedValue
+    ) -> object:
+        """What is kept of schemas of which each speaks of one place in an array."""
+
+        def read(each: object, at: Path) -> object:
+            return self._node(each, at, value=value.part(f"item {at[-1]}", conjoined))
+
+        return self._list(keyword, schemas, path, read)
 
     def _map(
-        self, keyword: str, schemas: object, path: Path, conjoined: bool, value: _Value
+        self, keyword: str, schemas: object, path: Path, conjoined: bool, value: MatchedValue
     ) -> object:
         if schemas == []:  # PHP's empty object
             schemas = {}
@@ -371,19 +340,19 @@ class _Reader:
         }
 
     def _alternatives(
-        self, keyword: str, schemas: object, path: Path, conjoined: bool, value: _Value
+        self, keyword: str, schemas: object, path: Path, conjoined: bool, value: MatchedValue
     ) -> object:
         """What is kept of anyOf or oneOf, of which a value has to match one branch alone."""
-        if not isinstance(schemas, list) or not schemas:
-            return self._refuse_or_report(path, f"{keyword} {_shown(schemas)}")
-        values = [value.branch() for _ in schemas]
-        branches = [
-            self._node(each, (*path, place), conjoined, values[place])
-            for place, each in enumerate(schemas)
-        ]
+        values: list[MatchedValue] = []
+
+        def read(each: object, at: Path) -> object:
+            values.append(value.branch())
+            return self._node(each, at, conjoined, values[-1])
+
+        branches = self._list(keyword, schemas, path, read)
         for branch in values:
             value.take_over(branch)
-        if keyword == "anyOf" or self._are_disjoint(schemas, path):
+        if keyword == "anyOf" or branches is OMITTED or self._are_disjoint(schemas, path):
             return branches
         if self._strict:
             raise fault(
@@ -407,7 +376,7 @@ class _Reader:
             schema = None if target is None else self._references.target(target)
         return schema if isinstance(schema, dict) else NOTHING_SAID
 
-    def _reference(self, given: object, path: Path, conjoined: bool, value: _Value) -> object:
+    def _reference(self, given: object, path: Path, conjoined: bool, value: MatchedValue) -> object:
         target = self._references.path(given, path[:-1]) if isinstance(given, str) else None
         if target is None:
             return self._refuse_or_report(
