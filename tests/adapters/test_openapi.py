@@ -63,6 +63,7 @@ BEYOND_A_SCHEMA = (
     "answers at once",
     "cannot go with",
     "cannot be used",
+    "is not supported by this server",  # a member of a format that nobody knows
     "leave it out, or send what n is",
     "of 0 needs echo: true",
     "needs logprobs: true",
