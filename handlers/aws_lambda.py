@@ -11,8 +11,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from handlers.api.error_body import message_of
-from handlers.api.inline import run_inline
-from handlers.api.messages import Response
+from handlers.api.http import Response, run_sync
 from handlers.config import Settings, trace_id
 from handlers.errors import KindlingError, RequestError, SettingsError, StartupError
 from handlers.lambda_call import Call, joined
@@ -80,7 +79,7 @@ def handler(event: object, context: Context) -> Any:
     try:
         call = Call.of(SERVICE, event, context.aws_request_id, trace_id())
         seconds = context.get_remaining_time_in_millis() / 1000
-        return call.deliver(SERVICE, run_inline(_whole(call, seconds)), _as_posted).value
+        return call.deliver(SERVICE, run_sync(_whole(call, seconds)), _as_posted).value
     except RequestError as error:
         raise _fault(error, message_of(error)) from None
 

@@ -28,8 +28,7 @@ from starlette.responses import Response as HttpResponse
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from handlers.api.messages import Request, Response, StreamResponse
-from handlers.api.request_id import request_id
+from handlers.api.http import Request, Response, StreamResponse, request_id
 from handlers.api.table import HEALTH_PATHS
 from handlers.config import Settings
 from handlers.errors import RequestTimeout, StartupError, ends_a_task

@@ -11,7 +11,7 @@ import http
 import json
 from typing import Any
 
-from handlers.api.messages import Response
+from handlers.api.http import Response
 
 
 def write_http(response: Response) -> dict[str, Any]:

@@ -14,8 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from handlers.api.error_body import known_as
-from handlers.api.messages import Request, Response, StreamResponse
-from handlers.api.request_id import request_id
+from handlers.api.http import Request, Response, StreamResponse, request_id
 from handlers.errors import InvalidRequest, Overloaded, RequestError, ResponseTooLarge
 from handlers.lambda_events import EventKind, kind_of, parse
 from handlers.log import Access

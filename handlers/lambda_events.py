@@ -31,7 +31,7 @@ import msgspec
 from msgspec.structs import replace
 
 from handlers import lambda_answers
-from handlers.api.messages import Request, Response
+from handlers.api.http import Request, Response
 from handlers.api.paths import without_prefix
 from handlers.errors import InvalidRequest
 

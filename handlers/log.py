@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from handlers.api.request_id import HEADER
+from handlers.api.http import REQUEST_ID_HEADER
 from handlers.errors import shortened
 
 if TYPE_CHECKING:
-    from handlers.api.messages import Usage
+    from handlers.api.http import Usage
 
 LOGGER = logging.getLogger("handlers")
 
@@ -106,7 +106,11 @@ class Access(msgspec.Struct, frozen=True):
     @property
     def headers(self) -> dict[str, str]:
         """What its answer carries: its name, and whether it was cold."""
-        return {HEADER: self.id, COLD: "true"} if self.cold else {HEADER: self.id}
+        return (
+            {REQUEST_ID_HEADER: self.id, COLD: "true"}
+            if self.cold
+            else {REQUEST_ID_HEADER: self.id}
+        )
 
     def done(self, status: int, usage: Usage | None = None) -> None:
         """Writes the request's line, once its answer is complete. `usage`: the answer's own."""

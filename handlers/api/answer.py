@@ -14,10 +14,16 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import msgspec
 from msgspec.structs import replace
 
-from handlers.api import error_body, sse
+from handlers.api import error_body
 from handlers.api.deltas import Answer, Delta, joined, plain
-from handlers.api.json_response import json_response
-from handlers.api.messages import Response, StreamResponse
+from handlers.api.http import (
+    SSE_DONE,
+    SSE_HEADERS,
+    Response,
+    StreamResponse,
+    json_response,
+    sse_event,
+)
 from handlers.api.tools import CallReader
 from handlers.api.usage import timing_head, timing_whole, usage_body
 from handlers.errors import InvalidRequest, ends_a_task
@@ -134,7 +140,7 @@ class Stamp(msgspec.Struct, frozen=True):
 class StreamShape(Protocol):
     """How one endpoint writes its events. What it does not say itself is as in OpenAI's chat."""
 
-    end: ClassVar[bytes] = sse.DONE
+    end: ClassVar[bytes] = SSE_DONE
     """What comes last, unless the stream broke."""
 
     def opening(self) -> Bodies:
@@ -155,7 +161,7 @@ class StreamShape(Protocol):
 
     def frame(self, body: dict[str, object]) -> bytes:
         """Writes one event as it goes over the wire."""
-        return sse.event(body)
+        return sse_event(body)
 
 
 async def collect(completer: Completer, call: Call) -> list[Answer]:
@@ -179,7 +185,7 @@ async def stream(completer: Completer, call: Call, shape: StreamShape) -> Stream
     counts: dict[str, object] = {}
     chunks = _events(first, deltas, shape, failures, lambda used: counts.update(call.usage(used)))
     await anext(chunks)
-    headers = {**sse.HEADERS, **timing_head(first.usage)}
+    headers = {**SSE_HEADERS, **timing_head(first.usage)}
     return StreamResponse(200, headers, chunks, failures, counts)
 
 

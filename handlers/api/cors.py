@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
 
-from handlers.api.messages import Response, StreamResponse
+from handlers.api.http import Response, StreamResponse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from handlers.api.messages import Request
+    from handlers.api.http import Request
 
 Answer = TypeVar("Answer", bound=Response | StreamResponse)
 

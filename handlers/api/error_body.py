@@ -9,7 +9,7 @@ import logging
 
 import msgspec
 
-from handlers.api.messages import Response
+from handlers.api.http import Response
 from handlers.errors import (
     EngineFault,
     InvalidApiKey,

@@ -13,7 +13,7 @@ from handlers.api.prompt_options import Kwargs, prompt_options
 from handlers.api.structured import form_of
 
 if TYPE_CHECKING:
-    from handlers.api.messages import Request, Response
+    from handlers.api.http import Request, Response
     from handlers.api.model import Model
 
 REFUSED: Refused = (

@@ -6,10 +6,10 @@ import time
 from typing import TYPE_CHECKING
 
 from handlers import __version__
-from handlers.api.json_response import json_response
+from handlers.api.http import json_response
 
 if TYPE_CHECKING:
-    from handlers.api.messages import Request, Response
+    from handlers.api.http import Request, Response
     from handlers.api.served import Served
 
 

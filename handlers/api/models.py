@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from handlers.api.json_response import json_response
+from handlers.api.http import json_response
 from handlers.errors import NotFound, quoted
 
 if TYPE_CHECKING:
-    from handlers.api.messages import Request, Response
+    from handlers.api.http import Request, Response
     from handlers.api.served import Served
 
 PATH = "/v1/models"

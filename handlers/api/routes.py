@@ -1,7 +1,7 @@
 """The one place where a request becomes an answer.
 
 Knows neither clouds nor endpoints, which are in table.py. Called by the adapters, with a Request
-of messages.py.
+of http.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from handlers.api import error_body
 from handlers.api.content_coding import HEADER as CONTENT_CODING
 from handlers.api.content_coding import coding_of, decoded
 from handlers.api.cors import Answer, Cors
-from handlers.api.messages import Request, Response, StreamResponse
+from handlers.api.http import Request, Response, StreamResponse
 from handlers.api.paths import without_empty_parts, without_prefix
 from handlers.api.table import (
     HEALTH_PATHS,

@@ -16,7 +16,7 @@ from handlers.api.models import PATH as MODELS
 from handlers.api.paths import other_spellings, without_empty_parts
 
 if TYPE_CHECKING:
-    from handlers.api.messages import Request, Response, StreamResponse
+    from handlers.api.http import Request, Response, StreamResponse
     from handlers.engine.artifact import Task
 
     Endpoint = Callable[[Any, Request], Awaitable[Response | StreamResponse]]

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from handlers.api.decoding import Refused, read_json
-from handlers.api.json_response import json_response
+from handlers.api.http import json_response
 from handlers.api.texts_or_ids import TokenId
 from handlers.errors import ContextLengthExceeded, InvalidRequest
 
 if TYPE_CHECKING:
-    from handlers.api.messages import Request, Response
+    from handlers.api.http import Request, Response
     from handlers.api.served import Served
 
 # Those that a client may ask for whether the model has them or not.

@@ -11,7 +11,7 @@ from handlers.api.chat import endpoint as chat
 from handlers.api.chat.messages import Messages, template_messages
 from handlers.api.conversation import Conversation
 from handlers.api.decoding import Refused, read_json
-from handlers.api.json_response import json_response
+from handlers.api.http import json_response
 from handlers.api.offered_tools import offered
 from handlers.api.prompt_options import Kwargs, chat_options
 from handlers.api.text_tokens import OF_TEXTS, TextCall, encode, size, tokens_response
@@ -19,7 +19,7 @@ from handlers.api.tools import ToolList, toolbox_of
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from handlers.api.messages import Request, Response
+    from handlers.api.http import Request, Response
     from handlers.api.model import Model
 
 REFUSED: Refused = OF_TEXTS | {"chat_template": ()}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import msgspec
 
 from handlers.api.error_body import known_as, message_of
-from handlers.api.messages import Response, StreamResponse
+from handlers.api.http import Response, StreamResponse
 from handlers.errors import EngineFault, RequestError
 from handlers.lambda_call import Call, joined
 from handlers.lambda_runtime.protocol import Fault, Gone, NotTaken, Refused

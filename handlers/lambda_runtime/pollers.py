@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from handlers.api.inline import run_inline
+from handlers.api.http import run_sync
 from handlers.config import hand_on_trace_id
 from handlers.lambda_runtime.api import RuntimeApi
 from handlers.lambda_runtime.invocation import serve
@@ -49,7 +49,7 @@ def poll_alone(service: Service, api: RuntimeApi) -> NoReturn:
     while True:
         invocation = api.next()
         hand_on_trace_id(invocation.trace_id)
-        serve(service, run_inline, api, invocation)
+        serve(service, run_sync, api, invocation)
 
 
 def _poll_together(service: Service, apis: Sequence[RuntimeApi], stop: Stop) -> None:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from handlers.api.inline import run_inline
-from handlers.api.messages import Request
+from handlers.api.http import Request, run_sync
 from handlers.errors import StartupError
 from handlers.lambda_call import joined
 from handlers.log import LOGGER, first_is_warm
@@ -84,7 +83,7 @@ def restored(service: Service) -> None:
 def _answer(service: Service, path: str, body: Mapping[str, Any]) -> int:
     headers = {"authorization": f"Bearer {service.settings.api_key}"}
     request = Request("POST", path, {}, headers, msgspec.json.encode(body))
-    return run_inline(_status(service, request))
+    return run_sync(_status(service, request))
 
 
 async def _status(service: Service, request: Request) -> int:

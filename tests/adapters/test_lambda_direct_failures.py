@@ -13,8 +13,7 @@ import pytest
 
 from handlers import errors
 from handlers.api.error_body import describe, render
-from handlers.api.inline import run_inline
-from handlers.api.messages import Response, StreamResponse
+from handlers.api.http import Response, StreamResponse, run_sync
 from handlers.config import Settings
 from handlers.errors import RequestError
 from handlers.lambda_runtime import api
@@ -66,7 +65,7 @@ def posted_for(event: object, error: RequestError, streamed: bool) -> tuple[str,
     service: Any = SimpleNamespace(api=failing, settings=Settings.from_environ({}))
     with RuntimeApi() as lambdas_side, closing(api.RuntimeApi(lambdas_side.address)) as ours:
         invoked = lambdas_side.send(event)
-        serve(service, run_inline, ours, ours.next())
+        serve(service, run_sync, ours, ours.next())
         posted = invoked.answer()
     return posted.what, json.loads(posted.body)
 

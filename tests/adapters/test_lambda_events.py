@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from handlers.api.inline import run_inline
-from handlers.api.messages import Request, Response
+from handlers.api.http import Request, Response, run_sync
 from handlers.config import Settings
 from handlers.engine.artifact import Task
 from handlers.errors import InvalidRequest, RequestError
@@ -89,7 +88,7 @@ API = Client(saying("yes"), {"KINDLING_BASE_PATH": "/base"}).api
 
 def model_list(event: Event) -> int:
     """The status of the answer to an event that asks for the models."""
-    answer = run_inline(API.handle(read(event)))
+    answer = run_sync(API.handle(read(event)))
     assert isinstance(answer, Response)
     assert answer.status != 200 or json.loads(answer.body)["object"] == "list"
     return answer.status

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from handlers.api.inline import run_inline
-from handlers.api.messages import Request, Response
+from handlers.api.http import Request, Response, run_sync
 from handlers.config import Settings, trace_id
 from handlers.lambda_runtime import api, wire
 from handlers.lambda_runtime.invocation import serve
@@ -200,7 +199,7 @@ def test_whatever_an_answer_fails_of_is_an_error_that_tells_nothing_of_the_insid
     service: Any = SimpleNamespace(api=broken, settings=Settings.from_environ({}))
     with RuntimeApi() as lambdas_side, closing(api.RuntimeApi(lambdas_side.address)) as ours:
         invoked = lambdas_side.send(HELLO)
-        serve(service, run_inline, ours, ours.next())
+        serve(service, run_sync, ours, ours.next())
         posted = invoked.answer()
     assert posted.what == "error"
     assert json.loads(posted.body)["errorType"] == "EngineFault"

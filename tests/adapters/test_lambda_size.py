@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from handlers.api.error_body import render
-from handlers.api.inline import run_inline
-from handlers.api.messages import Response
+from handlers.api.http import Response, run_sync
 from handlers.config import Settings
 from handlers.errors import RequestError
 from handlers.lambda_runtime import api
@@ -48,7 +47,7 @@ def test_our_runtime_counts_a_character_beyond_ascii_as_the_bytes_of_utf8() -> N
         def posted(text: str) -> bytes:
             saying.text = text
             invoked = lambdas_side.send(EVENT)
-            serve(service, run_inline, ours, ours.next())
+            serve(service, run_sync, ours, ours.next())
             return invoked.answer().body
 
         posted("")  # of a process the first answer has one header more

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from handlers.api.messages import Request, Response
+from handlers.api.http import Request, Response
 from handlers.config import Settings
 from handlers.engine.artifact import Task
 from handlers.errors import StartupError
@@ -176,8 +176,8 @@ def test_the_first_schema_after_a_snapshot_finds_everything_imported(tiny_artifa
 IMPORT_WITH_A_SCHEMA = """
 import os, sys
 import msgspec
-from handlers.api.inline import run_inline
-from handlers.api.messages import Request
+from handlers.api.http import run_sync
+from handlers.api.http import Request
 from handlers.config import Settings
 from handlers.lambda_runtime.snapshot import prime
 from handlers.startup import load_service
@@ -192,7 +192,7 @@ for path, body in (
     ("/v1/responses", {"input": "Hello", "max_output_tokens": 1}),
 ):
     request = Request("POST", path, {}, {}, msgspec.json.encode(body))
-    assert run_inline(service.api.handle(request)).status == 200
+    assert run_sync(service.api.handle(request)).status == 200
 os.write(2, msgspec.json.encode(sorted(set(sys.modules) - before)))
 """
 
@@ -201,8 +201,8 @@ os.write(2, msgspec.json.encode(sorted(set(sys.modules) - before)))
 SAMPLE_IN_TWO_COPIES = """
 import os, sys
 import msgspec
-from handlers.api.inline import run_inline
-from handlers.api.messages import Request
+from handlers.api.http import run_sync
+from handlers.api.http import Request
 from handlers.config import Settings
 from handlers.lambda_runtime.snapshot import prime, restored
 from handlers.startup import load_service
@@ -217,7 +217,7 @@ for copy in range(2):
             chat = {"messages": [{"role": "user", "content": "Hello"}], "temperature": 1.5,
                     "max_tokens": 30, "ignore_eos": True, "seed": seed}
             request = Request("POST", "/v1/chat/completions", {}, {}, msgspec.json.encode(chat))
-            os.write(2, run_inline(service.api.handle(request)).body + b"\\n")
+            os.write(2, run_sync(service.api.handle(request)).body + b"\\n")
         os._exit(0)
     os.waitpid(child, 0)
 """

@@ -264,7 +264,7 @@ def test_numpy_starts_no_threads_of_its_own(
 
 TIME_LEFT = """
 import sys, time
-from handlers.api.messages import Response
+from handlers.api.http import Response
 from handlers.aws_lambda import SERVICE, handler
 from tests.support.aws_events import HttpCall, function_url, http_api, rest_api
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import msgspec
 
-from handlers.api.inline import run_inline
-from handlers.api.messages import Request, Response, StreamResponse
+from handlers.api.http import Request, Response, StreamResponse, run_sync
 from handlers.api.model import Engine, Model
 from handlers.api.routes import Api
 from handlers.config import Settings
@@ -57,7 +56,7 @@ class ApiClient:
     ) -> Response | StreamResponse:
         raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
         request = Request(method, path, query or {}, headers or {}, raw, deadline)
-        return run_inline(self.api.handle(request))
+        return run_sync(self.api.handle(request))
 
     def json(self, method: str, path: str, body: object = b"", **more: Any) -> Any:
         """The body of an answer with status 200."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from handlers.api.aside import Lane
-from handlers.api.inline import run_inline
+from handlers.api.http import run_sync
 from handlers.errors import NotReady, Overloaded
 from tests.support.servers import PATIENCE_SECONDS
 
@@ -49,7 +49,7 @@ async def entered(gate: Gate) -> None:
 
 def test_where_nobody_else_waits_it_runs_at_once() -> None:
     inline = lane(Engine(threaded=False))
-    assert run_inline(inline.run(threading.get_ident)) == threading.get_ident()
+    assert run_sync(inline.run(threading.get_ident)) == threading.get_ident()
 
 
 def test_beside_an_event_loop_it_runs_in_a_thread() -> None:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from handlers.api.chat.endpoint import ChatCall
 from handlers.api.completions.endpoint import CompletionCall
 from handlers.api.generate import GenerateCall
-from handlers.api.messages import Response
+from handlers.api.http import Response
 from tests.api.client import MANIFEST, Client, saying
 
 CHAT = "/v1/chat/completions"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from handlers.api.messages import Response, StreamResponse
+from handlers.api.http import Response, StreamResponse
 from handlers.engine.engine import Prompt
 from handlers.engine.sequence import FinishReason, Logprobs, Step
 from tests.api.client import TOKENIZER, Client, saying, usage

@@ -13,7 +13,7 @@ import pytest
 from backports import zstd
 
 from handlers.api.content_coding import decoded
-from handlers.api.messages import Response
+from handlers.api.http import Response
 from handlers.errors import RequestTooLarge
 from tests.api.client import Client, saying
 

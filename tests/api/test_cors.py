@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from handlers.api.messages import Response
+from handlers.api.http import Response
 from handlers.config import Settings
 from handlers.errors import SettingsError
 from tests.api.client import Client, saying

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from handlers.api import past_calls
-from handlers.api.messages import Request, Response, StreamResponse
+from handlers.api.http import Request, Response, StreamResponse
 from handlers.api.model import Model
 from handlers.api.routes import Api
 from handlers.config import Settings

@@ -10,8 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from handlers.api.inline import run_inline
-from handlers.api.messages import Request, Response, StreamResponse
+from handlers.api.http import Request, Response, StreamResponse, run_sync
 from handlers.api.model import Model
 from handlers.api.routes import Api
 from handlers.config import Settings
@@ -85,8 +84,8 @@ SAMPLED = body(temperature=0.9, seed=7)
 
 @pytest.mark.parametrize("fields", [body(temperature=0), SAMPLED])
 def test_a_joined_stream_is_the_unstreamed_answer(api: Api, fields: dict[str, Any]) -> None:
-    whole = text_of(run_inline(api.handle(request(fields))))
-    streamed = run_inline(api.handle(request({**fields, "stream": True})))
+    whole = text_of(run_sync(api.handle(request(fields))))
+    streamed = run_sync(api.handle(request({**fields, "stream": True})))
 
     assert isinstance(streamed, StreamResponse)
     assert joined(drain(streamed.chunks)) == whole
@@ -94,7 +93,7 @@ def test_a_joined_stream_is_the_unstreamed_answer(api: Api, fields: dict[str, An
 
 
 def test_the_same_seed_gives_the_same_answer_and_another_another(api: Api) -> None:
-    answers = [text_of(run_inline(api.handle(request({**SAMPLED, "seed": s})))) for s in (7, 7, 8)]
+    answers = [text_of(run_sync(api.handle(request({**SAMPLED, "seed": s})))) for s in (7, 7, 8)]
 
     assert answers[0] == answers[1] != answers[2]
 
@@ -112,20 +111,20 @@ def test_the_same_seed_gives_the_same_answer_and_another_another(api: Api) -> No
     ],
 )
 def test_the_ends_of_every_range_are_answered(api: Api, extreme: dict[str, Any]) -> None:
-    assert text_of(run_inline(api.handle(request(body(**extreme))))) is not None
+    assert text_of(run_sync(api.handle(request(body(**extreme))))) is not None
 
 
 def test_every_stop_string_in_the_answer_ends_it_there(api: Api) -> None:
-    whole = text_of(run_inline(api.handle(request(SAMPLED))))
+    whole = text_of(run_sync(api.handle(request(SAMPLED))))
 
     for start in range(1, len(whole) - 3):
         stop = whole[start : start + 3]
-        cut = text_of(run_inline(api.handle(request({**SAMPLED, "stop": stop}))))
+        cut = text_of(run_sync(api.handle(request({**SAMPLED, "stop": stop}))))
         assert cut == whole[: whole.index(stop)]
 
 
 def choices(api: Api, path: str, fields: dict[str, Any]) -> list[dict[str, Any]]:
-    answer = run_inline(api.handle(request(fields, path)))
+    answer = run_sync(api.handle(request(fields, path)))
     assert isinstance(answer, Response)
     assert answer.status == 200, answer.body
     listed: list[dict[str, Any]] = msgspec.json.decode(answer.body)["choices"]
@@ -197,7 +196,7 @@ def rounded(value: Any) -> Any:
 
 
 def test_more_choices_than_the_process_can_hold_are_a_wrong_n(api: Api) -> None:
-    answer = run_inline(api.handle(request(body(n=7))))
+    answer = run_sync(api.handle(request(body(n=7))))
 
     assert isinstance(answer, Response)
     assert (answer.status, msgspec.json.decode(answer.body)["error"]["param"]) == (400, "n")
@@ -215,7 +214,7 @@ def test_more_choices_than_the_process_can_hold_are_a_wrong_n(api: Api) -> None:
 def test_an_id_beyond_the_vocabulary_names_its_field(
     api: Api, path: str, fields: dict[str, Any], param: str
 ) -> None:
-    answer = run_inline(api.handle(request((body() if path == CHAT else {}) | fields, path)))
+    answer = run_sync(api.handle(request((body() if path == CHAT else {}) | fields, path)))
 
     assert isinstance(answer, Response)
     assert (answer.status, msgspec.json.decode(answer.body)["error"]["param"]) == (400, param)
@@ -246,13 +245,13 @@ def test_a_grammar_is_followed_where_the_engine_has_a_thread(api: Api, threaded:
         return await asyncio.gather(*(ask(threaded, chosen) for _ in range(2)))
 
     first, second = asyncio.run(all_at_once())
-    assert first == second == text_of(run_inline(api.handle(request(chosen))))
+    assert first == second == text_of(run_sync(api.handle(request(chosen))))
     assert first in {"yes", "no"}
 
 
 def test_clients_at_once_get_what_each_gets_alone(api: Api, threaded: Api) -> None:
     bodies = [{**SAMPLED, "seed": seed, "stream": seed % 2 == 0} for seed in range(6)]
-    alone = [run_inline(ask(api, fields)) for fields in bodies]
+    alone = [run_sync(ask(api, fields)) for fields in bodies]
 
     async def all_at_once() -> list[str]:
         return await asyncio.gather(*(ask(threaded, fields) for fields in bodies))
@@ -289,7 +288,7 @@ def test_a_closed_stream_frees_its_slot(threaded: Api) -> None:
 
 def test_a_prompt_beyond_the_context_is_refused_by_the_field(api: Api) -> None:
     long = request({"prompt": "a b c d " * 200}, "/v1/completions")
-    answer = run_inline(api.handle(long))
+    answer = run_sync(api.handle(long))
 
     assert isinstance(answer, Response)
     error = msgspec.json.decode(answer.body)["error"]

@@ -10,7 +10,7 @@ from openai.types.responses import Response as OpenAIResponse
 from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from handlers.api.messages import Response, StreamResponse
+from handlers.api.http import Response, StreamResponse
 from handlers.engine.sequence import FinishReason
 from handlers.text import log_once
 from tests.api.client import TOKENIZER, Client, saying

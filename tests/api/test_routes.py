@@ -12,8 +12,7 @@ import pytest
 
 from handlers import __version__, errors
 from handlers.api import error_body
-from handlers.api.inline import run_inline
-from handlers.api.messages import Request, Response
+from handlers.api.http import Request, Response, run_sync
 from handlers.api.table import TABLES, Match, match
 from handlers.errors import MethodNotAllowed, RequestError, UnsupportedMediaType
 from tests.api.client import Client, saying
@@ -185,7 +184,7 @@ def test_a_path_behind_an_unknown_prefix_is_answered_with_what_to_do() -> None:
 def test_what_would_be_stored_is_known_in_every_spelling(path: str, inner: tuple[str, ...]) -> None:
     request = Request("GET", path, {}, {}, b"", inner_paths=inner)
 
-    response = run_inline(client(KINDLING_BASE_PATH="/llm").api.handle(request))
+    response = run_sync(client(KINDLING_BASE_PATH="/llm").api.handle(request))
 
     assert isinstance(response, Response)
     assert response.status == 404
@@ -306,7 +305,7 @@ def test_what_the_head_alone_decides_is_answered_without_the_body(
 
     assert (early and early.status) == status
     if early is not None:
-        whole = run_inline(api.handle(request))
+        whole = run_sync(api.handle(request))
         assert isinstance(whole, Response)
         assert (early.status, early.headers, early.body) == (
             whole.status,

@@ -6,8 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from handlers.api.inline import run_inline
-from handlers.api.messages import Response, StreamResponse
+from handlers.api.http import Response, StreamResponse, run_sync
 from handlers.engine.sequence import FinishReason, Step
 from tests.api.client import FINGERPRINT, TOKENIZER, Client, parse, saying, usage
 from tests.support.scripted_engine import ScriptedEngine, ScriptedGeneration, drain, steps
@@ -187,7 +186,7 @@ def test_what_an_answer_took_is_known_beside_its_body(path: str) -> None:
     assert isinstance(left, StreamResponse)
 
     *_, last, _done = parse(b"".join(drain(streamed.chunks)))
-    run_inline(left.chunks.aclose())
+    run_sync(left.chunks.aclose())
 
     assert whole.usage == msgspec.json.decode(whole.body)["usage"]
     assert streamed.usage == last["usage"]
@@ -215,8 +214,8 @@ def test_closing_the_stream_frees_the_slot_however_far_it_was_read(path: str, re
     assert isinstance(answer, StreamResponse)
 
     for _ in range(read):
-        run_inline(anext(answer.chunks))
-    run_inline(answer.chunks.aclose())
+        run_sync(anext(answer.chunks))
+    run_sync(answer.chunks.aclose())
 
     assert engine.generation.cancelled
     assert drain(answer.chunks) == []

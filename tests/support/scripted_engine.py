@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from handlers.api.inline import run_inline
+from handlers.api.http import run_sync
 from handlers.engine.engine import Prompt
 from handlers.engine.sequence import FinishReason, SamplingParams, Step, Usage
 from handlers.errors import ContextLengthExceeded, InvalidRequest, RequestError
@@ -122,7 +122,7 @@ async def _all(items: AsyncGenerator[T]) -> list[T]:
 
 def drain(items: AsyncGenerator[T]) -> list[T]:
     """All that an async generator gives."""
-    return run_inline(_all(items))
+    return run_sync(_all(items))
 
 
 def subclasses(root: type[RequestError]) -> Iterator[type[RequestError]]:

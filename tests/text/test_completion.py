@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from handlers.api.inline import run_inline
+from handlers.api.http import run_sync
 from handlers.engine.engine import Prompt
 from handlers.engine.sequence import FinishReason, Logprobs, SamplingParams, Step
 from handlers.errors import (
@@ -138,8 +138,8 @@ def test_closing_early_frees_the_slot() -> None:
     engine = ScriptedEngine(steps(TOKENIZER.encode("a long answer")))
     deltas = Completer(engine, TOKENIZER).complete([Prompt([1], PARAMS)])
 
-    assert run_inline(anext(deltas)).text
-    run_inline(deltas.aclose())
+    assert run_sync(anext(deltas)).text
+    run_sync(deltas.aclose())
 
     assert engine.generation.cancelled
 

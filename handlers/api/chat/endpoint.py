@@ -23,7 +23,7 @@ from handlers.api.tools import Choice, Toolbox, ToolList, toolbox_of
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from handlers.api.messages import Request, Response, StreamResponse
+    from handlers.api.http import Request, Response, StreamResponse
     from handlers.api.model import Model
 
 REFUSED: Refused = unsupported_fields.REFUSED | {

@@ -22,7 +22,7 @@ from handlers.errors import InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from handlers.api.messages import Request, Response, StreamResponse
+    from handlers.api.http import Request, Response, StreamResponse
     from handlers.api.model import Model
     from handlers.engine.sequence import SamplingParams
 

@@ -18,13 +18,13 @@ from handlers.api.encoding.fields import (
     timing,
     usage_body,
 )
-from handlers.api.json_response import json_response
+from handlers.api.http import json_response
 from handlers.api.texts_or_ids import TextsOrIds
 from handlers.encoder.activation import activated
 
 if TYPE_CHECKING:
     from handlers.api.encoding.model import EncoderModel
-    from handlers.api.messages import Request, Response
+    from handlers.api.http import Request, Response
 
 
 REFUSED: Refused = (

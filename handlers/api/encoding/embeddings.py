@@ -13,7 +13,7 @@ from handlers.api.decoding import Refused, read_json
 from handlers.api.encoding import fields
 from handlers.api.encoding.fields import EncodingCall, encode, read_inputs, timing, usage_body
 from handlers.api.encoding.vectors import cut, in_base64, in_json
-from handlers.api.json_response import json_response
+from handlers.api.http import json_response
 from handlers.api.texts_or_ids import TextsOrIds
 from handlers.errors import InvalidRequest, quoted
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from handlers.api.encoding.model import EncoderModel
-    from handlers.api.messages import Request, Response
+    from handlers.api.http import Request, Response
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "query": ("query", "search_query", "retrieval_query"),

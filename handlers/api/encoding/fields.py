@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from handlers.api.decoding import Refused
     from handlers.api.encoding.model import EncoderModel
-    from handlers.api.messages import Request
+    from handlers.api.http import Request
     from handlers.api.texts_or_ids import TextsOrIds
     from handlers.encoder.batch import Input
     from handlers.encoder.encoding import Usage

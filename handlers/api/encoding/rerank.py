@@ -20,13 +20,13 @@ from handlers.api.encoding.fields import (
     timing,
     usage_body,
 )
-from handlers.api.json_response import json_response
+from handlers.api.http import json_response
 from handlers.encoder.activation import activated
 from handlers.text.prompt_reader import check_size, check_text
 
 if TYPE_CHECKING:
     from handlers.api.encoding.model import EncoderModel
-    from handlers.api.messages import Request, Response
+    from handlers.api.http import Request, Response
     from handlers.encoder.batch import Input
 
 

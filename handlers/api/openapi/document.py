@@ -15,8 +15,7 @@ import msgspec
 
 from handlers import __version__
 from handlers.api.decoding import EMPTY
-from handlers.api.json_response import JSON_HEADERS
-from handlers.api.messages import Response
+from handlers.api.http import JSON_HEADERS, Response
 from handlers.api.openapi.operations import Operation, operations
 from handlers.api.openapi.shapes import Error
 from handlers.errors import EngineFault, InvalidApiKey, RequestError
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from handlers.api.decoding import Refused
-    from handlers.api.messages import Request
+    from handlers.api.http import Request
     from handlers.api.openapi.operations import Table
     from handlers.api.served import Served
     from handlers.engine.artifact import Task

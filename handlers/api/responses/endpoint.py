@@ -17,7 +17,7 @@ from handlers.api.answer import Stamp, stream
 from handlers.api.conversation import Conversation, read
 from handlers.api.decoding import Fields, Refused, members_of, read_json
 from handlers.api.fields import Sampling, Tokens
-from handlers.api.json_response import json_response
+from handlers.api.http import json_response
 from handlers.api.offered_tools import FUNCTION, is_offered, not_offered
 from handlers.api.prompt_options import Kwargs, prompt_options
 from handlers.api.responses.events import ResponseShape
@@ -45,7 +45,7 @@ from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from handlers.api.answer import Call
-    from handlers.api.messages import Request, Response, StreamResponse
+    from handlers.api.http import Request, Response, StreamResponse
     from handlers.api.model import Model
     from handlers.api.tools import Toolbox
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from handlers.api import sse
 from handlers.api.answer import StreamShape
+from handlers.api.http import sse_event
 from handlers.api.offered_tools import FUNCTION
 from handlers.api.responses.output import Output
 from handlers.errors import Overloaded
@@ -73,7 +73,7 @@ class ResponseShape(StreamShape):
 
     def frame(self, body: Json) -> bytes:
         """Writes an event with its name, which OpenAI's other streams have not."""
-        return sse.event(body, name=body["type"])
+        return sse_event(body, name=body["type"])
 
     def whole(self, usage: Usage) -> Json:
         """Makes the body, once the last delta is in."""

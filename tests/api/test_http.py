@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from handlers.api.request_id import request_id
+from handlers.api.http import request_id
 
 
 @pytest.mark.parametrize("given", ["a", "req-1/2;3", "!" * 128])

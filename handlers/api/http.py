@@ -1,0 +1,118 @@
+"""The HTTP request and response that adapters and endpoints exchange, and helpers to make them.
+
+No cloud and no socket in it: each adapter turns its own events into a Request, and a Response or a
+StreamResponse into what its platform sends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from handlers.errors import RequestError
+
+T = TypeVar("T")
+
+Usage = Mapping[str, object]
+"""Counts of tokens, as OpenAI's `usage` has them: of prompt and completion, or input and output."""
+
+JSON_HEADERS = {"content-type": "application/json"}
+SSE_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+
+SSE_DONE = b"data: [DONE]\n\n"
+"""OpenAI's end of a stream; absent when the stream broke."""
+
+REQUEST_ID_HEADER = "x-request-id"
+
+# An id comes back in a header and stands in the log: nothing that either would have to escape.
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One HTTP request, whichever cloud it came through."""
+
+    method: str
+    """Upper case."""
+    path: str
+    """As it came, percent-decoded and without the query: "/v1/chat/completions"."""
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes
+    deadline: float | None = None
+    """`time.monotonic()` seconds at which the answer must be on its way, None for no limit."""
+    inner_paths: tuple[str, ...] = ()
+    """What remains of the path without a stage or a base path that the platform may have put before
+    it. Tried where no route has the path as it came."""
+
+
+class Response(msgspec.Struct, frozen=True):
+    """A whole answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case. Content-length is never among them: the transport sets it."""
+    body: bytes
+    usage: Usage | None = None
+    """The body's own, for the log."""
+    left_out: int | None = None
+    """Bytes of the body that a GET would have got, where HEAD asked."""
+    failure: RequestError | None = None
+    """The error that the body describes, for a caller that is told of it in another way."""
+
+
+class StreamResponse(msgspec.Struct, frozen=True):
+    """An answer that leaves chunk by chunk.
+
+    `status` and `headers` are final before the first chunk. Closing `chunks` early (`aclose()`)
+    cancels the generation that makes them.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: AsyncGenerator[bytes]
+    failures: Sequence[BaseException] = ()
+    """Why the stream broke, once `chunks` have ended; its last chunk has told the client."""
+    usage: Usage | None = None
+    """What the whole answer took, once `chunks` have ended; empty where they ended early."""
+
+
+def json_response(body: object, headers: Mapping[str, str] | None = None) -> Response:
+    """Returns a response of status 200 with `body` as JSON."""
+    usage = body.get("usage") if isinstance(body, dict) else None
+    return Response(200, {**JSON_HEADERS, **(headers or {})}, msgspec.json.encode(body), usage)
+
+
+def sse_event(data: object, name: str | None = None) -> bytes:
+    """Encodes one server-sent event. JSON has no line breaks, so one `data:` line carries it.
+
+    https://html.spec.whatwg.org/multipage/server-sent-events.html
+    """
+    head = b"" if name is None else f"event: {name}\n".encode()
+    return head + b"data: " + msgspec.json.encode(data) + b"\n\n"
+
+
+def request_id(headers: Mapping[str, str], ours: str) -> str:
+    """Returns the client's request id, or `ours` where it sent none that can be passed on.
+
+    One that can be has 1 to 128 printable ASCII characters and no spaces.
+    """
+    given = headers.get(REQUEST_ID_HEADER, "")
+    return given if _REQUEST_ID.fullmatch(given) else ours
+
+
+def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine that never suspends, without an event loop, and returns its result.
+
+    On Lambda the engine computes where a coroutine would wait, so asyncio is never imported. Raises
+    RuntimeError where the coroutine does wait.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    raise RuntimeError("The coroutine waits for an event loop, and there is none.")
