@@ -13,7 +13,7 @@ from bench.peers.kindling import cloud_run
 from bench.processes import peak_rss_mb
 from bench.servers import Capacity, running
 from bench.workload import KNOCK_SECONDS, START_LIMIT_SECONDS
-from handlers.engine.artifact import Task
+from handlers.artifact.manifest import Task
 
 TEXTS = 32
 WORDS = 180

@@ -20,8 +20,8 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from bench.machine import describe_machine
+from handlers.artifact.manifest import Artifact
 from handlers.config import Settings, available_cpus
-from handlers.engine.artifact import Artifact
 from handlers.engine.engine import Engine, Prompt
 from handlers.engine.sequence import SamplingParams
 from handlers.text.template import ChatTemplate

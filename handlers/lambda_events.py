@@ -36,8 +36,8 @@ from handlers.api.paths import without_prefix
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from handlers.artifact.manifest import Task
     from handlers.config import Settings
-    from handlers.engine.artifact import Task
 
 Event = Mapping[str, Any]
 Shape = TypeVar("Shape")

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from handlers.api.routes import Api
     from handlers.api.served import Served
+    from handlers.artifact.manifest import Artifact
     from handlers.config import Settings
-    from handlers.engine.artifact import Artifact
     from handlers.engine.crank import Crank
 
 

@@ -30,13 +30,13 @@ typedef struct {
     float *shares;         // [rows]: what the sums are multiplied by in the end
 } Work;
 
-static int64_t padded(int64_t count) { return round_up(count, SPAN); }
+static int64_t padded(int64_t count) { return round_up(count, KEY_BLOCK); }
 
-static int64_t row_stride(int64_t positions) { return padded(positions) + SPAN; }
+static int64_t row_stride(int64_t positions) { return padded(positions) + KEY_BLOCK; }
 
 static int64_t scratch(const Attention *a, int64_t count, int64_t stop) {
     const int64_t rows = count * a->settings->group, wide = padded(a->size);
-    if (a->settings->window > 0) stop = least(stop, a->settings->window + count + SPAN);
+    if (a->settings->window > 0) stop = least(stop, a->settings->window + count + KEY_BLOCK);
     return rows * (a->size + wide + row_stride(stop) + 1) + CHUNK * wide;
 }
 
@@ -56,7 +56,7 @@ static Work lay_out(const Attention *a, const Part *part, float *memory) {
     w.rows = part->count * a->settings->group;
     w.wide = padded(a->size);
     w.past = past_of(&a->batch, part->row);
-    w.base = start_of(&w, 0) / SPAN * SPAN;
+    w.base = start_of(&w, 0) / KEY_BLOCK * KEY_BLOCK;
     w.stop = stop_of(&w, w.rows - 1);
     w.stride = row_stride(w.stop - w.base);
     w.cache = (part->row * a->settings->kv_heads + part->kv_head) * a->capacity * a->size;
@@ -91,7 +91,7 @@ TARGET INLINE void widen(const void *from, int64_t count, int is_half, float *to
         __builtin_memcpy(to + i, &found, sizeof found);
     }
     for (; i < count; i++) to[i] = is_half ? ((const _Float16 *)from)[i] : ((const float *)from)[i];
-    for (; i % SPAN; i++) to[i] = 0;
+    for (; i % KEY_BLOCK; i++) to[i] = 0;
 }
 
 // From here to there in the cache.
@@ -100,7 +100,7 @@ static const void *element(const Work *w, const void *cache, int64_t place) {
 }
 
 TARGET INLINE void score_chunk(const Work *w, int64_t first, int64_t stop) {
-    const int64_t size = w->attention->size, span = SPAN * size;
+    const int64_t size = w->attention->size, span = KEY_BLOCK * size;
     const void *keys = element(w, w->attention->keys, first * size);
     const int half = w->attention->is_half && w->rows <= TILE_ROWS;
     if (w->attention->is_half && !half) {
@@ -109,13 +109,13 @@ TARGET INLINE void score_chunk(const Work *w, int64_t first, int64_t stop) {
     }
     for (int64_t row = 0; row < w->rows; row += TILE_ROWS) {
         const int64_t rows = least(TILE_ROWS, w->rows - row);
-        const int64_t from = most(first, start_of(w, row) / SPAN * SPAN);
+        const int64_t from = most(first, start_of(w, row) / KEY_BLOCK * KEY_BLOCK);
         const int64_t to = least(stop, stop_of(w, row + rows - 1));
         if (from >= to) continue;
         const Product p = {
             .left = w->queries + row * size, .left_stride = size,
             .right = (const char *)keys + (from - first) * size * (half ? 2 : 4),
-            .step = SPAN, .unit = span, .steps = size, .units = (to - from + SPAN - 1) / SPAN,
+            .step = KEY_BLOCK, .unit = span, .steps = size, .units = (to - from + KEY_BLOCK - 1) / KEY_BLOCK,
             .result = w->scores + row * w->stride + from - w->base, .result_stride = w->stride,
             .scale = w->attention->settings->scale,
             .ahead = CHUNK * size, .end = (to - from) * size,

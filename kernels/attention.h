@@ -7,7 +7,7 @@
 #include "batch.h"
 
 enum {
-    SPAN = 16,           // positions whose keys lie side by side, one in each lane
+    KEY_BLOCK = 16,      // positions whose keys lie side by side; graph_contract.py has it too
     LONGEST_HEAD = 512,  // elements of a head
 };
 

@@ -26,12 +26,12 @@ static OrtStatus *check_caches(const Tensor *t, const Settings *s, Attention *a)
     if (values->rank != 4) return refuse("past_value is not [rows, kv_num_heads, capacity, head_size]");
     a->capacity = values->sizes[2];
     a->size = values->sizes[3];
-    if (a->capacity % SPAN) return refuse("the cache's capacity is not a multiple of 16");
+    if (a->capacity % KEY_BLOCK) return refuse("the cache's capacity is not a multiple of 16");
     if (a->size < 1 || a->size > LONGEST_HEAD) return refuse("head_size is not from 1 to 512");
     if (!has_shape(values, 4, (int64_t[]){a->batch.rows, s->kv_heads, a->capacity, a->size}))
         return refuse("past_value is not [rows, kv_num_heads, capacity, head_size]");
-    const int64_t spans = a->capacity / SPAN;
-    if (!has_shape(keys, 5, (int64_t[]){a->batch.rows, s->kv_heads, spans, a->size, SPAN}))
+    const int64_t spans = a->capacity / KEY_BLOCK;
+    if (!has_shape(keys, 5, (int64_t[]){a->batch.rows, s->kv_heads, spans, a->size, KEY_BLOCK}))
         return refuse("past_key is not [rows, kv_num_heads, capacity / 16, head_size, 16]");
     return NULL;
 }

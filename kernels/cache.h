@@ -39,9 +39,9 @@ TARGET static void remember(const Attention *a, int64_t row, int64_t first, int6
         for (int64_t head = 0; head < a->settings->kv_heads; head++) {
             const int64_t from = (row * a->batch.tokens + token) * a->key_stride + head * a->size;
             const int64_t cache = (row * a->settings->kv_heads + head) * a->capacity * a->size;
-            const int64_t span = cache + position / SPAN * SPAN * a->size + position % SPAN;
+            const int64_t span = cache + position / KEY_BLOCK * KEY_BLOCK * a->size + position % KEY_BLOCK;
             turn(a, position, a->key + from, turned);
-            put(a, a->keys, span, SPAN, turned);
+            put(a, a->keys, span, KEY_BLOCK, turned);
             put(a, a->values, cache + position * a->size, 1, a->value + from);
         }
     }

@@ -22,7 +22,7 @@ TARGET INLINE void cap_scores(const Seen *seen, float cap) {
 
 // What is not seen weighs exp(-infinity), which is 0.
 TARGET INLINE void hide_unseen(const Seen *seen) {
-    const int64_t first = seen->start / SPAN * SPAN, end = round_up(seen->stop, SPAN);
+    const int64_t first = seen->start / KEY_BLOCK * KEY_BLOCK, end = round_up(seen->stop, KEY_BLOCK);
     for (int64_t place = first; place < seen->start; place++)
         seen->scores[place - seen->base] = -__builtin_inff();
     for (int64_t place = seen->stop; place < end; place++)
@@ -34,7 +34,7 @@ TARGET INLINE vector larger(vector a, vector b) { return choose((integers)(a > b
 // The largest of some positions' scores, by four chains of comparisons.
 TARGET INLINE float largest_score(const Seen *seen) {
     vector largest[4];
-    const int64_t first = seen->start / SPAN * SPAN - seen->base;
+    const int64_t first = seen->start / KEY_BLOCK * KEY_BLOCK - seen->base;
     const int64_t count = seen->stop - seen->base - first;
     const float *scores = seen->scores + first;
     for (int chain = 0; chain < 4; chain++) largest[chain] = spread(-__builtin_inff());
@@ -55,7 +55,7 @@ TARGET INLINE float largest_score(const Seen *seen) {
 // The scores become exp(score - largest). Returns their sum.
 TARGET INLINE float exponentiate(const Seen *seen, float largest) {
     vector sums[VECTORS] = {{0}};
-    for (int64_t span = seen->start / SPAN * SPAN; span < seen->stop; span += SPAN) {
+    for (int64_t span = seen->start / KEY_BLOCK * KEY_BLOCK; span < seen->stop; span += KEY_BLOCK) {
         for (int v = 0; v < VECTORS; v++) {
             float *at = seen->scores + span + v * WIDTH - seen->base;
             const vector weight = exponential(load(at) - largest);

@@ -76,8 +76,8 @@ def _kept_values(model: PreTrainedModel, context_length: int) -> tuple[int, int]
 
     Raises ExportError.
     """
+    from handlers.artifact.graph_contract import BY_POSITION
     from model_export.convert import check, kept_by
-    from model_export.graph_contract import BY_POSITION
 
     check(model, context_length)
     kept = {True: 0, False: 0}

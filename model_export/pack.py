@@ -2,7 +2,7 @@
 
 The graph is already there (quantize's `save`). An artefact is built in a hidden sibling of its
 destination and renamed when all is done, so that nothing half made is ever in its place.
-Called by the pipeline; handlers/engine/artifact.py says what the files mean.
+Called by the pipeline; handlers/artifact/manifest.py says what the files mean.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import msgspec
 import tokenizers
 
 from handlers import __version__
-from handlers.engine.artifact import (
+from handlers.artifact.manifest import (
     CHAT_TEMPLATE,
     MANIFEST,
     SCHEMA,

@@ -21,7 +21,7 @@ from handlers.text.tokenizer import Tokenizer
 from model_export.errors import ExportError
 
 if TYPE_CHECKING:
-    from handlers.engine.artifact import Artifact, PrefixInfo
+    from handlers.artifact.manifest import Artifact, PrefixInfo
 
 CHUNK = 128
 # They differ in their first character, so what they share ends where a user's words begin.

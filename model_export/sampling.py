@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from handlers.engine.artifact import SamplingDefaults
+from handlers.artifact.manifest import SamplingDefaults
 from model_export.fetch.load import GENERATION_CONFIG
 
 if TYPE_CHECKING:

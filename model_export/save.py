@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from handlers.engine.artifact import GRAPH, WEIGHTS
+from handlers.artifact.manifest import GRAPH, WEIGHTS
 
 PAGE = 4096
 _INLINE = 256

@@ -9,7 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from handlers.engine.artifact import Task
+from handlers.artifact.manifest import Task
 from tests.support.encoder_tasks import ENCODER_TASKS
 
 # A slow machine is no failure.

@@ -18,6 +18,7 @@ LAYERS = [
     "errors",
     "deferred",
     "config",
+    "artifact",
     "engine",
     "model_source",
     "encoder",

@@ -15,7 +15,7 @@ from typing import Any, get_args
 import pytest
 
 from handlers import __version__
-from handlers.engine.artifact import Task
+from handlers.artifact.manifest import Task
 from scripts import fetch_emulator, first_question, images, install_torch
 
 ROOT = Path(__file__).resolve().parent.parent

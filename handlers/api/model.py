@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from handlers.api import served
 from handlers.api.aside import Lane
-from handlers.engine.artifact import SamplingDefaults
+from handlers.artifact.manifest import SamplingDefaults
 from handlers.engine.sequence import SamplingParams
 from handlers.text import completion
 from handlers.text.prompt_reader import PromptReader
@@ -15,8 +15,8 @@ from handlers.text.prompt_reader import PromptReader
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from handlers.artifact.manifest import Manifest
     from handlers.config import Settings
-    from handlers.engine.artifact import Manifest
     from handlers.text.grammar import Grammars
     from handlers.text.template import ChatTemplate
     from handlers.text.tokenizer import Tokenizer

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from handlers.api.served import Served
+    from handlers.artifact.manifest import Task
     from handlers.config import Settings
-    from handlers.engine.artifact import Task
 
 # Of a body, in bytes: a platform has checked it already, so what is no number says nothing.
 LENGTH = re.compile(r"[0-9]{1,18}")

@@ -14,7 +14,7 @@ from handlers.api import aside
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from handlers.engine.artifact import Manifest
+    from handlers.artifact.manifest import Manifest
     from handlers.text.prompt_reader import PromptReader
     from handlers.text.tokenizer import Tokenizer
 

@@ -17,7 +17,7 @@ from handlers.api.paths import other_spellings, without_empty_parts
 
 if TYPE_CHECKING:
     from handlers.api.http import Request, Response, StreamResponse
-    from handlers.engine.artifact import Task
+    from handlers.artifact.manifest import Task
 
     Endpoint = Callable[[Any, Request], Awaitable[Response | StreamResponse]]
     """Its first argument is the model of its task, a Served."""

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from handlers.artifact.manifest import Artifact
     from handlers.config import Settings
-    from handlers.engine.artifact import Artifact
     from handlers.errors import RequestError
 
 

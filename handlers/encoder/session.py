@@ -9,6 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from handlers.artifact.graph_contract import (
+    ATTENTION_MASK,
+    EMBEDDINGS,
+    INPUT_IDS,
+    LOGITS,
+    TOKEN_TYPE_IDS,
+)
 from handlers.engine.session import load_graph
 from handlers.errors import ArtifactError, EngineFault
 
@@ -20,9 +27,8 @@ if TYPE_CHECKING:
 
     from handlers.encoder.batch import Batch
 
-INPUTS = ("input_ids", "attention_mask")
-SEGMENTS = "token_type_ids"
-OUTPUTS = ("embeddings", "logits")
+REQUIRED = {INPUT_IDS, ATTENTION_MASK}
+OUTPUTS = (EMBEDDINGS, LOGITS)
 
 
 class Session:
@@ -33,7 +39,9 @@ class Session:
         self._ort = load_graph(graph, threads)
         names = {value.name for value in self._ort.get_inputs()}
         outputs = self._ort.get_outputs()
-        if names - {SEGMENTS} != {*INPUTS} or [each.name in OUTPUTS for each in outputs] != [True]:
+        if names - {TOKEN_TYPE_IDS} != REQUIRED or [each.name in OUTPUTS for each in outputs] != [
+            True
+        ]:
             raise ArtifactError(
                 f"{graph} is not an encoder graph of this version of Kindling: it takes "
                 f"{sorted(names)} and gives {sorted(each.name for each in outputs)}. Export the "

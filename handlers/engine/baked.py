@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from handlers.engine.artifact import CHAT_TEMPLATE, GRAPH, TOKENIZER, WEIGHTS, PrefixInfo
+from handlers.artifact.manifest import CHAT_TEMPLATE, GRAPH, TOKENIZER, WEIGHTS, PrefixInfo
 from handlers.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from handlers.engine.artifact import Artifact, Manifest
+    from handlers.artifact.manifest import Artifact, Manifest
 
 log = logging.getLogger(__name__)
 

@@ -31,8 +31,8 @@ from handlers.errors import (
 )
 
 if TYPE_CHECKING:
+    from handlers.artifact.manifest import Artifact
     from handlers.config import Settings
-    from handlers.engine.artifact import Artifact
     from handlers.engine.batch import Runner
     from handlers.engine.constraint import Constraint
     from handlers.errors import RequestError

@@ -16,15 +16,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from handlers.artifact.graph_contract import KEY_BLOCK
 from handlers.errors import ArtifactError, SettingsError
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     Floats = NDArray[np.floating]
-
-BLOCK = 16
-"""Positions whose keys lie side by side, as the kernel reads them (docs/kernels.md)."""
 
 
 class CacheTensor(msgspec.Struct, frozen=True):
@@ -37,9 +35,9 @@ class CacheTensor(msgspec.Struct, frozen=True):
     dtype: DTypeLike
     """float32; of keys and values in a quantised graph float16."""
     sizes: tuple[int, ...]
-    """Of a slot: keys (heads, head_dim, BLOCK), values (heads, head_dim), a state's all."""
+    """Of a slot: keys (heads, head_dim, KEY_BLOCK), values (heads, head_dim), a state's all."""
     span: int
-    """Positions that lie side by side: BLOCK of keys, 1 of values. 0: a state, of all together."""
+    """Positions that lie side by side: KEY_BLOCK of keys, 1 of values; 0 of a state."""
 
     def shape(self, positions: int) -> tuple[int, ...]:
         """Of one slot with room for so many: [heads, spans, ...], or a state."""
@@ -61,7 +59,7 @@ class KvCache:
     def __init__(self, tensors: tuple[CacheTensor, ...], *, slots: int, capacity: int) -> None:
         """Raises SettingsError when there is no memory for so many slots of this capacity."""
         self.tensors = tensors
-        whole = -(-capacity // BLOCK) * BLOCK
+        whole = -(-capacity // KEY_BLOCK) * KEY_BLOCK
         try:
             self._buffers = [
                 _untouched((slots, *tensor.shape(whole)), tensor.dtype) for tensor in tensors

@@ -14,9 +14,22 @@ from zlib import crc32
 
 import numpy as np
 
+from handlers.artifact.graph_contract import (
+    CONTROL_INPUTS,
+    INPUT_IDS,
+    KEY_BLOCK,
+    LOGITS,
+    LOGITS_INDICES,
+    QUERY_SEQLENS,
+    SEQLENS_K,
+    is_by_position,
+    is_past,
+    past_name,
+    present_of,
+)
 from handlers.config import disable_onnxruntime_telemetry
 from handlers.engine.batch import Batch
-from handlers.engine.kv_cache import BLOCK, CacheTensor, KvCache
+from handlers.engine.kv_cache import CacheTensor, KvCache
 from handlers.engine.prompt_lookup import LONGEST_DRAFT
 from handlers.errors import ArtifactError, EngineFault, StartupError
 
@@ -29,11 +42,6 @@ if TYPE_CHECKING:
 
     from handlers.engine.baked import BakedPrefix
 
-INPUTS = ("input_ids", "query_seqlens", "seqlens_k", "logits_indices")
-LOGITS = "logits"
-KEYS_AND_VALUES = "past_key_values."
-PAST = {KEYS_AND_VALUES: "present.", "past_states.": "present_states."}
-"""How the inputs of what is kept begin, and their outputs."""
 CACHE_TYPES: dict[str, DTypeLike] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 # How long a thread without work spins before it sleeps. A decode call is hundreds of short
@@ -82,10 +90,10 @@ class Session:
         try:
             logits = self._output(len(batch.logits_indices))
             binding = self._binding(batch.first_slot, batch.rows)
-            binding.bind_cpu_input("input_ids", batch.input_ids)
-            binding.bind_cpu_input("query_seqlens", batch.query_seqlens)
-            binding.bind_cpu_input("seqlens_k", batch.seqlens_k)
-            binding.bind_cpu_input("logits_indices", batch.logits_indices)
+            binding.bind_cpu_input(INPUT_IDS, batch.input_ids)
+            binding.bind_cpu_input(QUERY_SEQLENS, batch.query_seqlens)
+            binding.bind_cpu_input(SEQLENS_K, batch.seqlens_k)
+            binding.bind_cpu_input(LOGITS_INDICES, batch.logits_indices)
             binding.bind_ortvalue_output(LOGITS, ort.OrtValue.ortvalue_from_numpy(logits))
             self._ort.run_with_iobinding(binding)
         except Exception as error:
@@ -173,9 +181,9 @@ def register_kernels(options: Any) -> None:
 def _check_names(session: Any, graph: Path) -> None:
     inputs = {value.name for value in session.get_inputs()}
     outputs = {value.name for value in session.get_outputs()}
-    pasts = {name for name in inputs if _is_past(name)} or {f"{KEYS_AND_VALUES}0.key"}
-    missing = ({*INPUTS, *pasts} - inputs) | ({LOGITS, *map(_present, pasts)} - outputs)
-    unknown = inputs - {*INPUTS, *pasts}
+    pasts = {name for name in inputs if is_past(name)} or {past_name(0, "key")}
+    missing = ({*CONTROL_INPUTS, *pasts} - inputs) | ({LOGITS, *map(present_of, pasts)} - outputs)
+    unknown = inputs - {*CONTROL_INPUTS, *pasts}
     if missing or unknown:
         raise ArtifactError(
             f"{graph} is not a decoder graph of this version of Kindling. It lacks "
@@ -183,34 +191,22 @@ def _check_names(session: Any, graph: Path) -> None:
         )
 
 
-def _is_past(name: str) -> bool:
-    return name.startswith(tuple(PAST))
-
-
-def _present(past: str) -> str:
-    beginning = next(beginning for beginning in PAST if past.startswith(beginning))
-    return past.replace(beginning, PAST[beginning], 1)
-
-
 def _cache_tensors(session: Any, graph: Path) -> tuple[CacheTensor, ...]:
-    pasts = (value for value in session.get_inputs() if _is_past(value.name))
+    pasts = (value for value in session.get_inputs() if is_past(value.name))
     return tuple(_cache_tensor(past, graph) for past in pasts)
 
 
 def _cache_tensor(value: Any, graph: Path) -> CacheTensor:
     """A state's axes are all known; keys' and values' third one is left open."""
-    axes = [1, *range(3, len(value.shape))] if _by_position(value) else range(1, len(value.shape))
+    by_position, rank = is_by_position(value.name), len(value.shape)
+    axes = [1, *range(3, rank)] if by_position else range(1, rank)
     return CacheTensor(
         past=value.name,
-        present=_present(value.name),
+        present=present_of(value.name),
         dtype=CACHE_TYPES[value.type],
         sizes=tuple(_size(value, axis, graph) for axis in axes),
-        span=0 if not _by_position(value) else BLOCK if len(value.shape) == 5 else 1,
+        span=0 if not by_position else KEY_BLOCK if rank == 5 else 1,
     )
-
-
-def _by_position(value: Any) -> bool:
-    return str(value.name).startswith(KEYS_AND_VALUES)
 
 
 def _vocab_size(session: Any, graph: Path) -> int:

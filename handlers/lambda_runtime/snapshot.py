@@ -21,7 +21,7 @@ from handlers.log import LOGGER, first_is_warm
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from handlers.engine.artifact import Task
+    from handlers.artifact.manifest import Task
     from handlers.startup import Service
 
 # Sampled, since a greedy answer leaves out what most requests run through.

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from handlers.engine.artifact import FileInfo
+from handlers.artifact.manifest import FileInfo
 from handlers.errors import FetchError
 
 log = logging.getLogger(__name__)

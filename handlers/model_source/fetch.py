@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from handlers.engine.artifact import (
+from handlers.artifact.manifest import (
     GRAPH,
     MANIFEST,
     PREFIX,

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from functools import partial
 from io import RawIOBase
 
-from handlers.engine.artifact import Artifact
+from handlers.artifact.manifest import Artifact
 from handlers.errors import ArtifactError
 from handlers.model_source.background import in_background
 from handlers.model_source.in_order import in_order, parts

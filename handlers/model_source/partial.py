@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 from typing import Self
 
-from handlers.engine.artifact import FileInfo
+from handlers.artifact.manifest import FileInfo
 from handlers.errors import ArtifactError
 from handlers.model_source.in_order import PART_BYTES
 

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from handlers.engine.artifact import FileInfo
+from handlers.artifact.manifest import FileInfo
 from handlers.errors import FetchError
 from handlers.model_source.cache import USED, is_at
 from handlers.model_source.file_system import file_system, is_memory

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from handlers.engine.artifact import Artifact
+from handlers.artifact.manifest import Artifact
 from handlers.model_source.file_system import file_system, is_network
 
 if TYPE_CHECKING:

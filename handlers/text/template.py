@@ -31,7 +31,7 @@ with deferred("jinja2.bccache", "jinja2.loaders"):
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 if TYPE_CHECKING:
-    from handlers.engine.artifact import Artifact
+    from handlers.artifact.manifest import Artifact
 
 Messages = Sequence[Mapping[str, Any]]
 Tools = Sequence[Mapping[str, Any]]

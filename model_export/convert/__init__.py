@@ -14,7 +14,7 @@ import onnx_ir as ir
 import torch
 from transformers import PreTrainedModel
 
-from model_export import graph_contract as contract
+from handlers.artifact import graph_contract as contract
 from model_export.convert.architecture import check_architecture, traceable
 from model_export.convert.cache_shapes import CacheShape, cache_shapes
 from model_export.convert.decoder import Decoder

@@ -22,11 +22,11 @@ from transformers import PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
 from transformers.modeling_utils import AttentionInterface
 
+from handlers.artifact.graph_contract import BY_POSITION
 from model_export.convert.attention_node import GroupQueryAttentionNode, NodeAttributes
 from model_export.convert.shared_cache import SharedCache
 from model_export.convert.window import Window, window_of
 from model_export.errors import ExportError
-from model_export.graph_contract import BY_POSITION
 
 INTERFACE = "kindling_group_query_attention"
 

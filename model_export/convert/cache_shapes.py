@@ -13,14 +13,14 @@ from typing import Any, get_args
 import torch
 from transformers import PreTrainedModel
 
+from handlers.artifact.graph_contract import BY_POSITION, CacheKind, past_name, present_name
 from model_export.convert.architecture import RECURRENT, STATELESS
 from model_export.convert.attention import attention_of
 from model_export.convert.recurrent import LinearAttention, Recurrence, recurrence_of
 from model_export.convert.shared_cache import SharedCache
 from model_export.errors import ExportError
-from model_export.graph_contract import BY_POSITION, Kind, past_name, present_name
 
-_DOES: dict[Kind, str] = {
+_DOES: dict[CacheKind, str] = {
     "key": "attends",
     "value": "attends",
     "convolution": "convolves",
@@ -36,7 +36,7 @@ class CacheShape:
     """
 
     layer: int
-    kind: Kind
+    kind: CacheKind
     sizes: tuple[int, ...]
 
     @property
@@ -56,7 +56,7 @@ class _Witness:
 
     architecture: str
     cache: SharedCache
-    seen: dict[tuple[int, Kind], CacheShape] = field(default_factory=dict)
+    seen: dict[tuple[int, CacheKind], CacheShape] = field(default_factory=dict)
 
     def attend(
         self,
@@ -90,7 +90,7 @@ class _Witness:
         self._note(self.cache.recurrent_layer, "recurrent", sizes)
         return torch.zeros_like(given.value)
 
-    def _note(self, layer: int, kind: Kind, sizes: tuple[int, ...]) -> None:
+    def _note(self, layer: int, kind: CacheKind, sizes: tuple[int, ...]) -> None:
         if (layer, kind) in self.seen:
             raise ExportError(
                 f"{self.architecture} {_DOES[kind]} more than once in its layer {layer}, and a "
@@ -118,7 +118,7 @@ def cache_shapes(model: PreTrainedModel) -> list[CacheShape]:
         model(input_ids=one, position_ids=one, past_key_values=witness.cache, use_cache=True)
     _check_all_seen(model, {layer for layer, _ in witness.seen})
     _check_convolutions(witness)
-    order = get_args(Kind)
+    order = get_args(CacheKind)
     return sorted(witness.seen.values(), key=lambda shape: (shape.layer, order.index(shape.kind)))
 
 

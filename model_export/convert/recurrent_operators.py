@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from handlers.artifact.graph_contract import CacheKind
 from model_export.convert.recurrent import LinearAttention
 from model_export.convert.recurrent_nodes import (
     CausalConvolutionNode,
@@ -16,7 +17,6 @@ from model_export.convert.recurrent_nodes import (
     LinearAttentionNode,
 )
 from model_export.convert.shared_cache import SharedCache
-from model_export.graph_contract import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ class RecurrentOperators:
         )
         return self._keep("recurrent", present, output.reshape(given.value.shape))
 
-    def _past(self, kind: Kind) -> torch.Tensor:
+    def _past(self, kind: CacheKind) -> torch.Tensor:
         return self.cache.past[self.cache.recurrent_layer, kind]
 
-    def _keep(self, kind: Kind, present: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    def _keep(self, kind: CacheKind, present: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         self.cache.present[self.cache.recurrent_layer, kind] = present
         return output

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache
 
+from handlers.artifact.graph_contract import CacheKind
 from model_export.errors import ExportError
-from model_export.graph_contract import Kind
 
 
 class SharedCache(Cache):
@@ -24,12 +24,12 @@ class SharedCache(Cache):
     """
 
     def __init__(
-        self, architecture: str, past: dict[tuple[int, Kind], torch.Tensor] | None = None
+        self, architecture: str, past: dict[tuple[int, CacheKind], torch.Tensor] | None = None
     ) -> None:
         super().__init__(layers=[])
         self.architecture = architecture
         self.past = past or {}
-        self.present: dict[tuple[int, Kind], torch.Tensor] = {}
+        self.present: dict[tuple[int, CacheKind], torch.Tensor] = {}
         self.recurrent_layer = -1
         """The layer whose convolution comes next, or came last: its functions are not told."""
         self.convolving: set[int] = set()

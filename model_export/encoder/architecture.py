@@ -14,8 +14,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from handlers.artifact import graph_contract as contract
 from model_export.convert.operations import writable_operations
-from model_export.encoder import graph_contract as contract
 from model_export.errors import ExportError
 
 _KNOWN = (contract.INPUT_IDS, contract.ATTENTION_MASK, contract.TOKEN_TYPE_IDS)

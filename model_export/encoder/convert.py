@@ -12,8 +12,8 @@ import onnx_ir as ir
 import torch
 from transformers import PreTrainedModel
 
+from handlers.artifact import graph_contract as contract
 from model_export.convert.trace import trace
-from model_export.encoder import graph_contract as contract
 from model_export.encoder.architecture import input_names, traceable
 from model_export.encoder.head import Pooling
 from model_export.errors import ExportError

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from handlers.engine.artifact import SCHEMA, Manifest
+from handlers.artifact.manifest import SCHEMA, Manifest
 from model_export.pack import (
     describe_files,
     model_info,

@@ -12,7 +12,7 @@ from itertools import compress
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any, Literal
 
-from handlers.engine.artifact import EncoderInfo
+from handlers.artifact.manifest import EncoderInfo
 from model_export.encoder.modules import (
     SentenceTransformer,
     head_of,

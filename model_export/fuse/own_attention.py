@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from model_export import graph_contract as contract
+from handlers.artifact import graph_contract as contract
 from model_export.fuse.graphs import KINDLING, attribute, dimensions, insert, rename, tidy
 
 _INPUTS = (0, 1, 2, 3, 4, 5, 16, 7, 8, 11)
@@ -53,4 +53,4 @@ def _replace(node: ir.Node) -> None:
 def _blocked(keys: ir.Value) -> ir.Shape:
     """[batch, kv_heads, blocks, head_dim, positions of a block]."""
     batch, heads, _, head_dim = dimensions(keys) or ()
-    return ir.Shape([batch, heads, contract.BLOCKS, head_dim, contract.BLOCK_POSITIONS])
+    return ir.Shape([batch, heads, contract.BLOCKS, head_dim, contract.KEY_BLOCK])

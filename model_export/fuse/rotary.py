@@ -15,7 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
-from model_export import graph_contract as contract
+from handlers.artifact import graph_contract as contract
 from model_export.fuse.graphs import (
     add_initializer,
     constant,

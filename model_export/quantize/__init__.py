@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from model_export import graph_contract as contract
+from handlers.artifact import graph_contract as contract
 from model_export.fuse.graphs import (
     KINDLING,
     add_initializer,

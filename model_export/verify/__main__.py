@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from handlers.artifact.manifest import Artifact, PrefixInfo
 from handlers.config import Settings
-from handlers.engine.artifact import Artifact, PrefixInfo
 from handlers.engine.engine import Engine
 from handlers.engine.sequence import SamplingParams
 from handlers.engine.session import Session

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from handlers.engine.artifact import PrefixInfo
+from handlers.artifact.manifest import PrefixInfo
 from model_export.recipe import Tolerance
 
 TASK = "task.msgpack"

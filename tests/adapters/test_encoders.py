@@ -16,7 +16,7 @@ import numpy as np
 import openai
 import pytest
 
-from handlers.engine.artifact import Task
+from handlers.artifact.manifest import Task
 from tests.support.openai_clients import openai_client
 from tests.support.raw_http import connect, post_bytes
 from tests.support.servers import (

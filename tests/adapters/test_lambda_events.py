@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from handlers.api.http import Request, Response, run_sync
+from handlers.artifact.manifest import Task
 from handlers.config import Settings
-from handlers.engine.artifact import Task
 from handlers.errors import InvalidRequest, RequestError
 from handlers.lambda_call import Call
 from handlers.lambda_events import DIRECT, kind_of, parse

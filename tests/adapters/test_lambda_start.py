@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from handlers.api.http import Request, Response
+from handlers.artifact.manifest import Task
 from handlers.config import Settings
-from handlers.engine.artifact import Task
 from handlers.errors import StartupError
 from handlers.lambda_runtime.snapshot import prime
 from tests.adapters.test_lambda_runtime import CHAT, HELLO

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.processes import peak_rss_mb
-from handlers.engine.artifact import Artifact
+from handlers.artifact.manifest import Artifact
 from tests.support.servers import ROOT, CloudRun, cloud_run
 
 SLOTS, TOKENS = 3, 768

@@ -14,7 +14,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from handlers.api.openapi.document import document
 from handlers.api.table import TABLES
-from handlers.engine.artifact import Task
+from handlers.artifact.manifest import Task
 from tests.support.servers import CloudRun, cloud_run
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from handlers import startup
+from handlers.artifact.manifest import Task
 from handlers.config import Settings
-from handlers.engine.artifact import Task
 from handlers.engine.engine import Engine
 from handlers.errors import ArtifactError, SettingsError
 from handlers.startup import load_service, process_age_ms

@@ -11,8 +11,8 @@ import msgspec
 from handlers.api.http import Request, Response, StreamResponse, run_sync
 from handlers.api.model import Engine, Model
 from handlers.api.routes import Api
+from handlers.artifact.manifest import SCHEMA, Manifest, ModelInfo
 from handlers.config import Settings
-from handlers.engine.artifact import SCHEMA, Manifest, ModelInfo
 from handlers.text.template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from tests.support.scripted_engine import ScriptedEngine, drain, steps

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from handlers.api.encoding.model import EncoderModel
 from handlers.api.routes import Api
+from handlers.artifact.manifest import SCHEMA, EncoderInfo, Manifest, ModelInfo, Task
 from handlers.config import Settings
 from handlers.encoder.encoder import Encoder
-from handlers.engine.artifact import SCHEMA, EncoderInfo, Manifest, ModelInfo, Task
 from handlers.text.tokenizer import Tokenizer
 from tests.api.client import ApiClient
 from tests.encoder.fake_runner import LONGEST, WIDTH, FakeRunner, row_of

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from handlers.artifact.manifest import EncoderInfo
 from handlers.encoder.activation import activated
-from handlers.engine.artifact import EncoderInfo
 from tests.api.encoder_client import LABELS, EncoderClient, ids_of, row_of_text
 from tests.encoder.fake_runner import LONGEST
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.api.encoding.vectors import in_base64, in_json
-from handlers.engine.artifact import EncoderInfo
+from handlers.artifact.manifest import EncoderInfo
 from handlers.text.tokenizer import Encoded, Tokenizer
 from tests.api.encoder_client import TOKENIZER, EncoderClient, ids_of, row_of_text
 from tests.encoder.fake_runner import LONGEST, WIDTH

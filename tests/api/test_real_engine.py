@@ -13,8 +13,8 @@ import pytest
 from handlers.api.http import Request, Response, StreamResponse, run_sync
 from handlers.api.model import Model
 from handlers.api.routes import Api
+from handlers.artifact.manifest import Artifact
 from handlers.config import Settings
-from handlers.engine.artifact import Artifact
 from handlers.engine.engine import Engine
 from handlers.text.template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from handlers.api.encoding import rerank
-from handlers.engine.artifact import EncoderInfo
+from handlers.artifact.manifest import EncoderInfo
 from tests.api.encoder_client import EncoderClient, row_of_pair
 from tests.encoder.fake_runner import LONGEST
 

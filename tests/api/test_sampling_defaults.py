@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from handlers.engine.artifact import SamplingDefaults
+from handlers.artifact.manifest import SamplingDefaults
 from tests.api.client import MANIFEST, Client, saying
 
 OWN = SamplingDefaults(temperature=0.6, top_p=0.95, top_k=20, min_p=0.1, repetition_penalty=1.1)

@@ -10,7 +10,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from handlers.api.openapi.operations import operations
 from handlers.api.table import TABLES
-from handlers.engine.artifact import Task
+from handlers.artifact.manifest import Task
 from tests.api.client import Client, saying
 from tests.api.encoder_client import EncoderClient, ids_of
 from tests.support.encoder_tasks import ENCODER_TASKS

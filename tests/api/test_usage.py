@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from handlers.api.usage import timing_head, timing_whole, usage_body
-from handlers.engine.artifact import FileInfo
+from handlers.artifact.manifest import FileInfo
 from handlers.engine.sequence import Usage
 from tests.api.client import MANIFEST, Client, saying
 

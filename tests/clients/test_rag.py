@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.engine.artifact import Task
+from handlers.artifact.manifest import Task
 from tests.support.pages import blocks_of, output_of
 from tests.support.servers import CloudRun, cloud_run
 

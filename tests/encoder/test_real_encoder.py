@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from handlers.artifact.manifest import MANIFEST, Artifact, Task
 from handlers.config import Settings
 from handlers.encoder.batch import Input
 from handlers.encoder.encoder import Encoder
-from handlers.engine.artifact import MANIFEST, Artifact, Task
 from handlers.errors import ArtifactError
 from handlers.text.input_reader import InputReader
 from handlers.text.tokenizer import Tokenizer

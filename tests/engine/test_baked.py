@@ -11,8 +11,8 @@ import pytest
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from handlers.artifact.manifest import PREFIX, Artifact, FileInfo, Manifest, PrefixInfo
 from handlers.config import Settings
-from handlers.engine.artifact import PREFIX, Artifact, FileInfo, Manifest, PrefixInfo
 from handlers.engine.baked import open_prefix
 from handlers.engine.batch import Batch
 from handlers.engine.engine import Engine

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from handlers.artifact.manifest import Artifact
 from handlers.config import Settings
-from handlers.engine.artifact import Artifact
 from handlers.engine.engine import Engine, Prompt
 from handlers.engine.sequence import SamplingParams, Step
 from tests.support.tiny_models import ATTENTION_ARTIFACTS

@@ -13,9 +13,9 @@ import pytest
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from handlers.artifact.manifest import Artifact
 from handlers.config import Settings
 from handlers.engine import session as session_module
-from handlers.engine.artifact import Artifact
 from handlers.engine.batch import Batch
 from handlers.engine.engine import Engine
 from handlers.engine.generation import Generation

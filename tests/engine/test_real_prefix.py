@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from handlers.artifact.manifest import Artifact
 from handlers.config import Settings
-from handlers.engine.artifact import Artifact
 from handlers.engine.batch import Batch
 from handlers.engine.engine import Engine, Prompt
 from handlers.engine.generation import Generation

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from handlers.artifact.manifest import CHAT_TEMPLATE, PREFIX, Artifact
 from handlers.config import Settings
-from handlers.engine.artifact import CHAT_TEMPLATE, PREFIX, Artifact
 from handlers.engine.engine import Engine
 from handlers.text.template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from transformers import AutoConfig
 
+from handlers.artifact.manifest import WEIGHTS
 from handlers.config import Settings
-from handlers.engine.artifact import WEIGHTS
 from model_export.convert import convert
 from model_export.dry_run import describe, dry_run
 from model_export.encoder.recipe import EncoderRecipe

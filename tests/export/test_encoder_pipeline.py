@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from handlers.artifact.manifest import Artifact, EncoderInfo, Manifest
 from handlers.config import Settings
 from handlers.encoder.batch import Input
 from handlers.encoder.encoder import Encoder
-from handlers.engine.artifact import Artifact, EncoderInfo, Manifest
 from handlers.text.tokenizer import Tokenizer
 from model_export.encoder.pipeline import export_encoder
 from model_export.encoder.recipe import EncoderRecipe, load_any_recipe

@@ -12,7 +12,7 @@ import tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from handlers import __version__
-from handlers.engine.artifact import MANIFEST, SCHEMA, Manifest, ModelInfo
+from handlers.artifact.manifest import MANIFEST, SCHEMA, Manifest, ModelInfo
 from model_export.end_of_sequence import eos_token_ids
 from model_export.errors import ExportError
 from model_export.fetch import LoadedModel, fetch

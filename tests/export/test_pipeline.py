@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.engine.artifact import MANIFEST, Artifact, Manifest
+from handlers.artifact.manifest import MANIFEST, Artifact, Manifest
 from model_export.errors import ExportError
 from model_export.hashing import sha256_of
 from model_export.pipeline import export

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from handlers.engine.artifact import Manifest, SamplingDefaults, parse_manifest
+from handlers.artifact.manifest import Manifest, SamplingDefaults, parse_manifest
 from handlers.errors import ArtifactError
 from model_export.errors import ExportError
 from model_export.fetch import fetch

@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from handlers.artifact.manifest import Artifact
 from handlers.config import Settings
-from handlers.engine.artifact import Artifact
 from handlers.engine.engine import Engine
 from handlers.text.template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer

@@ -46,7 +46,7 @@ static void attention(const Kernels *kernels, const int64_t *n) {
     const int64_t heads = n[0], kv_heads = n[1], size = n[2], past = n[5], tokens = n[6];
     const Settings settings = {heads, kv_heads, heads / kv_heads, n[3], 0, 1, 0};
     Attention a = {.settings = &settings, .batch = batch_of(past, tokens), .size = size,
-                   .is_half = n[4], .capacity = round_up(past + tokens, SPAN)};
+                   .is_half = n[4], .capacity = round_up(past + tokens, KEY_BLOCK)};
     const int64_t cache = kv_heads * a.capacity * size * (a.is_half ? 2 : 4);
     a.query_stride = heads * size, a.key_stride = kv_heads * size;
     a.query = floats(tokens * heads * size), a.output = floats(tokens * heads * size);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from handlers.artifact.graph_contract import KEY_BLOCK
 from handlers.engine import session
 from handlers.engine.session import KERNELS, Session, register_kernels
 from handlers.errors import StartupError
@@ -49,6 +51,11 @@ def test_the_library_shows_onnx_runtime_its_entry_and_nothing_else() -> None:
     listed = subprocess.run(["nm", "-D", KERNELS], capture_output=True, text=True, check=True)
     defined = {line.split()[-1] for line in listed.stdout.splitlines() if " T " in line}
     assert defined == {"RegisterCustomOps"}
+
+
+def test_the_kernels_and_the_graphs_agree_on_the_positions_of_a_block_of_keys() -> None:
+    header = (ROOT / "kernels" / "attention.h").read_text()
+    assert re.findall(r"KEY_BLOCK = (\d+),", header) == [str(KEY_BLOCK)]
 
 
 def test_kernels_that_are_none_are_not_used() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from handlers.engine.artifact import Artifact, FileInfo, Manifest, ModelInfo
+from handlers.artifact.manifest import Artifact, FileInfo, Manifest, ModelInfo
 from handlers.model_source import in_order, store
 from handlers.model_source.fetch import fetch
 from tests.support.object_servers import PLACES, Place, http_place

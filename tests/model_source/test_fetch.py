@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from handlers.engine.artifact import Artifact
+from handlers.artifact.manifest import Artifact
 from handlers.errors import ArtifactError, FetchError
 from handlers.model_source.fetch import fetch
 from handlers.model_source.in_order import THREADS

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from handlers.artifact.manifest import Artifact
 from handlers.config import Settings
-from handlers.engine.artifact import Artifact
 from handlers.errors import ArtifactError
 from handlers.model_source import source
 from handlers.model_source.file_system import file_system, is_memory, is_network

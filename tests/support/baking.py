@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from handlers.engine.artifact import MANIFEST, PREFIX, Artifact, FileInfo, Manifest
+from handlers.artifact.manifest import MANIFEST, PREFIX, Artifact, FileInfo, Manifest
 from model_export.prefix import bake
 
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from handlers.engine.artifact import Task
+from handlers.artifact.manifest import Task
 
 ENCODER_TASKS: tuple[Task, ...] = ("feature-extraction", "text-classification", "text-ranking")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from handlers.api.encoding.model import EncoderModel
 from handlers.api.routes import Api
+from handlers.artifact.manifest import Artifact, Task
 from handlers.config import Settings
 from handlers.encoder.encoder import Encoder
-from handlers.engine.artifact import Artifact, Task
 from handlers.text.tokenizer import Tokenizer
 from model_export.encoder.convert import convert
 from model_export.encoder.fuse import fuse

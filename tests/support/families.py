@@ -14,8 +14,8 @@ from typing import cast
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from handlers.artifact.manifest import Artifact
 from handlers.config import Settings
-from handlers.engine.artifact import Artifact
 from handlers.engine.engine import Engine
 from handlers.engine.sequence import SamplingParams
 from model_export.convert import convert

@@ -23,7 +23,7 @@ from tokenizers import (
 )
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
-from handlers.engine.artifact import (
+from handlers.artifact.manifest import (
     GRAPH,
     MANIFEST,
     SCHEMA,

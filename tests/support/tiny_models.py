@@ -31,7 +31,7 @@ from transformers import (
 )
 from transformers.models.smollm3.configuration_smollm3 import SmolLM3Config
 
-from handlers.engine.artifact import (
+from handlers.artifact.manifest import (
     CHAT_TEMPLATE,
     MANIFEST,
     SCHEMA,

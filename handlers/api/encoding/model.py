@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from handlers.artifact.manifest import EncoderInfo, Manifest
     from handlers.config import Settings
     from handlers.encoder.batch import Input
     from handlers.encoder.encoding import Usage
-    from handlers.engine.artifact import EncoderInfo, Manifest
     from handlers.text.tokenizer import Tokenizer
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from handlers.api.http import Request
     from handlers.api.openapi.operations import Table
     from handlers.api.served import Served
-    from handlers.engine.artifact import Task
+    from handlers.artifact.manifest import Task
 
 Json = dict[str, Any]
 

@@ -12,7 +12,7 @@ from handlers.api.openapi.operations import OF_A_GENERATION, OF_A_READING, Opera
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from handlers.engine.artifact import Task
+    from handlers.artifact.manifest import Task
 
 TOKENIZE = Operation(
     id="tokenize",

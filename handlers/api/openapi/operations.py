@@ -26,7 +26,7 @@ from handlers.errors import (
 
 if TYPE_CHECKING:
     from handlers.api.decoding import Refused
-    from handlers.engine.artifact import Task
+    from handlers.artifact.manifest import Task
     from handlers.errors import RequestError
 
 Errors = tuple["type[RequestError]", ...]

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from handlers.artifact.manifest import Artifact
 from handlers.config import Settings
 from handlers.encoder.encoder import Encoder
-from handlers.engine.artifact import Artifact
 from handlers.errors import KindlingError
 from handlers.text.tokenizer import Tokenizer
 from model_export.encoder.verify.drift import check_drift

@@ -1,4 +1,4 @@
-"""The artefact: the directory that model_export writes and the engine serves.
+"""The manifest of an artefact, the directory that model_export writes and handlers/ serves.
 
     manifest.json         what is written below
     model.onnx            the decoder's or the encoder's graph (docs/graph.md)
@@ -9,10 +9,10 @@
     prefix.kv             a baked prefix, if the recipe names one (baked.py)
     LICENSE*              the model's licence
 
-This file is the only contract between the two halves: model_export writes a Manifest,
-the runtime reads it. At start each file is checked by existence and size, which a
+This file and graph_contract.py are all that the two halves agree on: model_export writes a Manifest
+and a graph, the runtime reads them. At start each file is checked by existence and size, which a
 truncated copy cannot pass and which costs no read of the weights. A model from outside the image
-is also checked by sha256: handlers/model_source.
+is also checked by sha256.
 """
 
 from __future__ import annotations
