@@ -23,8 +23,8 @@ SETTINGS := $(if $(filter build/model,$(SERVED)),,MODEL_DIR=$(SERVED) )
 MANIFEST := $(if $(MODEL_DIR),,$(EXPORTED)/manifest.json)
 KERNELS := handlers/engine/kernels.so
 
-SERVE = $(SETTINGS)FUNCTION_TARGET=handler FUNCTION_SOURCE=handlers/cloud_run.py \
-	HOST=$(HOST) PORT=$(PORT) $(RUN) -m handlers.serve
+SERVE = $(SETTINGS)FUNCTION_TARGET=handler FUNCTION_SOURCE=handlers/cloud_run/function.py \
+	HOST=$(HOST) PORT=$(PORT) $(RUN) -m handlers.cloud_run
 LAMBDA = $(SETTINGS)build/aws-lambda-rie \
 	--runtime-interface-emulator-address $(HOST):$(PORT) $(RUN) -m awslambdaric handlers.aws_lambda.handler
 

@@ -58,7 +58,7 @@ def python(*arguments: str) -> tuple[str, ...]:
 
 
 def uvicorn(app: str, port: int) -> tuple[str, ...]:
-    """Of the options that handlers.serve gives uvicorn, the one that costs a request time."""
+    """Of the options that handlers.cloud_run gives uvicorn, the one that costs a request time."""
     return python("-m", "uvicorn", app, "--port", str(port), "--no-access-log")
 
 

@@ -30,7 +30,7 @@ holds, and KINDLING_CONTEXT_LENGTH bounds an input.
 
 Read besides, because the platform sets them: AWS_LAMBDA_FUNCTION_MEMORY_SIZE (Lambda grants
 CPU in proportion to memory), AWS_CONTAINER_AUTHORIZATION_TOKEN (SnapStart's credentials),
-AWS_LAMBDA_RUNTIME_API (where handlers.lambda_runtime asks for invocations),
+AWS_LAMBDA_RUNTIME_API (where handlers.aws_lambda.runtime asks for invocations),
 AWS_LAMBDA_MAX_CONCURRENCY (how many it asks for at once), AWS_LAMBDA_INITIALIZATION_TYPE
 (whether anybody waits for the start) and _X_AMZN_TRACE_ID (the invocation's trace).
 """

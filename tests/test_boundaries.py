@@ -16,7 +16,7 @@ RUNTIME = sorted((ROOT / "handlers").rglob("*.py"))
 LAYERS = [
     "__version__",
     "errors",
-    "deferred",
+    "lazy_imports",
     "config",
     "artifact",
     "engine",
@@ -28,8 +28,7 @@ LAYERS = [
     "startup",
     "adapter",
 ]
-ADAPTERS = {"aws_lambda", "cloud_run", "http_body", "http_connection", "serve"}
-ADAPTERS |= {"lambda_answers", "lambda_call", "lambda_events", "lambda_runtime"}
+ADAPTERS = {"aws_lambda", "cloud_run"}
 BUILD_TIME = ["torch", "transformers", "optimum", "onnx", "onnx_ir", "onnxscript", "model_export"]
 BUILD_TIME += ["accelerate", "gguf", "huggingface_hub", "safetensors"]
 # What a model outside the image needs, and one inside does not.
@@ -124,13 +123,13 @@ def test_make_check_fails_on_an_import_that_crosses_a_boundary(line: str) -> Non
 
 
 LOAD = {
-    "aws_lambda": "import handlers.aws_lambda",
+    "aws_lambda": "from handlers.aws_lambda import handler",
     # Within an event loop, which brings it its signals.
     "cloud_run": """
 import asyncio
 
 async def load():
-    import handlers.cloud_run
+    import handlers.cloud_run.function
 
 asyncio.run(load())
 """,
@@ -155,9 +154,9 @@ def test_importing_the_api_costs_neither_asyncio_nor_onnxruntime() -> None:
 def test_lambdas_own_runtime_costs_neither_asyncio_nor_an_http_library(
     tiny_artifact: Path,
 ) -> None:
-    start = "from handlers.lambda_runtime.__main__ import _load\n_load()"
+    start = "from handlers.aws_lambda.runtime.__main__ import _load\n_load()"
     modules = modules_after(start, MODEL_DIR=str(tiny_artifact))
-    assert "handlers.lambda_runtime.pollers" in modules
+    assert "handlers.aws_lambda.runtime.poller" in modules
     assert modules.isdisjoint({"asyncio", "http.client", "email", "ssl", "_hashlib"})
 
 

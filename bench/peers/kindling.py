@@ -19,11 +19,11 @@ def cloud_run(capacity: Capacity, model: Path = MODEL) -> Server:
     environ = _environ(capacity) | {
         "MODEL_DIR": os.path.relpath(model, ROOT),
         "FUNCTION_TARGET": "handler",
-        "FUNCTION_SOURCE": "handlers/cloud_run.py",
+        "FUNCTION_SOURCE": "handlers/cloud_run/function.py",
         "HOST": "127.0.0.1",
         "PORT": "18480",
     }
-    return Server("kindling", 18480, python("-m", "handlers.serve"), environ)
+    return Server("kindling", 18480, python("-m", "handlers.cloud_run"), environ)
 
 
 def aws_lambda(capacity: Capacity) -> Server:

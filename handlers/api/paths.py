@@ -1,6 +1,6 @@
 """Paths as text: what may stand before and between their parts. Knows no route.
 
-Called by table.py and routes.py, and by lambda_events.py for what API Gateway puts before a path.
+Called by table.py and routes.py, and by aws_lambda/events.py for what API Gateway puts there.
 """
 
 from __future__ import annotations

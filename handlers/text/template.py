@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
-from handlers.deferred import deferred
 from handlers.errors import ArtifactError, InvalidRequest
+from handlers.lazy_imports import deferred
 from handlers.text.tool_calls import HERMES, ToolFormat
 from handlers.text.tool_fallback import without_tools
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from handlers.deferred import deferred
+from handlers.lazy_imports import deferred
 
 ROOT = Path(__file__).parent.parent.parent
 
 PLAIN = "import functions_framework.aio, sys\n"
 DEFERRED = f"""
-from handlers.deferred import deferred
-from handlers.serve import SYNCHRONOUS_SIDE
+from handlers.lazy_imports import deferred
+from handlers.cloud_run.__main__ import SYNCHRONOUS_SIDE
 
 with deferred(*SYNCHRONOUS_SIDE):
     {PLAIN}

@@ -14,10 +14,10 @@ import pytest
 from handlers import errors
 from handlers.api.error_body import describe, render
 from handlers.api.http import Response, StreamResponse, run_sync
+from handlers.aws_lambda.runtime import client
+from handlers.aws_lambda.runtime.responder import serve
 from handlers.config import Settings
 from handlers.errors import RequestError
-from handlers.lambda_runtime import api
-from handlers.lambda_runtime.invocation import serve
 from tests.adapters.test_startup import run
 from tests.support.aws_events import HttpCall, http_api
 from tests.support.lambda_runtime import own_runtime
@@ -63,7 +63,7 @@ def posted_for(event: object, error: RequestError, streamed: bool) -> tuple[str,
     """What our runtime posts where the API fails so: `response` or `error`, and its JSON."""
     failing = Failing(error, streamed)
     service: Any = SimpleNamespace(api=failing, settings=Settings.from_environ({}))
-    with RuntimeApi() as lambdas_side, closing(api.RuntimeApi(lambdas_side.address)) as ours:
+    with RuntimeApi() as lambdas_side, closing(client.RuntimeApi(lambdas_side.address)) as ours:
         invoked = lambdas_side.send(event)
         serve(service, run_sync, ours, ours.next())
         posted = invoked.answer()
@@ -98,7 +98,7 @@ def test_whoever_asks_by_http_gets_the_status() -> None:
 ON_AWSLAMBDARIC = """
 import sys
 from awslambdaric.lambda_runtime_exception import FaultException
-from handlers.aws_lambda import SERVICE, handler
+from handlers.aws_lambda.function import SERVICE, handler
 from tests.adapters.test_lambda_direct_failures import ANSWERED, HELLO, HTTP, RAISED, Failing
 
 class Context:

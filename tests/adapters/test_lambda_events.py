@@ -14,10 +14,10 @@ from msgspec.structs import replace
 
 from handlers.api.http import Request, Response, run_sync
 from handlers.artifact.manifest import Task
+from handlers.aws_lambda.events import DIRECT, kind_of, parse
+from handlers.aws_lambda.invocation import Call
 from handlers.config import Settings
 from handlers.errors import InvalidRequest, RequestError
-from handlers.lambda_call import Call
-from handlers.lambda_events import DIRECT, kind_of, parse
 from tests.api.client import Client, saying
 from tests.support.aws_events import (
     HTTP_KINDS,

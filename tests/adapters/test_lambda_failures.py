@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from handlers.api.http import Request, Response, run_sync
+from handlers.aws_lambda.runtime import client, http11
+from handlers.aws_lambda.runtime.http11 import Reply
+from handlers.aws_lambda.runtime.poller import poll_alone
+from handlers.aws_lambda.runtime.protocol import Fault, Stopped, read_invocation
+from handlers.aws_lambda.runtime.responder import serve
 from handlers.config import Settings, trace_id
-from handlers.lambda_runtime import api, wire
-from handlers.lambda_runtime.invocation import serve
-from handlers.lambda_runtime.pollers import poll_alone
-from handlers.lambda_runtime.protocol import Fault, Stopped, read_invocation
-from handlers.lambda_runtime.wire import Reply
 from tests.adapters.test_lambda_runtime import CHAT, ENDLESS, HELLO, STREAMED
 from tests.support.aws_events import HttpCall, function_url, http_api
 from tests.support.event_stream import events
@@ -118,14 +118,14 @@ def test_without_a_runtime_api_the_process_ends_with_a_line(own: OwnRuntime) -> 
 
 
 def test_connections_may_die_of_age_any_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "LIVED_SECONDS", 0.0)
+    monkeypatch.setattr(client, "LIVED_SECONDS", 0.0)
     with (
         RuntimeApi() as lambdas_side,
-        closing(api.RuntimeApi(lambdas_side.address)) as ours,
+        closing(client.RuntimeApi(lambdas_side.address)) as ours,
         ThreadPoolExecutor(1) as pool,
     ):
         asked = pool.submit(ours.next)
-        for _ in range(2 * len(api.RETRY_SECONDS)):
+        for _ in range(2 * len(client.RETRY_SECONDS)):
             wait_until(lambda: lambdas_side.asked_for)
             lambdas_side.cut_all()
         invoked = lambdas_side.send({})
@@ -197,7 +197,7 @@ def test_whatever_an_answer_fails_of_is_an_error_that_tells_nothing_of_the_insid
     broken: object,
 ) -> None:
     service: Any = SimpleNamespace(api=broken, settings=Settings.from_environ({}))
-    with RuntimeApi() as lambdas_side, closing(api.RuntimeApi(lambdas_side.address)) as ours:
+    with RuntimeApi() as lambdas_side, closing(client.RuntimeApi(lambdas_side.address)) as ours:
         invoked = lambdas_side.send(HELLO)
         serve(service, run_sync, ours, ours.next())
         posted = invoked.answer()
@@ -226,7 +226,7 @@ def test_each_invocation_hands_its_trace_on(monkeypatch: pytest.MonkeyPatch) -> 
     looking = Looking()
     service: Any = SimpleNamespace(api=looking, settings=Settings.from_environ({}))
     given = HttpCall("GET", "/healthz", headers={"x-amzn-trace-id": "Root=1-mine"})
-    with RuntimeApi() as lambdas_side, closing(api.RuntimeApi(lambdas_side.address)) as ours:
+    with RuntimeApi() as lambdas_side, closing(client.RuntimeApi(lambdas_side.address)) as ours:
         bare, named, _ = [lambdas_side.send(each) for each in (HELLO, http_api(given), HELLO)]
         with pytest.raises(SystemExit):
             poll_alone(service, ours)
@@ -270,7 +270,7 @@ def test_sigterm_ends_a_long_answer_after_the_drain(demo_artifact: Path, directo
 def test_a_reply_of_a_size_that_is_none_is_no_reply(size: bytes) -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-length: " + size + b"\r\n\r\n"
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        connection = wire.Connection(f"127.0.0.1:{listener.getsockname()[1]}")
+        connection = http11.Connection(f"127.0.0.1:{listener.getsockname()[1]}")
         accepted, _ = listener.accept()
         with accepted, closing(connection):
             accepted.sendall(head)
@@ -281,7 +281,7 @@ def test_a_reply_of_a_size_that_is_none_is_no_reply(size: bytes) -> None:
 def test_a_stop_ends_the_wait_for_an_invocation_and_every_later_one() -> None:
     with (
         RuntimeApi() as lambdas_side,
-        closing(api.RuntimeApi(lambdas_side.address)) as ours,
+        closing(client.RuntimeApi(lambdas_side.address)) as ours,
         ThreadPoolExecutor(1) as pool,
     ):
         asked = pool.submit(ours.next)

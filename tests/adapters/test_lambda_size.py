@@ -12,10 +12,10 @@ import pytest
 
 from handlers.api.error_body import render
 from handlers.api.http import Response, run_sync
+from handlers.aws_lambda.runtime import client
+from handlers.aws_lambda.runtime.responder import serve
 from handlers.config import Settings
 from handlers.errors import RequestError
-from handlers.lambda_runtime import api
-from handlers.lambda_runtime.invocation import serve
 from tests.adapters.test_startup import run
 from tests.support.aws_events import HttpCall, http_api
 from tests.support.runtime_api import RuntimeApi
@@ -42,7 +42,7 @@ class Saying:
 def test_our_runtime_counts_a_character_beyond_ascii_as_the_bytes_of_utf8() -> None:
     saying = Saying()
     service: Any = SimpleNamespace(api=saying, settings=Settings.from_environ({}))
-    with RuntimeApi() as lambdas_side, closing(api.RuntimeApi(lambdas_side.address)) as ours:
+    with RuntimeApi() as lambdas_side, closing(client.RuntimeApi(lambdas_side.address)) as ours:
 
         def posted(text: str) -> bytes:
             saying.text = text
@@ -62,7 +62,7 @@ def test_our_runtime_counts_a_character_beyond_ascii_as_the_bytes_of_utf8() -> N
 AT_THE_LIMIT = """
 import sys
 from awslambdaric.lambda_runtime_marshaller import LambdaMarshaller
-from handlers.aws_lambda import SERVICE, handler
+from handlers.aws_lambda.function import SERVICE, handler
 from tests.adapters.test_lambda_size import EVENT, SIX_MEGABYTES, Saying
 
 class Context:

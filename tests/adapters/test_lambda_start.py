@@ -16,9 +16,9 @@ import pytest
 
 from handlers.api.http import Request, Response
 from handlers.artifact.manifest import Task
+from handlers.aws_lambda.snapstart import prime
 from handlers.config import Settings
 from handlers.errors import StartupError
-from handlers.lambda_runtime.snapshot import prime
 from tests.adapters.test_lambda_runtime import CHAT, HELLO
 from tests.support.encoder_tasks import ENCODER_TASKS
 from tests.support.invocations import RESTORE_CUTS, Cut
@@ -126,13 +126,13 @@ def test_a_connection_that_dies_with_the_snapshot_is_opened_again(
 
 
 RESTORE_THAT_FAILS = """
-from handlers.lambda_runtime import snapshot
-from handlers.lambda_runtime.__main__ import main
+from handlers.aws_lambda import snapstart
+from handlers.aws_lambda.runtime.__main__ import main
 
 def restored(service):
     raise RuntimeError("no copy of this one")
 
-snapshot.restored = restored
+snapstart.restored = restored
 main()
 """
 
@@ -179,7 +179,7 @@ import msgspec
 from handlers.api.http import run_sync
 from handlers.api.http import Request
 from handlers.config import Settings
-from handlers.lambda_runtime.snapshot import prime
+from handlers.aws_lambda.snapstart import prime
 from handlers.startup import load_service
 
 service = load_service(Settings.from_environ())
@@ -204,7 +204,7 @@ import msgspec
 from handlers.api.http import run_sync
 from handlers.api.http import Request
 from handlers.config import Settings
-from handlers.lambda_runtime.snapshot import prime, restored
+from handlers.aws_lambda.snapstart import prime, restored
 from handlers.startup import load_service
 
 service = load_service(Settings.from_environ())

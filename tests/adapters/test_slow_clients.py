@@ -15,9 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from handlers.cloud_run.http_body import Bodies
 from handlers.config import Settings
 from handlers.errors import RequestTimeout
-from handlers.http_body import Bodies
 from tests.support.raw_http import connect, post_bytes, read_head
 from tests.support.servers import CloudRun, cloud_run
 

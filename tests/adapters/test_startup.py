@@ -39,7 +39,7 @@ from handlers.config import Settings
 startup.begin(Settings.from_environ())
 
 async def load():  # as the server does: signals are its event loop's
-    import handlers.cloud_run
+    import handlers.cloud_run.function
 
 import asyncio
 asyncio.run(load())
@@ -69,7 +69,9 @@ def test_the_log_says_how_many_tokens_of_a_prompt_are_baked(
 
 
 @pytest.mark.parametrize(
-    "start", ["import handlers.aws_lambda", BEGIN_ON_CLOUD_RUN], ids=["lambda", "cloud run"]
+    "start",
+    ["from handlers.aws_lambda import handler", BEGIN_ON_CLOUD_RUN],
+    ids=["lambda", "cloud run"],
 )
 def test_what_a_start_has_made_is_no_garbage_to_look_for_and_later_garbage_is(
     tiny_artifact: Path, start: str
@@ -99,7 +101,7 @@ def test_awslambdaric_refuses_to_stream(
     refused = """
 import sys
 try:
-    import handlers.aws_lambda
+    from handlers.aws_lambda import handler
 except Exception as fault:
     sys.stderr.write(fault.msg)
 """
@@ -175,7 +177,7 @@ import httpx
 from functions_framework.aio import create_asgi_app
 
 async def answer():
-    transport = httpx.ASGITransport(create_asgi_app("handler", "handlers/cloud_run.py"))
+    transport = httpx.ASGITransport(create_asgi_app("handler", "handlers/cloud_run/function.py"))
     async with httpx.AsyncClient(transport=transport, base_url="http://kindling") as client:
         for _ in range(3):
             answer = await client.get("/generate?prompt=Hello&max_tokens=4")
@@ -265,7 +267,7 @@ def test_numpy_starts_no_threads_of_its_own(
 TIME_LEFT = """
 import sys, time
 from handlers.api.http import Response
-from handlers.aws_lambda import SERVICE, handler
+from handlers.aws_lambda.function import SERVICE, handler
 from tests.support.aws_events import HttpCall, function_url, http_api, rest_api
 
 class Context:

@@ -96,7 +96,7 @@ def test_the_image_starts_its_own_command(container: Any) -> None:
     assert "command" not in container
     assert "args" not in container
     dockerfile = (ROOT / "Dockerfile.cloudrun").read_text()
-    assert 'ENTRYPOINT ["python", "-m", "handlers.serve"]' in dockerfile
+    assert 'ENTRYPOINT ["python", "-m", "handlers.cloud_run"]' in dockerfile
 
 
 def test_the_process_answers_its_probes_as_the_service_sets_it_up(

@@ -28,6 +28,7 @@ MOUNT = (
     "SecurityGroups=sg-1",
 )
 OPEN = ("UrlAuthType=NONE", "ApiKeySecret=kindling-api-key")
+OWN_RUNTIME = ["-m", "handlers.aws_lambda.runtime"]
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "ap-northeast-1"])
@@ -103,7 +104,11 @@ def test_an_open_url_lets_everyone_in_who_has_the_key(account: Account) -> None:
 @pytest.mark.parametrize(
     ("client", "entry_point", "mode"),
     [
-        ("streaming", {"EntryPoint": ["python"], "Command": ["-m", "handlers.lambda_runtime"]}, 0),
+        (
+            "streaming",
+            {"EntryPoint": ["python"], "Command": ["-m", "handlers.aws_lambda.runtime"]},
+            0,
+        ),
         ("awslambdaric", {"EntryPoint": [], "Command": []}, 1),
     ],
 )

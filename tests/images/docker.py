@@ -34,7 +34,7 @@ INVOCATIONS = "/2015-03-31/functions/function/invocations"
 PUBLISHED = ("--publish", "127.0.0.1::8080")
 
 # What a function's configuration names in awslambdaric's place.
-OWN_RUNTIME = ("python", "-m", "handlers.lambda_runtime")
+OWN_RUNTIME = ("python", "-m", "handlers.aws_lambda.runtime")
 
 # Runs in a container, which has no curl: method, path and port as arguments, the body on stdin.
 ASK = """

@@ -57,7 +57,7 @@ def cached(progress: str, command: str) -> bool:
 
 @pytest.mark.parametrize("cloud", ["lambda", "cloudrun"])
 def test_a_changed_handler_runs_neither_pip_nor_the_export(context: Path, cloud: str) -> None:
-    with (context / "handlers" / "aws_lambda.py").open("a") as source:
+    with (context / "handlers" / "aws_lambda" / "function.py").open("a") as source:
         source.write(f"# {uuid.uuid4()}\n")
     progress = build(context, cloud)
     assert all(cached(progress, step) for step in (TORCH, PIP_OF_EXPORT, EXPORT, PIP_OF_DEPS))

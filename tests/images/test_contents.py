@@ -121,5 +121,5 @@ def test_lambda_may_snapshot_its_image() -> None:
 
 def test_cloud_runs_process_is_nobodys_and_no_shell_starts_it() -> None:
     assert inspect(CLOUD_RUN)["User"] == "65534:65534"
-    assert inspect(CLOUD_RUN)["Entrypoint"] == ["python", "-m", "handlers.serve"]
+    assert inspect(CLOUD_RUN)["Entrypoint"] == ["python", "-m", "handlers.cloud_run"]
     assert inspect(LAMBDA)["Entrypoint"] == ["python", "-m", "awslambdaric"]

@@ -48,7 +48,7 @@ TERMINATE = """
 import os, pathlib, signal
 for entry in pathlib.Path("/proc").glob("[0-9]*"):
     words = (entry / "cmdline").read_bytes().split(b"\\0")[:3]
-    if b"awslambdaric" in words or b"handlers.lambda_runtime" in words:
+    if b"awslambdaric" in words or b"handlers.aws_lambda.runtime" in words:
         os.kill(int(entry.name), signal.SIGTERM)
         print(entry.name)
 """

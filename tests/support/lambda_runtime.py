@@ -25,7 +25,7 @@ from tests.support.servers import (
 
 @dataclass(frozen=True)
 class OwnRuntime:
-    """`python -m handlers.lambda_runtime`."""
+    """`python -m handlers.aws_lambda.runtime`."""
 
     process: Process
     api: RuntimeApi

@@ -27,7 +27,7 @@ EMULATOR = ROOT / "build" / "aws-lambda-rie"
 INVOCATIONS = "/2015-03-31/functions/function/invocations"
 
 AWSLAMBDARIC = (sys.executable, "-m", "awslambdaric", "handlers.aws_lambda.handler")
-OWN_RUNTIME = (sys.executable, "-m", "handlers.lambda_runtime")
+OWN_RUNTIME = (sys.executable, "-m", "handlers.aws_lambda.runtime")
 
 # Between the prelude and the body of what RESPONSE_STREAM mode takes.
 NULS = bytes(8)
@@ -165,8 +165,8 @@ def cloud_run_process(
     model_dir: Path, directory: Path, port: int, **variables: str
 ) -> Iterator[Process]:
     """The process alone, whether it comes to serve or not."""
-    command = [sys.executable, "-m", "handlers.serve"]
-    function = {"FUNCTION_TARGET": "handler", "FUNCTION_SOURCE": "handlers/cloud_run.py"}
+    command = [sys.executable, "-m", "handlers.cloud_run"]
+    function = {"FUNCTION_TARGET": "handler", "FUNCTION_SOURCE": "handlers/cloud_run/function.py"}
     address = {"HOST": "127.0.0.1", "PORT": str(port)}
     with process_of(command, model_dir, directory, **function, **address, **variables) as process:
         yield process

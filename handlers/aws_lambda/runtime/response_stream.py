@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from handlers.lambda_runtime.protocol import AGENT, ERROR_BODY, ERROR_TYPE, demand_accepted
-from handlers.lambda_runtime.wire import Connection, chunk, last_chunk
+from handlers.aws_lambda.runtime.http11 import Connection, chunk, last_chunk
+from handlers.aws_lambda.runtime.protocol import AGENT, ERROR_BODY, ERROR_TYPE, demand_accepted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from handlers.lambda_runtime.protocol import Fault, Invocation
+    from handlers.aws_lambda.runtime.protocol import Fault, Invocation
 
 # A function URL in RESPONSE_STREAM mode takes status and headers in front of the body, and eight
 # NUL bytes between them.

@@ -2,7 +2,7 @@
 
 A client that is slow, or that has stopped in the middle, holds what it has sent: so each body has a
 size and a time, and all of them together a size. Knows nothing of what is asked. Called by
-cloud_run.py.
+function.py.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Importing this module is the cold start. One environment answers one event at a time, so the
 engine has no thread of its own: whoever waits for a token turns the crank. Knows nothing of
-tokens or of the model; what happens to an event is lambda_call.py's. awslambdaric posts one whole
-value: handlers/lambda_runtime is the runtime that streams.
+tokens or of the model; what happens to an event is invocation.py's. awslambdaric posts one whole
+value: handlers/aws_lambda/runtime is the runtime that streams.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any, Protocol
 
 from handlers.api.error_body import message_of
 from handlers.api.http import Response, run_sync
+from handlers.aws_lambda.invocation import Call, joined
 from handlers.config import Settings, trace_id
 from handlers.errors import KindlingError, RequestError, SettingsError, StartupError
-from handlers.lambda_call import Call, joined
 from handlers.startup import Service, load_service
 
 NO_STREAMS = (
     "KINDLING_REST_API is stream, which awslambdaric cannot: start `python -m "
-    "handlers.lambda_runtime` in its place, or set it to whole."
+    "handlers.aws_lambda.runtime` in its place, or set it to whole."
 )
 
 
@@ -56,15 +56,15 @@ def _fault(error: KindlingError, message: str) -> Exception:
 
 def _prepare(service: Service) -> None:
     """Now, or when awslambdaric is about to let Lambda take the snapshot."""
-    from handlers.lambda_runtime import snapshot
+    from handlers.aws_lambda import snapstart
 
     if not service.settings.snap_start:
-        snapshot.prime(service)
+        snapstart.prime(service)
         return
     from snapshot_restore_py import register_after_restore, register_before_snapshot
 
-    register_before_snapshot(snapshot.prime, service)
-    register_after_restore(snapshot.restored, service)
+    register_before_snapshot(snapstart.prime, service)
+    register_after_restore(snapstart.restored, service)
 
 
 SERVICE = load()

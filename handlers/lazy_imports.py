@@ -1,8 +1,8 @@
 """Imports that wait until something uses what they bring.
 
 functions-framework imports flask, werkzeug and cloudevents for its synchronous side and for
-CloudEvents: 70 ms of a start, of which an asynchronous HTTP function never uses anything. Knows no
-cloud and no model. Called by serve.py, and by template.py for jinja2's templates in files.
+CloudEvents: 70 ms of a start, of which an asynchronous HTTP function never uses anything. Used by
+Cloud Run's process, and by template.py for jinja2's templates in files.
 """
 
 from __future__ import annotations

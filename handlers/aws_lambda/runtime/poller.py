@@ -13,11 +13,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from handlers.api.http import run_sync
+from handlers.aws_lambda.runtime.client import RuntimeApi
+from handlers.aws_lambda.runtime.protocol import Stopped
+from handlers.aws_lambda.runtime.responder import serve
+from handlers.aws_lambda.runtime.shutdown import Stop
 from handlers.config import hand_on_trace_id
-from handlers.lambda_runtime.api import RuntimeApi
-from handlers.lambda_runtime.invocation import serve
-from handlers.lambda_runtime.protocol import Stopped
-from handlers.lambda_runtime.stop import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence

@@ -1,7 +1,7 @@
 """One Lambda event from its arrival to its answer, whichever runtime brings it.
 
-Keeps the limits of time and size. The event's shapes are lambda_events.py's. Knows nothing of the
-model and nothing of how answers travel. Called by aws_lambda.py and by lambda_runtime/.
+Keeps the limits of time and size. The event's shapes are events.py's. Knows nothing of the
+model and nothing of how answers travel. Called by function.py and by runtime/.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from msgspec.structs import replace
 
 from handlers.api.error_body import known_as
 from handlers.api.http import Request, Response, StreamResponse, request_id
+from handlers.aws_lambda.events import EventKind, kind_of, parse
 from handlers.errors import InvalidRequest, Overloaded, RequestError, ResponseTooLarge
-from handlers.lambda_events import EventKind, kind_of, parse
 from handlers.log import Access
 
 if TYPE_CHECKING:

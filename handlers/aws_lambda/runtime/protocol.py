@@ -17,7 +17,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from handlers.lambda_runtime.wire import Reply
+    from handlers.aws_lambda.runtime.http11 import Reply
 
 log = logging.getLogger(__name__)
 

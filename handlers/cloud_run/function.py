@@ -1,6 +1,7 @@
 r"""The Cloud Run adapter: a functions-framework function, served by uvicorn in one process.
 
-    FUNCTION_TARGET=handler FUNCTION_SOURCE=handlers/cloud_run.py python -m handlers.serve
+    FUNCTION_TARGET=handler FUNCTION_SOURCE=handlers/cloud_run/function.py \
+        python -m handlers.cloud_run
 
 functions-framework executes this file while the server starts, so the port opens only once the
 model is loaded. Knows HTTP, nothing of tokens or of the model. docs/adapters.md says why one
@@ -30,9 +31,9 @@ from starlette.types import Receive, Scope, Send
 
 from handlers.api.http import Request, Response, StreamResponse, request_id
 from handlers.api.table import HEALTH_PATHS
+from handlers.cloud_run.http_body import Bodies
 from handlers.config import Settings
 from handlers.errors import RequestTimeout, StartupError, ends_a_task
-from handlers.http_body import Bodies
 from handlers.log import CLIENT_CLOSED_REQUEST, Access, enable_loggers
 from handlers.startup import Service, load_service
 

@@ -1,6 +1,6 @@
 """A Response in the shape that each sender of a Lambda event takes back.
 
-The other half of lambda_events.py, whose table names these functions. Each returns a value that
+The other half of events.py, whose table names these functions. Each returns a value that
 JSON can hold.
 """
 

@@ -2,7 +2,7 @@
 
 uvicorn waits for ever for a request's head, and for the rest of a body that is answered already, so
 that any client could hold as many connections as it likes. Knows nothing of requests. Handed to
-uvicorn by serve.py.
+uvicorn by __main__.py.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Connection(H11Protocol):
         self._close_in(self.request_seconds)
 
     def data_received(self, data: bytes) -> None:
-        """A request that is being answered has limits of its own, in cloud_run.py."""
+        """A request that is being answered has limits of its own, in function.py."""
         super().data_received(data)  # ends uvicorn's own wait, for the first byte of a request
         if self._is_answering():
             self._cancel_limit()

@@ -15,17 +15,17 @@ import msgspec
 
 from handlers.api.error_body import known_as, message_of
 from handlers.api.http import Response, StreamResponse
+from handlers.aws_lambda.invocation import Call, joined
+from handlers.aws_lambda.runtime.protocol import Fault, Gone, NotTaken, Refused
 from handlers.errors import EngineFault, RequestError
-from handlers.lambda_call import Call, joined
-from handlers.lambda_runtime.protocol import Fault, Gone, NotTaken, Refused
 from handlers.log import CLIENT_CLOSED_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine
 
-    from handlers.lambda_runtime.api import RuntimeApi
-    from handlers.lambda_runtime.protocol import Invocation
-    from handlers.lambda_runtime.stream import Stream
+    from handlers.aws_lambda.runtime.client import RuntimeApi
+    from handlers.aws_lambda.runtime.protocol import Invocation
+    from handlers.aws_lambda.runtime.response_stream import Stream
     from handlers.startup import Service
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""The process: `python -m handlers.lambda_runtime`, in awslambdaric's place. docs/lambda.md.
+"""The process: `python -m handlers.aws_lambda.runtime`, in awslambdaric's place. docs/lambda.md.
 
 It loads as every adapter does, and tells Lambda of a start that fails.
 """
@@ -32,8 +32,8 @@ def main() -> None:
     except StartupError as error:
         sys.exit(f"Kindling cannot start: {error}")
     service = _reported(address, "init", _load)
-    from handlers.lambda_runtime.pollers import poll
-    from handlers.lambda_runtime.protocol import Gone
+    from handlers.aws_lambda.runtime.poller import poll
+    from handlers.aws_lambda.runtime.protocol import Gone
 
     try:
         if service.settings.snap_start:
@@ -46,23 +46,23 @@ def main() -> None:
 def _load() -> Service:
     settings = Settings.from_environ()
     startup.begin(settings)
-    import handlers.lambda_runtime.pollers  # noqa: F401 - beside the session, which loads
+    import handlers.aws_lambda.runtime.poller  # noqa: F401 - beside the session, which loads
 
     service = startup.load_service(settings)
     if not settings.on_demand:
-        from handlers.lambda_runtime import snapshot
+        from handlers.aws_lambda import snapstart
 
-        snapshot.prime(service)
+        snapstart.prime(service)
     return service
 
 
 def _restore(address: str, service: Service) -> None:
     """Comes back in each copy of the process. Raises Gone."""
-    from handlers.lambda_runtime import snapshot
-    from handlers.lambda_runtime.api import RuntimeApi
+    from handlers.aws_lambda import snapstart
+    from handlers.aws_lambda.runtime.client import RuntimeApi
 
     RuntimeApi(address).wait_for_restore()
-    _reported(address, "restore", partial(snapshot.restored, service))
+    _reported(address, "restore", partial(snapstart.restored, service))
 
 
 def _reported(address: str, stage: str, begin: Callable[[], T]) -> T:
@@ -70,8 +70,8 @@ def _reported(address: str, stage: str, begin: Callable[[], T]) -> T:
     try:
         return begin()
     except Exception as error:  # noqa: BLE001 - whatever it is, Lambda is told
-        from handlers.lambda_runtime.api import RuntimeApi
-        from handlers.lambda_runtime.protocol import Fault
+        from handlers.aws_lambda.runtime.client import RuntimeApi
+        from handlers.aws_lambda.runtime.protocol import Fault
 
         if not isinstance(error, StartupError):
             traceback.print_exception(error)

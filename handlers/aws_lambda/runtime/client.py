@@ -11,7 +11,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from handlers.lambda_runtime.protocol import (
+from handlers.aws_lambda.runtime.http11 import Connection, Reply
+from handlers.aws_lambda.runtime.protocol import (
     AGENT,
     ERROR_TYPE,
     NEXT,
@@ -24,13 +25,12 @@ from handlers.lambda_runtime.protocol import (
     read_invocation,
     read_restored,
 )
-from handlers.lambda_runtime.stream import Stream
-from handlers.lambda_runtime.wire import Connection, Reply
+from handlers.aws_lambda.runtime.response_stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from handlers.lambda_runtime.protocol import Fault, Invocation
+    from handlers.aws_lambda.runtime.protocol import Fault, Invocation
 
 T = TypeVar("T")
 

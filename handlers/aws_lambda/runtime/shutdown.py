@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-    from handlers.lambda_runtime.api import RuntimeApi
+    from handlers.aws_lambda.runtime.client import RuntimeApi
     from handlers.startup import Service
 
 

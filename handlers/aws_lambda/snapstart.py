@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from handlers.api.http import Request, run_sync
+from handlers.aws_lambda.invocation import joined
 from handlers.errors import StartupError
-from handlers.lambda_call import joined
 from handlers.log import LOGGER, first_is_warm
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 EVENT_KINDS is the table: which events a row matches, how it reads one into a Request, how it
 writes a Response, and what its sender can carry. Knows nothing of the model. Called by
-lambda_call.py, which keeps the limits.
+invocation.py, which keeps the limits.
 
 | row | sent by |
 |---|---|
@@ -30,9 +30,9 @@ from urllib.parse import parse_qsl, unquote, unquote_plus
 import msgspec
 from msgspec.structs import replace
 
-from handlers import lambda_answers
 from handlers.api.http import Request, Response
 from handlers.api.paths import without_prefix
+from handlers.aws_lambda import responses
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -354,12 +354,12 @@ def _body(shape: _HttpApiEvent | _ProxyEvent) -> bytes:
         raise InvalidRequest("The body is not base64, though the event says so.") from None
 
 
-REST_API = EventKind(_is_rest_api, _read_rest_api, lambda_answers.write_http)
+REST_API = EventKind(_is_rest_api, _read_rest_api, responses.write_http)
 
 DIRECT = EventKind(
     _is_direct,
     partial(_read_direct, "text-generation"),
-    lambda_answers.write_direct,
+    responses.write_direct,
     is_invoke=True,
 )
 
@@ -367,31 +367,29 @@ EVENT_KINDS = (
     EventKind(
         _is_function_url,
         _read_http_api,
-        lambda_answers.write_http,
+        responses.write_http,
         max_stream_bytes=STREAM_BYTES,
     ),
-    EventKind(
-        _is_http_api, _read_http_api, lambda_answers.write_http, max_seconds=HTTP_API_SECONDS
-    ),
+    EventKind(_is_http_api, _read_http_api, responses.write_http, max_seconds=HTTP_API_SECONDS),
     EventKind(
         _is_http_api_of_payload_1,
         _read_rest_api,
-        lambda_answers.write_http,
+        responses.write_http,
         max_seconds=HTTP_API_SECONDS,
     ),
     REST_API,
     EventKind(
         _is_load_balancer,
         _read_load_balancer,
-        lambda_answers.write_load_balancer,
+        responses.write_load_balancer,
         max_response_bytes=LOAD_BALANCER_BYTES,
     ),
     EventKind(
         _is_multi_value_load_balancer,
         _read_load_balancer,
-        lambda_answers.write_multi_value_load_balancer,
+        responses.write_multi_value_load_balancer,
         max_response_bytes=LOAD_BALANCER_BYTES,
     ),
     DIRECT,
-    EventKind(_is_ping, _read_ping, lambda_answers.write_direct, is_invoke=True),
+    EventKind(_is_ping, _read_ping, responses.write_direct, is_invoke=True),
 )

@@ -1,9 +1,9 @@
-"""The Cloud Run process, `python -m handlers.serve`.
+"""The Cloud Run process, `python -m handlers.cloud_run`.
 
 uvicorn takes its port and its patience from a command line alone, so a container would need a
 shell to hand it $PORT. Here they come from the environment, and the process needs none. Knows
 nothing of requests: functions-framework's application executes the file that FUNCTION_SOURCE
-names, cloud_run.py, before the port opens.
+names, function.py, before the port opens.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import NoReturn
 
 from handlers import startup
 from handlers.config import Settings
-from handlers.deferred import deferred
 from handlers.errors import StartupError
+from handlers.lazy_imports import deferred
 
 # After the drain's end: its last events are still to be sent.
 SENDING_SECONDS = 1
@@ -45,7 +45,7 @@ def main() -> None:
     with deferred(*SYNCHRONOUS_SIDE):
         from functions_framework.aio import app
 
-    from handlers.http_connection import connections
+    from handlers.cloud_run.http_connection import connections
 
     uvicorn.run(
         app,

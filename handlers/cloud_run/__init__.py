@@ -1,0 +1,1 @@
+"""The Cloud Run adapter: `python -m handlers.cloud_run` serves function.py's `handler`."""
