@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from handlers.engine.baked import describe, write_prefix
 from handlers.engine.engine import Engine
-from handlers.engine.sequence import SamplingParams
+from handlers.engine.params import SamplingParams
 from handlers.engine.session import Session, kernel_versions
 from handlers.errors import InvalidRequest
 from handlers.text.template import ChatTemplate

@@ -26,14 +26,14 @@ from handlers.api.http import (
 )
 from handlers.api.tools import CallReader
 from handlers.api.usage import timing_head, timing_whole, usage_body
+from handlers.engine.params import Prompt
 from handlers.errors import InvalidRequest, ends_a_task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from handlers.api.model import Model
-    from handlers.engine.engine import Prompt
-    from handlers.engine.sequence import SamplingParams, Usage
+    from handlers.engine.params import GenerationStats, SamplingParams
     from handlers.text.completion import Completer, TextDelta
     from handlers.text.grammar import GrammarConstraint
     from handlers.text.tool_calls import ToolFormat
@@ -76,7 +76,7 @@ class Call(msgspec.Struct, frozen=True):
             return [plain] * len(self.prompts)
         return [CallReader(self.tool_format.parser()).read for _ in self.prompts]
 
-    def usage(self, usages: Sequence[Usage]) -> dict[str, object]:
+    def usage(self, usages: Sequence[GenerationStats]) -> dict[str, object]:
         """Adds up the tokens as OpenAI counts them. `usages`: one of each choice."""
         return usage_body(usages, self.choices_each)
 
@@ -93,8 +93,6 @@ def spread(
 
     The prompt's own logprobs are the same for all, so the first choice alone brings them.
     """
-    from handlers.engine.engine import Prompt  # it imports numpy, which start loads elsewhere
-
     return [
         Prompt(
             ids,
@@ -151,7 +149,7 @@ class StreamShape(Protocol):
         """Makes the events of a text, and behind a choice's last text those that end it."""
         ...
 
-    def closing(self, usages: Sequence[Usage]) -> Bodies:
+    def closing(self, usages: Sequence[GenerationStats]) -> Bodies:
         """Makes the events that come when all choices have ended. `usages`: one of each."""
         ...
 
@@ -194,7 +192,7 @@ async def _events(
     deltas: AsyncGenerator[Delta],
     shape: StreamShape,
     failures: list[BaseException],
-    count: Callable[[Sequence[Usage]], None],
+    count: Callable[[Sequence[GenerationStats]], None],
 ) -> AsyncGenerator[bytes]:
     """Yields an empty chunk, then the events. What breaks them is added to `failures`.
 

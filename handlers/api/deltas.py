@@ -12,7 +12,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from handlers.engine.sequence import Logprobs, Usage
+    from handlers.engine.params import GenerationStats, Logprobs
     from handlers.text.completion import TextDelta
     from handlers.text.token_text import Token
 
@@ -39,7 +39,7 @@ class Delta(msgspec.Struct, frozen=True):
     text: str
     calls: tuple[CallDelta, ...]
     finish_reason: Finish | None
-    usage: Usage
+    usage: GenerationStats
     """Of the choice so far."""
     tokens: tuple[Token, ...] = ()
     """Where logprobs are asked for: the tokens that have come with it."""
@@ -62,7 +62,7 @@ class Answer(msgspec.Struct, frozen=True):
     text: str
     calls: tuple[ToolCall, ...]
     finish_reason: Finish
-    usage: Usage
+    usage: GenerationStats
     tokens: tuple[Token, ...]
     prompt_logprobs: tuple[Logprobs | None, ...] | None
 

@@ -14,7 +14,7 @@ from msgspec import Meta
 from handlers.api.logit_bias import LogitBias, biases, check_biases
 from handlers.api.structured import Structured
 from handlers.api.texts_or_ids import TokenId
-from handlers.engine.sequence import SamplingParams
+from handlers.engine.params import SamplingParams
 from handlers.errors import InvalidRequest
 
 # A stop string is searched for at every token; OpenAI allows 4 of them.

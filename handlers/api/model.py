@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from handlers.api import served
 from handlers.api.aside import Lane
 from handlers.artifact.manifest import SamplingDefaults
-from handlers.engine.sequence import SamplingParams
+from handlers.engine.params import SamplingParams
 from handlers.text import completion
 from handlers.text.prompt_reader import PromptReader
 

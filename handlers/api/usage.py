@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from handlers.engine.sequence import Usage
+    from handlers.engine.params import GenerationStats
 
 TIMING_HEADER = "server-timing"
 
 
-def usage_body(usages: Sequence[Usage], choices_each: int) -> dict[str, object]:
+def usage_body(usages: Sequence[GenerationStats], choices_each: int) -> dict[str, object]:
     """OpenAI's count over all choices, of which each prompt has `choices_each`, one after another.
 
     A prompt counts once, however many choices it has. No model here hides its reasoning: the 0 is
@@ -35,12 +35,12 @@ def usage_body(usages: Sequence[Usage], choices_each: int) -> dict[str, object]:
     }
 
 
-def timing_head(usage: Usage) -> dict[str, str]:
+def timing_head(usage: GenerationStats) -> dict[str, str]:
     """What is known when a stream's first text leaves."""
     return timing_header(queue=usage.queue_ms, prefill=usage.prefill_ms)
 
 
-def timing_whole(usages: Iterable[Usage]) -> dict[str, str]:
+def timing_whole(usages: Iterable[GenerationStats]) -> dict[str, str]:
     """Of several choices the longest times: they run side by side."""
     several = list(usages)
     return timing_header(

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from handlers.errors import RequestError
 
 
-class Usage(msgspec.Struct, frozen=True):
-    """What a request has taken."""
+class EncodeStats(msgspec.Struct, frozen=True):
+    """The tokens and milliseconds that a request has taken."""
 
     tokens: int
     """Of all inputs, special tokens included."""
@@ -81,11 +81,12 @@ class Encoding(Consumer):
         self.turn()
         return self._taken()
 
-    def usage(self) -> Usage:
-        """Once it has ended."""
+    def stats(self) -> EncodeStats:
+        """Returns what it has taken, once it has ended."""
         ended = self.ended or self._submitted
         started = self.started or ended
-        return Usage(self.tokens, (started - self._submitted) * 1000.0, (ended - started) * 1000.0)
+        waited, computed = started - self._submitted, ended - started
+        return EncodeStats(self.tokens, waited * 1000.0, computed * 1000.0)
 
     def put(self, index: int, row: NDArray[np.float32]) -> bool:
         """Called by the encoder, for each input once. True with the last."""

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from handlers.engine.logprobs import score
-from handlers.engine.sequence import FinishReason, Logprobs, Sequence, Step
+from handlers.engine.params import FinishReason, Logprobs, Step
+from handlers.engine.sequence import Sequence
 from handlers.engine.stopping import ended
 
 if TYPE_CHECKING:

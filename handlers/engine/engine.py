@@ -12,15 +12,14 @@ from collections import deque
 from collections.abc import Sequence as Items
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from handlers.engine.baked import open_prefix
 from handlers.engine.consumer import wake
 from handlers.engine.crank import Crank
 from handlers.engine.generation import Generation
 from handlers.engine.intake import Intake
+from handlers.engine.params import FinishReason, Prompt, SamplingParams, Step
 from handlers.engine.scheduler import Event, Scheduler
-from handlers.engine.sequence import FinishReason, SamplingParams, Sequence, Step
+from handlers.engine.sequence import Sequence
 from handlers.errors import (
     ArtifactError,
     InvalidRequest,
@@ -34,19 +33,9 @@ if TYPE_CHECKING:
     from handlers.artifact.manifest import Artifact
     from handlers.config import Settings
     from handlers.engine.batch import Runner
-    from handlers.engine.constraint import Constraint
     from handlers.errors import RequestError
 
 log = logging.getLogger(__name__)
-
-
-class Prompt(msgspec.Struct, frozen=True):
-    """What is to be answered, and how."""
-
-    ids: Items[int]
-    params: SamplingParams
-    constraint: Constraint | None = None
-    """The grammar that the answer follows. Each prompt has one of its own."""
 
 
 class Engine(Crank):

@@ -13,7 +13,8 @@ from handlers.engine.consumer import Consumer
 
 if TYPE_CHECKING:
     from handlers.engine.consumer import Turned
-    from handlers.engine.sequence import Sequence, Step, Usage
+    from handlers.engine.params import GenerationStats, Step
+    from handlers.engine.sequence import Sequence
     from handlers.errors import RequestError
 
 
@@ -41,9 +42,9 @@ class Generation(Consumer):
         faults = (sequence.fault for sequence in self._sequences)
         return next((fault for fault in faults if fault is not None), None)
 
-    def usage(self, index: int = 0) -> Usage:
+    def stats(self, index: int = 0) -> GenerationStats:
         """What the prompt of this place in the submission has taken so far."""
-        return self._sequences[index].usage()
+        return self._sequences[index].stats()
 
     def cancel(self) -> None:
         """Gives the slots up at the next step. From any thread, any number of times."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from handlers.engine.engine import Prompt
+    from handlers.engine.params import Prompt
 
 
 class Intake(msgspec.Struct, frozen=True):

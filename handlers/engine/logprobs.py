@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handlers.engine.sequence import Logprobs
+from handlers.engine.params import Logprobs
 from handlers.errors import EngineFault
 
 if TYPE_CHECKING:

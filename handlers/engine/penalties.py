@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from handlers.engine.sequence import SamplingParams
+    from handlers.engine.params import SamplingParams
 
 
 def wanted(params: SamplingParams) -> bool:

@@ -30,7 +30,7 @@ from handlers.errors import EngineFault
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from handlers.engine.sequence import SamplingParams
+    from handlers.engine.params import SamplingParams
 
 # Below it, dividing by the temperature gains nothing and may overflow. vLLM's _SAMPLING_EPS.
 GREEDY_TEMPERATURE = 1e-5

@@ -29,8 +29,9 @@ import numpy as np
 
 from handlers.engine.advance import advance
 from handlers.engine.batch import Batch, Runner, chunk_batch, decode_batch
+from handlers.engine.params import FinishReason, Step
 from handlers.engine.prefix import PrefixReuse
-from handlers.engine.sequence import FinishReason, Sequence, Step
+from handlers.engine.sequence import Sequence
 from handlers.engine.slots import Slots
 from handlers.engine.stopping import interrupted
 from handlers.errors import as_fault, ends_a_task

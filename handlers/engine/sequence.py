@@ -1,124 +1,28 @@
-"""One request inside the engine: its ids, its parameters and its state.
-
-Imports no numpy: the API, which makes SamplingParams, is imported before it is needed.
-"""
+"""One request inside the engine: its ids, its parameters and its state."""
 
 from __future__ import annotations
 
-import enum
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
+
+from handlers.engine.params import (
+    Constraint,
+    FinishReason,
+    GenerationStats,
+    Logprobs,
+    SamplingParams,
+    Step,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from handlers.engine.constraint import Constraint
     from handlers.engine.prompt_lookup import PromptLookup
     from handlers.engine.sampler import Sampler
     from handlers.errors import RequestError
-
-
-class FinishReason(enum.Enum):
-    """Why a sequence ended."""
-
-    EOS = "eos"
-    """The model chose an id that ends an answer."""
-    GRAMMAR = "grammar"
-    """The grammar allows nothing more."""
-    LENGTH = "length"
-    """max_tokens reached."""
-    CONTEXT = "context"
-    """The slot is full."""
-    DEADLINE = "deadline"
-    CANCELLED = "cancelled"
-    FAULT = "fault"
-    """The step that it was part of failed, or its grammar did: Sequence.fault says which."""
-
-
-class SamplingParams(msgspec.Struct, frozen=True):
-    """How the next id is chosen, and when to stop. Ranges are checked by the API.
-
-    A temperature of 0 is greedy: the other filters and the seed then have no effect,
-    the penalties still do.
-    """
-
-    max_tokens: int
-    """0 reads the prompt and ends: for its logprobs."""
-    min_tokens: int = 0
-    """No id that ends the answer is chosen before this many ids, unless a grammar wants it."""
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    """0 keeps all."""
-    min_p: float = 0.0
-    seed: int | None = None
-    """None draws fresh entropy."""
-    repetition_penalty: float = 1.0
-    """Over prompt and answer; 1 does nothing. CTRL, https://arxiv.org/abs/1909.05858."""
-    frequency_penalty: float = 0.0
-    """Over the answer, for each occurrence, as OpenAI defines it."""
-    presence_penalty: float = 0.0
-    """Over the answer, once, as OpenAI defines it."""
-    ignore_eos: bool = False
-    """Without effect on a sequence with a grammar, which says itself when it ends."""
-    stop_token_ids: frozenset[int] = frozenset()
-    """Ids that end the answer as the model's own eos ids do."""
-    logit_bias: Mapping[int, float] = msgspec.field(default_factory=dict)
-    """Added to the logits of these ids, before penalties and temperature."""
-    logprobs: int | None = None
-    """How many of the likeliest ids to tell at each place of the answer, beside the chosen one."""
-    prompt_logprobs: int | None = None
-    """The same for the prompt. Such a prompt is computed whole, whatever the cache holds."""
-
-
-class Logprobs(msgspec.Struct, frozen=True):
-    """How likely the model itself holds an id to be, and its likeliest ones.
-
-    Natural logarithms of the softmax over the whole vocabulary: before bias, grammar, penalties
-    and temperature.
-    """
-
-    token_id: int
-    logprob: float
-    top: tuple[tuple[int, float], ...]
-    """(id, logprob), the likeliest first; as many as were asked for."""
-
-
-class Step(msgspec.Struct, frozen=True):
-    """One id of an answer, or its end.
-
-    A step with `finish_reason` is a sequence's last. Its `token_id` is None unless the
-    sequence ended by length, context or grammar with this very id (an eos id is never
-    delivered: it is not text).
-    """
-
-    token_id: int | None
-    finish_reason: FinishReason | None = None
-    index: int = 0
-    """Which prompt of the submission it belongs to."""
-    logprobs: Logprobs | None = None
-    """Of `token_id`, where SamplingParams.logprobs asks for them."""
-    prompt_logprobs: tuple[Logprobs | None, ...] | None = None
-    """Of the prompt's ids, on a sequence's first step alone. The first id has none."""
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """What one sequence has taken so far."""
-
-    prompt_tokens: int
-    cached_tokens: int
-    """Prompt tokens that were not computed, because a slot held their keys and values."""
-    completion_tokens: int
-    queue_ms: float
-    """From submission to the step that first computed something of it."""
-    prefill_ms: float
-    """From there to its first id."""
-    decode_ms: float
-    """From there to its latest id."""
 
 
 class Sequence(msgspec.Struct, eq=False):
@@ -213,12 +117,12 @@ class Sequence(msgspec.Struct, eq=False):
         self.latest_step = now
         self.delivered += step.token_id is not None
 
-    def usage(self) -> Usage:
+    def stats(self) -> GenerationStats:
         """What it has taken, up to its latest step."""
         latest = self.latest_step or self.submitted
         started = self.started or latest
         first = self.first_step or started
-        return Usage(
+        return GenerationStats(
             prompt_tokens=len(self.prompt),
             cached_tokens=self.cached_tokens,
             completion_tokens=self.delivered,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from handlers.engine.sequence import FinishReason
+from handlers.engine.params import FinishReason
 
 if TYPE_CHECKING:
     from handlers.engine.sequence import Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import msgspec
 from msgspec.structs import replace
 
-from handlers.engine.sequence import FinishReason
+from handlers.engine.params import FinishReason
 from handlers.errors import (
     DeadlineExceeded,
     EngineFault,
@@ -24,8 +24,7 @@ from handlers.text.token_text import read_token
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
-    from handlers.engine.engine import Prompt
-    from handlers.engine.sequence import Logprobs, Step, Usage
+    from handlers.engine.params import GenerationStats, Logprobs, Prompt, Step
     from handlers.text.token_text import Token
     from handlers.text.tokenizer import Tokenizer
 
@@ -41,7 +40,7 @@ class Generation(Protocol):
     @property
     def fault(self) -> RequestError | None: ...
 
-    def usage(self, index: int) -> Usage: ...
+    def stats(self, index: int) -> GenerationStats: ...
 
     def cancel(self) -> None: ...
 
@@ -59,7 +58,7 @@ class TextDelta(msgspec.Struct, frozen=True):
 
     text: str
     finish_reason: Finish | None
-    usage: Usage
+    usage: GenerationStats
     """So far: `completion_tokens` counts those of held-back text too."""
     index: int = 0
     """Which of the prompts it answers."""
@@ -94,7 +93,7 @@ class Completer:
                 if answer.ended:
                     continue  # a stop string has ended it; the engine was a step ahead
                 _raise_failure(step, generation, begun=any(one.tokens for one in answers))
-                delta = answer.add(step, generation.usage(step.index))
+                delta = answer.add(step, generation.stats(step.index))
                 if delta is not None:
                     yield delta
                 if answer.ended:
@@ -137,7 +136,7 @@ class _Answer:
         self.tokens = 0
         self.ended = False
 
-    def add(self, step: Step, usage: Usage) -> TextDelta | None:
+    def add(self, step: Step, usage: GenerationStats) -> TextDelta | None:
         """None where there is nothing to tell yet."""
         text = self._text(step)
         self._sent += len(text)

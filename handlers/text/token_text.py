@@ -12,7 +12,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from handlers.engine.sequence import Logprobs
+    from handlers.engine.params import Logprobs
     from handlers.text.tokenizer import Tokenizer
 
 

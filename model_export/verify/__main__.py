@@ -12,7 +12,7 @@ from typing import Any
 from handlers.artifact.manifest import Artifact, PrefixInfo
 from handlers.config import Settings
 from handlers.engine.engine import Engine
-from handlers.engine.sequence import SamplingParams
+from handlers.engine.params import SamplingParams
 from handlers.engine.session import Session
 from handlers.errors import KindlingError
 from handlers.text.template import ChatTemplate

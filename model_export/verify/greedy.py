@@ -13,7 +13,7 @@ from typing import Any
 
 from handlers.engine.engine import Engine
 from handlers.engine.generation import Generation
-from handlers.engine.sequence import FinishReason, SamplingParams
+from handlers.engine.params import FinishReason, SamplingParams
 from handlers.text.tokenizer import Tokenizer
 from model_export.errors import ExportError
 from model_export.verify.exchange import Answer, Reference

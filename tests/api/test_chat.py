@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from handlers.api.http import Response
-from handlers.engine.sequence import FinishReason, SamplingParams
+from handlers.engine.params import FinishReason, SamplingParams
 from tests.api.client import FINGERPRINT, TOKENIZER, Client, saying, usage
 from tests.support.scripted_engine import ScriptedEngine, steps
 

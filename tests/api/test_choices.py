@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from handlers.api.http import Response, StreamResponse
-from handlers.engine.engine import Prompt
-from handlers.engine.sequence import FinishReason, Logprobs, Step
+from handlers.engine.params import FinishReason, Logprobs, Prompt, Step
 from tests.api.client import TOKENIZER, Client, saying, usage
 from tests.support.scripted_engine import ScriptedEngine, ScriptedGeneration, steps
 

@@ -22,7 +22,7 @@ from handlers.api.encoding.fields import EncodingCall
 from handlers.api.responses import endpoint as responses
 from handlers.api.table import EVERYWHERE
 from handlers.api.table import TABLES as ROUTES
-from handlers.engine.sequence import SamplingParams
+from handlers.engine.params import SamplingParams
 from handlers.errors import RequestError
 from tests.support.scripted_engine import subclasses
 

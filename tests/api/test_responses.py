@@ -11,7 +11,7 @@ from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from handlers.api.http import Response, StreamResponse
-from handlers.engine.sequence import FinishReason
+from handlers.engine.params import FinishReason
 from handlers.text import log_once
 from tests.api.client import TOKENIZER, Client, saying
 from tests.support.scripted_engine import ScriptedEngine, drain, steps

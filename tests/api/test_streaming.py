@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from handlers.api.http import Response, StreamResponse, run_sync
-from handlers.engine.sequence import FinishReason, Step
+from handlers.engine.params import FinishReason, Step
 from tests.api.client import FINGERPRINT, TOKENIZER, Client, parse, saying, usage
 from tests.support.scripted_engine import ScriptedEngine, ScriptedGeneration, drain, steps
 

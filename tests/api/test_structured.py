@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from handlers.api.structured import Structured, form_of
-from handlers.engine.constraint import Constraint
+from handlers.engine.params import Constraint
 from handlers.errors import InvalidRequest
 from handlers.text.grammar import GrammarConstraint, Grammars
 from tests.api.client import TOKENIZER, Client, saying

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.lib.streaming._deltas import accumulate_delta
 
-from handlers.engine.sequence import FinishReason
+from handlers.engine.params import FinishReason
 from handlers.text.tool_calls import HERMES
 from tests.api import client
 from tests.api.client import TOKENIZER, Client, usage

@@ -6,12 +6,14 @@ import msgspec
 
 from handlers.api.usage import timing_head, timing_whole, usage_body
 from handlers.artifact.manifest import FileInfo
-from handlers.engine.sequence import Usage
+from handlers.engine.params import GenerationStats
 from tests.api.client import MANIFEST, Client, saying
 
 
-def taken(prompt: int, cached: int, completion: int, milliseconds: float = 0.0) -> Usage:
-    return Usage(prompt, cached, completion, milliseconds, 2 * milliseconds, 3 * milliseconds)
+def taken(prompt: int, cached: int, completion: int, milliseconds: float = 0.0) -> GenerationStats:
+    return GenerationStats(
+        prompt, cached, completion, milliseconds, 2 * milliseconds, 3 * milliseconds
+    )
 
 
 def test_a_prompt_counts_once_however_many_choices_it_has() -> None:

@@ -295,7 +295,7 @@ def test_usage_tells_tokens_and_times() -> None:
     encoding = encoder.submit(inputs(8, 600, 300))
     encoding.rows_inline()
 
-    usage = encoding.usage()
+    usage = encoding.stats()
     assert usage.tokens == 908
     assert usage.queue_ms >= 0
     assert usage.encode_ms > 0

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from handlers.engine.batch import Batch
 from handlers.engine.engine import Engine
 from handlers.engine.generation import Generation
+from handlers.engine.params import FinishReason, SamplingParams
 from handlers.engine.sampler import Sampler
-from handlers.engine.sequence import FinishReason, SamplingParams, Sequence
+from handlers.engine.sequence import Sequence
 from handlers.errors import EngineFault
 
 VOCAB = 64

@@ -81,7 +81,7 @@ def test_the_first_chat_is_answered_as_if_nothing_were_baked(
     generation = load(baked).submit(prompt, params)
     assert list(generation) == list(load(plain).submit(prompt, params))
     tokens = baked_tokens(baked)
-    assert generation.usage().cached_tokens in (tokens - 1, tokens)
+    assert generation.stats().cached_tokens in (tokens - 1, tokens)
 
 
 def test_its_logits_are_those_of_a_prompt_computed_whole_to_the_bit(
@@ -106,7 +106,7 @@ def test_another_system_message_reuses_what_it_shares_and_no_more(baked: Path) -
     shared = next(n for n, (a, b) in enumerate(zip(ids, prompt, strict=False)) if a != b)
     generation = load(baked).submit(prompt, greedy(1))
     read(generation)
-    assert 0 < shared == generation.usage().cached_tokens < baked_tokens(baked)
+    assert 0 < shared == generation.stats().cached_tokens < baked_tokens(baked)
 
 
 @pytest.mark.parametrize("plain", HYBRIDS, indirect=True)
@@ -115,7 +115,7 @@ def test_another_system_message_reuses_nothing_of_a_state(plain: Path, baked: Pa
     prompt, params = chat(baked, OTHER, "What is the weather like?"), greedy(8, logprobs=3)
     generation = load(baked).submit(prompt, params)
     assert list(generation) == list(load(plain).submit(prompt, params))
-    assert generation.usage().cached_tokens == 0
+    assert generation.stats().cached_tokens == 0
 
 
 def test_a_chat_with_tools_is_computed_from_where_its_system_message_differs(
@@ -125,7 +125,7 @@ def test_a_chat_with_tools_is_computed_from_where_its_system_message_differs(
     generation = load(baked).submit(prompt, greedy(8))
     expected = load(plain).submit(prompt, greedy(8))
     assert read(generation) == read(expected)
-    assert generation.usage().cached_tokens < baked_tokens(baked)
+    assert generation.stats().cached_tokens < baked_tokens(baked)
 
 
 def refused(caplog: pytest.LogCaptureFixture, directory: Path, context_length: int = 256) -> str:

@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from handlers.engine.constraint import Constraint
-from handlers.engine.engine import Engine, Prompt
+from handlers.engine.engine import Engine
+from handlers.engine.params import Constraint, FinishReason, Prompt, SamplingParams, Step
 from handlers.engine.sampler import Sampler, forbid
-from handlers.engine.sequence import FinishReason, SamplingParams, Step
 from handlers.errors import EngineFault, GrammarTooComplex, RequestError
 from tests.engine.fake_session import (
     EOS,

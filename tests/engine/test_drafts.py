@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from handlers.engine.batch import Batch
-from handlers.engine.engine import Prompt
 from handlers.engine.intake import Intake
+from handlers.engine.params import FinishReason, Prompt, SamplingParams, Step
 from handlers.engine.prompt_lookup import LONGEST_DRAFT, look_up
 from handlers.engine.scheduler import Scheduler
-from handlers.engine.sequence import FinishReason, SamplingParams, Sequence, Step
+from handlers.engine.sequence import Sequence
 from tests.engine.fake_session import EOS, VOCAB, FakeSession, greedy, scripted_logits
 
 CONTEXT = 48

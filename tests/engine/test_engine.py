@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from handlers.engine.sequence import FinishReason
+from handlers.engine.params import FinishReason
 from handlers.errors import ContextLengthExceeded, InvalidRequest, NotReady, Overloaded
 from tests.engine.fake_session import (
     EOS,

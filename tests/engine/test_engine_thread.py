@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handlers.engine.generation import Generation
-from handlers.engine.sequence import FinishReason, Step
+from handlers.engine.params import FinishReason, Step
 from handlers.errors import NotReady
 from tests.engine.fake_session import (
     FakeSession,

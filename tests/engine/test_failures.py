@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from handlers.engine import advance
 from handlers.engine.batch import Batch
 from handlers.engine.drafting import Drafting
-from handlers.engine.engine import Engine, Prompt
+from handlers.engine.engine import Engine
 from handlers.engine.generation import Generation
+from handlers.engine.params import FinishReason, Prompt, SamplingParams
 from handlers.engine.penalties import Penalties
 from handlers.engine.prefix import PrefixReuse
 from handlers.engine.prompt_lookup import PromptLookup
 from handlers.engine.scheduler import Scheduler
-from handlers.engine.sequence import FinishReason, SamplingParams
 from handlers.errors import EngineFault
 from tests.engine.fake_session import (
     FakeSession,
@@ -213,7 +213,7 @@ def test_the_row_of_the_baked_prefix_is_no_slot(slot: int) -> None:
         known.wrote(slot, 40, [1])
     generation = engine.submit([*DOCUMENT[:40], 9], greedy(3))
     read(generation)
-    assert generation.usage().cached_tokens == 40
+    assert generation.stats().cached_tokens == 40
 
 
 def test_a_sequence_that_waits_has_no_slot_to_compute_in() -> None:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from handlers.engine.logprobs import score
-from handlers.engine.sequence import FinishReason, Logprobs, Step
+from handlers.engine.params import FinishReason, Logprobs, Step
 from handlers.errors import EngineFault
 from tests.engine.fake_session import (
     CONTEXT,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.engine.engine import Engine, Prompt
-from handlers.engine.sequence import FinishReason
+from handlers.engine.engine import Engine
+from handlers.engine.params import FinishReason, Prompt
 from tests.engine.fake_session import (
     POISON,
     FakeSession,
@@ -31,7 +31,7 @@ def cached(engine: Engine, prompt: list[int], max_tokens: int = 3) -> int:
     """Runs a prompt to its end; how much of it came from the cache."""
     generation = engine.submit(prompt, greedy(max_tokens))
     assert read(generation)[0] == greedy_answer(prompt, max_tokens)
-    return generation.usage().cached_tokens
+    return generation.stats().cached_tokens
 
 
 def test_a_prompt_that_goes_on_from_an_earlier_one_computes_only_what_is_new() -> None:
@@ -82,7 +82,7 @@ def test_prompts_that_are_read_side_by_side_compute_what_they_share_once() -> No
         index: greedy_answer(prompt, 1)[0] for index, prompt in enumerate(prompts)
     }
     assert computed(session) == len(DOCUMENT) + 4 * 2
-    shares = [generation.usage(index) for index in range(4)]
+    shares = [generation.stats(index) for index in range(4)]
     assert sum(share.prompt_tokens - share.cached_tokens for share in shares) == computed(session)
 
 
@@ -183,7 +183,7 @@ def test_a_prompt_whose_logprobs_are_wanted_is_computed_whole() -> None:
     cached(engine, DOCUMENT)
     generation = engine.submit(DOCUMENT, greedy(3, prompt_logprobs=0))
     assert read(generation)[0] == greedy_answer(DOCUMENT, 3)
-    assert generation.usage().cached_tokens == 0
+    assert generation.stats().cached_tokens == 0
 
 
 @st.composite
@@ -224,7 +224,7 @@ def test_ids_are_those_of_prompts_computed_whole(
                 answers[step.index].append(step.token_id)
         assert answers == [greedy_answer(prompt, 6) for prompt in group]
         for index, prompt in enumerate(group):
-            assert 0 <= generation.usage(index).cached_tokens < len(prompt)
+            assert 0 <= generation.stats(index).cached_tokens < len(prompt)
 
 
 def test_a_baked_prefix_is_copied_by_every_prompt_that_begins_with_it() -> None:

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from handlers.artifact.manifest import Artifact
 from handlers.config import Settings
-from handlers.engine.engine import Engine, Prompt
-from handlers.engine.sequence import SamplingParams, Step
+from handlers.engine.engine import Engine
+from handlers.engine.params import Prompt, SamplingParams, Step
 from tests.support.tiny_models import ATTENTION_ARTIFACTS
 
 Ids = list[int]

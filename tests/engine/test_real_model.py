@@ -19,7 +19,7 @@ from handlers.engine import session as session_module
 from handlers.engine.batch import Batch
 from handlers.engine.engine import Engine
 from handlers.engine.generation import Generation
-from handlers.engine.sequence import SamplingParams
+from handlers.engine.params import SamplingParams
 from handlers.engine.session import Session
 from handlers.errors import ArtifactError
 from tests.engine.fake_session import greedy, read, read_async

@@ -17,9 +17,9 @@ from msgspec.structs import replace
 from handlers.artifact.manifest import Artifact
 from handlers.config import Settings
 from handlers.engine.batch import Batch
-from handlers.engine.engine import Engine, Prompt
+from handlers.engine.engine import Engine
 from handlers.engine.generation import Generation
-from handlers.engine.sequence import FinishReason, Logprobs, SamplingParams
+from handlers.engine.params import FinishReason, Logprobs, Prompt, SamplingParams
 from handlers.engine.session import Session
 from handlers.text.template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
@@ -56,7 +56,7 @@ def whole(engine: Engine, prompt: Ids, tokens: int) -> Ids:
     params = greedy(tokens, ignore_eos=True, prompt_logprobs=0)
     generation = engine.submit(prompt, params)
     ids, _ = read(generation)
-    assert generation.usage().cached_tokens == 0
+    assert generation.stats().cached_tokens == 0
     return ids
 
 
@@ -94,7 +94,7 @@ def test_each_turn_of_a_chat_computes_what_is_new_and_answers_as_a_fresh_engine_
         generation = engine.submit(talk, params)
         steps = list(generation)
         assert steps == list(load(directory).submit(talk, params))
-        assert generation.usage().cached_tokens == held
+        assert generation.stats().cached_tokens == held
         held = len(talk) + 20  # the answer's last id was chosen, and not computed
         talk = [*talk, *(step.token_id for step in steps if step.token_id is not None), 7, turn]
 
@@ -113,7 +113,7 @@ def test_an_answer_to_the_end_of_a_context_of_no_whole_blocks_is_reused(
     talk = [*DOCUMENT[:20], *ids[:24]]
     both = engine.submit_all([Prompt(talk, params)] * 2)
     steps = list(both)
-    assert [both.usage(index).cached_tokens for index in (0, 1)] == [43, 43]
+    assert [both.stats(index).cached_tokens for index in (0, 1)] == [43, 43]
     assert [step.token_id for step in steps] == [ids[24]] * 2
     alone = list(Engine.load(artifact, settings).submit(talk, params))
     assert {step.logprobs for step in steps} == {alone[0].logprobs}
@@ -135,7 +135,7 @@ def test_the_demo_answers_a_conversation_as_if_it_read_it_whole(demo_artifact: P
         generation = engine.submit(prompt, greedy(16))
         first, _ = read(generation)
         assert first == read(engine.submit(prompt, greedy(16, prompt_logprobs=0)))[0]
-        new = generation.usage().prompt_tokens - generation.usage().cached_tokens
+        new = generation.stats().prompt_tokens - generation.stats().cached_tokens
         assert new < 24 or len(messages) == 1  # a question and the template's words around it
         messages.append({"role": "assistant", "content": tokenizer.decode(first)})
 
@@ -148,7 +148,7 @@ def test_the_demos_logits_of_a_reused_prompt_are_the_same_to_the_bit(demo_artifa
         read(engine.submit([*prompt[:beginning], 11, 12, 13], greedy(1)))
         generation = engine.submit(prompt, greedy(1, logprobs=5))
         scored += [step.logprobs for step in generation]
-        assert generation.usage().cached_tokens >= min(beginning, len(prompt) - 1)
+        assert generation.stats().cached_tokens >= min(beginning, len(prompt) - 1)
     assert len(scored) == 8
     assert len(set(scored)) == 1
 

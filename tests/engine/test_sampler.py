@@ -14,9 +14,9 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from handlers.engine import sampler as subject
+from handlers.engine.params import SamplingParams
 from handlers.engine.penalties import Penalties
 from handlers.engine.sampler import Sampler
-from handlers.engine.sequence import SamplingParams
 from handlers.errors import EngineFault
 
 Floats = NDArray[np.float32]

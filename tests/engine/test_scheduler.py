@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from handlers.engine.batch import Batch, Runner
+from handlers.engine.params import FinishReason, SamplingParams
 from handlers.engine.sampler import Sampler
 from handlers.engine.scheduler import Event, Scheduler
-from handlers.engine.sequence import FinishReason, SamplingParams, Sequence
+from handlers.engine.sequence import Sequence
 from handlers.errors import EngineFault
 from tests.engine.fake_session import CONTEXT, NAN, POISON, FakeSession, greedy_answer, sequence
 

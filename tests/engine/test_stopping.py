@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from handlers.engine.params import FinishReason, SamplingParams
 from handlers.engine.sampler import Sampler
-from handlers.engine.sequence import FinishReason, SamplingParams, Sequence
+from handlers.engine.sequence import Sequence
 from handlers.engine.stopping import ended, interrupted
 
 EOS = 2

@@ -10,9 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from handlers.engine.batch import Batch
-from handlers.engine.engine import Prompt
 from handlers.engine.generation import Generation
-from handlers.engine.sequence import FinishReason, Step
+from handlers.engine.params import FinishReason, Prompt, Step
 from handlers.errors import InvalidRequest, Overloaded
 from tests.engine.fake_session import (
     VOCAB,
@@ -70,7 +69,7 @@ def test_one_answer_of_a_submission_can_be_given_up() -> None:
     answers = by_index(list(generation))
     assert answers[0][-1].finish_reason is FinishReason.CANCELLED
     assert answers[1][-1].finish_reason is FinishReason.LENGTH
-    assert generation.usage(1).completion_tokens == 9
+    assert generation.stats(1).completion_tokens == 9
 
 
 def test_usage_tells_the_tokens_and_the_milliseconds_of_each_prompt() -> None:
@@ -82,9 +81,9 @@ def test_usage_tells_the_tokens_and_the_milliseconds_of_each_prompt() -> None:
     params = greedy(5, ignore_eos=True)
     engine = fake_engine(Slow(slots=1), slots=1)
     generation = engine.submit_all([Prompt([1] * 20, params), Prompt([2], params)])
-    assert generation.usage(0).queue_ms == 0.0
+    assert generation.stats(0).queue_ms == 0.0
     list(generation)
-    first, second = generation.usage(0), generation.usage(1)
+    first, second = generation.stats(0), generation.stats(1)
     assert (first.prompt_tokens, first.completion_tokens) == (20, 5)
     assert (second.prompt_tokens, second.completion_tokens) == (1, 5)
     assert first.prefill_ms >= 3 * 2  # chunks of 8

@@ -48,7 +48,7 @@ def test_a_system_prompt_in_the_recipe_is_found_computed_by_the_first_chat(
         prompt_of(artifact), greedy(1)
     )
     read(generation)
-    assert generation.usage().cached_tokens == manifest.prefix.tokens > 10
+    assert generation.stats().cached_tokens == manifest.prefix.tokens > 10
 
 
 def with_template(artifact: Path, directory: Path, template: str) -> Path:

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from handlers.artifact.manifest import Artifact
 from handlers.config import Settings
 from handlers.engine.engine import Engine
-from handlers.engine.sequence import SamplingParams
+from handlers.engine.params import SamplingParams
 from model_export.convert import convert
 from model_export.errors import ExportError
 from model_export.fuse import fuse

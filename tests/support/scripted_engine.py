@@ -8,8 +8,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from handlers.api.http import run_sync
-from handlers.engine.engine import Prompt
-from handlers.engine.sequence import FinishReason, SamplingParams, Step, Usage
+from handlers.engine.params import FinishReason, GenerationStats, Prompt, SamplingParams, Step
 from handlers.errors import ContextLengthExceeded, InvalidRequest, RequestError
 
 T = TypeVar("T")
@@ -35,9 +34,9 @@ class ScriptedGeneration:
             return step
         raise StopAsyncIteration
 
-    def usage(self, index: int) -> Usage:
+    def stats(self, index: int) -> GenerationStats:
         """Ahead of the steps taken, as an engine with a thread is."""
-        return Usage(len(self._prompts[index].ids), 0, 10_000, 1.0, 2.0, 3.0)
+        return GenerationStats(len(self._prompts[index].ids), 0, 10_000, 1.0, 2.0, 3.0)
 
     def cancel(self) -> None:
         self.cancelled = True

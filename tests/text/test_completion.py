@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from handlers.api.http import run_sync
-from handlers.engine.engine import Prompt
-from handlers.engine.sequence import FinishReason, Logprobs, SamplingParams, Step
+from handlers.engine.params import FinishReason, Logprobs, Prompt, SamplingParams, Step
 from handlers.errors import (
     DeadlineExceeded,
     EngineFault,

@@ -7,7 +7,7 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.engine.sequence import Logprobs
+from handlers.engine.params import Logprobs
 from handlers.text.token_text import read_prompt, read_token
 from handlers.text.tokenizer import Tokenizer
 from tests.support.tokenizer_kinds import END, KINDS

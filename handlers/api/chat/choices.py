@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from handlers.api.answer import Bodies, Call, Stamp
     from handlers.api.deltas import Answer, CallDelta, Delta, Finish, ToolCall
-    from handlers.engine.sequence import Usage
+    from handlers.engine.params import GenerationStats
 
 
 def whole_chat(
@@ -85,7 +85,7 @@ class ChatStream(StreamShape):
             chunks.append(self._chunk(delta.index, {}, finish_reason=delta.finish_reason))
         return chunks
 
-    def closing(self, usages: Sequence[Usage]) -> Bodies:
+    def closing(self, usages: Sequence[GenerationStats]) -> Bodies:
         if not self.include_usage:
             return []
         usage = {"usage": self.call.usage(usages)}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from handlers.api.answer import Bodies, Call, Stamp
     from handlers.api.deltas import Answer, Delta, Finish
-    from handlers.engine.sequence import Usage
+    from handlers.engine.params import GenerationStats
     from handlers.text.tokenizer import Tokenizer
 
 
@@ -93,7 +93,7 @@ class TextShape(StreamShape):
                 return []
         return [self._chunk(each) for each in (delta, *self._held.pop(delta.index, ()))]
 
-    def closing(self, usages: Sequence[Usage]) -> Bodies:
+    def closing(self, usages: Sequence[GenerationStats]) -> Bodies:
         """The usage, where it is asked for."""
         if not self.include_usage:
             return []

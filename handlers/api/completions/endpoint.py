@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from handlers.api.http import Request, Response, StreamResponse
     from handlers.api.model import Model
-    from handlers.engine.sequence import SamplingParams
+    from handlers.engine.params import SamplingParams
 
 # Spelling 40,000 of them takes 0.13 s, in which the event loop serves nobody, and 1.2 MB of JSON.
 MAX_ECHOED_LOGPROBS = 50_000

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from handlers.api.http import Request
     from handlers.api.texts_or_ids import TextsOrIds
     from handlers.encoder.batch import Input
-    from handlers.encoder.encoding import Usage
+    from handlers.encoder.encoding import EncodeStats
     from handlers.text.input_reader import FieldOf
 
 # OpenAI's, and Jina's for documents.
@@ -131,13 +131,13 @@ def check_count(count: int, field: str) -> None:
 
 async def encode(
     model: EncoderModel, inputs: list[Input], request: Request
-) -> tuple[NDArray[np.float32], Usage]:
+) -> tuple[NDArray[np.float32], EncodeStats]:
     """Computes a row for each input. Raises what the encoder raises."""
     encoding = model.engine.submit(inputs, request.deadline)
-    return await encoding.rows(), encoding.usage()
+    return await encoding.rows(), encoding.stats()
 
 
-def usage_body(usage: Usage) -> dict[str, int]:
+def usage_body(usage: EncodeStats) -> dict[str, int]:
     """Counts the tokens of an embedding as OpenAI does."""
     return {"prompt_tokens": usage.tokens, "total_tokens": usage.tokens}
 
@@ -147,7 +147,7 @@ def new_id(kind: str) -> str:
     return f"{kind}-{os.urandom(16).hex()}"
 
 
-def timing(usage: Usage) -> dict[str, str]:
+def timing(usage: EncodeStats) -> dict[str, str]:
     """Makes the header Server-Timing."""
     return timing_header(queue=usage.queue_ms, encode=usage.encode_ms)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from handlers.artifact.manifest import EncoderInfo, Manifest
     from handlers.config import Settings
     from handlers.encoder.batch import Input
-    from handlers.encoder.encoding import Usage
+    from handlers.encoder.encoding import EncodeStats
     from handlers.text.tokenizer import Tokenizer
 
 
@@ -27,7 +27,7 @@ class Encoding(Protocol):
 
     async def rows(self) -> NDArray[np.float32]: ...
 
-    def usage(self) -> Usage: ...
+    def stats(self) -> EncodeStats: ...
 
 
 class Encoder(served.Engine, Protocol):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from handlers.api.answer import Stamp
     from handlers.api.deltas import Delta
     from handlers.api.responses.endpoint import ResponseCall
-    from handlers.engine.sequence import SamplingParams, Usage
+    from handlers.engine.params import GenerationStats, SamplingParams
 
 Json = dict[str, Any]
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
@@ -57,7 +57,7 @@ class ResponseShape(StreamShape):
             events += self._output.end(self._status)
         return self._numbered(events)
 
-    def closing(self, usages: Sequence[Usage]) -> list[Json]:
+    def closing(self, usages: Sequence[GenerationStats]) -> list[Json]:
         """The last event, with the whole response."""
         (usage,) = usages
         return self._numbered([{"type": f"response.{self._status}", "response": self.whole(usage)}])
@@ -75,7 +75,7 @@ class ResponseShape(StreamShape):
         """Writes an event with its name, which OpenAI's other streams have not."""
         return sse_event(body, name=body["type"])
 
-    def whole(self, usage: Usage) -> Json:
+    def whole(self, usage: GenerationStats) -> Json:
         """Makes the body, once the last delta is in."""
         return self._body(self._status) | {"usage": _usage(usage)}
 
@@ -104,7 +104,7 @@ class ResponseShape(StreamShape):
         return numbered
 
 
-def _usage(usage: Usage) -> Json:
+def _usage(usage: GenerationStats) -> Json:
     """Counts the tokens. Clients read the zeros: no reasoning is hidden, no cache is paid for."""
     return {
         "input_tokens": usage.prompt_tokens,
