@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus, urlencode
 
-EVENTS = Path(__file__).parent.parent / "adapters" / "events"
+EVENTS = Path(__file__).parent.parent / "clouds" / "aws_lambda" / "events"
 
 Event = dict[str, Any]
 

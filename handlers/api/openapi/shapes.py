@@ -1,7 +1,7 @@
 """The answers of every path as structs, for the OpenAPI document alone.
 
 The endpoints write plain dicts, which is quicker to make and to read.
-tests/adapters/test_openapi.py holds their answers to these shapes. Imported by operations.py.
+tests/clouds/test_openapi.py holds their answers to these shapes. Imported by operations.py.
 """
 
 from __future__ import annotations

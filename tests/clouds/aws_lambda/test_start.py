@@ -19,7 +19,7 @@ from handlers.artifact.manifest import Task
 from handlers.aws_lambda.snapstart import prime
 from handlers.config import Settings
 from handlers.errors import StartupError
-from tests.adapters.test_lambda_runtime import CHAT, HELLO
+from tests.clouds.aws_lambda.test_runtime import CHAT, HELLO
 from tests.support.encoder_tasks import ENCODER_TASKS
 from tests.support.invocations import RESTORE_CUTS, Cut
 from tests.support.lambda_runtime import OwnRuntime, own_runtime

@@ -16,7 +16,7 @@ from handlers.aws_lambda.runtime import client
 from handlers.aws_lambda.runtime.responder import serve
 from handlers.config import Settings
 from handlers.errors import RequestError
-from tests.adapters.test_startup import run
+from tests.clouds.test_startup import run
 from tests.support.aws_events import HttpCall, http_api
 from tests.support.runtime_api import RuntimeApi
 
@@ -63,7 +63,7 @@ AT_THE_LIMIT = """
 import sys
 from awslambdaric.lambda_runtime_marshaller import LambdaMarshaller
 from handlers.aws_lambda.function import SERVICE, handler
-from tests.adapters.test_lambda_size import EVENT, SIX_MEGABYTES, Saying
+from tests.clouds.aws_lambda.test_size import EVENT, SIX_MEGABYTES, Saying
 
 class Context:
     aws_request_id = "request-1"

@@ -18,7 +18,7 @@ from handlers.aws_lambda.runtime import client
 from handlers.aws_lambda.runtime.responder import serve
 from handlers.config import Settings
 from handlers.errors import RequestError
-from tests.adapters.test_startup import run
+from tests.clouds.test_startup import run
 from tests.support.aws_events import HttpCall, http_api
 from tests.support.lambda_runtime import own_runtime
 from tests.support.runtime_api import RuntimeApi
@@ -99,7 +99,7 @@ ON_AWSLAMBDARIC = """
 import sys
 from awslambdaric.lambda_runtime_exception import FaultException
 from handlers.aws_lambda.function import SERVICE, handler
-from tests.adapters.test_lambda_direct_failures import ANSWERED, HELLO, HTTP, RAISED, Failing
+from tests.clouds.aws_lambda.test_direct_failures import ANSWERED, HELLO, HTTP, RAISED, Failing
 
 class Context:
     aws_request_id = "request-1"

@@ -12,7 +12,7 @@ import pytest
 
 from handlers.lazy_imports import deferred
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 
 PLAIN = "import functions_framework.aio, sys\n"
 DEFERRED = f"""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.processes import process_tree, rss_mb
-from tests.adapters.test_lambda_runtime import CHAT, ENDLESS, HELLO, NO_REQUESTS, STREAMED
+from tests.clouds.aws_lambda.test_runtime import CHAT, ENDLESS, HELLO, NO_REQUESTS, STREAMED
 from tests.support.event_stream import events, joined_text
 from tests.support.lambda_runtime import OwnRuntime, http_answer, own_runtime
 from tests.support.servers import PATIENCE_SECONDS

@@ -21,7 +21,7 @@ from handlers.aws_lambda.runtime.poller import poll_alone
 from handlers.aws_lambda.runtime.protocol import Fault, Stopped, read_invocation
 from handlers.aws_lambda.runtime.responder import serve
 from handlers.config import Settings, trace_id
-from tests.adapters.test_lambda_runtime import CHAT, ENDLESS, HELLO, STREAMED
+from tests.clouds.aws_lambda.test_runtime import CHAT, ENDLESS, HELLO, STREAMED
 from tests.support.aws_events import HttpCall, function_url, http_api
 from tests.support.event_stream import events
 from tests.support.invocations import SERVING_CUTS, Cut
