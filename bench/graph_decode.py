@@ -34,10 +34,10 @@ from handlers.engine.session import register_kernels
 from model_export.convert import convert
 from model_export.fetch import fetch
 from model_export.fuse import fuse
-from model_export.precision import Precision
 from model_export.progress import console
 from model_export.quantize import quantize
-from model_export.recipe import load_recipe
+from model_export.recipe import Precision
+from model_export.recipe_loader import load_decoder_recipe
 from model_export.save import save
 
 CAPACITY = 2048
@@ -165,7 +165,7 @@ def measure(path: Path, rounds: int, threads: int) -> dict[str, float]:
 def build(name: str, scratch: Path) -> tuple[Path, Path]:
     """The recipe's model as two graphs: ours, and the builder's."""
     report = console()
-    recipe = load_recipe(name)
+    recipe = load_decoder_recipe(name)
     loaded = fetch(recipe.source, report)
     report("our graph")
     graph = fuse(convert(loaded.model, recipe.export.context_length))

@@ -29,10 +29,10 @@ from model_export.convert import convert
 from model_export.fetch import fetch
 from model_export.fuse import fuse
 from model_export.pack import write_texts
-from model_export.precision import Precision
 from model_export.progress import console
 from model_export.quantize import quantize
-from model_export.recipe import load_recipe
+from model_export.recipe import Precision
+from model_export.recipe_loader import load_decoder_recipe
 from model_export.save import save
 from model_export.verify.corpus import evaluation_text
 from model_export.verify.drift import WINDOW, Drift, compare, windows_of
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 def _build(name: str, scratch: Path) -> dict[Precision, Path]:
     """A directory with model.onnx for each candidate; the tokenizer is in `scratch`."""
     report = console()
-    recipe = load_recipe(name)
+    recipe = load_decoder_recipe(name)
     loaded = fetch(recipe.source, report)
     report("convert and fuse")
     exact = scratch / "exact"

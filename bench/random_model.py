@@ -22,9 +22,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
 from model_export.fetch import fetch, locate
-from model_export.recipe import Recipe
+from model_export.recipe import DecoderRecipe, EncoderRecipe
+from model_export.recipe_loader import load_recipe
 from tests.support.configurations import shipped
 
 RECIPE = """
@@ -73,7 +73,7 @@ def _random(config: PretrainedConfig, auto_class: str) -> PreTrainedModel:
 
 
 def _tokenizer(encodes: bool) -> PreTrainedTokenizerBase:
-    demo = load_any_recipe("all-minilm-l6-v2" if encodes else "smollm2-135m")
+    demo = load_recipe("all-minilm-l6-v2" if encodes else "smollm2-135m")
     if not encodes:
         return fetch(demo.source, print).tokenizer
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -82,7 +82,7 @@ def _tokenizer(encodes: bool) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _decoder(recipe: Recipe) -> dict[str, str]:
+def _decoder(recipe: DecoderRecipe) -> dict[str, str]:
     precision = recipe.precision
     return {
         "export": f"context_length = {recipe.export.context_length}",

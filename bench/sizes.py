@@ -24,7 +24,7 @@ from bench.rounds import say
 from bench.servers import ROOT, Capacity, python
 from bench.sweep import measure
 from handlers.config import available_cpus
-from model_export.encoder.recipe import load_any_recipe
+from model_export.recipe_loader import load_recipe
 
 DIRECTORY = ROOT / "build" / "sizes"
 RECIPES = ("qwen2.5-0.5b", "llama-3.2-1b")
@@ -74,7 +74,7 @@ def row(name: str, directory: Path) -> dict[str, object]:
     figures |= {f"{path.name}_mb": round(path.stat().st_size / 1e6, 1) for path in files}
     say(f"{name}: serve")
     capacity = Capacity(available_cpus(), SLOTS, CONTEXT_LENGTH)
-    task = load_any_recipe(name).export.task
+    task = load_recipe(name).export.task
     if task == "text-generation":
         return figures | measure(artefact, capacity, SOME_TEXT)
     return figures | measure_encoder(artefact, task, capacity)

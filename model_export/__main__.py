@@ -56,10 +56,9 @@ def _list() -> int:
 def _dry_run(name: str) -> int:
     from handlers.config import Settings
     from model_export.dry_run import dry_run
-    from model_export.encoder.recipe import load_any_recipe
-    from model_export.recipe import check_transformers
+    from model_export.recipe_loader import check_transformers, load_recipe
 
-    recipe = load_any_recipe(name)
+    recipe = load_recipe(name)
     check_transformers(recipe)
     print(dry_run(recipe, Settings.from_environ(), console()))
     return 0
@@ -67,12 +66,12 @@ def _dry_run(name: str) -> int:
 
 def _export(name: str, out: Path) -> int:
     from model_export.encoder.pipeline import export_encoder
-    from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
     from model_export.pipeline import export
-    from model_export.recipe import check_transformers
+    from model_export.recipe import EncoderRecipe
+    from model_export.recipe_loader import check_transformers, load_recipe
 
     report = console()
-    recipe = load_any_recipe(name)
+    recipe = load_recipe(name)
     check_transformers(recipe)
     if isinstance(recipe, EncoderRecipe):
         export_encoder(recipe, out, report)

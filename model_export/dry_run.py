@@ -8,12 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from handlers.config import LAMBDA_MB_PER_CPU, Settings
-from model_export.encoder.recipe import EncoderRecipe
 from model_export.fetch.config import fetch_config
 from model_export.outline import outline_of
-from model_export.precision import Precision
 from model_export.progress import Report
-from model_export.recipe import Recipe
+from model_export.recipe import DecoderRecipe, EncoderRecipe, Precision
 from model_export.sizing import (
     Machine,
     Outline,
@@ -31,12 +29,14 @@ if TYPE_CHECKING:
 MB = 1_000_000
 
 
-def dry_run(recipe: Recipe | EncoderRecipe, settings: Settings, report: Report) -> str:
+def dry_run(recipe: DecoderRecipe | EncoderRecipe, settings: Settings, report: Report) -> str:
     """The table, once the configuration is here. Raises ExportError."""
     return describe(fetch_config(recipe.source, report), recipe, settings)
 
 
-def describe(config: PretrainedConfig, recipe: Recipe | EncoderRecipe, settings: Settings) -> str:
+def describe(
+    config: PretrainedConfig, recipe: DecoderRecipe | EncoderRecipe, settings: Settings
+) -> str:
     """The table. `settings` say how many slots of how many tokens serve. Raises ExportError."""
     outline = outline_of(config, recipe)
     weights = weights_of(outline, recipe.precision)
@@ -55,7 +55,7 @@ def describe(config: PretrainedConfig, recipe: Recipe | EncoderRecipe, settings:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
-def slots_of(recipe: Recipe | EncoderRecipe, settings: Settings) -> tuple[int, int]:
+def slots_of(recipe: DecoderRecipe | EncoderRecipe, settings: Settings) -> tuple[int, int]:
     """How many slots, and the tokens of each. An encoder has none."""
     if isinstance(recipe, EncoderRecipe):
         return 0, 0

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
-from model_export.recipe import Recipe, shipped_recipes
+from model_export.recipe import DecoderRecipe, EncoderRecipe
+from model_export.recipe_loader import load_recipe, shipped_recipes
 
 SIZES = Path(__file__).parent / "recipe_sizes.json"
 HEAD = ("recipe", "task", "download", "artefact", "memory", "licence", "precision")
@@ -38,12 +38,12 @@ def shipped_sizes() -> dict[str, RecipeSize]:
 def listing() -> str:
     """A line for each recipe, below a head, above a legend."""
     sizes = shipped_sizes()
-    rows = [HEAD, *(_row(load_any_recipe(name), sizes[name]) for name in shipped_recipes())]
+    rows = [HEAD, *(_row(load_recipe(name), sizes[name]) for name in shipped_recipes())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join([*(_line(row, widths) for row in rows), HINT])
 
 
-def _row(recipe: Recipe | EncoderRecipe, size: RecipeSize) -> tuple[str, ...]:
+def _row(recipe: DecoderRecipe | EncoderRecipe, size: RecipeSize) -> tuple[str, ...]:
     megabytes = (f"{count:,}" for count in (size.download, size.artefact, size.memory))
     precision = recipe.precision.describe()
     return recipe.name, recipe.export.task, *megabytes, recipe.model.licence, precision

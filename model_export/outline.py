@@ -19,18 +19,17 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from model_export.encoder.recipe import EncoderRecipe
 from model_export.errors import ExportError
 from model_export.fetch import CLASSIFIER, DECODER, TRANSFORMER, Kind
 from model_export.fetch.reasons import UNREADABLE, reason_of
-from model_export.recipe import Recipe
+from model_export.recipe import DecoderRecipe, EncoderRecipe
 from model_export.sizing import Matrix, Outline
 
 _NOT_EXPORTED = ("vision", "audio", "multi_modal")
 """In the names of modules that see and hear: the graph has none of them."""
 
 
-def outline_of(config: PretrainedConfig, recipe: Recipe | EncoderRecipe) -> Outline:
+def outline_of(config: PretrainedConfig, recipe: DecoderRecipe | EncoderRecipe) -> Outline:
     """Raises ExportError where transformers has no such model, or where the export refuses it."""
     with FakeTensorMode(shape_env=ShapeEnv()):  # experts take as many tokens as choose them
         if isinstance(recipe, EncoderRecipe):

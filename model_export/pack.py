@@ -38,7 +38,7 @@ from model_export.errors import ExportError
 from model_export.fetch import LoadedModel
 from model_export.hashing import sha256_of
 from model_export.quick_tokenizer import quick_json
-from model_export.recipe import AnyRecipe, Recipe
+from model_export.recipe import DecoderRecipe, Recipe
 from model_export.sampling import sampling_defaults
 
 LICENCE_TEXTS = Path(__file__).parent / "licences"
@@ -89,7 +89,7 @@ def publish(artefact: Path, out: Path) -> None:
         raise
 
 
-def write_texts(directory: Path, recipe: AnyRecipe, loaded: LoadedModel) -> None:
+def write_texts(directory: Path, recipe: Recipe, loaded: LoadedModel) -> None:
     """tokenizer.json, the chat templates and the licence, into an existing directory."""
     backend = _tokenizer_of(loaded)
     # A training run's settings: the runtime neither cuts nor pads a prompt.
@@ -123,7 +123,7 @@ def vocabulary_size(loaded: LoadedModel) -> int:
 
 def write_manifest(
     directory: Path,
-    recipe: Recipe,
+    recipe: DecoderRecipe,
     loaded: LoadedModel,
     precision: str,
     verification: Mapping[str, Any],
@@ -155,7 +155,7 @@ def save_manifest(directory: Path, manifest: Manifest) -> None:
     (directory / MANIFEST).write_bytes(encoded + b"\n")
 
 
-def model_info(recipe: AnyRecipe, loaded: LoadedModel) -> ModelInfo:
+def model_info(recipe: Recipe, loaded: LoadedModel) -> ModelInfo:
     """Where the weights come from."""
     return ModelInfo(
         id=recipe.model.id,
@@ -179,7 +179,7 @@ def _is_artefact(directory: Path) -> bool:
     return True
 
 
-def _write_licence(directory: Path, recipe: AnyRecipe, loaded: LoadedModel) -> None:
+def _write_licence(directory: Path, recipe: Recipe, loaded: LoadedModel) -> None:
     """The source's own licence files, else the text or where it is; and the notice it asks for."""
     licence = recipe.model.licence
     for path in loaded.licence_files:

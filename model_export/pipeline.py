@@ -14,13 +14,13 @@ from model_export.build import build, use_threads
 from model_export.fetch import LoadedModel, fetch
 from model_export.pack import building, publish, write_manifest, write_texts
 from model_export.progress import Report
-from model_export.recipe import Recipe
+from model_export.recipe import DecoderRecipe
 from model_export.sampling import not_honoured
 from model_export.verify import make_reference, verify
 from model_export.verify.exchange import Task
 
 
-def export(recipe: Recipe, out: Path, report: Report) -> None:
+def export(recipe: DecoderRecipe, out: Path, report: Report) -> None:
     """Writes the artefact of `recipe` to `out`, or raises ExportError and leaves `out` alone."""
     with building(out) as scratch:
         threads = Settings.from_environ().threads
@@ -40,7 +40,9 @@ def export(recipe: Recipe, out: Path, report: Report) -> None:
         publish(quantised, out)
 
 
-def _build(recipe: Recipe, loaded: LoadedModel, scratch: Path, report: Report) -> tuple[Path, Path]:
+def _build(
+    recipe: DecoderRecipe, loaded: LoadedModel, scratch: Path, report: Report
+) -> tuple[Path, Path]:
     from model_export.convert import convert
     from model_export.fuse import fuse
 

@@ -1,4 +1,4 @@
-"""What to export: a TOML file, checked whole before anything is downloaded.
+"""A recipe: what to export, as plain data. recipe_loader.py reads it from a TOML file.
 
     [model]
     id = "SmolLM2-135M-Instruct"      # the name that clients see
@@ -8,63 +8,163 @@
     hub = "HuggingFaceTB/SmolLM2-135M-Instruct"
     revision = "<40 hexadecimal digits>"
 
-    [export]
+    [precision]                       # the fields of Precision
+    [export]                          # of a decoder:
+    task = "text-generation"          # the default
     context_length = 8192             # the longest sequence, prompt and answer together
-    task = "text-generation"          # the default; encoder/recipe.py has the others
-    transformers = 5                  # for a model that transformers 4 does not have; else left out
+    transformers = 5                  # for a model that transformers 4 does not have
 
-    [precision]                       # the fields of precision.Precision
-    [tolerance]                       # how far the quantised model may drift; see docs/precision.md
-
+    [tolerance]                       # how far a quantised decoder may drift: docs/precision.md
     [prefix]                          # may be left out
-    system_prompt = "You are ..."     # whose keys and values are baked in; see docs/engine.md
+    system_prompt = "You are ..."     # whose keys and values are baked in: docs/engine.md
 
-It knows nothing of models: `fetch` opens the source, `quantize` applies the precision.
+An encoder has other keys in two of these tables, and no [prefix]:
+
+    [export]
+    task = "feature-extraction"       # or "text-classification", "text-ranking"
+    max_tokens = 256                  # may be left out: as the model says
+    pooling = "cls"                   # these two only for a model without modules.json,
+    normalize = true                  # sentence-transformers' own word on them
+
+    [tolerance]                       # of "feature-extraction"
+    min_mean_cosine = 0.999           # of the quantised embeddings to the fp32 ones
+    min_cosine = 0.995
+
+    [tolerance]                       # of the other two tasks
+    min_top1_agreement = 0.98         # the same label, or the same best document of a query
+    max_score_difference = 0.05       # of scores, as clients see them
+
 Paths in a recipe are relative to the recipe's own directory.
 """
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from model_export.errors import ExportError
-from model_export.precision import Precision
-from model_export.source import Source, parse_source
-from model_export.tables import convert_table, refuse_unknown, suggest
 
-SHIPPED = Path(__file__).parent / "recipes"
+BITS = {"int4": 4, "int8": 8}
+"""Bits of a quantised weight."""
+POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len", "weighted_mean", "last_token")
+
+EncoderTask = Literal["feature-extraction", "text-classification", "text-ranking"]
 
 
-class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ModelTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[model]: what the artefact is called, and the SPDX id of the weights' licence."""
 
     id: str
     licence: str
 
 
-class AnyExport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What every recipe's [export] may say."""
+class HubSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[source]: a repository of a Hugging Face hub at one commit."""
+
+    hub: str
+    revision: str
+
+
+class FolderSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[source]: a folder as `save_pretrained` writes it."""
+
+    path: Path
+
+
+class GgufSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[source]: a GGUF file."""
+
+    gguf: Path
+
+
+class PackageSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[source]: a GGUF file, or a folder, inside an installed Python package."""
+
+    package: str
+    version: str
+    file: str | None = None
+    folder: str | None = None
+
+
+Source = HubSource | FolderSource | GgufSource | PackageSource
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """[precision]: how the weights are stored. Raises ExportError for what cannot be.
+
+    weights       of the linear layers: "fp32", "int4" or "int8"
+    block_size    weights that share a scale, along the input: a power of two from 32 to 256
+    algorithm     of the int4 blocks: "affine", from the smallest to the largest weight, the grid of
+                  GGUF's Q4_1; "k_quant", the same by llama.cpp's search, on a coarser grid;
+                  "symmetric", around zero, a tenth smaller. int8 is always symmetric, as Q8_0
+    lm_head       of the output projection, and of the embedding; "" is as the others
+    mixed_layers  int8 for the most sensitive int4 layers (llama.cpp's choice, see quantize/)
+    """
+
+    weights: str = "int4"
+    block_size: int = 32
+    algorithm: str = "affine"
+    lm_head: str = ""
+    mixed_layers: bool = False
+
+    def __post_init__(self) -> None:
+        _check_choice("weights", self.weights, ("fp32", "int4", "int8"))
+        _check_choice("algorithm", self.algorithm, ("affine", "k_quant", "symmetric"))
+        _check_choice("lm_head", self.lm_head, ("", "fp32", "int4", "int8"))
+        _check_choice("block_size", self.block_size, (32, 64, 128, 256))
+        if self.weights == "fp32" and (self.lm_head not in ("", "fp32") or self.mixed_layers):
+            raise ExportError(
+                'weights = "fp32" quantises nothing: leave out lm_head and mixed_layers, or set '
+                'weights to "int4" or "int8".'
+            )
+        if self.mixed_layers and self.weights != "int4":
+            raise ExportError('mixed_layers gives int8 to some of the int4 layers: use "int4".')
+
+    @property
+    def head(self) -> str:
+        """The output projection's weights."""
+        return self.lm_head or self.weights
+
+    def describe(self) -> str:
+        """In words for a manifest or a log: "int4 k_quant block 32, int8 lm_head"."""
+        if self.weights == "fp32":
+            return "fp32"
+        algorithm = f" {self.algorithm}" if self.weights == "int4" else ""
+        words = f"{self.weights}{algorithm} block {self.block_size}"
+        words += f", {self.head} lm_head" if self.head != self.weights else ""
+        return words + (", int8 mixed layers" if self.mixed_layers else "")
+
+
+class ExportTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[export]: the keys that decoders and encoders share."""
 
     transformers: Literal[5] | None = None
-    """The transformers that it takes. None: either, and the images take 4."""
+    """The major version of transformers that it takes. None: either, and the images take 4."""
 
 
-class Export(AnyExport, frozen=True):
-    """[export]: the longest sequence, in tokens, that the graph's positions allow."""
+class DecoderExport(ExportTable, frozen=True):
+    """[export] of a decoder."""
 
     context_length: int
+    """The longest sequence, in tokens, that the graph's positions allow."""
     task: Literal["text-generation"] = "text-generation"
 
 
-class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EncoderExport(ExportTable, frozen=True):
+    """[export] of an encoder."""
+
+    task: EncoderTask
+    max_tokens: int | None = None
+    pooling: str | None = None
+    """One of POOLING_MODES."""
+    normalize: bool | None = None
+
+
+class DecoderTolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[tolerance]: how far the quantised graph may drift from the fp32 one on the shipped text."""
 
     max_kl: float
@@ -75,150 +175,53 @@ class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Perplexity of the quantised graph over that of the fp32 graph."""
 
 
-class Prefix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """[prefix]: the system message of the chats that find their beginning computed."""
+class EmbeddingTolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
+    """[tolerance] of embeddings: the quantised graph's cosine to the fp32 graph's."""
+
+    min_mean_cosine: float
+    min_cosine: float
+
+
+class ScoreTolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
+    """[tolerance] of a classifier or a ranker."""
+
+    min_top1_agreement: float
+    """Share of texts with the same best label, or of queries with the same best document."""
+    max_score_difference: float
+
+
+class PrefixTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[prefix]: the system message whose keys and values are computed by the export."""
 
     system_prompt: str
 
 
-class AnyRecipe(msgspec.Struct, frozen=True):
-    """What every checked recipe has. `name` is its file's stem."""
+class Recipe(msgspec.Struct, frozen=True):
+    """A checked recipe. `name` is its file's stem."""
 
     name: str
-    model: Model
+    model: ModelTable
     source: Source
     precision: Precision
-    export: AnyExport
+    export: ExportTable
 
 
-class Recipe(AnyRecipe, frozen=True):
-    """A decoder's."""
+class DecoderRecipe(Recipe, frozen=True):
+    """A checked recipe of a model that generates text."""
 
-    export: Export
-    tolerance: Tolerance
-    prefix: Prefix | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A recipe's tables before they are checked, and the file that they are from."""
-
-    path: Path
-    tables: dict[str, Any]
+    export: DecoderExport
+    tolerance: DecoderTolerance
+    prefix: PrefixTable | None = None
 
 
-_TABLES = ("model", "source", "export", "precision", "tolerance")
+class EncoderRecipe(Recipe, frozen=True):
+    """A checked recipe of a model that embeds, classifies or ranks texts."""
+
+    export: EncoderExport
+    tolerance: EmbeddingTolerance | ScoreTolerance
 
 
-def shipped_recipes() -> tuple[str, ...]:
-    """Names that `load_recipe` takes without a path."""
-    return tuple(sorted(path.stem for path in SHIPPED.glob("*.toml")))
-
-
-def load_recipe(name_or_path: str) -> Recipe:
-    """Reads a decoder's shipped recipe by name, or any TOML file of one. Raises ExportError."""
-    document = read_document(name_or_path)
-    with naming(document.path):
-        return _parse(document.tables, document.path)
-
-
-def read_document(name_or_path: str) -> Document:
-    """A shipped recipe by name, or any TOML file. Raises ExportError."""
-    path = _locate(name_or_path)
-    try:
-        return Document(path, tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ExportError(f"Cannot read the recipe {path}: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ExportError(f"The recipe {path} is not TOML: {error}.") from None
-
-
-def check_transformers(recipe: AnyRecipe) -> None:
-    """Raises ExportError where the recipe takes another transformers than the installed one."""
-    needed = recipe.export.transformers
-    if needed is None:
-        return
-    installed = version("transformers")
-    if installed.partition(".")[0] != str(needed):
-        raise ExportError(
-            f"The recipe {recipe.name} takes transformers {needed}, and {installed} is installed. "
-            f"`make export` and `make images` choose by the recipe; by hand it is "
-            f".venv-transformers{needed}/bin/python -m model_export, or `docker build --build-arg "
-            f"TRANSFORMERS={needed}` (docs/families.md)."
-        )
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Puts the recipe's file in front of what is wrong with it."""
-    try:
-        yield
-    except ExportError as error:
-        raise ExportError(f"The recipe {path}: {error}") from None
-
-
-def _locate(name_or_path: str) -> Path:
-    shipped = SHIPPED / f"{name_or_path}.toml"
-    if shipped.parent == SHIPPED and shipped.is_file():
-        return shipped
-    path = Path(name_or_path)
-    if path.is_file() or path.suffix == ".toml":
-        return path
-    raise ExportError(
-        f"No recipe is called {name_or_path!r}{suggest(name_or_path, shipped_recipes())} "
-        f"Shipped are: {', '.join(shipped_recipes())}. Any other is the path of a TOML file."
-    )
-
-
-def _parse(document: dict[str, Any], path: Path) -> Recipe:
-    check_tables(document, optional=("prefix",))
-    prefix = document.get("prefix")
-    recipe = Recipe(
-        name=path.stem,
-        model=parse_model(document["model"]),
-        source=parse_source(document["source"], path.parent),
-        export=convert_table(document["export"], Export, "export"),
-        precision=convert_table(document["precision"], Precision, "precision"),
-        tolerance=convert_table(document["tolerance"], Tolerance, "tolerance"),
-        prefix=None if prefix is None else convert_table(prefix, Prefix, "prefix"),
-    )
-    _check_values(recipe)
-    return recipe
-
-
-def check_tables(document: dict[str, Any], optional: tuple[str, ...] = ()) -> None:
-    """Raises ExportError for a table that is missing, and for one that nobody knows."""
-    refuse_unknown(document, _TABLES + optional, "table")
-    for table in (*_TABLES, *(name for name in optional if name in document)):
-        if not isinstance(document.get(table), dict):
-            raise ExportError(f"the table [{table}] is missing.")
-
-
-def parse_model(table: dict[str, Any]) -> Model:
-    """[model]. Raises ExportError."""
-    model = convert_table(table, Model, "model")
-    if not model.id.strip():
-        raise ExportError("[model] id is empty.")
-    if not model.licence.strip():
-        raise ExportError("[model] licence is empty: name its SPDX id.")
-    return model
-
-
-def _check_values(recipe: Recipe) -> None:
-    tolerance = recipe.tolerance
-    checks = (
-        (recipe.export.context_length >= 16, "[export] context_length must be at least 16"),
-        (tolerance.max_kl >= 0, "[tolerance] max_kl must not be negative"),
-        (
-            0 <= tolerance.min_top1_agreement <= 1,
-            "[tolerance] min_top1_agreement is a share: 0.0 to 1.0",
-        ),
-        (tolerance.max_perplexity_ratio > 0, "[tolerance] max_perplexity_ratio must be above 0"),
-        (
-            recipe.prefix is None or bool(recipe.prefix.system_prompt.strip()),
-            "[prefix] system_prompt is empty: name one, or leave the table out",
-        ),
-    )
-    for holds, problem in checks:
-        if not holds:
-            raise ExportError(f"{problem}.")
+def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    if value not in choices:
+        known = ", ".join(repr(choice) for choice in choices)
+        raise ExportError(f"{name} is {value!r}, but must be one of {known}.")

@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 
 from handlers.config import LAMBDA_MB_PER_CPU
-from model_export.precision import BITS, Precision
 from model_export.quantize.block_layout import BLOCK, LANES
+from model_export.recipe import BITS, Precision
 
 FLOAT32 = 4
 FLOAT16 = 2

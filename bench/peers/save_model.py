@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from model_export.fetch import fetch
-from model_export.recipe import load_recipe
+from model_export.recipe_loader import load_recipe
 
 
 def main(recipe: str, target: Path) -> None:

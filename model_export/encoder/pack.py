@@ -18,8 +18,8 @@ from model_export.pack import (
 )
 
 if TYPE_CHECKING:
-    from model_export.encoder.recipe import EncoderRecipe
     from model_export.encoder.source import EncoderSource
+    from model_export.recipe import EncoderRecipe
 
 
 def write_manifest(

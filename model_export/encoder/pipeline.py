@@ -12,12 +12,12 @@ from pathlib import Path
 from handlers.config import Settings
 from model_export.build import build, use_threads
 from model_export.encoder.pack import write_manifest
-from model_export.encoder.recipe import EncoderRecipe
 from model_export.encoder.source import EncoderSource, fetch_encoder
 from model_export.encoder.verify import make_reference
 from model_export.encoder.verify.exchange import PROGRAM, EncoderGates
 from model_export.pack import building, publish, write_texts
 from model_export.progress import Report
+from model_export.recipe import EncoderRecipe
 from model_export.verify.launch import verify
 
 

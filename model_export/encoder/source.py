@@ -25,7 +25,7 @@ from model_export.progress import Report
 
 if TYPE_CHECKING:
     from model_export.encoder.head import Head
-    from model_export.encoder.recipe import EncoderExport, EncoderRecipe
+    from model_export.recipe import EncoderExport, EncoderRecipe
 
 Activation = Literal["softmax", "sigmoid", "none"]
 

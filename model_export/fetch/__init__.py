@@ -15,7 +15,7 @@ from model_export.fetch.load import (
 )
 from model_export.fetch.locate import Located, locate
 from model_export.progress import Report
-from model_export.source import Source
+from model_export.recipe import Source
 
 __all__ = [
     "CLASSIFIER",

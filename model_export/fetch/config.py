@@ -14,7 +14,7 @@ from model_export.fetch.locate import packaged_path
 from model_export.fetch.plain_weights import CONFIG, SMALL_FILES, refuse_packed
 from model_export.fetch.reasons import UNREADABLE, reason_of
 from model_export.progress import Report
-from model_export.source import FolderSource, GgufSource, HubSource, Source
+from model_export.recipe import FolderSource, GgufSource, HubSource, Source
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -15,13 +15,7 @@ from model_export.fetch.hub import TOKENIZER_FILES, download
 from model_export.fetch.plain_weights import CONFIG, SMALL_FILES, refuse_packed
 from model_export.hashing import sha256_of, sha256_of_all
 from model_export.progress import Report
-from model_export.source import (
-    FolderSource,
-    GgufSource,
-    HubSource,
-    PackageSource,
-    Source,
-)
+from model_export.recipe import FolderSource, GgufSource, HubSource, PackageSource, Source
 
 LICENCE_PATTERNS = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 

@@ -27,9 +27,9 @@ from model_export.fuse.graphs import (
     replace,
     tidy,
 )
-from model_export.precision import BITS, Precision
 from model_export.quantize.block_layout import pack
 from model_export.quantize.block_quantizer import Blocks, affine, k_quant, symmetric
+from model_export.recipe import BITS, Precision
 
 __all__ = ["Precision", "quantize"]
 

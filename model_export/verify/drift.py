@@ -22,7 +22,7 @@ from handlers.engine.batch import Batch
 from handlers.engine.session import Session
 from handlers.text.tokenizer import Tokenizer
 from model_export.errors import ExportError
-from model_export.recipe import Tolerance
+from model_export.recipe import DecoderTolerance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,7 +85,10 @@ def compare(exact: Session, quantised: Session, windows: list[list[int]]) -> Com
 
 
 def check_drift(
-    comparison: Comparison, tolerance: Tolerance, windows: list[list[int]], tokenizer: Tokenizer
+    comparison: Comparison,
+    tolerance: DecoderTolerance,
+    windows: list[list[int]],
+    tokenizer: Tokenizer,
 ) -> dict[str, Any]:
     """The gate's figures. Raises ExportError with the first figure that is over its limit."""
     drift = comparison.summary()

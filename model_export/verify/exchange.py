@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from handlers.artifact.manifest import PrefixInfo
-from model_export.recipe import Tolerance
+from model_export.recipe import DecoderTolerance
 
 TASK = "task.msgpack"
 OUTCOME = "outcome.msgpack"
@@ -73,7 +73,7 @@ class Task(msgspec.Struct, frozen=True):
     """The fp32 artefact."""
     quantised: Path
     """The artefact that is to be shipped."""
-    tolerance: Tolerance
+    tolerance: DecoderTolerance
     threads: int
     system_prompt: str | None = None
     """What is to be baked into it, once it has passed."""

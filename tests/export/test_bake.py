@@ -13,7 +13,7 @@ from handlers.text.template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from model_export.errors import ExportError
 from model_export.pipeline import export
-from model_export.recipe import load_recipe
+from model_export.recipe_loader import load_decoder_recipe
 from tests.engine.fake_session import greedy, read
 from tests.export.test_pipeline import assert_served, write_recipe
 from tests.support.baking import bake_copy
@@ -38,7 +38,7 @@ def test_a_system_prompt_in_the_recipe_is_found_computed_by_the_first_chat(
     with recipe.open("a", encoding="utf-8") as file:
         file.write(f'\n[prefix]\nsystem_prompt = "{SYSTEM}"\n')
     lines: list[str] = []
-    export(load_recipe(str(recipe)), tmp_path / "out", lines.append)
+    export(load_decoder_recipe(str(recipe)), tmp_path / "out", lines.append)
     manifest = assert_served(tmp_path / "out")
     assert manifest.prefix is not None
     assert PREFIX in manifest.files

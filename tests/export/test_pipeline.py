@@ -14,7 +14,7 @@ from handlers.artifact.manifest import MANIFEST, Artifact, Manifest
 from model_export.errors import ExportError
 from model_export.hashing import sha256_of
 from model_export.pipeline import export
-from model_export.recipe import load_recipe
+from model_export.recipe_loader import load_decoder_recipe
 from tests.support.hub import COMMIT, REPOSITORY, serve_hub
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder
@@ -73,7 +73,7 @@ def assert_served(artefact: Path) -> Manifest:
 @pytest.mark.parametrize("family", SAVED)
 def test_every_architecture_goes_through_every_gate(tmp_path: Path, family: str) -> None:
     save_tiny_folder(tmp_path / "source", family)
-    recipe = load_recipe(str(write_recipe(tmp_path, 'path = "source"')))
+    recipe = load_decoder_recipe(str(write_recipe(tmp_path, 'path = "source"')))
     lines: list[str] = []
     export(recipe, tmp_path / "out", lines.append)
     manifest = assert_served(tmp_path / "out")
@@ -101,7 +101,7 @@ def test_a_hub_repository_becomes_an_artefact_on_the_command_line(tmp_path: Path
 
 def test_a_model_without_a_chat_template_goes_through_every_gate(tmp_path: Path) -> None:
     save_tiny_folder(tmp_path / "source", chat_template=None)
-    recipe = load_recipe(str(write_recipe(tmp_path, 'path = "source"')))
+    recipe = load_decoder_recipe(str(write_recipe(tmp_path, 'path = "source"')))
     export(recipe, tmp_path / "out", ignore)
     verification = assert_served(tmp_path / "out").verification
     assert verification["tokens"]["chats"] == 0
@@ -110,7 +110,7 @@ def test_a_model_without_a_chat_template_goes_through_every_gate(tmp_path: Path)
 
 def test_a_gguf_file_becomes_an_artefact(tmp_path: Path) -> None:
     write_tiny_gguf(tmp_path / "tiny.gguf")
-    recipe = load_recipe(str(write_recipe(tmp_path, 'gguf = "tiny.gguf"')))
+    recipe = load_decoder_recipe(str(write_recipe(tmp_path, 'gguf = "tiny.gguf"')))
     export(recipe, tmp_path / "out", ignore)
     assert_served(tmp_path / "out")
     assert "Apache License" in (tmp_path / "out" / "LICENSE").read_text(encoding="utf-8")
@@ -129,9 +129,13 @@ def test_a_gate_that_fails_is_one_line_and_leaves_nothing_behind(tmp_path: Path)
 
 def test_an_older_artefact_survives_an_export_that_fails(tmp_path: Path) -> None:
     save_tiny_folder(tmp_path / "source")
-    export(load_recipe(str(write_recipe(tmp_path, 'path = "source"'))), tmp_path / "out", ignore)
+    export(
+        load_decoder_recipe(str(write_recipe(tmp_path, 'path = "source"'))),
+        tmp_path / "out",
+        ignore,
+    )
     manifest = (tmp_path / "out" / MANIFEST).read_bytes()
-    strict = load_recipe(str(write_recipe(tmp_path, 'path = "source"', max_kl=1e-9)))
+    strict = load_decoder_recipe(str(write_recipe(tmp_path, 'path = "source"', max_kl=1e-9)))
     with pytest.raises(ExportError, match="Gate 3 failed"):
         export(strict, tmp_path / "out", ignore)
     assert (tmp_path / "out" / MANIFEST).read_bytes() == manifest
@@ -199,4 +203,4 @@ def test_a_context_that_the_model_does_not_have_is_one_line(tmp_path: Path) -> N
     text = path.read_text().replace(f"= {CONTEXT_LENGTH}", f"= {CONTEXT_LENGTH + 1}")
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ExportError, match="context_length is 257"):
-        export(load_recipe(str(path)), tmp_path / "out", ignore)
+        export(load_decoder_recipe(str(path)), tmp_path / "out", ignore)

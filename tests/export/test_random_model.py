@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from bench import random_model
-from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
 from model_export.encoder.source import fetch_encoder
-from model_export.recipe import shipped_recipes
+from model_export.recipe import EncoderRecipe
+from model_export.recipe_loader import load_recipe, shipped_recipes
 from tests.support.configurations import shipped
 from tests.support.reports import ignore
 
@@ -25,7 +25,7 @@ SMALL = {
 
 
 def encoders() -> list[str]:
-    recipes = [load_any_recipe(name) for name in shipped_recipes()]
+    recipes = [load_recipe(name) for name in shipped_recipes()]
     return [recipe.name for recipe in recipes if isinstance(recipe, EncoderRecipe)]
 
 
@@ -45,7 +45,7 @@ def test_an_encoder_is_loaded_as_its_recipe_says(
 
     random_model.write(name, tmp_path)
 
-    written, recipe = load_any_recipe(str(tmp_path / "recipe.toml")), load_any_recipe(name)
+    written, recipe = load_recipe(str(tmp_path / "recipe.toml")), load_recipe(name)
     assert isinstance(written, EncoderRecipe)
     assert (written.export.task, written.precision) == (recipe.export.task, recipe.precision)
     source = fetch_encoder(written, ignore)

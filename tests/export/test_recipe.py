@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from model_export import recipe as recipes
-from model_export.encoder.recipe import load_any_recipe
+from model_export import recipe_loader
 from model_export.errors import ExportError
-from model_export.recipe import Prefix, check_transformers, load_recipe, shipped_recipes
-from model_export.source import FolderSource, GgufSource, HubSource, PackageSource
+from model_export.recipe import FolderSource, GgufSource, HubSource, PackageSource, PrefixTable
+from model_export.recipe_loader import (
+    check_transformers,
+    load_decoder_recipe,
+    load_recipe,
+    shipped_recipes,
+)
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 RECIPE = f"""
@@ -45,29 +49,31 @@ def write(directory: Path, text: str) -> str:
 def refusal(directory: Path, old: str, new: str) -> str:
     assert old in RECIPE
     with pytest.raises(ExportError) as raised:
-        load_recipe(write(directory, RECIPE.replace(old, new)))
+        load_decoder_recipe(write(directory, RECIPE.replace(old, new)))
     return str(raised.value)
 
 
 def test_a_recipe_may_name_a_system_prompt_to_bake(tmp_path: Path) -> None:
-    assert load_recipe(write(tmp_path, RECIPE)).prefix is None
+    assert load_decoder_recipe(write(tmp_path, RECIPE)).prefix is None
     text = RECIPE + '[prefix]\nsystem_prompt = "Be brief."\n'
-    assert load_recipe(write(tmp_path, text)).prefix == Prefix(system_prompt="Be brief.")
+    assert load_decoder_recipe(write(tmp_path, text)).prefix == PrefixTable(
+        system_prompt="Be brief."
+    )
 
 
 def test_every_shipped_recipe_loads_by_its_name() -> None:
     assert "smollm2-135m" in shipped_recipes()
     for name in shipped_recipes():
-        assert load_any_recipe(name).name == name
+        assert load_recipe(name).name == name
 
 
 def test_an_encoders_recipe_is_no_decoders() -> None:
     with pytest.raises(ExportError, match="task: invalid enum value 'feature-extraction'"):
-        load_recipe("all-minilm-l6-v2")
+        load_decoder_recipe("all-minilm-l6-v2")
 
 
 def test_a_recipe_is_read_from_a_toml_file(tmp_path: Path) -> None:
-    recipe = load_recipe(write(tmp_path, RECIPE))
+    recipe = load_decoder_recipe(write(tmp_path, RECIPE))
     assert recipe.name == "tiny"
     assert recipe.model.id == "Tiny"
     assert recipe.source == HubSource(hub="someone/tiny", revision=COMMIT)
@@ -88,7 +94,7 @@ def test_a_recipe_is_read_from_a_toml_file(tmp_path: Path) -> None:
 )
 def test_a_source_is_a_folder_a_gguf_file_or_a_package(tmp_path: Path, keys, source) -> None:  # type: ignore[no-untyped-def]
     text = RECIPE.replace(f'hub = "someone/tiny"\nrevision = "{COMMIT}"', keys)
-    assert load_recipe(write(tmp_path, text)).source == source(tmp_path)
+    assert load_decoder_recipe(write(tmp_path, text)).source == source(tmp_path)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_and_all_shipped_ones() -> None:
@@ -198,8 +204,8 @@ NEEDS_5 = RECIPE.replace("context_length = 256", "context_length = 256\ntransfor
 def test_a_recipe_may_take_transformers_5_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, installed: str, fits: bool
 ) -> None:
-    monkeypatch.setattr(recipes, "version", lambda name: {"transformers": installed}[name])
-    recipe = load_any_recipe(write(tmp_path, text))
+    monkeypatch.setattr(recipe_loader, "version", lambda name: {"transformers": installed}[name])
+    recipe = load_recipe(write(tmp_path, text))
     if fits:
         check_transformers(recipe)
         return

@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from handlers.config import Settings
 from model_export.dry_run import slots_of
-from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
-from model_export.source import HubSource
+from model_export.recipe import EncoderRecipe, HubSource
+from model_export.recipe_loader import load_recipe
 from tests.support.configurations import CONFIGURATIONS, exportable
 from tests.support.families import EXPORTS, enliven, examine_model
 from tests.support.family_configurations import VOCABULARY
@@ -35,7 +35,7 @@ LAYERS = {
 
 
 def decoders() -> list[str]:
-    recipes = [load_any_recipe(name) for name in exportable()]
+    recipes = [load_recipe(name) for name in exportable()]
     kept = [r for r in recipes if not isinstance(r, EncoderRecipe)]
     return [recipe.name for recipe in kept if isinstance(recipe.source, HubSource)]
 
@@ -54,7 +54,7 @@ def few_layers(name: str) -> PreTrainedModel:
 @pytest.mark.parametrize("name", decoders())
 def test_an_agents_first_prompt_fits_by_default_where_the_model_holds_it(name: str) -> None:
     """smolagents' is of 2,324 tokens. GPT-2 has positions for 1,024."""
-    recipe = load_any_recipe(name)
+    recipe = load_recipe(name)
     _, tokens = slots_of(recipe, Settings.from_environ({}))
     assert tokens >= 3072 or recipe.name == "gpt2"
 

@@ -13,8 +13,8 @@ from model_export.convert.recurrent import Recurrence
 from model_export.convert.shared_cache import SharedCache
 from model_export.errors import ExportError
 from model_export.fuse import fuse
-from model_export.precision import Precision
 from model_export.quantize import quantize
+from model_export.recipe import Precision
 from tests.support.tiny_hybrid import make_hybrid
 from tests.support.tiny_models import tiny_model
 

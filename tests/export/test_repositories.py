@@ -13,15 +13,14 @@ from msgspec.structs import replace
 from transformers import AutoTokenizer, BertTokenizerFast, GPT2TokenizerFast
 
 from handlers.text.tokenizer import Tokenizer
-from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
 from model_export.encoder.source import fetch_encoder
 from model_export.errors import ExportError
 from model_export.fetch import TRANSFORMER, fetch, load, locate
 from model_export.fetch.config import fetch_config
 from model_export.outline import outline_of
 from model_export.pack import write_texts
-from model_export.recipe import load_recipe
-from model_export.source import FolderSource
+from model_export.recipe import EncoderRecipe, FolderSource
+from model_export.recipe_loader import load_decoder_recipe, load_recipe
 from tests.export.test_fetch import download
 from tests.support.hub import COMMIT, REPOSITORY, serve_hub
 from tests.support.reports import ignore
@@ -132,7 +131,7 @@ def test_a_repository_without_tokenizer_json_gets_one_with_the_same_ids(
     assert {*names} <= {path.name for path in snapshot.iterdir()}
     source = FolderSource(path=snapshot)
     loaded = load(locate(source, ignore), TRANSFORMER) if kind == "bert" else fetch(source, ignore)
-    write_texts(tmp_path, load_recipe("smollm2-135m"), loaded)
+    write_texts(tmp_path, load_decoder_recipe("smollm2-135m"), loaded)
     written = Tokenizer.load(tmp_path / "tokenizer.json")
     transformers = AutoTokenizer.from_pretrained(snapshot)
     for text in ("The thing is there.", "ÄÖ the<|endoftext|> [MASK] x", "  two  spaces\n"):
@@ -253,7 +252,7 @@ def test_a_ranker_that_has_no_score_is_refused_also_by_its_configuration_alone(
     tmp_path: Path,
 ) -> None:
     source = FolderSource(path=save_tiny_folder(tmp_path / "source", "qwen3"))
-    recipe = load_any_recipe("ms-marco-minilm-l6-v2")
+    recipe = load_recipe("ms-marco-minilm-l6-v2")
     assert isinstance(recipe, EncoderRecipe)
     with pytest.raises(ExportError, match=r"lack score\.weight\. .*-seq-cls"):
         fetch_encoder(replace(recipe, source=source), ignore)

@@ -13,8 +13,8 @@ from handlers.artifact.manifest import Manifest, SamplingDefaults, parse_manifes
 from handlers.errors import ArtifactError
 from model_export.errors import ExportError
 from model_export.fetch import fetch
+from model_export.recipe import FolderSource
 from model_export.sampling import not_honoured, sampling_defaults
-from model_export.source import FolderSource
 from tests.api.client import MANIFEST
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder

@@ -20,8 +20,7 @@ from handlers.text.template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from model_export.errors import ExportError
 from model_export.fetch import LoadedModel, fetch
-from model_export.recipe import Tolerance
-from model_export.source import FolderSource
+from model_export.recipe import DecoderTolerance, FolderSource
 from model_export.verify import make_reference, verify
 from model_export.verify.corpus import corpus, evaluation_text
 from model_export.verify.exchange import TASK, Reference, Task, write
@@ -32,7 +31,7 @@ from tests.support.tiny_folder import save_tiny_folder
 from tests.support.tiny_models import CHATML, CONTEXT_LENGTH
 
 ROOT = Path(__file__).parent.parent.parent
-WIDE = Tolerance(max_kl=math.inf, min_top1_agreement=0.0, max_perplexity_ratio=math.inf)
+WIDE = DecoderTolerance(max_kl=math.inf, min_top1_agreement=0.0, max_perplexity_ratio=math.inf)
 
 
 # As Gemma 2's template does.
@@ -187,7 +186,7 @@ def test_gate_2_compares_a_tied_answer_up_to_the_tie_and_counts_it(
     assert figures["tokens"] == before["tokens"] - len(first.margins) + 2
 
 
-def task(reference: Reference, artefact: Path, tolerance: Tolerance = WIDE) -> Task:
+def task(reference: Reference, artefact: Path, tolerance: DecoderTolerance = WIDE) -> Task:
     return Task(reference, artefact, artefact, tolerance, threads=1)
 
 
@@ -222,7 +221,7 @@ def test_gate_4_needs_nothing_that_only_the_build_has(
 def test_gate_4_passes_on_the_sentence_of_the_gate_that_failed(
     reference: Reference, tiny_artifact: Path, tmp_path: Path
 ) -> None:
-    strict = Tolerance(max_kl=1.0, min_top1_agreement=1.0, max_perplexity_ratio=0.5)
+    strict = DecoderTolerance(max_kl=1.0, min_top1_agreement=1.0, max_perplexity_ratio=0.5)
     with pytest.raises(ExportError, match="Gate 3 failed: the quantised graph's perplexity ratio"):
         verify(task(reference, tiny_artifact, strict), tmp_path / "exchange", ignore)
 

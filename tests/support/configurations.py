@@ -11,10 +11,9 @@ from typing import Any
 import transformers
 from transformers import AutoConfig, PretrainedConfig
 
-from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
 from model_export.fetch.config import fetch_config
-from model_export.recipe import Recipe, shipped_recipes
-from model_export.source import HubSource
+from model_export.recipe import DecoderRecipe, EncoderRecipe, HubSource
+from model_export.recipe_loader import load_recipe, shipped_recipes
 from tests.support.reports import ignore
 
 _BERT: dict[str, Any] = {
@@ -211,13 +210,13 @@ DOWNLOADS = {name: PARAMETERS[name] * (4 if name in _FLOAT32 else 2) for name in
 def exportable() -> list[str]:
     """The shipped recipes that take the installed transformers."""
     installed = int(transformers.__version__.partition(".")[0])
-    recipes = [load_any_recipe(name) for name in shipped_recipes()]
+    recipes = [load_recipe(name) for name in shipped_recipes()]
     return [recipe.name for recipe in recipes if recipe.export.transformers in {None, installed}]
 
 
-def shipped(name: str) -> tuple[Recipe | EncoderRecipe, PretrainedConfig]:
+def shipped(name: str) -> tuple[DecoderRecipe | EncoderRecipe, PretrainedConfig]:
     """A shipped recipe, and its model's configuration: from here, or out of its package."""
-    recipe = load_any_recipe(name)
+    recipe = load_recipe(name)
     if isinstance(recipe.source, HubSource):
         fields = dict(CONFIGURATIONS[name])
         config: PretrainedConfig = AutoConfig.for_model(fields.pop("model_type"), **fields)

@@ -13,9 +13,10 @@ from handlers.text.tokenizer import Tokenizer
 from model_export.encoder.convert import convert
 from model_export.encoder.fuse import fuse
 from model_export.encoder.pack import write_manifest
-from model_export.encoder.recipe import EncoderRecipe, load_any_recipe
 from model_export.encoder.source import fetch_encoder
 from model_export.pack import write_texts
+from model_export.recipe import EncoderRecipe
+from model_export.recipe_loader import load_recipe
 from model_export.save import save
 from tests.api.client import ApiClient
 from tests.support.reports import ignore
@@ -64,7 +65,7 @@ def _recipe(source: Path, task: Task, path: Path) -> EncoderRecipe:
     if not embeds:
         tolerance += "\nmax_score_difference = 0.0"
     path.write_text(RECIPE.format(source=source, task=task, tolerance=tolerance), encoding="utf-8")
-    recipe = load_any_recipe(str(path))
+    recipe = load_recipe(str(path))
     assert isinstance(recipe, EncoderRecipe)
     return recipe
 

@@ -14,7 +14,7 @@ from handlers.config import Settings
 from model_export.dry_run import slots_of
 from model_export.listing import SIZES, RecipeSize, shipped_sizes
 from model_export.outline import outline_of
-from model_export.recipe import shipped_recipes
+from model_export.recipe_loader import shipped_recipes
 from model_export.sizing import cache_bytes, machine_for, run_time_bytes, token_bytes, weights_of
 from tests.support.configurations import DOWNLOADS, exportable, shipped
 

@@ -42,7 +42,8 @@ from handlers.artifact.manifest import (
 )
 from model_export.convert import convert, save
 from model_export.fuse import fuse
-from model_export.quantize import Precision, quantize
+from model_export.quantize import quantize
+from model_export.recipe import Precision
 from tests.support.tiny_hybrid import make_hybrid
 
 CONTEXT_LENGTH = 256

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from model_export.encoder.recipe import EmbeddingTolerance, ScoreTolerance
+from model_export.recipe import EmbeddingTolerance, ScoreTolerance
 
 PROGRAM = "model_export.encoder.verify"
 
