@@ -23,7 +23,7 @@ from handlers.api.http import REQUEST_ID_HEADER
 from handlers.errors import shortened
 
 if TYPE_CHECKING:
-    from handlers.api.http import Usage
+    from handlers.api.http import TokenUsage
 
 LOGGER = logging.getLogger("handlers")
 
@@ -112,7 +112,7 @@ class Access(msgspec.Struct, frozen=True):
             else {REQUEST_ID_HEADER: self.id}
         )
 
-    def done(self, status: int, usage: Usage | None = None) -> None:
+    def done(self, status: int, usage: TokenUsage | None = None) -> None:
         """Writes the request's line, once its answer is complete. `usage`: the answer's own."""
         fields: dict[str, Any] = {
             "id": self.id,
@@ -123,17 +123,10 @@ class Access(msgspec.Struct, frozen=True):
             "cold": self.cold,
             **self.platform,
         }
-        if usage:
-            fields |= _counts(usage)
+        if usage is not None:
+            fields["prompt_tokens"] = usage.prompt_tokens
+            fields["completion_tokens"] = usage.completion_tokens
         LOGGER.info("%s %d", fields["method"], status, extra={"fields": fields})
-
-
-def _counts(usage: Usage) -> dict[str, object]:
-    """OpenAI's newer names are those of the older."""
-    return {
-        "prompt_tokens": usage.get("prompt_tokens", usage.get("input_tokens", 0)),
-        "completion_tokens": usage.get("completion_tokens", usage.get("output_tokens", 0)),
-    }
 
 
 def _rfc3339(seconds: float) -> str:

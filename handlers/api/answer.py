@@ -20,18 +20,20 @@ from handlers.api.http import (
     SSE_DONE,
     SSE_HEADERS,
     Response,
+    StreamOutcome,
     StreamResponse,
     json_response,
     sse_event,
 )
 from handlers.api.tools import CallReader
-from handlers.api.usage import timing_head, timing_whole, usage_body
+from handlers.api.usage import timing_head, timing_whole, total_usage
 from handlers.engine.params import Prompt
 from handlers.errors import InvalidRequest, ends_a_task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
+    from handlers.api.http import TokenUsage
     from handlers.api.model import Model
     from handlers.engine.params import GenerationStats, SamplingParams
     from handlers.text.completion import Completer, TextDelta
@@ -76,9 +78,9 @@ class Call(msgspec.Struct, frozen=True):
             return [plain] * len(self.prompts)
         return [CallReader(self.tool_format.parser()).read for _ in self.prompts]
 
-    def usage(self, usages: Sequence[GenerationStats]) -> dict[str, object]:
-        """Adds up the tokens as OpenAI counts them. `usages`: one of each choice."""
-        return usage_body(usages, self.choices_each)
+    def usage(self, usages: Sequence[GenerationStats]) -> TokenUsage:
+        """Adds up the tokens of all choices. `usages`: one of each."""
+        return total_usage(usages, self.choices_each)
 
     def _field(self, engines: str | None) -> str:
         if engines is None:  # more answers than it can hold
@@ -170,33 +172,31 @@ async def collect(completer: Completer, call: Call) -> list[Answer]:
     return [joined(deltas) for deltas in parts]
 
 
-def timed_response(body: object, answers: Sequence[Answer]) -> Response:
+def timed_response(body: object, call: Call, answers: Sequence[Answer]) -> Response:
     """Makes an answer of status 200 whose headers tell how long its choices took."""
-    return json_response(body, timing_whole(answer.usage for answer in answers))
+    usages = [answer.usage for answer in answers]
+    return json_response(body, timing_whole(usages), call.usage(usages))
 
 
 async def stream(completer: Completer, call: Call, shape: StreamShape) -> StreamResponse:
     """Begins a stream, once the first delta is there. Raises what goes wrong before it."""
     deltas = call.deltas(completer)
     first = await anext(deltas)
-    failures: list[BaseException] = []
-    counts: dict[str, object] = {}
-    chunks = _events(first, deltas, shape, failures, lambda used: counts.update(call.usage(used)))
+    outcome = StreamOutcome()
+    chunks = _events(first, deltas, call, shape, outcome)
     await anext(chunks)
     headers = {**SSE_HEADERS, **timing_head(first.usage)}
-    return StreamResponse(200, headers, chunks, failures, counts)
+    return StreamResponse(200, headers, chunks, outcome)
 
 
 async def _events(
     first: Delta,
     deltas: AsyncGenerator[Delta],
+    call: Call,
     shape: StreamShape,
-    failures: list[BaseException],
-    count: Callable[[Sequence[GenerationStats]], None],
+    outcome: StreamOutcome,
 ) -> AsyncGenerator[bytes]:
-    """Yields an empty chunk, then the events. What breaks them is added to `failures`.
-
-    `count` gets what the choices took, once all of them have ended.
+    """Yields an empty chunk, then the events, and fills in how they ended.
 
     The empty chunk is for `stream`: it starts this generator, so that closing it runs the
     `finally` below even when the client is gone before the first event.
@@ -212,7 +212,7 @@ async def _events(
                 for body in shape.delta(delta):
                     yield shape.frame(body)
             used = [usages[index] for index in sorted(usages)]
-            count(used)
+            outcome.usage = call.usage(used)
             for body in shape.closing(used):
                 yield shape.frame(body)
             if shape.end:
@@ -220,7 +220,7 @@ async def _events(
         except BaseException as error:  # the status is sent: an event is all that is left
             if ends_a_task(error):
                 raise
-            failures.append(error)
+            outcome.failures.append(error)
             for body in shape.failed(error):
                 yield shape.frame(body)
     finally:

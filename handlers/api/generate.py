@@ -11,6 +11,7 @@ from handlers.api.decoding import Refused, read_json, read_query
 from handlers.api.fields import Sampling
 from handlers.api.prompt_options import Kwargs, prompt_options
 from handlers.api.structured import form_of
+from handlers.api.usage import usage_body
 
 if TYPE_CHECKING:
     from handlers.api.http import Request, Response
@@ -65,7 +66,8 @@ async def create(model: Model, request: Request) -> Response:
         {
             "response": answer.text,
             "finish_reason": answer.finish_reason,
-            "usage": call.usage([answer.usage]),
+            "usage": usage_body(call.usage([answer.usage])),
         },
+        call,
         answers,
     )

@@ -16,9 +16,6 @@ from handlers.errors import RequestError
 
 T = TypeVar("T")
 
-Usage = Mapping[str, object]
-"""Counts of tokens, as OpenAI's `usage` has them: of prompt and completion, or input and output."""
-
 JSON_HEADERS = {"content-type": "application/json"}
 SSE_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 
@@ -49,6 +46,16 @@ class Request(msgspec.Struct, frozen=True):
     it. Tried where no route has the path as it came."""
 
 
+class TokenUsage(msgspec.Struct, frozen=True):
+    """The tokens that one answer took, over all its prompts and choices."""
+
+    prompt_tokens: int
+    completion_tokens: int = 0
+    """0 where nothing is generated."""
+    cached_tokens: int = 0
+    """Those of the prompts that were read from the cache."""
+
+
 class Response(msgspec.Struct, frozen=True):
     """A whole answer."""
 
@@ -56,12 +63,21 @@ class Response(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
     """Names in lower case. Content-length is never among them: the transport sets it."""
     body: bytes
-    usage: Usage | None = None
-    """The body's own, for the log."""
+    usage: TokenUsage | None = None
+    """The tokens that the answer took, for the log; None for an answer that took none."""
     left_out: int | None = None
     """Bytes of the body that a GET would have got, where HEAD asked."""
     failure: RequestError | None = None
     """The error that the body describes, for a caller that is told of it in another way."""
+
+
+class StreamOutcome(msgspec.Struct):
+    """How a stream ended. Filled while its chunks are read, complete when they have ended."""
+
+    failures: list[BaseException] = msgspec.field(default_factory=list)
+    """Why the stream broke; its last chunk has told the client."""
+    usage: TokenUsage | None = None
+    """The tokens that the whole answer took; None where the stream ended early."""
 
 
 class StreamResponse(msgspec.Struct, frozen=True):
@@ -74,15 +90,23 @@ class StreamResponse(msgspec.Struct, frozen=True):
     status: int
     headers: Mapping[str, str]
     chunks: AsyncGenerator[bytes]
-    failures: Sequence[BaseException] = ()
-    """Why the stream broke, once `chunks` have ended; its last chunk has told the client."""
-    usage: Usage | None = None
-    """What the whole answer took, once `chunks` have ended; empty where they ended early."""
+    outcome: StreamOutcome = msgspec.field(default_factory=StreamOutcome)
+
+    @property
+    def failures(self) -> Sequence[BaseException]:
+        """Why the stream broke, once `chunks` have ended."""
+        return self.outcome.failures
+
+    @property
+    def usage(self) -> TokenUsage | None:
+        """The tokens that the answer took, once `chunks` have ended."""
+        return self.outcome.usage
 
 
-def json_response(body: object, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(
+    body: object, headers: Mapping[str, str] | None = None, usage: TokenUsage | None = None
+) -> Response:
     """Returns a response of status 200 with `body` as JSON."""
-    usage = body.get("usage") if isinstance(body, dict) else None
     return Response(200, {**JSON_HEADERS, **(headers or {})}, msgspec.json.encode(body), usage)
 
 

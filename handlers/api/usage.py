@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from handlers.api.http import TokenUsage
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -15,22 +17,26 @@ if TYPE_CHECKING:
 TIMING_HEADER = "server-timing"
 
 
-def usage_body(usages: Sequence[GenerationStats], choices_each: int) -> dict[str, object]:
-    """OpenAI's count over all choices, of which each prompt has `choices_each`, one after another.
+def total_usage(usages: Sequence[GenerationStats], choices_each: int) -> TokenUsage:
+    """Adds up the tokens of all choices, of which each prompt has `choices_each` in a row.
 
-    A prompt counts once, however many choices it has. No model here hides its reasoning: the 0 is
-    there because clients read it.
+    A prompt counts once, however many choices it has.
     """
     prompts = usages[::choices_each]
-    prompt_tokens = sum(usage.prompt_tokens for usage in prompts)
-    completion_tokens = sum(usage.completion_tokens for usage in usages)
+    return TokenUsage(
+        prompt_tokens=sum(usage.prompt_tokens for usage in prompts),
+        completion_tokens=sum(usage.completion_tokens for usage in usages),
+        cached_tokens=sum(usage.cached_tokens for usage in prompts),
+    )
+
+
+def usage_body(usage: TokenUsage) -> dict[str, object]:
+    """Makes OpenAI's `usage`. No model here hides its reasoning: clients read the 0."""
     return {
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": completion_tokens,
-        "total_tokens": prompt_tokens + completion_tokens,
-        "prompt_tokens_details": {
-            "cached_tokens": sum(usage.cached_tokens for usage in prompts),
-        },
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": 0},
     }
 

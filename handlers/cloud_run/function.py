@@ -149,9 +149,8 @@ class EventStream(StreamingResponse):
 
     def __init__(self, answer: StreamResponse, headers: Mapping[str, str], access: Access) -> None:
         super().__init__(answer.chunks, answer.status, headers)
-        self._chunks = answer.chunks
+        self._answer = answer
         self._access = access
-        self._usage = answer.usage
         self._logged_status = CLIENT_CLOSED_REQUEST
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -159,8 +158,8 @@ class EventStream(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            await self._chunks.aclose()
-            self._access.done(self._logged_status, self._usage)
+            await self._answer.chunks.aclose()
+            self._access.done(self._logged_status, self._answer.usage)
 
     async def stream_response(self, send: Send) -> None:
         """The part that StreamingResponse cancels when the client leaves."""

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from handlers.api.http import Response, StreamResponse, run_sync
+from handlers.api.http import Response, StreamResponse, TokenUsage, run_sync
 from handlers.engine.params import FinishReason, Step
 from tests.api.client import FINGERPRINT, TOKENIZER, Client, parse, saying, usage
 from tests.support.scripted_engine import ScriptedEngine, ScriptedGeneration, drain, steps
@@ -188,9 +188,15 @@ def test_what_an_answer_took_is_known_beside_its_body(path: str) -> None:
     *_, last, _done = parse(b"".join(drain(streamed.chunks)))
     run_sync(left.chunks.aclose())
 
-    assert whole.usage == msgspec.json.decode(whole.body)["usage"]
-    assert streamed.usage == last["usage"]
-    assert not left.usage
+    assert whole.usage == counted(msgspec.json.decode(whole.body)["usage"])
+    assert streamed.usage == counted(last["usage"])
+    assert left.usage is None
+
+
+def counted(usage: Any) -> TokenUsage:
+    """The tokens of OpenAI's object."""
+    cached = usage["prompt_tokens_details"]["cached_tokens"]
+    return TokenUsage(usage["prompt_tokens"], usage["completion_tokens"], cached)
 
 
 @both

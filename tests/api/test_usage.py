@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import msgspec
+from typing import Any
 
-from handlers.api.usage import timing_head, timing_whole, usage_body
+import msgspec
+import pytest
+
+from handlers.api.http import Response, StreamResponse, TokenUsage
+from handlers.api.usage import timing_head, timing_whole, total_usage, usage_body
 from handlers.artifact.manifest import FileInfo
 from handlers.engine.params import GenerationStats
-from tests.api.client import MANIFEST, Client, saying
+from tests.api.client import MANIFEST, TOKENIZER, Client, saying
+from tests.support.scripted_engine import drain
 
 
 def taken(prompt: int, cached: int, completion: int, milliseconds: float = 0.0) -> GenerationStats:
@@ -20,7 +25,7 @@ def test_a_prompt_counts_once_however_many_choices_it_has() -> None:
     first = [taken(5, 1, 10), taken(5, 5, 20)]
     second = [taken(7, 2, 30), taken(7, 7, 40)]
 
-    assert usage_body(first + second, choices_each=2) == {
+    assert usage_body(total_usage(first + second, choices_each=2)) == {
         "prompt_tokens": 12,
         "completion_tokens": 100,
         "total_tokens": 112,
@@ -53,3 +58,35 @@ def test_another_artefact_has_another_fingerprint_and_the_same_the_same() -> Non
     assert one.startswith("fp_")
     assert one == fingerprint(tokenizer="b2", graph="a1")
     assert one != fingerprint(graph="a1", tokenizer="b3")
+
+
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hello"}]},
+    "/v1/completions": {"prompt": "Hello"},
+    "/v1/responses": {"input": "Hello"},
+    "/generate": {"prompt": "Hello"},
+}
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_a_whole_answer_carries_the_tokens_of_its_body(path: str) -> None:
+    engine = saying("yes")
+    answer = Client(engine).send("POST", path, BODIES[path])
+
+    assert isinstance(answer, Response)
+    told = msgspec.json.decode(answer.body)["usage"]
+    prompt = told.get("prompt_tokens", told.get("input_tokens"))
+    completion = told.get("completion_tokens", told.get("output_tokens"))
+    assert answer.usage == TokenUsage(prompt, completion)
+    assert (prompt, completion) == (len(engine.prompt_ids), len(TOKENIZER.encode("yes")))
+
+
+@pytest.mark.parametrize("path", [path for path in BODIES if path != "/generate"])
+def test_a_stream_carries_its_tokens_once_it_has_ended(path: str) -> None:
+    engine = saying("yes")
+    answer = Client(engine).send("POST", path, BODIES[path] | {"stream": True})
+
+    assert isinstance(answer, StreamResponse)
+    assert answer.usage is None
+    drain(answer.chunks)
+    assert answer.usage == TokenUsage(len(engine.prompt_ids), len(TOKENIZER.encode("yes")))

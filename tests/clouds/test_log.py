@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from handlers import log
+from handlers.api.http import TokenUsage
 from handlers.log import LOGGER, Access, set_up
 
 
@@ -57,8 +58,7 @@ def test_line_breaks_and_tracebacks_stay_on_their_line(output: io.StringIO) -> N
 
 
 def test_a_request_is_one_line_with_the_tokens_of_its_usage(output: io.StringIO) -> None:
-    usage = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
-    Access("id-1", "POST", "/v1/\ud800\n").done(200, usage)
+    Access("id-1", "POST", "/v1/\ud800\n").done(200, TokenUsage(3, 5))
     (line,) = lines(output)
     assert (line["id"], line["method"], line["path"]) == ("id-1", "POST", "/v1/\ud800\n")
     assert (line["status"], line["prompt_tokens"], line["completion_tokens"]) == (200, 3, 5)
@@ -83,13 +83,12 @@ def test_a_line_stays_short_whatever_a_client_sends(output: io.StringIO) -> None
     ("usage", "counts"),
     [
         (None, None),
-        ({}, None),
-        ({"input_tokens": 3, "output_tokens": 5}, (3, 5)),
-        ({"prompt_tokens": 3, "total_tokens": 3}, (3, 0)),
+        (TokenUsage(3, 5), (3, 5)),
+        (TokenUsage(3), (3, 0)),
     ],
 )
-def test_tokens_are_logged_under_one_name_whatever_the_path_calls_them(
-    output: io.StringIO, usage: dict[str, object] | None, counts: tuple[int, int] | None
+def test_tokens_are_logged_where_an_answer_took_some(
+    output: io.StringIO, usage: TokenUsage | None, counts: tuple[int, int] | None
 ) -> None:
     Access("id-2", "POST", "/v1/responses").done(200, usage)
     (line,) = lines(output)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from handlers.api.answer import StreamShape
 from handlers.api.logprob_shapes import chat_logprobs
+from handlers.api.usage import usage_body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +33,7 @@ def whole_chat(
         }
         for index, answer in enumerate(answers)
     ]
-    usage = call.usage([answer.usage for answer in answers])
+    usage = usage_body(call.usage([answer.usage for answer in answers]))
     return stamp.body("chat.completion", choices) | {"usage": usage}
 
 
@@ -88,7 +89,7 @@ class ChatStream(StreamShape):
     def closing(self, usages: Sequence[GenerationStats]) -> Bodies:
         if not self.include_usage:
             return []
-        usage = {"usage": self.call.usage(usages)}
+        usage = {"usage": usage_body(self.call.usage(usages))}
         return [self.stamp.body("chat.completion.chunk", []) | usage]
 
     def _chunk(

@@ -102,4 +102,4 @@ async def create(model: Model, request: Request) -> Response | StreamResponse:
         shape = ChatStream(stamp, call, body.wants_usage, told is not None, must_call)
         return await stream(model.completer, call, shape)
     answers = await collect(model.completer, call)
-    return timed_response(whole_chat(stamp, call, answers, told is not None), answers)
+    return timed_response(whole_chat(stamp, call, answers, told is not None), call, answers)

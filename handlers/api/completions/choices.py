@@ -12,6 +12,7 @@ import msgspec
 
 from handlers.api.answer import StreamShape
 from handlers.api.logprob_shapes import legacy_logprobs
+from handlers.api.usage import usage_body
 from handlers.text.token_text import read_prompt
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class TextShape(StreamShape):
             self._choice(index, answer, answer.finish_reason, first=True)
             for index, answer in enumerate(answers)
         ]
-        usage = self.call.usage([answer.usage for answer in answers])
+        usage = usage_body(self.call.usage([answer.usage for answer in answers]))
         return self.stamp.body("text_completion", choices) | {"usage": usage}
 
     def opening(self) -> Bodies:
@@ -97,7 +98,8 @@ class TextShape(StreamShape):
         """The usage, where it is asked for."""
         if not self.include_usage:
             return []
-        return [self.stamp.body("text_completion", []) | {"usage": self.call.usage(usages)}]
+        usage = {"usage": usage_body(self.call.usage(usages))}
+        return [self.stamp.body("text_completion", []) | usage]
 
     def _chunk(self, delta: Delta) -> dict[str, object]:
         first = delta.index not in self._begun

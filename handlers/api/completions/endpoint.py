@@ -145,7 +145,7 @@ async def create(model: Model, request: Request) -> Response | StreamResponse:
     if body.stream:
         return await stream(model.completer, call, shape)
     answers = await collect(model.completer, call)
-    return timed_response(shape.whole(answers), answers)
+    return timed_response(shape.whole(answers), call, answers)
 
 
 async def _call(

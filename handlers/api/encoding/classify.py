@@ -18,7 +18,7 @@ from handlers.api.encoding.fields import (
     timing,
     usage_body,
 )
-from handlers.api.http import json_response
+from handlers.api.http import TokenUsage, json_response
 from handlers.api.texts_or_ids import TextsOrIds
 from handlers.encoder.activation import activated
 
@@ -74,4 +74,5 @@ async def create(model: EncoderModel, request: Request) -> Response:
             "usage": usage_body(usage),
         },
         timing(usage),
+        TokenUsage(usage.tokens),
     )

@@ -13,7 +13,7 @@ from handlers.api.decoding import Refused, read_json
 from handlers.api.encoding import fields
 from handlers.api.encoding.fields import EncodingCall, encode, read_inputs, timing, usage_body
 from handlers.api.encoding.vectors import cut, in_base64, in_json
-from handlers.api.http import json_response
+from handlers.api.http import TokenUsage, json_response
 from handlers.api.texts_or_ids import TextsOrIds
 from handlers.errors import InvalidRequest, quoted
 
@@ -102,6 +102,7 @@ async def create(model: EncoderModel, request: Request) -> Response:
     return json_response(
         {"object": "list", "data": data, "model": model.id, "usage": usage_body(usage)},
         timing(usage),
+        TokenUsage(usage.tokens),
     )
 
 

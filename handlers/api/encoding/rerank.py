@@ -20,7 +20,7 @@ from handlers.api.encoding.fields import (
     timing,
     usage_body,
 )
-from handlers.api.http import json_response
+from handlers.api.http import TokenUsage, json_response
 from handlers.encoder.activation import activated
 from handlers.text.prompt_reader import check_size, check_text
 
@@ -89,6 +89,7 @@ async def create(model: EncoderModel, request: Request) -> Response:
             "meta": {"tokens": {"input_tokens": usage.tokens}},
         },
         timing(usage),
+        TokenUsage(usage.tokens),
     )
 
 

@@ -274,4 +274,4 @@ async def _whole(model: Model, call: Call, shape: ResponseShape) -> Response:
     for delta in deltas:
         shape.delta(delta)
     usage = deltas[-1].usage
-    return json_response(shape.whole(usage), timing_whole([usage]))
+    return json_response(shape.whole(usage), timing_whole([usage]), call.usage([usage]))

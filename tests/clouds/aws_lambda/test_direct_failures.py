@@ -13,7 +13,7 @@ import pytest
 
 from handlers import errors
 from handlers.api.error_body import describe, render
-from handlers.api.http import Response, StreamResponse, run_sync
+from handlers.api.http import Response, StreamOutcome, StreamResponse, run_sync
 from handlers.aws_lambda.runtime import client
 from handlers.aws_lambda.runtime.responder import serve
 from handlers.config import Settings
@@ -56,7 +56,7 @@ class Failing:
             yield b"data: " + json.dumps(describe(self._error)).encode() + b"\n\n"
 
         headers = {"content-type": "text/event-stream"}
-        return StreamResponse(200, headers, chunks(), [self._error])
+        return StreamResponse(200, headers, chunks(), StreamOutcome([self._error]))
 
 
 def posted_for(event: object, error: RequestError, streamed: bool) -> tuple[str, Any]:
