@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from handlers.artifact.parallel_read import settle
+from handlers.artifact.source import Source, open_source
 from handlers.config import keep_openblas_to_one_thread
 from handlers.log import LOGGER, set_up
-from handlers.model_source.background import settle
-from handlers.model_source.source import Source, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,7 +20,6 @@ LAYERS = [
     "config",
     "artifact",
     "engine",
-    "model_source",
     "encoder",
     "text",
     "api",
@@ -32,7 +31,7 @@ ADAPTERS = {"aws_lambda", "cloud_run"}
 BUILD_TIME = ["torch", "transformers", "optimum", "onnx", "onnx_ir", "onnxscript", "model_export"]
 BUILD_TIME += ["accelerate", "gguf", "huggingface_hub", "safetensors"]
 # What a model outside the image needs, and one inside does not.
-FETCHING = ["handlers.model_source.fetch", "handlers.model_source.mount", "obstore"]
+FETCHING = ["handlers.artifact.download", "handlers.artifact.disk_cache", "obstore"]
 BAN = f"""
 import sys
 
@@ -84,7 +83,7 @@ def test_only_grammars_import_llguidance() -> None:
 
 def test_only_the_store_imports_obstore() -> None:
     importers = {name(path) for path in RUNTIME if "obstore" in packages(path)}
-    assert importers == {"handlers.model_source.store"}
+    assert importers == {"handlers.artifact.object_store"}
 
 
 def test_nothing_in_the_runtime_imports_what_the_build_needs() -> None:

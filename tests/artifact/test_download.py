@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from handlers.artifact.download import fetch
 from handlers.artifact.manifest import Artifact
+from handlers.artifact.parallel_read import THREADS
 from handlers.errors import ArtifactError, FetchError
-from handlers.model_source.fetch import fetch
-from handlers.model_source.in_order import THREADS
-from tests.model_source.conftest import PART, WEIGHTS, fetched, model_files, put_model
+from tests.artifact.conftest import PART, WEIGHTS, fetched, model_files, put_model
 from tests.support.object_servers import Answer, Fault, Place
 
 DATA = "model.onnx.data"
@@ -142,7 +142,7 @@ def test_the_token_that_snap_start_gives_buys_the_credentials(
 
 
 def test_what_was_fetched_is_logged(web: Place, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO", "handlers.model_source"):
+    with caplog.at_level("INFO", "handlers.artifact"):
         fetched(web)
         fetched(web)
     assert [record.message for record in caplog.records] == ["fetched", "found"]

@@ -1,9 +1,8 @@
-"""Objects under a URI, and the only file that imports obstore: S3, Cloud Storage, HTTPS.
+"""Reads objects under a URI of S3, Cloud Storage or HTTPS; the only file that imports obstore.
 
 obstore retries what a network breaks, and goes on within a body where it broke off. What it raises
 becomes a FetchError here and nowhere else. Credentials are the platform's: on Lambda the role's, on
-Cloud Run the service account's, elsewhere those of the variables that obstore documents. Used by
-fetch.py.
+Cloud Run the service account's, elsewhere those of the variables that obstore documents.
 """
 
 from __future__ import annotations
@@ -66,8 +65,8 @@ ACCESS = {
 ACCESS["http"] = ACCESS["https"]
 
 
-class Store:
-    """What lies under one URI."""
+class ObjectStore:
+    """The objects under one URI."""
 
     def __init__(self, uri: str) -> None:
         """`uri` as the configuration has checked it. Raises FetchError."""
@@ -75,19 +74,19 @@ class Store:
         self._scheme, _, self._path = self.uri.partition("://")
         # Given any options, obstore asks the environment for none: a proxy, an endpoint by http.
         client: ClientConfig | None = {"allow_http": True} if self._scheme == "http" else None
-        with self.translated(self.uri):
+        with self.as_fetch_errors(self.uri):
             self._store: Any = from_url(
                 self.uri, client_options=client, retry_config=RETRY, **_credentials(self._scheme)
             )
 
     def get(self, name: str, options: GetOptions | None = None) -> GetResult:
-        """An answer's head; its body is to be read within `translated`. Raises FetchError."""
-        with self.translated(name):
+        """Returns a response; read its body within `as_fetch_errors`. Raises FetchError."""
+        with self.as_fetch_errors(name):
             return obstore.get(self._store, name, options=options)
 
     @contextmanager
-    def translated(self, name: str) -> Iterator[None]:
-        """Whatever obstore raises, as a FetchError."""
+    def as_fetch_errors(self, name: str) -> Iterator[None]:
+        """Turns what obstore raises into a FetchError."""
         where = self.uri if name == self.uri else f"{self.uri}/{name}"
         try:
             yield
@@ -127,27 +126,27 @@ class Store:
 
 
 class RemoteFile:
-    """One object, read in parts that are all of one version. Any thread may read."""
+    """One object, read in parts that are all of one version, from any thread."""
 
-    def __init__(self, store: Store, name: str, size: int) -> None:
+    def __init__(self, store: ObjectStore, name: str, size: int) -> None:
         self._store, self._name, self._size = store, name, size
         self._first = threading.Lock()
         self._pin: GetOptions | None = None
         self._failed: StartupError | None = None
 
     def read(self, start: int, stop: int) -> memoryview:
-        """Raises FetchError, and ArtifactError when the object is not of the expected size."""
+        """Returns bytes [start : stop]. Raises FetchError, and ArtifactError for a wrong size."""
         result = self._pinned(start, stop)
-        with self._store.translated(self._name):
+        with self._store.as_fetch_errors(self._name):
             content = memoryview(result.bytes())
         if len(content) != stop - start:
             raise self._wrong_size(start + len(content))
         return content
 
     def _pinned(self, start: int, stop: int) -> GetResult:
-        """Until the first answer has said which version there is, the other readers wait.
+        """Reads a part of the version that the first response had; until then other readers wait.
 
-        If it fails, with all its retries, they fail with it and ask for nothing.
+        If that one fails, with all its retries, they fail with it and ask for nothing.
         """
         with self._first:
             if self._failed is not None:
@@ -178,9 +177,9 @@ class RemoteFile:
 
 
 def _credentials(scheme: str) -> dict[str, Any]:
-    """With SnapStart, Lambda hands over a token for credentials, and obstore wants it in a file.
+    """Writes Lambda's token for credentials (SnapStart) to a file, as obstore wants it.
 
-    Which stays open for the process's life.
+    The file stays open for the process's life.
     """
     token = container_token()
     if scheme != "s3" or token is None:

@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
+from handlers.artifact import object_store
+from handlers.artifact.download import fetch
 from handlers.errors import ArtifactError, FetchError
-from handlers.model_source import store
-from handlers.model_source.fetch import fetch
-from tests.model_source.conftest import fetched, manifest_of, model_files
+from tests.artifact.conftest import fetched, manifest_of, model_files
 from tests.support.object_servers import Answer, Fault, Place
 
 DATA = "model.onnx.data"
@@ -46,8 +46,8 @@ def test_a_server_that_cannot_be_reached_is_named(no_retries: None) -> None:
 
 
 def test_missing_credentials_are_no_riddle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "METADATA_SERVERS", ("127.0.0.1:9",))
-    monkeypatch.setitem(store.RETRY, "max_retries", 0)
+    monkeypatch.setattr(object_store, "METADATA_SERVERS", ("127.0.0.1:9",))
+    monkeypatch.setitem(object_store.RETRY, "max_retries", 0)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
@@ -123,7 +123,7 @@ def test_credentials_that_have_expired_are_named(
 def test_readers_that_wait_for_the_first_answer_fail_with_it(
     web: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(store.RETRY, "max_retries", 1)
+    monkeypatch.setitem(object_store.RETRY, "max_retries", 1)
     web.proxy.faults.append(Fault(DATA, times=1000, status=503))
     with pytest.raises(FetchError, match="503"):
         fetched(web)

@@ -1,4 +1,4 @@
-"""What a file lies on, as the kernel tells it. Used by source.py and room.py."""
+"""Tells what kind of file system a file lies on, as the kernel lists its mounts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOCAL = ("fuse.fuse-overlayfs", "fuseblk")
 
 
 def file_system(path: Path, mounts: Path = MOUNTS) -> str:
-    """The type of the file system that holds an existing file: "ext4", "nfs4", "fuse.gcsfuse".
+    """Returns the type of the file system of an existing file: "ext4", "nfs4", "fuse.gcsfuse".
 
     "" where the kernel does not tell. The format is proc_pid_mountinfo(5)'s; statfs(2), which
     tells the same as a number, is not in Python's library.
@@ -31,7 +31,7 @@ def file_system(path: Path, mounts: Path = MOUNTS) -> str:
 
 
 def is_network(kind: str) -> bool:
-    """Whether each read of it may be a request to another machine.
+    """Tells whether each read of it may be a request to another machine.
 
     EFS, S3 Files and Filestore are mounted as NFS, Cloud Storage by FUSE.
     """
@@ -39,5 +39,5 @@ def is_network(kind: str) -> bool:
 
 
 def is_memory(kind: str) -> bool:
-    """Whether what is written to it takes the process's memory."""
+    """Tells whether what is written to it takes the process's memory."""
     return kind in {"tmpfs", "ramfs"}

@@ -1,8 +1,10 @@
-"""Reads in parallel, hands over in order.
+"""Reads in parallel threads and hands the results over in order.
 
 A hash wants the bytes in order, and so does a file that can be resumed by its length alone; a
-network wants several requests under way. Knows neither files nor networks. Used by mount.py and
-fetch.py.
+network wants several requests under way.
+
+Not concurrent.futures' pools: the end of the process waits for their threads, so a start that has
+failed would first fetch gigabytes that nobody will use.
 """
 
 from __future__ import annotations
@@ -10,9 +12,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from threading import Thread
 from typing import TypeVar
-
-from handlers.model_source.background import in_background
 
 T = TypeVar("T")
 
@@ -23,7 +24,7 @@ THREADS = 8
 
 
 def in_order(reads: Iterable[Callable[[], T]]) -> Iterator[T]:
-    """What each read gives, in the order of `reads`. At most THREADS are under way or waiting.
+    """Yields what each read returns, in the order of `reads`, with at most THREADS of them at once.
 
     Raises what a read raises, at its turn; those that have not begun by then never do.
     """
@@ -37,6 +38,23 @@ def in_order(reads: Iterable[Callable[[], T]]) -> Iterator[T]:
 
 
 def parts(start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """The half-open spans of at most PART_BYTES that make up [start : stop]."""
+    """Cuts [start : stop] into half-open spans of at most PART_BYTES."""
     for at in range(start, stop, PART_BYTES):
         yield at, min(at + PART_BYTES, stop)
+
+
+def in_background(name: str, work: Callable[[], T]) -> Future[T]:
+    """Starts `work` in a daemon thread; the process may end without waiting for it."""
+    future: Future[T] = Future()
+    Thread(target=settle, args=(future, work), name=name, daemon=True).start()
+    return future
+
+
+def settle(future: Future[T], work: Callable[[], T]) -> None:
+    """Sets the future to what `work` returns, or to what it raises."""
+    try:
+        result = work()
+    except BaseException as error:  # noqa: BLE001 - raised where the future is waited for
+        future.set_exception(error)
+    else:
+        future.set_result(result)

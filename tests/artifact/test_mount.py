@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from handlers.artifact import source
+from handlers.artifact.file_system import file_system, is_memory, is_network
 from handlers.artifact.manifest import Artifact
+from handlers.artifact.source import open_source, read_ahead
 from handlers.config import Settings
 from handlers.errors import ArtifactError
-from handlers.model_source import source
-from handlers.model_source.file_system import file_system, is_memory, is_network
-from handlers.model_source.mount import read_ahead
-from handlers.model_source.source import open_source
-from tests.model_source.conftest import WEIGHTS, manifest_of, model_files
+from tests.artifact.conftest import WEIGHTS, manifest_of, model_files
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from handlers.model_source.in_order import THREADS
-from tests.model_source.conftest import PART, WEIGHTS
+from handlers.artifact.parallel_read import THREADS
+from tests.artifact.conftest import PART, WEIGHTS
 from tests.support.lambda_runtime import own_runtime
 from tests.support.object_servers import PLACES, Fault, Place
 from tests.support.servers import (
@@ -34,9 +34,9 @@ from tests.support.servers import (
 DATA = "model.onnx.data"
 FETCH = f"""
 import sys
-from handlers.model_source import in_order
-in_order.PART_BYTES = {PART}
-from handlers.model_source.fetch import fetch
+from handlers.artifact import parallel_read
+parallel_read.PART_BYTES = {PART}
+from handlers.artifact.download import fetch
 artifact, weights = fetch(sys.argv[1])
 weights.result()
 print(artifact.directory)
@@ -177,7 +177,7 @@ import sys
 sys.modules["obstore"] = None
 from handlers.errors import FetchError
 try:
-    from handlers.model_source.fetch import fetch
+    from handlers.artifact.download import fetch
 except FetchError as error:
     print(error)
 """

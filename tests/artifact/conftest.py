@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from handlers.artifact import object_store, parallel_read
+from handlers.artifact.download import fetch
 from handlers.artifact.manifest import Artifact, FileInfo, Manifest, ModelInfo
-from handlers.model_source import in_order, store
-from handlers.model_source.fetch import fetch
 from tests.support.object_servers import PLACES, Place, http_place
 
 PART = 10_000
@@ -31,7 +31,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_order, "PART_BYTES", PART)
+    monkeypatch.setattr(parallel_read, "PART_BYTES", PART)
 
 
 @pytest.fixture(params=PLACES)
@@ -56,7 +56,7 @@ def web(small_parts: None) -> Iterator[Place]:
 
 @pytest.fixture
 def no_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(store.RETRY, "max_retries", 0)
+    monkeypatch.setitem(object_store.RETRY, "max_retries", 0)
 
 
 def fetched(place: Place) -> Artifact:

@@ -12,11 +12,10 @@ from typing import IO
 
 import pytest
 
+from handlers.artifact import disk_cache
+from handlers.artifact.download import fetch
 from handlers.errors import FetchError
-from handlers.model_source import cache as cache_module
-from handlers.model_source import room
-from handlers.model_source.fetch import fetch
-from tests.model_source.conftest import WEIGHTS, fetched, put_model
+from tests.artifact.conftest import WEIGHTS, fetched, put_model
 from tests.support.object_servers import Place
 
 DATA = "model.onnx.data"
@@ -24,8 +23,8 @@ DATA = "model.onnx.data"
 
 def memory(monkeypatch: pytest.MonkeyPatch, cgroup: Path, *, file: int, shmem: int) -> None:
     """A container of 500,000 bytes, half of which are used, and whose /tmp is memory."""
-    monkeypatch.setattr(room, "CGROUP", cgroup)
-    monkeypatch.setattr(room, "file_system", lambda _: "tmpfs")
+    monkeypatch.setattr(disk_cache, "CGROUP", cgroup)
+    monkeypatch.setattr(disk_cache, "file_system", lambda _: "tmpfs")
     (cgroup / "memory.max").write_text("500000\n")
     (cgroup / "memory.current").write_text("250000\n")
     (cgroup / "memory.stat").write_text(f"anon 150000\nfile {file}\nshmem {shmem}\n")
@@ -34,7 +33,7 @@ def memory(monkeypatch: pytest.MonkeyPatch, cgroup: Path, *, file: int, shmem: i
 def test_a_full_disk_is_told_before_anything_is_fetched(
     web: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "_room", lambda _: 300_000)
+    monkeypatch.setattr(disk_cache, "_free_space", lambda _: 300_000)
     with pytest.raises(
         FetchError, match=r"needs 301,707 bytes more and there are 300,000\. .* 10,240 MB"
     ):
@@ -84,9 +83,9 @@ def test_an_earlier_model_makes_room_for_the_next(
     web: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = fetched(web).directory
-    cache_module._used.pop().close()  # its process ends
+    disk_cache._used.pop().close()  # its process ends
     put_model(web, WEIGHTS[::-1])
-    monkeypatch.setattr(room, "_room", lambda _: 0 if old.exists() else 10**6)
+    monkeypatch.setattr(disk_cache, "_free_space", lambda _: 0 if old.exists() else 10**6)
     new = fetched(web).directory
     assert (new / DATA).exists()
     assert not old.exists()
@@ -102,7 +101,7 @@ def test_the_cache_of_files_on_disks_is_room_too(
 def test_a_model_that_is_in_use_makes_no_room(web: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     served = fetched(web).directory
     put_model(web, WEIGHTS[::-1])
-    monkeypatch.setattr(room, "_room", lambda _: 0)
+    monkeypatch.setattr(disk_cache, "_free_space", lambda _: 0)
     with pytest.raises(FetchError, match="finds no room"):
         fetch(web.uri)
     assert (served / DATA).read_bytes() == WEIGHTS
