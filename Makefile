@@ -59,9 +59,9 @@ test: $(VENV)/.dev $(KERNELS) build/model/manifest.json build/aws-lambda-rie bui
 	@$(MAKE) -s RECIPE=all-minilm-l6-v2 build/models/all-minilm-l6-v2/manifest.json
 	@$(RUN) -m pytest $(ARGS)
 
-coverage: $(VENV)/.dev $(KERNELS) build/model/manifest.json ## which lines and branches of the API, text, engine and encoder their tests run, with a floor
+coverage: $(VENV)/.dev $(KERNELS) build/model/manifest.json ## which lines and branches of the API, grammar, text, engine and encoder their tests run, with a floor
 	@$(MAKE) -s RECIPE=all-minilm-l6-v2 build/models/all-minilm-l6-v2/manifest.json
-	@$(RUN) -m coverage run -m pytest $(or $(ARGS),tests/api tests/text tests/engine tests/encoder)
+	@$(RUN) -m coverage run -m pytest $(or $(ARGS),tests/api tests/grammar tests/text tests/engine tests/encoder)
 	@$(RUN) -m coverage report
 
 check: $(VENV)/.dev ## ruff, ruff format and mypy --strict

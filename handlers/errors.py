@@ -26,7 +26,14 @@ model_export adds ExportError to the same tree (model_export/errors.py).
 
 from __future__ import annotations
 
-from typing import ClassVar
+from functools import wraps
+from typing import TYPE_CHECKING, ClassVar, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 SHOWN_CHARACTERS = 256
 """Of a text of a client's own, in a line of the log or in an error."""
@@ -56,6 +63,32 @@ def ends_a_task(error: BaseException) -> bool:
     """
     ending = (KeyboardInterrupt, SystemExit, GeneratorExit)
     return isinstance(error, ending) or type(error).__name__ == "CancelledError"
+
+
+def panic_is_fault(
+    library: str,
+) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
+    """Decorates a function that calls a library in Rust: a panic there becomes an EngineFault.
+
+    A panic comes to Python as a BaseException, which no handler of errors catches: the request
+    would get no answer, and the thread that runs it could end. Every other error is passed on.
+
+    `library`: the name of the library in the log.
+    """
+
+    def guard(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        @wraps(function)
+        def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+            try:
+                return function(*args, **kwargs)
+            except BaseException as error:
+                if isinstance(error, Exception) or ends_a_task(error):
+                    raise
+                raise EngineFault(f"{library} panicked: {error}") from error
+
+        return guarded
+
+    return guard
 
 
 def as_fault(error: BaseException, what: str) -> RequestError:

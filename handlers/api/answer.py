@@ -29,6 +29,7 @@ from handlers.api.tools import CallReader
 from handlers.api.usage import timing_head, timing_whole, total_usage
 from handlers.engine.params import Prompt
 from handlers.errors import InvalidRequest, ends_a_task
+from handlers.text.tool_parser import ToolCallParser
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
     from handlers.api.http import TokenUsage
     from handlers.api.model import Model
     from handlers.engine.params import GenerationStats, SamplingParams
+    from handlers.grammar.constraint import GrammarConstraint
     from handlers.text.completion import Completer, TextDelta
-    from handlers.text.grammar import GrammarConstraint
-    from handlers.text.tool_calls import ToolFormat
+    from handlers.text.tool_format import ToolFormat
 
 Bodies = list[dict[str, object]]
 """The events of a stream, or the choices of one body, before they become JSON."""
@@ -76,7 +77,7 @@ class Call(msgspec.Struct, frozen=True):
         """Makes a reader of tool calls for each choice."""
         if self.tool_format is None:
             return [plain] * len(self.prompts)
-        return [CallReader(self.tool_format.parser()).read for _ in self.prompts]
+        return [CallReader(ToolCallParser(self.tool_format)).read for _ in self.prompts]
 
     def usage(self, usages: Sequence[GenerationStats]) -> TokenUsage:
         """Adds up the tokens of all choices. `usages`: one of each."""

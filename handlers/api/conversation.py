@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from handlers.api.model import Model
     from handlers.api.structured import Form
     from handlers.api.tools import Toolbox
-    from handlers.text.grammar import GrammarConstraint
+    from handlers.grammar.constraint import GrammarConstraint
     from handlers.text.template import PromptOptions
 
 

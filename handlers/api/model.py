@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from handlers.artifact.manifest import Manifest
     from handlers.config import Settings
-    from handlers.text.grammar import Grammars
+    from handlers.grammar.compiler import GrammarCompiler
     from handlers.text.template import ChatTemplate
     from handlers.text.tokenizer import Tokenizer
 
@@ -92,11 +92,13 @@ class Model(served.Served, frozen=True, kw_only=True, dict=True):
         return {"sampling_defaults": {name: getattr(params, name) for name in names}}
 
     @cached_property
-    def grammars(self) -> Grammars:
+    def grammars(self) -> GrammarCompiler:
         """The compiler of grammars, made by the first request that needs one."""
-        from handlers.text.grammar import Grammars
+        from handlers.grammar.compiler import GrammarCompiler
 
-        return Grammars(self.tokenizer, self.manifest.vocab_size, self.manifest.eos_token_ids)
+        return GrammarCompiler(
+            self.tokenizer, self.manifest.vocab_size, self.manifest.eos_token_ids
+        )
 
 
 def _advice(context_length: int, manifest: Manifest) -> str:

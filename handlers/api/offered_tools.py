@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from handlers.errors import InvalidRequest, quoted
-from handlers.text.log_once import log_once
+from handlers.log_once import log_once
 
 if TYPE_CHECKING:
     from handlers.api.tools import FunctionSpec, FunctionTool

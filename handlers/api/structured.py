@@ -1,7 +1,7 @@
 """The fields that ask for an answer of a form: OpenAI's, vLLM's and llama.cpp's names for it.
 
-Knows which field means which grammar, and nothing of grammars themselves: handlers/text/grammar.py
-compiles them. fields.py gives these fields to every endpoint that generates.
+handlers/grammar/compiler.py compiles the grammars. fields.py gives these fields to every endpoint
+that generates.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from handlers.errors import InvalidRequest, quoted
 
 if TYPE_CHECKING:
     from handlers.api.model import Model
-    from handlers.text.grammar import GrammarConstraint, Grammars
-    from handlers.text.tool_calls import AnswerSchema
+    from handlers.grammar.compiler import GrammarCompiler
+    from handlers.grammar.constraint import GrammarConstraint
+    from handlers.grammar.tool_grammar import AnswerSchema
 
 Schema = dict[str, Any]
 
@@ -107,7 +108,7 @@ class Form(msgspec.Struct, frozen=True):
     """What one field asks for."""
 
     field: str
-    compile: Callable[[Grammars], GrammarConstraint]
+    compile: Callable[[GrammarCompiler], GrammarConstraint]
     schema: Schema | str | None = None
     """Of the JSON that is asked for, where it is JSON."""
     strict: bool = False
@@ -115,7 +116,7 @@ class Form(msgspec.Struct, frozen=True):
 
     def answer_schema(self) -> AnswerSchema:
         """What an answer beside tools is held to. Raises InvalidRequest that names the field."""
-        from handlers.text.tool_calls import AnswerSchema
+        from handlers.grammar.tool_grammar import AnswerSchema
 
         if self.schema is None:
             raise InvalidRequest(

@@ -1,7 +1,7 @@
 """The fields that offer tools, and the calls in what the model says.
 
-Knows OpenAI's fields and deltas; how a model writes a call is handlers/text/tool_calls.py's. Called
-by chat/endpoint.py, conversation.py and answer.py.
+Knows OpenAI's fields and deltas; handlers/text/tool_format.py knows how a model writes a call.
+Called by chat/endpoint.py, conversation.py and answer.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from handlers.api.deltas import CallDelta, plain
 from handlers.api.offered_tools import FUNCTION, not_offered
 from handlers.errors import InvalidRequest, quoted
-from handlers.text.tool_calls import Tool, ToolChoice
 from handlers.text.tool_parser import CallStart, ContentDelta
 
 if TYPE_CHECKING:
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
     from handlers.api.deltas import Delta, Finish
     from handlers.api.model import Model
     from handlers.api.structured import Form
+    from handlers.grammar.constraint import GrammarConstraint
     from handlers.text.completion import TextDelta
-    from handlers.text.grammar import GrammarConstraint
     from handlers.text.tool_parser import Delta as ParserDelta
     from handlers.text.tool_parser import ToolCallParser
 
@@ -102,7 +101,7 @@ class Toolbox(msgspec.Struct, frozen=True):
 
         Raises InvalidRequest for a schema that is nested too deeply for a template to write it.
         """
-        from handlers.text.json_schema import check_depth
+        from handlers.grammar.schema.limits import check_depth
 
         for field, spec in self.functions.items():
             try:
@@ -115,15 +114,19 @@ class Toolbox(msgspec.Struct, frozen=True):
 
     async def grammar(self, model: Model, form: Form | None = None) -> GrammarConstraint | None:
         """`form`: of an answer that calls nothing. Raises InvalidRequest that names the field."""
+        from handlers.grammar.tool_grammar import Tool, ToolChoice, compile_tool_grammar
+
         tools = [
             Tool(spec.name, spec.description, spec.parameters, spec.strict is True, field)
             for field, spec in self.functions.items()
         ]
         choice = ToolChoice(self.mode, self.name, self.allowed)
         answer = form.answer_schema() if form and self.mode == "auto" else None
-        compile_ = model.template.tool_format.grammar
+        tool_format = model.template.tool_format
         grammar = await model.compiling.run(
-            lambda: compile_(model.grammars, tools, choice, self.parallel, answer)
+            lambda: compile_tool_grammar(
+                model.grammars, tool_format, tools, choice, self.parallel, answer
+            )
         )
         if grammar is not None:
             grammar.field = "tools"

@@ -19,8 +19,7 @@ import msgspec
 
 from handlers.errors import ArtifactError, InvalidRequest
 from handlers.lazy_imports import deferred
-from handlers.text.tool_calls import HERMES, ToolFormat
-from handlers.text.tool_fallback import without_tools
+from handlers.text.tool_format import HERMES, ToolFormat, without_tools
 
 # Its cache and its loaders, for templates in files, bring OpenSSL and tempfile: 7 ms. They are
 # jinja2's own, so the thread that loads the weights meanwhile cannot come upon the stand-ins.

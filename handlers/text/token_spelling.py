@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from handlers.text.panics import panic_is_fault
+from handlers.errors import panic_is_fault
 
 if TYPE_CHECKING:
     import tokenizers

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import tokenizers
 
-from handlers.errors import ArtifactError, InvalidRequest, ends_a_task
+from handlers.errors import ArtifactError, InvalidRequest, ends_a_task, panic_is_fault
 from handlers.text.incremental import IncrementalDecoder
-from handlers.text.panics import panic_is_fault
 from handlers.text.token_spelling import TokenSpelling
 
 if TYPE_CHECKING:

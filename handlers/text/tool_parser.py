@@ -1,7 +1,7 @@
 """Reads tool calls out of an answer, piece by piece, however its text is cut.
 
 Knows one ToolFormat's strings. What it is given follows the format's grammar, or was cut short;
-whatever does neither comes back as text, so nothing is lost. Made by tool_calls.py.
+whatever does neither comes back as text, so nothing is lost.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from handlers.text.tool_calls import ToolFormat
+    from handlers.text.tool_format import ToolFormat
 
 
 class ContentDelta(msgspec.Struct, frozen=True):

@@ -15,7 +15,8 @@ from handlers.api.http import Request, Response, StreamResponse
 from handlers.api.model import Model
 from handlers.api.routes import Api
 from handlers.config import Settings
-from handlers.text.grammar import GrammarConstraint, Grammars
+from handlers.grammar.compiler import GrammarCompiler
+from handlers.grammar.constraint import GrammarConstraint
 from handlers.text.template import ChatTemplate
 from tests.api.client import MANIFEST, TEMPLATE, TOKENIZER, Client, saying
 from tests.support.scripted_engine import ScriptedEngine
@@ -196,7 +197,7 @@ def test_a_grammar_is_compiled_while_another_one_compiles() -> None:
     asyncio.run(ask())
 
 
-class WatchedGrammars(Grammars):
+class WatchedGrammars(GrammarCompiler):
     """Compiles "slow" only when it is let."""
 
     def __init__(self) -> None:

@@ -10,9 +10,9 @@ from openai.types.responses import Response as OpenAIResponse
 from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
+from handlers import log_once
 from handlers.api.http import Response, StreamResponse
 from handlers.engine.params import FinishReason
-from handlers.text import log_once
 from tests.api.client import TOKENIZER, Client, saying
 from tests.support.scripted_engine import ScriptedEngine, drain, steps
 

@@ -10,7 +10,8 @@ import pytest
 from handlers.api.structured import Structured, form_of
 from handlers.engine.params import Constraint
 from handlers.errors import InvalidRequest
-from handlers.text.grammar import GrammarConstraint, Grammars
+from handlers.grammar.compiler import GrammarCompiler
+from handlers.grammar.constraint import GrammarConstraint
 from tests.api.client import TOKENIZER, Client, saying
 
 CHAT = "/v1/chat/completions"
@@ -323,5 +324,5 @@ def test_the_tokenizer_is_read_once_for_all_grammars() -> None:
     grammars = client.model.grammars
     client.json("POST", CHAT, USER | {"guided_regex": "b"})
 
-    assert isinstance(grammars, Grammars)
+    assert isinstance(grammars, GrammarCompiler)
     assert client.model.grammars is grammars

@@ -1,4 +1,4 @@
-"""Grammars in the engine: what they forbid, what they force, and how they end an answer."""
+"""GrammarCompiler in the engine: what they forbid, what they force, and how they end an answer."""
 
 from __future__ import annotations
 

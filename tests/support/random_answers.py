@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers.text.grammar import GrammarConstraint
+from handlers.grammar.constraint import GrammarConstraint
 from handlers.text.tokenizer import Tokenizer
 
 

@@ -12,8 +12,8 @@ from handlers.errors import (
     EngineFault,
     NotReady,
 )
+from handlers.grammar.compiler import GrammarCompiler
 from handlers.text.completion import Completer, TextDelta
-from handlers.text.grammar import Grammars
 from handlers.text.tokenizer import Tokenizer
 from tests.support.scripted_engine import ScriptedEngine, drain, steps
 from tests.support.tokenizer_kinds import END, byte_level
@@ -248,7 +248,9 @@ def test_of_several_answers_one_that_never_began_is_empty() -> None:
 
 
 def test_a_stop_string_amid_a_form_ends_the_answer_as_any_other() -> None:
-    grammars = Grammars(TOKENIZER, byte_level().get_vocab_size(), (byte_level().token_to_id(END),))
+    grammars = GrammarCompiler(
+        TOKENIZER, byte_level().get_vocab_size(), (byte_level().token_to_id(END),)
+    )
     engine = ScriptedEngine(steps(TOKENIZER.encode('{"a": 1}')))
     prompt = Prompt([1], PARAMS, grammars.json_object())
 

@@ -13,19 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.errors import InvalidRequest
-from handlers.text.grammar import GrammarConstraint, Grammars
+from handlers.grammar.compiler import GrammarCompiler
+from handlers.grammar.constraint import GrammarConstraint
+from handlers.grammar.tool_grammar import AnswerSchema, Tool, ToolChoice, compile_tool_grammar
 from handlers.text.tokenizer import Tokenizer
-from handlers.text.tool_calls import (
-    HERMES,
-    LLAMA,
-    MISTRAL,
-    MISTRAL_SPACED,
-    AnswerSchema,
-    Tool,
-    ToolChoice,
-    ToolFormat,
-)
-from handlers.text.tool_parser import CallStart, ContentDelta, Delta
+from handlers.text.tool_format import HERMES, LLAMA, MISTRAL, MISTRAL_SPACED, ToolFormat
+from handlers.text.tool_parser import CallStart, ContentDelta, Delta, ToolCallParser
 from tests.support import tool_templates
 from tests.support.random_answers import allowed_ids, is_whole, random_answer
 
@@ -69,7 +62,7 @@ def joined(deltas: Iterable[Delta]) -> tuple[str, list[Call]]:
 
 
 def parse(tool_format: ToolFormat, pieces: Iterable[str]) -> tuple[str, list[Call]]:
-    parser = tool_format.parser()
+    parser = ToolCallParser(tool_format)
     deltas = [delta for piece in pieces for delta in parser.push(piece)]
     return joined([*deltas, *parser.flush()])
 
@@ -80,8 +73,8 @@ def tokenizer(demo_artifact: Path) -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def grammars(tokenizer: Tokenizer) -> Grammars:
-    return Grammars(tokenizer, vocab_size=49152, eos_token_ids=(EOS,))
+def grammars(tokenizer: Tokenizer) -> GrammarCompiler:
+    return GrammarCompiler(tokenizer, vocab_size=49152, eos_token_ids=(EOS,))
 
 
 def compiled(constraint: GrammarConstraint | None) -> GrammarConstraint:
@@ -129,9 +122,9 @@ def test_ids_are_unlike_and_short_where_a_template_checks_them() -> None:
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_required_answer_is_calls_of_declared_tools_with_valid_arguments(
-    grammars: Grammars, tokenizer: Tokenizer, name: str, seed: int
+    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str, seed: int
 ) -> None:
-    constraint = compiled(FORMATS[name].grammar(grammars, TOOLS, REQUIRED))
+    constraint = compiled(compile_tool_grammar(grammars, FORMATS[name], TOOLS, REQUIRED))
 
     answer = random_answer(constraint, tokenizer, seed)
 
@@ -152,9 +145,11 @@ def test_a_required_answer_is_calls_of_declared_tools_with_valid_arguments(
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_named_tool_is_called_once(grammars: Grammars, tokenizer: Tokenizer, name: str) -> None:
+def test_a_named_tool_is_called_once(
+    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str
+) -> None:
     choice = ToolChoice("required", "get_weather")
-    constraint = compiled(FORMATS[name].grammar(grammars, TOOLS, choice))
+    constraint = compiled(compile_tool_grammar(grammars, FORMATS[name], TOOLS, choice))
 
     answer = random_answer(constraint, tokenizer)
 
@@ -165,10 +160,12 @@ def test_a_named_tool_is_called_once(grammars: Grammars, tokenizer: Tokenizer, n
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_without_parallel_calls_there_is_one(
-    grammars: Grammars, tokenizer: Tokenizer, name: str
+    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str
 ) -> None:
     tool_format = FORMATS[name]
-    constraint = compiled(tool_format.grammar(grammars, TOOLS, REQUIRED, parallel=False))
+    constraint = compiled(
+        compile_tool_grammar(grammars, tool_format, TOOLS, REQUIRED, parallel=False)
+    )
 
     accept(constraint, tokenizer.encode(tool_format.write([("now", {})])))
 
@@ -177,11 +174,11 @@ def test_without_parallel_calls_there_is_one(
 
 @pytest.mark.parametrize("name", SEVERAL)
 def test_parallel_calls_may_follow_one_another(
-    grammars: Grammars, tokenizer: Tokenizer, name: str
+    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str
 ) -> None:
     calls: list[tuple[str, dict[str, Any]]] = [("now", {}), ("get_weather", {"city": "Rome"})]
     text = FORMATS[name].write(calls)
-    constraint = compiled(FORMATS[name].grammar(grammars, TOOLS, REQUIRED))
+    constraint = compiled(compile_tool_grammar(grammars, FORMATS[name], TOOLS, REQUIRED))
 
     accept(constraint, tokenizer.encode(text))
 
@@ -193,8 +190,10 @@ def test_parallel_calls_may_follow_one_another(
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_auto_lets_the_model_talk(grammars: Grammars, tokenizer: Tokenizer, name: str) -> None:
-    constraint = compiled(FORMATS[name].grammar(grammars, TOOLS, ToolChoice()))
+def test_auto_lets_the_model_talk(
+    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str
+) -> None:
+    constraint = compiled(compile_tool_grammar(grammars, FORMATS[name], TOOLS, ToolChoice()))
     assert EOS in allowed_ids(constraint)
 
     accept(constraint, tokenizer.encode('Is {"a": 1} < 2? <tool_ca [TOOL] 東京\n\n'))
@@ -205,10 +204,10 @@ def test_auto_lets_the_model_talk(grammars: Grammars, tokenizer: Tokenizer, name
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_auto_holds_a_call_to_its_schema_from_the_marker_on(
-    grammars: Grammars, tokenizer: Tokenizer, name: str
+    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str
 ) -> None:
     tool_format = FORMATS[name]
-    constraint = compiled(tool_format.grammar(grammars, TOOLS, ToolChoice()))
+    constraint = compiled(compile_tool_grammar(grammars, tool_format, TOOLS, ToolChoice()))
     talk = "" if tool_format.at_start else "Let me see.\n"
 
     accept(constraint, tokenizer.encode(talk + tool_format.trigger))
@@ -236,9 +235,11 @@ ANSWER = AnswerSchema(FORM, False, lambda error: error)
 @pytest.mark.parametrize("text", ['{"name": "now", "age": 3}', '{"name": "Ann", "age": 3}'])
 @pytest.mark.parametrize("name", FORMATS)
 def test_auto_with_a_schema_for_the_answer_is_json_of_it(
-    grammars: Grammars, tokenizer: Tokenizer, name: str, text: str
+    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str, text: str
 ) -> None:
-    constraint = compiled(FORMATS[name].grammar(grammars, TOOLS, ToolChoice(), True, ANSWER))
+    constraint = compiled(
+        compile_tool_grammar(grammars, FORMATS[name], TOOLS, ToolChoice(), True, ANSWER)
+    )
 
     accept(constraint, tokenizer.encode(text))
 
@@ -248,9 +249,11 @@ def test_auto_with_a_schema_for_the_answer_is_json_of_it(
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_auto_with_a_schema_for_the_answer_is_calls_or_json_and_nothing_else(
-    grammars: Grammars, tokenizer: Tokenizer, name: str
+    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str
 ) -> None:
-    constraint = compiled(FORMATS[name].grammar(grammars, TOOLS, ToolChoice(), True, ANSWER))
+    constraint = compiled(
+        compile_tool_grammar(grammars, FORMATS[name], TOOLS, ToolChoice(), True, ANSWER)
+    )
     first = {tokenizer.decode([token_id])[0] for token_id in allowed_ids(constraint)}
 
     accept(constraint, tokenizer.encode(FORMATS[name].write([("get_weather", {"city": "Rome"})])))
@@ -261,9 +264,11 @@ def test_auto_with_a_schema_for_the_answer_is_calls_or_json_and_nothing_else(
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_call_that_is_required_leaves_the_schema_for_the_answer_out(
-    grammars: Grammars, tokenizer: Tokenizer, name: str
+    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str
 ) -> None:
-    constraint = compiled(FORMATS[name].grammar(grammars, TOOLS, REQUIRED, True, ANSWER))
+    constraint = compiled(
+        compile_tool_grammar(grammars, FORMATS[name], TOOLS, REQUIRED, True, ANSWER)
+    )
 
     answer = random_answer(constraint, tokenizer)
 
@@ -274,21 +279,25 @@ def test_a_call_that_is_required_leaves_the_schema_for_the_answer_out(
 
 @pytest.mark.parametrize("schema", [{"not": {}}, {"multipleOf": 99991}, {"pattern": "("}])
 def test_a_strict_schema_for_the_answer_that_cannot_be_held_to_is_refused_as_such(
-    grammars: Grammars, schema: dict[str, Any]
+    grammars: GrammarCompiler, schema: dict[str, Any]
 ) -> None:
     def named(error: InvalidRequest) -> InvalidRequest:
         return InvalidRequest(str(error), param=f"answer.{error.param}")
 
     with pytest.raises(InvalidRequest) as refused:
-        HERMES.grammar(grammars, TOOLS, ToolChoice(), True, AnswerSchema(schema, True, named))
+        compile_tool_grammar(
+            grammars, HERMES, TOOLS, ToolChoice(), True, AnswerSchema(schema, True, named)
+        )
 
     assert refused.value.param == f"answer.{next(iter(schema))}"
-    assert HERMES.grammar(grammars, TOOLS, ToolChoice(), True, AnswerSchema(schema, False, named))
+    assert compile_tool_grammar(
+        grammars, HERMES, TOOLS, ToolChoice(), True, AnswerSchema(schema, False, named)
+    )
 
 
-def test_none_and_no_tools_leave_the_answer_free(grammars: Grammars) -> None:
-    assert HERMES.grammar(grammars, TOOLS, ToolChoice("none")) is None
-    assert HERMES.grammar(grammars, [], ToolChoice()) is None
+def test_none_and_no_tools_leave_the_answer_free(grammars: GrammarCompiler) -> None:
+    assert compile_tool_grammar(grammars, HERMES, TOOLS, ToolChoice("none")) is None
+    assert compile_tool_grammar(grammars, HERMES, [], ToolChoice()) is None
 
 
 DECIMAL = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": "^(?!a)b"}]}
@@ -323,27 +332,29 @@ def strict(name: str, parameters: dict[str, Any]) -> Tool:
     ],
 )
 def test_a_strict_tool_that_cannot_be_held_to_is_refused_by_the_path_to_what_is_at_fault(
-    grammars: Grammars, parameters: dict[str, Any], path: str, words: str
+    grammars: GrammarCompiler, parameters: dict[str, Any], path: str, words: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=words) as refused:
-        HERMES.grammar(grammars, [WEATHER, strict("x", parameters)], ToolChoice())
+        compile_tool_grammar(grammars, HERMES, [WEATHER, strict("x", parameters)], ToolChoice())
 
     assert refused.value.param == f"tools[1].function.parameters.{path}"
     assert str(refused.value).startswith("The tool 'x': ")
-    assert HERMES.grammar(grammars, [WEATHER, Tool("x", None, parameters)], ToolChoice())
+    assert compile_tool_grammar(
+        grammars, HERMES, [WEATHER, Tool("x", None, parameters)], ToolChoice()
+    )
 
 
-def test_parameters_that_are_no_object_are_refused(grammars: Grammars) -> None:
+def test_parameters_that_are_no_object_are_refused(grammars: GrammarCompiler) -> None:
     tool = Tool("x", None, {"type": "array"}, field="tools[0].function")
 
     with pytest.raises(InvalidRequest, match=r"'x': .* type object") as refused:
-        HERMES.grammar(grammars, [tool], ToolChoice())
+        compile_tool_grammar(grammars, HERMES, [tool], ToolChoice())
 
     assert refused.value.param == "tools[0].function.parameters.type"
 
 
 def test_strict_tools_that_would_take_too_long_together_are_refused_by_the_first_too_many(
-    grammars: Grammars,
+    grammars: GrammarCompiler,
 ) -> None:
     tools = [
         Tool(
@@ -356,34 +367,34 @@ def test_strict_tools_that_would_take_too_long_together_are_refused_by_the_first
         for number in range(30)
     ]
     with pytest.raises(InvalidRequest, match="all multipleOf") as refused:
-        HERMES.grammar(grammars, tools, ToolChoice())
+        compile_tool_grammar(grammars, HERMES, tools, ToolChoice())
 
     assert refused.value.param == "tools[10].parameters.properties.a.multipleOf"
 
 
-def test_the_same_schema_again_costs_nothing(grammars: Grammars) -> None:
+def test_the_same_schema_again_costs_nothing(grammars: GrammarCompiler) -> None:
     tools = [
         Tool(f"f{number}", None, {"properties": {"a": {"multipleOf": 9973}}})
         for number in range(30)
     ]
 
-    assert HERMES.grammar(grammars, tools, ToolChoice())
+    assert compile_tool_grammar(grammars, HERMES, tools, ToolChoice())
 
 
 def test_a_keyword_that_is_not_supported_is_found_without_compiling(
-    grammars: Grammars, monkeypatch: pytest.MonkeyPatch
+    grammars: GrammarCompiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled_ = []
-    compile_ = Grammars._matcher
+    compile_ = GrammarCompiler._matcher
 
     def counted(*arguments: Any) -> Any:
         compiled_.append(arguments)
         return compile_(*arguments)
 
-    monkeypatch.setattr(Grammars, "_matcher", counted)
+    monkeypatch.setattr(GrammarCompiler, "_matcher", counted)
 
     with pytest.raises(InvalidRequest):
-        HERMES.grammar(grammars, [*TOOLS, strict("x", {"not": {}})], ToolChoice())
+        compile_tool_grammar(grammars, HERMES, [*TOOLS, strict("x", {"not": {}})], ToolChoice())
 
     assert not compiled_
 
@@ -393,9 +404,11 @@ def test_a_keyword_that_is_not_supported_is_found_without_compiling(
     "tool", ["wähle", "files/read:v2", "日本語", "😀", "a" * 128, "<tool_call>", "a'b", "(x)|y"]
 )
 def test_a_name_is_called_and_read_back_as_it_is(
-    grammars: Grammars, tokenizer: Tokenizer, name: str, tool: str
+    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str, tool: str
 ) -> None:
-    constraint = compiled(FORMATS[name].grammar(grammars, [Tool(tool), WEATHER], REQUIRED))
+    constraint = compiled(
+        compile_tool_grammar(grammars, FORMATS[name], [Tool(tool), WEATHER], REQUIRED)
+    )
     text = FORMATS[name].write([(tool, {})])
 
     accept(constraint, tokenizer.encode(text))
@@ -408,18 +421,18 @@ def test_a_name_is_called_and_read_back_as_it_is(
     "tool", ["", "a b", 'a"b', "a\\b", "a\nb", "a\u00a0b", "\u200b", "a" * 129, "b" * 10**6]
 )
 def test_a_name_that_is_not_itself_in_a_calls_json_is_refused(
-    grammars: Grammars, tool: str
+    grammars: GrammarCompiler, tool: str
 ) -> None:
     with pytest.raises(InvalidRequest, match="1 to 128 printable") as refused:
-        HERMES.grammar(grammars, [Tool(tool, field="tools[0]")], ToolChoice())
+        compile_tool_grammar(grammars, HERMES, [Tool(tool, field="tools[0]")], ToolChoice())
 
     assert refused.value.param == "tools[0].name"
     assert len(str(refused.value)) < 400
 
 
-def test_a_choice_of_a_tool_that_is_not_there_is_refused(grammars: Grammars) -> None:
+def test_a_choice_of_a_tool_that_is_not_there_is_refused(grammars: GrammarCompiler) -> None:
     with pytest.raises(InvalidRequest, match="no tool 'other'") as refused:
-        HERMES.grammar(grammars, TOOLS, ToolChoice("required", "other"))
+        compile_tool_grammar(grammars, HERMES, TOOLS, ToolChoice("required", "other"))
 
     assert refused.value.param == "tool_choice"
 

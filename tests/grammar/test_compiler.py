@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from handlers.errors import EngineFault, GrammarTooComplex, InvalidRequest
-from handlers.text.grammar import GrammarConstraint, Grammars
-from handlers.text.json_schema import MAX_SOURCE
+from handlers.grammar.compiler import GrammarCompiler
+from handlers.grammar.constraint import GrammarConstraint
+from handlers.grammar.schema.limits import MAX_SOURCE
+from handlers.grammar.vocabulary import Vocabulary
 from handlers.text.tokenizer import Tokenizer
-from handlers.text.vocabulary import Vocabulary
 from tests.support.random_answers import allowed_ids, is_whole, random_answer
 from tests.support.tokenizer_kinds import END, KINDS
 
@@ -37,13 +38,13 @@ def tokenizer(demo_artifact: Path) -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def grammars(tokenizer: Tokenizer) -> Grammars:
-    return Grammars(tokenizer, vocab_size=49152, eos_token_ids=(2,))
+def grammars(tokenizer: Tokenizer) -> GrammarCompiler:
+    return GrammarCompiler(tokenizer, vocab_size=49152, eos_token_ids=(2,))
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_schema_leaves_nothing_but_valid_json(
-    grammars: Grammars, tokenizer: Tokenizer, seed: int
+    grammars: GrammarCompiler, tokenizer: Tokenizer, seed: int
 ) -> None:
     text = random_answer(grammars.json_schema(PERSON), tokenizer, seed).text
 
@@ -55,7 +56,7 @@ def test_a_schema_leaves_nothing_but_valid_json(
     assert person["city"] in {"Paris", "Rome"}
 
 
-def test_a_json_object_is_an_object(grammars: Grammars, tokenizer: Tokenizer) -> None:
+def test_a_json_object_is_an_object(grammars: GrammarCompiler, tokenizer: Tokenizer) -> None:
     constraint = grammars.json_object()
 
     first = {tokenizer.decode([token_id])[0] for token_id in allowed_ids(constraint)}
@@ -79,9 +80,9 @@ def test_a_json_object_is_an_object(grammars: Grammars, tokenizer: Tokenizer) ->
 )
 @pytest.mark.parametrize("seed", range(3))
 def test_every_kind_of_grammar_leaves_what_it_describes(
-    grammars: Grammars,
+    grammars: GrammarCompiler,
     tokenizer: Tokenizer,
-    compile_: Callable[[Grammars], GrammarConstraint],
+    compile_: Callable[[GrammarCompiler], GrammarConstraint],
     pattern: str,
     seed: int,
 ) -> None:
@@ -95,7 +96,7 @@ def test_every_kind_of_grammar_leaves_what_it_describes(
 
 
 def test_forced_ids_are_those_that_the_tokenizer_gives_the_text(
-    grammars: Grammars, tokenizer: Tokenizer
+    grammars: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
     schema = {"type": "object", "properties": {"the_weather": {"const": "It's 12:30 in Zürich."}}}
     constraint = grammars.json_schema(
@@ -109,7 +110,7 @@ def test_forced_ids_are_those_that_the_tokenizer_gives_the_text(
 
 
 def test_the_name_of_a_special_token_is_spelt_out_and_never_the_token(
-    grammars: Grammars, tokenizer: Tokenizer
+    grammars: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
     answer = random_answer(grammars.choice(["a <|im_end|> b"]), tokenizer)
 
@@ -120,7 +121,7 @@ def test_the_name_of_a_special_token_is_spelt_out_and_never_the_token(
 def test_any_of_several_end_tokens_may_end_an_answer_and_padding_never_comes(
     tokenizer: Tokenizer,
 ) -> None:
-    grammars = Grammars(tokenizer, vocab_size=49200, eos_token_ids=(2, 0))
+    grammars = GrammarCompiler(tokenizer, vocab_size=49200, eos_token_ids=(2, 0))
 
     constraint = grammars.regex("a?")
 
@@ -136,7 +137,7 @@ def test_every_tokenizer_of_bytes_can_be_held_to_a_grammar(kind: str) -> None:
     backend = KINDS[kind]()
     tokenizer = Tokenizer(backend)
     eos = backend.token_to_id(END)
-    grammars = Grammars(tokenizer, backend.get_vocab_size(), (eos,))
+    grammars = GrammarCompiler(tokenizer, backend.get_vocab_size(), (eos,))
 
     constraint = grammars.choice(["the dog", "a fox"])
     answer = random_answer(constraint, tokenizer, eos_token_id=eos)
@@ -147,7 +148,7 @@ def test_every_tokenizer_of_bytes_can_be_held_to_a_grammar(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["word_piece", "word_suffix"])
 def test_a_tokenizer_of_words_is_refused(kind: str) -> None:
     backend = KINDS[kind]()
-    grammars = Grammars(Tokenizer(backend), backend.get_vocab_size(), (0,))
+    grammars = GrammarCompiler(Tokenizer(backend), backend.get_vocab_size(), (0,))
 
     with pytest.raises(InvalidRequest, match="spells words"):
         grammars.json_object()
@@ -156,7 +157,7 @@ def test_a_tokenizer_of_words_is_refused(kind: str) -> None:
 def test_requests_at_once_build_the_vocabulary_once(
     tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grammars = Grammars(tokenizer, vocab_size=49152, eos_token_ids=(2,))
+    grammars = GrammarCompiler(tokenizer, vocab_size=49152, eos_token_ids=(2,))
     built = []
 
     class Counted(Vocabulary):
@@ -164,7 +165,7 @@ def test_requests_at_once_build_the_vocabulary_once(
             super().__init__(*arguments)
             built.append(self)
 
-    monkeypatch.setattr("handlers.text.grammar.Vocabulary", Counted)
+    monkeypatch.setattr("handlers.grammar.compiler.Vocabulary", Counted)
 
     threads = [threading.Thread(target=grammars.json_object) for _ in range(4)]
     for thread in threads:
@@ -178,7 +179,7 @@ def test_requests_at_once_build_the_vocabulary_once(
 # --- the constraint ---
 
 
-def test_a_copy_goes_its_own_way(grammars: Grammars, tokenizer: Tokenizer) -> None:
+def test_a_copy_goes_its_own_way(grammars: GrammarCompiler, tokenizer: Tokenizer) -> None:
     constraint = grammars.choice(["yes", "no"])
     other = constraint.copy()
 
@@ -189,7 +190,9 @@ def test_a_copy_goes_its_own_way(grammars: Grammars, tokenizer: Tokenizer) -> No
     assert random_answer(other, tokenizer, 1).text in {"yes", "no"}
 
 
-def test_a_complete_answer_leaves_only_the_end(grammars: Grammars, tokenizer: Tokenizer) -> None:
+def test_a_complete_answer_leaves_only_the_end(
+    grammars: GrammarCompiler, tokenizer: Tokenizer
+) -> None:
     constraint = grammars.regex("ab")
 
     for token_id in constraint.forced():
@@ -200,7 +203,7 @@ def test_a_complete_answer_leaves_only_the_end(grammars: Grammars, tokenizer: To
     assert constraint.forced() == []
 
 
-def test_an_id_that_is_not_allowed_is_a_fault_of_ours(grammars: Grammars) -> None:
+def test_an_id_that_is_not_allowed_is_a_fault_of_ours(grammars: GrammarCompiler) -> None:
     with pytest.raises(EngineFault, match="does not allow the id 100"):
         grammars.regex("ab").accept(100)
 
@@ -231,7 +234,7 @@ class Panicked:
 
 @pytest.mark.parametrize("matcher", [Panicking, Panicked])
 def test_a_panic_is_a_fault_of_ours_and_ends_one_request(
-    grammars: Grammars, monkeypatch: pytest.MonkeyPatch, matcher: type
+    grammars: GrammarCompiler, monkeypatch: pytest.MonkeyPatch, matcher: type
 ) -> None:
     monkeypatch.setattr("llguidance.LLMatcher", matcher)
 
@@ -241,7 +244,7 @@ def test_a_panic_is_a_fault_of_ours_and_ends_one_request(
 
 # --- what is refused ---
 
-Compile = Callable[[Grammars], object]
+Compile = Callable[[GrammarCompiler], object]
 
 
 def strictly(schema: dict[str, Any]) -> Compile:
@@ -274,7 +277,7 @@ def strictly(schema: dict[str, Any]) -> Compile:
     ],
 )
 def test_what_cannot_be_compiled_is_refused_in_a_sentence(
-    grammars: Grammars, compile_: Compile, words: str
+    grammars: GrammarCompiler, compile_: Compile, words: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=re.escape(words)) as refused:
         compile_(grammars)
@@ -284,7 +287,7 @@ def test_what_cannot_be_compiled_is_refused_in_a_sentence(
 
 
 def test_a_bug_in_the_reader_of_gbnf_is_no_fault_of_the_client(
-    grammars: Grammars, monkeypatch: pytest.MonkeyPatch
+    grammars: GrammarCompiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def faulty(_: str) -> str:
         raise KeyError
@@ -295,7 +298,7 @@ def test_a_bug_in_the_reader_of_gbnf_is_no_fault_of_the_client(
         grammars.gbnf('root ::= "a"')
 
 
-def test_a_colon_that_begins_no_rule_counts_for_none(grammars: Grammars) -> None:
+def test_a_colon_that_begins_no_rule_counts_for_none(grammars: GrammarCompiler) -> None:
     literals = " | ".join(f'"{number}:"' for number in range(1001))
 
     assert not is_whole(grammars.lark(f"start: {literals}"))
@@ -367,7 +370,7 @@ TOO_MUCH: dict[str, Compile] = {
 
 
 @pytest.mark.parametrize("source", TOO_MUCH)
-def test_what_would_take_too_long_is_refused(grammars: Grammars, source: str) -> None:
+def test_what_would_take_too_long_is_refused(grammars: GrammarCompiler, source: str) -> None:
     with pytest.raises(InvalidRequest):
         TOO_MUCH[source](grammars)
 
@@ -386,7 +389,7 @@ def test_what_would_take_too_long_is_refused(grammars: Grammars, source: str) ->
     ],
 )
 def test_a_nasty_regular_expression_is_held_to_all_the_same(
-    grammars: Grammars, tokenizer: Tokenizer, pattern: str
+    grammars: GrammarCompiler, tokenizer: Tokenizer, pattern: str
 ) -> None:
     answer = random_answer(grammars.regex(pattern), tokenizer, max_tokens=100)
 
@@ -403,7 +406,9 @@ def test_a_nasty_regular_expression_is_held_to_all_the_same(
     ],
 )
 def test_a_grammar_that_outgrows_its_limits_in_mid_answer_is_the_requests_fault(
-    grammars: Grammars, tokenizer: Tokenizer, compile_: Callable[[Grammars], GrammarConstraint]
+    grammars: GrammarCompiler,
+    tokenizer: Tokenizer,
+    compile_: Callable[[GrammarCompiler], GrammarConstraint],
 ) -> None:
     constraint = compile_(grammars)
     constraint.field = "guided_grammar"
@@ -417,7 +422,7 @@ def test_a_grammar_that_outgrows_its_limits_in_mid_answer_is_the_requests_fault(
 
 
 def test_a_schema_as_large_as_openai_allows_is_held_to(
-    grammars: Grammars, tokenizer: Tokenizer
+    grammars: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
     names = [f"property_{number}" for number in range(5000)]
     schema = {"type": "object", "properties": {name: {"type": "boolean"} for name in names}}
@@ -435,8 +440,8 @@ def test_a_token_without_a_logit_is_text_and_a_logit_without_a_token_is_never_ch
     tokenizer = Tokenizer(backend)
     end, image, plain = (backend.token_to_id(name) for name in (END, "<image>", "<plain>"))
     text = "a <image> and <plain>"
-    fewer = Grammars(tokenizer, vocab_size=image, eos_token_ids=(end, image))
-    more = Grammars(tokenizer, vocab_size=plain + 65, eos_token_ids=(end,))
+    fewer = GrammarCompiler(tokenizer, vocab_size=image, eos_token_ids=(end, image))
+    more = GrammarCompiler(tokenizer, vocab_size=plain + 65, eos_token_ids=(end,))
 
     answers = [random_answer(each.choice([text]), tokenizer, 0) for each in (fewer, more)]
 
@@ -447,4 +452,4 @@ def test_a_token_without_a_logit_is_text_and_a_logit_without_a_token_is_never_ch
 
 def test_a_model_without_an_end_cannot_be_held_to_a_grammar(tokenizer: Tokenizer) -> None:
     with pytest.raises(InvalidRequest, match="no token that ends an answer"):
-        Grammars(tokenizer, vocab_size=49152, eos_token_ids=()).json_object()
+        GrammarCompiler(tokenizer, vocab_size=49152, eos_token_ids=()).json_object()

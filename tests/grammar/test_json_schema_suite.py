@@ -16,7 +16,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from handlers.errors import InvalidRequest
-from handlers.text.grammar import GrammarConstraint, Grammars
+from handlers.grammar.compiler import GrammarCompiler
+from handlers.grammar.constraint import GrammarConstraint
 from handlers.text.tokenizer import Tokenizer
 from tests.support.json_schema_suite import Group, draft_2020_12
 from tests.support.random_answers import allowed_ids, is_whole, random_answer
@@ -137,12 +138,12 @@ class Compiled:
 
 
 @pytest.fixture(scope="module")
-def grammars(tokenizer: Tokenizer) -> Grammars:
-    return Grammars(tokenizer, vocab_size=49152, eos_token_ids=(2,))
+def grammars(tokenizer: Tokenizer) -> GrammarCompiler:
+    return GrammarCompiler(tokenizer, vocab_size=49152, eos_token_ids=(2,))
 
 
 @pytest.fixture(scope="module")
-def compiled(grammars: Grammars) -> list[Compiled]:
+def compiled(grammars: GrammarCompiler) -> list[Compiled]:
     found = []
     for group in draft_2020_12():
         reported: list[str] = []
@@ -173,7 +174,7 @@ def test_what_cannot_be_held_to_is_left_out_by_name(compiled: list[Compiled]) ->
 
 
 def test_what_is_left_out_is_refused_where_the_schema_is_strict(
-    compiled: list[Compiled], grammars: Grammars
+    compiled: list[Compiled], grammars: GrammarCompiler
 ) -> None:
     for each in compiled:
         if each.reported:

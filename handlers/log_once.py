@@ -1,7 +1,4 @@
-"""Warnings that a process writes once, about things of which clients can make up any number.
-
-Called by grammar.py, tool_calls.py and the API's offered_tools.py.
-"""
+"""Logs a warning once in a process, for things of which clients can make up any number."""
 
 from __future__ import annotations
 
@@ -18,11 +15,11 @@ MOST = 100
 
 _lock = threading.Lock()
 _logged: dict[str, set[str]] = {}
-"""What was written about, by the message. What was taken out would be written anew: nothing is."""
+"""What was logged, by message. Nothing is taken out, or it would be logged again."""
 
 
 def log_once(logger: logging.Logger, message: str, what: str) -> None:
-    """Writes a warning, unless the same was written before or the message has all its lines.
+    """Logs a warning, unless the same was logged before or the message has had all its lines.
 
     `message`: a constant of ours, with one %s in it for `what`, which may be the client's.
     """

@@ -12,14 +12,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from handlers.errors import InvalidRequest
-from handlers.text.enforceable_schema import fault
-from handlers.text.grammar_errors import TOO_COMPLEX
+from handlers.grammar.errors import TOO_COMPLEX
+from handlers.grammar.schema.relax import fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from handlers.text.enforceable_schema import Enforceable
-    from handlers.text.schema_references import Path
+    from handlers.grammar.schema.references import Path
+    from handlers.grammar.schema.relax import EnforceableSchema
 
 # Of all schemas of a request. A trial takes half a millisecond, and more with the schema's size.
 MAX_TRIALS = 1_000
@@ -83,7 +83,7 @@ class Trials:
 class Repair:
     """Searches one schema for what does not compile."""
 
-    def __init__(self, source: Enforceable, trials: Trials) -> None:
+    def __init__(self, source: EnforceableSchema, trials: Trials) -> None:
         self._origins = source.origins
         self._root = {name: each for name, each in source.schema.items() if name != "$defs"}
         self._definitions: dict[str, Any] = dict(source.schema.get("$defs", {}))

@@ -1,15 +1,12 @@
-"""llguidance's errors in words for a person who wrote a schema or a grammar.
-
-A schema that is not strict loses what is at fault instead: the log says so. Used by grammar.py.
-"""
+"""Rewords llguidance's errors for the person who wrote a schema or a grammar."""
 
 from __future__ import annotations
 
 import logging
 import re
 
-from handlers.errors import shortened
-from handlers.text.log_once import log_once
+from handlers.errors import EngineFault, shortened
+from handlers.log_once import log_once
 
 LOGGER = logging.getLogger(__name__)
 
@@ -39,13 +36,16 @@ REWORDED = [
 
 
 def rule_at_fault(grammar: str, error: str) -> str:
-    """The name of the Lark rule that the error points at, one on each line; empty for none."""
+    """Returns the name of the Lark rule that the error points at, empty for none.
+
+    The grammar has one rule on each line.
+    """
     place = PLACE.match(error)
     return grammar.split("\n")[int(place[1]) - 1].partition(":")[0] if place else ""
 
 
 def reason(error: str) -> str:
-    """The error on one line, as the end of a sentence that has no full stop yet."""
+    """Returns the error on one line, as the end of a sentence without its full stop."""
     lines = (line.strip() for line in error.splitlines())
     text = " ".join(line for line in lines if line and not EXCERPT.match(line))
     for pattern, words in REWORDED:
@@ -55,6 +55,12 @@ def reason(error: str) -> str:
     return shortened(text.rstrip(". "))
 
 
+def raise_panic(error: str) -> None:
+    """Raises EngineFault for a panic that became the error of a matcher, as most do."""
+    if error.startswith("panic: "):
+        raise EngineFault(f"llguidance panicked: {error}")
+
+
 def log_left_out(what: str) -> None:
-    """Writes once to the log that schemas which are not strict are not held to `what`."""
+    """Logs, once in a process, that schemas which are not strict are enforced without `what`."""
     log_once(LOGGER, "A JSON schema that is not strict is enforced without this: %s", what)

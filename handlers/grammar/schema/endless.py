@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from handlers.text.schema_references import Path, References
+    from handlers.grammar.schema.references import Path, References
 
 MAPS = ("properties", "patternProperties")
 LISTS = ("prefixItems", "items")

@@ -17,14 +17,17 @@ import pytest
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
+from handlers import log_once
 from handlers.errors import InvalidRequest
-from handlers.text import json_schema, log_once, reference_chains, schema_references
-from handlers.text.endless_references import endless_references
-from handlers.text.grammar import GrammarConstraint, Grammars
-from handlers.text.json_schema import Budget
-from handlers.text.schema_references import References
+from handlers.grammar.compiler import GrammarCompiler
+from handlers.grammar.constraint import GrammarConstraint
+from handlers.grammar.schema import limits, references
+from handlers.grammar.schema.endless import endless_references
+from handlers.grammar.schema.limits import Budget
+from handlers.grammar.schema.references import References
+from handlers.grammar.tool_grammar import Tool, ToolChoice, compile_tool_grammar
 from handlers.text.tokenizer import Tokenizer
-from handlers.text.tool_calls import HERMES, Tool, ToolChoice
+from handlers.text.tool_format import HERMES
 from tests.support.random_answers import allowed_ids, is_whole, random_answer
 
 Schema = dict[str, Any]
@@ -37,8 +40,8 @@ def tokenizer(demo_artifact: Path) -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def grammars(tokenizer: Tokenizer) -> Grammars:
-    return Grammars(tokenizer, vocab_size=49152, eos_token_ids=(2,))
+def grammars(tokenizer: Tokenizer) -> GrammarCompiler:
+    return GrammarCompiler(tokenizer, vocab_size=49152, eos_token_ids=(2,))
 
 
 def ignored(_: str) -> None:
@@ -203,7 +206,7 @@ RELAXED: dict[str, tuple[Schema, str, object, object]] = {
 
 @pytest.mark.parametrize("name", RELAXED)
 def test_what_cannot_be_enforced_is_left_out_and_the_rest_is_held(
-    grammars: Grammars, tokenizer: Tokenizer, name: str
+    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str
 ) -> None:
     schema, said, admitted, refused = RELAXED[name]
     reported: Report = []
@@ -235,7 +238,7 @@ INTEGERS = [0, 5, 2**53, 2**53 + 1, 10**18, 2**63 - 1, 2**63, 10**19, 2**64 - 1,
     ],
 )
 def test_the_limits_of_64_bits_are_held_to_where_strict_and_left_out_where_not(
-    grammars: Grammars, tokenizer: Tokenizer, schema: Schema, admitted: set[int]
+    grammars: GrammarCompiler, tokenizer: Tokenizer, schema: Schema, admitted: set[int]
 ) -> None:
     numbers = [*INTEGERS, *(-number for number in INTEGERS), *admitted]
     validator = Draft202012Validator(schema)
@@ -249,7 +252,7 @@ def test_the_limits_of_64_bits_are_held_to_where_strict_and_left_out_where_not(
     assert all(writable(relaxed, tokenizer, n) for n in numbers if validator.is_valid(n))
 
 
-def test_a_bound_that_no_64_bits_reach_is_not_reported(grammars: Grammars) -> None:
+def test_a_bound_that_no_64_bits_reach_is_not_reported(grammars: GrammarCompiler) -> None:
     reported: Report = []
 
     for schema in ({"type": "integer", **SIGNED}, {"maximum": 1.7976931348623157e308}):
@@ -271,7 +274,7 @@ def test_a_bound_that_no_64_bits_reach_is_not_reported(grammars: Grammars) -> No
     ],
 )
 def test_a_number_that_no_grammar_has_is_refused_by_its_path_where_strict(
-    grammars: Grammars, schema: Schema
+    grammars: GrammarCompiler, schema: Schema
 ) -> None:
     with pytest.raises(InvalidRequest, match=r"beyond 2\^53") as refused:
         grammars.json_schema({"items": schema}, strict=True)
@@ -317,7 +320,7 @@ def test_a_number_that_no_grammar_has_is_refused_by_its_path_where_strict(
 )
 @pytest.mark.parametrize("strict", [False, True])
 def test_what_is_only_written_in_another_way_is_held_as_a_whole(
-    grammars: Grammars,
+    grammars: GrammarCompiler,
     tokenizer: Tokenizer,
     schema: Schema,
     good: object,
@@ -420,7 +423,7 @@ ENDLESS: dict[str, tuple[Schema, str, object, object]] = {
 
 @pytest.mark.parametrize("name", ENDLESS)
 def test_a_reference_that_no_value_can_end_is_let_go_and_where_strict_refused(
-    grammars: Grammars, tokenizer: Tokenizer, name: str
+    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str
 ) -> None:
     schema, path, admitted, refused = ENDLESS[name]
     reported: Report = []
@@ -447,7 +450,7 @@ def test_a_reference_that_no_value_can_end_is_let_go_and_where_strict_refused(
 )
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_recursion_that_a_value_can_end_is_held(
-    grammars: Grammars, tokenizer: Tokenizer, schema: Schema, admitted: object, strict: bool
+    grammars: GrammarCompiler, tokenizer: Tokenizer, schema: Schema, admitted: object, strict: bool
 ) -> None:
     reported: Report = []
 
@@ -490,7 +493,7 @@ def test_references_without_an_end_are_found_in_proportion_to_the_schema(
 
 
 def test_a_tagged_union_of_references_is_held_as_it_is_where_the_tag_is_required(
-    grammars: Grammars, tokenizer: Tokenizer
+    grammars: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
     def branch(kind: str, **more: Any) -> Schema:
         properties = {"kind": {"const": kind, "type": "string"}, **more}
@@ -548,7 +551,7 @@ STRICT: list[tuple[Schema, object, object]] = [
 
 @pytest.mark.parametrize(("schema", "good", "bad"), STRICT)
 def test_with_strict_every_object_is_closed_that_says_nothing_else(
-    grammars: Grammars, tokenizer: Tokenizer, schema: Schema, good: object, bad: object
+    grammars: GrammarCompiler, tokenizer: Tokenizer, schema: Schema, good: object, bad: object
 ) -> None:
     constraint = grammars.json_schema(schema, strict=True)
 
@@ -556,7 +559,9 @@ def test_with_strict_every_object_is_closed_that_says_nothing_else(
     assert not writable(constraint, tokenizer, bad)
 
 
-def test_a_fault_behind_a_reference_has_the_path_at_which_it_stands(grammars: Grammars) -> None:
+def test_a_fault_behind_a_reference_has_the_path_at_which_it_stands(
+    grammars: GrammarCompiler,
+) -> None:
     schema = tree({"anyOf": [{"type": "null"}, {"type": "string", "pattern": "(?<=a)b"}]})
 
     with pytest.raises(InvalidRequest, match=r"'value': look-around") as refused:
@@ -603,7 +608,7 @@ def random_schema(dice: random.Random, depth: int) -> Any:
 
 @pytest.mark.parametrize("seed", range(50))
 def test_a_random_schema_admits_its_valid_instances_and_no_others_unless_it_says_so(
-    grammars: Grammars, tokenizer: Tokenizer, seed: int
+    grammars: GrammarCompiler, tokenizer: Tokenizer, seed: int
 ) -> None:
     # A top that speaks of no other names is closed on purpose: tests/api/test_structured.py.
     schema = {"additionalProperties": True, **_an_object(random.Random(seed))}
@@ -659,7 +664,7 @@ OTHERS = "٣", "é", "\u00a0"
     ],
 )
 def test_classes_are_ascii_in_a_pattern_in_names_and_in_a_whole_expression(
-    grammars: Grammars, tokenizer: Tokenizer, pattern: str, good: list[str], bad: list[str]
+    grammars: GrammarCompiler, tokenizer: Tokenizer, pattern: str, good: list[str], bad: list[str]
 ) -> None:
     expression = grammars.regex(pattern)
     string = grammars.json_schema({"type": "string", "pattern": pattern}, strict=True)
@@ -675,14 +680,14 @@ def test_classes_are_ascii_in_a_pattern_in_names_and_in_a_whole_expression(
 
 @pytest.mark.parametrize("pattern", [r"^\S$", r"^[^\s]$"])
 def test_what_some_validator_takes_for_a_space_is_none_but_a_space(
-    grammars: Grammars, tokenizer: Tokenizer, pattern: str
+    grammars: GrammarCompiler, tokenizer: Tokenizer, pattern: str
 ) -> None:
     constraint = grammars.json_schema({"type": "string", "pattern": pattern})
 
     assert not writable(constraint, tokenizer, "\u00a0")
 
 
-def test_a_boundary_of_words_is_refused_or_left_out(grammars: Grammars) -> None:
+def test_a_boundary_of_words_is_refused_or_left_out(grammars: GrammarCompiler) -> None:
     with pytest.raises(InvalidRequest, match="not supported"):
         grammars.regex(r"\bfoo\b")
 
@@ -696,7 +701,7 @@ def test_a_boundary_of_words_is_refused_or_left_out(grammars: Grammars) -> None:
 
 
 def test_the_log_says_once_and_shortly_what_is_left_out(
-    grammars: Grammars, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    grammars: GrammarCompiler, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_once, "_logged", {})
 
@@ -736,12 +741,14 @@ LINKED: dict[str, Callable[[int], int]] = {
 
 
 @pytest.mark.parametrize("name", LINKED)
-def test_a_chain_of_references_may_be_as_long_as_the_limit(grammars: Grammars, name: str) -> None:
+def test_a_chain_of_references_may_be_as_long_as_the_limit(
+    grammars: GrammarCompiler, name: str
+) -> None:
     grammars.json_schema(linked(LINKED[name], 198))  # a stack that overflows ends the process
 
 
 def test_definitions_that_are_no_chain_are_no_levels(
-    grammars: Grammars, tokenizer: Tokenizer
+    grammars: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
     names = [f"d{number}" for number in range(1_000)]
     schema = {
@@ -762,15 +769,14 @@ def test_the_guard_looks_at_each_part_of_a_schema_a_few_times_at_most(
     monkeypatch: pytest.MonkeyPatch, count: int, name: str
 ) -> None:
     looks = 0
-    look = schema_references.inner
+    look = references.inner
 
     def counted(value: object) -> list[object]:
         nonlocal looks
         looks += 1
         return look(value)
 
-    monkeypatch.setattr(json_schema, "inner", counted)
-    monkeypatch.setattr(reference_chains, "inner", counted)
+    monkeypatch.setattr(limits, "inner", counted)
     leads_to = LINKED[name] if name != "in a circle" else lambda place: (place + 1) % count
     started = time.process_time()
 
@@ -852,7 +858,7 @@ def doubling(levels: int) -> Schema:
     return {"$ref": "#/$defs/D0", "$defs": definitions}
 
 
-COSTLY: dict[str, Callable[[Grammars], object]] = {
+COSTLY: dict[str, Callable[[GrammarCompiler], object]] = {
     "references that lead nowhere": lambda grammars: grammars.json_schema(
         {"anyOf": [{"$ref": f"x{number}"} for number in range(20_000)]}
     ),
@@ -878,8 +884,9 @@ COSTLY: dict[str, Callable[[Grammars], object]] = {
         {"properties": {f"p{n}": {"maxLength": 10**9 - n} for n in range(1_000)}}
     ),
     "many faults": lambda grammars: grammars.json_schema(bad_patterns(4_900)),
-    "many faults in many tools": lambda grammars: HERMES.grammar(
+    "many faults in many tools": lambda grammars: compile_tool_grammar(
         grammars,
+        HERMES,
         [Tool(f"t{number}", None, bad_patterns(38)) for number in range(128)],
         ToolChoice(),
     ),
@@ -923,7 +930,7 @@ COSTLY: dict[str, Callable[[Grammars], object]] = {
 
 @pytest.mark.parametrize("name", COSTLY)
 def test_what_costs_much_is_refused_or_compiled_within_seconds(
-    grammars: Grammars, name: str
+    grammars: GrammarCompiler, name: str
 ) -> None:
     started = time.process_time()
 
@@ -934,7 +941,7 @@ def test_what_costs_much_is_refused_or_compiled_within_seconds(
 
 
 def test_a_value_has_to_match_two_patterns_and_no_third(
-    grammars: Grammars, tokenizer: Tokenizer
+    grammars: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
     """As Zod writes a password's rules."""
     rules = [{"pattern": pattern} for pattern in ("[A-Z]", "[a-z]", "[0-9]")]
@@ -952,7 +959,9 @@ def test_a_value_has_to_match_two_patterns_and_no_third(
     assert refused.value.param == "properties.password.allOf[2].pattern"
 
 
-def test_alternatives_may_have_a_pattern_each(grammars: Grammars, tokenizer: Tokenizer) -> None:
+def test_alternatives_may_have_a_pattern_each(
+    grammars: GrammarCompiler, tokenizer: Tokenizer
+) -> None:
     branches = [{"type": "string", "pattern": f"^{letter}+$"} for letter in "abcd"]
     reported: Report = []
 
@@ -965,7 +974,7 @@ def test_alternatives_may_have_a_pattern_each(grammars: Grammars, tokenizer: Tok
 
 
 def test_after_all_trials_a_tool_may_be_called_with_any_object(
-    grammars: Grammars, tokenizer: Tokenizer
+    grammars: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
     constraint = grammars.json_schema({"type": "object", **bad_patterns(4_900)}, report=ignored)
 

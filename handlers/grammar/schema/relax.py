@@ -23,18 +23,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from handlers.errors import InvalidRequest, quoted, shortened
-from handlers.text.disjoint_branches import are_disjoint
-from handlers.text.endless_references import endless_references
-from handlers.text.matched_value import MatchedValue
-from handlers.text.pattern_spaces import with_ascii_spaces
-from handlers.text.schema_numbers import BEYOND, are_exact, is_endless, is_exact, tightened
-from handlers.text.schema_references import dotted
+from handlers.grammar.schema.endless import endless_references
+from handlers.grammar.schema.numbers import BEYOND, are_exact, is_endless, is_exact, tightened
+from handlers.grammar.schema.one_of import are_disjoint
+from handlers.grammar.schema.patterns import MatchedValue, with_ascii_spaces
+from handlers.grammar.schema.references import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from handlers.text.json_schema import Budget
-    from handlers.text.schema_references import Path, References
+    from handlers.grammar.schema.limits import Budget
+    from handlers.grammar.schema.references import Path, References
 
 TYPES = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
 FORMATS = frozenset(
@@ -113,7 +112,7 @@ OMITTED = object()
 NOTHING_SAID: dict[str, Any] = {}
 
 
-class Enforceable(msgspec.Struct, frozen=True):
+class EnforceableSchema(msgspec.Struct, frozen=True):
     """A schema as a grammar can have it: its references lead to `$defs` of its own."""
 
     schema: dict[str, Any]
@@ -128,7 +127,7 @@ def enforceable(
     strict: bool,
     budget: Budget,
     report: Callable[[str], None],
-) -> Enforceable:
+) -> EnforceableSchema:
     """Gives the part of a schema that is enforced, which is all of it where it is strict.
 
     `report` is called with each thing that is left out of any other. Raises InvalidRequest for
@@ -136,7 +135,7 @@ def enforceable(
     then the path to it.
     """
     reader = _Reader(budget.begin(schema), strict, budget, report)
-    return Enforceable(reader.document(schema), strict, reader.origins)
+    return EnforceableSchema(reader.document(schema), strict, reader.origins)
 
 
 def fault(path: Path, reason: str) -> InvalidRequest:

@@ -1,8 +1,8 @@
-"""A model's vocabulary as llguidance reads one: the bytes of every id, and text to ids.
+"""Gives llguidance a model's vocabulary: the bytes of every id, and the ids of a text.
 
 llguidance has a reader of its own for tokenizer.json. It takes a byte-level vocabulary for a
 sentencepiece one where the decoder names both, as in tokenizers that come out of GGUF files, and
-refuses Metaspace. Does not know grammars. Used by grammar.py.
+refuses Metaspace.
 """
 
 from __future__ import annotations
