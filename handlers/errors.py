@@ -91,10 +91,10 @@ def panic_is_fault(
     return guard
 
 
-def as_fault(error: BaseException, what: str) -> RequestError:
-    """Returns the error that a request is answered with: one of ours as it is, else EngineFault.
+def as_request_error(error: BaseException, what: str = "A request failed") -> RequestError:
+    """Returns a RequestError as it is, and an EngineFault in place of any other error.
 
-    `what`: what failed, the beginning of the sentence that the log has.
+    `what`: what failed, the beginning of the EngineFault's message, which only the log shows.
     """
     if isinstance(error, RequestError):
         return error

@@ -29,8 +29,8 @@ from handlers.log import LOGGER, set_up
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from handlers.api.model import ServedModel
     from handlers.api.routes import Api
-    from handlers.api.served import Served
     from handlers.artifact.manifest import Artifact
     from handlers.config import Settings
     from handlers.engine.crank import Crank
@@ -145,16 +145,18 @@ def _finish(loading: Loading, settings: Settings) -> Service:
     return Service(api, engine, settings)
 
 
-def _decoder_model(artifact: Artifact) -> Callable[..., Served]:
+def _decoder_model(artifact: Artifact) -> Callable[..., ServedModel]:
     """The chat template is loaded now, the engine comes when it is ready."""
-    from handlers.api.model import Model
+    from handlers.api.model import DecoderModel
+    from handlers.text import completion  # noqa: F401 - DecoderModel.of finds it imported
     from handlers.text.template import ChatTemplate
 
-    return partial(Model.of, template=ChatTemplate.of(artifact), manifest=artifact.manifest)
+    return partial(DecoderModel.of, template=ChatTemplate.of(artifact), manifest=artifact.manifest)
 
 
-def _encoder_model(artifact: Artifact) -> Callable[..., Served]:
-    from handlers.api.encoding.model import EncoderModel
+def _encoder_model(artifact: Artifact) -> Callable[..., ServedModel]:
+    from handlers.api.model import EncoderModel
+    from handlers.text import input_reader  # noqa: F401 - as above
 
     return partial(EncoderModel.of, info=artifact.encoder, manifest=artifact.manifest)
 

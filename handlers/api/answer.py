@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import msgspec
 from msgspec.structs import replace
 
-from handlers.api import error_body
 from handlers.api.deltas import Answer, Delta, joined, plain
+from handlers.api.error_responses import error_body
 from handlers.api.http import (
     SSE_DONE,
     SSE_HEADERS,
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from handlers.api.http import TokenUsage
-    from handlers.api.model import Model
-    from handlers.engine.params import GenerationStats, SamplingParams
+    from handlers.api.model import DecoderModel
+    from handlers.engine.params import GenerationStats, Prompt, SamplingParams
     from handlers.grammar.constraint import GrammarConstraint
     from handlers.text.completion import Completer, TextDelta
     from handlers.text.tool_format import ToolFormat
@@ -122,7 +122,7 @@ class Stamp(msgspec.Struct, frozen=True):
     created: int = msgspec.field(default_factory=lambda: int(time.time()))
 
     @classmethod
-    def of(cls, model: Model, prefix: str) -> Stamp:
+    def of(cls, model: DecoderModel, prefix: str) -> Stamp:
         """Makes the stamp of a new answer."""
         return cls(model.id, model.fingerprint, prefix)
 
@@ -158,7 +158,7 @@ class StreamShape(Protocol):
 
     def failed(self, error: BaseException) -> Bodies:
         """Makes the events that end a stream which breaks."""
-        return [error_body.describe(error)]
+        return [error_body(error)]
 
     def frame(self, body: dict[str, object]) -> bytes:
         """Writes one event as it goes over the wire."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from handlers.api.chat.messages import TemplateMessage
     from handlers.api.fields import Sampling
-    from handlers.api.model import Model
+    from handlers.api.model import DecoderModel
     from handlers.api.structured import Form
     from handlers.api.tools import Toolbox
     from handlers.grammar.constraint import GrammarConstraint
@@ -38,11 +38,11 @@ class Conversation(msgspec.Struct, frozen=True):
     """The request's field that an error about the prompt names."""
     options: PromptOptions | None = None
 
-    def prompt_ids(self, model: Model) -> list[int]:
+    def prompt_ids(self, model: DecoderModel) -> list[int]:
         """The ids of the rendered prompt. Raises InvalidRequest and ContextLengthExceeded."""
         return model.reader.encode(self.prompt(model), param=self.field)
 
-    def prompt(self, model: Model) -> str:
+    def prompt(self, model: DecoderModel) -> str:
         """The prompt, as the model's chat template writes it. Raises InvalidRequest.
 
         Raises ContextLengthExceeded without rendering more messages than the context has tokens, or
@@ -70,7 +70,7 @@ class Conversation(msgspec.Struct, frozen=True):
 
     async def call(
         self,
-        model: Model,
+        model: DecoderModel,
         ids: list[int],
         sampling: Sampling,
         deadline: float | None,
@@ -93,14 +93,14 @@ class Conversation(msgspec.Struct, frozen=True):
         reads_calls = model.template.tool_format if self.toolbox else None
         return Call(prompts, sampling.stop_strings, deadline, self.field, choices, reads_calls)
 
-    async def _grammar(self, model: Model) -> GrammarConstraint | None:
+    async def _grammar(self, model: DecoderModel) -> GrammarConstraint | None:
         if self.toolbox:
             return await self.toolbox.grammar(model, self.form)
         return await self.form.grammar(model) if self.form else None
 
 
 async def read(
-    model: Model, conversation_of: Callable[[], Conversation]
+    model: DecoderModel, conversation_of: Callable[[], Conversation]
 ) -> tuple[Conversation, list[int]]:
     """The conversation of a body, and the ids of its prompt. Raises as these two do.
 

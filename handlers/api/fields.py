@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Meta
 
 from handlers.api.logit_bias import LogitBias, biases, check_biases
+from handlers.api.parsing import TokenId
 from handlers.api.structured import Structured
-from handlers.api.texts_or_ids import TokenId
 from handlers.engine.params import SamplingParams
 from handlers.errors import InvalidRequest
 

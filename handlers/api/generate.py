@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING
 from handlers.api import unsupported_fields
 from handlers.api.answer import collect, timed_response
 from handlers.api.conversation import Conversation, read
-from handlers.api.decoding import Refused, read_json, read_query
 from handlers.api.fields import Sampling
+from handlers.api.parsing import read_json, read_query
 from handlers.api.prompt_options import Kwargs, prompt_options
 from handlers.api.structured import form_of
+from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.api.usage import usage_body
 
 if TYPE_CHECKING:
     from handlers.api.http import Request, Response
-    from handlers.api.model import Model
+    from handlers.api.model import DecoderModel
 
-REFUSED: Refused = (
-    unsupported_fields.REFUSED
-    | unsupported_fields.OF_CHATS
+UNSUPPORTED: UnsupportedFields = (
+    unsupported_fields.COMMON
+    | unsupported_fields.CHAT_ONLY
     | {
         "stream": ("false",),
         "n": ("1",),
@@ -50,15 +51,15 @@ class GenerateCall(Sampling, frozen=True, kw_only=True):
         return Conversation(messages, form_of(self), field="prompt", options=options)
 
 
-async def create(model: Model, request: Request) -> Response:
+async def create(model: DecoderModel, request: Request) -> Response:
     """Answers `prompt` as one user's message.
 
     Greedy unless told otherwise, so that a GET gives the same answer each time.
     """
     if request.method == "GET":
-        body = read_query(request.query, GenerateCall, REFUSED)
+        body = read_query(request.query, GenerateCall, UNSUPPORTED)
     else:
-        body = read_json(request.body, GenerateCall, REFUSED)
+        body = read_json(request.body, GenerateCall, UNSUPPORTED)
     conversation, ids = await read(model, lambda: body.conversation)
     call = await conversation.call(model, ids, body, request.deadline, temperature=0.0)
     (answer,) = answers = await collect(model.completer, call)

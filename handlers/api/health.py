@@ -10,10 +10,10 @@ from handlers.api.http import json_response
 
 if TYPE_CHECKING:
     from handlers.api.http import Request, Response
-    from handlers.api.served import Served
+    from handlers.api.model import ServedModel
 
 
-async def check(model: Served, _request: Request) -> Response:
+async def check(model: ServedModel, _request: Request) -> Response:
     """Answers as soon as the process serves: before that there is no port."""
     engine = model.engine
     return json_response(
@@ -23,8 +23,13 @@ async def check(model: Served, _request: Request) -> Response:
             "model": model.id,
             "task": model.manifest.task,
             "precision": model.manifest.precision,
-            **model.limits,
-            **model.defaults,
+            "context_length": engine.context_length,
+            **({} if model.slots is None else {"slots": model.slots}),
+            **(
+                {}
+                if model.sampling_defaults is None
+                else {"sampling_defaults": model.sampling_defaults}
+            ),
             "running": engine.running,
             "waiting": engine.waiting,
             "load_ms": model.load_ms,

@@ -1,73 +1,148 @@
-"""What the endpoints of a decoder answer from."""
+"""The loaded model as the endpoints see it: engine, tokenizer, manifest and worker pools.
+
+Nothing of a decoder is imported for an encoder, nor the other way round.
+"""
 
 from __future__ import annotations
 
+import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
+from zlib import crc32
 
-from handlers.api import served
-from handlers.api.aside import Lane
+import msgspec
+
+from handlers.api.worker_pool import EngineState, WorkerPool
 from handlers.artifact.manifest import SamplingDefaults
-from handlers.engine.params import SamplingParams
-from handlers.text import completion
 from handlers.text.prompt_reader import PromptReader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from handlers.artifact.manifest import Manifest
+    from handlers.artifact.manifest import EncoderInfo, Manifest
     from handlers.config import Settings
+    from handlers.encoder.encoder import Encoder
+    from handlers.engine.params import Prompt
     from handlers.grammar.compiler import GrammarCompiler
+    from handlers.text import completion
+    from handlers.text.input_reader import InputReader
     from handlers.text.template import ChatTemplate
     from handlers.text.tokenizer import Tokenizer
 
+# Two threads for each kind of work: one long prompt does not delay the short ones, nor one grammar
+# that compiles for a second another one (llguidance does not hold the interpreter's lock while it
+# compiles). More would take the engine's CPU.
+THREADS = 2
 
-class Engine(completion.Engine, served.Engine, Protocol):
-    """What is needed of handlers.engine.engine.Engine."""
+
+class ServedEngine(EngineState, Protocol):
+    """What the endpoints of every task need of the engine."""
+
+    @property
+    def context_length(self) -> int: ...
+
+    @property
+    def running(self) -> int: ...
+
+    @property
+    def waiting(self) -> int: ...
+
+
+class ServedModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """The one model of the process, whatever its task."""
+
+    engine: ServedEngine
+    tokenizer: Tokenizer
+    reader: PromptReader
+    tokenising: WorkerPool
+    """Where prompts are rendered and tokenised."""
+    manifest: Manifest
+    load_ms: Mapping[str, float]
+    """Milliseconds of each part of startup, by its name."""
+    needs_key: bool = False
+    """Whether an API key is configured."""
+    ready_since: float = msgspec.field(default_factory=time.monotonic)
+
+    @property
+    def id(self) -> str:
+        """The name that clients see."""
+        return self.manifest.model.id
+
+    @property
+    def slots(self) -> int | None:
+        """How many sequences run at once, None for an encoder."""
+        return None
+
+    @property
+    def chat_template(self) -> str | None:
+        """The source of the model's chat template, None for a model that has none."""
+        return None
+
+    @property
+    def sampling_defaults(self) -> dict[str, float] | None:
+        """The sampling of a request that asks for none, None for an encoder."""
+        return None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """OpenAI's system_fingerprint, made of the hashes of the artefact's files.
+
+        A checksum of them: hashlib would bring OpenSSL to the first answer.
+        """
+        files = sorted(self.manifest.files.items())
+        listed = "".join(f"{name} {info.sha256}\n" for name, info in files)
+        return f"fp_{crc32(listed.encode()):08x}"
+
+
+class DecoderEngine(ServedEngine, Protocol):
+    """What the endpoints of a decoder need of handlers.engine.engine.Engine."""
 
     @property
     def slots(self) -> int: ...
 
+    def submit_all(
+        self, prompts: Sequence[Prompt], deadline: float | None
+    ) -> completion.Generation: ...
 
-class Model(served.Served, frozen=True, kw_only=True, dict=True):
-    """The loaded model."""
 
-    engine: Engine
+class DecoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
+    """A loaded decoder, which generates text."""
+
+    engine: DecoderEngine
     completer: completion.Completer
     template: ChatTemplate
-    compiling: Lane
-    """Where grammars are made."""
+    compiling: WorkerPool
+    """Where grammars are compiled."""
     sampling: Mapping[str, float]
     """SamplingParams' fields where a request is silent, as the model's authors would have them."""
 
     @classmethod
     def of(
         cls,
-        engine: Engine,
+        engine: DecoderEngine,
         tokenizer: Tokenizer,
         template: ChatTemplate,
         manifest: Manifest,
         settings: Settings,
         load_ms: Mapping[str, float],
-    ) -> Model:
+    ) -> DecoderModel:
         """Makes the model of what startup has loaded.
 
         `load_ms`: milliseconds of each part of startup, for /healthz.
         """
-        held = settings.slots + settings.queue_limit  # of the engine; a lane holds no fewer
+        from handlers.text.completion import Completer
+
+        limit = settings.slots + settings.queue_limit  # as many as the engine holds
         return cls(
             engine=engine,
             reader=PromptReader(
                 tokenizer, engine.context_length, _advice(engine.context_length, manifest)
             ),
-            completer=completion.Completer(engine, tokenizer),
+            completer=Completer(engine, tokenizer),
             tokenizer=tokenizer,
             template=template,
-            # Two, so that one long prompt does not keep the short ones; more would take the CPU.
-            tokenising=Lane("tokenising", engine, threads=2, limit=held),
-            # Two, so that one grammar that compiles for a second keeps nobody else's: llguidance
-            # holds no lock of the interpreter's while it compiles.
-            compiling=Lane("compiling", engine, threads=2, limit=held),
+            tokenising=WorkerPool("tokenising", engine, threads=THREADS, limit=limit),
+            compiling=WorkerPool("compiling", engine, threads=THREADS, limit=limit),
             sampling=manifest.sampling.given if settings.sampling_defaults else {},
             manifest=manifest,
             load_ms=load_ms,
@@ -75,9 +150,9 @@ class Model(served.Served, frozen=True, kw_only=True, dict=True):
         )
 
     @property
-    def limits(self) -> dict[str, int]:
-        """The limits of every model, and the sequences that run at once."""
-        return {**super().limits, "slots": self.engine.slots}
+    def slots(self) -> int:
+        """How many sequences run at once."""
+        return self.engine.slots
 
     @property
     def chat_template(self) -> str | None:
@@ -85,11 +160,13 @@ class Model(served.Served, frozen=True, kw_only=True, dict=True):
         return self.template.source
 
     @property
-    def defaults(self) -> dict[str, dict[str, float]]:
-        """The sampling of a request that is silent: the model's own, and ours besides."""
+    def sampling_defaults(self) -> dict[str, float]:
+        """The sampling of a request that asks for none: the model's own, and the engine's."""
+        from handlers.engine.params import SamplingParams
+
         params = SamplingParams(max_tokens=1, **self.sampling)  # type: ignore[arg-type]
         names = SamplingDefaults.__struct_fields__
-        return {"sampling_defaults": {name: getattr(params, name) for name in names}}
+        return {name: getattr(params, name) for name in names}
 
     @cached_property
     def grammars(self) -> GrammarCompiler:
@@ -101,8 +178,45 @@ class Model(served.Served, frozen=True, kw_only=True, dict=True):
         )
 
 
+class EncoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
+    """A loaded encoder, which embeds, classifies or ranks texts."""
+
+    engine: Encoder
+    inputs: InputReader
+    info: EncoderInfo
+
+    @classmethod
+    def of(
+        cls,
+        encoder: Encoder,
+        tokenizer: Tokenizer,
+        info: EncoderInfo,
+        manifest: Manifest,
+        settings: Settings,
+        load_ms: Mapping[str, float],
+    ) -> EncoderModel:
+        """Makes the model of what startup has loaded.
+
+        `load_ms`: milliseconds of each part of startup, for /healthz.
+        """
+        from handlers.text.input_reader import InputReader
+
+        limit = settings.slots + settings.queue_limit  # as many as the encoder holds
+        return cls(
+            engine=encoder,
+            tokenizer=tokenizer,
+            reader=PromptReader(tokenizer, None),
+            inputs=InputReader(tokenizer, encoder.context_length),
+            info=info,
+            tokenising=WorkerPool("tokenising", encoder, threads=THREADS, limit=limit),
+            manifest=manifest,
+            load_ms=load_ms,
+            needs_key=settings.api_key is not None,
+        )
+
+
 def _advice(context_length: int, manifest: Manifest) -> str:
-    """The end of the error about a prompt that is too long: what to do."""
+    """Returns the end of the error about a prompt that is too long: what to do about it."""
     most = manifest.context_length
     if context_length < most:
         return f"Shorten it, or raise KINDLING_CONTEXT_LENGTH: the model takes up to {most:,}."

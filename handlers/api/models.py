@@ -9,17 +9,17 @@ from handlers.errors import NotFound, quoted
 
 if TYPE_CHECKING:
     from handlers.api.http import Request, Response
-    from handlers.api.served import Served
+    from handlers.api.model import ServedModel
 
 PATH = "/v1/models"
 
 
-async def list_all(model: Served, _request: Request) -> Response:
+async def list_all(model: ServedModel, _request: Request) -> Response:
     """Lists the one model, as OpenAI does."""
     return json_response({"object": "list", "data": [_describe(model)]})
 
 
-async def retrieve(model: Served, request: Request) -> Response:
+async def retrieve(model: ServedModel, request: Request) -> Response:
     """Describes the model. Raises NotFound for every id but the served one."""
     asked = request.path.removeprefix(f"{PATH}/")
     if asked != model.id:
@@ -27,7 +27,7 @@ async def retrieve(model: Served, request: Request) -> Response:
     return json_response(_describe(model))
 
 
-def _describe(model: Served) -> dict[str, object]:
+def _describe(model: ServedModel) -> dict[str, object]:
     return {
         "id": model.id,
         "object": "model",

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import force_setattr, replace
 
-from handlers.api import error_body
 from handlers.api.content_coding import HEADER as CONTENT_CODING
 from handlers.api.content_coding import coding_of, decoded
 from handlers.api.cors import Answer, Cors
+from handlers.api.error_responses import error_response
 from handlers.api.http import Request, Response, StreamResponse
 from handlers.api.paths import without_empty_parts, without_prefix
 from handlers.api.table import (
@@ -41,7 +41,7 @@ from handlers.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from handlers.api.served import Served
+    from handlers.api.model import ServedModel
     from handlers.artifact.manifest import Task
     from handlers.config import Settings
 
@@ -52,7 +52,7 @@ LENGTH = re.compile(r"[0-9]{1,18}")
 class Api:
     """All endpoints over one loaded model."""
 
-    def __init__(self, model: Served, settings: Settings) -> None:
+    def __init__(self, model: ServedModel, settings: Settings) -> None:
         self._model = model
         self._routes = TABLES[model.manifest.task]
         self._settings = settings
@@ -82,7 +82,7 @@ class Api:
 
         `headers`: the request's, as far as they are known.
         """
-        return self._cors.label(error_body.render(error), headers)
+        return self._cors.label(error_response(error), headers)
 
     def restored(self) -> None:
         """Lets the uptime begin anew, where the process goes on as a copy of what it was."""
@@ -98,7 +98,7 @@ class Api:
         try:
             self._route(request)
         except RequestError as error:
-            return error_body.render(error)
+            return error_response(error)
         return None
 
     async def _answer(self, request: Request) -> Response | StreamResponse:
@@ -107,7 +107,7 @@ class Api:
         except BaseException as error:  # what is not an error of ours is rendered as 500
             if ends_a_task(error):
                 raise
-            return error_body.render(error)
+            return error_response(error)
 
     async def _respond(self, request: Request) -> Response | StreamResponse:
         """Lets the endpoint answer. Raises what `_route`, `decoded` and the endpoint raise."""

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from handlers.api.decoding import Checked, Fields, members_of, refuse_unknown, why_not_json
+from handlers.api.parsing import CheckedRequest, RawFields, members_of, reject_unknown, why_not_json
 from handlers.errors import InvalidRequest, quoted
 
 if TYPE_CHECKING:
-    from handlers.api.model import Model
+    from handlers.api.model import DecoderModel
     from handlers.grammar.compiler import GrammarCompiler
     from handlers.grammar.constraint import GrammarConstraint
     from handlers.grammar.tool_grammar import AnswerSchema
@@ -79,7 +79,7 @@ class StructuredOutputs(msgspec.Struct, frozen=True):
     grammar: str | None = None
 
 
-class Structured(Checked, frozen=True, kw_only=True):
+class Structured(CheckedRequest, frozen=True, kw_only=True):
     """At most one of these may ask for a form."""
 
     response_format: ResponseFormat | None = None
@@ -94,12 +94,12 @@ class Structured(Checked, frozen=True, kw_only=True):
     """llama.cpp's, in GBNF."""
 
     @classmethod
-    def check_members(cls, fields: Fields) -> None:
+    def check_members(cls, fields: RawFields) -> None:
         """Refuses members that would change the form and are not supported."""
         if "structured_outputs" in fields:
             known = StructuredOutputs.__struct_fields__
             asked = fields["structured_outputs"]
-            refuse_unknown("structured_outputs", asked, (*known, *ALWAYS_SO))
+            reject_unknown("structured_outputs", asked, (*known, *ALWAYS_SO))
         if "response_format" in fields:
             check_format("response_format", fields["response_format"])
 
@@ -134,7 +134,7 @@ class Form(msgspec.Struct, frozen=True):
         param = f"{self.field}.{error.param}" if error.param else self.field
         return InvalidRequest(f"{self.field}: {error}", param=param)
 
-    async def grammar(self, model: Model) -> GrammarConstraint:
+    async def grammar(self, model: DecoderModel) -> GrammarConstraint:
         """Raises InvalidRequest that names the field."""
         try:
             grammar = await model.compiling.run(lambda: self.compile(model.grammars))
@@ -164,9 +164,9 @@ def check_format(field: str, value: msgspec.Raw, schema_inside: bool = True) -> 
     }.get(str(kind))
     if known is None:
         return
-    refuse_unknown(field, value, ("type", *known))
+    reject_unknown(field, value, ("type", *known))
     if "json_schema" in known and "json_schema" in members:
-        refuse_unknown(f"{field}.json_schema", members["json_schema"], named)
+        reject_unknown(f"{field}.json_schema", members["json_schema"], named)
 
 
 def form_of(body: Structured) -> Form | None:

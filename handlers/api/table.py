@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from handlers.artifact.manifest import Task
 
     Endpoint = Callable[[Any, Request], Awaitable[Response | StreamResponse]]
-    """Its first argument is the model of its task, a Served."""
+    """Its first argument is the model of its task, a ServedModel."""
 
 HEALTH_PATHS = ("/healthz", "/health")
 """On Cloud Run Google answers /healthz itself, with 404, unless it is a probe that asks.

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from handlers.api.decoding import Refused, read_json
 from handlers.api.http import json_response
-from handlers.api.texts_or_ids import TokenId
+from handlers.api.parsing import TokenId, read_json
+from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.errors import ContextLengthExceeded, InvalidRequest
 
 if TYPE_CHECKING:
     from handlers.api.http import Request, Response
-    from handlers.api.served import Served
+    from handlers.api.model import ServedModel
 
 # Those that a client may ask for whether the model has them or not.
 SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
-OF_TEXTS: Refused = {"with_pieces": ("false",), "parse_special": ("true",)}
+OF_TEXTS: UnsupportedFields = {"with_pieces": ("false",), "parse_special": ("true",)}
 
-REFUSED: Refused = OF_TEXTS | {"messages": (), "tools": ()}
+UNSUPPORTED: UnsupportedFields = OF_TEXTS | {"messages": (), "tools": ()}
 """Those of texts, and what only a model with chats has."""
 
 
@@ -55,16 +55,16 @@ class DetokenizeCall(msgspec.Struct, frozen=True):
     tokens: list[TokenId]
 
 
-async def tokenize(model: Served, request: Request) -> Response:
+async def tokenize(model: ServedModel, request: Request) -> Response:
     """Answers the ids of a text, however many: counting them is what most callers want."""
-    body = read_json(request.body, TextCall, REFUSED)
+    body = read_json(request.body, TextCall, UNSUPPORTED)
     if (body.prompt is None) == (body.content is None):
         raise InvalidRequest("Send one of prompt and content.", param="prompt")
     ids = await model.tokenising.run(lambda: encode(model, body))
     return tokens_response(model, ids, body)
 
 
-async def detokenize(model: Served, request: Request) -> Response:
+async def detokenize(model: ServedModel, request: Request) -> Response:
     """Answers the text of ids, special tokens spelt out. Raises ContextLengthExceeded."""
     ids = read_json(request.body, DetokenizeCall, {}).tokens
     context = model.engine.context_length
@@ -84,7 +84,7 @@ async def detokenize(model: Served, request: Request) -> Response:
     return json_response({"prompt": text, "content": text})
 
 
-async def tokenizer_info(model: Served, _request: Request) -> Response:
+async def tokenizer_info(model: ServedModel, _request: Request) -> Response:
     """Tells evaluation tools how texts are read here, in vLLM's form.
 
     transformers' tokenizer_config.json, whose other members no artefact keeps.
@@ -101,7 +101,7 @@ async def tokenizer_info(model: Served, _request: Request) -> Response:
     )
 
 
-def encode(model: Served, body: TextCall) -> list[int]:
+def encode(model: ServedModel, body: TextCall) -> list[int]:
     """The ids of the one text that `body` has. Raises as the reader does."""
     name, text = ("content", body.content) if body.prompt is None else ("prompt", body.prompt)
     if not text:
@@ -109,12 +109,12 @@ def encode(model: Served, body: TextCall) -> list[int]:
     return model.reader.encode(text, param=name, add_special_tokens=body.adds_special_tokens)
 
 
-def tokens_response(model: Served, ids: list[int], body: TextCall) -> Response:
+def tokens_response(model: ServedModel, ids: list[int], body: TextCall) -> Response:
     """Answers ids as vLLM does."""
     spellings = model.tokenizer.spellings(ids) if body.return_token_strs else None
     return json_response({"tokens": ids, **size(model, ids), "token_strs": spellings})
 
 
-def size(model: Served, ids: list[int]) -> dict[str, int]:
+def size(model: ServedModel, ids: list[int]) -> dict[str, int]:
     """The members that stand beside all ids: how many they are, and how many may be."""
     return {"count": len(ids), "max_model_len": model.engine.context_length}

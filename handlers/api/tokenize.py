@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING
 from handlers.api.chat import endpoint as chat
 from handlers.api.chat.messages import Messages, template_messages
 from handlers.api.conversation import Conversation
-from handlers.api.decoding import Refused, read_json
 from handlers.api.http import json_response
 from handlers.api.offered_tools import offered
+from handlers.api.parsing import read_json
 from handlers.api.prompt_options import Kwargs, chat_options
 from handlers.api.text_tokens import OF_TEXTS, TextCall, encode, size, tokens_response
 from handlers.api.tools import ToolList, toolbox_of
+from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from handlers.api.http import Request, Response
-    from handlers.api.model import Model
+    from handlers.api.model import DecoderModel
 
-REFUSED: Refused = OF_TEXTS | {"chat_template": ()}
+UNSUPPORTED: UnsupportedFields = OF_TEXTS | {"chat_template": ()}
 
 
 class TokenizeCall(TextCall, frozen=True, kw_only=True):
@@ -37,26 +38,26 @@ class TokenizeCall(TextCall, frozen=True, kw_only=True):
     continue_final_message: bool | None = None
 
 
-async def tokenize(model: Model, request: Request) -> Response:
+async def tokenize(model: DecoderModel, request: Request) -> Response:
     """Answers the ids of a text or a chat, however many: most callers want to count them."""
-    body = read_json(request.body, TokenizeCall, REFUSED)
+    body = read_json(request.body, TokenizeCall, UNSUPPORTED)
     ids = await model.tokenising.run(lambda: _encode(model, body))
     return tokens_response(model, ids, body)
 
 
-async def render(model: Model, request: Request) -> Response:
+async def render(model: DecoderModel, request: Request) -> Response:
     """Answers the prompt of a chat with this body, as text and as ids."""
-    body = read_json(request.body, chat.ChatCall, chat.REFUSED)
+    body = read_json(request.body, chat.ChatCall, chat.UNSUPPORTED)
     text, ids = await model.tokenising.run(lambda: _rendered(model, body.conversation))
     return json_response({"prompt": text, "token_ids": ids, **size(model, ids)})
 
 
-def _rendered(model: Model, conversation: Conversation) -> tuple[str, list[int]]:
+def _rendered(model: DecoderModel, conversation: Conversation) -> tuple[str, list[int]]:
     text = conversation.prompt(model)
     return text, model.reader.encode(text, param=conversation.field)
 
 
-def _encode(model: Model, body: TokenizeCall) -> list[int]:
+def _encode(model: DecoderModel, body: TokenizeCall) -> list[int]:
     """The ids of a text or a chat.
 
     Raises InvalidRequest unless there is one thing to encode, and as the reader does.

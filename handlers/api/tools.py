@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from handlers.api.deltas import Delta, Finish
-    from handlers.api.model import Model
+    from handlers.api.model import DecoderModel
     from handlers.api.structured import Form
     from handlers.grammar.constraint import GrammarConstraint
     from handlers.text.completion import TextDelta
@@ -112,7 +112,9 @@ class Toolbox(msgspec.Struct, frozen=True):
                 ) from None
         return [{"type": "function", "function": _given(spec)} for spec in self.functions.values()]
 
-    async def grammar(self, model: Model, form: Form | None = None) -> GrammarConstraint | None:
+    async def grammar(
+        self, model: DecoderModel, form: Form | None = None
+    ) -> GrammarConstraint | None:
         """`form`: of an answer that calls nothing. Raises InvalidRequest that names the field."""
         from handlers.grammar.tool_grammar import Tool, ToolChoice, compile_tool_grammar
 

@@ -1,22 +1,26 @@
-"""The fields of OpenAI and of other servers that have no effect here.
+"""The fields of OpenAI and of other servers that this server does not support.
 
-What would change the answer is refused by its name, and the error says what to send instead; the
-rest is ignored. What one endpoint alone refuses stands in its own file, so the advice is a table
-by name, whichever endpoint refuses it. docs/api.md lists the names; a test holds it to these.
+A field that would change the answer is refused by its name, and the error says what to send in its
+place; the others are ignored. A field that only one endpoint refuses stands in that endpoint's
+file. docs/api.md lists them all, and a test compares the two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from handlers.api.decoding import Refused
+UnsupportedFields = dict[str, tuple[str, ...]]
+"""The fields that an endpoint refuses, each with the JSON values that have no effect and pass.
+
+An empty value has no effect whatever the field: EMPTY_VALUES.
+"""
+
+EMPTY_VALUES = ("null", '""', "[]", "{}")
 
 NOTHING_STORED = "nothing is stored here"
 """The reason in every error about what an earlier request left behind."""
 
-REFUSED: Refused = {
+COMMON: UnsupportedFields = {
     # vLLM
     "bad_words": (),
     "allowed_token_ids": (),
@@ -115,10 +119,9 @@ REFUSED: Refused = {
     # DeepSeek
     "thinking": (),
 }
-"""The fields that every generating endpoint refuses, since each would change the answer. With it,
-the JSON that asks for nothing."""
+"""The fields that every generating endpoint refuses, since each would change the answer."""
 
-OF_CHATS: Refused = {
+CHAT_ONLY: UnsupportedFields = {
     "messages": (),
     "tools": (),
     "tool_choice": ('"none"', '"auto"'),
@@ -127,7 +130,7 @@ OF_CHATS: Refused = {
     "top_logprobs": ("0",),
     "max_completion_tokens": (),
 }
-"""The fields that only a chat has: refused where a text is continued."""
+"""The fields that only a chat has: refused where a text is completed."""
 
 IGNORED = (
     # OpenAI
@@ -186,7 +189,7 @@ IGNORED = (
 )
 """The fields that are known and ignored: none changes what the answer may say."""
 
-DETAILS_OF_REFUSED = (
+IGNORED_DETAILS = (
     "length_penalty",
     "early_stopping",
     "spaces_between_special_tokens",
@@ -222,14 +225,14 @@ DETAILS_OF_REFUSED = (
 
 _OWN_FIELDS = "send its members as fields of their own"
 
-_OF_A_PAIR = "send truncate_prompt_tokens, which counts query and document together"
+_COUNT_THE_PAIR = "send truncate_prompt_tokens, which counts query and document together"
 
 _WHOLE_INPUT = (
     f"{NOTHING_STORED}, so send the whole conversation as input; clients do so where their store "
     "is false"
 )
 
-INSTEAD: Mapping[str, str] = {
+ADVICE: Mapping[str, str] = {
     # llama-server
     "n_predict": "send max_tokens",
     "n_probs": "send logprobs",
@@ -284,12 +287,12 @@ INSTEAD: Mapping[str, str] = {
     "output_dtype": "send encoding_format",
     "embedding_type": "send encoding_format",
     "embedding_types": "send encoding_format",
-    "max_tokens_per_doc": _OF_A_PAIR,
-    "max_doc_length": _OF_A_PAIR,
+    "max_tokens_per_doc": _COUNT_THE_PAIR,
+    "max_doc_length": _COUNT_THE_PAIR,
     "raw_scores": "send use_activation to /v1/classify",
     "activation": "send use_activation",
     "softmax": "send use_activation",
     "images": "a text model is served",
     "content": "send input",
 }
-"""What to send instead of a refused field, where its wish can be had here under another name."""
+"""What to send in place of a refused field, where this server has the same under another name."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from handlers.api.error_body import message_of
+from handlers.api.error_responses import client_message
 from handlers.api.http import Response, run_sync
 from handlers.aws_lambda.invocation import Call, joined
 from handlers.config import Settings, trace_id
@@ -81,7 +81,7 @@ def handler(event: object, context: Context) -> Any:
         seconds = context.get_remaining_time_in_millis() / 1000
         return call.deliver(SERVICE, run_sync(_whole(call, seconds)), _as_posted).value
     except RequestError as error:
-        raise _fault(error, message_of(error)) from None
+        raise _fault(error, client_message(error)) from None
 
 
 def _as_posted(value: Any) -> bytes:

@@ -13,10 +13,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from handlers.api.error_body import known_as
 from handlers.api.http import Request, Response, StreamResponse, request_id
 from handlers.aws_lambda.events import EventKind, kind_of, parse
-from handlers.errors import InvalidRequest, Overloaded, RequestError, ResponseTooLarge
+from handlers.errors import (
+    InvalidRequest,
+    Overloaded,
+    RequestError,
+    ResponseTooLarge,
+    as_request_error,
+)
 from handlers.log import Access
 
 if TYPE_CHECKING:
@@ -177,5 +182,5 @@ async def joined(answer: Response | StreamResponse) -> Response:
     if isinstance(answer, Response):
         return answer
     body = b"".join([chunk async for chunk in answer.chunks])
-    failure = known_as(answer.failures[0]) if answer.failures else None
+    failure = as_request_error(answer.failures[0]) if answer.failures else None
     return Response(answer.status, answer.headers, body, answer.usage, failure=failure)

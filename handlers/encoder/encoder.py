@@ -27,7 +27,7 @@ from handlers.errors import (
     InvalidRequest,
     NotReady,
     Overloaded,
-    as_fault,
+    as_request_error,
     ends_a_task,
 )
 
@@ -165,7 +165,7 @@ class Encoder(Crank):
             self._empty_inbox()
             self._compute(self._batcher.next())
         except BaseException as error:  # reported through every request
-            self._end_all(as_fault(error, "The encoder failed"))
+            self._end_all(as_request_error(error, "The encoder failed"))
             if ends_a_task(error):  # of the main thread, where that runs the encoder
                 raise
 
@@ -224,7 +224,7 @@ class Encoder(Crank):
         except BaseException as error:  # reported through each of them
             if ends_a_task(error):  # of the main thread, where that runs the encoder
                 raise
-            self._finish(encodings, as_fault(error, "The encoder failed"))
+            self._finish(encodings, as_request_error(error, "The encoder failed"))
 
     def _fill(self, places: Sequence[Place]) -> None:
         rows = self._runner.run(padded([place.input for place in places]))

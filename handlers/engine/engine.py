@@ -25,7 +25,7 @@ from handlers.errors import (
     InvalidRequest,
     NotReady,
     Overloaded,
-    as_fault,
+    as_request_error,
     ends_a_task,
 )
 
@@ -167,7 +167,7 @@ class Engine(Crank):
             self._deliver(self._step())
         # Reported through every generation. A panic of llguidance's is no Exception.
         except BaseException as error:
-            self._end_all(FinishReason.FAULT, as_fault(error, "The scheduler failed"))
+            self._end_all(FinishReason.FAULT, as_request_error(error, "The scheduler failed"))
             if ends_a_task(error):  # of the main thread, where that runs the engine
                 raise
 

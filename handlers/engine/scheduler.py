@@ -34,7 +34,7 @@ from handlers.engine.prefix import PrefixReuse
 from handlers.engine.sequence import Sequence
 from handlers.engine.slots import Slots
 from handlers.engine.stopping import interrupted
-from handlers.errors import as_fault, ends_a_task
+from handlers.errors import as_request_error, ends_a_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -244,7 +244,7 @@ class Scheduler:
         except BaseException as error:  # a panic of llguidance's is no Exception
             if ends_a_task(error):  # of the main thread, where that runs the engine
                 raise
-            fault = as_fault(error, "A step failed")
+            fault = as_request_error(error, "A step failed")
             return [self._fail(sequence, fault) for sequence in sequences]
 
     def _fail(self, sequence: Sequence, fault: RequestError) -> Event:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from handlers.api.http import Request, Response, StreamResponse, run_sync
-from handlers.api.model import Engine, Model
+from handlers.api.model import DecoderEngine, DecoderModel
 from handlers.api.routes import Api
 from handlers.artifact.manifest import SCHEMA, Manifest, ModelInfo
 from handlers.config import Settings
@@ -86,7 +86,7 @@ class Client(ApiClient):
 
     def __init__(
         self,
-        engine: Engine,
+        engine: DecoderEngine,
         environ: Mapping[str, str] | None = None,
         *,
         template: str = TEMPLATE,
@@ -94,7 +94,9 @@ class Client(ApiClient):
     ) -> None:
         settings = Settings.from_environ({"MODEL_DIR": str(Path("unused")), **(environ or {})})
         compiled = ChatTemplate(template, {})
-        self.model = Model.of(engine, TOKENIZER, compiled, manifest, settings, {"process": 5.0})
+        self.model = DecoderModel.of(
+            engine, TOKENIZER, compiled, manifest, settings, {"process": 5.0}
+        )
         super().__init__(Api(self.model, settings))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from handlers.api.encoding.model import EncoderModel
+from handlers.api.model import EncoderModel
 from handlers.api.routes import Api
 from handlers.artifact.manifest import SCHEMA, EncoderInfo, Manifest, ModelInfo, Task
 from handlers.config import Settings

@@ -98,28 +98,28 @@ def test_every_field_of_a_path_is_listed(
 @pytest.mark.parametrize(
     ("path", "refused"),
     [
-        ("/v1/chat/completions", chat.REFUSED),
-        ("/v1/completions", completions.REFUSED),
-        ("/v1/responses", responses.REFUSED),
-        ("/generate", generate.REFUSED),
+        ("/v1/chat/completions", chat.UNSUPPORTED),
+        ("/v1/completions", completions.UNSUPPORTED),
+        ("/v1/responses", responses.UNSUPPORTED),
+        ("/generate", generate.UNSUPPORTED),
     ],
 )
 def test_every_refused_field_is_listed(path: str, refused: dict[str, object]) -> None:
-    assert list(unsupported_fields.REFUSED) == REFUSED["all that generate"]
-    assert refused.keys() - unsupported_fields.REFUSED.keys() == set(REFUSED[path])
+    assert list(unsupported_fields.COMMON) == REFUSED["all that generate"]
+    assert refused.keys() - unsupported_fields.COMMON.keys() == set(REFUSED[path])
 
 
 @pytest.mark.parametrize(
     ("path", "refused"),
     [
-        ("/v1/embeddings", embeddings.REFUSED),
-        ("/v1/classify", classify.REFUSED),
-        ("/v1/rerank", rerank.REFUSED),
+        ("/v1/embeddings", embeddings.UNSUPPORTED),
+        ("/v1/classify", classify.UNSUPPORTED),
+        ("/v1/rerank", rerank.UNSUPPORTED),
     ],
 )
 def test_every_refused_field_of_an_encoder_is_listed(path: str, refused: dict[str, object]) -> None:
-    assert list(encoding_fields.REFUSED) == REFUSED["all that encode"]
-    assert refused.keys() - encoding_fields.REFUSED.keys() == set(REFUSED[path])
+    assert list(encoding_fields.UNSUPPORTED) == REFUSED["all that encode"]
+    assert refused.keys() - encoding_fields.UNSUPPORTED.keys() == set(REFUSED[path])
 
 
 def test_every_ignored_field_is_listed() -> None:
@@ -129,28 +129,28 @@ def test_every_ignored_field_is_listed() -> None:
 
     assert [re.findall(r"`(\w+)`", line) for line in listed] == [
         list(unsupported_fields.IGNORED),
-        list(unsupported_fields.DETAILS_OF_REFUSED),
+        list(unsupported_fields.IGNORED_DETAILS),
     ]
 
 
 @pytest.mark.parametrize(
     ("parameters", "call", "refused"),
     [
-        (chat_params.CompletionCreateParamsStreaming, chat.ChatCall, chat.REFUSED),
+        (chat_params.CompletionCreateParamsStreaming, chat.ChatCall, chat.UNSUPPORTED),
         (
             text_params.CompletionCreateParamsStreaming,
             completions.CompletionCall,
-            completions.REFUSED,
+            completions.UNSUPPORTED,
         ),
         (
             embedding_params.EmbeddingCreateParams,
             embeddings.EmbeddingCall,
-            embeddings.REFUSED,
+            embeddings.UNSUPPORTED,
         ),
         (
             response_params.ResponseCreateParamsStreaming,
             responses.ResponseCall,
-            {**responses.REFUSED, **dict.fromkeys(responses.IGNORED, ())},
+            {**responses.UNSUPPORTED, **dict.fromkeys(responses.IGNORED, ())},
         ),
     ],
     ids=["chat", "completions", "embeddings", "responses"],
@@ -172,7 +172,7 @@ def test_what_responses_ignore_besides_is_listed() -> None:
 
 
 def test_every_refused_field_of_tokenize_is_listed() -> None:
-    assert list(tokenize.REFUSED) == REFUSED["/tokenize"]
+    assert list(tokenize.UNSUPPORTED) == REFUSED["/tokenize"]
 
 
 def test_every_error_has_its_row() -> None:

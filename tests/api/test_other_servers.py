@@ -10,27 +10,26 @@ import pytest
 from handlers.api import generate, tokenize, unsupported_fields
 from handlers.api.chat import endpoint as chat
 from handlers.api.completions import endpoint as completions
-from handlers.api.decoding import Refused
 from handlers.api.encoding import classify, embeddings, rerank
 from handlers.api.responses import endpoint as responses
-from handlers.api.unsupported_fields import INSTEAD
+from handlers.api.unsupported_fields import ADVICE, UnsupportedFields
 from tests.api import other_servers
 from tests.api.client import Client, saying
 from tests.api.encoder_client import EncoderClient
 
-CALLS: dict[str, tuple[type[msgspec.Struct], Refused]] = {
-    other_servers.CHAT: (chat.ChatCall, chat.REFUSED),
-    other_servers.TEXT: (completions.CompletionCall, completions.REFUSED),
-    other_servers.RESPONSES: (responses.ResponseCall, responses.REFUSED),
-    other_servers.GENERATE: (generate.GenerateCall, generate.REFUSED),
-    other_servers.EMBEDDINGS: (embeddings.EmbeddingCall, embeddings.REFUSED),
-    other_servers.CLASSIFY: (classify.ClassifyCall, classify.REFUSED),
-    other_servers.RERANK: (rerank.RerankCall, rerank.REFUSED),
-    other_servers.TOKENIZE: (tokenize.TokenizeCall, tokenize.REFUSED),
+CALLS: dict[str, tuple[type[msgspec.Struct], UnsupportedFields]] = {
+    other_servers.CHAT: (chat.ChatCall, chat.UNSUPPORTED),
+    other_servers.TEXT: (completions.CompletionCall, completions.UNSUPPORTED),
+    other_servers.RESPONSES: (responses.ResponseCall, responses.UNSUPPORTED),
+    other_servers.GENERATE: (generate.GenerateCall, generate.UNSUPPORTED),
+    other_servers.EMBEDDINGS: (embeddings.EmbeddingCall, embeddings.UNSUPPORTED),
+    other_servers.CLASSIFY: (classify.ClassifyCall, classify.UNSUPPORTED),
+    other_servers.RERANK: (rerank.RerankCall, rerank.UNSUPPORTED),
+    other_servers.TOKENIZE: (tokenize.TokenizeCall, tokenize.UNSUPPORTED),
 }
 IGNORED = {
     *unsupported_fields.IGNORED,
-    *unsupported_fields.DETAILS_OF_REFUSED,
+    *unsupported_fields.IGNORED_DETAILS,
     *responses.IGNORED,
     "model",
 }
@@ -48,14 +47,14 @@ def test_every_field_of_another_server_is_taken_refused_or_ignored(
 
 
 def test_nothing_is_both_ignored_and_a_wish_of_its_own() -> None:
-    assert IGNORED.isdisjoint(unsupported_fields.REFUSED)
-    assert set(unsupported_fields.IGNORED).isdisjoint(unsupported_fields.DETAILS_OF_REFUSED)
+    assert IGNORED.isdisjoint(unsupported_fields.COMMON)
+    assert set(unsupported_fields.IGNORED).isdisjoint(unsupported_fields.IGNORED_DETAILS)
 
 
 def test_every_advice_is_for_a_field_that_is_refused() -> None:
     refused = {name for _, each in CALLS.values() for name in each}
 
-    assert INSTEAD.keys() <= refused
+    assert ADVICE.keys() <= refused
 
 
 CHAT_BODY = {"messages": [{"role": "user", "content": "Hello"}]}

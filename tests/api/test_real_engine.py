@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from handlers.api.http import Request, Response, StreamResponse, run_sync
-from handlers.api.model import Model
+from handlers.api.model import DecoderModel
 from handlers.api.routes import Api
 from handlers.artifact.manifest import Artifact
 from handlers.config import Settings
@@ -52,7 +52,7 @@ def make(directory: Path) -> tuple[Api, Engine]:
     engine = Engine.load(artifact, settings)
     tokenizer = Tokenizer.load(artifact.tokenizer)
     template = ChatTemplate.of(artifact)
-    model = Model.of(engine, tokenizer, template, artifact.manifest, settings, {})
+    model = DecoderModel.of(engine, tokenizer, template, artifact.manifest, settings, {})
     api = Api(model, settings)
     return api, engine
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from handlers import __version__, errors
-from handlers.api import error_body
+from handlers.api.error_responses import error_response
 from handlers.api.http import Request, Response, run_sync
 from handlers.api.table import TABLES, Match, match
 from handlers.errors import MethodNotAllowed, RequestError, UnsupportedMediaType
@@ -371,7 +371,7 @@ def test_what_ends_a_process_or_a_task_is_passed_on(end: BaseException) -> None:
 
 
 def test_an_error_that_repeats_what_utf8_cannot_carry_is_still_an_answer() -> None:
-    response = error_body.render(errors.NotFound("no \udcff", param="\ud800"))
+    response = error_response(errors.NotFound("no \udcff", param="\ud800"))
 
     assert msgspec.json.decode(response.body)["error"]["message"] == "no ?"
 
@@ -380,7 +380,7 @@ def test_an_error_that_repeats_what_a_client_sent_stays_short_and_keeps_its_ends
     long = "x" * 100_000
     raised = errors.InvalidRequest(f"There is no {long}: leave it out.", param=f"tools.{long}.name")
 
-    error = msgspec.json.decode(error_body.render(raised).body)["error"]
+    error = msgspec.json.decode(error_response(raised).body)["error"]
 
     assert (len(error["message"]), len(error["param"])) == (1024, 256)
     assert error["message"].startswith("There is no x")

@@ -112,7 +112,7 @@ def test_what_an_encoder_needs_imports_nothing_of_a_decoders(task: Task) -> None
     program = (
         "import sys\n"
         "from handlers.api.table import TABLES\n"
-        "import handlers.api.encoding.model, handlers.encoder.encoder, handlers.encoder.session\n"
+        "import handlers.api.model, handlers.encoder.encoder, handlers.encoder.session\n"
         f"for route in TABLES[{task!r}].values():\n"
         "    route.load()\n"
         f"print(sorted({DECODERS} & set(sys.modules)))"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from handlers.api.encoding.model import EncoderModel
+from handlers.api.model import EncoderModel
 from handlers.api.routes import Api
 from handlers.artifact.manifest import Artifact, Task
 from handlers.config import Settings

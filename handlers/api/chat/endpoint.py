@@ -14,19 +14,20 @@ from handlers.api.answer import Stamp, collect, stream, timed_response
 from handlers.api.chat.choices import ChatStream, whole_chat
 from handlers.api.chat.messages import Messages, template_messages
 from handlers.api.conversation import Conversation, read
-from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import OpenAICall, Tokens
 from handlers.api.offered_tools import offered
+from handlers.api.parsing import read_json
 from handlers.api.prompt_options import Kwargs, chat_options
 from handlers.api.structured import form_of
 from handlers.api.tools import Choice, Toolbox, ToolList, toolbox_of
+from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from handlers.api.http import Request, Response, StreamResponse
-    from handlers.api.model import Model
+    from handlers.api.model import DecoderModel
 
-REFUSED: Refused = unsupported_fields.REFUSED | {
+UNSUPPORTED: UnsupportedFields = unsupported_fields.COMMON | {
     "functions": (),
     "function_call": ('"none"', '"auto"'),
     "modalities": ('["text"]',),
@@ -88,9 +89,9 @@ class ChatCall(OpenAICall, frozen=True, kw_only=True):
         return None
 
 
-async def create(model: Model, request: Request) -> Response | StreamResponse:
+async def create(model: DecoderModel, request: Request) -> Response | StreamResponse:
     """Answers a conversation."""
-    body = read_json(request.body, ChatCall, REFUSED)
+    body = read_json(request.body, ChatCall, UNSUPPORTED)
     told = body.told_logprobs
     conversation, ids = await read(model, lambda: body.conversation)
     call = await conversation.call(

@@ -13,25 +13,25 @@ from handlers.api import unsupported_fields
 from handlers.api.answer import Call, Stamp, collect, spread, stream, timed_response
 from handlers.api.completions.choices import Echo, TextShape
 from handlers.api.completions.prompts import TextPrompt, read_prompts, spelt
-from handlers.api.decoding import Refused, read_json
 from handlers.api.fields import MAX_CHOICES, OpenAICall, TokensOrNone
+from handlers.api.parsing import PromptInput, read_json
 from handlers.api.structured import form_of
-from handlers.api.texts_or_ids import TextsOrIds
+from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from handlers.api.http import Request, Response, StreamResponse
-    from handlers.api.model import Model
+    from handlers.api.model import DecoderModel
     from handlers.engine.params import SamplingParams
 
 # Spelling 40,000 of them takes 0.13 s, in which the event loop serves nobody, and 1.2 MB of JSON.
 MAX_ECHOED_LOGPROBS = 50_000
 
-REFUSED: Refused = (
-    unsupported_fields.REFUSED
-    | unsupported_fields.OF_CHATS
+UNSUPPORTED: UnsupportedFields = (
+    unsupported_fields.COMMON
+    | unsupported_fields.CHAT_ONLY
     | {
         "suffix": (),
         "max_output_tokens": (),
@@ -47,7 +47,7 @@ REFUSED: Refused = (
 class CompletionCall(OpenAICall, frozen=True, kw_only=True):
     """The body."""
 
-    prompt: TextsOrIds
+    prompt: PromptInput
     max_tokens: TokensOrNone | None = None
     logprobs: (
         Annotated[int, Meta(ge=0, le=20)]
@@ -125,9 +125,9 @@ class CompletionCall(OpenAICall, frozen=True, kw_only=True):
         )
 
 
-async def create(model: Model, request: Request) -> Response | StreamResponse:
+async def create(model: DecoderModel, request: Request) -> Response | StreamResponse:
     """Continues texts. No chat template: a prompt is all that the model sees."""
-    body = read_json(request.body, CompletionCall, REFUSED)
+    body = read_json(request.body, CompletionCall, UNSUPPORTED)
     body.check()
     adds = body.add_special_tokens is not False
     prompts = await model.tokenising.run(lambda: read_prompts(model, body.prompt, adds))
@@ -149,7 +149,7 @@ async def create(model: Model, request: Request) -> Response | StreamResponse:
 
 
 async def _call(
-    model: Model, body: CompletionCall, prompts: list[TextPrompt], deadline: float | None
+    model: DecoderModel, body: CompletionCall, prompts: list[TextPrompt], deadline: float | None
 ) -> Call:
     form = form_of(body)
     grammar = await form.grammar(model) if form else None

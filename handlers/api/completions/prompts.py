@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from handlers.api.texts_or_ids import TextsOrIds, several
+from handlers.api.parsing import PromptInput, as_list
 
 if TYPE_CHECKING:
-    from handlers.api.model import Model
+    from handlers.api.model import DecoderModel
 
 
 class TextPrompt(msgspec.Struct, frozen=True):
@@ -23,7 +23,9 @@ class TextPrompt(msgspec.Struct, frozen=True):
     """None for a prompt that came as ids."""
 
 
-def read_prompts(model: Model, prompt: TextsOrIds, add_special_tokens: bool) -> list[TextPrompt]:
+def read_prompts(
+    model: DecoderModel, prompt: PromptInput, add_special_tokens: bool
+) -> list[TextPrompt]:
     """Reads texts to ids. Raises InvalidRequest and ContextLengthExceeded.
 
     Prompts that came as ids are checked by the engine.
@@ -39,11 +41,11 @@ def read_prompts(model: Model, prompt: TextsOrIds, add_special_tokens: bool) -> 
 
     if isinstance(prompt, str):
         return [read(prompt, "prompt")]
-    parts = several(prompt, "prompt")
+    parts = as_list(prompt, "prompt")
     return [read(part, f"prompt[{place}]") for place, part in enumerate(parts)]
 
 
-def spelt(model: Model, prompts: list[TextPrompt]) -> list[str]:
+def spelt(model: DecoderModel, prompts: list[TextPrompt]) -> list[str]:
     """The texts that an echo gives back: those of ids have their special tokens spelt out."""
     return [
         model.tokenizer.decode(prompt.ids, skip_special_tokens=False)

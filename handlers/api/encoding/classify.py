@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from handlers.api.decoding import Refused, read_json
 from handlers.api.encoding import fields
 from handlers.api.encoding.fields import (
     EncodingCall,
@@ -19,16 +18,17 @@ from handlers.api.encoding.fields import (
     usage_body,
 )
 from handlers.api.http import TokenUsage, json_response
-from handlers.api.texts_or_ids import TextsOrIds
+from handlers.api.parsing import PromptInput, read_json
+from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.encoder.activation import activated
 
 if TYPE_CHECKING:
-    from handlers.api.encoding.model import EncoderModel
     from handlers.api.http import Request, Response
+    from handlers.api.model import EncoderModel
 
 
-REFUSED: Refused = (
-    fields.REFUSED
+UNSUPPORTED: UnsupportedFields = (
+    fields.UNSUPPORTED
     | fields.OF_CHATS
     | {
         "activation": ("true",),  # vLLM's older names of use_activation
@@ -41,14 +41,14 @@ REFUSED: Refused = (
 class ClassifyCall(EncodingCall, frozen=True, kw_only=True):
     """The body."""
 
-    input: TextsOrIds
+    input: PromptInput
     use_activation: bool | None = None
     """vLLM's: false gives the logits themselves."""
 
 
 async def create(model: EncoderModel, request: Request) -> Response:
     """The likeliest label of each input, and how likely each label is."""
-    body = read_json(request.body, ClassifyCall, REFUSED)
+    body = read_json(request.body, ClassifyCall, UNSUPPORTED)
     inputs = await model.tokenising.run(lambda: read_inputs(model, body, body.input))
     logits, usage = await encode(model, inputs, request)
     activation = "none" if body.use_activation is False else model.info.activation

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
 
-from handlers.api.decoding import Refused, read_json
 from handlers.api.encoding import fields
 from handlers.api.encoding.fields import EncodingCall, encode, read_inputs, timing, usage_body
 from handlers.api.encoding.vectors import cut, in_base64, in_json
 from handlers.api.http import TokenUsage, json_response
-from handlers.api.texts_or_ids import TextsOrIds
+from handlers.api.parsing import PromptInput, read_json
+from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.errors import InvalidRequest, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from handlers.api.encoding.model import EncoderModel
     from handlers.api.http import Request, Response
+    from handlers.api.model import EncoderModel
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "query": ("query", "search_query", "retrieval_query"),
@@ -40,8 +40,8 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 """What a text is, and what it is called by Voyage, Cohere, NVIDIA, Jina, Google and by the models'
 own prompts. Neither case nor the sign between two words matters."""
 
-REFUSED: Refused = (
-    fields.REFUSED
+UNSUPPORTED: UnsupportedFields = (
+    fields.UNSUPPORTED
     | fields.OF_CHATS
     | {
         "normalize": ("true",),
@@ -68,7 +68,7 @@ REFUSED: Refused = (
 class EmbeddingCall(EncodingCall, frozen=True, kw_only=True):
     """The body."""
 
-    input: TextsOrIds
+    input: PromptInput
     dimensions: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
     encoding_format: Literal["float", "base64"] | None = None
     prompt_name: str | None = None
@@ -81,7 +81,7 @@ class EmbeddingCall(EncodingCall, frozen=True, kw_only=True):
 
 async def create(model: EncoderModel, request: Request) -> Response:
     """A vector for each input."""
-    body = read_json(request.body, EmbeddingCall, REFUSED)
+    body = read_json(request.body, EmbeddingCall, UNSUPPORTED)
     if body.dimensions and body.dimensions > model.info.dimensions:
         raise InvalidRequest(
             f"dimensions is {body.dimensions}, but {model.id} has {model.info.dimensions}.",

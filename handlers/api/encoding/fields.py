@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from handlers.api.texts_or_ids import several
+from handlers.api.parsing import as_list
 from handlers.api.usage import timing_header
 from handlers.errors import InvalidRequest
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from handlers.api.decoding import Refused
-    from handlers.api.encoding.model import EncoderModel
     from handlers.api.http import Request
-    from handlers.api.texts_or_ids import TextsOrIds
+    from handlers.api.model import EncoderModel
+    from handlers.api.parsing import PromptInput
+    from handlers.api.unsupported_fields import UnsupportedFields
     from handlers.encoder.batch import Input
     from handlers.encoder.encoding import EncodeStats
     from handlers.text.input_reader import FieldOf
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MAX_INPUTS = 2048
 
 
-REFUSED: Refused = {
+UNSUPPORTED: UnsupportedFields = {
     "add_special_tokens": ("true",),
     "truncation_direction": ('"Right"', '"right"'),
     "truncation_side": ('"right"',),
@@ -44,7 +44,7 @@ REFUSED: Refused = {
 }
 """Each would change the answer, so it is not ignored. With it, the JSON that asks for nothing."""
 
-OF_CHATS: Refused = {
+OF_CHATS: UnsupportedFields = {
     "messages": (),
     "add_generation_prompt": ("false",),
     "continue_final_message": ("false",),
@@ -89,14 +89,14 @@ class EncodingCall(msgspec.Struct, frozen=True, kw_only=True):
 def read_inputs(
     model: EncoderModel,
     call: EncodingCall,
-    value: TextsOrIds,
+    value: PromptInput,
     form: Callable[[str], str] = str,
 ) -> list[Input]:
     """Reads the field `input`. Raises InvalidRequest.
 
     `form`: gives a text the form that the model was trained on.
     """
-    parts = several(value, "input")
+    parts = as_list(value, "input")
     alone = isinstance(value, str) or not value or isinstance(value[0], int)
     check_count(len(parts), "input")
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
-from handlers.api.decoding import Refused, read_json
 from handlers.api.encoding import fields
 from handlers.api.encoding.fields import (
     EncodingCall,
@@ -21,16 +20,18 @@ from handlers.api.encoding.fields import (
     usage_body,
 )
 from handlers.api.http import TokenUsage, json_response
+from handlers.api.parsing import read_json
+from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.encoder.activation import activated
 from handlers.text.prompt_reader import check_size, check_text
 
 if TYPE_CHECKING:
-    from handlers.api.encoding.model import EncoderModel
     from handlers.api.http import Request, Response
+    from handlers.api.model import EncoderModel
     from handlers.encoder.batch import Input
 
 
-REFUSED: Refused = fields.REFUSED | {
+UNSUPPORTED: UnsupportedFields = fields.UNSUPPORTED | {
     "raw_scores": ("false",),
     "use_activation": ("true",),
     "rank_fields": ('["text"]',),
@@ -67,7 +68,7 @@ class RerankCall(EncodingCall, frozen=True, kw_only=True):
 
 async def create(model: EncoderModel, request: Request) -> Response:
     """Ranks documents by how well they answer the query, the best first."""
-    body = read_json(request.body, RerankCall, REFUSED)
+    body = read_json(request.body, RerankCall, UNSUPPORTED)
     check_count(len(body.documents), "documents")
     texts = [each if isinstance(each, str) else each.text for each in body.documents]
     inputs = await model.tokenising.run(lambda: _pairs(model, body, texts))

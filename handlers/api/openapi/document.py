@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from handlers import __version__
-from handlers.api.decoding import EMPTY
 from handlers.api.http import JSON_HEADERS, Response
 from handlers.api.openapi.operations import Operation, operations
 from handlers.api.openapi.shapes import Error
+from handlers.api.unsupported_fields import EMPTY_VALUES
 from handlers.errors import EngineFault, InvalidApiKey, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from handlers.api.decoding import Refused
     from handlers.api.http import Request
+    from handlers.api.model import ServedModel
     from handlers.api.openapi.operations import Table
-    from handlers.api.served import Served
+    from handlers.api.unsupported_fields import UnsupportedFields
     from handlers.artifact.manifest import Task
 
 Json = dict[str, Any]
@@ -41,7 +41,7 @@ STRUCTS = "#/components/schemas/{name}"
 REQUEST_ID = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
 
 
-async def describe(model: Served, _request: Request) -> Response:
+async def describe(model: ServedModel, _request: Request) -> Response:
     """The document."""
     return Response(200, JSON_HEADERS, _encoded(model.manifest.task, model.needs_key))
 
@@ -148,7 +148,7 @@ def _parameters(path: str, operation: Operation, schemas: Json) -> list[Json]:
         return []
     fields = schemas[operation.call.__name__]
     texts = {
-        name: dict.fromkeys((*EMPTY, "", *(each.strip('"') for each in harmless)))
+        name: dict.fromkeys((*EMPTY_VALUES, "", *(each.strip('"') for each in harmless)))
         for name, harmless in operation.refused.items()
     }
     kinds = {name: _in_text(schema) for name, schema in fields["properties"].items()}
@@ -183,11 +183,13 @@ def _schemas(task: Task) -> Json:
     return schemas
 
 
-def _refused(refused: Refused) -> Json:
+def _refused(refused: UnsupportedFields) -> Json:
     return {
         name: {
             "description": "Not supported: leave it out.",
-            "enum": [msgspec.json.decode(value) for value in dict.fromkeys((*harmless, *EMPTY))],
+            "enum": [
+                msgspec.json.decode(value) for value in dict.fromkeys((*harmless, *EMPTY_VALUES))
+            ],
         }
         for name, harmless in refused.items()
     }

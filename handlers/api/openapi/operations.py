@@ -25,7 +25,7 @@ from handlers.errors import (
 )
 
 if TYPE_CHECKING:
-    from handlers.api.decoding import Refused
+    from handlers.api.unsupported_fields import UnsupportedFields
     from handlers.artifact.manifest import Task
     from handlers.errors import RequestError
 
@@ -45,7 +45,7 @@ class Operation(msgspec.Struct, frozen=True):
     answer: type[msgspec.Struct] | None
     """None for any JSON object."""
     call: type[msgspec.Struct] | None = None
-    refused: Refused = msgspec.field(default_factory=dict)
+    refused: UnsupportedFields = msgspec.field(default_factory=dict)
     event: type[msgspec.Struct] | None = None
     """What a streamed answer's events carry."""
     errors: Errors = ()

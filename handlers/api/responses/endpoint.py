@@ -15,10 +15,10 @@ from msgspec import Meta
 from handlers.api import unsupported_fields
 from handlers.api.answer import Stamp, stream
 from handlers.api.conversation import Conversation, read
-from handlers.api.decoding import Fields, Refused, members_of, read_json
 from handlers.api.fields import Sampling, Tokens
 from handlers.api.http import json_response
 from handlers.api.offered_tools import FUNCTION, is_offered, not_offered
+from handlers.api.parsing import RawFields, members_of, read_json
 from handlers.api.prompt_options import Kwargs, prompt_options
 from handlers.api.responses.events import ResponseShape
 from handlers.api.responses.items import Item, template_messages
@@ -40,16 +40,17 @@ from handlers.api.tools import (
     NamedFunction,
     toolbox_of,
 )
+from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.api.usage import timing_whole
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from handlers.api.answer import Call
     from handlers.api.http import Request, Response, StreamResponse
-    from handlers.api.model import Model
+    from handlers.api.model import DecoderModel
     from handlers.api.tools import Toolbox
 
-REFUSED: Refused = unsupported_fields.REFUSED | {
+UNSUPPORTED: UnsupportedFields = unsupported_fields.COMMON | {
     "previous_response_id": (),
     "conversation": (),
     "background": ("false",),
@@ -180,7 +181,7 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
     """The same as in chat_template_kwargs, which go before it."""
 
     @classmethod
-    def check_members(cls, fields: Fields) -> None:
+    def check_members(cls, fields: RawFields) -> None:
         """Refuses members of `text.format`, too, that are not supported."""
         super().check_members(fields)
         text = members_of(fields.get("text"))
@@ -247,9 +248,9 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
         return (self.top_logprobs or 0) if LOGPROBS in (self.include or ()) else None
 
 
-async def create(model: Model, request: Request) -> Response | StreamResponse:
+async def create(model: DecoderModel, request: Request) -> Response | StreamResponse:
     """Answers an input."""
-    body = read_json(request.body, ResponseCall, REFUSED)
+    body = read_json(request.body, ResponseCall, UNSUPPORTED)
     conversation, ids = await read(model, lambda: body.conversation)
     call = await conversation.call(model, ids, body, request.deadline, logprobs=body.told_logprobs)
     shape = ResponseShape(Stamp.of(model, "resp"), body, call.prompts[0].params)
@@ -258,17 +259,17 @@ async def create(model: Model, request: Request) -> Response | StreamResponse:
     return await _whole(model, call, shape)
 
 
-async def count(model: Model, request: Request) -> Response:
+async def count(model: DecoderModel, request: Request) -> Response:
     """Counts the tokens of an input's prompt, also where they leave no room for an answer.
 
     What is too long by its characters or its messages alone is refused, as by /tokenize.
     """
-    body = read_json(request.body, ResponseCall, REFUSED)
+    body = read_json(request.body, ResponseCall, UNSUPPORTED)
     _, ids = await read(model, lambda: body.conversation)
     return json_response({"object": "response.input_tokens", "input_tokens": len(ids)})
 
 
-async def _whole(model: Model, call: Call, shape: ResponseShape) -> Response:
+async def _whole(model: DecoderModel, call: Call, shape: ResponseShape) -> Response:
     """Makes the whole answer, of the same events as a stream, so that both have the same items."""
     deltas = [delta async for delta in call.deltas(model.completer)]
     for delta in deltas:

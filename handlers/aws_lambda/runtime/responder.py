@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
-from handlers.api.error_body import known_as, message_of
+from handlers.api.error_responses import client_message
 from handlers.api.http import Response, StreamResponse
 from handlers.aws_lambda.invocation import Call, joined
 from handlers.aws_lambda.runtime.protocol import Fault, Gone, NotTaken, Refused
-from handlers.errors import EngineFault, RequestError
+from handlers.errors import EngineFault, RequestError, as_request_error
 from handlers.log import CLIENT_CLOSED_REQUEST
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ def _pass_on(answer: StreamResponse, run: Run, stream: Stream) -> None:
 
 def _fault_of(error: BaseException) -> Fault:
     """Nothing of an internal error leaves."""
-    known = known_as(error)
-    return Fault(type(known).__name__, message_of(known))
+    known = as_request_error(error)
+    return Fault(type(known).__name__, client_message(known))
 
 
 async def _next(chunks: AsyncGenerator[bytes]) -> bytes | None:

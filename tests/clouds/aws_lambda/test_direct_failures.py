@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from handlers import errors
-from handlers.api.error_body import describe, render
+from handlers.api.error_responses import error_body, error_response
 from handlers.api.http import Response, StreamOutcome, StreamResponse, run_sync
 from handlers.aws_lambda.runtime import client
 from handlers.aws_lambda.runtime.responder import serve
@@ -50,10 +50,10 @@ class Failing:
 
     async def handle(self, _request: object) -> Response | StreamResponse:
         if not self._streamed:
-            return render(self._error)
+            return error_response(self._error)
 
         async def chunks() -> AsyncGenerator[bytes]:
-            yield b"data: " + json.dumps(describe(self._error)).encode() + b"\n\n"
+            yield b"data: " + json.dumps(error_body(self._error)).encode() + b"\n\n"
 
         headers = {"content-type": "text/event-stream"}
         return StreamResponse(200, headers, chunks(), StreamOutcome([self._error]))
@@ -77,7 +77,7 @@ def test_what_another_try_may_not_meet_is_an_error_of_the_invocation(
 ) -> None:
     what, body = posted_for(HELLO, error, streamed)
     assert (what, body["errorType"]) == ("error", type(error).__name__)
-    assert body["errorMessage"] == describe(error)["error"]["message"]  # type: ignore[index]
+    assert body["errorMessage"] == error_body(error)["error"]["message"]  # type: ignore[index]
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])

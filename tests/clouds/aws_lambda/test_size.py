@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from handlers.api.error_body import render
+from handlers.api.error_responses import error_response
 from handlers.api.http import Response, run_sync
 from handlers.aws_lambda.runtime import client
 from handlers.aws_lambda.runtime.responder import serve
@@ -36,7 +36,7 @@ class Saying:
         return Response(200, {"content-type": "text/plain"}, self.text.encode())
 
     def refuse(self, error: RequestError, _headers: object) -> Response:
-        return render(error)
+        return error_response(error)
 
 
 def test_our_runtime_counts_a_character_beyond_ascii_as_the_bytes_of_utf8() -> None:

@@ -1,6 +1,6 @@
-"""Every error as one body: OpenAI's {"error": {"message", "type", "param", "code"}}.
+"""Makes the answer of every error: OpenAI's {"error": {"message", "type", "param", "code"}}.
 
-Called by routes.py for whole answers and by answer.py for streams that have begun.
+Of whole answers, and of streams that break after they have begun.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ import logging
 
 import msgspec
 
-from handlers.api.http import Response
+from handlers.api.http import JSON_HEADERS, Response
 from handlers.errors import (
     EngineFault,
     InvalidApiKey,
     MethodNotAllowed,
     RequestError,
     UnsupportedMediaType,
+    as_request_error,
     shortened,
 )
 
@@ -25,37 +26,32 @@ log = logging.getLogger(__name__)
 MESSAGE_CHARACTERS = 1024
 
 
-def describe(error: BaseException) -> dict[str, object]:
-    """Makes the body. What is not a RequestError is a bug: the log has it, the body does not."""
-    known = known_as(error)
+def error_response(error: BaseException) -> Response:
+    """Makes the whole answer of an error. Logs what is no RequestError, since it is a bug."""
+    body = msgspec.json.encode(error_body(error))
+    known = as_request_error(error)
+    return Response(known.status, _headers(known), body, failure=known)
+
+
+def error_body(error: BaseException) -> dict[str, object]:
+    """Makes the body of an error. Of a bug the log has the details, the body does not."""
+    known = as_request_error(error)
     if isinstance(known, EngineFault):
         log.error("A request failed: %s", error, exc_info=error)
     param = _utf8(shortened(known.param)) if known.param else None
-    body = {"message": message_of(known), "type": known.type, "param": param, "code": known.code}
-    return {"error": body}
+    message = client_message(known)
+    return {"error": {"message": message, "type": known.type, "param": param, "code": known.code}}
 
 
-def message_of(error: RequestError) -> str:
-    """The message that a client may see of an error."""
+def client_message(error: RequestError) -> str:
+    """Returns the message of an error that a client may see."""
     if isinstance(error, EngineFault):
         return "The server failed to answer. Its log has the reason."
     return _utf8(shortened(str(error), MESSAGE_CHARACTERS))
 
 
-def render(error: BaseException) -> Response:
-    """Makes the whole answer."""
-    body = msgspec.json.encode(describe(error))
-    known = known_as(error)
-    return Response(known.status, _headers(known), body, failure=known)
-
-
-def known_as(error: BaseException) -> RequestError:
-    """The error as one of ours."""
-    return error if isinstance(error, RequestError) else EngineFault(str(error))
-
-
 def _headers(error: RequestError) -> dict[str, str]:
-    headers = {"content-type": "application/json"}
+    headers = dict(JSON_HEADERS)
     if error.retry_after is not None:
         headers["retry-after"] = str(error.retry_after)
     if isinstance(error, MethodNotAllowed):

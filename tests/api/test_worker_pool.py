@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from handlers.api.aside import Lane
 from handlers.api.http import run_sync
+from handlers.api.worker_pool import WorkerPool
 from handlers.errors import NotReady, Overloaded
 from tests.support.servers import PATIENCE_SECONDS
 
@@ -39,8 +39,8 @@ def gate() -> Iterator[Gate]:
     gate.open.set()  # else a failed test would never end
 
 
-def lane(engine: Engine, limit: int = 8) -> Lane:
-    return Lane("compiling", engine, threads=1, limit=limit)
+def lane(engine: Engine, limit: int = 8) -> WorkerPool:
+    return WorkerPool("compiling", engine, threads=1, limit=limit)
 
 
 async def entered(gate: Gate) -> None:

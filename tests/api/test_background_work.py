@@ -12,7 +12,7 @@ import pytest
 
 from handlers.api import past_calls
 from handlers.api.http import Request, Response, StreamResponse
-from handlers.api.model import Model
+from handlers.api.model import DecoderModel
 from handlers.api.routes import Api
 from handlers.config import Settings
 from handlers.grammar.compiler import GrammarCompiler
@@ -54,7 +54,7 @@ def threaded(template: ChatTemplate, environ: Mapping[str, str] | None = None) -
     engine = saying("yes")
     engine.threaded = True
     settings = Settings.from_environ({"MODEL_DIR": "unused", **(environ or {})})
-    return Api(Model.of(engine, TOKENIZER, template, MANIFEST, settings, {}), settings)
+    return Api(DecoderModel.of(engine, TOKENIZER, template, MANIFEST, settings, {}), settings)
 
 
 def request(path: str, fields: Mapping[str, Any]) -> Request:
