@@ -31,13 +31,13 @@ import onnxruntime
 from bench.peers.genai import builder
 from handlers.config import available_cpus
 from handlers.engine.session import register_kernels
-from model_export.convert import convert
-from model_export.fetch import fetch
+from model_export.decoder.convert import convert
+from model_export.fetch.load import fetch
 from model_export.fuse import fuse
-from model_export.progress import console
 from model_export.quantize import quantize
 from model_export.recipe import Precision
 from model_export.recipe_loader import load_decoder_recipe
+from model_export.reporting import console
 from model_export.save import save
 
 CAPACITY = 2048

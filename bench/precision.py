@@ -25,14 +25,14 @@ from bench.machine import describe_machine
 from handlers.config import available_cpus
 from handlers.engine.session import Session
 from handlers.text.tokenizer import Tokenizer
-from model_export.convert import convert
-from model_export.fetch import fetch
+from model_export.decoder.convert import convert
+from model_export.fetch.load import fetch
 from model_export.fuse import fuse
 from model_export.pack import write_texts
-from model_export.progress import console
 from model_export.quantize import quantize
 from model_export.recipe import Precision
 from model_export.recipe_loader import load_decoder_recipe
+from model_export.reporting import console
 from model_export.save import save
 from model_export.verify.corpus import evaluation_text
 from model_export.verify.drift import WINDOW, Drift, compare, windows_of

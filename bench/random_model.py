@@ -22,7 +22,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from model_export.fetch import fetch, locate
+from model_export.fetch.load import fetch
+from model_export.fetch.locate import locate
 from model_export.recipe import DecoderRecipe, EncoderRecipe
 from model_export.recipe_loader import load_recipe
 from tests.support.configurations import shipped

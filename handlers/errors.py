@@ -21,7 +21,7 @@ KindlingError
     NotReady               503  loading or draining
     DeadlineExceeded       504  the deadline passed before there was anything to answer
 
-model_export adds ExportError to the same tree (model_export/errors.py).
+model_export adds ExportError to the same tree (model_export/reporting.py).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from handlers.errors import KindlingError
-from model_export.progress import console
+from model_export.reporting import console
 
 INSTALL = (
     "An export needs torch (pip install torch --index-url https://download.pytorch.org/whl/cpu) "
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _list() -> int:
-    from model_export.listing import listing
+    from model_export.sizing.listing import listing
 
     print(listing())
     return 0
@@ -55,8 +55,8 @@ def _list() -> int:
 
 def _dry_run(name: str) -> int:
     from handlers.config import Settings
-    from model_export.dry_run import dry_run
     from model_export.recipe_loader import check_transformers, load_recipe
+    from model_export.sizing.dry_run import dry_run
 
     recipe = load_recipe(name)
     check_transformers(recipe)

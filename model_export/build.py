@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model_export.progress import Report
 from model_export.recipe import Precision
+from model_export.reporting import Report
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -13,7 +13,7 @@ import jinja2
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from model_export.fetch import LoadedModel
+    from model_export.fetch.load import LoadedModel
 
 # Any text will do that no template writes by itself.
 _ANSWER = "kindling answers"

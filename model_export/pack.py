@@ -34,11 +34,11 @@ from handlers.artifact.manifest import (
     PrefixInfo,
 )
 from model_export.end_of_sequence import eos_token_ids
-from model_export.errors import ExportError
-from model_export.fetch import LoadedModel
-from model_export.hashing import sha256_of
+from model_export.fetch.load import LoadedModel
+from model_export.fetch.locate import sha256_of
 from model_export.quick_tokenizer import quick_json
 from model_export.recipe import DecoderRecipe, Recipe
+from model_export.reporting import ExportError
 from model_export.sampling import sampling_defaults
 
 LICENCE_TEXTS = Path(__file__).parent / "licences"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from handlers.config import Settings
 from model_export.build import build, use_threads
-from model_export.fetch import LoadedModel, fetch
+from model_export.fetch.load import LoadedModel, fetch
 from model_export.pack import building, publish, write_manifest, write_texts
-from model_export.progress import Report
 from model_export.recipe import DecoderRecipe
+from model_export.reporting import Report
 from model_export.sampling import not_honoured
 from model_export.verify import make_reference, verify
 from model_export.verify.exchange import Task
@@ -43,7 +43,7 @@ def export(recipe: DecoderRecipe, out: Path, report: Report) -> None:
 def _build(
     recipe: DecoderRecipe, loaded: LoadedModel, scratch: Path, report: Report
 ) -> tuple[Path, Path]:
-    from model_export.convert import convert
+    from model_export.decoder.convert import convert
     from model_export.fuse import fuse
 
     def finish(directory: Path, precision: str) -> None:

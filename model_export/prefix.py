@@ -18,7 +18,7 @@ from handlers.engine.session import Session, kernel_versions
 from handlers.errors import InvalidRequest
 from handlers.text.template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
-from model_export.errors import ExportError
+from model_export.reporting import ExportError
 
 if TYPE_CHECKING:
     from handlers.artifact.manifest import Artifact, PrefixInfo

@@ -45,7 +45,7 @@ from typing import Literal
 
 import msgspec
 
-from model_export.errors import ExportError
+from model_export.reporting import ExportError
 
 BITS = {"int4": 4, "int8": 8}
 """Bits of a quantised weight."""

@@ -16,7 +16,6 @@ from typing import Any, TypeVar, get_args
 
 import msgspec
 
-from model_export.errors import ExportError
 from model_export.recipe import (
     POOLING_MODES,
     DecoderExport,
@@ -37,6 +36,7 @@ from model_export.recipe import (
     ScoreTolerance,
     Source,
 )
+from model_export.reporting import ExportError
 
 T = TypeVar("T")
 R = TypeVar("R")

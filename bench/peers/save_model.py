@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from model_export.fetch import fetch
+from model_export.fetch.load import fetch
 from model_export.recipe_loader import load_recipe
 
 

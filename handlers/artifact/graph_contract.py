@@ -39,7 +39,7 @@ CacheKind = Literal["key", "value", "convolution", "recurrent"]
 
 key, value      a row for each position: float32, or float16 in a quantised graph. Keys [batch,
                 kv_heads, blocks, head_dim, KEY_BLOCK], values [batch, kv_heads, capacity,
-                head_dim]; in the trace, before fuse/own_attention.py, keys are as values
+                head_dim]; in the trace, before fuse/kindling_attention.py, keys are as values
 convolution     the last inputs of a short convolution: float32 [batch, width - 1, channels]
 recurrent       a state of fixed size: float32 [batch, heads, key_size, value_size]
 """

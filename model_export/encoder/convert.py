@@ -1,29 +1,33 @@
-"""An encoder of transformers becomes an ONNX graph in the encoder's graph contract.
+"""Traces an encoder of transformers into an ONNX graph with the inputs and outputs of the contract.
 
-architecture.py says which inputs it has, and what must be patched before a trace. Pooling and all
-behind it is traced with the model, so that no hidden state ever leaves the graph.
+Pooling and all that follows it is traced with the model, so that no hidden state ever leaves the
+graph. optimum knows which architectures of transformers 4 can be exported, whether one has
+segments, and which operations must be patched. transformers 5, which optimum does not know, needs
+no other patch than ours.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib.util
+import inspect
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 import torch
 from transformers import PreTrainedModel
 
 from handlers.artifact import graph_contract as contract
-from model_export.convert.trace import trace
-from model_export.encoder.architecture import input_names, traceable
 from model_export.encoder.head import Pooling
-from model_export.errors import ExportError
+from model_export.reporting import ExportError
+from model_export.trace.tracing import patch_unsupported_ops, trace
 
 if TYPE_CHECKING:
     from model_export.encoder.head import Head
 
 
-class _Encoder(torch.nn.Module):
-    """`forward` takes the contract's inputs and returns its output."""
+class TraceableEncoder(torch.nn.Module):
+    """An encoder and its head as a module that torch can trace."""
 
     def __init__(self, model: PreTrainedModel, names: list[str], head: Head | None) -> None:
         super().__init__()
@@ -46,11 +50,11 @@ class _Encoder(torch.nn.Module):
         return embeddings
 
     def _scores_every_token(self) -> bool:
-        """As decoders made into classifiers do."""
+        """Tells whether it is a decoder made into a classifier."""
         return isinstance(getattr(self.model, "score", None), torch.nn.Linear)
 
     def _score_of_the_last(self, named: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Of the last token that is no padding, by the mask as well as by its id.
+        """Scores the last token that is no padding, by the mask as well as by its id.
 
         transformers goes by the id alone, and takes no batch of a model that has none for padding;
         the runtime pads with 0, whatever the model's id is.
@@ -65,14 +69,14 @@ class _Encoder(torch.nn.Module):
 
 
 def convert(model: PreTrainedModel, head: Head | None) -> ir.Model:
-    """Trace `model` in float32: with `head` for embeddings, without for its logits.
+    """Traces `model` in float32: with `head` for embeddings, without for its logits.
 
     Raises ExportError, naming the architecture and the reason, for what cannot be expressed.
     """
     task = "text-classification" if head is None else "feature-extraction"
-    encoder = _Encoder(model.float(), input_names(model, task), head).eval()
+    encoder = TraceableEncoder(model.float(), _input_names(model, task), head).eval()
     try:
-        with traceable(model, task):
+        with _traceable(model, task):
             return _trace(encoder)
     # torch, transformers and optimum raise whatever they like where a model cannot be traced.
     except Exception as error:
@@ -80,7 +84,7 @@ def convert(model: PreTrainedModel, head: Head | None) -> ir.Model:
         raise ExportError(f"{type(model).__name__} cannot be traced: {reason[0]}") from error
 
 
-def _trace(encoder: _Encoder) -> ir.Model:
+def _trace(encoder: TraceableEncoder) -> ir.Model:
     names, output = encoder.names, contract.LOGITS if encoder.head is None else contract.EMBEDDINGS
     examples = [_example(name) for name in names]
     with torch.no_grad():
@@ -106,3 +110,61 @@ def _example(name: str) -> torch.Tensor:
             return torch.zeros((2, 5), dtype=torch.int64)
         case _:
             return torch.tensor([[5, 6, 7, 8, 9], [5, 6, 1, 1, 1]])
+
+
+_KNOWN = (contract.INPUT_IDS, contract.ATTENTION_MASK, contract.TOKEN_TYPE_IDS)
+_DERIVED = ("position_ids",)
+"""Inputs that optimum would give the graph and that a model also makes up itself."""
+
+
+def _input_names(model: PreTrainedModel, task: str) -> list[str]:
+    """Returns the inputs of the contract that the model takes. Raises ExportError."""
+    if importlib.util.find_spec("optimum") is None:
+        return _names_by_signature(model)
+    wanted = _optimum_config(model, task).inputs
+    unknown = set(wanted) - {*_KNOWN, *_DERIVED}
+    if unknown or contract.INPUT_IDS not in wanted:
+        raise ExportError(
+            f"{type(model).__name__} wants {', '.join(wanted)}, but an encoder here reads "
+            f"{', '.join(_KNOWN)} alone, so it cannot be exported."
+        )
+    return [name for name in _KNOWN if name in wanted]
+
+
+def _traceable(model: PreTrainedModel, task: str) -> AbstractContextManager[object]:
+    """Lets torch trace the model inside the block."""
+    if importlib.util.find_spec("optimum") is None:
+        return patch_unsupported_ops()
+    patcher: AbstractContextManager[object] = _optimum_config(model, task).patch_model_for_export(
+        model
+    )
+    return patcher
+
+
+def _names_by_signature(model: PreTrainedModel) -> list[str]:
+    taken = inspect.signature(model.forward).parameters
+    if model.config.is_encoder_decoder or not set(_KNOWN[:2]) <= set(taken):
+        raise ExportError(
+            f"{type(model).__name__} ({model.config.model_type}) is not an encoder of texts alone, "
+            f"so it cannot be exported as one."
+        )
+    # A model with one kind of segment has RoBERTa's parameter for it, and no use.
+    segments = getattr(model.config, "type_vocab_size", 0) > 1
+    return [name for name in _KNOWN if name in taken and (segments or name in _KNOWN[:2])]
+
+
+def _optimum_config(model: PreTrainedModel, task: str) -> Any:
+    """optimum's OnnxConfig of the architecture."""
+    import optimum.exporters.onnx.model_configs  # noqa: F401  (registers the architectures)
+    from optimum.exporters.tasks import TasksManager
+
+    kind = model.config.model_type
+    if kind not in TasksManager.get_supported_model_type_for_task(task, "onnx"):
+        raise ExportError(
+            f"{type(model).__name__} ({kind}) is not an architecture that optimum can export to "
+            f"ONNX for {task}."
+        )
+    constructor = TasksManager.get_exporter_config_constructor(
+        "onnx", model_type=kind, task=task, library_name="transformers"
+    )
+    return constructor(model.config)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from model_export.errors import ExportError
+from model_export.reporting import ExportError
 
 if TYPE_CHECKING:
     import torch

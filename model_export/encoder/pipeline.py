@@ -16,8 +16,8 @@ from model_export.encoder.source import EncoderSource, fetch_encoder
 from model_export.encoder.verify import make_reference
 from model_export.encoder.verify.exchange import PROGRAM, EncoderGates
 from model_export.pack import building, publish, write_texts
-from model_export.progress import Report
 from model_export.recipe import EncoderRecipe
+from model_export.reporting import Report
 from model_export.verify.launch import verify
 
 
@@ -41,11 +41,13 @@ def _build(
     recipe: EncoderRecipe, source: EncoderSource, scratch: Path, report: Report
 ) -> tuple[Path, Path]:
     from model_export.encoder.convert import convert
-    from model_export.encoder.fuse import fuse
+    from model_export.fuse import ENCODER_PASSES, fuse
 
     def finish(directory: Path, precision: str) -> None:
         write_texts(directory, recipe, source.loaded)
         write_manifest(directory, recipe, source, precision, verification={})
 
     traced = partial(convert, source.loaded.model, source.head)
-    return build(traced, fuse, finish, recipe.precision, scratch, report)
+    return build(
+        traced, partial(fuse, passes=ENCODER_PASSES), finish, recipe.precision, scratch, report
+    )

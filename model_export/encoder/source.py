@@ -19,9 +19,9 @@ from model_export.encoder.modules import (
     read_activation,
     read_modules,
 )
-from model_export.errors import ExportError
-from model_export.fetch import CLASSIFIER, TRANSFORMER, LoadedModel, load, locate
-from model_export.progress import Report
+from model_export.fetch.load import CLASSIFIER, TRANSFORMER, LoadedModel, load
+from model_export.fetch.locate import locate
+from model_export.reporting import ExportError, Report
 
 if TYPE_CHECKING:
     from model_export.encoder.head import Head

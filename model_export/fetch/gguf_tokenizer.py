@@ -8,20 +8,28 @@
    llama.cpp's (src/llama-vocab.cpp) and those of the models' own tokenizer.json.
 3. The token before a text: LlamaTokenizerFast always puts one there, whatever
    `tokenizer.ggml.add_bos_token` says. A file that says nothing means llama.cpp's default.
-4. Gemma's pieces: gguf_pieces.py.
+4. Gemma's pieces: the scores in the file are ranks. Of all neighbours in a text those that make the
+   best piece are joined first (llama.cpp's src/llama-vocab.cpp, `llm_tokenizer_spm`). transformers
+   4.57 reads them as the logarithms of a Unigram model's probabilities (GGUFGemmaConverter in
+   transformers/integrations/ggml.py), which cuts " capital" into " c", "ap", "it" and "al". Neither
+   it nor transformers 5 knows the tokens that are never made of pieces, such as two spaces.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model_export.errors import ExportError
+from model_export.reporting import ExportError
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
+    from tokenizers import Tokenizer
     from tokenizers.pre_tokenizers import PreTokenizer
     from transformers import PreTrainedTokenizerFast
+
 
 # Meta-Llama-3's and Qwen2's tokenizer.json: digits in groups of up to three, or one by one.
 _WORDS = (
@@ -29,8 +37,8 @@ _WORDS = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _SPLITS = {"llama-bpe": _WORDS % r"\p{N}{1,3}", "qwen2": _WORDS % r"\p{N}"}
-# `tokenizer.ggml.pre` values that transformers' own conversion already serves.
-_SERVED = frozenset({"default", "gpt-2"})
+# `tokenizer.ggml.pre` values that transformers' own conversion rebuilds correctly.
+_CORRECT = frozenset({"default", "gpt-2"})
 _ROLES = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
 
 
@@ -57,11 +65,10 @@ def correct(tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
 
 
 def _correct_pieces(tokenizer: PreTrainedTokenizerFast, reader: GGUFReader) -> None:
-    from model_export.fetch.gguf_pieces import Pieces, join_pieces
 
-    pieces = Pieces(
+    pieces = SentencePieces(
         tokens=_field(reader, "tokenizer.ggml.tokens"),
-        kinds=_field(reader, "tokenizer.ggml.token_type"),
+        types=_field(reader, "tokenizer.ggml.token_type"),
         scores=_field(reader, "tokenizer.ggml.scores"),
     )
     join_pieces(tokenizer.backend_tokenizer, pieces, tokenizer.unk_token)
@@ -79,7 +86,7 @@ def _correct_beginning(tokenizer: PreTrainedTokenizerFast, add_bos: bool) -> Non
 
 
 def _correct_pre_tokenizer(tokenizer: PreTrainedTokenizerFast, name: str) -> None:
-    if name in _SERVED:
+    if name in _CORRECT:
         return
     if name == "smollm":
         pre_tokenizer = _digits_one_by_one()
@@ -121,3 +128,48 @@ def _split(pattern: str) -> PreTokenizer:
 def _field(reader: GGUFReader, key: str) -> Any:
     field = reader.get_field(key)
     return None if field is None else field.contents()
+
+
+@dataclass(frozen=True, slots=True)
+class SentencePieces:
+    """The lists of a GGUF file's vocabulary: an entry for each id."""
+
+    tokens: Sequence[str]
+    types: Sequence[int]
+    """gguf.TokenType."""
+    scores: Sequence[float]
+
+    def of_type(self, wanted: int) -> Iterator[tuple[str, float]]:
+        """Yields the tokens of one type, and their scores."""
+        for token, kind, score in zip(self.tokens, self.types, self.scores, strict=True):
+            if kind == wanted:
+                yield token, score
+
+
+def join_pieces(tokenizer: Tokenizer, pieces: SentencePieces, unknown: str | None) -> None:
+    """Gives `tokenizer` the pieces as byte pairs, and the tokens that are no pieces."""
+    from gguf import TokenType
+    from tokenizers import AddedToken
+    from tokenizers.models import BPE
+
+    tokenizer.model = BPE(
+        {token: index for index, token in enumerate(pieces.tokens)},
+        _merges(dict(pieces.of_type(TokenType.NORMAL))),
+        unk_token=unknown,
+        fuse_unk=True,
+        byte_fallback=True,
+    )
+    for kind in (TokenType.CONTROL, TokenType.USER_DEFINED):
+        special = kind == TokenType.CONTROL
+        names = [token for token, _ in pieces.of_type(kind)]
+        tokenizer.add_tokens([AddedToken(n, normalized=False, special=special) for n in names])
+
+
+def _merges(scores: Mapping[str, float]) -> list[tuple[str, str]]:
+    """The best piece first, by each pair of pieces that makes it."""
+    return [
+        (piece[:cut], piece[cut:])
+        for piece in sorted(scores, key=lambda piece: -scores[piece])
+        for cut in range(1, len(piece))
+        if piece[:cut] in scores and piece[cut:] in scores
+    ]

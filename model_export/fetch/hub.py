@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from model_export.errors import ExportError
-from model_export.progress import Report
+from model_export.reporting import ExportError, Report
 
 TOKENIZER_FILES = (
     "vocab.txt",

@@ -1,4 +1,4 @@
-"""Loads a located source with transformers: the fp32 model, its tokenizer, its chat template."""
+"""Loads a source with transformers: the fp32 model, its tokenizer, its chat template."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from huggingface_hub.errors import StrictDataclassError
 
-from model_export.errors import ExportError
-from model_export.fetch.locate import Located
-from model_export.fetch.reasons import UNREADABLE, reason_of
+from model_export.fetch.locate import Located, locate
+from model_export.recipe import Source
+from model_export.reporting import ExportError, Report
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """What a source is loaded as."""
+class ModelKind:
+    """What kind of model a source is loaded as."""
 
     words: str
     """In a sentence: "as a decoder"."""
@@ -32,7 +33,7 @@ class Kind:
     """How the names of weights begin that may be missing, since no graph uses them."""
 
     def lacks(self, description: str, keys: Iterable[str]) -> ExportError | None:
-        """None where `keys` are none that count."""
+        """Returns the error of missing weights, None where none of `keys` is needed."""
         missing = [key for key in sorted(keys) if not key.startswith(self.unused)]
         if not missing:
             return None
@@ -51,18 +52,18 @@ _READERS = {
 
 GENERATION_CONFIG = "generation_config.json"
 
-DECODER = Kind(
+DECODER = ModelKind(
     "a decoder",
     "AutoModelForCausalLM",
     otherwise="Check that all of its files are there, and that it is a model that writes text.",
 )
-TRANSFORMER = Kind(
+TRANSFORMER = ModelKind(
     "a transformer",
     "AutoModel",
     unused=("pooler.",),
     otherwise="Check that all of its files are there.",
 )
-CLASSIFIER = Kind(
+CLASSIFIER = ModelKind(
     "a classifier",
     "AutoModelForSequenceClassification",
     otherwise="A model that judges by the words yes and no, as Qwen3-Reranker, has none of its "
@@ -88,8 +89,15 @@ class LoadedModel:
     """generation_config.json as it is; empty where there is none."""
 
 
-def load(located: Located, kind: Kind = DECODER) -> LoadedModel:
-    """Raises ExportError when transformers cannot load the files, or not as `kind` in fp32."""
+def fetch(source: Source, report: Report) -> LoadedModel:
+    """Downloads what is not on disk, then loads a decoder in fp32. Raises ExportError."""
+    located = locate(source, report)
+    report(f"load {located.description} in fp32")
+    return load(located)
+
+
+def load(located: Located, kind: ModelKind = DECODER) -> LoadedModel:
+    """Loads a model in fp32. Raises ExportError when transformers cannot, or not as `kind`."""
     tokenizer = _load_tokenizer(located)
     templates = _templates(located, tokenizer.chat_template, kind)
     return LoadedModel(
@@ -118,7 +126,7 @@ def _generation_config(located: Located) -> dict[str, Any]:
         ) from None
 
 
-def _load_model(located: Located, kind: Kind) -> PreTrainedModel:
+def _load_model(located: Located, kind: ModelKind) -> PreTrainedModel:
     import torch
     import transformers
     from safetensors import SafetensorError
@@ -145,7 +153,7 @@ def _load_model(located: Located, kind: Kind) -> PreTrainedModel:
     return loaded
 
 
-def _refuse_missing(located: Located, kind: Kind, keys: Iterable[str]) -> None:
+def _refuse_missing(located: Located, kind: ModelKind, keys: Iterable[str]) -> None:
     """transformers fills weights that are not in the files with random numbers."""
     if error := kind.lacks(located.description, keys):
         raise error
@@ -199,7 +207,7 @@ def _is_installed(module: str) -> bool:
 
 
 def _templates(
-    located: Located, template: str | dict[str, str] | None, kind: Kind
+    located: Located, template: str | dict[str, str] | None, kind: ModelKind
 ) -> dict[str, str]:
     """By name, of which transformers takes "tool_use" where there are tools, else "default"."""
     if not isinstance(template, dict):
@@ -217,3 +225,23 @@ def _cannot_load(located: Located, what: str, error: Exception) -> ExportError:
     return ExportError(
         f"{located.description}: transformers cannot load {what}: {reason_of(error)}"
     )
+
+
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, RuntimeError, StrictDataclassError)
+"""What transformers raises for files that it cannot take; the last of a config.json, since 5."""
+
+
+def reason_of(error: Exception) -> str:
+    """Returns the error's first line, or our own words where transformers asks to be trusted.
+
+    Every call passes trust_remote_code=False: without it transformers asks at the terminal whether
+    to run the code of the repository, and takes a y for an answer.
+    """
+    words = str(error).strip()
+    if "trust_remote_code" in words:
+        return (
+            "its code is not in transformers but comes with its files, and the export does not run "
+            "code that comes with a model."
+        )
+    first, _, rest = (words or type(error).__name__).partition("\n")
+    return f"{first} {rest.strip()}" if first.endswith(":") else first

@@ -1,21 +1,20 @@
-"""Where a source's files are on this disk; a hub's are downloaded first.
+"""Finds where a source's files are on this disk; a hub's are downloaded first.
 
 It opens no model: it says which directory or GGUF file to load, and at which revision.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_export.errors import ExportError
 from model_export.fetch.hub import TOKENIZER_FILES, download
 from model_export.fetch.plain_weights import CONFIG, SMALL_FILES, refuse_packed
-from model_export.hashing import sha256_of, sha256_of_all
-from model_export.progress import Report
 from model_export.recipe import FolderSource, GgufSource, HubSource, PackageSource, Source
+from model_export.reporting import ExportError, Report
 
 LICENCE_PATTERNS = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 
@@ -158,3 +157,17 @@ def _licences_of(distribution: importlib.metadata.Distribution) -> tuple[Path, .
             if any(path.match(pattern) for pattern in LICENCE_PATTERNS) and path.is_file()
         )
     )
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal digest of one file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_all(paths: Iterable[Path]) -> str:
+    """One digest of several files: of their names and digests, sorted by name."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()

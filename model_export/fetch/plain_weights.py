@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from model_export.errors import ExportError
+from model_export.reporting import ExportError
 
 CONFIG = "config.json"
 ADAPTER = "adapter_config.json"

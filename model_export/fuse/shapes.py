@@ -15,7 +15,6 @@ import onnx
 import onnx_ir as ir
 from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
-from model_export.errors import ExportError
 from model_export.fuse.graphs import (
     add_initializer,
     constant,
@@ -25,6 +24,7 @@ from model_export.fuse.graphs import (
     replace,
     tidy,
 )
+from model_export.reporting import ExportError
 
 _OWN_OPERATORS = {"CausalConvolution": (0, 3), "LinearAttention": (2, 5)}
 """Those that a trace leaves: the input whose shape each output has."""

@@ -1,6 +1,12 @@
-"""A residual Add and the norm behind it become one Skip*LayerNormalization.
+"""Fuses a residual Add and the norm after it, or keeps ONNX Runtime from doing so.
 
-The sum that the next residual needs is the node's fourth output.
+Decoders: both become one Skip*LayerNormalization, whose fourth output is the sum that the next
+residual needs.
+
+Encoders: the Add becomes a Sum. ONNX Runtime fuses Add and LayerNormalization into
+SkipLayerNormalization when it loads a graph, and with many rows that kernel is the slower way:
+4.0 ms for 1,024 rows of 384 on one thread, where Sum and LayerNormalization together take 0.7 ms
+(onnxruntime 1.32.0). It does not look for a Sum. A decoder's single rows are better off fused.
 """
 
 from __future__ import annotations
@@ -10,6 +16,7 @@ import onnx_ir as ir
 from model_export.fuse.graphs import (
     MICROSOFT,
     attribute,
+    constant,
     dimensions,
     insert,
     producer,
@@ -51,3 +58,14 @@ def _fuse(total: ir.Node, norm: ir.Node) -> None:
     fused.outputs[3].shape, fused.outputs[3].type = total.outputs[0].shape, norm.outputs[0].type
     replace(norm.outputs[0], fused.outputs[0])
     replace(total.outputs[0], fused.outputs[3])
+
+
+def sum_residuals(model: ir.Model) -> None:
+    """Wherever a LayerNormalization reads the sum of two tensors."""
+    for node in list(model.graph):
+        if node.op_type == "LayerNormalization":
+            total = producer(node.inputs[0], "Add")
+            if total is not None and not any(constant(value) is not None for value in total.inputs):
+                plain = insert(total, "Sum", list(total.inputs), like=total.outputs)
+                replace(total.outputs[0], plain.outputs[0])
+    tidy(model)

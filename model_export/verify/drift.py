@@ -21,8 +21,8 @@ import numpy as np
 from handlers.engine.batch import Batch
 from handlers.engine.session import Session
 from handlers.text.tokenizer import Tokenizer
-from model_export.errors import ExportError
 from model_export.recipe import DecoderTolerance
+from model_export.reporting import ExportError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

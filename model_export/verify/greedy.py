@@ -15,7 +15,7 @@ from handlers.engine.engine import Engine
 from handlers.engine.generation import Generation
 from handlers.engine.params import FinishReason, SamplingParams
 from handlers.text.tokenizer import Tokenizer
-from model_export.errors import ExportError
+from model_export.reporting import ExportError
 from model_export.verify.exchange import Answer, Reference
 
 TIE = 1e-3

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from model_export.errors import ExportError
-from model_export.progress import Report
+from model_export.reporting import ExportError, Report
 from model_export.verify.exchange import OUTCOME, TASK, Outcome, read_outcome, write
 
 DECODERS = "model_export.verify"

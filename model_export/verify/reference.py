@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from model_export.end_of_sequence import eos_token_ids
-from model_export.errors import ExportError
+from model_export.reporting import ExportError
 from model_export.verify.corpus import corpus, evaluation_text
 from model_export.verify.exchange import Answer, Chat, Encoded, Reference, Refusal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from model_export.fetch import LoadedModel
+    from model_export.fetch.load import LoadedModel
 
 ANSWER_TOKENS = 20
 LEAST_PROMPTS = 4

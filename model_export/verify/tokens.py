@@ -11,7 +11,7 @@ from typing import Any
 from handlers.errors import InvalidRequest
 from handlers.text.template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
-from model_export.errors import ExportError
+from model_export.reporting import ExportError
 from model_export.verify.exchange import Chat, Encoded, Reference, Refusal
 
 

@@ -31,9 +31,11 @@ from transformers.masking_utils import (
     sliding_window_causal_mask_function,
 )
 
-from model_export.convert import check, convert, save
-from model_export.convert.window import Window, window_of
-from model_export.errors import ExportError
+from model_export.decoder.convert import convert
+from model_export.reporting import ExportError
+from model_export.save import save
+from model_export.trace.attention import Window, window_of
+from model_export.trace.support import check_exportable
 from tests.support.graph_runner import GraphRunner
 from tests.support.reference import greedy_ids
 from tests.support.tiny_models import CONTEXT_LENGTH, FAMILIES, VOCABULARY, export_tiny, tiny_model
@@ -167,7 +169,7 @@ def test_a_rope_by_length_of_one_kind_of_layers_is_refused() -> None:
         "full_attention": plain | {"rope_type": "dynamic", "factor": 2.0},
     }
     with pytest.raises(ExportError, match="frequencies change with the length, beside others"):
-        check(model, 32)
+        check_exportable(model, 32)
 
 
 LLAMA_4 = {"attention_chunk_size": 64, "floor_scale": 64, "no_rope_layers": [0, 1]}
@@ -181,20 +183,20 @@ def llama_4(**others: object) -> PreTrainedModel:
 def test_chunks_of_attention_are_refused_beyond_the_first() -> None:
     model = llama_4(attention_chunk_size=32)
     with pytest.raises(ExportError, match=r"chunks of 32 tokens.*context_length to 32 or less"):
-        check(model, 33)
-    check(model, 32)
+        check_exportable(model, 33)
+    check_exportable(model, 32)
 
 
 def test_queries_scaled_by_their_position_are_refused_from_the_first_that_is() -> None:
     model = llama_4(floor_scale=32)
     with pytest.raises(ExportError, match=r"from token 32 on.*context_length to less than 32"):
-        check(model, 32)
-    check(model, 31)
+        check_exportable(model, 32)
+    check_exportable(model, 31)
 
 
 @pytest.mark.parametrize("others", [{"attn_temperature_tuning": False}, {"no_rope_layers": [1, 1]}])
 def test_queries_that_no_layer_scales_may_stand_at_any_position(others: dict[str, object]) -> None:
-    check(llama_4(floor_scale=32, **others), 64)
+    check_exportable(llama_4(floor_scale=32, **others), 64)
 
 
 def test_attention_scaled_by_the_layer_is_refused() -> None:

@@ -11,9 +11,9 @@ from handlers.config import Settings
 from handlers.engine.engine import Engine
 from handlers.text.template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
-from model_export.errors import ExportError
 from model_export.pipeline import export
 from model_export.recipe_loader import load_decoder_recipe
+from model_export.reporting import ExportError
 from tests.engine.fake_session import greedy, read
 from tests.export.test_pipeline import assert_served, write_recipe
 from tests.support.baking import bake_copy

@@ -12,8 +12,8 @@ from tokenizers.processors import TemplateProcessing
 
 from handlers.engine.batch import Batch
 from handlers.text.tokenizer import Tokenizer
-from model_export.errors import ExportError
 from model_export.recipe import DecoderTolerance
+from model_export.reporting import ExportError
 from model_export.verify.corpus import evaluation_text
 from model_export.verify.drift import CHUNK, Comparison, check_drift, compare, windows_of
 from tests.support.tiny_models import tiny_tokenizer

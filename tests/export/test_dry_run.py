@@ -13,18 +13,15 @@ from transformers import AutoConfig
 
 from handlers.artifact.manifest import WEIGHTS
 from handlers.config import Settings
-from model_export.convert import convert
-from model_export.dry_run import describe, dry_run
-from model_export.errors import ExportError
-from model_export.fetch.config import fetch_config
+from model_export.decoder.convert import convert
 from model_export.fuse import fuse
-from model_export.listing import shipped_sizes
-from model_export.outline import outline_of
 from model_export.pack import LICENCE_TEXTS
 from model_export.quantize import quantize
 from model_export.recipe import EncoderRecipe, FolderSource, Precision
 from model_export.recipe_loader import load_recipe, shipped_recipes
-from model_export.sizing import (
+from model_export.reporting import ExportError
+from model_export.sizing.dry_run import describe, dry_run, fetch_config
+from model_export.sizing.footprint import (
     Matrix,
     Outline,
     cache_bytes,
@@ -32,6 +29,8 @@ from model_export.sizing import (
     run_time_bytes,
     weights_of,
 )
+from model_export.sizing.listing import shipped_sizes
+from model_export.sizing.outline import outline_of
 from tests.support.configurations import PARAMETERS, exportable, shipped
 from tests.support.families import EXPORTS, tiny
 from tests.support.families_table import read_rows

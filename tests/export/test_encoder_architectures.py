@@ -19,12 +19,12 @@ from handlers.encoder.batch import Input, padded
 from handlers.encoder.session import Session
 from handlers.text.tokenizer import Tokenizer
 from model_export.encoder.convert import convert
-from model_export.encoder.fuse import fuse
 from model_export.encoder.head import Head, Normalize, Pooling
 from model_export.encoder.modules import read_modules
-from model_export.errors import ExportError
+from model_export.fuse import ENCODER_PASSES, fuse
 from model_export.quantize import quantize
 from model_export.recipe import Precision
+from model_export.reporting import ExportError
 from model_export.save import save
 from tests.support.tiny_encoder_folder import FAMILIES, tiny_transformer
 from tests.support.tiny_encoders import VOCABULARY
@@ -69,7 +69,7 @@ def test_each_row_is_transformers_alone_and_in_a_batch(
     head = None if labels else head_for(family)
     answers = expected(model, head)
     assert np.abs(answers - answers[0]).max() > 0.05
-    save(fuse(convert(model, head)), tmp_path)
+    save(fuse(convert(model, head), ENCODER_PASSES), tmp_path)
     session = Session(tmp_path / "model.onnx", threads=1)
     assert session.width == answers.shape[1]
     alone = np.concatenate([run(session, ids) for ids in rows()])
@@ -87,7 +87,7 @@ def test_a_decoder_made_into_a_ranker_scores_each_row_of_a_batch_as_it_does_alon
     ended = [[*ids, 9] for ids in rows()]
     with torch.no_grad():
         answers = [model(input_ids=torch.tensor([ids])).logits[0].numpy() for ids in ended]
-    save(fuse(convert(model, None)), tmp_path)
+    save(fuse(convert(model, None), ENCODER_PASSES), tmp_path)
     session = Session(tmp_path / "model.onnx", threads=1)
     alone = np.concatenate([run(session, ids) for ids in ended])
     np.testing.assert_allclose(alone, np.stack(answers), atol=1e-4)
@@ -97,7 +97,9 @@ def test_a_decoder_made_into_a_ranker_scores_each_row_of_a_batch_as_it_does_alon
 def test_a_quantised_encoder_has_no_float_matrix_left(tmp_path: Path) -> None:
     model = tiny_transformer("bert")
     exact = expected(model, head_for("bert"))
-    graph = quantize(fuse(convert(model, head_for("bert"))), Precision(weights="int8"))
+    graph = quantize(
+        fuse(convert(model, head_for("bert")), ENCODER_PASSES), Precision(weights="int8")
+    )
     save(graph, tmp_path)
     assert {node.op_type for node in graph.graph} >= {"AffineMatMul", "AffineGather"}
     session = Session(tmp_path / "model.onnx", threads=1)
@@ -108,7 +110,7 @@ def test_a_quantised_encoder_has_no_float_matrix_left(tmp_path: Path) -> None:
 def test_onnx_runtime_finds_no_residual_that_it_would_fuse_with_a_slower_kernel(
     tmp_path: Path,
 ) -> None:
-    save(fuse(convert(tiny_transformer("bert"), head_for("bert"))), tmp_path)
+    save(fuse(convert(tiny_transformer("bert"), head_for("bert")), ENCODER_PASSES), tmp_path)
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
     options.log_severity_level = 3  # it warns that the file is for this machine alone
@@ -127,7 +129,7 @@ def test_real_weights_give_the_embeddings_of_sentence_transformers(tmp_path: Pat
     assert modules is not None
     assert modules.max_tokens == 256
     model = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
-    save(fuse(convert(model, modules.head)), tmp_path)
+    save(fuse(convert(model, modules.head), ENCODER_PASSES), tmp_path)
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     encoded = [tokenizer.encode_cut(text, modules.max_tokens) for text in REAL["texts"]]
     session = Session(tmp_path / "model.onnx", threads=1)

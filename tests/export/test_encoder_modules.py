@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from model_export.encoder.head import Dense, Normalize, Pooling
 from model_export.encoder.modules import SentenceTransformer, read_activation, read_modules
-from model_export.errors import ExportError
+from model_export.reporting import ExportError
 from tests.support.tiny_encoder_folder import SENTENCE_TRANSFORMER, modules_json, write_json
 
 HIDDEN = torch.tensor(

@@ -22,10 +22,10 @@ from handlers.text.tokenizer import Tokenizer
 from model_export.encoder.pipeline import export_encoder
 from model_export.encoder.source import fetch_encoder
 from model_export.encoder.verify import make_reference
-from model_export.errors import ExportError
-from model_export.hashing import sha256_of
+from model_export.fetch.locate import sha256_of
 from model_export.recipe import EncoderRecipe
 from model_export.recipe_loader import load_recipe
+from model_export.reporting import ExportError
 from tests.support.reports import ignore
 from tests.support.tiny_encoder_folder import (
     POSITIONS,

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from model_export.errors import ExportError
 from model_export.recipe import (
     DecoderRecipe,
     EmbeddingTolerance,
@@ -15,6 +14,7 @@ from model_export.recipe import (
     ScoreTolerance,
 )
 from model_export.recipe_loader import load_recipe, shipped_recipes
+from model_export.reporting import ExportError
 
 RECIPE = """
 [model]

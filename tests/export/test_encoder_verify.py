@@ -15,8 +15,8 @@ from model_export.encoder.verify.corpus import DOCUMENTS, QUERIES, passages, que
 from model_export.encoder.verify.drift import check_drift
 from model_export.encoder.verify.exchange import Answer, Encoded, EncoderReference
 from model_export.encoder.verify.gates import check_exact, check_tokens
-from model_export.errors import ExportError
 from model_export.recipe import EmbeddingTolerance, ScoreTolerance
+from model_export.reporting import ExportError
 from tests.support.tiny_encoders import word_piece
 
 ROWS = [[0.6, 0.8], [1.0, 0.0], [0.0, -30.0]]

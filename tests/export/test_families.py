@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-from model_export.convert.newer import SINCE_TRANSFORMERS_5
+from model_export.trace.transformers5_only import SINCE_TRANSFORMERS_5
 from tests.support.families import EXPORTS, examine
 from tests.support.families_table import ABSENT, in_short, read_rows
 from tests.support.family_configurations import OPTIMUM, families

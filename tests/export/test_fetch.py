@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from model_export.errors import ExportError
-from model_export.fetch import fetch
-from model_export.fetch.config import fetch_config
+from model_export.fetch.load import fetch
 from model_export.fetch.locate import locate
 from model_export.recipe import FolderSource, GgufSource, PackageSource
+from model_export.reporting import ExportError
+from model_export.sizing.dry_run import fetch_config
 from tests.support.hub import COMMIT, GATED, REPOSITORY, serve_hub
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder

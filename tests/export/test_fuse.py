@@ -9,13 +9,14 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from model_export.convert import convert, save
-from model_export.fuse import PASSES, fuse
+from model_export.decoder.convert import convert
+from model_export.fuse import DECODER_PASSES, fuse
 from model_export.fuse.cleanup import clean
 from model_export.fuse.norms import fuse_norms
 from model_export.fuse.rotary import fuse_rotary
 from model_export.fuse.shapes import make_shapes_static
 from model_export.fuse.skip_norms import fuse_skip_norms
+from model_export.save import save
 from tests.support.graph_runner import GraphRunner
 from tests.support.reference import last_logits
 from tests.support.tiny_models import CONTEXT_LENGTH, FAMILIES, tiny_model
@@ -43,14 +44,14 @@ def family(request: pytest.FixtureRequest) -> str:
 def test_every_pass_keeps_the_logits(family: str, tmp_path: Path) -> None:
     expected = last_logits(tiny_model(family), PROMPT)
     model = traced(family)
-    for number, fusion in enumerate(PASSES):
+    for number, fusion in enumerate(DECODER_PASSES):
         fusion(model)
         found = logits(model, tmp_path / str(number))
         np.testing.assert_allclose(found, expected, atol=2e-3, rtol=1e-3, err_msg=fusion.__name__)
 
 
 def test_a_second_run_finds_nothing_left_to_do(family: str) -> None:
-    *passes, _ = PASSES  # ONNX Runtime's inference takes our Attention for another
+    *passes, _ = DECODER_PASSES  # ONNX Runtime's inference takes our Attention for another
     model = fuse(traced(family), passes)
     before = counts(model)
     assert counts(fuse(model, passes)) == before

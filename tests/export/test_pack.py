@@ -14,11 +14,11 @@ from transformers import PreTrainedTokenizerFast
 from handlers import __version__
 from handlers.artifact.manifest import MANIFEST, SCHEMA, Manifest, ModelInfo
 from model_export.end_of_sequence import eos_token_ids
-from model_export.errors import ExportError
-from model_export.fetch import LoadedModel, fetch
+from model_export.fetch.load import LoadedModel, fetch
 from model_export.pack import building, publish, write_manifest, write_texts
 from model_export.recipe import DecoderRecipe, FolderSource
 from model_export.recipe_loader import load_decoder_recipe
+from model_export.reporting import ExportError
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder
 from tests.support.tiny_models import CHATML, END_OF_TEXT, IM_END, VOCABULARY

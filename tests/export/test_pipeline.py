@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from handlers.artifact.manifest import MANIFEST, Artifact, Manifest
-from model_export.errors import ExportError
-from model_export.hashing import sha256_of
+from model_export.fetch.locate import sha256_of
 from model_export.pipeline import export
 from model_export.recipe_loader import load_decoder_recipe
+from model_export.reporting import ExportError
 from tests.support.hub import COMMIT, REPOSITORY, serve_hub
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder

@@ -14,12 +14,13 @@ import torch
 from transformers import PreTrainedModel
 
 from handlers.engine.session import register_kernels
-from model_export.convert import convert, save
-from model_export.errors import ExportError
+from model_export.decoder.convert import convert
 from model_export.fuse import fuse
 from model_export.quantize import quantize
 from model_export.quantize.block_quantizer import Blocks, affine, k_quant, symmetric
 from model_export.recipe import Precision
+from model_export.reporting import ExportError
+from model_export.save import save
 from tests.support.affine_node import dequantised, rounded, run
 from tests.support.graph_runner import GraphRunner
 from tests.support.reference import last_logits

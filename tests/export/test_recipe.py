@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from model_export import recipe_loader
-from model_export.errors import ExportError
 from model_export.recipe import FolderSource, GgufSource, HubSource, PackageSource, PrefixTable
 from model_export.recipe_loader import (
     check_transformers,
@@ -17,6 +16,7 @@ from model_export.recipe_loader import (
     load_recipe,
     shipped_recipes,
 )
+from model_export.reporting import ExportError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 RECIPE = f"""

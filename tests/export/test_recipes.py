@@ -12,9 +12,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from handlers.config import Settings
-from model_export.dry_run import slots_of
 from model_export.recipe import EncoderRecipe, HubSource
 from model_export.recipe_loader import load_recipe
+from model_export.sizing.dry_run import slots_of
 from tests.support.configurations import CONFIGURATIONS, exportable
 from tests.support.families import EXPORTS, enliven, examine_model
 from tests.support.family_configurations import VOCABULARY

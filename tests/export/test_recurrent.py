@@ -16,7 +16,7 @@ import torch
 from torch.nn.functional import pad, softplus
 from transformers.cache_utils import Cache
 
-from model_export.convert.recurrent import LinearAttention, Recurrence
+from model_export.trace.recurrent import LinearAttention, Recurrence
 from tests.support import tiny_hybrid
 
 Function = Callable[..., Any]

@@ -8,13 +8,14 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from model_export.convert import convert, recurrent
-from model_export.convert.recurrent import Recurrence
-from model_export.convert.shared_cache import SharedCache
-from model_export.errors import ExportError
+from model_export.decoder.convert import convert
 from model_export.fuse import fuse
 from model_export.quantize import quantize
 from model_export.recipe import Precision
+from model_export.reporting import ExportError
+from model_export.trace import recurrent
+from model_export.trace.cache import SharedCache
+from model_export.trace.recurrent import Recurrence
 from tests.support.tiny_hybrid import make_hybrid
 from tests.support.tiny_models import tiny_model
 

@@ -14,13 +14,14 @@ from transformers import AutoTokenizer, BertTokenizerFast, GPT2TokenizerFast
 
 from handlers.text.tokenizer import Tokenizer
 from model_export.encoder.source import fetch_encoder
-from model_export.errors import ExportError
-from model_export.fetch import TRANSFORMER, fetch, load, locate
-from model_export.fetch.config import fetch_config
-from model_export.outline import outline_of
+from model_export.fetch.load import TRANSFORMER, fetch, load
+from model_export.fetch.locate import locate
 from model_export.pack import write_texts
 from model_export.recipe import EncoderRecipe, FolderSource
 from model_export.recipe_loader import load_decoder_recipe, load_recipe
+from model_export.reporting import ExportError
+from model_export.sizing.dry_run import fetch_config
+from model_export.sizing.outline import outline_of
 from tests.export.test_fetch import download
 from tests.support.hub import COMMIT, REPOSITORY, serve_hub
 from tests.support.reports import ignore

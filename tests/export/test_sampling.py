@@ -11,9 +11,9 @@ import pytest
 
 from handlers.artifact.manifest import Manifest, SamplingDefaults, parse_manifest
 from handlers.errors import ArtifactError
-from model_export.errors import ExportError
-from model_export.fetch import fetch
+from model_export.fetch.load import fetch
 from model_export.recipe import FolderSource
+from model_export.reporting import ExportError
 from model_export.sampling import not_honoured, sampling_defaults
 from tests.api.client import MANIFEST
 from tests.support.reports import ignore

@@ -18,9 +18,9 @@ from handlers.config import Settings
 from handlers.engine.engine import Engine
 from handlers.text.template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
-from model_export.errors import ExportError
-from model_export.fetch import LoadedModel, fetch
+from model_export.fetch.load import LoadedModel, fetch
 from model_export.recipe import DecoderTolerance, FolderSource
+from model_export.reporting import ExportError
 from model_export.verify import make_reference, verify
 from model_export.verify.corpus import corpus, evaluation_text
 from model_export.verify.exchange import TASK, Reference, Task, write

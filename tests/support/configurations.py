@@ -11,9 +11,9 @@ from typing import Any
 import transformers
 from transformers import AutoConfig, PretrainedConfig
 
-from model_export.fetch.config import fetch_config
 from model_export.recipe import DecoderRecipe, EncoderRecipe, HubSource
 from model_export.recipe_loader import load_recipe, shipped_recipes
+from model_export.sizing.dry_run import fetch_config
 from tests.support.reports import ignore
 
 _BERT: dict[str, Any] = {

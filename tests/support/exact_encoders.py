@@ -11,9 +11,9 @@ from handlers.config import Settings
 from handlers.encoder.encoder import Encoder
 from handlers.text.tokenizer import Tokenizer
 from model_export.encoder.convert import convert
-from model_export.encoder.fuse import fuse
 from model_export.encoder.pack import write_manifest
 from model_export.encoder.source import fetch_encoder
+from model_export.fuse import ENCODER_PASSES, fuse
 from model_export.pack import write_texts
 from model_export.recipe import EncoderRecipe
 from model_export.recipe_loader import load_recipe
@@ -72,6 +72,6 @@ def _recipe(source: Path, task: Task, path: Path) -> EncoderRecipe:
 
 def _export(recipe: EncoderRecipe, artefact: Path) -> None:
     source = fetch_encoder(recipe, ignore)
-    save(fuse(convert(source.loaded.model, source.head)), artefact)
+    save(fuse(convert(source.loaded.model, source.head), ENCODER_PASSES), artefact)
     write_texts(artefact, recipe, source.loaded)
     write_manifest(artefact, recipe, source, "fp32", verification={})

@@ -18,9 +18,9 @@ from handlers.artifact.manifest import Artifact
 from handlers.config import Settings
 from handlers.engine.engine import Engine
 from handlers.engine.params import SamplingParams
-from model_export.convert import convert
-from model_export.errors import ExportError
+from model_export.decoder.convert import convert
 from model_export.fuse import fuse
+from model_export.reporting import ExportError
 from tests.support.family_configurations import (
     CONTEXT_LENGTH,
     VOCABULARY,

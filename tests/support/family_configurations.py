@@ -11,7 +11,7 @@ from typing import Any, cast
 from transformers import AutoConfig, PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from model_export.convert.experts import INTERFACE_EXISTS
+from model_export.trace.patches import EXPERTS_INTERFACE_EXISTS
 
 CONTEXT_LENGTH = 128
 VOCABULARY = 512
@@ -171,7 +171,9 @@ _SMALL_MROPE: dict[str, Any] = {
         "partial_rotary_factor": 1.0,
     }
 }
-_GRANITE_LAYERS = ["linear_attention", "full_attention"] if INTERFACE_EXISTS else ["attention"] * 2
+_GRANITE_LAYERS = (
+    ["linear_attention", "full_attention"] if EXPERTS_INTERFACE_EXISTS else ["attention"] * 2
+)
 _MAMBA_2: dict[str, Any] = {
     "mamba_d_ssm": 64,
     "mamba_n_heads": 4,

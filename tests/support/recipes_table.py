@@ -11,11 +11,17 @@ from pathlib import Path
 import msgspec
 
 from handlers.config import Settings
-from model_export.dry_run import slots_of
-from model_export.listing import SIZES, RecipeSize, shipped_sizes
-from model_export.outline import outline_of
 from model_export.recipe_loader import shipped_recipes
-from model_export.sizing import cache_bytes, machine_for, run_time_bytes, token_bytes, weights_of
+from model_export.sizing.dry_run import slots_of
+from model_export.sizing.footprint import (
+    cache_bytes,
+    machine_for,
+    run_time_bytes,
+    token_bytes,
+    weights_of,
+)
+from model_export.sizing.listing import SIZES, RecipeSize, shipped_sizes
+from model_export.sizing.outline import outline_of
 from tests.support.configurations import DOWNLOADS, exportable, shipped
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -40,10 +40,11 @@ from handlers.artifact.manifest import (
     Manifest,
     ModelInfo,
 )
-from model_export.convert import convert, save
+from model_export.decoder.convert import convert
 from model_export.fuse import fuse
 from model_export.quantize import quantize
 from model_export.recipe import Precision
+from model_export.save import save
 from tests.support.tiny_hybrid import make_hybrid
 
 CONTEXT_LENGTH = 256

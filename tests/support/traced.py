@@ -9,7 +9,7 @@ from functools import cache
 
 import onnx_ir as ir
 
-from model_export.convert import convert
+from model_export.decoder.convert import convert
 from model_export.fuse import fuse
 from tests.support.tiny_models import CONTEXT_LENGTH, tiny_model
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from handlers.encoder.activation import activated
-from model_export.errors import ExportError
 from model_export.recipe import EmbeddingTolerance, ScoreTolerance
+from model_export.reporting import ExportError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,7 +9,7 @@ import numpy as np
 from handlers.encoder.batch import Input
 from handlers.encoder.encoder import Encoder
 from handlers.text.tokenizer import Tokenizer
-from model_export.errors import ExportError
+from model_export.reporting import ExportError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

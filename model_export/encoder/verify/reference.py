@@ -16,7 +16,7 @@ from model_export.encoder.verify.corpus import (
     texts_and_pairs,
 )
 from model_export.encoder.verify.exchange import Answer, Encoded, EncoderReference
-from model_export.errors import ExportError
+from model_export.reporting import ExportError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,11 +19,17 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from model_export.errors import ExportError
-from model_export.fetch import CLASSIFIER, DECODER, TRANSFORMER, Kind
-from model_export.fetch.reasons import UNREADABLE, reason_of
+from model_export.fetch.load import (
+    CLASSIFIER,
+    DECODER,
+    TRANSFORMER,
+    UNREADABLE,
+    ModelKind,
+    reason_of,
+)
 from model_export.recipe import DecoderRecipe, EncoderRecipe
-from model_export.sizing import Matrix, Outline
+from model_export.reporting import ExportError
+from model_export.sizing.footprint import Matrix, Outline
 
 _NOT_EXPORTED = ("vision", "audio", "multi_modal")
 """In the names of modules that see and hear: the graph has none of them."""
@@ -44,7 +50,7 @@ def _encoder(config: PretrainedConfig, task: str) -> Outline:
     return _measure(model, 0, 0, 0, kind.unused)
 
 
-def _check_head(model: PreTrainedModel, kind: Kind) -> None:
+def _check_head(model: PreTrainedModel, kind: ModelKind) -> None:
     """A configuration of a decoder has no weights for what makes labels of its states."""
     declared = model.config.architectures or []
     if kind is CLASSIFIER and declared and all(name.endswith("ForCausalLM") for name in declared):
@@ -76,11 +82,12 @@ def _kept_values(model: PreTrainedModel, context_length: int) -> tuple[int, int]
     Raises ExportError.
     """
     from handlers.artifact.graph_contract import BY_POSITION
-    from model_export.convert import check, kept_by
+    from model_export.trace.cache_spec import cache_spec
+    from model_export.trace.support import check_exportable
 
-    check(model, context_length)
+    check_exportable(model, context_length)
     kept = {True: 0, False: 0}
-    for shape in kept_by(model):
+    for shape in cache_spec(model):
         kept[shape.kind in BY_POSITION] += math.prod(shape.sizes)
     return kept[True], kept[False]
 

@@ -1,8 +1,8 @@
-"""What every layer keeps from step to step, read off one step of the model.
+"""Finds what every layer keeps from step to step, by running one step of the model.
 
 Architectures differ in what they call their heads, in which layers share them, and in which layers
-have a state of another kind; so the model is run on one token, and its attention and its recurrent
-layers say what they are given. Called by the package and by the dry run.
+have a state of another kind. So the model runs on one token, with functions in the place of its
+attention and its recurrent layers that record the shapes they are given.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import torch
 from transformers import PreTrainedModel
 
 from handlers.artifact.graph_contract import BY_POSITION, CacheKind, past_name, present_name
-from model_export.convert.architecture import RECURRENT, STATELESS
-from model_export.convert.attention import attention_of
-from model_export.convert.recurrent import LinearAttention, Recurrence, recurrence_of
-from model_export.convert.shared_cache import SharedCache
-from model_export.errors import ExportError
+from model_export.reporting import ExportError
+from model_export.trace.attention import attention_of
+from model_export.trace.cache import SharedCache
+from model_export.trace.patches import traceable
+from model_export.trace.recurrent import LinearAttention, Recurrence, recurrence_of
+from model_export.trace.support import RECURRENT, STATELESS
 
 _DOES: dict[CacheKind, str] = {
     "key": "attends",
@@ -30,7 +31,7 @@ _DOES: dict[CacheKind, str] = {
 
 @dataclass(frozen=True, slots=True)
 class CacheShape:
-    """Of one kind of state of one layer.
+    """The shape of one kind of state of one layer.
 
     `sizes` of keys and values are (kv_heads, head_dim), of the others all that follow the batch.
     """
@@ -51,8 +52,8 @@ class CacheShape:
 
 
 @dataclass(slots=True)
-class _Witness:
-    """Layers that answer zeros and note what they were given. Its mask lets all through."""
+class ShapeRecorder:
+    """Stands in for a model's layers: returns zeros and records shapes. Its mask hides nothing."""
 
     architecture: str
     cache: SharedCache
@@ -70,7 +71,7 @@ class _Witness:
         layer = int(module.layer_idx)
         width = max(int(key.shape[3]), int(value.shape[3]))
         for kind in BY_POSITION:
-            self._note(layer, kind, (int(key.shape[1]), width))
+            self._record(layer, kind, (int(key.shape[1]), width))
         batch, heads, sequence, _head_dim = query.shape
         return query.new_zeros(batch, sequence, heads, value.shape[3]), None
 
@@ -81,16 +82,16 @@ class _Witness:
         self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     ) -> torch.Tensor:
         channels, width = weight.shape
-        self._note(self.cache.recurrent_layer, "convolution", (int(width) - 1, int(channels)))
+        self._record(self.cache.recurrent_layer, "convolution", (int(width) - 1, int(channels)))
         return torch.zeros_like(x)
 
     def attend_linearly(self, given: LinearAttention) -> torch.Tensor:
         heads, value_size = given.value.shape[2:]
         sizes = (int(heads), int(given.key.shape[3]), int(value_size))
-        self._note(self.cache.recurrent_layer, "recurrent", sizes)
+        self._record(self.cache.recurrent_layer, "recurrent", sizes)
         return torch.zeros_like(given.value)
 
-    def _note(self, layer: int, kind: CacheKind, sizes: tuple[int, ...]) -> None:
+    def _record(self, layer: int, kind: CacheKind, sizes: tuple[int, ...]) -> None:
         if (layer, kind) in self.seen:
             raise ExportError(
                 f"{self.architecture} {_DOES[kind]} more than once in its layer {layer}, and a "
@@ -104,22 +105,22 @@ class _Witness:
         self.seen[layer, kind] = CacheShape(layer, kind, sizes)
 
 
-def cache_shapes(model: PreTrainedModel) -> list[CacheShape]:
-    """In the graph's order. Raises ExportError when what a layer keeps was not seen."""
+def cache_spec(model: PreTrainedModel) -> list[CacheShape]:
+    """Returns what every layer keeps, in the graph's order. Raises ExportError."""
     name = type(model).__name__
-    witness = _Witness(name, SharedCache(name))
+    recorder = ShapeRecorder(name, SharedCache(name))
     one = torch.zeros((1, 1), dtype=torch.int64)
-    recurrence = Recurrence(witness.convolve, witness.attend_linearly)
+    recurrence = Recurrence(recorder.convolve, recorder.attend_linearly)
     with (
-        attention_of(model, witness.attend, witness.mask),
+        traceable(model),
+        attention_of(model, recorder.attend, recorder.mask),
         recurrence_of(model, recurrence),
-        torch.no_grad(),
     ):
-        model(input_ids=one, position_ids=one, past_key_values=witness.cache, use_cache=True)
-    _check_all_seen(model, {layer for layer, _ in witness.seen})
-    _check_convolutions(witness)
+        model(input_ids=one, position_ids=one, past_key_values=recorder.cache, use_cache=True)
+        _check_all_seen(model, {layer for layer, _ in recorder.seen})
+        _check_convolutions(recorder)
     order = get_args(CacheKind)
-    return sorted(witness.seen.values(), key=lambda shape: (shape.layer, order.index(shape.kind)))
+    return sorted(recorder.seen.values(), key=lambda shape: (shape.layer, order.index(shape.kind)))
 
 
 def _check_all_seen(model: PreTrainedModel, seen: set[int]) -> None:
@@ -143,12 +144,12 @@ def _check_all_seen(model: PreTrainedModel, seen: set[int]) -> None:
         )
 
 
-def _check_convolutions(witness: _Witness) -> None:
+def _check_convolutions(recorder: ShapeRecorder) -> None:
     """A convolution by a function that is not ours would lose its state without a word."""
-    lost = [n for n in witness.cache.convolving if (n, "convolution") not in witness.seen]
+    lost = [n for n in recorder.cache.convolving if (n, "convolution") not in recorder.seen]
     if lost:
         raise ExportError(
-            f"{witness.architecture} has in its layers {', '.join(map(str, sorted(lost)))} a "
+            f"{recorder.architecture} has in its layers {', '.join(map(str, sorted(lost)))} a "
             f"convolution of its own, whose state our operators cannot keep, so it cannot be "
             f"exported."
         )

@@ -1,18 +1,30 @@
-"""What an export would make, from the model's configuration alone, as a table for people.
+"""Prints what an export would make, from the model's configuration alone: `--dry-run`.
 
-`python -m model_export --dry-run RECIPE`. sizing.py does the arithmetic.
+It reads one small file where the source is on a hub, and no weights. outline.py measures the model,
+footprint.py does the arithmetic.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from handlers.config import LAMBDA_MB_PER_CPU, Settings
-from model_export.fetch.config import fetch_config
-from model_export.outline import outline_of
-from model_export.progress import Report
-from model_export.recipe import DecoderRecipe, EncoderRecipe, Precision
-from model_export.sizing import (
+from model_export.fetch.hub import download
+from model_export.fetch.load import UNREADABLE, reason_of
+from model_export.fetch.locate import packaged_path
+from model_export.fetch.plain_weights import CONFIG, SMALL_FILES, refuse_packed
+from model_export.recipe import (
+    DecoderRecipe,
+    EncoderRecipe,
+    FolderSource,
+    GgufSource,
+    HubSource,
+    Precision,
+    Source,
+)
+from model_export.reporting import ExportError, Report
+from model_export.sizing.footprint import (
     Machine,
     Outline,
     Weights,
@@ -22,22 +34,24 @@ from model_export.sizing import (
     token_bytes,
     weights_of,
 )
+from model_export.sizing.outline import outline_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
 
 MB = 1_000_000
 
 
 def dry_run(recipe: DecoderRecipe | EncoderRecipe, settings: Settings, report: Report) -> str:
-    """The table, once the configuration is here. Raises ExportError."""
+    """Fetches the configuration and returns the table. Raises ExportError."""
     return describe(fetch_config(recipe.source, report), recipe, settings)
 
 
 def describe(
     config: PretrainedConfig, recipe: DecoderRecipe | EncoderRecipe, settings: Settings
 ) -> str:
-    """The table. `settings` say how many slots of how many tokens serve. Raises ExportError."""
+    """Returns the table. `settings` say how many slots of how many tokens serve."""
     outline = outline_of(config, recipe)
     weights = weights_of(outline, recipe.precision)
     slots, tokens = slots_of(recipe, settings)
@@ -48,7 +62,7 @@ def describe(
         ("parameters", f"{outline.parameters / MB:,.0f} M"),
         *_weight_rows(outline, weights, recipe.precision),
         *(_cache_rows(token_bytes(outline, recipe.precision), slot) if slots else ()),
-        ("memory at run time", _megabytes(memory) + _full(slots, tokens)),
+        ("memory at run time", _megabytes(memory) + _slots_in_words(slots, tokens)),
         *_machine_rows(machine_for(outline, weights, memory)),
     ]
     width = max(len(name) for name, _ in rows)
@@ -56,7 +70,7 @@ def describe(
 
 
 def slots_of(recipe: DecoderRecipe | EncoderRecipe, settings: Settings) -> tuple[int, int]:
-    """How many slots, and the tokens of each. An encoder has none."""
+    """Returns how many slots there are, and the tokens of each. An encoder has none."""
     if isinstance(recipe, EncoderRecipe):
         return 0, 0
     return settings.slots, min(settings.context_length, recipe.export.context_length)
@@ -77,7 +91,7 @@ def _cache_rows(token: int, slot: int) -> list[tuple[str, str]]:
     return [("cache", f"{token / 1000:,.0f} kB a token, {_megabytes(slot)} a slot")]
 
 
-def _full(slots: int, tokens: int) -> str:
+def _slots_in_words(slots: int, tokens: int) -> str:
     if not slots:
         return ""
     return (
@@ -100,3 +114,41 @@ def _machine_rows(machine: Machine) -> list[tuple[str, str]]:
 
 def _megabytes(count: int) -> str:
     return f"{count / MB:,.0f} MB"
+
+
+def fetch_config(source: Source, report: Report) -> PretrainedConfig:
+    """Returns a source's configuration. Raises ExportError where transformers cannot read it."""
+    from transformers import AutoConfig
+
+    path = _config_path(source, report)
+    if path.is_dir():
+        refuse_packed(path, source.hub if isinstance(source, HubSource) else str(path))
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    if path.is_file():
+        options["gguf_file"] = path.name
+        directory = path.parent
+    elif (path / CONFIG).is_file():
+        directory = path
+    else:
+        raise ExportError(
+            f"{path} does not exist, or is a folder without {CONFIG}: name in [source] a folder as "
+            f"save_pretrained writes it."
+        )
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(directory, **options)
+    except UNREADABLE as error:
+        raise ExportError(
+            f"transformers cannot read the model of {path}: {reason_of(error)}"
+        ) from error
+    return config
+
+
+def _config_path(source: Source, report: Report) -> Path:
+    """Returns a folder with a config.json, or a GGUF file."""
+    if isinstance(source, HubSource):
+        return download(source.hub, source.revision, report, wanted=SMALL_FILES)
+    if isinstance(source, FolderSource):
+        return source.path
+    if isinstance(source, GgufSource):
+        return source.gguf
+    return packaged_path(source)

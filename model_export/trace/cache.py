@@ -1,8 +1,7 @@
-"""The cache that a trace hands a transformers model: it passes everything through.
+"""The cache that a traced transformers model is given: it passes everything through.
 
-What a layer keeps from step to step lies in buffers beside it, which the trace's own nodes read
-and write in place. A model finds in here what transformers' caches have, and nothing in it.
-Called by decoder.py and cache_shapes.py.
+What a layer keeps from step to step lies in buffers of the graph, which the trace's own nodes read
+and write in place. SharedCache has the methods of transformers' caches and holds nothing.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ import torch
 from transformers.cache_utils import Cache
 
 from handlers.artifact.graph_contract import CacheKind
-from model_export.errors import ExportError
+from model_export.reporting import ExportError
 
 
 class SharedCache(Cache):
-    """Past and present buffers beside the model's own way of updating a cache.
+    """Stands in for transformers' Cache, and carries the graph's past and present buffers.
 
     `past` and `present` have a buffer for each kind of state of each layer; graph_contract.py has
     their shapes.
@@ -31,7 +30,7 @@ class SharedCache(Cache):
         self.past = past or {}
         self.present: dict[tuple[int, CacheKind], torch.Tensor] = {}
         self.recurrent_layer = -1
-        """The layer whose convolution comes next, or came last: its functions are not told."""
+        """The layer whose convolution comes next, or came last."""
         self.convolving: set[int] = set()
         """Layers that have announced a convolution."""
 
@@ -43,21 +42,21 @@ class SharedCache(Cache):
         *args: Any,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pass the new keys and values through: joining them to the past is the node's work."""
+        """Passes the new keys and values through: the node joins them to the past."""
         return key_states, value_states
 
     def get_conv_state(self, layer_idx: int, state_idx: int = 0) -> None:
-        """None, so that a layer takes its way of several tokens, which begins with `update`."""
+        """Returns None, so that a layer runs its code for several tokens."""
         self._refuse_second(layer_idx, state_idx)
 
     def get_recurrent_state(self, layer_idx: int, state_idx: int = 0) -> None:
-        """None, for the same reason."""
+        """Returns None, for the same reason."""
         self._refuse_second(layer_idx, state_idx)
 
     def update_conv_state(
         self, conv_states: torch.Tensor, layer_idx: int, state_idx: int = 0, **_: Any
     ) -> torch.Tensor:
-        """Pass the convolution's new inputs through, and note whose they are."""
+        """Passes the convolution's new inputs through, and notes their layer."""
         self._refuse_second(layer_idx, state_idx)
         self.recurrent_layer = layer_idx
         self.convolving.add(layer_idx)
@@ -66,7 +65,7 @@ class SharedCache(Cache):
     def update_recurrent_state(
         self, recurrent_states: torch.Tensor | None, layer_idx: int, *_: Any, **__: Any
     ) -> None:
-        """Do nothing: the node has written it. One that the model has computed is refused."""
+        """Does nothing, as the node has written it. Refuses a state that the model computed."""
         if recurrent_states is not None:
             raise ExportError(
                 f"{self.architecture} has in its layer {layer_idx} a recurrence that our operators "
@@ -75,23 +74,23 @@ class SharedCache(Cache):
             )
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Unused: positions come from the graph's inputs."""
+        """Unused, as positions come from the graph's inputs."""
         return 0
 
     @property
     def has_previous_state(self) -> bool:
-        """What transformers 4's layers ask that carry a state from step to step (Mamba)."""
+        """Refuses layers of transformers 4 that carry a state from step to step (Mamba)."""
         raise ExportError(
             f"{self.architecture} has layers that carry a state from token to token beside keys "
             f"and values, so it cannot be exported."
         )
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
-        """Unused: positions come from the graph's inputs."""
+        """Unused, as positions come from the graph's inputs."""
         return 0
 
     def get_mask_sizes(self, query: object, layer_idx: int) -> tuple[int, int]:
-        """Unused: the mask is reduced to a window."""
+        """Unused, as the mask is reduced to a window."""
         return 0, 0
 
     def _refuse_second(self, layer: int, number: int) -> None:

@@ -1,8 +1,8 @@
-"""Families that transformers 5 lets out and transformers 4 does not.
+"""Model families that can be exported only with transformers 5.
 
 Their code in transformers 4 goes round its attention interface, hands it a mask that is no
 function, loops over the experts that an example chose, or keeps a state in a cache of its own; in
-transformers 5 it does not. Called by architecture.py.
+transformers 5 it does not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import transformers
 from transformers import PreTrainedModel
 
-from model_export.errors import ExportError
+from model_export.reporting import ExportError
 
 SINCE_TRANSFORMERS_5 = frozenset(
     {
@@ -47,7 +47,7 @@ SINCE_TRANSFORMERS_5 = frozenset(
 
 @contextmanager
 def pointing_to_transformers_5(model: PreTrainedModel) -> Iterator[None]:
-    """A refusal inside the block says so where transformers 5 has no reason for it."""
+    """Adds to a refusal inside the block that transformers 5 exports the family, where it does."""
     try:
         yield
     except ExportError as refusal:

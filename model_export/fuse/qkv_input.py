@@ -11,7 +11,7 @@ import onnx_ir as ir
 from model_export.fuse.graphs import constant, dimensions, producer, tidy
 
 
-def uncut_attention_input(model: ir.Model) -> None:
+def pack_qkv_input(model: ir.Model) -> None:
     """Give the whole to every attention node whose three inputs are all of one tensor."""
     for node in model.graph:
         if node.op_type == "GroupQueryAttention":

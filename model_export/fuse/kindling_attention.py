@@ -16,8 +16,8 @@ _INPUTS = (0, 1, 2, 3, 4, 5, 16, 7, 8, 11)
 """Query, key, value, their past, seqlens_k, query_seqlens, cos, sin, sinks among Microsoft's."""
 
 
-def use_own_attention(model: ir.Model) -> None:
-    """Replace every GroupQueryAttention, and the keys of its cache by blocks of them."""
+def to_kindling_attention(model: ir.Model) -> None:
+    """Replaces every GroupQueryAttention, and the keys of its cache by blocks of them."""
     for node in list(model.graph):
         if node.op_type == "GroupQueryAttention":
             _replace(node)

@@ -1,0 +1,217 @@
+"""Traces a torch module into an ONNX graph by torch.onnx.export.
+
+The graph is plain and slow; fuse and quantize make it fast. Weights are never serialised on the
+way: the trace sees them as inputs, and they become initialisers that view the module's own
+tensors, so memory holds them once.
+
+`patch_unsupported_ops` replaces operations that torch's TorchScript exporter cannot write, or not
+well, by others. Complex numbers, by which some architectures (DeepSeek-V2, Llama 4) turn query and
+key, become pairs of real tensors, since ONNX has none.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import onnx
+import onnx_ir as ir
+import torch
+
+OPSET = 20
+"""The newest that torch's TorchScript exporter writes."""
+
+
+def trace(
+    module: torch.nn.Module,
+    examples: Sequence[torch.Tensor],
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    dynamic_axes: Mapping[str, Mapping[int, str]],
+    domains: Sequence[str] = (),
+) -> ir.Model:
+    """Returns the graph of `module` on `examples`, which `inputs` name in their order.
+
+    `domains` are those of operators that ONNX itself does not have. `module` is left in
+    evaluation mode; no gradients are recorded.
+    """
+    buffer = io.BytesIO()
+    with quiet(), torch.no_grad():
+        torch.onnx.export(
+            module,
+            tuple(examples),
+            buffer,  # type: ignore[arg-type]
+            dynamo=False,
+            export_params=False,
+            do_constant_folding=False,
+            opset_version=OPSET,
+            custom_opsets=dict.fromkeys(domains, 1),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes=dynamic_axes,
+        )
+    module.eval()  # torch.onnx.export leaves it in training mode
+    return _with_weights(onnx.load_from_string(buffer.getvalue()), module)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silences torch's warnings on tracing: the values it would freeze are the config's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def absent(graph: Any) -> Any:
+    """Returns an optional input left out, for a node's symbolic: torch writes the empty name."""
+    constant = graph.op("prim::Constant")
+    constant.setType(torch._C.OptionalType.ofTensor())
+    return constant
+
+
+def typed_as(outputs: Any, like: Sequence[Any]) -> Any:
+    """Gives a node's outputs the types of these values, for its symbolic."""
+    for output, template in zip(outputs, like, strict=True):
+        output.setType(template.type())
+    return outputs
+
+
+def _with_weights(proto: onnx.ModelProto, module: torch.nn.Module) -> ir.Model:
+    """Turn the inputs that stand for weights into initialisers over the module's own memory."""
+    model = ir.from_proto(proto)
+    tensors: dict[str, torch.Tensor] = {}
+    tensors.update(module.named_parameters(remove_duplicate=False))
+    tensors.update(module.named_buffers(remove_duplicate=False))
+    for value in [value for value in model.graph.inputs if value.name in tensors]:
+        model.graph.inputs.remove(value)
+        array = tensors[str(value.name)].detach().numpy()
+        value.const_value = ir.tensor(array, name=value.name)
+        model.graph.initializers.add(value)
+    return model
+
+
+def _repeat_interleave(
+    tensor: torch.Tensor, repeats: int, dim: int = -1, **_: object
+) -> torch.Tensor:
+    """An Expand, whose shape the passes can infer.
+
+    torch writes a loop (https://github.com/pytorch/pytorch/issues/145100), optimum a NonZero.
+    """
+    axis = dim % tensor.ndim
+    shape = [-1] * (tensor.ndim + 1)
+    shape[axis + 1] = repeats
+    return tensor.unsqueeze(axis + 1).expand(shape).flatten(axis, axis + 1)
+
+
+def _expm1(tensor: torch.Tensor) -> torch.Tensor:
+    """ONNX has no expm1. Apertus's activation adds it to x, so 1e-7 of it is lost in x."""
+    return tensor.exp() - 1
+
+
+def _rms_norm(
+    tensor: torch.Tensor,
+    normalized_shape: tuple[int, ...],
+    weight: torch.Tensor | None = None,
+    eps: float | None = None,
+) -> torch.Tensor:
+    """The nodes that transformers' own classes leave, which the passes know."""
+    axes = list(range(-len(normalized_shape), 0))
+    mean = tensor.pow(2).mean(axes, keepdim=True)
+    normal = tensor * torch.rsqrt(mean + (torch.finfo(tensor.dtype).eps if eps is None else eps))
+    return normal if weight is None else weight * normal
+
+
+class _Max(NamedTuple):
+    """Stands in for torch.return_types.max."""
+
+    values: torch.Tensor
+    indices: torch.Tensor
+
+
+def _max(
+    tensor: torch.Tensor, dim: int | torch.Tensor | None = None, keepdim: bool = False
+) -> torch.Tensor | _Max:
+    """Along one axis a TopK: ONNX Runtime's inference does not know the shape of a ReduceMax."""
+    if not isinstance(dim, int):
+        return torch.max(tensor) if dim is None else torch.maximum(tensor, dim)
+    values, indices = tensor.topk(1, dim)
+    return _Max(*((each if keepdim else each.select(dim, 0)) for each in (values, indices)))
+
+
+@dataclass(frozen=True, slots=True)
+class Complex:
+    """A complex tensor, with the operations that models use before they view it as real again."""
+
+    real: torch.Tensor
+    imaginary: torch.Tensor
+
+    @property
+    def device(self) -> torch.device:
+        return self.real.device
+
+    def __mul__(self, factor: Complex | float) -> Complex:
+        if not isinstance(factor, Complex):
+            return Complex(self.real * factor, self.imaginary * factor)
+        return Complex(
+            self.real * factor.real - self.imaginary * factor.imaginary,
+            self.real * factor.imaginary + self.imaginary * factor.real,
+        )
+
+    def __getitem__(self, index: Any) -> Complex:
+        return Complex(self.real[index], self.imaginary[index])
+
+    def unsqueeze(self, dim: int) -> Complex:
+        return Complex(self.real.unsqueeze(dim), self.imaginary.unsqueeze(dim))
+
+    def to(self, device: torch.device) -> Complex:
+        return Complex(self.real.to(device), self.imaginary.to(device))
+
+
+def polar(absolute: torch.Tensor, angle: torch.Tensor) -> Complex:
+    """Stands in for torch.polar; `angle` in radians."""
+    return Complex(absolute * angle.cos(), absolute * angle.sin())
+
+
+def view_as_complex(pairs: torch.Tensor) -> Complex:
+    """Stands in for torch.view_as_complex of `pairs` [..., 2]; returns a copy."""
+    return Complex(pairs[..., 0], pairs[..., 1])
+
+
+def view_as_real(number: Complex) -> torch.Tensor:
+    """Stands in for torch.view_as_real; returns a copy [..., 2]."""
+    return torch.stack((number.real, number.imaginary), dim=-1)
+
+
+_OPERATIONS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
+    (torch, "repeat_interleave", _repeat_interleave),
+    (torch.Tensor, "repeat_interleave", _repeat_interleave),
+    (torch, "expm1", _expm1),
+    (torch.Tensor, "expm1", _expm1),
+    (torch, "rms_norm", _rms_norm),
+    (torch.nn.functional, "rms_norm", _rms_norm),
+    (torch.Tensor, "max", _max),
+    (torch, "polar", polar),
+    (torch, "view_as_complex", view_as_complex),
+    (torch, "view_as_real", view_as_real),
+)
+
+
+@contextmanager
+def patch_unsupported_ops() -> Iterator[None]:
+    """Puts the functions of this file in the place of torch's while the block runs."""
+    before = [(place, name, getattr(place, name)) for place, name, _ in _OPERATIONS]
+    for place, name, operation in _OPERATIONS:
+        setattr(place, name, operation)
+    try:
+        yield
+    finally:
+        for place, name, operation in before:
+            setattr(place, name, operation)
