@@ -29,8 +29,8 @@ from handlers.log import LOGGER, set_up
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from handlers.api.app import Api
     from handlers.api.model import ServedModel
-    from handlers.api.routes import Api
     from handlers.artifact.manifest import Artifact
     from handlers.config import Settings
     from handlers.engine.crank import Crank
@@ -127,12 +127,12 @@ def _load_engine(
 def _finish(loading: Loading, settings: Settings) -> Service:
     artifact, ms = loading.artifact, loading.ms
     with _timed("text", ms):
-        from handlers.api.routes import Api
-        from handlers.api.table import load_early
+        from handlers.api.app import Api
+        from handlers.api.routes import preload
         from handlers.text.tokenizer import Tokenizer
 
         tokenizer = Tokenizer.load(artifact.tokenizer)
-        load_early(artifact.manifest.task)
+        preload(artifact.manifest.task)
         model_of = _encoder_model(artifact) if artifact.encodes else _decoder_model(artifact)
     engine = loading.engine.result()
     ms["session"] = round(engine.load_ms, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from handlers.api import unsupported_fields
 from handlers.api.answer import collect, timed_response
@@ -39,6 +39,7 @@ UNSUPPORTED: UnsupportedFields = (
 class GenerateCall(Sampling, frozen=True, kw_only=True):
     """The body or the query."""
 
+    unsupported: ClassVar[UnsupportedFields] = UNSUPPORTED
     prompt: str
     chat_template_kwargs: Kwargs | None = None
     enable_thinking: bool | None = None
@@ -57,9 +58,9 @@ async def create(model: DecoderModel, request: Request) -> Response:
     Greedy unless told otherwise, so that a GET gives the same answer each time.
     """
     if request.method == "GET":
-        body = read_query(request.query, GenerateCall, UNSUPPORTED)
+        body = read_query(request.query, GenerateCall)
     else:
-        body = read_json(request.body, GenerateCall, UNSUPPORTED)
+        body = read_json(request.body, GenerateCall)
     conversation, ids = await read(model, lambda: body.conversation)
     call = await conversation.call(model, ids, body, request.deadline, temperature=0.0)
     (answer,) = answers = await collect(model.completer, call)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -14,8 +14,6 @@ from handlers.errors import InvalidRequest, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-T = TypeVar("T", bound=msgspec.Struct)
 
 RawFields = dict[str, msgspec.Raw]
 """An object's members by name, each as undecoded JSON."""
@@ -35,13 +33,21 @@ PromptInput = Annotated[
 """A text, texts, token ids, or lists of token ids: OpenAI's `prompt` and `input`."""
 
 
-class CheckedRequest(msgspec.Struct, frozen=True):
-    """A request body that checks the members of its objects, where msgspec ignores unknown ones."""
+class RequestBody(msgspec.Struct, frozen=True):
+    """Base of the structs that bodies and queries are parsed into."""
+
+    unsupported: ClassVar[UnsupportedFields] = {}
+    """The fields that are refused because they would change the answer."""
 
     @classmethod
     def check_members(cls, fields: RawFields) -> None:
-        """Raises InvalidRequest for a member that would change the answer and is not supported."""
+        """Checks the members of objects, where msgspec ignores unknown ones.
 
+        Raises InvalidRequest for a member that would change the answer and is not supported.
+        """
+
+
+T = TypeVar("T", bound=RequestBody)
 
 NO_OP_VALUES = (*EMPTY_VALUES, "false")
 """The JSON of an unknown member that has no effect."""
@@ -55,17 +61,16 @@ _MISSING = re.compile(r"Object missing required field `(?P<field>.*)`")
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
-def read_json(body: bytes, type_: type[T], unsupported: UnsupportedFields) -> T:
+def read_json(body: bytes, type_: type[T]) -> T:
     """Parses a JSON body. Raises InvalidRequest, with `param` where one field is at fault."""
     body = body.removeprefix(codecs.BOM_UTF8)
     try:
         body.decode()  # msgspec does not look into the fields that it skips
         fields = msgspec.json.decode(body, type=RawFields)
         for name, value in fields.items():
-            if name in unsupported:
-                _reject_unless_no_op(name, _without_space(value), unsupported[name])
-        if issubclass(type_, CheckedRequest):
-            type_.check_members(fields)
+            if name in type_.unsupported:
+                _reject_unless_no_op(name, _without_space(value), type_.unsupported[name])
+        type_.check_members(fields)
         return _decode(body, type_)
     except msgspec.ValidationError as error:
         raise _wrong_field(error) from None
@@ -119,15 +124,15 @@ def _integers(value: Any) -> Any:
     return int(value) if type(value) is float and value.is_integer() else value
 
 
-def read_query(query: Mapping[str, str], type_: type[T], unsupported: UnsupportedFields) -> T:
+def read_query(query: Mapping[str, str], type_: type[T]) -> T:
     """Parses a query into a struct. Raises InvalidRequest, as read_json does.
 
     Numbers and booleans are read from their text; an empty value counts as absent.
     """
     given = {name: value for name, value in query.items() if value}
     for name, value in given.items():
-        if name in unsupported:
-            no_op_values = tuple(each.strip('"') for each in unsupported[name])
+        if name in type_.unsupported:
+            no_op_values = tuple(each.strip('"') for each in type_.unsupported[name])
             _reject_unless_no_op(name, _without_fraction(value), no_op_values)
     try:
         return msgspec.convert(given, type_, strict=False)

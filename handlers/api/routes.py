@@ -1,197 +1,262 @@
-"""The one place where a request becomes an answer.
+"""The routes of each task: what the server answers on which path, and what OpenAPI says of it.
 
-Knows neither clouds nor endpoints, which are in table.py. Called by the adapters, with a Request
-of http.py.
+Endpoints and structs stand here by their names, so that a process imports only those of its own
+task: at start what most of its requests need, the others with their first request, and the structs
+of answers for the OpenAPI document.
 """
 
 from __future__ import annotations
 
-import re
-import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
 
-from msgspec.structs import force_setattr, replace
-
-from handlers.api.content_coding import HEADER as CONTENT_CODING
-from handlers.api.content_coding import coding_of, decoded
-from handlers.api.cors import Answer, Cors
-from handlers.api.error_responses import error_response
-from handlers.api.http import Request, Response, StreamResponse
-from handlers.api.paths import without_empty_parts, without_prefix
-from handlers.api.table import (
-    HEALTH_PATHS,
-    TABLES,
-    Match,
-    Route,
-    asks_for_stored,
-    match,
-    prefix_before,
-)
-from handlers.api.unsupported_fields import NOTHING_STORED
+from handlers.api.routing import MODEL_PATH, Operation, Route
 from handlers.errors import (
-    InvalidApiKey,
-    MethodNotAllowed,
+    DeadlineExceeded,
+    InvalidRequest,
     NotFound,
+    NotReady,
+    Overloaded,
     RequestError,
+    RequestTimeout,
     RequestTooLarge,
-    ends_a_task,
-    shortened,
+    UnsupportedMediaType,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from handlers.api.model import ServedModel
     from handlers.artifact.manifest import Task
-    from handlers.config import Settings
 
-# Of a body, in bytes: a platform has checked it already, so what is no number says nothing.
-LENGTH = re.compile(r"[0-9]{1,18}")
+Errors = tuple[type[RequestError], ...]
 
+BODY_ERRORS: Errors = (InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType)
+TOKENIZE_ERRORS: Errors = (*BODY_ERRORS, Overloaded, NotReady)
+ENGINE_ERRORS: Errors = (*TOKENIZE_ERRORS, DeadlineExceeded)
 
-class Api:
-    """All endpoints over one loaded model."""
-
-    def __init__(self, model: ServedModel, settings: Settings) -> None:
-        self._model = model
-        self._routes = TABLES[model.manifest.task]
-        self._settings = settings
-        self._cors = Cors(settings.cors_origins)
-
-    @property
-    def task(self) -> Task:
-        """What the model does."""
-        return self._model.manifest.task
-
-    async def handle(self, request: Request) -> Response | StreamResponse:
-        """Answers every request: this raises nothing but what ends the task."""
-        answer = self._cors.preflight(request) or await self._answer(request)
-        return self._sent(request, answer)
-
-    def early(self, request: Request) -> Response | None:
-        """The answer that a request gets whatever its body; None where the body matters.
-
-        For an adapter that can answer before it reads: a preflight, a key that is missing, a path
-        that nobody serves.
-        """
-        answer = self._cors.preflight(request) or self._refusal(request)
-        return None if answer is None else self._sent(request, answer)
-
-    def refuse(self, error: BaseException, headers: Mapping[str, str]) -> Response:
-        """The answer where an adapter cannot hand a request over, or cannot carry its answer.
-
-        `headers`: the request's, as far as they are known.
-        """
-        return self._cors.label(error_response(error), headers)
-
-    def restored(self) -> None:
-        """Lets the uptime begin anew, where the process goes on as a copy of what it was."""
-        force_setattr(self._model, "ready_since", time.monotonic())
-
-    def _sent(self, request: Request, answer: Answer) -> Answer:
-        """The answer as it leaves: to HEAD without a body, and with the headers of CORS."""
-        if request.method == "HEAD" and isinstance(answer, Response):
-            answer = replace(answer, body=b"", left_out=len(answer.body))
-        return self._cors.label(answer, request.headers)
-
-    def _refusal(self, request: Request) -> Response | None:
-        try:
-            self._route(request)
-        except RequestError as error:
-            return error_response(error)
-        return None
-
-    async def _answer(self, request: Request) -> Response | StreamResponse:
-        try:
-            return await self._respond(request)
-        except BaseException as error:  # what is not an error of ours is rendered as 500
-            if ends_a_task(error):
-                raise
-            return error_response(error)
-
-    async def _respond(self, request: Request) -> Response | StreamResponse:
-        """Lets the endpoint answer. Raises what `_route`, `decoded` and the endpoint raise."""
-        found = self._route(request)
-        if request.method == "OPTIONS":
-            return _options(found.route)
-        body = decoded(request.body, _coding(request), self._settings.max_body_bytes)
-        return await found.route.load()(self._model, replace(request, path=found.path, body=body))
-
-    def _route(self, request: Request) -> Match:
-        """Finds the route by all but the body. Raises the errors that a head can bring."""
-        paths = [*self._paths(request)]
-        found = match(paths, self._routes)
-        self._authorise(request, found)
-        if found is None:
-            raise self._not_found(request.path, paths)
-        if request.method not in (*found.route.methods, "OPTIONS"):
-            raise MethodNotAllowed(
-                f"{found.path} takes {' and '.join(found.route.methods)}, not {request.method}.",
-                allowed=found.route.methods,
-            )
-        self._check_size(request)
-        _coding(request)
-        return found
-
-    def _paths(self, request: Request) -> Iterator[str]:
-        """Yields the paths that the request may mean, the likeliest first."""
-        for path in (request.path, *request.inner_paths):
-            yield path
-            if self._settings.base_path:
-                yield without_prefix(without_empty_parts(path), self._settings.base_path)
-
-    def _not_found(self, path: str, paths: Sequence[str]) -> NotFound:
-        served, known = self._model.manifest.task, ", ".join(self._routes)
-        tasks = [task for task, table in TABLES.items() if match(paths, table)]
-        if tasks:
-            return NotFound(
-                f"This image serves the task {served} with {self._model.id}; {shortened(path)} "
-                f"needs {' or '.join(tasks)}. Paths: {known}."
-            )
-        if asks_for_stored(paths):
-            return NotFound(
-                f"There is no {shortened(path)}: {NOTHING_STORED}, so no answer can be read, "
-                "changed or cancelled later. Send the whole conversation with every request."
-            )
-        prefix = prefix_before(self._routes, path) or ""
-        hint = (
-            f"If {shortened(prefix)} is a base path, name it in KINDLING_BASE_PATH or map the API "
-            f"at the root. "
-        )
-        return NotFound(f"There is no {shortened(path)}. {hint if prefix else ''}Paths: {known}.")
-
-    def _authorise(self, request: Request, found: Match | None) -> None:
-        key = self._settings.api_key
-        is_open = found is not None and found.path in HEALTH_PATHS
-        if key is not None and not is_open and not _carries(request, key):
-            raise InvalidApiKey("Send the API key as `Authorization: Bearer <key>`.")
-
-    def _check_size(self, request: Request) -> None:
-        limit = self._settings.max_body_bytes
-        promised = request.headers.get("content-length", "")
-        size = max(len(request.body), int(promised) if LENGTH.fullmatch(promised) else 0)
-        if size > limit:
-            raise RequestTooLarge(f"The body has {size:,} bytes; {limit:,} are the limit.")
+HEALTH_PATHS = ("/healthz", "/health")
+"""On Cloud Run Google answers /healthz itself, with 404, unless it is a probe that asks.
+https://docs.cloud.google.com/run/docs/known-issues"""
 
 
-def _carries(request: Request, key: str) -> bool:
-    import hmac  # it brings OpenSSL, 10 ms, and most processes have no key
-
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    # The time of this comparison tells nothing of how much of a guess is right.
-    same = hmac.compare_digest(_bytes(given.strip()), _bytes(key))
-    return same and scheme.lower() == "bearer"
+def preload(task: Task) -> None:
+    """Imports the endpoints that most requests of a task need."""
+    for route in ROUTES[task].values():
+        if route.preload:
+            route.load()
 
 
-def _coding(request: Request) -> str | None:
-    """The content coding of the body, where one is read. Raises UnsupportedMediaType."""
-    return coding_of(request.headers.get(CONTENT_CODING, "")) if request.method == "POST" else None
+def _get(
+    endpoint: str,
+    operation_id: str,
+    summary: str,
+    *,
+    response: str | None = None,
+    errors: Errors = (),
+    preload: bool = False,
+    needs_key: bool = True,
+) -> Route:
+    operation = Operation(
+        method="GET", id=operation_id, summary=summary, response=response, errors=errors
+    )
+    return Route(endpoint, (operation,), preload, needs_key)
 
 
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+def _post(
+    endpoint: str,
+    operation_id: str,
+    summary: str,
+    *,
+    request: str,
+    response: str,
+    event: str | None = None,
+    errors: Errors = ENGINE_ERRORS,
+    preload: bool = False,
+) -> Route:
+    operation = Operation(
+        method="POST",
+        id=operation_id,
+        summary=summary,
+        request=request,
+        response=response,
+        event=event,
+        errors=errors,
+    )
+    return Route(endpoint, (operation,), preload)
 
 
-def _options(route: Route) -> Response:
-    headers = {"content-type": "text/plain", "allow": ", ".join((*route.methods, "OPTIONS"))}
-    return Response(204, headers, b"")
+def _generate(method: Literal["GET", "POST"], operation_id: str) -> Operation:
+    return Operation(
+        method=method,
+        id=operation_id,
+        summary="A prompt in, a response out. Greedy unless told otherwise.",
+        request="generate.GenerateCall",
+        response="schemas.Generated",
+        errors=ENGINE_ERRORS,
+    )
+
+
+def _rerank(operation_id: str, *, preload: bool = False) -> Route:
+    return _post(
+        "encoding.rerank.create",
+        operation_id,
+        "Puts documents in the order in which they answer a query.",
+        request="encoding.rerank.RerankCall",
+        response="encoding.schemas.Ranking",
+        preload=preload,
+    )
+
+
+DETOKENIZATION: Mapping[str, Route] = {
+    "/detokenize": _post(
+        "text_tokens.detokenize",
+        "detokenize",
+        "The text of ids.",
+        request="text_tokens.DetokenizeCall",
+        response="schemas.Text",
+        errors=BODY_ERRORS,
+    ),
+    "/tokenizer_info": _get(
+        "text_tokens.tokenizer_info",
+        "describeTokenizer",
+        "The special tokens, the chat template and the longest sequence of the model.",
+        response="schemas.TokenizerInfo",
+    ),
+}
+
+COMMON: Mapping[str, Route] = {
+    "/v1/models": _get(
+        "models.list_all",
+        "listModels",
+        "The one model that is served, as a list.",
+        response="schemas.ModelList",
+        preload=True,
+    ),
+    MODEL_PATH: _get(
+        "models.retrieve",
+        "retrieveModel",
+        "The model that is served, by its id.",
+        response="schemas.ModelCard",
+        errors=(NotFound,),
+        preload=True,
+    ),
+    "/openapi.json": _get("openapi.describe", "describeApi", "This document."),
+    "/healthz": _get(
+        "health.check",
+        "checkHealth",
+        "What runs and how busy it is. Open also where a key is needed.",
+        response="schemas.Health",
+        preload=True,
+        needs_key=False,
+    ),
+    "/health": _get(
+        "health.check",
+        "checkHealthOnCloudRun",
+        "The same, where Google answers /healthz itself.",
+        response="schemas.Health",
+        preload=True,
+        needs_key=False,
+    ),
+}
+
+TOKENIZATION: Mapping[str, Route] = {
+    "/tokenize": _post(
+        "text_tokens.tokenize",
+        "tokenize",
+        "The ids of a text.",
+        request="text_tokens.TextCall",
+        response="schemas.Tokens",
+        errors=TOKENIZE_ERRORS,
+    ),
+}
+
+GENERATION: Mapping[str, Route] = {
+    "/v1/chat/completions": _post(
+        "chat.endpoint.create",
+        "createChatCompletion",
+        "Answers a conversation.",
+        request="chat.endpoint.ChatCall",
+        response="chat.schemas.ChatCompletion",
+        event="chat.schemas.ChatCompletionChunk",
+        preload=True,
+    ),
+    "/v1/chat/completions/render": _post(
+        "tokenize.render",
+        "renderChatCompletion",
+        "The prompt that a chat with this body would give to the model.",
+        request="chat.endpoint.ChatCall",
+        response="schemas.Prompt",
+        errors=TOKENIZE_ERRORS,
+    ),
+    "/v1/completions": _post(
+        "completions.endpoint.create",
+        "createCompletion",
+        "Continues a text.",
+        request="completions.endpoint.CompletionCall",
+        response="schemas.Completion",
+        event="schemas.Completion",
+        preload=True,
+    ),
+    "/v1/responses": _post(
+        "responses.endpoint.create",
+        "createResponse",
+        "Answers an input.",
+        request="responses.endpoint.ResponseCall",
+        response="responses.schemas.Response",
+        event="responses.schemas.ResponseEvent",
+    ),
+    "/v1/responses/input_tokens": _post(
+        "responses.endpoint.count",
+        "getInputTokenCounts",
+        "How many tokens the prompt of an input has.",
+        request="responses.endpoint.ResponseCall",
+        response="responses.schemas.InputTokens",
+        errors=TOKENIZE_ERRORS,
+    ),
+    "/generate": Route(
+        "generate.create",
+        (_generate("GET", "generateFromQuery"), _generate("POST", "generate")),
+        preload=True,
+    ),
+    "/tokenize": _post(
+        "tokenize.tokenize",
+        "tokenize",
+        "The ids of a text.",
+        request="tokenize.TokenizeCall",
+        response="schemas.Tokens",
+        errors=TOKENIZE_ERRORS,
+    ),
+}
+
+EMBEDDINGS: Mapping[str, Route] = {
+    "/v1/embeddings": _post(
+        "encoding.embeddings.create",
+        "createEmbedding",
+        "A vector for each input.",
+        request="encoding.embeddings.EmbeddingCall",
+        response="encoding.schemas.EmbeddingList",
+        preload=True,
+    ),
+}
+
+CLASSIFICATION: Mapping[str, Route] = {
+    "/v1/classify": _post(
+        "encoding.classify.create",
+        "createClassification",
+        "The likeliest label of each input, and how likely each label is.",
+        request="encoding.classify.ClassifyCall",
+        response="encoding.schemas.Classification",
+        preload=True,
+    ),
+}
+
+RERANKING: Mapping[str, Route] = {
+    "/v1/rerank": _rerank("createRerank", preload=True),
+    "/v2/rerank": _rerank("createRerankV2"),
+    "/rerank": _rerank("rerank"),
+}
+
+ROUTES: Mapping[Task, Mapping[str, Route]] = {
+    "text-generation": {**GENERATION, **DETOKENIZATION, **COMMON},
+    "feature-extraction": {**EMBEDDINGS, **TOKENIZATION, **DETOKENIZATION, **COMMON},
+    "text-classification": {**CLASSIFICATION, **TOKENIZATION, **DETOKENIZATION, **COMMON},
+    "text-ranking": {**RERANKING, **TOKENIZATION, **DETOKENIZATION, **COMMON},
+}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from handlers.api.parsing import CheckedRequest, RawFields, members_of, reject_unknown, why_not_json
+from handlers.api.parsing import RawFields, RequestBody, members_of, reject_unknown, why_not_json
 from handlers.errors import InvalidRequest, quoted
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class StructuredOutputs(msgspec.Struct, frozen=True):
     grammar: str | None = None
 
 
-class Structured(CheckedRequest, frozen=True, kw_only=True):
+class Structured(RequestBody, frozen=True, kw_only=True):
     """At most one of these may ask for a form."""
 
     response_format: ResponseFormat | None = None

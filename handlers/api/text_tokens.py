@@ -7,12 +7,10 @@ https://github.com/ggml-org/llama.cpp/tree/master/tools/server#post-tokenize-tok
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import msgspec
+from typing import TYPE_CHECKING, ClassVar
 
 from handlers.api.http import json_response
-from handlers.api.parsing import TokenId, read_json
+from handlers.api.parsing import RequestBody, TokenId, read_json
 from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.errors import ContextLengthExceeded, InvalidRequest
 
@@ -29,9 +27,10 @@ UNSUPPORTED: UnsupportedFields = OF_TEXTS | {"messages": (), "tools": ()}
 """Those of texts, and what only a model with chats has."""
 
 
-class TextCall(msgspec.Struct, frozen=True, kw_only=True):
+class TextCall(RequestBody, frozen=True, kw_only=True):
     """The body: a text under either of its two names."""
 
+    unsupported: ClassVar[UnsupportedFields] = UNSUPPORTED
     prompt: str | None = None
     """vLLM's name. The special tokens that the model expects around a text are added."""
     content: str | None = None
@@ -49,7 +48,7 @@ class TextCall(msgspec.Struct, frozen=True, kw_only=True):
         return self.prompt is not None if given is None else given
 
 
-class DetokenizeCall(msgspec.Struct, frozen=True):
+class DetokenizeCall(RequestBody, frozen=True):
     """The body."""
 
     tokens: list[TokenId]
@@ -57,7 +56,7 @@ class DetokenizeCall(msgspec.Struct, frozen=True):
 
 async def tokenize(model: ServedModel, request: Request) -> Response:
     """Answers the ids of a text, however many: counting them is what most callers want."""
-    body = read_json(request.body, TextCall, UNSUPPORTED)
+    body = read_json(request.body, TextCall)
     if (body.prompt is None) == (body.content is None):
         raise InvalidRequest("Send one of prompt and content.", param="prompt")
     ids = await model.tokenising.run(lambda: encode(model, body))
@@ -66,7 +65,7 @@ async def tokenize(model: ServedModel, request: Request) -> Response:
 
 async def detokenize(model: ServedModel, request: Request) -> Response:
     """Answers the text of ids, special tokens spelt out. Raises ContextLengthExceeded."""
-    ids = read_json(request.body, DetokenizeCall, {}).tokens
+    ids = read_json(request.body, DetokenizeCall).tokens
     context = model.engine.context_length
     if len(ids) > context:
         raise ContextLengthExceeded(

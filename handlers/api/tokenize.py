@@ -5,7 +5,7 @@ Texts are read as text_tokens.py reads them; a chat is vLLM's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from handlers.api.chat import endpoint as chat
 from handlers.api.chat.messages import Messages, template_messages
@@ -29,6 +29,7 @@ UNSUPPORTED: UnsupportedFields = OF_TEXTS | {"chat_template": ()}
 class TokenizeCall(TextCall, frozen=True, kw_only=True):
     """The body: a text, or a chat."""
 
+    unsupported: ClassVar[UnsupportedFields] = UNSUPPORTED
     messages: Messages | None = None
     """vLLM's. Rendered as a chat is, which adds all that the model expects."""
     tools: ToolList | None = None
@@ -40,14 +41,14 @@ class TokenizeCall(TextCall, frozen=True, kw_only=True):
 
 async def tokenize(model: DecoderModel, request: Request) -> Response:
     """Answers the ids of a text or a chat, however many: most callers want to count them."""
-    body = read_json(request.body, TokenizeCall, UNSUPPORTED)
+    body = read_json(request.body, TokenizeCall)
     ids = await model.tokenising.run(lambda: _encode(model, body))
     return tokens_response(model, ids, body)
 
 
 async def render(model: DecoderModel, request: Request) -> Response:
     """Answers the prompt of a chat with this body, as text and as ids."""
-    body = read_json(request.body, chat.ChatCall, chat.UNSUPPORTED)
+    body = read_json(request.body, chat.ChatCall)
     text, ids = await model.tokenising.run(lambda: _rendered(model, body.conversation))
     return json_response({"prompt": text, "token_ids": ids, **size(model, ids)})
 

@@ -31,7 +31,7 @@ import msgspec
 from msgspec.structs import replace
 
 from handlers.api.http import Request, Response
-from handlers.api.paths import without_prefix
+from handlers.api.routing import without_prefix
 from handlers.aws_lambda import responses
 from handlers.errors import InvalidRequest
 

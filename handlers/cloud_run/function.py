@@ -30,7 +30,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from handlers.api.http import Request, Response, StreamResponse, request_id
-from handlers.api.table import HEALTH_PATHS
+from handlers.api.routes import HEALTH_PATHS
 from handlers.cloud_run.http_body import Bodies
 from handlers.config import Settings
 from handlers.errors import RequestTimeout, StartupError, ends_a_task

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
+from handlers.api.app import Api
 from handlers.api.http import Request, Response, StreamResponse, run_sync
 from handlers.api.model import DecoderEngine, DecoderModel
-from handlers.api.routes import Api
 from handlers.artifact.manifest import SCHEMA, Manifest, ModelInfo
 from handlers.config import Settings
 from handlers.text.template import ChatTemplate

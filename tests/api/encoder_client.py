@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from handlers.api.app import Api
 from handlers.api.model import EncoderModel
-from handlers.api.routes import Api
 from handlers.artifact.manifest import SCHEMA, EncoderInfo, Manifest, ModelInfo, Task
 from handlers.config import Settings
 from handlers.encoder.encoder import Encoder

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from handlers.api import past_calls
+from handlers.api.app import Api
 from handlers.api.http import Request, Response, StreamResponse
 from handlers.api.model import DecoderModel
-from handlers.api.routes import Api
 from handlers.config import Settings
 from handlers.grammar.compiler import GrammarCompiler
 from handlers.grammar.constraint import GrammarConstraint

@@ -20,8 +20,7 @@ from handlers.api.encoding import classify, embeddings, rerank
 from handlers.api.encoding import fields as encoding_fields
 from handlers.api.encoding.fields import EncodingCall
 from handlers.api.responses import endpoint as responses
-from handlers.api.table import EVERYWHERE
-from handlers.api.table import TABLES as ROUTES
+from handlers.api.routes import COMMON, ROUTES
 from handlers.engine.params import SamplingParams
 from handlers.errors import RequestError
 from tests.support.scripted_engine import subclasses
@@ -63,7 +62,7 @@ def test_every_task_lists_its_paths() -> None:
     head = "| task | paths, besides `/v1/models`, `/openapi.json`, `/healthz` and `/health` |"
     listed = {row[0].strip("`"): set(re.findall(r"`(.+?)`", row[1])) for row in TABLES[head]}
 
-    everywhere = set(EVERYWHERE)
+    everywhere = set(COMMON)
     assert listed == {task: set(table) - everywhere for task, table in ROUTES.items()}
 
 

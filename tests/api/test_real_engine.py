@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from handlers.api.app import Api
 from handlers.api.http import Request, Response, StreamResponse, run_sync
 from handlers.api.model import DecoderModel
-from handlers.api.routes import Api
 from handlers.artifact.manifest import Artifact
 from handlers.config import Settings
 from handlers.engine.engine import Engine

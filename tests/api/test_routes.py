@@ -13,7 +13,8 @@ import pytest
 from handlers import __version__, errors
 from handlers.api.error_responses import error_response
 from handlers.api.http import Request, Response, run_sync
-from handlers.api.table import TABLES, Match, match
+from handlers.api.routes import ROUTES
+from handlers.api.routing import Match, match
 from handlers.errors import MethodNotAllowed, RequestError, UnsupportedMediaType
 from tests.api.client import Client, saying
 from tests.support.scripted_engine import ScriptedEngine, subclasses
@@ -21,7 +22,7 @@ from tests.support.scripted_engine import ScriptedEngine, subclasses
 CHAT = "/v1/chat/completions"
 BODY = {"messages": [{"role": "user", "content": "Hello"}]}
 REQUEST_ERRORS = list(subclasses(RequestError))
-ROUTES = TABLES["text-generation"]
+DECODER_ROUTES = ROUTES["text-generation"]
 KEY = {"KINDLING_API_KEY": "sesame"}
 
 
@@ -107,12 +108,12 @@ def spellings(path: str) -> list[str]:
     return [*every, *(f"{one}/" for one in every), *(one.replace("/", "//") for one in every)]
 
 
-@pytest.mark.parametrize("path", [path for path in ROUTES if "{" not in path])
+@pytest.mark.parametrize("path", [path for path in DECODER_ROUTES if "{" not in path])
 def test_a_path_is_served_however_a_base_url_spells_it(path: str) -> None:
-    route = ROUTES[path]
+    route = DECODER_ROUTES[path]
 
     for spelling in spellings(path):
-        assert match([spelling], ROUTES) == Match(route, path)
+        assert match([spelling], DECODER_ROUTES) == Match(route, path)
     assert all(answer("OPTIONS", spelling).status == 204 for spelling in spellings(path))
 
 
@@ -132,7 +133,7 @@ def test_the_id_of_a_model_may_be_any_text(identity: str) -> None:
 
 
 def test_a_path_that_a_route_has_goes_before_one_that_is_made_to_fit() -> None:
-    both = {"/v1/rerank": ROUTES["/tokenize"], "/rerank": ROUTES["/detokenize"]}
+    both = {"/v1/rerank": DECODER_ROUTES["/tokenize"], "/rerank": DECODER_ROUTES["/detokenize"]}
 
     assert match(["/rerank/"], both) == Match(both["/rerank"], "/rerank")
     assert match(["/v1/v1/rerank"], both) == Match(both["/v1/rerank"], "/v1/rerank")
@@ -199,12 +200,12 @@ def test_a_path_of_megabytes_is_answered_in_time_and_in_short() -> None:
         assert time.process_time() - started < 1
 
 
-@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("path", DECODER_ROUTES)
 def test_another_method_is_answered_with_the_ones_that_the_path_takes(path: str) -> None:
     response = answer("DELETE", path)
 
     assert response.status == 405
-    assert response.headers["allow"] == ", ".join(ROUTES[path].methods)
+    assert response.headers["allow"] == ", ".join(DECODER_ROUTES[path].methods)
     assert msgspec.json.decode(response.body)["error"]["code"] == "method_not_allowed"
 
 
@@ -393,11 +394,9 @@ def test_a_shortened_text_has_as_many_characters_as_it_may(characters: int) -> N
 
 
 def test_what_most_processes_never_serve_is_imported_by_its_first_request() -> None:
-    names = ["responses.endpoint", "responses.events", "openapi.document", "openapi.shapes"]
+    names = ["responses.endpoint", "responses.events", "openapi", "schemas"]
     late = [f"handlers.api.{name}" for name in [*names, "tokenize"]]
-    code = (
-        f"import sys, handlers.api.routes; print([name for name in {late} if name in sys.modules])"
-    )
+    code = f"import sys, handlers.api.app; print([name for name in {late} if name in sys.modules])"
 
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -8,18 +8,17 @@ import sys
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from handlers.api.openapi.operations import operations
-from handlers.api.table import TABLES
+from handlers.api.routes import ROUTES
 from handlers.artifact.manifest import Task
 from tests.api.client import Client, saying
 from tests.api.encoder_client import EncoderClient, ids_of
 from tests.support.encoder_tasks import ENCODER_TASKS
 
-OTHERS = [(task, path) for task in ENCODER_TASKS for path in TABLES["text-generation"]]
+OTHERS = [(task, path) for task in ENCODER_TASKS for path in ROUTES["text-generation"]]
 
 
 @pytest.mark.parametrize(
-    ("task", "path"), [each for each in OTHERS if each[1] not in TABLES[each[0]]]
+    ("task", "path"), [each for each in OTHERS if each[1] not in ROUTES[each[0]]]
 )
 def test_an_encoder_says_which_task_a_decoders_path_needs(task: Task, path: str) -> None:
     status, error = EncoderClient(task).error("POST", path, {})
@@ -77,7 +76,7 @@ def test_an_encoder_tokenises_one_text_and_no_chat(body: dict[str, object]) -> N
     assert status == 400
 
 
-@pytest.mark.parametrize("task", TABLES)
+@pytest.mark.parametrize("task", ROUTES)
 def test_the_document_has_the_paths_of_the_task_and_is_valid(task: Task) -> None:
     client = Client(saying("")) if task == "text-generation" else EncoderClient(task)
     document = client.json("GET", "/openapi.json")
@@ -87,20 +86,20 @@ def test_the_document_has_the_paths_of_the_task_and_is_valid(task: Task) -> None
         (path, method.upper()) for path, all_ in document["paths"].items() for method in all_
     }
     assert described == {
-        (path, method) for path, route in TABLES[task].items() for method in route.methods
+        (path, method) for path, route in ROUTES[task].items() for method in route.methods
     }
 
 
-@pytest.mark.parametrize("task", TABLES)
+@pytest.mark.parametrize("task", ROUTES)
 def test_every_operation_of_a_task_has_an_id_of_its_own(task: Task) -> None:
-    table = operations(task)
+    operations = [each for route in ROUTES[task].values() for each in route.operations]
 
-    assert len({operation.id for operation in table.values()}) == len(table)
+    assert len({operation.id for operation in operations}) == len(operations)
 
 
-@pytest.mark.parametrize("task", TABLES)
+@pytest.mark.parametrize("task", ROUTES)
 def test_every_endpoint_of_a_task_can_be_imported(task: Task) -> None:
-    assert all(callable(route.load()) for route in TABLES[task].values())
+    assert all(callable(route.load()) for route in ROUTES[task].values())
 
 
 DECODERS = {"jinja2", "handlers.text.template", "handlers.engine.sampler", "handlers.api.chat"}
@@ -111,9 +110,9 @@ DECODERS |= {"handlers.engine.engine", "handlers.text.completion", "handlers.api
 def test_what_an_encoder_needs_imports_nothing_of_a_decoders(task: Task) -> None:
     program = (
         "import sys\n"
-        "from handlers.api.table import TABLES\n"
+        "from handlers.api.routes import ROUTES\n"
         "import handlers.api.model, handlers.encoder.encoder, handlers.encoder.session\n"
-        f"for route in TABLES[{task!r}].values():\n"
+        f"for route in ROUTES[{task!r}].values():\n"
         "    route.load()\n"
         f"print(sorted({DECODERS} & set(sys.modules)))"
     )
@@ -127,9 +126,9 @@ def test_what_an_encoder_needs_imports_nothing_of_a_decoders(task: Task) -> None
 def test_what_a_decoder_needs_imports_nothing_of_an_encoders() -> None:
     program = (
         "import sys\n"
-        "from handlers.api.table import load_early\n"
+        "from handlers.api.routes import preload\n"
         "import handlers.api.model, handlers.engine.engine, handlers.engine.session\n"
-        "load_early('text-generation')\n"
+        "preload('text-generation')\n"
         "print([name for name in sys.modules if 'encod' in name and name.startswith('handlers')])"
     )
     done = subprocess.run(

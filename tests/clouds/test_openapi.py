@@ -12,8 +12,8 @@ import schemathesis
 from hypothesis import assume, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from handlers.api.openapi.document import document
-from handlers.api.table import TABLES
+from handlers.api.openapi import document
+from handlers.api.routes import ROUTES
 from handlers.artifact.manifest import Task
 from tests.support.servers import CloudRun, cloud_run
 
@@ -35,7 +35,7 @@ def encoders(tiny_encoders: dict[Task, Path], directory: Path) -> Iterator[dict[
 
 
 SCHEMA, EMBEDDER, CLASSIFIER, RANKER = (
-    schemathesis.openapi.from_dict(document(task, needs_key=False)) for task in TABLES
+    schemathesis.openapi.from_dict(document(task, needs_key=False)) for task in ROUTES
 )
 
 # What a body may break though its schema allows it, because JSON Schema cannot say it.

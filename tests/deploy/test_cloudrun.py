@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 import yaml
 
-from handlers.api.table import HEALTH_PATHS
+from handlers.api.routes import HEALTH_PATHS
 from handlers.config import Settings
 from tests.support.aws_events import HttpCall
 from tests.support.servers import cloud_run

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from handlers.api.app import Api
 from handlers.api.model import EncoderModel
-from handlers.api.routes import Api
 from handlers.artifact.manifest import Artifact, Task
 from handlers.config import Settings
 from handlers.encoder.encoder import Encoder

@@ -5,7 +5,7 @@ https://platform.openai.com/docs/api-reference/chat
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import Meta
 
@@ -49,6 +49,7 @@ UNSUPPORTED: UnsupportedFields = unsupported_fields.COMMON | {
 class ChatCall(OpenAICall, frozen=True, kw_only=True):
     """The body."""
 
+    unsupported: ClassVar[UnsupportedFields] = UNSUPPORTED
     messages: Messages
     max_completion_tokens: Tokens | None = None
     logprobs: bool | None = None
@@ -91,7 +92,7 @@ class ChatCall(OpenAICall, frozen=True, kw_only=True):
 
 async def create(model: DecoderModel, request: Request) -> Response | StreamResponse:
     """Answers a conversation."""
-    body = read_json(request.body, ChatCall, UNSUPPORTED)
+    body = read_json(request.body, ChatCall)
     told = body.told_logprobs
     conversation, ids = await read(model, lambda: body.conversation)
     call = await conversation.call(

@@ -5,7 +5,7 @@ https://platform.openai.com/docs/api-reference/completions
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import Meta
 
@@ -47,6 +47,7 @@ UNSUPPORTED: UnsupportedFields = (
 class CompletionCall(OpenAICall, frozen=True, kw_only=True):
     """The body."""
 
+    unsupported: ClassVar[UnsupportedFields] = UNSUPPORTED
     prompt: PromptInput
     max_tokens: TokensOrNone | None = None
     logprobs: (
@@ -127,7 +128,7 @@ class CompletionCall(OpenAICall, frozen=True, kw_only=True):
 
 async def create(model: DecoderModel, request: Request) -> Response | StreamResponse:
     """Continues texts. No chat template: a prompt is all that the model sees."""
-    body = read_json(request.body, CompletionCall, UNSUPPORTED)
+    body = read_json(request.body, CompletionCall)
     body.check()
     adds = body.add_special_tokens is not False
     prompts = await model.tokenising.run(lambda: read_prompts(model, body.prompt, adds))

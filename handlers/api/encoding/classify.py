@@ -6,7 +6,7 @@ https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html#classificat
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from handlers.api.encoding import fields
 from handlers.api.encoding.fields import (
@@ -41,6 +41,7 @@ UNSUPPORTED: UnsupportedFields = (
 class ClassifyCall(EncodingCall, frozen=True, kw_only=True):
     """The body."""
 
+    unsupported: ClassVar[UnsupportedFields] = UNSUPPORTED
     input: PromptInput
     use_activation: bool | None = None
     """vLLM's: false gives the logits themselves."""
@@ -48,7 +49,7 @@ class ClassifyCall(EncodingCall, frozen=True, kw_only=True):
 
 async def create(model: EncoderModel, request: Request) -> Response:
     """The likeliest label of each input, and how likely each label is."""
-    body = read_json(request.body, ClassifyCall, UNSUPPORTED)
+    body = read_json(request.body, ClassifyCall)
     inputs = await model.tokenising.run(lambda: read_inputs(model, body, body.input))
     logits, usage = await encode(model, inputs, request)
     activation = "none" if body.use_activation is False else model.info.activation

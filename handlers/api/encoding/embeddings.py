@@ -5,7 +5,7 @@ https://platform.openai.com/docs/api-reference/embeddings
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -68,6 +68,7 @@ UNSUPPORTED: UnsupportedFields = (
 class EmbeddingCall(EncodingCall, frozen=True, kw_only=True):
     """The body."""
 
+    unsupported: ClassVar[UnsupportedFields] = UNSUPPORTED
     input: PromptInput
     dimensions: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
     encoding_format: Literal["float", "base64"] | None = None
@@ -81,7 +82,7 @@ class EmbeddingCall(EncodingCall, frozen=True, kw_only=True):
 
 async def create(model: EncoderModel, request: Request) -> Response:
     """A vector for each input."""
-    body = read_json(request.body, EmbeddingCall, UNSUPPORTED)
+    body = read_json(request.body, EmbeddingCall)
     if body.dimensions and body.dimensions > model.info.dimensions:
         raise InvalidRequest(
             f"dimensions is {body.dimensions}, but {model.id} has {model.info.dimensions}.",

@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import msgspec
 from msgspec import Meta
 
-from handlers.api.parsing import as_list
+from handlers.api.parsing import RequestBody, as_list
 from handlers.api.usage import timing_header
 from handlers.errors import InvalidRequest
 
@@ -54,7 +53,7 @@ OF_CHATS: UnsupportedFields = {
 """vLLM's fields for an input that is a chat. Refused where an input is embedded or classified."""
 
 
-class EncodingCall(msgspec.Struct, frozen=True, kw_only=True):
+class EncodingCall(RequestBody, frozen=True, kw_only=True):
     """`null` and absent mean the default."""
 
     model: str | None = None

@@ -5,7 +5,7 @@ https://docs.cohere.com/reference/rerank, https://api.jina.ai/redoc#tag/rerank
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -52,6 +52,7 @@ class Document(msgspec.Struct, frozen=True):
 class RerankCall(EncodingCall, frozen=True, kw_only=True):
     """The body."""
 
+    unsupported: ClassVar[UnsupportedFields] = UNSUPPORTED
     query: Annotated[str, Meta(min_length=1)]
     documents: list[str | Document]
     top_n: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
@@ -68,7 +69,7 @@ class RerankCall(EncodingCall, frozen=True, kw_only=True):
 
 async def create(model: EncoderModel, request: Request) -> Response:
     """Ranks documents by how well they answer the query, the best first."""
-    body = read_json(request.body, RerankCall, UNSUPPORTED)
+    body = read_json(request.body, RerankCall)
     check_count(len(body.documents), "documents")
     texts = [each if isinstance(each, str) else each.text for each in body.documents]
     inputs = await model.tokenising.run(lambda: _pairs(model, body, texts))

@@ -7,7 +7,7 @@ https://platform.openai.com/docs/api-reference/responses
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -160,6 +160,7 @@ class ResponseChoice(ChosenTool, frozen=True, omit_defaults=True):
 class ResponseCall(Sampling, frozen=True, kw_only=True):
     """The body."""
 
+    unsupported: ClassVar[UnsupportedFields] = UNSUPPORTED
     model: str | None = None
     """Any name: a process serves one model, and the answer says which."""
     input: Annotated[str, Meta(min_length=1)] | Annotated[list[Item], Meta(min_length=1)]
@@ -250,7 +251,7 @@ class ResponseCall(Sampling, frozen=True, kw_only=True):
 
 async def create(model: DecoderModel, request: Request) -> Response | StreamResponse:
     """Answers an input."""
-    body = read_json(request.body, ResponseCall, UNSUPPORTED)
+    body = read_json(request.body, ResponseCall)
     conversation, ids = await read(model, lambda: body.conversation)
     call = await conversation.call(model, ids, body, request.deadline, logprobs=body.told_logprobs)
     shape = ResponseShape(Stamp.of(model, "resp"), body, call.prompts[0].params)
@@ -264,7 +265,7 @@ async def count(model: DecoderModel, request: Request) -> Response:
 
     What is too long by its characters or its messages alone is refused, as by /tokenize.
     """
-    body = read_json(request.body, ResponseCall, UNSUPPORTED)
+    body = read_json(request.body, ResponseCall)
     _, ids = await read(model, lambda: body.conversation)
     return json_response({"object": "response.input_tokens", "input_tokens": len(ids)})
 

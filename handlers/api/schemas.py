@@ -1,8 +1,4 @@
-"""The answers of every path as structs, for the OpenAPI document alone.
-
-The endpoints write plain dicts, which is quicker to make and to read.
-tests/clouds/test_openapi.py holds their answers to these shapes. Imported by operations.py.
-"""
+"""The structs of answers, which tests/clouds/test_openapi.py holds the endpoints to."""
 
 from __future__ import annotations
 

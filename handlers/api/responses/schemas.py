@@ -1,4 +1,4 @@
-"""The answers of /v1/responses as structs, as shapes.py has the others."""
+"""The answers of /v1/responses as structs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from handlers.api.openapi.shapes import Shape, TokenLogprob
+from handlers.api.schemas import Shape, TokenLogprob
 
 
 class OutputPart(Shape, frozen=True, kw_only=True):

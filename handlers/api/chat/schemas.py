@@ -1,4 +1,4 @@
-"""The answers of /v1/chat/completions as structs, as shapes.py has the others."""
+"""The answers of /v1/chat/completions as structs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import UNSET, UnsetType
 
-from handlers.api.openapi.shapes import Shape, TokenLogprob, Usage
+from handlers.api.schemas import Shape, TokenLogprob, Usage
 
 
 class ChatLogprobs(Shape, frozen=True, kw_only=True):

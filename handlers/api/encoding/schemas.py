@@ -1,4 +1,4 @@
-"""The answers of encoders as structs, as shapes.py has the others."""
+"""The answers of encoders as structs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import UNSET, UnsetType
 
-from handlers.api.openapi.shapes import Shape
+from handlers.api.schemas import Shape
 
 
 class EncodingUsage(Shape, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
-"""GET /openapi.json: the API as an OpenAPI 3.1 document.
+"""GET /openapi.json: the API as an OpenAPI 3.1 document, made from the routes of the task.
 
-Made from the structs that read the requests, so it cannot allow what they refuse. Nothing is made
+Its schemas are those of the structs that parse the requests and build the answers. Nothing is made
 at start: the first request imports this module and makes the document, the next ones get it again.
 https://spec.openapis.org/oas/v3.1.1.html
 """
@@ -15,34 +15,32 @@ import msgspec
 
 from handlers import __version__
 from handlers.api.http import JSON_HEADERS, Response
-from handlers.api.openapi.operations import Operation, operations
-from handlers.api.openapi.shapes import Error
+from handlers.api.routes import ROUTES
+from handlers.api.routing import MODEL_PATH, Operation, Route, load_name
+from handlers.api.schemas import Error
 from handlers.api.unsupported_fields import EMPTY_VALUES
 from handlers.errors import EngineFault, InvalidApiKey, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from handlers.api.http import Request
     from handlers.api.model import ServedModel
-    from handlers.api.openapi.operations import Table
+    from handlers.api.parsing import RequestBody
     from handlers.api.unsupported_fields import UnsupportedFields
     from handlers.artifact.manifest import Task
 
 Json = dict[str, Any]
 
-OPEN = ("/healthz", "/health")
-"""The paths that need no key."""
-
 TEXT_TYPES = ("string", "number", "integer", "boolean", "null")
-"""Those that a query can hold."""
+"""The types that a query can hold."""
 
-STRUCTS = "#/components/schemas/{name}"
+SCHEMA_REF = "#/components/schemas/{name}"
 REQUEST_ID = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
 
 
 async def describe(model: ServedModel, _request: Request) -> Response:
-    """The document."""
+    """Answers the document of the model's task."""
     return Response(200, JSON_HEADERS, _encoded(model.manifest.task, model.needs_key))
 
 
@@ -61,7 +59,9 @@ def document(task: Task, needs_key: bool) -> Json:
             "version": __version__,
             "summary": "A language model behind the API that OpenAI's clients know.",
         },
-        "paths": _paths(operations(task), schemas, needs_key),
+        "paths": {
+            path: _path(path, route, schemas, needs_key) for path, route in ROUTES[task].items()
+        },
         "components": {
             "schemas": schemas,
             "responses": _error_responses(),
@@ -74,23 +74,20 @@ def document(task: Task, needs_key: bool) -> Json:
     return made
 
 
-def _paths(table: Table, schemas: Json, needs_key: bool) -> Json:
-    paths: Json = {}
-    for (path, method), operation in table.items():
-        described = _operation(path, operation, schemas, needs_key)
-        paths.setdefault(path, {})[method.lower()] = described
-        if method == "GET" and not operation.in_query:
-            paths[path]["head"] = _without_body(described)
-    return paths
+def _path(path: str, route: Route, schemas: Json, needs_key: bool) -> Json:
+    methods: Json = {}
+    for operation in route.operations:
+        described = _operation(path, operation, schemas, needs_key and route.needs_key)
+        if needs_key and not route.needs_key:
+            described["security"] = []
+        methods[operation.method.lower()] = described
+        if operation.has_head:
+            methods["head"] = _without_body(described)
+    return methods
 
 
 def _operation(path: str, operation: Operation, schemas: Json, needs_key: bool) -> Json:
-    is_open = path in OPEN
-    kinds = (
-        *operation.errors,
-        EngineFault,
-        *((InvalidApiKey,) if needs_key and not is_open else ()),
-    )
+    kinds = (*operation.errors, EngineFault, *((InvalidApiKey,) if needs_key else ()))
     errors = {str(kind.status): {"$ref": f"#/components/responses/{kind.status}"} for kind in kinds}
     made: Json = {
         "operationId": operation.id,
@@ -98,16 +95,14 @@ def _operation(path: str, operation: Operation, schemas: Json, needs_key: bool) 
         "parameters": _parameters(path, operation, schemas),
         "responses": {"200": _success(operation), **errors},
     }
-    if operation.call and not operation.in_query:
-        content = {"application/json": {"schema": _reference(operation.call)}}
+    if operation.request and operation.method == "POST":
+        content = {"application/json": {"schema": _reference(load_name(operation.request))}}
         made["requestBody"] = {"required": True, "content": content}
-    if needs_key and is_open:
-        made["security"] = []
     return made
 
 
 def _without_body(described: Json) -> Json:
-    """HEAD: the same status and headers."""
+    """Describes HEAD: the same status and headers as GET."""
     responses = {
         status: {"description": HTTPStatus(int(status)).phrase, "headers": REQUEST_ID}
         for status in described["responses"]
@@ -119,10 +114,12 @@ def _without_body(described: Json) -> Json:
 
 
 def _success(operation: Operation) -> Json:
-    schema = _reference(operation.answer) if operation.answer else {"type": "object"}
+    """Describes the answer of status 200."""
+    answer = operation.response
+    schema = _reference(load_name(answer)) if answer else {"type": "object"}
     content: Json = {"application/json": {"schema": schema}}
     if operation.event:
-        content["text/event-stream"] = {"schema": _event_stream(operation.event)}
+        content["text/event-stream"] = {"schema": _event_stream(load_name(operation.event))}
     return {"description": "The answer.", "headers": REQUEST_ID, "content": content}
 
 
@@ -142,18 +139,18 @@ def _event_stream(event: type[msgspec.Struct]) -> Json:
 
 
 def _parameters(path: str, operation: Operation, schemas: Json) -> list[Json]:
-    if "{id}" in path:
+    """Describes the parameters in the path, or those in the query of a GET."""
+    if path == MODEL_PATH:
         return [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
-    if operation.call is None or not operation.in_query:
+    if operation.request is None or operation.method == "POST":
         return []
-    fields = schemas[operation.call.__name__]
-    texts = {
-        name: dict.fromkeys((*EMPTY_VALUES, "", *(each.strip('"') for each in harmless)))
-        for name, harmless in operation.refused.items()
-    }
+    request: type[RequestBody] = load_name(operation.request)
+    fields = schemas[request.__name__]
     kinds = {name: _in_text(schema) for name, schema in fields["properties"].items()}
     taken = {name: schema for name, schema in kinds.items() if schema}
-    taken |= {name: {"type": "string", "enum": [*texts[name]]} for name in texts}
+    for name, no_op_values in request.unsupported.items():
+        texts = (*EMPTY_VALUES, "", *(each.strip('"') for each in no_op_values))
+        taken[name] = {"type": "string", "enum": [*dict.fromkeys(texts)]}
     return [
         {"name": name, "in": "query", "required": name in fields["required"], "schema": schema}
         for name, schema in taken.items()
@@ -161,7 +158,7 @@ def _parameters(path: str, operation: Operation, schemas: Json) -> list[Json]:
 
 
 def _in_text(schema: Json) -> Json | None:
-    """A field's schema where it is read from a query, which has neither lists nor objects."""
+    """Returns a field's schema in a query, which has neither lists nor objects."""
     kinds = [each for each in schema.get("anyOf", [schema]) if each.get("type") in TEXT_TYPES]
     if all(each["type"] == "null" for each in kinds):
         return None
@@ -169,47 +166,51 @@ def _in_text(schema: Json) -> Json | None:
 
 
 def _schemas(task: Task) -> Json:
-    """Every struct, the requests' with the fields that they refuse.
+    """Makes the schemas of all structs, the requests' with the fields that they refuse.
 
     In one call: of two structs with one name msgspec gives each a longer one, where it sees both.
     """
-    table = operations(task).values()
-    calls = {each.call: each.refused for each in table if each.call}
-    answers = [struct for each in table for struct in (each.answer, each.event)]
-    structs = [*calls, Error, *(struct for struct in answers if struct)]
-    _, schemas = msgspec.json.schema_components(structs, ref_template=STRUCTS)
-    for call, refused in calls.items():
-        schemas[call.__name__]["properties"] |= _refused(refused)
+    operations = [each for route in ROUTES[task].values() for each in route.operations]
+    requests: Mapping[type[RequestBody], None] = dict.fromkeys(
+        load_name(each.request) for each in operations if each.request
+    )
+    answers = [name for each in operations for name in (each.response, each.event) if name]
+    structs = [*requests, Error, *map(load_name, answers)]
+    _, schemas = msgspec.json.schema_components(structs, ref_template=SCHEMA_REF)
+    for request in requests:
+        schemas[request.__name__]["properties"] |= _unsupported(request.unsupported)
     return schemas
 
 
-def _refused(refused: UnsupportedFields) -> Json:
+def _unsupported(fields: UnsupportedFields) -> Json:
+    """Describes the fields that are refused, by the values of them that have no effect."""
     return {
         name: {
             "description": "Not supported: leave it out.",
             "enum": [
-                msgspec.json.decode(value) for value in dict.fromkeys((*harmless, *EMPTY_VALUES))
+                msgspec.json.decode(value) for value in dict.fromkeys((*no_ops, *EMPTY_VALUES))
             ],
         }
-        for name, harmless in refused.items()
+        for name, no_ops in fields.items()
     }
 
 
 def _error_responses() -> Json:
+    """Describes the answers of all errors, by their status."""
     by_status: dict[int, list[type[RequestError]]] = {}
     for kind in _subclasses(RequestError):
         by_status.setdefault(kind.status, []).append(kind)
     return {
         str(status): {
             "description": " ".join(f"{kind.code}: {kind.__doc__}" for kind in kinds),
-            "headers": REQUEST_ID | _headers_of(kinds),
+            "headers": REQUEST_ID | _error_headers(kinds),
             "content": {"application/json": {"schema": _reference(Error)}},
         }
         for status, kinds in by_status.items()
     }
 
 
-def _headers_of(kinds: list[type[RequestError]]) -> Json:
+def _error_headers(kinds: list[type[RequestError]]) -> Json:
     if any(kind.retry_after for kind in kinds):
         return {"retry-after": {"$ref": "#/components/headers/RetryAfter"}}
     return {}
@@ -235,4 +236,4 @@ def _subclasses(kind: type[RequestError]) -> Iterator[type[RequestError]]:
 
 
 def _reference(struct: type[msgspec.Struct]) -> Json:
-    return {"$ref": STRUCTS.format(name=struct.__name__)}
+    return {"$ref": SCHEMA_REF.format(name=struct.__name__)}

@@ -1,0 +1,193 @@
+"""Answers a request: finds its route, authorises it, and turns errors into answers."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+from msgspec.structs import force_setattr, replace
+
+from handlers.api.content_coding import HEADER as CONTENT_CODING
+from handlers.api.content_coding import coding_of, decoded
+from handlers.api.cors import Answer, Cors
+from handlers.api.error_responses import error_response
+from handlers.api.http import Request, Response, StreamResponse
+from handlers.api.routes import ROUTES
+from handlers.api.routing import (
+    Match,
+    Route,
+    asks_for_stored,
+    match,
+    prefix_before,
+    without_empty_parts,
+    without_prefix,
+)
+from handlers.api.unsupported_fields import NOTHING_STORED
+from handlers.errors import (
+    InvalidApiKey,
+    MethodNotAllowed,
+    NotFound,
+    RequestError,
+    RequestTooLarge,
+    ends_a_task,
+    shortened,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from handlers.api.model import ServedModel
+    from handlers.artifact.manifest import Task
+    from handlers.config import Settings
+
+# Of a body, in bytes: a platform has checked it already, so what is no number says nothing.
+LENGTH = re.compile(r"[0-9]{1,18}")
+
+
+class Api:
+    """All endpoints over one loaded model."""
+
+    def __init__(self, model: ServedModel, settings: Settings) -> None:
+        self._model = model
+        self._routes = ROUTES[model.manifest.task]
+        self._settings = settings
+        self._cors = Cors(settings.cors_origins)
+
+    @property
+    def task(self) -> Task:
+        """What the model does."""
+        return self._model.manifest.task
+
+    async def handle(self, request: Request) -> Response | StreamResponse:
+        """Answers every request: this raises nothing but what ends the task."""
+        answer = self._cors.preflight(request) or await self._answer(request)
+        return self._sent(request, answer)
+
+    def early(self, request: Request) -> Response | None:
+        """The answer that a request gets whatever its body; None where the body matters.
+
+        For an adapter that can answer before it reads: a preflight, a key that is missing, a path
+        that nobody serves.
+        """
+        answer = self._cors.preflight(request) or self._refusal(request)
+        return None if answer is None else self._sent(request, answer)
+
+    def refuse(self, error: BaseException, headers: Mapping[str, str]) -> Response:
+        """The answer where an adapter cannot hand a request over, or cannot carry its answer.
+
+        `headers`: the request's, as far as they are known.
+        """
+        return self._cors.label(error_response(error), headers)
+
+    def restored(self) -> None:
+        """Lets the uptime begin anew, where the process goes on as a copy of what it was."""
+        force_setattr(self._model, "ready_since", time.monotonic())
+
+    def _sent(self, request: Request, answer: Answer) -> Answer:
+        """The answer as it leaves: to HEAD without a body, and with the headers of CORS."""
+        if request.method == "HEAD" and isinstance(answer, Response):
+            answer = replace(answer, body=b"", left_out=len(answer.body))
+        return self._cors.label(answer, request.headers)
+
+    def _refusal(self, request: Request) -> Response | None:
+        try:
+            self._route(request)
+        except RequestError as error:
+            return error_response(error)
+        return None
+
+    async def _answer(self, request: Request) -> Response | StreamResponse:
+        try:
+            return await self._respond(request)
+        except BaseException as error:  # what is not an error of ours is rendered as 500
+            if ends_a_task(error):
+                raise
+            return error_response(error)
+
+    async def _respond(self, request: Request) -> Response | StreamResponse:
+        """Lets the endpoint answer. Raises what `_route`, `decoded` and the endpoint raise."""
+        found = self._route(request)
+        if request.method == "OPTIONS":
+            return _options(found.route)
+        body = decoded(request.body, _coding(request), self._settings.max_body_bytes)
+        return await found.route.load()(self._model, replace(request, path=found.path, body=body))
+
+    def _route(self, request: Request) -> Match:
+        """Finds the route by all but the body. Raises the errors that a head can bring."""
+        paths = [*self._paths(request)]
+        found = match(paths, self._routes)
+        self._authorise(request, found)
+        if found is None:
+            raise self._not_found(request.path, paths)
+        if request.method not in (*found.route.methods, "OPTIONS"):
+            raise MethodNotAllowed(
+                f"{found.path} takes {' and '.join(found.route.methods)}, not {request.method}.",
+                allowed=found.route.methods,
+            )
+        self._check_size(request)
+        _coding(request)
+        return found
+
+    def _paths(self, request: Request) -> Iterator[str]:
+        """Yields the paths that the request may mean, the likeliest first."""
+        for path in (request.path, *request.inner_paths):
+            yield path
+            if self._settings.base_path:
+                yield without_prefix(without_empty_parts(path), self._settings.base_path)
+
+    def _not_found(self, path: str, paths: Sequence[str]) -> NotFound:
+        served, known = self._model.manifest.task, ", ".join(self._routes)
+        tasks = [task for task, table in ROUTES.items() if match(paths, table)]
+        if tasks:
+            return NotFound(
+                f"This image serves the task {served} with {self._model.id}; {shortened(path)} "
+                f"needs {' or '.join(tasks)}. Paths: {known}."
+            )
+        if asks_for_stored(paths):
+            return NotFound(
+                f"There is no {shortened(path)}: {NOTHING_STORED}, so no answer can be read, "
+                "changed or cancelled later. Send the whole conversation with every request."
+            )
+        prefix = prefix_before(self._routes, path) or ""
+        hint = (
+            f"If {shortened(prefix)} is a base path, name it in KINDLING_BASE_PATH or map the API "
+            f"at the root. "
+        )
+        return NotFound(f"There is no {shortened(path)}. {hint if prefix else ''}Paths: {known}.")
+
+    def _authorise(self, request: Request, found: Match | None) -> None:
+        key = self._settings.api_key
+        needs_key = found is None or found.route.needs_key
+        if key is not None and needs_key and not _carries(request, key):
+            raise InvalidApiKey("Send the API key as `Authorization: Bearer <key>`.")
+
+    def _check_size(self, request: Request) -> None:
+        limit = self._settings.max_body_bytes
+        promised = request.headers.get("content-length", "")
+        size = max(len(request.body), int(promised) if LENGTH.fullmatch(promised) else 0)
+        if size > limit:
+            raise RequestTooLarge(f"The body has {size:,} bytes; {limit:,} are the limit.")
+
+
+def _carries(request: Request, key: str) -> bool:
+    import hmac  # it brings OpenSSL, 10 ms, and most processes have no key
+
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    # The time of this comparison tells nothing of how much of a guess is right.
+    same = hmac.compare_digest(_bytes(given.strip()), _bytes(key))
+    return same and scheme.lower() == "bearer"
+
+
+def _coding(request: Request) -> str | None:
+    """The content coding of the body, where one is read. Raises UnsupportedMediaType."""
+    return coding_of(request.headers.get(CONTENT_CODING, "")) if request.method == "POST" else None
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _options(route: Route) -> Response:
+    headers = {"content-type": "text/plain", "allow": ", ".join((*route.methods, "OPTIONS"))}
+    return Response(204, headers, b"")

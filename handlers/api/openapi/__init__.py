@@ -1,1 +1,0 @@
-"""GET /openapi.json: the document, and the shapes that only it needs."""
