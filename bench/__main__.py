@@ -30,7 +30,7 @@ from bench.processes import no_page_cache_drop
 from bench.prompts import MODEL
 from bench.rounds import STREAMS, Entry, Plan, measure, say
 from bench.servers import CACHE, Capacity
-from handlers.config import available_cpus
+from handlers.cpus import available_cpus
 
 
 def main() -> None:

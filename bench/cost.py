@@ -11,7 +11,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from handlers.config import LAMBDA_MB_PER_CPU
+from handlers.cpus import LAMBDA_MB_PER_CPU
 
 PRICES = Path(__file__).with_name("prices.toml")
 # Cloud Run's least memory, and the steps in which one would raise it.

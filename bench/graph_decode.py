@@ -29,7 +29,7 @@ import numpy as np
 import onnxruntime
 
 from bench.peers.genai import builder
-from handlers.config import available_cpus
+from handlers.cpus import available_cpus
 from handlers.engine.session import register_kernels
 from model_export.decoder.convert import convert
 from model_export.fetch.load import fetch

@@ -21,7 +21,8 @@ from msgspec.structs import replace
 
 from bench.machine import describe_machine
 from handlers.artifact.manifest import Artifact
-from handlers.config import Settings, available_cpus
+from handlers.config import Settings
+from handlers.cpus import available_cpus
 from handlers.engine.engine import Engine
 from handlers.engine.params import Prompt, SamplingParams
 from handlers.text.template import ChatTemplate

@@ -22,7 +22,7 @@ import onnx_ir as ir
 
 from bench.graph_decode import Graph
 from bench.machine import describe_machine
-from handlers.config import available_cpus
+from handlers.cpus import available_cpus
 from handlers.engine.session import Session
 from handlers.text.tokenizer import Tokenizer
 from model_export.decoder.convert import convert

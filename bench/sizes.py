@@ -23,7 +23,7 @@ from bench.processes import rss_mb
 from bench.rounds import say
 from bench.servers import ROOT, Capacity, python
 from bench.sweep import measure
-from handlers.config import available_cpus
+from handlers.cpus import available_cpus
 from model_export.recipe_loader import load_recipe
 
 DIRECTORY = ROOT / "build" / "sizes"

@@ -27,7 +27,7 @@ from bench.prompts import MODEL, Prompts, make_prompts
 from bench.rounds import PAUSE_SECONDS, say
 from bench.servers import Capacity, running
 from bench.workload import SHORT, decode_tokens_per_second, first_answer, first_token_ms
-from handlers.config import available_cpus
+from handlers.cpus import available_cpus
 
 STREAMS = 8
 NEW_TOKENS = 32

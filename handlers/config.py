@@ -46,12 +46,10 @@ from typing import TypeVar
 
 import msgspec
 
+from handlers.cpus import available_cpus
 from handlers.errors import SettingsError
 
 T = TypeVar("T")
-
-# 1 vCPU at 1,769 MB: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
-LAMBDA_MB_PER_CPU = 1769
 
 # As a browser sends it: lower case, without a path. https://fetch.spec.whatwg.org/#origin-header
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*A-Z]+")
@@ -62,7 +60,7 @@ LOCAL_URI = re.compile(r"http://(127\.0\.0\.1|localhost)(:\d+)?(/[^\s?#]*)?")
 
 
 class ApiKey(str):
-    """A key. Who prints the settings does not see it."""
+    """An API key that is not shown when the settings are printed."""
 
     __slots__ = ()
 
@@ -118,6 +116,7 @@ class Settings(msgspec.Struct, frozen=True):
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Raises SettingsError, naming the variable, when a value cannot be used."""
         read = _Reader(environ)
+        cpus = available_cpus(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"))
         return cls(
             model_dir=Path(environ.get("MODEL_DIR") or "build/model"),
             model_uri=read.uri("MODEL_URI"),
@@ -128,7 +127,7 @@ class Settings(msgspec.Struct, frozen=True):
             sampling_defaults=read.choice("KINDLING_SAMPLING_DEFAULTS", "MODEL", ("MODEL", "OFF"))
             == "MODEL",
             queue_limit=read.integer("KINDLING_QUEUE_LIMIT", 32, minimum=0),
-            threads=read.integer("KINDLING_THREADS", available_cpus(environ), minimum=1),
+            threads=read.integer("KINDLING_THREADS", cpus, minimum=1),
             api_key=read.key("KINDLING_API_KEY"),
             cors_origins=read.origins("KINDLING_CORS_ORIGINS"),
             base_path=read.path("KINDLING_BASE_PATH"),
@@ -176,7 +175,7 @@ class _Reader(msgspec.Struct, frozen=True):
         return value
 
     def key(self, name: str) -> ApiKey | None:
-        """Stripped: a secret read from a file brings the line's end with it."""
+        """Returns the key, stripped: a secret read from a file ends with a line break."""
         text = self.environ.get(name)
         if not text:
             return None
@@ -186,7 +185,7 @@ class _Reader(msgspec.Struct, frozen=True):
         return ApiKey(key)
 
     def uri(self, name: str) -> str | None:
-        """Not repeated in the message: what is wrong with it may be the password in it."""
+        """Returns the URI. An error does not repeat it, since it may hold a password."""
         text = self.environ.get(name)
         if not text:
             return None
@@ -225,9 +224,9 @@ class _Reader(msgspec.Struct, frozen=True):
 
 
 def runtime_api(environ: Mapping[str, str] = os.environ) -> str:
-    """Host and port of Lambda's Runtime API. Raises SettingsError where nobody has set them.
+    """Returns host and port of Lambda's Runtime API. Raises SettingsError if they are not set.
 
-    On its own, so that even settings that cannot be used are reported there.
+    Not among the Settings, so that unusable settings can be reported there.
     """
     address = environ.get("AWS_LAMBDA_RUNTIME_API", "")
     if not re.fullmatch(r".+:\d+", address):
@@ -238,17 +237,17 @@ def runtime_api(environ: Mapping[str, str] = os.environ) -> str:
     return address
 
 
-# Of an invocation, in the form of the X-Amzn-Trace-Id header: AWS's SDKs for X-Ray read it here.
+# An invocation's trace, in the form of the X-Amzn-Trace-Id header; AWS's SDKs for X-Ray read it.
 _TRACE_ID = "_X_AMZN_TRACE_ID"
 
 
 def trace_id(environ: Mapping[str, str] = os.environ) -> str | None:
-    """Of the invocation under way, where awslambdaric or `hand_on_trace_id` has set it."""
+    """Returns the running invocation's trace, if awslambdaric or `set_trace_id` has set it."""
     return environ.get(_TRACE_ID) or None
 
 
-def hand_on_trace_id(trace_id: str | None) -> None:
-    """Sets it for what runs in this process; only where it has one invocation at a time.
+def set_trace_id(trace_id: str | None) -> None:
+    """Sets the trace for this process, which must have one invocation at a time.
 
     https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html
     """
@@ -258,47 +257,16 @@ def hand_on_trace_id(trace_id: str | None) -> None:
         os.environ[_TRACE_ID] = trace_id
 
 
-def available_cpus(environ: Mapping[str, str] = os.environ) -> int:
-    """CPUs this process may use: the least of affinity, cgroup quota and Lambda's share.
-
-    The host's count would oversubscribe: a container of 1 vCPU on a host of 64 cores
-    would start 64 threads that wait for one another.
-    """
-    limits = [float(len(os.sched_getaffinity(0)))]
-    quota = _cgroup_quota()
-    if quota is not None:
-        limits.append(quota)
-    lambda_megabytes = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
-    if lambda_megabytes and lambda_megabytes.isdigit():
-        limits.append(int(lambda_megabytes) / LAMBDA_MB_PER_CPU)
-    return max(1, math.ceil(min(limits)))
-
-
-def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """CPUs granted by cgroup v2's cpu.max or v1's cfs quota; None when unlimited."""
-    try:
-        quota, period = (root / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    if quota in ("max", "-1"):
-        return None
-    return int(quota) / int(period)
-
-
 def container_token(environ: Mapping[str, str] = os.environ) -> str | None:
-    """What a process that Lambda prepares for SnapStart gets in place of credentials.
+    """Returns what a process that Lambda prepares for SnapStart gets in place of credentials.
 
     https://docs.aws.amazon.com/lambda/latest/dg/snapstart-activate.html
     """
     return environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN")
 
 
-def keep_openblas_to_one_thread() -> None:
-    """Must run before the first `import numpy`; a value that is set already stays.
+def limit_openblas_threads() -> None:
+    """Gives OpenBLAS one thread. Must run before the first `import numpy`; a value set stays.
 
     Nothing at run time multiplies matrices with numpy, yet importing it starts OpenBLAS's threads,
     which spin: 60 ms of processor time. Of one vCPU that is a tenth of the start.
@@ -307,7 +275,7 @@ def keep_openblas_to_one_thread() -> None:
 
 
 def disable_onnxruntime_telemetry() -> None:
-    """Must run before the first `import onnxruntime`.
+    """Turns ONNX Runtime's telemetry off. Must run before the first `import onnxruntime`.
 
     Official Linux wheels since 1.29 carry an uploader that is on by default; this variable is
     their full opt-out: https://github.com/microsoft/onnxruntime/issues/29843

@@ -1,25 +1,25 @@
-"""The error tree. Every error that Kindling raises on purpose has its place here.
+"""The tree of all errors that Kindling raises on purpose.
 
 KindlingError
   StartupError             stops the process at start, with one line that says what and where
     SettingsError          an environment variable has a value that cannot be used
     ArtifactError          the model directory is missing, cut short or of another schema
-    FetchError             MODEL_URI cannot be read, or what it holds finds no room
+    FetchError             MODEL_URI cannot be read, or its files do not fit on the disk
   RequestError             the answer to one request; the process keeps serving
     InvalidRequest         400  a field is missing, of the wrong type or out of range
       ContextLengthExceeded  400  the prompt leaves no room in the context
-    GrammarTooComplex      400  the request's grammar outgrows a limit in mid-answer
+    GrammarTooComplex      400  the request's grammar exceeds a limit during the answer
     InvalidApiKey          401  an API key is configured and the request does not carry it
     NotFound               404  no such path
     MethodNotAllowed       405  the path exists, for other methods
     RequestTimeout         408  the request's body did not arrive in time
     RequestTooLarge        413  the request's body is over the limit
-    UnsupportedMediaType   415  the request's body is compressed in a way that nobody here reads
-    ResponseTooLarge       413  the answer is over what the platform can carry
-    Overloaded             429  as many requests are held as may be
+    UnsupportedMediaType   415  the request's body has a content coding that is not supported
+    ResponseTooLarge       413  the answer is larger than the platform can carry
+    Overloaded             429  the queue is full
     EngineFault            500  a bug of ours; its details go to the log, never into the body
     NotReady               503  loading or draining
-    DeadlineExceeded       504  the deadline passed before there was anything to answer
+    DeadlineExceeded       504  the deadline passed before anything was generated
 
 model_export adds ExportError to the same tree (model_export/reporting.py).
 """
@@ -36,13 +36,18 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 SHOWN_CHARACTERS = 256
-"""Of a text of a client's own, in a line of the log or in an error."""
+"""How much of a client's own text a line of the log or an error repeats."""
+
+STOPPING = "The server is stopping: try another instance."
+"""The message of NotReady for a request that came too late to be accepted."""
+SHUT_DOWN = "The server is shutting down. Try again."
+"""The message of NotReady for an accepted request that the shutdown ends."""
 
 
 def shortened(text: str, characters: int = SHOWN_CHARACTERS) -> str:
-    """The text, with … in place of its middle where it has more than `characters`.
+    """Returns the text, with … in place of its middle if it has more than `characters`.
 
-    For what a client has sent and a log or an error repeats: both ends of it tell what it was.
+    For what a client has sent and a log or an error repeats: its two ends show what it was.
     """
     if len(text) <= characters:
         return text
@@ -51,15 +56,15 @@ def shortened(text: str, characters: int = SHOWN_CHARACTERS) -> str:
 
 
 def quoted(text: str) -> str:
-    """A client's own text, in an error: in quotes, and shortened."""
+    """Returns a client's own text as an error repeats it: in quotes, and shortened."""
     return repr(shortened(text))
 
 
 def ends_a_task(error: BaseException) -> bool:
-    """Whether it is to be passed on: it ends a process, a task or a generator, not one request.
+    """Returns whether it ends a process, a task or a generator, and so must be raised again.
 
-    Everything else is answered, also what is no Exception, as a panic in Rust is none. asyncio's
-    CancelledError is known by its name: a process on Lambda does not import asyncio.
+    All others end one request and are answered, also a panic in Rust, which is no Exception.
+    asyncio's CancelledError is recognised by its name: a process on Lambda does not import asyncio.
     """
     ending = (KeyboardInterrupt, SystemExit, GeneratorExit)
     return isinstance(error, ending) or type(error).__name__ == "CancelledError"
@@ -94,7 +99,7 @@ def panic_is_fault(
 def as_request_error(error: BaseException, what: str = "A request failed") -> RequestError:
     """Returns a RequestError as it is, and an EngineFault in place of any other error.
 
-    `what`: what failed, the beginning of the EngineFault's message, which only the log shows.
+    `what` says what failed: the EngineFault's message begins with it, which only the log shows.
     """
     if isinstance(error, RequestError):
         return error
@@ -104,7 +109,7 @@ def as_request_error(error: BaseException, what: str = "A request failed") -> Re
 
 
 class KindlingError(Exception):
-    """The root. `str(error)` is a sentence for a person: what is wrong and what to do."""
+    """The root of the tree. `str(error)` is a sentence that says what is wrong and what to do."""
 
 
 class StartupError(KindlingError):
@@ -126,8 +131,8 @@ class FetchError(StartupError):
 class RequestError(KindlingError):
     """Ends one request with an HTTP status and OpenAI's error body.
 
-    `param` names the field of the request that is at fault, where there is one.
-    `retry_after` is the whole seconds a client should wait, sent as Retry-After.
+    `param` names the field of the request that is at fault, if there is one.
+    `retry_after` is the number of whole seconds a client should wait, sent as Retry-After.
     """
 
     status: ClassVar[int]
@@ -150,15 +155,15 @@ class InvalidRequest(RequestError):
 class ContextLengthExceeded(InvalidRequest):
     """The prompt leaves no room in the context.
 
-    LangChain and litellm know it by words and not by its code. "prompt is too long" are those that
-    both know, so messages begin with them.
+    LangChain and litellm recognise it by its message and not by its code. Both know "prompt is too
+    long", so messages begin with that.
     """
 
     code = "context_length_exceeded"
 
 
 class GrammarTooComplex(RequestError):
-    """The request's grammar outgrows a limit in mid-answer, which compiling it does not show."""
+    """The request's grammar exceeds a limit during the answer, which compiling does not show."""
 
     status = 400
     code = "grammar_too_complex"
@@ -205,7 +210,7 @@ class RequestTooLarge(RequestError):
 
 
 class UnsupportedMediaType(RequestError):
-    """The request's body is compressed in a way that nobody here reads: `accepted` are those."""
+    """The request's body has a content coding other than those in `accepted`."""
 
     status = 415
     code = "unsupported_media_type"
@@ -216,14 +221,14 @@ class UnsupportedMediaType(RequestError):
 
 
 class ResponseTooLarge(RequestError):
-    """The answer is over what the platform can carry."""
+    """The answer is larger than the platform can carry."""
 
     status = 413
     code = "response_too_large"
 
 
 class Overloaded(RequestError):
-    """As many requests are held as may be: try again later."""
+    """The queue is full: try again later."""
 
     status = 429
     code = "overloaded"
@@ -240,7 +245,7 @@ class EngineFault(RequestError):
 
 
 class NotReady(RequestError):
-    """Loading or draining."""
+    """The server is loading or shutting down."""
 
     status = 503
     code = "not_ready"
@@ -249,7 +254,7 @@ class NotReady(RequestError):
 
 
 class DeadlineExceeded(RequestError):
-    """The deadline passed before there was anything to answer."""
+    """The deadline passed before anything was generated."""
 
     status = 504
     code = "deadline_exceeded"

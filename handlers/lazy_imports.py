@@ -1,8 +1,8 @@
-"""Imports that wait until something uses what they bring.
+"""Stand-ins for modules that a library imports and this program never, or seldom, uses.
 
 functions-framework imports flask, werkzeug and cloudevents for its synchronous side and for
-CloudEvents: 70 ms of a start, of which an asynchronous HTTP function never uses anything. Used by
-Cloud Run's process, and by template.py for jinja2's templates in files.
+CloudEvents: 70 ms of Cloud Run's start. jinja2's loaders and cache, for templates in files, import
+OpenSSL and tempfile: 7 ms.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def deferred(*modules: str) -> Iterator[None]:
-    """What the block imports gets stand-ins for `modules`, which are to be named in full.
+def lazy_imports(*modules: str) -> Iterator[None]:
+    """Gives whatever the block imports stand-ins for `modules`, each named in full.
 
     Within the block their names can be imported, called, and written in annotations. Using one
-    after it imports the real module; so does every later import statement. A class derived from a
-    stand-in is more than it can bear, and so is `isinstance` with one: TypeError. No other thread
-    may import or use `modules` meanwhile.
+    after it imports the real module; so does every later import statement. A class cannot derive
+    from a stand-in, and `isinstance` with one raises TypeError. No other thread may import or use
+    `modules` before the block ends.
     """
     absent = [name for name in modules if name not in sys.modules]
-    sys.modules.update({name: _Later(name) for name in absent})  # type: ignore[misc]
-    before, _Later.waiting = _Later.waiting, True
+    sys.modules.update({name: _LazyObject(name) for name in absent})  # type: ignore[misc]
+    before, _LazyObject.recording = _LazyObject.recording, True
     try:
         yield
     finally:
-        _Later.waiting = before
+        _LazyObject.recording = before
         for name in absent:
             del sys.modules[name]
 
 
-class _Later:
-    """A module, a name in one, or what calling one gives."""
+class _LazyObject:
+    """Stands for a module, a name in one, or the result of calling one."""
 
-    waiting = False
-    """Within the block: whatever is asked for is one more stand-in."""
+    recording = False
+    """True within the block: attributes and calls give further stand-ins."""
 
     def __init__(self, name: str, find: Callable[[], Any] | None = None) -> None:
         self._name = name
@@ -50,9 +50,11 @@ class _Later:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # the import system and typing ask what kind of thing this is
             raise AttributeError(name)
-        return _Later(f"{self._name}.{name}") if self.waiting else getattr(self._find(), name)
+        if self.recording:
+            return _LazyObject(f"{self._name}.{name}")
+        return getattr(self._find(), name)
 
     def __call__(self, *values: Any, **named: Any) -> Any:
-        if self.waiting:
-            return _Later(f"{self._name}()", lambda: self._find()(*values, **named))
+        if self.recording:
+            return _LazyObject(f"{self._name}()", lambda: self._find()(*values, **named))
         return self._find()(*values, **named)

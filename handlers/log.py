@@ -1,9 +1,9 @@
-"""One line of JSON for each record, on standard output.
+"""Writes the log: one line of JSON for each record, on standard output.
 
 The keys serve both clouds: `timestamp` and `level` are those by which Lambda's JSON log format
 filters, `severity` and `message` those that Cloud Logging reads. Of a request only its envelope
-is written, never its prompt or answer. Set up by startup.py; lines for requests come from the
-adapters, all others through `logging.getLogger(__name__)` in any module under handlers/.
+is written, never its prompt or answer. The adapters log it with a RequestLog; every other line
+comes from `logging.getLogger(__name__)` in any module under handlers/.
 """
 
 from __future__ import annotations
@@ -15,42 +15,35 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 
-from handlers.api.http import REQUEST_ID_HEADER
 from handlers.errors import shortened
 
-if TYPE_CHECKING:
-    from handlers.api.http import TokenUsage
-
 LOGGER = logging.getLogger("handlers")
-
-COLD = "x-kindling-cold"
-"""The header of an answer that waited for its process to start, or to be restored."""
 
 # nginx's status for a client that left before its answer; only the log ever sees it.
 CLIENT_CLOSED_REQUEST = 499
 
-# Of a message and of a traceback, which may repeat what a client has sent. Cloud Logging takes
-# entries of 256 KB: https://docs.cloud.google.com/logging/quotas
+# How much is kept of a message and of a traceback, which may repeat what a client has sent. Cloud
+# Logging takes entries of 256 KB: https://docs.cloud.google.com/logging/quotas
 MESSAGE_CHARACTERS = 2048
 TRACEBACK_CHARACTERS = 16_384
 
-_begun = itertools.count()
+_requests = itertools.count()
 
 
-def first_is_warm() -> None:
-    """The process was there before anybody waited for it: no request of it is cold."""
-    next(_begun)
+def mark_warm() -> None:
+    """Marks the process as started in advance, so its first request is not logged as cold."""
+    next(_requests)
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one JSON object; the mapping in `extra={"fields": ...}` joins its keys."""
+    """Formats a record as a JSON object, with the keys of `extra={"fields": ...}` added."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """A single line, whatever the message holds."""
+        """Returns a single line, whatever the message holds."""
         line = {
             "timestamp": _rfc3339(record.created),
             "level": record.levelname,
@@ -64,8 +57,8 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
-def set_up(level: str) -> None:
-    """Writes what the modules under handlers/ log from `level` up.
+def configure(level: str) -> None:
+    """Makes the modules under handlers/ log from `level` up.
 
     The lines bypass the root logger: awslambdaric gives that one a format of its own.
     """
@@ -77,43 +70,43 @@ def set_up(level: str) -> None:
 
 
 def enable_loggers() -> None:
-    """Lets the modules under handlers/ log again, after something has disabled their loggers.
+    """Enables the loggers under handlers/ again.
 
-    logging.config.dictConfig does so to all loggers that it does not name.
+    logging.config.dictConfig disables all loggers that it does not name.
     """
     for name, logger in list(LOGGER.manager.loggerDict.items()):
         if name.partition(".")[0] == LOGGER.name and isinstance(logger, logging.Logger):
             logger.disabled = False
 
 
-class Access(msgspec.Struct, frozen=True):
-    """A request on its way."""
+class TokenCounts(Protocol):
+    """The tokens that an answer took, as far as they are logged."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
+
+
+class RequestLog(msgspec.Struct, frozen=True):
+    """One request's line of the log, written when its answer is complete."""
 
     id: str
     method: str
     path: str
     platform: Mapping[str, str] = {}
-    """What the platform calls it, by the keys of the line: Lambda's own log has the same."""
+    """What the platform's own log calls the request, added to the line under the same keys."""
     started: float = msgspec.field(default_factory=time.monotonic)
-    cold: bool = msgspec.field(default_factory=lambda: next(_begun) == 0)
-    """Whether it is the process's first."""
+    cold: bool = msgspec.field(default_factory=lambda: next(_requests) == 0)
+    """Whether it is the first request of the process."""
 
     @classmethod
-    def of_a_probe(cls, identity: str, method: str, path: str) -> Access:
-        """Of the platform, before it sends anybody: the first request after it is the cold one."""
+    def of_probe(cls, identity: str, method: str, path: str) -> RequestLog:
+        """Starts the line of a platform's health probe, which does not count as first request."""
         return cls(identity, method, path, cold=False)
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """What its answer carries: its name, and whether it was cold."""
-        return (
-            {REQUEST_ID_HEADER: self.id, COLD: "true"}
-            if self.cold
-            else {REQUEST_ID_HEADER: self.id}
-        )
-
-    def done(self, status: int, usage: TokenUsage | None = None) -> None:
-        """Writes the request's line, once its answer is complete. `usage`: the answer's own."""
+    def log_completed(self, status: int, usage: TokenCounts | None = None) -> None:
+        """Writes the line. `usage` is None for an answer that took no tokens."""
         fields: dict[str, Any] = {
             "id": self.id,
             "method": shortened(self.method),

@@ -1,10 +1,10 @@
-"""The composition root: all that a process loads before its first request.
+"""Loads all that a process serves with, before its first request: the composition root.
 
-The ONNX session takes longest, and ONNX Runtime lets go of the interpreter's lock while it loads.
+The ONNX session takes longest, and ONNX Runtime releases the interpreter's lock while it loads.
 So its thread starts as early as it can: once numpy and ONNX Runtime are imported, and before
 anything else is, since imports in two threads only hold each other up. The tokenizer, the chat
-template and the code around them load beside it. Knows no cloud. Each adapter calls it once, at
-import, and keeps the Service as a module-level global that every warm call finds ready.
+template and the code around them load at the same time. Each adapter calls this once, when it is
+imported, and keeps the Service in a module-level global for all its requests.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from handlers import log
 from handlers.artifact.parallel_read import settle
 from handlers.artifact.source import Source, open_source
-from handlers.config import keep_openblas_to_one_thread
-from handlers.log import LOGGER, set_up
+from handlers.config import limit_openblas_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Service(msgspec.Struct, frozen=True):
-    """What one process serves with."""
+    """A loaded model, ready to serve."""
 
     api: Api
     engine: Crank
@@ -45,63 +45,61 @@ class Service(msgspec.Struct, frozen=True):
 
 
 class Loading(msgspec.Struct, frozen=True):
-    """An engine on its way."""
+    """A model of which the engine is still loading."""
 
     artifact: Artifact
     engine: Future[Any]
     """An Engine, or the Encoder of an artefact that has one."""
     ms: dict[str, float]
-    """What each part took."""
+    """Milliseconds that each part took so far."""
 
 
-_begun: list[Loading] = []
-"""What `begin` has started and `load_service` has not yet asked for."""
+_started: list[Loading] = []
+"""The load that `start_loading` has started, until `load_service` takes it."""
 
 
-def begin(settings: Settings) -> None:
-    """Starts to load what `load_service` will then find on its way.
+def start_loading(settings: Settings) -> None:
+    """Starts the load that `load_service` will finish. Raises ArtifactError and FetchError.
 
-    For a process that imports much before its adapter: Cloud Run's server takes 200 ms. Raises
-    ArtifactError and FetchError.
+    For a process that imports much before its adapter: Cloud Run's server takes 200 ms.
     """
-    _begun.append(_load(settings))
+    _started.append(_start_loading(settings))
 
 
 def load_service(settings: Settings) -> Service:
     """Loads everything, once. Raises StartupError when the process cannot serve.
 
-    What took how many milliseconds goes to the log and to /healthz: `imports` (numpy and ONNX
-    Runtime), `session` (in its thread), `text` (beside it), and `process`, from the start of the
-    process to now. Of a model from outside the image also `source`, until its files were there,
-    which the session waits for.
+    The log and /healthz tell how many milliseconds each part took: `imports` (numpy and ONNX
+    Runtime), `session` (in its thread), `text` (at the same time), `process`, from the start of the
+    process to now, and `source`, if the session had to wait for files from outside the image.
     """
     try:
-        return _finish(_begun.pop() if _begun else _load(settings), settings)
+        return _finish(_started.pop() if _started else _start_loading(settings), settings)
     finally:
         gc.freeze()
         gc.enable()
 
 
-def _load(settings: Settings) -> Loading:
-    set_up(settings.log_level)
+def _start_loading(settings: Settings) -> Loading:
+    log.configure(settings.log_level)
     source = open_source(settings)
     artifact = source.artifact
     # A start makes 30,000 objects that stay. Looking for garbage among them takes 20 ms of it, and
     # as long again at some request, unless they are frozen when all is there.
     gc.disable()
     ms: dict[str, float] = {}
-    keep_openblas_to_one_thread()
+    limit_openblas_threads()
     with _timed("imports", ms):
-        load = _encoder_load() if artifact.encodes else _engine_load()
-    engine = _begin(source, partial(_load_engine, load, source, settings, ms))
+        load = _import_encoder() if artifact.encodes else _import_engine()
+    engine = _load_in_thread(source, partial(_load_engine, load, source, settings, ms))
     return Loading(artifact, engine, ms)
 
 
-def _begin(source: Source, load: Callable[[], Any]) -> Future[Any]:
-    """Loads in a thread once the files are there.
+def _load_in_thread(source: Source, load: Callable[[], Any]) -> Future[Any]:
+    """Loads in a thread that starts once the files are there.
 
-    The end of the process waits for that thread, in which ONNX Runtime must not be cut short, and
-    for a download it does not.
+    The end of the process waits for this thread, since ONNX Runtime must not be cut short, but not
+    for a download.
     """
     engine: Future[Any] = Future()
     thread = Thread(target=settle, args=(engine, load), name="load")
@@ -140,13 +138,13 @@ def _finish(loading: Loading, settings: Settings) -> Service:
     fields = {"model": artifact.manifest.model.id, "ms": ms}
     if not artifact.encodes:
         fields["baked_tokens"] = engine.baked_tokens
-    LOGGER.info("ready", extra={"fields": fields})
+    log.LOGGER.info("ready", extra={"fields": fields})
     api = Api(model_of(engine, tokenizer, settings=settings, load_ms=ms), settings)
     return Service(api, engine, settings)
 
 
 def _decoder_model(artifact: Artifact) -> Callable[..., ServedModel]:
-    """The chat template is loaded now, the engine comes when it is ready."""
+    """Loads the chat template. Returns the constructor that takes the engine, once it is ready."""
     from handlers.api.model import DecoderModel
     from handlers.text import completion  # noqa: F401 - DecoderModel.of finds it imported
     from handlers.text.template import ChatTemplate
@@ -161,15 +159,15 @@ def _encoder_model(artifact: Artifact) -> Callable[..., ServedModel]:
     return partial(EncoderModel.of, info=artifact.encoder, manifest=artifact.manifest)
 
 
-def _engine_load() -> Callable[[Artifact, Settings], Any]:
-    """Imports what it needs, the session among it."""
+def _import_engine() -> Callable[[Artifact, Settings], Any]:
+    """Imports numpy, ONNX Runtime and the engine, and returns the engine's constructor."""
     from handlers.engine.engine import Engine
     from handlers.engine.session import Session  # noqa: F401 - Engine.load finds it imported
 
     return Engine.load
 
 
-def _encoder_load() -> Callable[[Artifact, Settings], Any]:
+def _import_encoder() -> Callable[[Artifact, Settings], Any]:
     from handlers.encoder.encoder import Encoder
     from handlers.encoder.session import Session  # noqa: F401 - as above
 
@@ -184,7 +182,7 @@ def _timed(name: str, load_ms: dict[str, float]) -> Iterator[None]:
 
 
 def process_age_ms(stat: Path = Path("/proc/self/stat")) -> float:
-    """Milliseconds since the kernel started this process, the interpreter's own start included.
+    """Returns the milliseconds since the kernel started this process.
 
     Field 22 of proc(5)'s stat counts clock ticks, of 10 ms, since boot.
     """

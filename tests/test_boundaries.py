@@ -16,8 +16,10 @@ RUNTIME = sorted((ROOT / "handlers").rglob("*.py"))
 LAYERS = [
     "__version__",
     "errors",
+    "log",
     "log_once",
     "lazy_imports",
+    "cpus",
     "config",
     "artifact",
     "engine",
@@ -25,7 +27,6 @@ LAYERS = [
     "text",
     "grammar",
     "api",
-    "log",
     "startup",
     "adapter",
 ]

@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.avx2 import is_shown_alone
 from bench.prepare import NotRunnable, run_once
 from bench.servers import CACHE
-from handlers.config import available_cpus
+from handlers.cpus import available_cpus
 
 VERSION = "0.3.36"
 HOME = CACHE / f"llama.cpp-{VERSION}"

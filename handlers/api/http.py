@@ -23,6 +23,8 @@ SSE_DONE = b"data: [DONE]\n\n"
 """OpenAI's end of a stream; absent when the stream broke."""
 
 REQUEST_ID_HEADER = "x-request-id"
+COLD_HEADER = "x-kindling-cold"
+"""Marks an answer that waited for its process to start, or to be restored."""
 
 # An id comes back in a header and stands in the log: nothing that either would have to escape.
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
@@ -126,6 +128,12 @@ def request_id(headers: Mapping[str, str], ours: str) -> str:
     """
     given = headers.get(REQUEST_ID_HEADER, "")
     return given if _REQUEST_ID.fullmatch(given) else ours
+
+
+def identifying_headers(identity: str, cold: bool) -> dict[str, str]:
+    """Returns the headers of every answer: its request's id and, if it was cold, that it was."""
+    headers = {REQUEST_ID_HEADER: identity}
+    return headers | {COLD_HEADER: "true"} if cold else headers
 
 
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:

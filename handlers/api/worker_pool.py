@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from handlers.errors import NotReady, Overloaded
+from handlers.errors import STOPPING, NotReady, Overloaded
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -75,5 +75,5 @@ class WorkerPool:
         The interpreter waits for these threads before it ends.
         """
         if not self._engine.accepting:
-            raise NotReady("The server is stopping: try another instance.")
+            raise NotReady(STOPPING)
         return work()

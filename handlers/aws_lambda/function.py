@@ -1,9 +1,8 @@
-"""The AWS Lambda adapter: `handler` is the function that awslambdaric calls.
+"""The function that awslambdaric calls. Importing this file loads the model: it is the cold start.
 
-Importing this module is the cold start. One environment answers one event at a time, so the
-engine has no thread of its own: whoever waits for a token turns the crank. Knows nothing of
-tokens or of the model; what happens to an event is invocation.py's. awslambdaric posts one whole
-value: handlers/aws_lambda/runtime is the runtime that streams.
+An environment answers one event at a time, so the engine has no thread of its own here: awaiting a
+token computes it. awslambdaric posts one whole value for each event; runtime/ is our own runtime,
+which streams.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from handlers.api.error_responses import client_message
-from handlers.api.http import Response, run_sync
-from handlers.aws_lambda.invocation import Call, joined
+from handlers.api.http import run_sync
+from handlers.aws_lambda.invocation import Invocation
 from handlers.config import Settings, trace_id
 from handlers.errors import KindlingError, RequestError, SettingsError, StartupError
 from handlers.startup import Service, load_service
@@ -24,16 +23,16 @@ NO_STREAMS = (
 
 
 class Context(Protocol):
-    """What is needed of awslambdaric's context."""
+    """As much of awslambdaric's context as is used."""
 
     aws_request_id: str
 
     def get_remaining_time_in_millis(self) -> int:
-        """Until Lambda kills the process."""
+        """Returns the milliseconds until Lambda kills the process."""
 
 
 def load() -> Service:
-    """Raises awslambdaric's FaultException with a StartupError's sentence."""
+    """Loads the model. Raises awslambdaric's FaultException with a StartupError's sentence."""
     try:
         settings = Settings.from_environ()
         if settings.rest_streams:
@@ -47,7 +46,7 @@ def load() -> Service:
 
 
 def _fault(error: KindlingError, message: str) -> Exception:
-    """The one class that awslambdaric shows without a traceback, in the log and to Lambda."""
+    """Returns the only error that awslambdaric logs, and reports to Lambda, without a traceback."""
     from awslambdaric.lambda_runtime_exception import FaultException
 
     fault: Exception = FaultException(type(error).__name__, message)
@@ -55,7 +54,7 @@ def _fault(error: KindlingError, message: str) -> Exception:
 
 
 def _prepare(service: Service) -> None:
-    """Now, or when awslambdaric is about to let Lambda take the snapshot."""
+    """Primes the model now, or when awslambdaric is about to let Lambda take the snapshot."""
     from handlers.aws_lambda import snapstart
 
     if not service.settings.snap_start:
@@ -64,33 +63,29 @@ def _prepare(service: Service) -> None:
     from snapshot_restore_py import register_after_restore, register_before_snapshot
 
     register_before_snapshot(snapstart.prime, service)
-    register_after_restore(snapstart.restored, service)
+    register_after_restore(snapstart.after_restore, service)
 
 
 SERVICE = load()
 
 
 def handler(event: object, context: Context) -> Any:
-    """Answers one event in its own shape.
+    """Answers one event in the shape that its sender takes.
 
-    Raises FaultException for an event of no known shape, and for the failure of a direct invoke
-    that another try may not meet: awslambdaric reports its type and its sentence.
+    Raises FaultException for an event of no known kind, and for the failure of a direct invoke that
+    a retry may not meet again: awslambdaric reports its type and its sentence.
     """
     try:
-        call = Call.of(SERVICE, event, context.aws_request_id, trace_id())
+        invocation = Invocation.of(SERVICE, event, context.aws_request_id, trace_id())
         seconds = context.get_remaining_time_in_millis() / 1000
-        return call.deliver(SERVICE, run_sync(_whole(call, seconds)), _as_posted).value
+        return invocation.respond(run_sync, seconds, _encode).value
     except RequestError as error:
         raise _fault(error, client_message(error)) from None
 
 
-def _as_posted(value: Any) -> bytes:
-    """As awslambdaric encodes it: with six bytes for a character outside ASCII, unless told."""
+def _encode(value: Any) -> bytes:
+    """Encodes as awslambdaric does, by default with six bytes for a character outside ASCII."""
     from awslambdaric.lambda_runtime_marshaller import to_json
 
     text: str = to_json(value)
     return text.encode()
-
-
-async def _whole(call: Call, seconds: float) -> Response:
-    return await joined(await call.answer(SERVICE, seconds))

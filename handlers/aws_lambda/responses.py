@@ -1,8 +1,4 @@
-"""A Response in the shape that each sender of a Lambda event takes back.
-
-The other half of events.py, whose table names these functions. Each returns a value that
-JSON can hold.
-"""
+"""Writes the API's Response as the JSON value that each sender of a Lambda event takes."""
 
 from __future__ import annotations
 
@@ -15,23 +11,23 @@ from handlers.api.http import Response
 
 
 def write_http(response: Response) -> dict[str, Any]:
-    """For a function URL and both of API Gateway's APIs."""
+    """Writes the answer to a function URL, an HTTP API or a REST API."""
     return _envelope(response) | {"headers": dict(response.headers)}
 
 
 def write_load_balancer(response: Response) -> dict[str, Any]:
-    """For a load balancer with single headers."""
+    """Writes the answer to a load balancer with single headers."""
     return write_http(response) | _description(response)
 
 
 def write_multi_value_load_balancer(response: Response) -> dict[str, Any]:
-    """For a load balancer with multi-value headers, which takes no others."""
+    """Writes the answer to a load balancer with multi-value headers, which takes no others."""
     headers = {name: [value] for name, value in response.headers.items()}
     return _envelope(response) | _description(response) | {"multiValueHeaders": headers}
 
 
 def write_direct(response: Response) -> Any:
-    """The completion object, the text of a stream, or the error object beside its status."""
+    """Returns the body itself: the object, the text of a stream, or an error with its status."""
     if not response.headers["content-type"].startswith("application/json"):
         return response.body.decode()
     answer = json.loads(response.body)

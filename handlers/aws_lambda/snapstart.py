@@ -1,7 +1,7 @@
-"""A start that comes before any request: with SnapStart, or with provisioned concurrency.
+"""Starts that no request waits for: with SnapStart, or with provisioned concurrency.
 
-Nobody waits for it, so it runs a generation, after which the weights are in memory and everything
-that a first request would import is there. Called by both runtimes.
+Before the first request, or before the snapshot, the model answers a few requests of our own: then
+its weights are in memory, and all modules that a first request would import are loaded.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from handlers.api.http import Request, run_sync
-from handlers.aws_lambda.invocation import joined
+from handlers.aws_lambda.invocation import read_whole
 from handlers.errors import StartupError
-from handlers.log import LOGGER, first_is_warm
+from handlers.log import LOGGER, mark_warm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from handlers.artifact.manifest import Task
     from handlers.startup import Service
 
-# Sampled, since a greedy answer leaves out what most requests run through.
+# Sampled, since most requests are, and a greedy answer runs less of the code.
 SAMPLED = {"max_tokens": 8, "ignore_eos": True, "temperature": 1.0, "top_p": 0.9}
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
 
-# A grammar of its own: the first one costs 0.3 s of processor time, mostly the vocabulary's.
+# The first grammar of a process costs 0.3 s of processor time, mostly for its vocabulary.
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "number", "schema": NUMBER}}
 
 # The cheapest requests of each task that compute with all weights and import what its endpoints
-# need. A chat besides a completion: it also copies a baked prefix.
+# need. A chat as well as a completion, since it also copies a baked prefix.
 PRIMING: Mapping[Task, Sequence[tuple[str, Mapping[str, Any]]]] = {
     "text-generation": (
         ("/v1/completions", {"prompt": "Hello", **SAMPLED}),
@@ -50,26 +50,26 @@ NEED_A_TEMPLATE = ("/v1/chat/completions", "/v1/responses")
 
 
 def prime(service: Service) -> None:
-    """Answers the task's requests, which nobody has sent. Raises StartupError where it cannot.
+    """Answers the task's priming requests. Raises StartupError where the model cannot.
 
-    Before the engine has a thread: this one turns the crank.
+    Runs before the engine has a thread of its own, so the calling thread computes.
     """
     started = time.monotonic()
     for path, body in PRIMING[service.api.task]:
         status = _answer(service, path, body)
         if status != 200 and not (status == 400 and path in NEED_A_TEMPLATE):
             raise StartupError(f"The model does not answer: its first {path} got {status}.")
-    # What it has made stays; to look for garbage would fetch all its pages from the snapshot.
+    # What this has made stays: looking for garbage would fetch all its pages from the snapshot.
     gc.collect()
     gc.freeze()
     ms = round((time.monotonic() - started) * 1000, 1)
     LOGGER.info("primed", extra={"fields": {"ms": ms}})
     if not service.settings.snap_start:
-        first_is_warm()
+        mark_warm()
 
 
-def restored(service: Service) -> None:
-    """What a copy of the process does before its first request.
+def after_restore(service: Service) -> None:
+    """Prepares a copy of the process, restored from its snapshot, for its first request.
 
     Sampling needs nothing: each request without a seed takes one from the kernel, which draws anew
     after a restore (https://docs.aws.amazon.com/lambda/latest/dg/snapstart-uniqueness.html), and
@@ -87,4 +87,4 @@ def _answer(service: Service, path: str, body: Mapping[str, Any]) -> int:
 
 
 async def _status(service: Service, request: Request) -> int:
-    return (await joined(await service.api.handle(request))).status
+    return (await read_whole(await service.api.handle(request))).status

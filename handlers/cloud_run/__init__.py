@@ -1,1 +1,1 @@
-"""The Cloud Run adapter: `python -m handlers.cloud_run` serves function.py's `handler`."""
+"""The Cloud Run adapter: `python -m handlers.cloud_run` serves the `handler` of function.py."""

@@ -1,9 +1,8 @@
-"""The Cloud Run process, `python -m handlers.cloud_run`.
+"""The Cloud Run process, `python -m handlers.cloud_run`: uvicorn with functions-framework's app.
 
-uvicorn takes its port and its patience from a command line alone, so a container would need a
-shell to hand it $PORT. Here they come from the environment, and the process needs none. Knows
-nothing of requests: functions-framework's application executes the file that FUNCTION_SOURCE
-names, function.py, before the port opens.
+uvicorn takes its port and its time limits from a command line alone, so a container would need a
+shell to hand it $PORT. Here they come from the environment. functions-framework executes the file
+that FUNCTION_SOURCE names, function.py, before the port opens.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from typing import NoReturn
 from handlers import startup
 from handlers.config import Settings
 from handlers.errors import StartupError
-from handlers.lazy_imports import deferred
+from handlers.lazy_imports import lazy_imports
 
-# After the drain's end: its last events are still to be sent.
+# After the end of the drain, for the last events to be sent.
 SENDING_SECONDS = 1
 
 # What functions-framework imports and an asynchronous HTTP function never uses.
@@ -34,36 +33,36 @@ SYNCHRONOUS_SIDE = (
 
 
 def main() -> None:
-    """Serves until SIGTERM or Ctrl-C. Status 1 and one line when the process cannot serve."""
+    """Serves until SIGTERM or Ctrl-C. Ends with status 1 and one line when it cannot serve."""
     try:
         settings = Settings.from_environ()
-        startup.begin(settings)
+        startup.start_loading(settings)
     except StartupError as error:
         sys.exit(f"Kindling cannot start: {error}")
     import uvicorn  # 70 ms, and functions-framework 25 more: while the session loads
 
-    with deferred(*SYNCHRONOUS_SIDE):
+    with lazy_imports(*SYNCHRONOUS_SIDE):
         from functions_framework.aio import app
 
-    from handlers.cloud_run.http_connection import connections
+    from handlers.cloud_run.slow_clients import bounded_connection
 
     uvicorn.run(
         app,
         host=settings.host,
         port=settings.port,
-        workers=1,  # else WEB_CONCURRENCY decides: each worker would load a model of its own
+        workers=1,  # otherwise WEB_CONCURRENCY decides: each worker would load its own model
         access_log=False,
         log_config=None,  # what goes wrong in uvicorn is on standard error, the rest is silence
         log_level="warning",
-        http=connections(settings.request_seconds),
+        http=bounded_connection(settings.request_seconds),
         ws="none",
         timeout_keep_alive=math.ceil(settings.keep_alive_seconds),
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + SENDING_SECONDS,
     )
-    _end()
+    _exit()
 
 
-def _end() -> NoReturn:
+def _exit() -> NoReturn:
     """Ends the process at once: the interpreter would wait for a grammar that still compiles."""
     sys.stdout.flush()
     sys.stderr.flush()

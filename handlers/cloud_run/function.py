@@ -1,11 +1,10 @@
-r"""The Cloud Run adapter: a functions-framework function, served by uvicorn in one process.
+r"""The function that functions-framework serves, in one uvicorn process.
 
     FUNCTION_TARGET=handler FUNCTION_SOURCE=handlers/cloud_run/function.py \
         python -m handlers.cloud_run
 
 functions-framework executes this file while the server starts, so the port opens only once the
-model is loaded. Knows HTTP, nothing of tokens or of the model. docs/adapters.md says why one
-process, and what happens on SIGTERM.
+model is loaded. docs/adapters.md says why one process, and what happens on SIGTERM.
 """
 
 from __future__ import annotations
@@ -29,19 +28,19 @@ from starlette.responses import Response as HttpResponse
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from handlers.api.http import Request, Response, StreamResponse, request_id
+from handlers.api.http import Request, Response, StreamResponse, identifying_headers, request_id
 from handlers.api.routes import HEALTH_PATHS
-from handlers.cloud_run.http_body import Bodies
+from handlers.cloud_run.slow_clients import BodyReader
 from handlers.config import Settings
 from handlers.errors import RequestTimeout, StartupError, ends_a_task
-from handlers.log import CLIENT_CLOSED_REQUEST, Access, enable_loggers
+from handlers.log import CLIENT_CLOSED_REQUEST, RequestLog, enable_loggers
 from handlers.startup import Service, load_service
 
 T = TypeVar("T")
 
 
 def load() -> Service:
-    """The loaded service, its engine turning; or one line on standard error, and the end.
+    """Loads the model and starts the engine's thread, or ends the process with one line.
 
     Raising would not end the process: uvicorn takes whatever a lifespan raises, SystemExit too,
     for an application without a lifespan, opens the port and answers 500 for ever.
@@ -65,11 +64,11 @@ def _exit(message: str) -> NoReturn:
 
 @functions_framework.aio.http
 async def handler(http_request: HttpRequest) -> HttpResponse:
-    """Answers one request. A client that goes away takes its generation with it."""
+    """Answers one request. If its client disconnects, its generation is cancelled."""
     identity = request_id(http_request.headers, uuid.uuid4().hex)
     path = http_request.scope["path"]
-    begin = Access.of_a_probe if path in HEALTH_PATHS else Access
-    access = begin(identity, http_request.method, path)
+    new_log = RequestLog.of_probe if path in HEALTH_PATHS else RequestLog
+    log = new_log(identity, http_request.method, path)
     try:
         answer = await answer_to(http_request)
     except ClientDisconnect:
@@ -79,26 +78,26 @@ async def handler(http_request: HttpRequest) -> HttpResponse:
             raise
         answer = SERVICE.api.refuse(error, http_request.headers)
         if isinstance(error, RequestTimeout):
-            answer = closing(answer)
-    return to_response(answer, access)
+            answer = closing_the_connection(answer)
+    return to_http_response(answer, log)
 
 
 async def answer_to(http_request: HttpRequest) -> Response | StreamResponse:
-    """Reads the body only where it matters: not of a request without the key.
+    """Returns the API's answer. Reads no body if the head decides it, as without the API key.
 
-    Raises what Bodies.read does.
+    Raises what BodyReader.read does.
     """
     request = head_of(http_request)
     early = SERVICE.api.early(request)
     if early is not None:
         # A client that asked whether to send its body may now send it or the next request.
-        return closing(early) if "expect" in request.headers else early
+        return closing_the_connection(early) if "expect" in request.headers else early
     request = replace(request, body=await BODIES.read(http_request))
-    return await unless_gone(SERVICE.api.handle(request), http_request.receive)
+    return await cancel_on_disconnect(SERVICE.api.handle(request), http_request.receive)
 
 
 def head_of(http_request: HttpRequest) -> Request:
-    """The request without its body."""
+    """Returns the request without its body."""
     return Request(
         method=http_request.method,
         path=http_request.scope["path"],
@@ -109,23 +108,23 @@ def head_of(http_request: HttpRequest) -> Request:
     )
 
 
-def closing(answer: Response) -> Response:
-    """The answer, after which the connection is closed."""
+def closing_the_connection(answer: Response) -> Response:
+    """Returns the answer with a header that closes the connection after it."""
     return replace(answer, headers={**answer.headers, "connection": "close"})
 
 
-async def unless_gone(answering: Coroutine[Any, Any, T], receive: Receive) -> T:
-    """The coroutine's result. Cancels it and raises ClientDisconnect when the client leaves."""
+async def cancel_on_disconnect(answering: Coroutine[Any, Any, T], receive: Receive) -> T:
+    """Returns the coroutine's result, or cancels it and raises ClientDisconnect."""
     answer = asyncio.ensure_future(answering)
-    gone = asyncio.ensure_future(_disconnected(receive))
+    disconnect = asyncio.ensure_future(_disconnected(receive))
     try:
-        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((answer, disconnect), return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
             raise ClientDisconnect
         return answer.result()
     finally:
         answer.cancel()
-        gone.cancel()
+        disconnect.cancel()
 
 
 async def _disconnected(receive: Receive) -> None:
@@ -133,46 +132,46 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-def to_response(answer: Response | StreamResponse, access: Access) -> HttpResponse:
-    """Starlette's form of an answer; it also writes the log's line."""
-    headers = {**answer.headers, **access.headers}
+def to_http_response(answer: Response | StreamResponse, log: RequestLog) -> HttpResponse:
+    """Returns the answer as starlette sends it. Logs it, or lets the stream do so at its end."""
+    headers = {**answer.headers, **identifying_headers(log.id, log.cold)}
     if isinstance(answer, StreamResponse):
-        return EventStream(answer, headers, access)
-    access.done(answer.status, answer.usage)
+        return ChunkStream(answer, headers, log)
+    log.log_completed(answer.status, answer.usage)
     if answer.left_out is not None:
         headers["content-length"] = str(answer.left_out)
     return HttpResponse(answer.body, answer.status, headers)
 
 
-class EventStream(StreamingResponse):
-    """Chunks leave as they are made. However the stream ends, its generation ends with it."""
+class ChunkStream(StreamingResponse):
+    """Sends chunks as they are made. However the stream ends, its generation ends with it."""
 
-    def __init__(self, answer: StreamResponse, headers: Mapping[str, str], access: Access) -> None:
+    def __init__(self, answer: StreamResponse, headers: Mapping[str, str], log: RequestLog) -> None:
         super().__init__(answer.chunks, answer.status, headers)
         self._answer = answer
-        self._access = access
+        self._log = log
         self._logged_status = CLIENT_CLOSED_REQUEST
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Streams, until the end or until the client leaves: StreamingResponse watches for it."""
+        """Streams until the end or until the client leaves, for which StreamingResponse watches."""
         try:
             await super().__call__(scope, receive, send)
         finally:
             await self._answer.chunks.aclose()
-            self._access.done(self._logged_status, self._answer.usage)
+            self._log.log_completed(self._logged_status, self._answer.usage)
 
     async def stream_response(self, send: Send) -> None:
-        """The part that StreamingResponse cancels when the client leaves."""
+        """Sends all chunks; StreamingResponse cancels this when the client leaves."""
         await super().stream_response(send)
         self._logged_status = self.status_code
 
 
-def drain_on_signals(service: Service, bodies: Bodies) -> None:
-    """At SIGTERM or Ctrl-C running answers get `drain_seconds` to finish; at a second one, none.
+def drain_on_signals(service: Service, bodies: BodyReader) -> None:
+    """At SIGTERM or Ctrl-C gives running answers `drain_seconds` to finish; at a second one, none.
 
     uvicorn has its handler in place by now: it stops accepting, waits for its connections, and
     then raises each signal that it caught once more, so that after SIGTERM even a clean end has
-    status 143. Told of a SIGINT instead, it ends with status 0.
+    status 143. Called with SIGINT instead, it ends with status 0.
 
     The event loop calls `drain` between two steps of its own. A handler of the signal module would
     interrupt it anywhere, also where it holds a lock that the handler needs.
@@ -187,7 +186,7 @@ def drain_on_signals(service: Service, bodies: Bodies) -> None:
             stop_accepting(signal.SIGINT, None)
         draining = True
         threading.Thread(target=service.engine.stop, args=(seconds,), daemon=True).start()
-        bodies.end_in(seconds)
+        bodies.end_within(seconds)
 
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, drain)
@@ -195,5 +194,5 @@ def drain_on_signals(service: Service, bodies: Bodies) -> None:
 
 
 SERVICE = load()
-BODIES = Bodies(SERVICE.settings.max_body_bytes, SERVICE.settings.request_seconds)
+BODIES = BodyReader(SERVICE.settings.max_body_bytes, SERVICE.settings.request_seconds)
 drain_on_signals(SERVICE, BODIES)

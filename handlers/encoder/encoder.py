@@ -20,6 +20,8 @@ from handlers.encoder.encoding import Encoding
 from handlers.engine.consumer import wake
 from handlers.engine.crank import Crank
 from handlers.errors import (
+    SHUT_DOWN,
+    STOPPING,
     ArtifactError,
     ContextLengthExceeded,
     DeadlineExceeded,
@@ -146,7 +148,7 @@ class Encoder(Crank):
 
     def _refuse_if_full(self) -> None:
         if not self._accepting:
-            raise NotReady("The server is stopping: try another instance.")
+            raise NotReady(STOPPING)
         held = len(self._wanted())
         if held >= self._limit:
             raise Overloaded(f"{held} requests are held, which is all that may: try again later.")
@@ -170,7 +172,7 @@ class Encoder(Crank):
                 raise
 
     def _end(self) -> None:
-        self._end_all(NotReady("The server is shutting down. Try again."))
+        self._end_all(NotReady(SHUT_DOWN))
 
     def _end_all(self, error: RequestError) -> None:
         self._batcher = Batcher()  # a bug may have left anything in it

@@ -21,6 +21,7 @@ from handlers.engine.params import FinishReason, Prompt, SamplingParams, Step
 from handlers.engine.scheduler import Event, Scheduler
 from handlers.engine.sequence import Sequence
 from handlers.errors import (
+    STOPPING,
     ArtifactError,
     InvalidRequest,
     NotReady,
@@ -144,7 +145,7 @@ class Engine(Crank):
 
     def _refuse_if_full(self, count: int) -> None:
         if not self._accepting:
-            raise NotReady("The server is stopping: try another instance.")
+            raise NotReady(STOPPING)
         if count > self._limit:
             raise InvalidRequest(
                 f"This request wants {count} answers at once, but the server holds "

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from handlers.engine.params import FinishReason
 from handlers.errors import (
+    SHUT_DOWN,
     DeadlineExceeded,
     EngineFault,
     NotReady,
@@ -117,7 +118,7 @@ def _raise_failure(step: Step, generation: Generation, begun: bool) -> None:
             "shorter prompt or a longer timeout."
         )
     if step.finish_reason is FinishReason.CANCELLED:
-        raise NotReady("The server is shutting down. Try again.")
+        raise NotReady(SHUT_DOWN)
 
 
 class _Answer:

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import msgspec
 
 from handlers.errors import ArtifactError, InvalidRequest
-from handlers.lazy_imports import deferred
+from handlers.lazy_imports import lazy_imports
 from handlers.text.tool_format import HERMES, ToolFormat, without_tools
 
 # Its cache and its loaders, for templates in files, bring OpenSSL and tempfile: 7 ms. They are
 # jinja2's own, so the thread that loads the weights meanwhile cannot come upon the stand-ins.
-with deferred("jinja2.bccache", "jinja2.loaders"):
+with lazy_imports("jinja2.bccache", "jinja2.loaders"):
     import jinja2
     from jinja2.exceptions import SecurityError
     from jinja2.ext import Extension, loopcontrols

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from handlers.config import LAMBDA_MB_PER_CPU, Settings
+from handlers.config import Settings
+from handlers.cpus import LAMBDA_MB_PER_CPU
 from model_export.fetch.hub import download
 from model_export.fetch.load import UNREADABLE, reason_of
 from model_export.fetch.locate import packaged_path

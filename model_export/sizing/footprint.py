@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from handlers.config import LAMBDA_MB_PER_CPU
+from handlers.cpus import LAMBDA_MB_PER_CPU
 from model_export.quantize.block_layout import BLOCK, LANES
 from model_export.recipe import BITS, Precision
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from handlers import log
-from handlers.api.http import TokenUsage
-from handlers.log import LOGGER, Access, set_up
+from handlers.api.http import TokenUsage, identifying_headers
+from handlers.log import LOGGER, RequestLog, configure
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def output(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     before = LOGGER.handlers, LOGGER.level, LOGGER.propagate
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stdout", stream)
-    set_up("INFO")
+    configure("INFO")
     yield stream
     LOGGER.handlers, LOGGER.propagate = before[0], before[2]
     LOGGER.setLevel(before[1])
@@ -58,7 +58,7 @@ def test_line_breaks_and_tracebacks_stay_on_their_line(output: io.StringIO) -> N
 
 
 def test_a_request_is_one_line_with_the_tokens_of_its_usage(output: io.StringIO) -> None:
-    Access("id-1", "POST", "/v1/\ud800\n").done(200, TokenUsage(3, 5))
+    RequestLog("id-1", "POST", "/v1/\ud800\n").log_completed(200, TokenUsage(3, 5))
     (line,) = lines(output)
     assert (line["id"], line["method"], line["path"]) == ("id-1", "POST", "/v1/\ud800\n")
     assert (line["status"], line["prompt_tokens"], line["completion_tokens"]) == (200, 3, 5)
@@ -66,7 +66,7 @@ def test_a_request_is_one_line_with_the_tokens_of_its_usage(output: io.StringIO)
 
 
 def test_a_line_stays_short_whatever_a_client_sends(output: io.StringIO) -> None:
-    Access("id", "M" * 60_000, "/v1/" + "x" * 60_000 + "/models").done(404)
+    RequestLog("id", "M" * 60_000, "/v1/" + "x" * 60_000 + "/models").log_completed(404)
     try:
         raise KeyError("k" * 60_000)
     except KeyError:
@@ -90,26 +90,29 @@ def test_a_line_stays_short_whatever_a_client_sends(output: io.StringIO) -> None
 def test_tokens_are_logged_where_an_answer_took_some(
     output: io.StringIO, usage: TokenUsage | None, counts: tuple[int, int] | None
 ) -> None:
-    Access("id-2", "POST", "/v1/responses").done(200, usage)
+    RequestLog("id-2", "POST", "/v1/responses").log_completed(200, usage)
     (line,) = lines(output)
     assert ("completion_tokens" in line) == (counts is not None)
     assert counts is None or (line["prompt_tokens"], line["completion_tokens"]) == counts
 
 
 def test_the_first_request_of_a_process_is_cold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "_begun", itertools.count())
-    first, second = Access("1", "GET", "/healthz"), Access("2", "GET", "/healthz")
-    assert first.headers == {"x-request-id": "1", "x-kindling-cold": "true"}
-    assert second.headers == {"x-request-id": "2"}
+    monkeypatch.setattr(log, "_requests", itertools.count())
+    first, second = RequestLog("1", "GET", "/healthz"), RequestLog("2", "GET", "/healthz")
+    assert identifying_headers(first.id, first.cold) == {
+        "x-request-id": "1",
+        "x-kindling-cold": "true",
+    }
+    assert identifying_headers(second.id, second.cold) == {"x-request-id": "2"}
 
 
 def test_a_probe_leaves_the_first_request_to_be_cold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "_begun", itertools.count())
-    probe, first = Access.of_a_probe("1", "GET", "/healthz"), Access("2", "GET", "/v1/models")
+    monkeypatch.setattr(log, "_requests", itertools.count())
+    probe, first = RequestLog.of_probe("1", "GET", "/healthz"), RequestLog("2", "GET", "/v1/models")
     assert (probe.cold, first.cold) == (False, True)
 
 
 def test_where_nobody_waited_for_the_process_no_request_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "_begun", itertools.count())
-    log.first_is_warm()
-    assert not Access("1", "GET", "/healthz").cold
+    monkeypatch.setattr(log, "_requests", itertools.count())
+    log.mark_warm()
+    assert not RequestLog("1", "GET", "/healthz").cold

@@ -36,7 +36,7 @@ BEGIN_ON_CLOUD_RUN = """
 from handlers import startup
 from handlers.config import Settings
 
-startup.begin(Settings.from_environ())
+startup.start_loading(Settings.from_environ())
 
 async def load():  # as the server does: signals are its event loop's
     import handlers.cloud_run.function
@@ -88,7 +88,7 @@ def test_garbage_is_looked_for_again_after_a_start_that_failed(
     def fail() -> None:
         raise ImportError("numpy")
 
-    monkeypatch.setattr(startup, "_engine_load", fail)
+    monkeypatch.setattr(startup, "_import_engine", fail)
     with pytest.raises(ImportError):
         load_service(Settings.from_environ({"MODEL_DIR": str(tiny_artifact)}))
     assert gc.isenabled()
@@ -193,7 +193,7 @@ from pathlib import Path
 from handlers import startup
 from handlers.config import Settings
 
-startup.begin(Settings.from_environ())
+startup.start_loading(Settings.from_environ())
 for thread in threading.enumerate():
     if thread is not threading.main_thread():
         thread.join()

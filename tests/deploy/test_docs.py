@@ -9,7 +9,7 @@ import pytest
 
 from bench.cost import Prices, per_million
 from deploy.aws.release import parameters
-from handlers.config import LAMBDA_MB_PER_CPU
+from handlers.cpus import LAMBDA_MB_PER_CPU
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = (ROOT / "docs" / "deploy.md").read_text()

@@ -1,1 +1,1 @@
-"""A client of Lambda's Runtime API that streams, and serves many invocations in one process."""
+"""Our own client of Lambda's Runtime API: it streams, and serves several invocations at once."""

@@ -1,6 +1,6 @@
-"""The process: `python -m handlers.aws_lambda.runtime`, in awslambdaric's place. docs/lambda.md.
+"""The process of our own runtime, `python -m handlers.aws_lambda.runtime`: docs/lambda.md.
 
-It loads as every adapter does, and tells Lambda of a start that fails.
+It takes awslambdaric's place in the same image, and reports a start that fails to Lambda.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ T = TypeVar("T")
 
 
 def main() -> None:
-    """Serves until SIGTERM. Status 1 and one line when the process cannot serve."""
-    signal.signal(signal.SIGTERM, _end)
+    """Serves until SIGTERM. Ends with status 1 and one line when the process cannot serve."""
+    signal.signal(signal.SIGTERM, _exit)
     try:
         address = runtime_api()
     except StartupError as error:
         sys.exit(f"Kindling cannot start: {error}")
-    service = _reported(address, "init", _load)
+    service = _reporting_failure(address, "init", _load)
     from handlers.aws_lambda.runtime.poller import poll
-    from handlers.aws_lambda.runtime.protocol import Gone
+    from handlers.aws_lambda.runtime.protocol import RuntimeApiUnavailable
 
     try:
         if service.settings.snap_start:
             _restore(address, service)
         poll(service, address)
-    except Gone as error:
+    except RuntimeApiUnavailable as error:
         sys.exit(f"Kindling ends: {error}")
 
 
 def _load() -> Service:
     settings = Settings.from_environ()
-    startup.begin(settings)
-    import handlers.aws_lambda.runtime.poller  # noqa: F401 - beside the session, which loads
+    startup.start_loading(settings)
+    import handlers.aws_lambda.runtime.poller  # noqa: F401 - while the session loads
 
     service = startup.load_service(settings)
     if not settings.on_demand:
@@ -57,29 +57,30 @@ def _load() -> Service:
 
 
 def _restore(address: str, service: Service) -> None:
-    """Comes back in each copy of the process. Raises Gone."""
+    """Returns in each copy that is restored from the snapshot. Raises RuntimeApiUnavailable."""
     from handlers.aws_lambda import snapstart
-    from handlers.aws_lambda.runtime.client import RuntimeApi
+    from handlers.aws_lambda.runtime.client import RuntimeClient
 
-    RuntimeApi(address).wait_for_restore()
-    _reported(address, "restore", partial(snapstart.restored, service))
+    RuntimeClient(address).wait_for_restore()
+    _reporting_failure(address, "restore", partial(snapstart.after_restore, service))
 
 
-def _reported(address: str, stage: str, begin: Callable[[], T]) -> T:
-    """What it returns. Whatever it raises ends the process, and Lambda is told at which stage."""
+def _reporting_failure(address: str, stage: str, step: Callable[[], T]) -> T:
+    """Returns what the step returns; if it raises, reports that to Lambda and ends the process."""
     try:
-        return begin()
-    except Exception as error:  # noqa: BLE001 - whatever it is, Lambda is told
-        from handlers.aws_lambda.runtime.client import RuntimeApi
-        from handlers.aws_lambda.runtime.protocol import Fault
+        return step()
+    except Exception as error:  # noqa: BLE001 - Lambda is told of any
+        from handlers.aws_lambda.runtime.client import RuntimeClient
+        from handlers.aws_lambda.runtime.protocol import ErrorReport
 
         if not isinstance(error, StartupError):
             traceback.print_exception(error)
-        RuntimeApi(address).fail_start(Fault(type(error).__name__, str(error), "Runtime"), stage)
+        report = ErrorReport(type(error).__name__, str(error), "Runtime")
+        RuntimeClient(address).report_start_error(report, stage)
         sys.exit(f"Kindling cannot start: {error}")
 
 
-def _end(_number: int, _frame: FrameType | None) -> None:
+def _exit(_number: int, _frame: FrameType | None) -> None:
     sys.exit(0)
 
 

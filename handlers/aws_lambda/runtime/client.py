@@ -1,8 +1,4 @@
-"""The Runtime API: where invocations come from and where answers go.
-
-Knows no event and no answer. One object serves one thread. Called by invocation.py, pollers.py
-and __main__.py.
-"""
+"""The client of Lambda's Runtime API: asks for invocations and posts their responses."""
 
 from __future__ import annotations
 
@@ -18,19 +14,19 @@ from handlers.aws_lambda.runtime.protocol import (
     NEXT,
     RESTORE,
     RUNTIME,
-    Gone,
-    NotTaken,
-    Stopped,
-    demand_accepted,
+    ResponseNotDelivered,
+    RuntimeApiUnavailable,
+    ShuttingDown,
+    raise_for_status,
     read_invocation,
     read_restored,
 )
-from handlers.aws_lambda.runtime.response_stream import Stream
+from handlers.aws_lambda.runtime.response_stream import ResponseStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from handlers.aws_lambda.runtime.protocol import Fault, Invocation
+    from handlers.aws_lambda.runtime.protocol import ErrorReport, InvocationRequest
 
 T = TypeVar("T")
 
@@ -38,78 +34,83 @@ log = logging.getLogger(__name__)
 
 JSON = {"content-type": "application/json"}
 
-# Asked in vain once more after each of these pauses, the Runtime API is gone.
+# The pauses between attempts; after the last one the Runtime API counts as unavailable.
 RETRY_SECONDS = (0.0, 0.1, 0.2, 0.4, 0.8)
 # A connection that lived this long was a good one: between two invocations it may die of age.
 LIVED_SECONDS = 1.0
 
 
-class RuntimeApi:
-    """The calls, over a connection that is opened anew whenever it has been lost."""
+class RuntimeClient:
+    """Talks to the Runtime API for one thread, over a connection that it reopens when lost."""
 
     def __init__(self, address: str) -> None:
-        """`address`: host and port, as AWS_LAMBDA_RUNTIME_API has them."""
+        """`address` is a host and a port, as AWS_LAMBDA_RUNTIME_API has them."""
         self._address = address
         self._idle: Connection | None = None
-        self._asking: Connection | None = None
+        self._waiting: Connection | None = None
         self._stopped = False
 
-    def next(self) -> Invocation:
-        """Waits for an invocation, over as many connections as it takes. Raises Gone, Stopped."""
-        return self._ask(NEXT, read_invocation)
+    def next_invocation(self) -> InvocationRequest:
+        """Waits for an invocation, over as many connections as it takes.
+
+        Raises RuntimeApiUnavailable and ShuttingDown.
+        """
+        return self._get(NEXT, read_invocation)
 
     def wait_for_restore(self) -> None:
-        """Returns in each copy of the process that comes from its snapshot. Raises Gone."""
-        self._ask(RESTORE, read_restored)
+        """Returns in each copy that is restored from the snapshot. Raises RuntimeApiUnavailable."""
+        self._get(RESTORE, read_restored)
         self.close()
 
     def stop(self) -> None:
-        """Ends the wait for an invocation, now and from now on. From any thread or signal."""
+        """Ends the wait for an invocation, and every later one. Safe in any thread or signal."""
         self._stopped = True
-        if (asking := self._asking) is not None:
-            asking.shut_down()
+        if (waiting := self._waiting) is not None:
+            waiting.shut_down()
 
-    def respond(self, invocation: Invocation, body: bytes) -> None:
-        """Posts a whole answer. Raises NotTaken and Gone, as all that answers does."""
-        path, headers = invocation.path("response"), {**JSON, **invocation.labels}
-        _twice(lambda: demand_accepted(self._call("POST", path, headers, body)))
+    def respond(self, invocation: InvocationRequest, body: bytes) -> None:
+        """Posts a whole response. Raises ResponseNotDelivered and RuntimeApiUnavailable."""
+        path, headers = invocation.path("response"), {**JSON, **invocation.echoed_headers}
+        _post_with_retry(lambda: raise_for_status(self._post(path, headers, body)))
 
     def respond_as_stream(
-        self, invocation: Invocation, status: int, headers: Mapping[str, str], body: bytes
+        self, invocation: InvocationRequest, status: int, headers: Mapping[str, str], body: bytes
     ) -> None:
-        """Posts a whole answer in the form of a stream."""
+        """Posts a whole response in the form of a stream. Raises as `respond` does."""
 
         def post() -> None:
-            with contextlib.closing(self.stream(invocation, status, headers)) as stream:
+            with contextlib.closing(self.open_stream(invocation, status, headers)) as stream:
                 stream.send(body)
                 stream.end(None)
 
-        _twice(post)
+        _post_with_retry(post)
 
-    def stream(self, invocation: Invocation, status: int, headers: Mapping[str, str]) -> Stream:
-        """Begins an answer that leaves in chunks. Raises OSError, as the stream itself does."""
-        return Stream.begin(self._address, invocation, status, headers)
+    def open_stream(
+        self, invocation: InvocationRequest, status: int, headers: Mapping[str, str]
+    ) -> ResponseStream:
+        """Begins a response that leaves in chunks. Raises OSError, as the stream itself does."""
+        return ResponseStream.open(self._address, invocation, status, headers)
 
-    def fail(self, invocation: Invocation, fault: Fault) -> None:
-        """Posts an error in the answer's place. Raises Gone; that it is not taken is for the log.
+    def report_error(self, invocation: InvocationRequest, report: ErrorReport) -> None:
+        """Posts an error in place of the response. Raises RuntimeApiUnavailable.
 
-        Lambda takes none where it has an answer.
+        Lambda rejects it where it already has a response; that is logged.
         """
-        self._post_error(invocation.path("error"), invocation.labels, fault)
+        self._post_error(invocation.path("error"), invocation.echoed_headers, report)
 
-    def fail_start(self, fault: Fault, stage: str) -> None:
-        """Reports that the process cannot serve. `stage`: `init`, or `restore` once it is over."""
-        with contextlib.suppress(Gone):
-            self._post_error(f"{RUNTIME}/{stage}/error", {}, fault)
+    def report_start_error(self, report: ErrorReport, stage: str) -> None:
+        """Reports that the process cannot serve, at the stage `init` or, restored, `restore`."""
+        with contextlib.suppress(RuntimeApiUnavailable):
+            self._post_error(f"{RUNTIME}/{stage}/error", {}, report)
 
     def close(self) -> None:
-        """Forgets the open connection."""
+        """Closes the idle connection."""
         if self._idle is not None:
             self._idle.close()
         self._idle = None
 
-    def _ask(self, path: str, read: Callable[[Reply], T]) -> T:
-        """Asks until `read` makes something of the reply: it raises OSError where it cannot."""
+    def _get(self, path: str, read: Callable[[Reply], T]) -> T:
+        """Asks until `read` returns something; it raises OSError for a reply that is unusable."""
         pauses = iter(RETRY_SECONDS)
         while True:
             asked = time.monotonic()
@@ -117,40 +118,42 @@ class RuntimeApi:
                 return read(self._wait(path))
             except OSError as error:
                 if self._stopped:
-                    raise Stopped from None
+                    raise ShuttingDown from None
                 log.warning("Nothing came of %s: %s", path, error)
                 if time.monotonic() - asked > LIVED_SECONDS:
                     pauses = iter(RETRY_SECONDS)
                 pause = next(pauses, None)
                 if pause is None:
-                    raise Gone(f"{self._address} hands out nothing: {error}") from error
+                    message = f"{self._address} hands out nothing: {error}"
+                    raise RuntimeApiUnavailable(message) from error
                 time.sleep(pause)
 
     def _wait(self, path: str) -> Reply:
-        connection = self._asking = self._open()
+        connection = self._waiting = self._open()
         try:
-            if self._stopped:  # looked at after `stop` can see the connection: one of both acts
+            # Checked after the connection can be seen: either `stop` ends its wait, or this does.
+            if self._stopped:
                 connection.close()
-                raise Stopped
-            return self._over(connection, "GET", path, {}, b"")
+                raise ShuttingDown
+            return self._send(connection, "GET", path, {}, b"")
         finally:
-            self._asking = None
+            self._waiting = None
 
-    def _post_error(self, path: str, labels: Mapping[str, str], fault: Fault) -> None:
-        headers = {**JSON, **labels, ERROR_TYPE: fault.label}
+    def _post_error(self, path: str, headers: Mapping[str, str], report: ErrorReport) -> None:
+        headers = {**JSON, **headers, ERROR_TYPE: report.label}
         try:
-            _twice(lambda: demand_accepted(self._call("POST", path, headers, fault.body)))
-        except NotTaken as error:
+            _post_with_retry(lambda: raise_for_status(self._post(path, headers, report.body)))
+        except ResponseNotDelivered as error:
             log.warning("An error was not taken: %s", error)
 
-    def _call(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        return self._over(self._open(), method, path, headers, body)
+    def _post(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        return self._send(self._open(), "POST", path, headers, body)
 
     def _open(self) -> Connection:
         connection, self._idle = self._idle or Connection(self._address), None
         return connection
 
-    def _over(
+    def _send(
         self,
         connection: Connection,
         method: str,
@@ -170,8 +173,11 @@ class RuntimeApi:
         return reply
 
 
-def _twice(post: Callable[[], None]) -> None:
-    """Posts again where the connection died, maybe before this. Raises NotTaken, Gone."""
+def _post_with_retry(post: Callable[[], None]) -> None:
+    """Posts, and once more where the connection died, maybe before it was used.
+
+    Raises ResponseNotDelivered and RuntimeApiUnavailable.
+    """
     try:
         post()
     except OSError as error:
@@ -179,4 +185,4 @@ def _twice(post: Callable[[], None]) -> None:
         try:
             post()
         except OSError as again:
-            raise NotTaken(str(again)) from None
+            raise ResponseNotDelivered(str(again)) from None

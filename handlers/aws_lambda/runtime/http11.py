@@ -1,8 +1,8 @@
-"""HTTP/1.1 on a socket, as much of it as the Runtime API speaks (RFC 9112).
+"""A minimal HTTP/1.1 client on a socket (RFC 9112), for the Runtime API at 127.0.0.1 only.
 
-Not http.client: with the email package, which it brings, it takes 13 ms of processor time to
-import, and a socket takes 2. Without time limits: between two invocations Lambda may freeze the
-process for hours. Knows no path and no header of Lambda's. Called by api.py.
+http.client, with the email package that it imports, takes 13 ms of processor time to import; a
+socket takes 2. There are no time limits: between two invocations Lambda may freeze the process for
+hours.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A whole answer."""
+    """A whole response."""
 
     status: int
     headers: Mapping[str, str]
@@ -27,28 +27,28 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Connection:
-    """An open connection, for one request after the other."""
+    """An open connection, for one request after the other. Every method may raise OSError."""
 
     def __init__(self, address: str) -> None:
-        """`address`: host and port. Raises OSError, as every method does."""
+        """Connects. `address` is a host and a port."""
         host, _, port = address.rpartition(":")
         self._address = address
         self._socket = socket.create_connection((host, int(port)))
-        # Each chunk of a stream is a small packet, and the next one shall not wait for its receipt.
+        # Each chunk of a stream is a small packet, which must not wait for the one before it.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._replies = self._socket.makefile("rb")
         self.reusable = True
-        """Whether the other side keeps it open."""
+        """Whether the server keeps it open for another request."""
 
     def request(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes = b""
     ) -> Reply:
-        """Sends a whole request and waits for its answer."""
+        """Sends a whole request and waits for the reply."""
         self.send(self._head(method, path, {**headers, "content-length": str(len(body))}) + body)
         return self.reply()
 
     def begin_chunked(self, path: str, headers: Mapping[str, str]) -> None:
-        """Sends the head of a POST whose body follows: chunks, `last_chunk`, then `reply`."""
+        """Sends the head of a POST. Its body follows by `send`: chunks, then `last_chunk`."""
         chunked = {**headers, "transfer-encoding": "chunked", "connection": "close"}
         self.send(self._head("POST", path, chunked))
 
@@ -57,15 +57,15 @@ class Connection:
         self._socket.sendall(data)
 
     def reply(self) -> Reply:
-        """Waits for an answer and reads all of it."""
+        """Waits for a reply and reads all of it."""
         version, _, status = _line(self._replies).partition(" ")
         headers = _read_fields(self._replies)
         keep = version == "HTTP/1.1" and headers.get("connection", "").lower() != "close"
         self.reusable = keep
         return Reply(_number(status[:3], 10), headers, _read_body(self._replies, headers))
 
-    def interrupted(self) -> bool:
-        """Whether the other side has spoken, or left, before it was asked."""
+    def peer_spoke(self) -> bool:
+        """Returns whether the server has sent something, or closed, before the request's end."""
         try:
             self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -75,12 +75,12 @@ class Connection:
         return True
 
     def shut_down(self) -> None:
-        """Ends a wait for a reply in another thread, which gets a ConnectionError."""
+        """Ends another thread's wait for a reply, with a ConnectionError."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Any number of times."""
+        """Closes the connection; more than once does no harm."""
         self._replies.close()
         self._socket.close()
 
@@ -89,12 +89,12 @@ class Connection:
 
 
 def chunk(data: bytes) -> bytes:
-    """A part of a chunked body; `data` must not be empty, which would end it."""
+    """Encodes a part of a chunked body. `data` must not be empty, which would end the body."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def last_chunk(trailers: Mapping[str, str]) -> bytes:
-    """The end of a chunked body."""
+    """Encodes the end of a chunked body, with its trailers."""
     return b"0\r\n" + _fields(trailers)
 
 

@@ -1,6 +1,6 @@
-"""Who asks for invocations: this thread, or as many threads as Lambda sends at once.
+"""Polls the Runtime API for invocations, in one thread or in as many as Lambda sends at once.
 
-    one       the poller turns the engine's crank itself, and asyncio is never imported
+    one       the poller's thread computes, and asyncio is never imported
     several   the API runs on one event loop, as on Cloud Run, and the engine has its thread; the
               pollers only carry bytes, so that all requests feed one batch of one model
 
@@ -10,17 +10,21 @@ https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custo
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
+import time
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from handlers.api.http import run_sync
-from handlers.aws_lambda.runtime.client import RuntimeApi
-from handlers.aws_lambda.runtime.protocol import Stopped
+from handlers.aws_lambda.runtime.client import RuntimeClient
+from handlers.aws_lambda.runtime.protocol import ShuttingDown
 from handlers.aws_lambda.runtime.responder import serve
-from handlers.aws_lambda.runtime.shutdown import Stop
-from handlers.config import hand_on_trace_id
+from handlers.config import set_trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
+    from types import FrameType
 
     from handlers.startup import Service
 
@@ -30,55 +34,56 @@ T = TypeVar("T")
 def poll(service: Service, address: str) -> None:
     """Serves until SIGTERM, or for as long as the Runtime API at `address` has invocations.
 
-    Raises Gone where it has none, when all that were under way have ended.
+    Raises RuntimeApiUnavailable where it has none, once all that were under way have ended.
     """
-    apis = [RuntimeApi(address) for _ in range(service.settings.concurrency)]
-    stop = Stop(service, apis)
-    stop.at_sigterm()
-    if len(apis) > 1:
-        _poll_together(service, apis, stop)
+    clients = [RuntimeClient(address) for _ in range(service.settings.concurrency)]
+    shutdown = Shutdown(service, clients)
+    shutdown.install_sigterm_handler()
+    if len(clients) > 1:
+        _poll_in_threads(service, clients, shutdown)
         return
     try:
-        poll_alone(service, apis[0])
-    except Stopped:
+        poll_in_this_thread(service, clients[0])
+    except ShuttingDown:
         return
 
 
-def poll_alone(service: Service, api: RuntimeApi) -> NoReturn:
-    """One invocation after the other, so that the process's environment is that of one."""
+def poll_in_this_thread(service: Service, client: RuntimeClient) -> NoReturn:
+    """Serves one invocation after the other, so that the process's environment is that of one."""
     while True:
-        invocation = api.next()
-        hand_on_trace_id(invocation.trace_id)
-        serve(service, run_sync, api, invocation)
+        received = client.next_invocation()
+        set_trace_id(received.trace_id)
+        serve(service, run_sync, client, received)
 
 
-def _poll_together(service: Service, apis: Sequence[RuntimeApi], stop: Stop) -> None:
-    """A thread for each invocation; this one runs the event loop until all have ended."""
+def _poll_in_threads(
+    service: Service, clients: Sequence[RuntimeClient], shutdown: Shutdown
+) -> None:
+    """Polls in a thread for each client; this one runs the event loop until all have ended."""
     import asyncio
-    import threading
 
     loop = asyncio.new_event_loop()
-    polling = list(apis)
-    ends: list[BaseException] = []
+    polling = list(clients)
+    failures: list[BaseException] = []
 
     def run(coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
 
-    def work(api: RuntimeApi) -> None:
+    def work(client: RuntimeClient) -> None:
         try:
             while True:
-                serve(service, run, api, api.next())
-        except Stopped:
+                serve(service, run, client, client.next_invocation())
+        except ShuttingDown:
             pass
-        except BaseException as error:  # noqa: BLE001 - with a poller less, it would only limp
-            ends.append(error)
-            stop()
-        polling.remove(api)
+        except BaseException as error:  # noqa: BLE001 - a process short of a poller would only limp
+            failures.append(error)
+            shutdown.begin()
+        polling.remove(client)
         if not polling:
             loop.call_soon_threadsafe(loop.stop)
 
     service.engine.start()
-    threads = [threading.Thread(target=work, args=(api,), daemon=True) for api in apis]
+    threads = [threading.Thread(target=work, args=(one,), daemon=True) for one in clients]
     for thread in threads:
         thread.start()
     try:
@@ -87,5 +92,40 @@ def _poll_together(service: Service, apis: Sequence[RuntimeApi], stop: Stop) -> 
         service.engine.stop()
     for thread in threads:
         thread.join()
-    if ends:
-        raise ends[0]
+    if failures:
+        raise failures[0]
+
+
+class Shutdown:
+    """Ends all pollers: none asks for another invocation, and those under way may finish."""
+
+    def __init__(self, service: Service, clients: Sequence[RuntimeClient]) -> None:
+        self._service = service
+        self._clients = clients
+        # Not an Event: a signal that arrives while its handler sets it would take its lock twice.
+        self._begun = False
+
+    def begin(self) -> None:
+        """Returns at once; what is not done after `drain_seconds` is ended. Safe in any thread."""
+        if self._begun:
+            return
+        self._begun = True
+        for client in self._clients:
+            client.stop()
+        threading.Thread(target=self._drain, daemon=True).start()
+
+    def install_sigterm_handler(self) -> None:
+        """Makes SIGTERM begin the shutdown, and a second SIGTERM end the process at once."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self._begun:
+            sys.exit(0)
+        self.begin()
+
+    def _drain(self) -> None:
+        """Ends what still runs. An engine without a thread does not wait for it, so this does."""
+        engine, seconds = self._service.engine, self._service.settings.drain_seconds
+        if not engine.threaded:
+            time.sleep(seconds)
+        engine.stop(seconds)

@@ -1,8 +1,7 @@
-"""What both sides of the Runtime API exchange, and how it can end.
+"""The messages of Lambda's Runtime API, and the errors that talking to it can raise.
 
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html and, for streams and concurrency,
-https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html. Knows no event and no answer,
-and no connection. Called by api.py and stream.py; others take the types and the errors.
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html.
 """
 
 from __future__ import annotations
@@ -36,33 +35,33 @@ TRACE = "lambda-runtime-trace-id"
 MESSAGE_CHARACTERS = 1000
 
 
-class Gone(Exception):
-    """There will be no further invocation: the process may end."""
+class RuntimeApiUnavailable(Exception):
+    """The Runtime API hands out no further invocation: the process should end."""
 
 
-class Stopped(Exception):
-    """The process has been told to end, and asks no more."""
+class ShuttingDown(Exception):
+    """The process has been told to end, and asks for no further invocation."""
 
 
-class NotTaken(Exception):
-    """An answer did not arrive: Lambda refused it, or the connection died."""
+class ResponseNotDelivered(Exception):
+    """A response did not arrive: Lambda rejected it, or the connection died."""
 
 
-class Refused(NotTaken):
-    """Lambda says why."""
+class ResponseRejected(ResponseNotDelivered):
+    """Lambda rejected a response; the message has its reason."""
 
 
-class Fault(msgspec.Struct, frozen=True):
-    """An error as Lambda shows it."""
+class ErrorReport(msgspec.Struct, frozen=True):
+    """An error as Lambda shows it, of an invocation or of the start."""
 
     type: str
-    """As Step Functions' Retry and Catch name it."""
+    """The name that Step Functions' Retry and Catch match."""
     message: str
     category: Literal["Function", "Runtime"] = "Function"
 
     @property
     def label(self) -> str:
-        """For Lambda's own log and metrics, which keep no type of another form.
+        """The type for Lambda's own log and metrics, which keep only types of this form.
 
         "We recommend a format of <category.reason>":
         https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror
@@ -71,18 +70,18 @@ class Fault(msgspec.Struct, frozen=True):
 
     @property
     def shown(self) -> str:
-        """Of the message what UTF-8 can carry, and no more than fits a line."""
+        """The message, cut to what fits a line and with ? for what UTF-8 cannot carry."""
         return self.message[:MESSAGE_CHARACTERS].encode("utf-8", "replace").decode()
 
     @property
     def body(self) -> bytes:
-        """Lambda's JSON for it."""
+        """The JSON that Lambda expects."""
         error = {"errorMessage": self.shown, "errorType": self.type, "stackTrace": []}
         return msgspec.json.encode(error)
 
 
-class Invocation(msgspec.Struct, frozen=True):
-    """What is to be answered."""
+class InvocationRequest(msgspec.Struct, frozen=True):
+    """An invocation as the Runtime API hands it out."""
 
     id: str
     event: bytes
@@ -90,41 +89,45 @@ class Invocation(msgspec.Struct, frozen=True):
     """Unix time in milliseconds at which Lambda kills the process; infinite if it did not say."""
     trace_id: str | None
     """X-Ray's, as its header has it."""
-    labels: Mapping[str, str]
-    """Headers that come back with the answer."""
+    echoed_headers: Mapping[str, str]
+    """Headers that must come back with the response."""
 
     @property
-    def seconds(self) -> float:
-        """What is left until the deadline."""
+    def seconds_left(self) -> float:
+        """The seconds until the deadline."""
         return self.deadline_ms / 1000 - time.time()
 
-    def path(self, what: str) -> str:
-        """Where its `response` or its `error` goes."""
-        return f"{RUNTIME}/invocation/{self.id}/{what}"
+    def path(self, kind: Literal["response", "error"]) -> str:
+        """Returns the path to which its response, or an error, is posted."""
+        return f"{RUNTIME}/invocation/{self.id}/{kind}"
 
 
-def demand_accepted(reply: Reply) -> None:
-    """Lambda takes no second answer, and none that comes too late or is too large."""
+def raise_for_status(reply: Reply) -> None:
+    """Raises unless Lambda has accepted what was posted.
+
+    It accepts no second response, and none that comes too late or is too large. Raises
+    ResponseRejected, or RuntimeApiUnavailable for status 500.
+    """
     if reply.status == 202:
         return
-    said = f"Lambda answered {reply.status}: {reply.body[:200]!r}"
+    reason = f"Lambda answered {reply.status}: {reply.body[:200]!r}"
     if reply.status == 500:  # "Non-recoverable state. Runtime should exit promptly."
-        raise Gone(said)
-    raise Refused(said)
+        raise RuntimeApiUnavailable(reason)
+    raise ResponseRejected(reason)
 
 
-def read_invocation(reply: Reply) -> Invocation:
-    """Raises OSError for an answer that is no invocation. Never shows an event."""
+def read_invocation(reply: Reply) -> InvocationRequest:
+    """Parses the reply to NEXT. Raises OSError, which never shows an event, if it is none."""
     if reply.status != 200:
         raise ConnectionError(f"{NEXT} answered {reply.status}: {reply.body[:200]!r}")
     if ID not in reply.headers:
         raise ConnectionError(f"{NEXT} answered 200 without {ID}.")
-    return Invocation(
+    return InvocationRequest(
         id=reply.headers[ID],
         event=reply.body,
         deadline_ms=_deadline(reply.headers),
         trace_id=reply.headers.get(TRACE) or None,
-        labels={name: reply.headers[name] for name in (ATTEMPT,) if name in reply.headers},
+        echoed_headers={name: reply.headers[name] for name in (ATTEMPT,) if name in reply.headers},
     )
 
 
@@ -137,6 +140,6 @@ def _deadline(headers: Mapping[str, str]) -> float:
 
 
 def read_restored(reply: Reply) -> None:
-    """A refusal is Lambda's last word; only a connection that dies is asked for again."""
+    """Checks the reply to RESTORE. A rejection is final, so it raises RuntimeApiUnavailable."""
     if reply.status != 200:
-        raise Gone(f"{RESTORE} answered {reply.status}: {reply.body[:200]!r}")
+        raise RuntimeApiUnavailable(f"{RESTORE} answered {reply.status}: {reply.body[:200]!r}")

@@ -1,115 +1,125 @@
-"""One invocation, from the event to its posted answer.
+"""Serves one invocation: answers its event and posts the response.
 
-A function URL, and a REST API that is set so, gets every answer in the form of a stream, and a chat
-that is to be streamed event by event; all else leaves whole. Knows no tokens; how the API's
-coroutines are run is the poller's to say.
+A function URL, and a REST API that is set so, gets every response in the form of a stream, and an
+answer that streams event by event; every other sender gets one whole value.
 """
 
 from __future__ import annotations
 
 import logging
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from handlers.api.error_responses import client_message
-from handlers.api.http import Response, StreamResponse
-from handlers.aws_lambda.invocation import Call, joined
-from handlers.aws_lambda.runtime.protocol import Fault, Gone, NotTaken, Refused
+from handlers.api.http import StreamResponse
+from handlers.aws_lambda.invocation import Invocation
+from handlers.aws_lambda.runtime.protocol import (
+    ErrorReport,
+    ResponseNotDelivered,
+    ResponseRejected,
+    RuntimeApiUnavailable,
+)
 from handlers.errors import EngineFault, RequestError, as_request_error
 from handlers.log import CLIENT_CLOSED_REQUEST
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine
+    from collections.abc import AsyncGenerator
 
-    from handlers.aws_lambda.runtime.client import RuntimeApi
-    from handlers.aws_lambda.runtime.protocol import Invocation
-    from handlers.aws_lambda.runtime.response_stream import Stream
+    from handlers.aws_lambda.invocation import Run
+    from handlers.aws_lambda.runtime.client import RuntimeClient
+    from handlers.aws_lambda.runtime.protocol import InvocationRequest
+    from handlers.aws_lambda.runtime.response_stream import ResponseStream
     from handlers.startup import Service
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# An answer that Lambda would not take, in the log alone: to the client Lambda says it itself.
+# The logged status of a response that Lambda rejected; the client gets Lambda's own.
 BAD_GATEWAY = 502
 
-# Lambda takes it where it has seen nothing of the answer, and would wait for it else.
-NOT_TAKEN = Fault("AnswerNotTaken", "The answer was refused or cut on its way.", "Runtime")
+# Posted after a response that failed midway: Lambda accepts an error only if it received no part of
+# the response, and otherwise would wait.
+NOT_DELIVERED = ErrorReport(
+    "AnswerNotTaken", "The answer was refused or cut on its way.", "Runtime"
+)
 
 
-class Run(Protocol):
-    """Runs a coroutine of the API's to its end, from a thread without an event loop."""
+def serve(service: Service, run: Run, client: RuntimeClient, received: InvocationRequest) -> None:
+    """Answers an invocation; whatever fails is reported to Lambda and logged.
 
-    def __call__(self, coroutine: Coroutine[Any, Any, T], /) -> T: ...
-
-
-def serve(service: Service, run: Run, api: RuntimeApi, invocation: Invocation) -> None:
-    """Answers it. Whatever goes wrong is told to Lambda and to the log. Raises Gone."""
+    `run` runs the API's coroutines. Raises RuntimeApiUnavailable.
+    """
     try:
-        _answer(service, run, api, invocation)
-    except (Gone, SystemExit, KeyboardInterrupt):
+        _respond(service, run, client, received)
+    except (RuntimeApiUnavailable, SystemExit, KeyboardInterrupt):
         raise
-    except NotTaken as error:
+    except ResponseNotDelivered as error:
         log.warning("An answer was not taken: %s", error)
-        api.fail(invocation, NOT_TAKEN)
+        client.report_error(received, NOT_DELIVERED)
     except BaseException as error:  # a panic in Rust is no Exception
-        fault = _fault_of(error)
+        report = _report_of(error)
         if isinstance(error, RequestError):
-            log.error("An invocation ends with an error: %s", fault.shown)
+            log.error("An invocation ends with an error: %s", report.shown)
         else:
             log.exception("An invocation failed.")
-        api.fail(invocation, fault)
+        client.report_error(received, report)
 
 
-def _answer(service: Service, run: Run, api: RuntimeApi, invocation: Invocation) -> None:
-    call = Call.of(service, invocation.event, invocation.id, invocation.trace_id)
-    answer = run(call.answer(service, invocation.seconds))
-    if not call.streams:
-        delivery = call.deliver(service, run(joined(answer)), msgspec.json.encode)
-        api.respond(invocation, delivery.posted)
-    elif isinstance(answer, StreamResponse):
-        _stream(call, answer, run, api, invocation)
-    else:
-        whole = call.labelled(call.fit_for_stream(service, answer))
-        call.access.done(whole.status, whole.usage)
-        api.respond_as_stream(invocation, whole.status, whole.headers, whole.body)
+def _respond(
+    service: Service, run: Run, client: RuntimeClient, received: InvocationRequest
+) -> None:
+    invocation = Invocation.of(service, received.event, received.id, received.trace_id)
+    if not invocation.streams:
+        payload = invocation.respond(run, received.seconds_left, msgspec.json.encode)
+        client.respond(received, payload.encoded)
+        return
+    answer = run(invocation.answer(received.seconds_left))
+    if isinstance(answer, StreamResponse):
+        _stream(invocation, answer, run, client, received)
+        return
+    whole = invocation.as_one_part(answer)
+    invocation.log.log_completed(whole.status, whole.usage)
+    client.respond_as_stream(received, whole.status, invocation.headers_of(whole), whole.body)
 
 
 def _stream(
-    call: Call, answer: StreamResponse, run: Run, api: RuntimeApi, invocation: Invocation
+    invocation: Invocation,
+    answer: StreamResponse,
+    run: Run,
+    client: RuntimeClient,
+    received: InvocationRequest,
 ) -> None:
-    """However it ends, its generation ends with it. Raises NotTaken."""
+    """Posts a stream. However it ends, its generation ends too. Raises ResponseNotDelivered."""
     status = EngineFault.status
     try:
-        head = call.labelled(Response(answer.status, answer.headers, b""))
-        with closing(api.stream(invocation, head.status, head.headers)) as stream:
-            _pass_on(answer, run, stream)
+        headers = invocation.headers_of(answer)
+        with closing(client.open_stream(received, answer.status, headers)) as stream:
+            _send_chunks(answer, run, stream)
         status = answer.status
-    except Refused:
+    except ResponseRejected:
         status = BAD_GATEWAY
         raise
     except OSError as error:
         status = CLIENT_CLOSED_REQUEST
-        raise NotTaken(str(error)) from None
+        raise ResponseNotDelivered(str(error)) from None
     finally:
         run(_close(answer.chunks))
-        call.access.done(status, answer.usage)
+        invocation.log.log_completed(status, answer.usage)
 
 
-def _pass_on(answer: StreamResponse, run: Run, stream: Stream) -> None:
-    """Raises OSError and Refused where it cannot."""
-    while (part := run(_next(answer.chunks))) is not None:
-        stream.look()
-        stream.send(part)
-    stream.end(_fault_of(answer.failures[0]) if answer.failures else None)
+def _send_chunks(answer: StreamResponse, run: Run, stream: ResponseStream) -> None:
+    """Sends all chunks and ends the stream. Raises OSError and ResponseRejected."""
+    while (chunk := run(_next(answer.chunks))) is not None:
+        stream.check_peer()
+        stream.send(chunk)
+    stream.end(_report_of(answer.failures[0]) if answer.failures else None)
 
 
-def _fault_of(error: BaseException) -> Fault:
-    """Nothing of an internal error leaves."""
+def _report_of(error: BaseException) -> ErrorReport:
+    """Returns what Lambda may know of an error: nothing of an internal one."""
     known = as_request_error(error)
-    return Fault(type(known).__name__, client_message(known))
+    return ErrorReport(type(known).__name__, client_message(known))
 
 
 async def _next(chunks: AsyncGenerator[bytes]) -> bytes | None:

@@ -63,9 +63,9 @@ def posted_for(event: object, error: RequestError, streamed: bool) -> tuple[str,
     """What our runtime posts where the API fails so: `response` or `error`, and its JSON."""
     failing = Failing(error, streamed)
     service: Any = SimpleNamespace(api=failing, settings=Settings.from_environ({}))
-    with RuntimeApi() as lambdas_side, closing(client.RuntimeApi(lambdas_side.address)) as ours:
+    with RuntimeApi() as lambdas_side, closing(client.RuntimeClient(lambdas_side.address)) as ours:
         invoked = lambdas_side.send(event)
-        serve(service, run_sync, ours, ours.next())
+        serve(service, run_sync, ours, ours.next_invocation())
         posted = invoked.answer()
     return posted.what, json.loads(posted.body)
 

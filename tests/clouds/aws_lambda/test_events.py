@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from handlers.api.http import Request, Response, run_sync
 from handlers.artifact.manifest import Task
-from handlers.aws_lambda.events import DIRECT, kind_of, parse
-from handlers.aws_lambda.invocation import Call
+from handlers.aws_lambda.events import EventKind, kind_of, parse
+from handlers.aws_lambda.invocation import Invocation
 from handlers.config import Settings
 from handlers.errors import InvalidRequest, RequestError
 from tests.api.client import Client, saying
@@ -44,8 +44,15 @@ every_kind = pytest.mark.parametrize("wrap", HTTP_KINDS, ids=lambda wrap: wrap._
 Wrap = Callable[[HttpCall], Event]
 
 
+def kind(event: Event, settings: Settings = SETTINGS) -> EventKind:
+    return kind_of(event, settings, "text-generation")
+
+
 def read(event: Event) -> Request:
-    return kind_of(event, SETTINGS, "text-generation").read(event)
+    return kind(event).read(event)
+
+
+DIRECT = kind({"prompt": "Once"})
 
 
 @every_kind
@@ -251,10 +258,11 @@ class Refusing:
 
 def test_a_whole_answer_over_what_a_stream_carries_is_refused() -> None:
     service: Any = SimpleNamespace(api=Refusing(), settings=SETTINGS)
-    call = Call.of(service, function_url(HttpCall("GET", "/")), "name", None)
-    small = replace(call, kind=replace(call.kind, max_stream_bytes=len(ANSWER.body) - 1))
-    assert call.fit_for_stream(service, ANSWER) is ANSWER
-    assert small.fit_for_stream(service, ANSWER).status == 413
+    event = function_url(HttpCall("GET", "/"))
+    invocation = Invocation.of(service, event, "name", None)
+    less = replace(invocation.kind, max_stream_bytes=len(ANSWER.body) - 1)
+    assert invocation.as_one_part(ANSWER) is ANSWER
+    assert replace(invocation, kind=less).as_one_part(ANSWER).status == 413
 
 
 def test_a_body_that_is_not_text_is_answered_in_base64() -> None:

@@ -17,8 +17,8 @@ import pytest
 from handlers.api.http import Request, Response, run_sync
 from handlers.aws_lambda.runtime import client, http11
 from handlers.aws_lambda.runtime.http11 import Reply
-from handlers.aws_lambda.runtime.poller import poll_alone
-from handlers.aws_lambda.runtime.protocol import Fault, Stopped, read_invocation
+from handlers.aws_lambda.runtime.poller import poll_in_this_thread
+from handlers.aws_lambda.runtime.protocol import ErrorReport, ShuttingDown, read_invocation
 from handlers.aws_lambda.runtime.responder import serve
 from handlers.config import Settings, trace_id
 from tests.clouds.aws_lambda.test_runtime import CHAT, ENDLESS, HELLO, STREAMED
@@ -121,10 +121,10 @@ def test_connections_may_die_of_age_any_number_of_times(monkeypatch: pytest.Monk
     monkeypatch.setattr(client, "LIVED_SECONDS", 0.0)
     with (
         RuntimeApi() as lambdas_side,
-        closing(client.RuntimeApi(lambdas_side.address)) as ours,
+        closing(client.RuntimeClient(lambdas_side.address)) as ours,
         ThreadPoolExecutor(1) as pool,
     ):
-        asked = pool.submit(ours.next)
+        asked = pool.submit(ours.next_invocation)
         for _ in range(2 * len(client.RETRY_SECONDS)):
             wait_until(lambda: lambdas_side.asked_for)
             lambdas_side.cut_all()
@@ -171,7 +171,8 @@ def test_an_invocation_without_an_id_is_not_shown() -> None:
 
 
 def test_an_error_of_the_start_may_name_what_utf8_cannot_carry() -> None:
-    assert json.loads(Fault("ArtifactError", "No model at /\udc80").body)["errorMessage"][-1] == "?"
+    report = ErrorReport("ArtifactError", "No model at /\udc80")
+    assert json.loads(report.body)["errorMessage"][-1] == "?"
 
 
 class Panic(BaseException):
@@ -197,9 +198,9 @@ def test_whatever_an_answer_fails_of_is_an_error_that_tells_nothing_of_the_insid
     broken: object,
 ) -> None:
     service: Any = SimpleNamespace(api=broken, settings=Settings.from_environ({}))
-    with RuntimeApi() as lambdas_side, closing(client.RuntimeApi(lambdas_side.address)) as ours:
+    with RuntimeApi() as lambdas_side, closing(client.RuntimeClient(lambdas_side.address)) as ours:
         invoked = lambdas_side.send(HELLO)
-        serve(service, run_sync, ours, ours.next())
+        serve(service, run_sync, ours, ours.next_invocation())
         posted = invoked.answer()
     assert posted.what == "error"
     assert json.loads(posted.body)["errorType"] == "EngineFault"
@@ -226,10 +227,10 @@ def test_each_invocation_hands_its_trace_on(monkeypatch: pytest.MonkeyPatch) -> 
     looking = Looking()
     service: Any = SimpleNamespace(api=looking, settings=Settings.from_environ({}))
     given = HttpCall("GET", "/healthz", headers={"x-amzn-trace-id": "Root=1-mine"})
-    with RuntimeApi() as lambdas_side, closing(client.RuntimeApi(lambdas_side.address)) as ours:
+    with RuntimeApi() as lambdas_side, closing(client.RuntimeClient(lambdas_side.address)) as ours:
         bare, named, _ = [lambdas_side.send(each) for each in (HELLO, http_api(given), HELLO)]
         with pytest.raises(SystemExit):
-            poll_alone(service, ours)
+            poll_in_this_thread(service, ours)
     assert looking.seen == [(bare.trace_id, bare.trace_id), ("Root=1-mine", named.trace_id)]
 
 
@@ -281,13 +282,13 @@ def test_a_reply_of_a_size_that_is_none_is_no_reply(size: bytes) -> None:
 def test_a_stop_ends_the_wait_for_an_invocation_and_every_later_one() -> None:
     with (
         RuntimeApi() as lambdas_side,
-        closing(client.RuntimeApi(lambdas_side.address)) as ours,
+        closing(client.RuntimeClient(lambdas_side.address)) as ours,
         ThreadPoolExecutor(1) as pool,
     ):
-        asked = pool.submit(ours.next)
+        asked = pool.submit(ours.next_invocation)
         wait_until(lambda: lambdas_side.asked_for)
         ours.stop()
-        with pytest.raises(Stopped):
+        with pytest.raises(ShuttingDown):
             asked.result()
-        with pytest.raises(Stopped):
-            ours.next()
+        with pytest.raises(ShuttingDown):
+            ours.next_invocation()

@@ -42,12 +42,12 @@ class Saying:
 def test_our_runtime_counts_a_character_beyond_ascii_as_the_bytes_of_utf8() -> None:
     saying = Saying()
     service: Any = SimpleNamespace(api=saying, settings=Settings.from_environ({}))
-    with RuntimeApi() as lambdas_side, closing(client.RuntimeApi(lambdas_side.address)) as ours:
+    with RuntimeApi() as lambdas_side, closing(client.RuntimeClient(lambdas_side.address)) as ours:
 
         def posted(text: str) -> bytes:
             saying.text = text
             invoked = lambdas_side.send(EVENT)
-            serve(service, run_sync, ours, ours.next())
+            serve(service, run_sync, ours, ours.next_invocation())
             return invoked.answer().body
 
         posted("")  # of a process the first answer has one header more

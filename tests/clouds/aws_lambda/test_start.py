@@ -129,10 +129,10 @@ RESTORE_THAT_FAILS = """
 from handlers.aws_lambda import snapstart
 from handlers.aws_lambda.runtime.__main__ import main
 
-def restored(service):
+def after_restore(service):
     raise RuntimeError("no copy of this one")
 
-snapstart.restored = restored
+snapstart.after_restore = after_restore
 main()
 """
 
@@ -204,7 +204,7 @@ import msgspec
 from handlers.api.http import run_sync
 from handlers.api.http import Request
 from handlers.config import Settings
-from handlers.aws_lambda.snapstart import prime, restored
+from handlers.aws_lambda.snapstart import after_restore, prime
 from handlers.startup import load_service
 
 service = load_service(Settings.from_environ())
@@ -212,7 +212,7 @@ prime(service)
 for copy in range(2):
     child = os.fork()
     if child == 0:
-        restored(service)
+        after_restore(service)
         for seed in (None, 1):
             chat = {"messages": [{"role": "user", "content": "Hello"}], "temperature": 1.5,
                     "max_tokens": 30, "ignore_eos": True, "seed": seed}

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from handlers.lazy_imports import deferred
+from handlers.lazy_imports import lazy_imports
 
 ROOT = Path(__file__).parents[3]
 
 PLAIN = "import functions_framework.aio, sys\n"
 DEFERRED = f"""
-from handlers.lazy_imports import deferred
+from handlers.lazy_imports import lazy_imports
 from handlers.cloud_run.__main__ import SYNCHRONOUS_SIDE
 
-with deferred(*SYNCHRONOUS_SIDE):
+with lazy_imports(*SYNCHRONOUS_SIDE):
     {PLAIN}
 """
 
@@ -135,7 +135,7 @@ def slow_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def importing(module: str) -> Any:
-    with deferred(module):
+    with lazy_imports(module):
         return __import__(module)
 
 
@@ -147,7 +147,7 @@ def test_a_module_is_imported_when_one_of_its_names_is_used(slow_module: str) ->
 
 
 def test_a_call_within_the_block_is_made_when_its_result_is_used(slow_module: str) -> None:
-    with deferred(slow_module):
+    with lazy_imports(slow_module):
         total = __import__(slow_module).add(3, b=4)
     assert slow_module not in sys.modules
     assert total.bit_length() == 3
@@ -160,9 +160,9 @@ def test_a_module_that_is_there_already_stays(slow_module: str) -> None:
 
 
 def test_a_block_within_a_block_leaves_the_outer_ones_stand_ins_alone(slow_module: str) -> None:
-    with deferred(slow_module):
+    with lazy_imports(slow_module):
         module = __import__(slow_module)
-        with deferred("another_slow_module"):
+        with lazy_imports("another_slow_module"):
             pass
         number = module.NUMBER
         assert type(number) is type(module)
@@ -170,7 +170,7 @@ def test_a_block_within_a_block_leaves_the_outer_ones_stand_ins_alone(slow_modul
 
 
 def test_an_import_that_fails_takes_its_stand_ins_away(slow_module: str) -> None:
-    with pytest.raises(TypeError), deferred(slow_module):
+    with pytest.raises(TypeError), lazy_imports(slow_module):
         type("Derived", (__import__(slow_module).Base,), {})
     assert slow_module not in sys.modules
     assert __import__(slow_module).NUMBER == 7

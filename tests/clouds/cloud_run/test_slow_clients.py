@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from handlers.cloud_run.http_body import Bodies
+from handlers.cloud_run.slow_clients import BodyReader
 from handlers.config import Settings
 from handlers.errors import RequestTimeout
 from tests.support.raw_http import connect, post_bytes, read_head
@@ -201,12 +201,12 @@ def test_a_process_may_be_stopped_at_the_moment_when_a_body_is_late() -> None:
     """asyncio moves no timeout that has just run out, and says so by an error."""
 
     async def stopped() -> None:
-        bodies = Bodies(max_bytes=10, seconds=0)
+        bodies = BodyReader(max_bytes=10, seconds=0)
         reading = asyncio.create_task(bodies.read(Silent()))  # type: ignore[arg-type]
         for _ in range(2):  # it begins, and its time is over
             await asyncio.sleep(0)
         assert not reading.done()
-        bodies.end_in(0)
+        bodies.end_within(0)
         await reading
 
     with pytest.raises(RequestTimeout):
