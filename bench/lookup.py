@@ -25,7 +25,7 @@ from handlers.config import Settings
 from handlers.cpus import available_cpus
 from handlers.engine.engine import Engine
 from handlers.engine.params import Prompt, SamplingParams
-from handlers.text.template import ChatTemplate
+from handlers.text.chat_template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parent.parent

@@ -147,14 +147,14 @@ def _decoder_model(artifact: Artifact) -> Callable[..., ServedModel]:
     """Loads the chat template. Returns the constructor that takes the engine, once it is ready."""
     from handlers.api.model import DecoderModel
     from handlers.text import completion  # noqa: F401 - DecoderModel.of finds it imported
-    from handlers.text.template import ChatTemplate
+    from handlers.text.chat_template import ChatTemplate
 
     return partial(DecoderModel.of, template=ChatTemplate.of(artifact), manifest=artifact.manifest)
 
 
 def _encoder_model(artifact: Artifact) -> Callable[..., ServedModel]:
     from handlers.api.model import EncoderModel
-    from handlers.text import input_reader  # noqa: F401 - as above
+    from handlers.text import encoder_inputs  # noqa: F401 - as above
 
     return partial(EncoderModel.of, info=artifact.encoder, manifest=artifact.manifest)
 

@@ -16,7 +16,7 @@ from handlers.engine.engine import Engine
 from handlers.engine.params import SamplingParams
 from handlers.engine.session import Session, kernel_versions
 from handlers.errors import InvalidRequest
-from handlers.text.template import ChatTemplate
+from handlers.text.chat_template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from model_export.reporting import ExportError
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from handlers.api.structured import Form
     from handlers.api.tools import Toolbox
     from handlers.grammar.constraint import GrammarConstraint
-    from handlers.text.template import PromptOptions
+    from handlers.text.chat_template import PromptOptions
 
 
 class Conversation(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from handlers.engine.params import GenerationStats, Logprobs
     from handlers.text.completion import TextDelta
-    from handlers.text.token_text import Token
+    from handlers.text.logprobs import TokenLogprob
 
 Finish = Literal["stop", "length", "tool_calls"]
 """OpenAI's words."""
@@ -41,7 +41,7 @@ class Delta(msgspec.Struct, frozen=True):
     finish_reason: Finish | None
     usage: GenerationStats
     """Of the choice so far."""
-    tokens: tuple[Token, ...] = ()
+    tokens: tuple[TokenLogprob, ...] = ()
     """Where logprobs are asked for: the tokens that have come with it."""
     prompt_logprobs: tuple[Logprobs | None, ...] | None = None
     """On the choice's first delta, where they are asked for."""
@@ -63,7 +63,7 @@ class Answer(msgspec.Struct, frozen=True):
     calls: tuple[ToolCall, ...]
     finish_reason: Finish
     usage: GenerationStats
-    tokens: tuple[Token, ...]
+    tokens: tuple[TokenLogprob, ...]
     prompt_logprobs: tuple[Logprobs | None, ...] | None
 
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from handlers.text.token_text import Token, TokenText
+    from handlers.text.logprobs import TokenLogprob, TopLogprob
 
 
-def chat_logprobs(tokens: Iterable[Token]) -> dict[str, object]:
+def chat_logprobs(tokens: Iterable[TokenLogprob]) -> dict[str, object]:
     """A chat choice's `logprobs`."""
     return {"content": token_logprobs(tokens), "refusal": None}
 
 
-def token_logprobs(tokens: Iterable[Token]) -> list[dict[str, object]]:
+def token_logprobs(tokens: Iterable[TokenLogprob]) -> list[dict[str, object]]:
     """An object for each token, with its exact bytes."""
     return [
         _described(token) | {"top_logprobs": [_described(other) for other in token.top]}
@@ -26,7 +26,7 @@ def token_logprobs(tokens: Iterable[Token]) -> list[dict[str, object]]:
     ]
 
 
-def legacy_logprobs(tokens: Sequence[Token], before: int = 0) -> dict[str, list[object]]:
+def legacy_logprobs(tokens: Sequence[TokenLogprob], before: int = 0) -> dict[str, list[object]]:
     """A text choice's `logprobs`: four lists side by side.
 
     `before`: characters of the choice's text that stand before the tokens' own, of an echo.
@@ -39,11 +39,11 @@ def legacy_logprobs(tokens: Sequence[Token], before: int = 0) -> dict[str, list[
     }
 
 
-def _described(token: Token | TokenText) -> dict[str, object]:
+def _described(token: TokenLogprob | TopLogprob) -> dict[str, object]:
     return {"token": token.text, "logprob": token.logprob, "bytes": list(token.bytes)}
 
 
-def _by_text(token: Token) -> dict[str, float] | None:
+def _by_text(token: TokenLogprob) -> dict[str, float] | None:
     """The likeliest tokens and the chosen one; of two that read the same, the likelier."""
     if token.logprob is None:
         return None

@@ -14,7 +14,7 @@ import msgspec
 
 from handlers.api.worker_pool import EngineState, WorkerPool
 from handlers.artifact.manifest import SamplingDefaults
-from handlers.text.prompt_reader import PromptReader
+from handlers.text.prompts import PromptEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from handlers.engine.params import Prompt
     from handlers.grammar.compiler import GrammarCompiler
     from handlers.text import completion
-    from handlers.text.input_reader import InputReader
-    from handlers.text.template import ChatTemplate
+    from handlers.text.chat_template import ChatTemplate
+    from handlers.text.encoder_inputs import EncoderInputBuilder
     from handlers.text.tokenizer import Tokenizer
 
 # Two threads for each kind of work: one long prompt does not delay the short ones, nor one grammar
@@ -53,7 +53,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     engine: ServedEngine
     tokenizer: Tokenizer
-    reader: PromptReader
+    reader: PromptEncoder
     tokenising: WorkerPool
     """Where prompts are rendered and tokenised."""
     manifest: Manifest
@@ -135,7 +135,7 @@ class DecoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
         limit = settings.slots + settings.queue_limit  # as many as the engine holds
         return cls(
             engine=engine,
-            reader=PromptReader(
+            reader=PromptEncoder(
                 tokenizer, engine.context_length, _advice(engine.context_length, manifest)
             ),
             completer=Completer(engine, tokenizer),
@@ -182,7 +182,7 @@ class EncoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
     """A loaded encoder, which embeds, classifies or ranks texts."""
 
     engine: Encoder
-    inputs: InputReader
+    inputs: EncoderInputBuilder
     info: EncoderInfo
 
     @classmethod
@@ -199,14 +199,14 @@ class EncoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
 
         `load_ms`: milliseconds of each part of startup, for /healthz.
         """
-        from handlers.text.input_reader import InputReader
+        from handlers.text.encoder_inputs import EncoderInputBuilder
 
         limit = settings.slots + settings.queue_limit  # as many as the encoder holds
         return cls(
             engine=encoder,
             tokenizer=tokenizer,
-            reader=PromptReader(tokenizer, None),
-            inputs=InputReader(tokenizer, encoder.context_length),
+            reader=PromptEncoder(tokenizer, None),
+            inputs=EncoderInputBuilder(tokenizer, encoder.context_length),
             info=info,
             tokenising=WorkerPool("tokenising", encoder, threads=THREADS, limit=limit),
             manifest=manifest,

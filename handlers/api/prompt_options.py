@@ -11,11 +11,11 @@ import msgspec
 from msgspec import Meta
 
 from handlers.errors import InvalidRequest
-from handlers.text.template import PromptOptions
+from handlers.text.chat_template import PromptOptions
 
 if TYPE_CHECKING:
     from handlers.api.chat.messages import TemplateMessage
-    from handlers.text.template import ChatTemplate
+    from handlers.text.chat_template import ChatTemplate
 
 KWARGS = "chat_template_kwargs"
 MAX_BYTES = 2**16

@@ -110,7 +110,7 @@ def encode(model: ServedModel, body: TextCall) -> list[int]:
 
 def tokens_response(model: ServedModel, ids: list[int], body: TextCall) -> Response:
     """Answers ids as vLLM does."""
-    spellings = model.tokenizer.spellings(ids) if body.return_token_strs else None
+    spellings = model.tokenizer.token_strings(ids) if body.return_token_strs else None
     return json_response({"tokens": ids, **size(model, ids), "token_strs": spellings})
 
 

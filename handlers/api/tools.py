@@ -211,7 +211,7 @@ class CallReader:
         """Names an end at calls as such. Agents run a call then, so it is none that a stop cut."""
         if reason != "stop":
             return reason
-        if self._parser.amid_a_call:
+        if self._parser.inside_call:
             return "length"
         return "tool_calls" if self._called else "stop"
 

@@ -44,12 +44,12 @@ class Vocabulary:
                 "answer: leave out response_format, tools and grammars."
             )
         self._tokenizer = tokenizer
-        self.tokens = [tokenizer.spelling[token_id] for token_id in range(vocab_size)]
+        self.tokens = [tokenizer.token_bytes[token_id] for token_id in range(vocab_size)]
         special_ids = tokenizer.special_ids | {*eos_token_ids}
         self.special_token_ids = sorted(i for i in special_ids if i < vocab_size)
         self.eos_token_id = eos_token_ids[0]
         unread = tokenizer.special_ids | tokenizer.added_beyond(vocab_size)
-        names = filter(None, (tokenizer.spelling[token_id].decode() for token_id in unread))
+        names = filter(None, (tokenizer.token_bytes[token_id].decode() for token_id in unread))
         self._special_name = re.compile("|".join(map(re.escape, names)) or "(?!)")
         self._before: list[int] = []
         if self._spell("a") != "a":

@@ -19,14 +19,14 @@ from handlers.errors import (
     NotReady,
     RequestError,
 )
+from handlers.text.logprobs import token_logprob
 from handlers.text.stop_strings import StopStrings
-from handlers.text.token_text import read_token
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
     from handlers.engine.params import GenerationStats, Logprobs, Prompt, Step
-    from handlers.text.token_text import Token
+    from handlers.text.logprobs import TokenLogprob
     from handlers.text.tokenizer import Tokenizer
 
 Finish = Literal["stop", "length"]
@@ -63,7 +63,7 @@ class TextDelta(msgspec.Struct, frozen=True):
     """So far: `completion_tokens` counts those of held-back text too."""
     index: int = 0
     """Which of the prompts it answers."""
-    tokens: tuple[Token, ...] = ()
+    tokens: tuple[TokenLogprob, ...] = ()
     """Those that begin in the text, where logprobs are asked for."""
     prompt_logprobs: tuple[Logprobs | None, ...] | None = None
     """Of the prompt's ids, on the first delta, where they are asked for."""
@@ -126,13 +126,13 @@ class _Answer:
 
     def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...]) -> None:
         self._tokenizer = tokenizer
-        self._decoder = tokenizer.decoder()
+        self._detokenizer = tokenizer.detokenizer()
         self._stops = StopStrings(stop)
         self._decoded = 0
         """Characters that the ids so far have become."""
         self._sent = 0
         """Characters that have left."""
-        self._held: deque[Token] = deque()
+        self._pending: deque[TokenLogprob] = deque()
         """Tokens of which no character has left."""
         self.tokens = 0
         self.ended = False
@@ -156,26 +156,26 @@ class _Answer:
         if step.token_id is not None:
             self.tokens += 1
             if step.logprobs is not None:
-                token = read_token(self._tokenizer, step.logprobs, self._decoded)
-                self._held.append(token)
-            text = self._pass_on(self._decoder.push(step.token_id))
+                token = token_logprob(self._tokenizer, step.logprobs, self._decoded)
+                self._pending.append(token)
+            text = self._pass_on(self._detokenizer.push(step.token_id))
         if step.finish_reason is not None:
-            text += self._pass_on(self._decoder.flush()) + self._stops.flush()
+            text += self._pass_on(self._detokenizer.flush()) + self._stops.flush()
         return text
 
     def _pass_on(self, piece: str) -> str:
         self._decoded += len(piece)
         return self._stops.push(piece)
 
-    def _tokens(self) -> tuple[Token, ...]:
+    def _tokens(self) -> tuple[TokenLogprob, ...]:
         """Those whose text has begun to leave; at an end without a stop string, all.
 
         So a token of a stop string is told only where part of it was text before.
         """
         everything = self.ended and not self._stops.matched
         tokens = []
-        while self._held and (everything or self._held[0].offset < self._sent):
-            tokens.append(self._held.popleft())
+        while self._pending and (everything or self._pending[0].offset < self._sent):
+            tokens.append(self._pending.popleft())
         return tuple(tokens)
 
 

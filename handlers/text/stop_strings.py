@@ -1,7 +1,4 @@
-"""Ends an answer at a stop string, of which no part ever leaves.
-
-Knows pieces of text and nothing of tokens. Used by completion.py.
-"""
+"""Ends an answer at a stop string, no part of which is ever sent."""
 
 from __future__ import annotations
 
@@ -15,42 +12,45 @@ class StopStrings:
 
     def __init__(self, stops: tuple[str, ...]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
-        self._held = ""
+        self._pending = ""
         self.matched = False
-        """True once a stop string was met: what follows is not part of the answer."""
+        """Whether a stop string was found: later text is not part of the answer."""
 
     def push(self, piece: str) -> str:
-        """The text that is safe to send."""
+        """Returns the text that is safe to send."""
         if self.matched:
             return ""
-        text = self._held + piece
+        text = self._pending + piece
         end = self._first_match(text)
         self.matched = end is not None
         safe = self._first_possible(text) if end is None else end
-        self._held = text[safe:]
+        self._pending = text[safe:]
         return text[:safe]
 
     def flush(self) -> str:
-        """What was held back, when no more text comes."""
-        held, self._held = self._held, ""
-        return "" if self.matched else held
+        """Returns the text that was held back, at the end of the answer."""
+        pending, self._pending = self._pending, ""
+        return "" if self.matched else pending
 
     def _first_match(self, text: str) -> int | None:
-        """Where the answer ends: the start of the stop string that is complete first."""
+        """Returns the start of the stop string that is complete first, None for none."""
         found = ((text.find(stop), len(stop)) for stop in self._stops)
         matches = [(start + length, start) for start, length in found if start >= 0]
         return min(matches)[1] if matches else None
 
     def _first_possible(self, text: str) -> int:
-        """The start of the longest end of `text` with which a stop string begins."""
-        return min((_overlap(text, stop) for stop in self._stops), default=len(text))
+        """Returns the first position from which `text` may be the beginning of a stop string."""
+        return min((partial_match(text, stop) for stop in self._stops), default=len(text))
 
 
-def _overlap(text: str, stop: str) -> int:
-    """The first position from which `text` is the beginning of `stop`; its length for none."""
-    start = text.find(stop[0], max(0, len(text) - len(stop) + 1))
+def partial_match(text: str, marker: str) -> int:
+    """Returns the first position from which the rest of `text` is the beginning of `marker`.
+
+    That is the length of `text` for none. A whole marker in `text` is not looked for.
+    """
+    start = text.find(marker[0], max(0, len(text) - len(marker) + 1))
     while start >= 0:
-        if stop.startswith(text[start:]):
+        if marker.startswith(text[start:]):
             return start
-        start = text.find(stop[0], start + 1)
+        start = text.find(marker[0], start + 1)
     return len(text)

@@ -1,7 +1,7 @@
-"""Reads tool calls out of an answer, piece by piece, however its text is cut.
+"""Parses tool calls out of an answer, piece by piece, however its text is cut.
 
-Knows one ToolFormat's strings. What it is given follows the format's grammar, or was cut short;
-whatever does neither comes back as text, so nothing is lost.
+The text follows the grammar of a ToolFormat, or was cut short; any other comes back as text, so
+nothing is lost.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+
+from handlers.text.stop_strings import partial_match
 
 if TYPE_CHECKING:
     from handlers.text.tool_format import ToolFormat
@@ -21,7 +23,7 @@ class ContentDelta(msgspec.Struct, frozen=True):
 
 
 class CallStart(msgspec.Struct, frozen=True):
-    """A call begins."""
+    """The beginning of a call."""
 
     index: int
     """From 0."""
@@ -30,7 +32,7 @@ class CallStart(msgspec.Struct, frozen=True):
 
 
 class ArgumentsDelta(msgspec.Struct, frozen=True):
-    """A piece of a call's arguments: joined, they are the JSON that the model wrote."""
+    """A piece of a call's arguments. Joined, the pieces are the JSON that the model wrote."""
 
     index: int
     text: str
@@ -40,74 +42,77 @@ Delta = ContentDelta | CallStart | ArgumentsDelta
 
 
 class ToolCallParser:
-    """One answer's parser: `push` each piece of text, then `flush`.
+    """Parses one answer: `push` each piece of text, then `flush`.
 
-    A machine of five states, each of them a method that takes what it can from the front of
-    `_held` and returns whether there may be more to take.
+    It has five states. Each is a method that takes what it can from the front of `_pending` and
+    returns whether there may be more to take.
     """
 
     def __init__(self, tool_format: ToolFormat) -> None:
         self._format = tool_format
         self._state = self._in_text
-        self._held = ""
+        self._pending = ""
         self._lead = tool_format.begin + tool_format.open
-        """What stands before the next call's name."""
+        """The text before the next call's name."""
         self._calls = 0
         self._object = _ObjectEnd()
         self._deltas: list[Delta] = []
 
     def push(self, text: str) -> list[Delta]:
-        """What is certain now."""
-        self._held += text
+        """Returns the deltas that are certain now."""
+        self._pending += text
         self._deltas = []
         while self._state():
             pass
         return self._deltas
 
     def flush(self) -> list[Delta]:
-        """The rest, when no more text comes: of a call that was cut before its arguments, all."""
-        rest, self._held = self._held, ""
+        """Returns the text that was held back, at the end of the answer.
+
+        A call that was cut before its arguments is returned as text.
+        """
+        rest, self._pending = self._pending, ""
         framing = (self._done, self._another) if self._state == self._after_call else ()
         lost = not rest or any(text.startswith(rest) for text in framing)
         return [] if lost else [ContentDelta(rest)]
 
     @property
-    def amid_a_call(self) -> bool:
+    def inside_call(self) -> bool:
         """Whether a call has begun and its arguments have not ended."""
         return self._state in (self._before_arguments, self._in_arguments)
 
     @property
     def _done(self) -> str:
-        """What stands behind the last call's arguments."""
+        """The text after the last call's arguments."""
         return self._format.close + self._format.end
 
     @property
     def _another(self) -> str:
-        """What stands between a call's arguments and another call."""
+        """The text between a call's arguments and another call, empty for a format of one call."""
         separator = self._format.separator
         return "" if separator is None else self._format.close + separator
 
     def _in_text(self) -> bool:
         trigger = self._format.trigger
-        if self._format.at_start and not trigger.startswith(self._held[: len(trigger)]):
+        if self._format.at_start and not trigger.startswith(self._pending[: len(trigger)]):
             return self._give_up()
-        place = self._held.find(trigger)
+        place = self._pending.find(trigger)
         if place >= 0:
             self._state = self._before_arguments
         else:
-            place = _overlap(self._held, trigger)
+            place = partial_match(self._pending, trigger)
         if place:
             self._deltas.append(ContentDelta(self._take(place)))
-        return self._held.startswith(trigger)
+        return self._pending.startswith(trigger)
 
     def _before_arguments(self) -> bool:
-        if not self._held.startswith(self._lead):
-            return not self._lead.startswith(self._held) and self._give_up()
-        middle = self._held.find(self._format.middle, len(self._lead))
+        if not self._pending.startswith(self._lead):
+            return not self._lead.startswith(self._pending) and self._give_up()
+        middle = self._pending.find(self._format.middle, len(self._lead))
         end = middle + len(self._format.middle)
-        if middle < 0 or end == len(self._held):
+        if middle < 0 or end == len(self._pending):
             return False
-        if self._held[end] != "{":
+        if self._pending[end] != "{":
             return self._give_up()
         name = self._take(end)[len(self._lead) : middle]
         self._deltas.append(CallStart(self._calls, self._format.new_id(), name))
@@ -116,9 +121,9 @@ class ToolCallParser:
         return True
 
     def _in_arguments(self) -> bool:
-        end = self._object.find(self._held)
-        if self._held:
-            piece = self._take(len(self._held) if end is None else end)
+        end = self._object.find(self._pending)
+        if self._pending:
+            piece = self._take(len(self._pending) if end is None else end)
             self._deltas.append(ArgumentsDelta(self._calls, piece))
         if end is None:
             return False
@@ -127,34 +132,34 @@ class ToolCallParser:
         return True
 
     def _after_call(self) -> bool:
-        if self._another and self._held.startswith(self._another):
+        if self._another and self._pending.startswith(self._another):
             self._take(len(self._another))
             self._lead = self._format.open
             self._state = self._before_arguments
             return True
-        if self._another.startswith(self._held) or self._done.startswith(self._held):
+        if self._another.startswith(self._pending) or self._done.startswith(self._pending):
             return False
-        if self._held.startswith(self._done):
+        if self._pending.startswith(self._done):
             self._take(len(self._done))
         return self._give_up()
 
     def _after_calls(self) -> bool:
-        if self._held:
-            self._deltas.append(ContentDelta(self._take(len(self._held))))
+        if self._pending:
+            self._deltas.append(ContentDelta(self._take(len(self._pending))))
         return False
 
     def _give_up(self) -> bool:
-        """What follows is text."""
+        """Takes all that follows as text."""
         self._state = self._after_calls
         return True
 
     def _take(self, length: int) -> str:
-        taken, self._held = self._held[:length], self._held[length:]
+        taken, self._pending = self._pending[:length], self._pending[length:]
         return taken
 
 
 class _ObjectEnd:
-    """Finds the brace that closes a JSON object, which comes in pieces."""
+    """Finds the brace that closes a JSON object whose text arrives in pieces."""
 
     def __init__(self) -> None:
         self._depth = 0
@@ -162,7 +167,7 @@ class _ObjectEnd:
         self._escaped = False
 
     def find(self, piece: str) -> int | None:
-        """How much of `piece` the object still takes, None for all of it and more to come."""
+        """Returns how many characters of `piece` belong to the object, None if it goes on."""
         for place, character in enumerate(piece):
             if self._escaped:
                 self._escaped = False
@@ -178,11 +183,3 @@ class _ObjectEnd:
                 if self._depth == 0:
                     return place + 1
         return None
-
-
-def _overlap(text: str, trigger: str) -> int:
-    """The first position from which `text` is the beginning of `trigger`; its length for none."""
-    for start in range(max(0, len(text) - len(trigger) + 1), len(text)):
-        if trigger.startswith(text[start:]):
-            return start
-    return len(text)

@@ -15,7 +15,7 @@ from handlers.engine.engine import Engine
 from handlers.engine.params import SamplingParams
 from handlers.engine.session import Session
 from handlers.errors import KindlingError
-from handlers.text.template import ChatTemplate
+from handlers.text.chat_template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from model_export.prefix import bake
 from model_export.verify.corpus import evaluation_text

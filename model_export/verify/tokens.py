@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from handlers.errors import InvalidRequest
-from handlers.text.template import ChatTemplate
+from handlers.text.chat_template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from model_export.reporting import ExportError
 from model_export.verify.exchange import Chat, Encoded, Reference, Refusal

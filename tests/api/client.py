@@ -13,7 +13,7 @@ from handlers.api.http import Request, Response, StreamResponse, run_sync
 from handlers.api.model import DecoderEngine, DecoderModel
 from handlers.artifact.manifest import SCHEMA, Manifest, ModelInfo
 from handlers.config import Settings
-from handlers.text.template import ChatTemplate
+from handlers.text.chat_template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from tests.support.scripted_engine import ScriptedEngine, drain, steps
 from tests.support.tokenizer_kinds import byte_level

@@ -17,7 +17,7 @@ from handlers.api.model import DecoderModel
 from handlers.config import Settings
 from handlers.grammar.compiler import GrammarCompiler
 from handlers.grammar.constraint import GrammarConstraint
-from handlers.text.template import ChatTemplate
+from handlers.text.chat_template import ChatTemplate
 from tests.api.client import MANIFEST, TEMPLATE, TOKENIZER, Client, saying
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.servers import PATIENCE_SECONDS

@@ -151,7 +151,7 @@ def test_a_chats_tokens_have_openais_shape() -> None:
         "POST", CHAT, USER | {"logprobs": True, "top_logprobs": 2}
     )
 
-    other = TOKENIZER.spelling[1]
+    other = TOKENIZER.token_bytes[1]
     chosen = {"token": "e", "logprob": -0.5, "bytes": [ord("e")]}
     beside = {"token": other.decode(), "logprob": -1.5, "bytes": list(other)}
     assert body["choices"][0]["logprobs"] == {
@@ -174,7 +174,7 @@ def test_a_texts_tokens_have_openais_older_shape() -> None:
     assert body["choices"][0]["logprobs"] == {
         "tokens": ["b", "e"],
         "token_logprobs": [-0.5, -0.125],
-        "top_logprobs": [{TOKENIZER.spelling[1].decode(): -0.25, "b": -0.5}, {"e": -0.125}],
+        "top_logprobs": [{TOKENIZER.token_bytes[1].decode(): -0.25, "b": -0.5}, {"e": -0.125}],
         "text_offset": [0, 1],
     }
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import tokenizers
 from tokenizers import processors
 
-from handlers.text.prompt_reader import PromptReader
+from handlers.text.prompts import PromptEncoder
 from handlers.text.tokenizer import Tokenizer
 from tests.api.client import FINGERPRINT, TOKENIZER, Client, saying, usage
 from tests.support.tokenizer_kinds import END, byte_level
@@ -42,7 +42,7 @@ def test_a_bare_text_gets_the_special_tokens_that_its_model_expects() -> None:
     backend.post_processor = processors.TemplateProcessing(
         single=f"{END} $A", special_tokens=[(END, end)]
     )
-    reader = PromptReader(Tokenizer(backend), 256)
+    reader = PromptEncoder(Tokenizer(backend), 256)
 
     bare = reader.encode("Once", param="prompt", add_special_tokens=True)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from handlers.api.encoding.vectors import in_base64, in_json
 from handlers.artifact.manifest import EncoderInfo
-from handlers.text.tokenizer import Encoded, Tokenizer
+from handlers.text.tokenizer import EncodedText, Tokenizer
 from tests.api.encoder_client import TOKENIZER, EncoderClient, ids_of, row_of_text
 from tests.encoder.fake_runner import LONGEST, WIDTH
 
@@ -212,7 +212,7 @@ def test_white_space_around_a_text_is_left_out_as_by_sentence_transformers(
     read: list[str] = []
     encode_all = TOKENIZER.encode_all
 
-    def watched(_: Tokenizer, texts: list[str]) -> list[Encoded]:
+    def watched(_: Tokenizer, texts: list[str]) -> list[EncodedText]:
         read.extend(texts)
         return encode_all(texts)
 

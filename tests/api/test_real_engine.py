@@ -16,7 +16,7 @@ from handlers.api.model import DecoderModel
 from handlers.artifact.manifest import Artifact
 from handlers.config import Settings
 from handlers.engine.engine import Engine
-from handlers.text.template import ChatTemplate
+from handlers.text.chat_template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from tests.api.client import parse
 from tests.support.scripted_engine import drain

@@ -15,7 +15,7 @@ from handlers.config import Settings
 from handlers.encoder.batch import Input
 from handlers.encoder.encoder import Encoder
 from handlers.errors import ArtifactError
-from handlers.text.input_reader import InputReader
+from handlers.text.encoder_inputs import EncoderInputBuilder
 from handlers.text.tokenizer import Tokenizer
 from tests.support.encoder_tasks import ENCODER_TASKS
 
@@ -52,15 +52,15 @@ def encoder(tiny_encoders: dict[Task, Path], task: Task) -> Encoder:
 
 
 @pytest.fixture(scope="module")
-def reader(tiny_encoders: dict[Task, Path], task: Task) -> InputReader:
+def reader(tiny_encoders: dict[Task, Path], task: Task) -> EncoderInputBuilder:
     tokenizer = Tokenizer.load(Artifact.open(tiny_encoders[task]).tokenizer)
-    return InputReader(tokenizer, 128)
+    return EncoderInputBuilder(tokenizer, 128)
 
 
 @given(TEXTS)
 @settings(max_examples=20)
 def test_an_answer_does_not_depend_on_who_else_is_in_the_call(
-    encoder: Encoder, reader: InputReader, texts: list[list[str]]
+    encoder: Encoder, reader: EncoderInputBuilder, texts: list[list[str]]
 ) -> None:
     inputs = reader.texts([" ".join(words) for words in texts], str, 128)
 
@@ -70,7 +70,7 @@ def test_an_answer_does_not_depend_on_who_else_is_in_the_call(
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
 
 
-def test_a_pairs_segments_change_its_answer(encoder: Encoder, reader: InputReader) -> None:
+def test_a_pairs_segments_change_its_answer(encoder: Encoder, reader: EncoderInputBuilder) -> None:
     (pair,) = reader.pairs("a kettle sings", ["paris"], str, None)
 
     flat = Input(pair.ids)

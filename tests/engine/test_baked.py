@@ -18,7 +18,7 @@ from handlers.engine.batch import Batch
 from handlers.engine.engine import Engine
 from handlers.engine.session import Session, kernel_versions
 from handlers.errors import ArtifactError
-from handlers.text.template import ChatTemplate
+from handlers.text.chat_template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from model_export.prefix import common_ids
 from tests.engine.fake_session import greedy, read

@@ -21,7 +21,7 @@ from handlers.engine.engine import Engine
 from handlers.engine.generation import Generation
 from handlers.engine.params import FinishReason, Logprobs, Prompt, SamplingParams
 from handlers.engine.session import Session
-from handlers.text.template import ChatTemplate
+from handlers.text.chat_template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from tests.engine.fake_session import greedy, read
 from tests.engine.test_constraint import Pattern

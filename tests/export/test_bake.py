@@ -9,7 +9,7 @@ import pytest
 from handlers.artifact.manifest import CHAT_TEMPLATE, PREFIX, Artifact
 from handlers.config import Settings
 from handlers.engine.engine import Engine
-from handlers.text.template import ChatTemplate
+from handlers.text.chat_template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from model_export.pipeline import export
 from model_export.recipe_loader import load_decoder_recipe

@@ -131,7 +131,7 @@ def test_real_weights_give_the_embeddings_of_sentence_transformers(tmp_path: Pat
     model = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
     save(fuse(convert(model, modules.head), ENCODER_PASSES), tmp_path)
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
-    encoded = [tokenizer.encode_cut(text, modules.max_tokens) for text in REAL["texts"]]
+    encoded = [tokenizer.encode_truncated(text, modules.max_tokens) for text in REAL["texts"]]
     session = Session(tmp_path / "model.onnx", threads=1)
     found = session.run(padded([Input(each.ids, each.type_ids) for each in encoded]))
     np.testing.assert_allclose(found, np.array(REAL["embeddings"], np.float32), atol=1e-5)

@@ -50,7 +50,7 @@ def reference(limit: int = 64) -> EncoderReference:
     for texts in TEXTS:
         asked: Any = texts[0] if len(texts) == 1 else texts
         for into, length in ((whole, 64), (cut, limit)):
-            found = TOKENIZER.encode_cut(asked, length)
+            found = TOKENIZER.encode_truncated(asked, length)
             into.append(Encoded(texts, list(found.ids), list(found.type_ids)))
     answers = [
         Answer(Encoded(texts, list(range(n + 1)), [0] * (n + 1)), ROWS[n])

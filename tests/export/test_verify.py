@@ -16,7 +16,7 @@ import pytest
 from handlers.artifact.manifest import Artifact
 from handlers.config import Settings
 from handlers.engine.engine import Engine
-from handlers.text.template import ChatTemplate
+from handlers.text.chat_template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from model_export.fetch.load import LoadedModel, fetch
 from model_export.recipe import DecoderTolerance, FolderSource

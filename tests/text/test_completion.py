@@ -192,13 +192,13 @@ def test_the_tokens_of_an_answer_are_those_that_begin_in_its_text(
 
     told = [token for delta in deltas for token in delta.tokens]
     answer = text_of(deltas)
-    raw = b"".join(TOKENIZER.spelling[token_id] for token_id in ids[: len(told)])
+    raw = b"".join(TOKENIZER.token_bytes[token_id] for token_id in ids[: len(told)])
     assert raw.startswith(answer.encode())
     assert all(token.offset < len(answer) for token in told)
     assert b"".join(token.bytes for token in told) == raw
     # Tokens may meet within a character, of at most 4 bytes.
     but_one = ids[: max(0, len(told) - 1)]
-    length = len(b"".join(TOKENIZER.spelling[token_id] for token_id in but_one))
+    length = len(b"".join(TOKENIZER.token_bytes[token_id] for token_id in but_one))
     assert length <= len(answer.encode()) + 3
 
 
@@ -217,7 +217,9 @@ def test_a_token_says_how_likely_it_and_others_were() -> None:
 
     (token,) = first.tokens
     assert (token.text, token.bytes, token.logprob, token.offset) == ("e", b"e", -0.5, 0)
-    assert [(other.bytes, other.logprob) for other in token.top] == [(TOKENIZER.spelling[1], -0.25)]
+    assert [(other.bytes, other.logprob) for other in token.top] == [
+        (TOKENIZER.token_bytes[1], -0.25)
+    ]
 
 
 def test_a_part_of_a_character_has_its_exact_bytes() -> None:

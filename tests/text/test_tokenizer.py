@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.errors import ArtifactError, EngineFault, InvalidRequest
-from handlers.text.incremental import IncrementalDecoder
+from handlers.text.detokenizer import IncrementalDetokenizer
 from handlers.text.tokenizer import Tokenizer
 from tests.support.tokenizer_kinds import END, KINDS, byte_level
 
@@ -19,7 +19,7 @@ every_kind = pytest.mark.parametrize("kind", TOKENIZERS)
 
 
 def pieces(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
-    decoder = tokenizer.decoder()
+    decoder = tokenizer.detokenizer()
     return [*(decoder.push(token_id) for token_id in ids), decoder.flush()]
 
 
@@ -99,7 +99,7 @@ def test_the_cost_of_an_id_is_constant_even_for_bytes_that_are_no_text() -> None
         return tokenizer.decode(ids)
 
     stray_byte = tokenizer.encode("é")[-1]
-    decoder = IncrementalDecoder(decode, frozenset(), frozenset())
+    decoder = IncrementalDetokenizer(decode, frozenset(), frozenset())
     for _ in range(4096):
         decoder.push(stray_byte)
     decoder.flush()
@@ -157,7 +157,7 @@ def test_the_marker_of_a_tool_call_is_text_also_where_it_is_a_special_token() ->
     backend = byte_level()
     backend.add_special_tokens([tokenizers.AddedToken("[TOOL_CALLS]", special=True)])
     tokenizer = Tokenizer(backend)
-    decoder = tokenizer.decoder()
+    decoder = tokenizer.detokenizer()
     ids = tokenizer.encode(f'[TOOL_CALLS][{{"name"{END}')
 
     text = "".join(map(decoder.push, ids)) + decoder.flush()
@@ -188,11 +188,11 @@ class PanickingBackend:
     [
         lambda tokenizer: tokenizer.encode("a"),
         lambda tokenizer: tokenizer.encode_all(["a"]),
-        lambda tokenizer: tokenizer.encode_cut(("a", "b"), 3),
+        lambda tokenizer: tokenizer.encode_truncated(("a", "b"), 3),
         lambda tokenizer: tokenizer.beginning("a", 1),
         lambda tokenizer: tokenizer.decode([1]),
-        lambda tokenizer: tokenizer.spellings([1]),
-        lambda tokenizer: tokenizer.spelling._behind_another(1),
+        lambda tokenizer: tokenizer.token_strings([1]),
+        lambda tokenizer: tokenizer.token_bytes._after_another(1),
     ],
 )
 def test_a_panic_is_an_error_of_the_request_whose_text_it_was(

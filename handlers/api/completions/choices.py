@@ -13,7 +13,7 @@ import msgspec
 from handlers.api.answer import StreamShape
 from handlers.api.logprob_shapes import legacy_logprobs
 from handlers.api.usage import usage_body
-from handlers.text.token_text import read_prompt
+from handlers.text.logprobs import prompt_logprobs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ class Echo(msgspec.Struct, frozen=True):
         """Of that text, once the first choice has brought them: made once for all choices."""
         if answer.prompt_logprobs is not None:
             ids, text = self.call.prompts[index].ids, self.text(index)
-            tokens = read_prompt(self.tokenizer, text, ids, answer.prompt_logprobs)
+            tokens = prompt_logprobs(self.tokenizer, text, ids, answer.prompt_logprobs)
             self._told[index] = legacy_logprobs(tokens)
         return self._told.get(self.first(index))
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from handlers.api.unsupported_fields import UnsupportedFields
     from handlers.encoder.batch import Input
     from handlers.encoder.encoding import EncodeStats
-    from handlers.text.input_reader import FieldOf
+    from handlers.text.encoder_inputs import FieldOf
 
 # OpenAI's, and Jina's for documents.
 MAX_INPUTS = 2048
@@ -110,7 +110,9 @@ def read_inputs(
     longest = model.engine.context_length
     texts = [form(part) for part in parts if isinstance(part, str)]
     if texts:
-        return model.inputs.texts(texts, field, call.cut_to(longest, model.tokenizer.added(1)))
+        return model.inputs.texts(
+            texts, field, call.cut_to(longest, model.tokenizer.special_count(1))
+        )
     lists = [part for part in parts if isinstance(part, list)]
     _check_ids(lists, model.manifest.vocab_size, field)
     return model.inputs.ids(lists, field, call.cut_to(longest, 0))

@@ -23,7 +23,7 @@ from handlers.api.http import TokenUsage, json_response
 from handlers.api.parsing import read_json
 from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.encoder.activation import activated
-from handlers.text.prompt_reader import check_size, check_text
+from handlers.text.prompts import check_size, check_text
 
 if TYPE_CHECKING:
     from handlers.api.http import Request, Response
@@ -98,5 +98,5 @@ async def create(model: EncoderModel, request: Request) -> Response:
 def _pairs(model: EncoderModel, body: RerankCall, texts: list[str]) -> list[Input]:
     check_size(len(body.query), "query")
     check_text(body.query, "query")
-    cut_to = body.cut_to(model.engine.context_length, model.tokenizer.added(2))
+    cut_to = body.cut_to(model.engine.context_length, model.tokenizer.special_count(2))
     return model.inputs.pairs(body.query, texts, lambda index: f"documents[{index}]", cut_to)

@@ -31,7 +31,7 @@ def check_tokens(reference: EncoderReference, tokenizer: Tokenizer) -> dict[str,
         _compare(encoded, found.ids, found.type_ids)
     for limit, cut in reference.cut.items():
         for encoded in cut:
-            found = tokenizer.encode_cut(_texts(encoded), limit)
+            found = tokenizer.encode_truncated(_texts(encoded), limit)
             _compare(encoded, found.ids, found.type_ids)
     pairs = sum(len(encoded.texts) == 2 for encoded in reference.whole)
     return {"texts": len(reference.whole) - pairs, "pairs": pairs}

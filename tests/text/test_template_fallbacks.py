@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from handlers.errors import InvalidRequest
-from handlers.text.template import ChatTemplate
+from handlers.text.chat_template import ChatTemplate
 
 Message = dict[str, Any]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.engine.params import Logprobs
-from handlers.text.token_text import read_prompt, read_token
+from handlers.text.logprobs import prompt_logprobs, token_logprob
 from handlers.text.tokenizer import Tokenizer
 from tests.support.tokenizer_kinds import END, KINDS
 
@@ -18,7 +18,7 @@ every_kind = pytest.mark.parametrize("kind", TOKENIZERS)
 
 
 def bytes_of(tokenizer: Tokenizer, ids: list[int]) -> bytes:
-    return b"".join(tokenizer.spelling[token_id] for token_id in ids)
+    return b"".join(tokenizer.token_bytes[token_id] for token_id in ids)
 
 
 @given(text=st.text(max_size=20))
@@ -51,13 +51,13 @@ def test_a_special_token_is_what_it_spells(kind: str) -> None:
 
 @every_kind
 def test_an_id_that_only_the_model_has_is_empty(kind: str) -> None:
-    assert TOKENIZERS[kind].spelling[10**6] == b""
+    assert TOKENIZERS[kind].token_bytes[10**6] == b""
 
 
 def test_a_token_has_the_likeliest_beside_it_as_they_came() -> None:
     first, second = BYTE_LEVEL.encode("e"), BYTE_LEVEL.encode("a")
 
-    token = read_token(BYTE_LEVEL, Logprobs(first[0], -1.0, ((second[0], -0.5),)), offset=7)
+    token = token_logprob(BYTE_LEVEL, Logprobs(first[0], -1.0, ((second[0], -0.5),)), offset=7)
 
     assert (token.text, token.logprob, token.offset) == ("e", -1.0, 7)
     assert [(other.text, other.bytes, other.logprob) for other in token.top] == [("a", b"a", -0.5)]
@@ -68,7 +68,7 @@ def test_a_prompts_tokens_begin_where_they_stand_in_it(text: str) -> None:
     ids = BYTE_LEVEL.encode(text)
     told = [None, *(Logprobs(token_id, -1.0, ()) for token_id in ids[1:])]
 
-    tokens = read_prompt(BYTE_LEVEL, text, ids, told)
+    tokens = prompt_logprobs(BYTE_LEVEL, text, ids, told)
 
     assert [token.logprob for token in tokens] == [None] + [-1.0] * (len(ids) - 1)
     for token in tokens:
@@ -80,7 +80,7 @@ def test_a_special_token_that_was_put_around_a_prompt_takes_no_place() -> None:
     (end,) = BYTE_LEVEL.encode(END)
     ids = [end, *BYTE_LEVEL.encode("a b")]
 
-    tokens = read_prompt(BYTE_LEVEL, "a b", ids, [None] * len(ids))
+    tokens = prompt_logprobs(BYTE_LEVEL, "a b", ids, [None] * len(ids))
 
     assert [token.offset for token in tokens] == [0, 0, *range(1, len(ids) - 1)]
 
@@ -89,6 +89,6 @@ def test_a_byte_level_token_outside_the_alphabet_is_the_text_that_it_decodes_to(
     backend = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0, "Ġa": 1, "東": 2}, []))
     backend.decoder = tokenizers.decoders.ByteLevel()
 
-    spelling = Tokenizer(backend).spelling
+    spelling = Tokenizer(backend).token_bytes
 
     assert [spelling[token_id] for token_id in range(3)] == [b"a", b" a", "東".encode()]

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from handlers.errors import ArtifactError, InvalidRequest
-from handlers.text.template import ChatTemplate, PromptOptions
+from handlers.text.chat_template import ChatTemplate, PromptOptions
 from handlers.text.tokenizer import Tokenizer
 from tests.support import tool_templates
 from tests.support.tool_templates import TEMPLATES
@@ -283,7 +283,7 @@ def test_smollm2_answers_decode_as_in_transformers_piece_by_piece(
     ids = smollm2_tokenizer.encode(
         "Der Fuchs 🦊 springt über\n\n  den faulen Hund, 东京!<|im_end|>"
     )
-    decoder = smollm2_tokenizer.decoder()
+    decoder = smollm2_tokenizer.detokenizer()
 
     text = "".join(decoder.push(token_id) for token_id in ids) + decoder.flush()
 

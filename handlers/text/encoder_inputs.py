@@ -1,7 +1,4 @@
-"""Texts and pairs of texts to an encoder's inputs.
-
-Does not know HTTP. Called by the API of encoders.
-"""
+"""Makes an encoder's inputs of texts, pairs of texts or ids."""
 
 from __future__ import annotations
 
@@ -13,60 +10,62 @@ import numpy as np
 
 from handlers.encoder.batch import Input
 from handlers.errors import ContextLengthExceeded
-from handlers.text.prompt_reader import MAX_CHARACTERS, check_size, check_text
+from handlers.text.prompts import MAX_CHARACTERS, check_size, check_text
 
 if TYPE_CHECKING:
-    from handlers.text.tokenizer import Encoded, Tokenizer
+    from handlers.text.tokenizer import EncodedText, Tokenizer
 
 # What the tokenizer gives takes a hundred bytes a token, far more than the ids that are kept of it.
-# So texts are read together up to this many, and up to the characters that one alone may have.
-READ_TOGETHER = 64
+# So a batch has this many texts at most, and no more characters than one text alone may have.
+MAX_BATCH = 64
 
 FieldOf = Callable[[int], str]
-"""The request's field that an error about the text at an index names."""
+"""Returns the request's field of the text at an index, for errors."""
 
 
-class InputReader(msgspec.Struct, frozen=True):
-    """Reads inputs with one tokenizer."""
+class EncoderInputBuilder(msgspec.Struct, frozen=True):
+    """Builds inputs with one tokenizer, of `max_tokens` ids at most."""
 
     tokenizer: Tokenizer
     max_tokens: int
 
     def texts(self, texts: Sequence[str], field: FieldOf, cut_to: int | None) -> list[Input]:
-        """An input for each. `cut_to`: tokens that one keeps at most, None to refuse longer ones.
+        """Builds an input for each text, of `cut_to` tokens at most; None refuses longer ones.
 
         Raises InvalidRequest for a null, and ContextLengthExceeded.
         """
         _check(texts, field)
-        return self._read(texts, field, cut_to)
+        return self._build(texts, field, cut_to)
 
     def pairs(
         self, first: str, seconds: Sequence[str], field: FieldOf, cut_to: int | None
     ) -> list[Input]:
-        """An input for each of `seconds`, behind `first`, the query. Raises as `texts` does.
+        """Builds an input of `first`, the query, and each of `seconds`. Raises as `texts` does.
 
-        A query that is to be cut is read again with each of them, so no more of it than a pair can
-        keep; twice that, since a word that is cut may be read otherwise. Where the second text is
-        longer still, the one token that cannot be shared out goes to it.
+        A query that is to be truncated is tokenised again with each of them, so it is first cut to
+        twice what a pair can keep: twice, since a word that is cut may be tokenised otherwise. If
+        the second text is longer still, the one token that cannot be shared out goes to it.
         """
         _check(seconds, field)
         if cut_to is None:
-            self._check_length(len(self.tokenizer.encode(first)) + self.tokenizer.added(2), "query")
+            self._check_length(
+                len(self.tokenizer.encode(first)) + self.tokenizer.special_count(2), "query"
+            )
         else:
             first = self.tokenizer.beginning(first, 2 * self.max_tokens)
-        return self._read([(first, second) for second in seconds], field, cut_to)
+        return self._build([(first, second) for second in seconds], field, cut_to)
 
     def ids(
         self, lists: Sequence[Sequence[int]], field: FieldOf, cut_to: int | None
     ) -> list[Input]:
-        """The same of ids, which are taken as they are."""
+        """Builds an input of each list of ids, without special tokens. Raises as `texts` does."""
         limit = self.max_tokens if cut_to is None else cut_to
         if cut_to is None:
             for index, ids in enumerate(lists):
                 self._check_length(len(ids), field(index))
         return [Input(np.array(ids[:limit], np.int64)) for ids in lists]
 
-    def _read(
+    def _build(
         self, texts: Sequence[str] | Sequence[tuple[str, str]], field: FieldOf, cut_to: int | None
     ) -> list[Input]:
         limit = self.max_tokens if cut_to is None else cut_to
@@ -76,13 +75,13 @@ class InputReader(msgspec.Struct, frozen=True):
             if len(made.ids) > limit:
                 if cut_to is None:
                     self._check_length(len(made.ids), field(index))
-                made = _input(self.tokenizer.encode_cut(texts[index], limit))
+                made = _input(self.tokenizer.encode_truncated(texts[index], limit))
             inputs.append(made)
         return inputs
 
-    def _encoded(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> Iterator[Encoded]:
+    def _encoded(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> Iterator[EncodedText]:
         start = 0
-        for end in _ends([_characters(text) for text in texts]):
+        for end in _batch_ends([_characters(text) for text in texts]):
             yield from self.tokenizer.encode_all(texts[start:end])
             start = end
 
@@ -101,11 +100,11 @@ def _check(texts: Sequence[str], field: FieldOf) -> None:
         check_text(text, field(index))
 
 
-def _ends(sizes: Sequence[int]) -> Iterator[int]:
-    """Where each slice of texts ends that are read together."""
+def _batch_ends(sizes: Sequence[int]) -> Iterator[int]:
+    """Yields the end of each batch of texts of these sizes, in characters."""
     start = characters = 0
     for index, size in enumerate(sizes):
-        if index > start and (index - start == READ_TOGETHER or characters + size > MAX_CHARACTERS):
+        if index > start and (index - start == MAX_BATCH or characters + size > MAX_CHARACTERS):
             yield index
             start, characters = index, 0
         characters += size
@@ -117,8 +116,8 @@ def _characters(text: str | tuple[str, str]) -> int:
     return len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
 
 
-def _input(encoded: Encoded) -> Input:
-    """Arrays: a list of ids takes ten times the memory while it waits."""
+def _input(encoded: EncodedText) -> Input:
+    # Arrays: a list of ids takes ten times the memory while it waits.
     type_ids = encoded.type_ids
     segments = np.array(type_ids, np.int8) if any(type_ids) else None
     return Input(np.array(encoded.ids, np.int32), segments)

@@ -1,7 +1,4 @@
-"""A prompt's text to ids, and what is refused before it is read.
-
-Does not know HTTP or chat. Called by the API.
-"""
+"""Encodes prompts, and refuses those that are too long before they are tokenised."""
 
 from __future__ import annotations
 
@@ -14,19 +11,19 @@ from handlers.errors import ContextLengthExceeded, InvalidRequest
 if TYPE_CHECKING:
     from handlers.text.tokenizer import Tokenizer
 
-# Of one text that a tokenizer may drop characters of. Reading takes up to 210 bytes of memory and
-# 1.3 us for each; the longest texts that models take, of 32,768 tokens, have half as many.
+# Of one text, where the tokenizer may drop characters. Each takes up to 210 bytes of memory and
+# 1.3 us; the longest texts that models take, of 32,768 tokens, have half as many.
 MAX_CHARACTERS = 2**18
 
 
 def check_text(text: str, param: str) -> None:
-    """Raises InvalidRequest for a text with a null, naming the field."""
+    """Raises InvalidRequest, which names the field `param`, for a text with a null character."""
     if "\0" in text:
         raise InvalidRequest(f"{param} has a null character: remove it.", param=param)
 
 
 def check_size(characters: int, param: str) -> None:
-    """Raises ContextLengthExceeded for a text that is not worth reading, even to be cut."""
+    """Raises ContextLengthExceeded for a text that is too long even to be truncated."""
     if characters > MAX_CHARACTERS:
         raise ContextLengthExceeded(
             f"{param} has {characters:,} characters, which are over the limit of "
@@ -35,14 +32,14 @@ def check_size(characters: int, param: str) -> None:
         )
 
 
-class PromptReader(msgspec.Struct, frozen=True):
-    """Reads prompts with one tokenizer."""
+class PromptEncoder(msgspec.Struct, frozen=True):
+    """Encodes prompts with one tokenizer, within one context."""
 
     tokenizer: Tokenizer
     context_length: int | None
     """None for a tokenizer that leaves characters out: its size does not say how many tokens."""
     advice: str = "Shorten it."
-    """What errors about a prompt that is too long say to do."""
+    """The end of an error about a prompt that is too long."""
 
     def check_length(self, characters: int, param: str) -> None:
         """Raises ContextLengthExceeded for text that is too long by its size alone.
@@ -73,10 +70,10 @@ class PromptReader(msgspec.Struct, frozen=True):
             )
 
     def encode(self, prompt: str, *, param: str, add_special_tokens: bool = False) -> list[int]:
-        """The prompt's ids. `param` is the field that an error names.
+        """Returns the prompt's ids. `param` is the field that an error names.
 
         Raises InvalidRequest for an empty prompt, a null or a lone surrogate. Raises
-        ContextLengthExceeded without reading the text when it is too long by its size alone:
+        ContextLengthExceeded, without tokenising, for a text that is too long by its size alone:
         tokenising 1 MB takes 0.7 s, in which no other request would get a token.
         """
         self.check_length(len(prompt), param)

@@ -1,8 +1,8 @@
-"""Messages to one prompt, by the model's own chat template.
+"""Renders messages to one prompt by the model's own chat template.
 
-Renders as transformers' apply_chat_template does (utils/chat_template_utils.py in 4.57), in a
-sandbox: a template is part of a downloaded model and must not reach the process. Does not
-know ids. Called by the API, and by model_export, which proves that the prompts are equal.
+That is as transformers' apply_chat_template does it (utils/chat_template_utils.py in 4.57), which
+an export proves, and in a sandbox: a template is part of a downloaded model and must not reach the
+process.
 
 Importing jinja2 takes 30 ms, so startup imports this module beside the loading of the weights.
 """
@@ -42,7 +42,7 @@ PLAIN_TEMPLATE = (
 )
 
 
-# What the template is always given, or may find under a name of transformers'.
+# The variables that every template is given, or that transformers has a meaning for.
 OWN_NAMES = (
     "messages",
     "tools",
@@ -59,19 +59,19 @@ OWN_NAMES = (
     "mask_token",
 )
 
-# transformers'. The space shows whether the template cuts white space off a message's end.
+# transformers' mark. The space shows whether the template cuts white space off a message's end.
 MARK = "CONTINUE_FINAL_MESSAGE_TAG "
 
 
 class PromptOptions(msgspec.Struct, frozen=True):
-    """How a prompt ends, and what else the template is given."""
+    """The end of a prompt, and the variables of one request."""
 
     add_generation_prompt: bool = True
-    """Whether the assistant's turn begins behind the messages."""
+    """Whether the assistant's turn begins after the messages."""
     continue_final_message: bool = False
-    """Whether the prompt ends where the last message's text does. None begins behind it then."""
+    """Whether the prompt ends within the last message, after its text. No turn begins then."""
     values: Mapping[str, Any] = {}
-    """By names that only this template knows, such as enable_thinking."""
+    """Variables that only this template knows, such as enable_thinking."""
 
 
 class ChatTemplate:
@@ -83,10 +83,10 @@ class ChatTemplate:
         special_tokens: Mapping[str, str],
         tool_source: str | None = None,
     ) -> None:
-        """`special_tokens`: what the template may name, such as bos_token.
+        """`special_tokens`: by the variables that a template has for them, such as bos_token.
 
-        `tool_source`: of another template for chats with tools. It is not used where it writes
-        calls in no format that is known. Raises ArtifactError when one is not a template.
+        `tool_source`: the source of another template for chats with tools. It is not used if it
+        writes calls in an unknown format. Raises ArtifactError for what is not a template.
         """
         self.source = source
         self._special_tokens = dict(special_tokens)
@@ -95,12 +95,12 @@ class ChatTemplate:
         own = own or ToolFormat.of(source)
         self._knows_tools = ToolFormat.of(source) is not None
         self.tool_format = own or HERMES
-        """How this model calls tools: in its template's format, or in the one it is told."""
+        """The format in which this model calls tools: its template's, or the one in the prompt."""
         self._template = _compiled(source or PLAIN_TEMPLATE)
 
     @classmethod
     def of(cls, artifact: Artifact) -> ChatTemplate:
-        """The artefact's template. Raises ArtifactError."""
+        """Compiles the artefact's template. Raises ArtifactError."""
         return cls(artifact.chat_template, artifact.manifest.special_tokens, artifact.tool_template)
 
     def prompt(
@@ -109,27 +109,30 @@ class ChatTemplate:
         tools: Tools | None = None,
         options: PromptOptions | None = None,
     ) -> str:
-        """The prompt, of the first form of the conversation that the template takes.
+        """Renders the conversation, in the first form of it that the template accepts.
 
-        `tools` are OpenAI's, and so are the messages, but for arguments: an object, or the text of
-        what is none. Raises as `render` does.
+        `tools` and messages are OpenAI's, but the arguments of a call are an object, or a text
+        that is none. Raises as `render` does.
         """
         options = options or PromptOptions()
         if options.continue_final_message:
             *before, last = messages
             marked = {**last, "content": last["content"] + MARK}
-            prompt = self._first_taken([*before, marked], tools, options)
+            prompt = self._first_accepted([*before, marked], tools, options)
             return _up_to_mark(prompt, last["content"])
-        return self._first_taken(messages, tools, options)
+        return self._first_accepted(messages, tools, options)
 
-    def _first_taken(self, messages: Messages, tools: Tools | None, options: PromptOptions) -> str:
-        messages, tools = self._in_its_roles(messages, tools)
+    def _first_accepted(
+        self, messages: Messages, tools: Tools | None, options: PromptOptions
+    ) -> str:
+        messages, tools = self._for_template(messages, tools)
         try:
             return self._render(messages, tools, options)
         except InvalidRequest:
-            from handlers.text.normalise import normalised  # most conversations never need it
+            # Most conversations never need it.
+            from handlers.text.template_fallbacks import rewritten
 
-            for form in normalised(messages):
+            for form in rewritten(messages):
                 with suppress(InvalidRequest):
                     return self._render(form, tools, options)
             raise
@@ -137,22 +140,22 @@ class ChatTemplate:
     def render(
         self, messages: Messages, tools: Tools | None = None, add_generation_prompt: bool = True
     ) -> str:
-        """The prompt of the conversation as it is, which is what transformers gives.
+        """Renders the conversation as it is, to the same prompt as transformers.
 
         A template that knows no tools gets them as text. Raises InvalidRequest when the template
         refuses the messages: a role, their order. Raises jinja2's SecurityError when the template
         itself reaches out of its sandbox.
         """
-        messages, tools = self._in_its_roles(messages, tools)
+        messages, tools = self._for_template(messages, tools)
         options = PromptOptions(add_generation_prompt=add_generation_prompt)
         return self._render(messages, tools, options)
 
     @property
     def reserved(self) -> frozenset[str]:
-        """The names that a request may not give values for: they are given already."""
+        """The variables that a request may not set, because they are set already."""
         return frozenset(OWN_NAMES) | self._special_tokens.keys() | self._template.globals.keys()
 
-    def _in_its_roles(
+    def _for_template(
         self, messages: Messages, tools: Tools | None
     ) -> tuple[Messages, Tools | None]:
         if self._knows_tools or (tools and self._tool_template):
@@ -184,9 +187,9 @@ class ChatTemplate:
             ) from None
 
 
-# Besides a template's own raise_exception: it indexes, adds and filters what it is given, so
-# messages that do not fit it end in any of these. All that runs meanwhile is the template, and the
-# three functions below that it calls.
+# The errors of a template that refuses messages. Not only its own raise_exception: it indexes, adds
+# and filters what it is given, so messages that do not fit it end in any of these. Nothing else
+# runs at that time but the three functions below.
 REFUSALS = (
     jinja2.TemplateError,
     ArithmeticError,
@@ -198,7 +201,7 @@ REFUSALS = (
 
 
 def _up_to_mark(prompt: str, text: str) -> str:
-    """What stands before the mark, as transformers cuts it (in 4.57)."""
+    """Returns the prompt up to the mark, as transformers cuts it (in 4.57)."""
     place = prompt.rfind(MARK.rstrip())
     if place < 0 or text.strip() not in prompt:
         raise InvalidRequest(
@@ -218,7 +221,7 @@ def _too_deep() -> InvalidRequest:
 
 
 class _Generation(Extension):
-    """`{% generation %}` marks the assistant's words for training; a prompt is the same without."""
+    """Ignores `{% generation %}`, which marks the assistant's words for training."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja2 declares it as an instance variable
 
@@ -254,7 +257,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """As transformers' filter: jinja2's own escapes HTML, which a prompt must not have."""
+    """Writes JSON as transformers' filter does: jinja2's own escapes HTML."""
     return json.dumps(
         value,
         ensure_ascii=ensure_ascii,
@@ -269,5 +272,5 @@ def _raise_exception(message: str) -> NoReturn:
 
 
 def _strftime_now(pattern: str) -> str:
-    """Local time, as transformers has it: a container's local time is UTC."""
+    """Returns the local time, as in transformers. A container's local time is UTC."""
     return datetime.now().astimezone().strftime(pattern)

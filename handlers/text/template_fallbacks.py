@@ -1,9 +1,9 @@
-"""What becomes of a conversation that a chat template refuses: forms that stricter templates take.
+"""Rewrites a conversation that a chat template refuses into forms that stricter templates accept.
 
 OpenAI puts no order on roles, and agents send system messages at any place. Qwen 3.5's template
 raises where one is not the first, Gemma's where turns do not alternate, Gemma 2's where there is
-one at all, Mistral's where a call has another server's id. Every step keeps all texts, and their
-order. Knows messages as chat templates take them. Used by template.py.
+one at all, Mistral's where a call has another server's id. Every step keeps all texts and their
+order.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     Message = Mapping[str, Any]
 
 
-def normalised(messages: Sequence[Message]) -> Iterator[list[Message]]:
-    """The conversation after one step, after two and so on, but for steps that change nothing."""
+def rewritten(messages: Sequence[Message]) -> Iterator[list[Message]]:
+    """Yields the conversation after each step that changes it; the steps add up."""
     last = [*messages]
     for step in (
         objects_as_arguments,
@@ -37,7 +37,7 @@ def normalised(messages: Sequence[Message]) -> Iterator[list[Message]]:
 
 
 def objects_as_arguments(messages: Sequence[Message]) -> list[Message]:
-    """Makes an object of the arguments of a call that was cut, whose text is no whole JSON.
+    """Makes the arguments of a call that was cut, whose text is no whole JSON, an object.
 
     Some templates go through the members of arguments.
     """
@@ -90,7 +90,7 @@ def joined_turns(messages: Iterable[Message]) -> list[Message]:
 
 
 def _joins(first: Message, second: Message) -> bool:
-    """Whether two turns can be one. Not results, nor a turn with calls, which end their turn."""
+    """Returns whether two turns can be one: not results, nor anything after a turn with calls."""
     return first["role"] == second["role"] and first["role"] != "tool" and "tool_calls" not in first
 
 
