@@ -6,6 +6,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec.structs import force_setattr, replace
 
 from handlers.api.content_coding import HEADER as CONTENT_CODING
@@ -28,7 +29,6 @@ from handlers.errors import (
     InvalidApiKey,
     MethodNotAllowed,
     NotFound,
-    RequestError,
     RequestTooLarge,
     ends_a_task,
     shortened,
@@ -41,8 +41,16 @@ if TYPE_CHECKING:
     from handlers.artifact.manifest import Task
     from handlers.config import Settings
 
-# Of a body, in bytes: a platform has checked it already, so what is no number says nothing.
+# A body's bytes. The platform has checked the header already, so another value is ignored.
 LENGTH = re.compile(r"[0-9]{1,18}")
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """A request that has passed the checks of its head, and the route that answers it."""
+
+    route: Route
+    request: Request
+    """With the path as the table of routes has it, perhaps without its body."""
 
 
 class Api:
@@ -56,65 +64,70 @@ class Api:
 
     @property
     def task(self) -> Task:
-        """What the model does."""
+        """The task of the model."""
         return self._model.manifest.task
 
     async def handle(self, request: Request) -> Response | StreamResponse:
         """Answers every request: this raises nothing but what ends the task."""
-        answer = self._cors.preflight(request) or await self._answer(request)
-        return self._sent(request, answer)
+        admitted = self.admit(request)
+        if isinstance(admitted, Response):
+            return admitted
+        return await self.answer(admitted, request.body)
 
-    def early(self, request: Request) -> Response | None:
-        """The answer that a request gets whatever its body; None where the body matters.
+    def admit(self, request: Request) -> Admitted | Response:
+        """Judges a request by all but its body, so that an adapter need not read that in vain.
 
-        For an adapter that can answer before it reads: a preflight, a key that is missing, a path
-        that nobody serves.
+        Returns the answer that the request gets whatever its body: a preflight's, or the error of a
+        missing key, an unknown path, or a promised body that is too large.
         """
-        answer = self._cors.preflight(request) or self._refusal(request)
-        return None if answer is None else self._sent(request, answer)
+        preflight = self._cors.preflight(request)
+        if preflight is not None:
+            return self._finished(request, preflight)
+        try:
+            found = self._route(request)
+        except BaseException as error:  # what is not an error of ours is answered 500
+            if ends_a_task(error):
+                raise
+            return self._finished(request, error_response(error))
+        return Admitted(found.route, replace(request, path=found.path))
+
+    async def answer(self, admitted: Admitted, body: bytes) -> Response | StreamResponse:
+        """Answers an admitted request. Raises nothing but what ends the task."""
+        try:
+            response = await self._respond(admitted, body)
+        except BaseException as error:  # as above
+            if ends_a_task(error):
+                raise
+            response = error_response(error)
+        return self._finished(admitted.request, response)
 
     def refuse(self, error: BaseException, headers: Mapping[str, str]) -> Response:
-        """The answer where an adapter cannot hand a request over, or cannot carry its answer.
+        """Answers for an adapter that cannot hand a request over, or cannot carry its answer.
 
         `headers`: the request's, as far as they are known.
         """
         return self._cors.label(error_response(error), headers)
 
     def restored(self) -> None:
-        """Lets the uptime begin anew, where the process goes on as a copy of what it was."""
+        """Restarts the uptime, where the process goes on as a restored copy of itself."""
         force_setattr(self._model, "ready_since", time.monotonic())
 
-    def _sent(self, request: Request, answer: Answer) -> Answer:
-        """The answer as it leaves: to HEAD without a body, and with the headers of CORS."""
+    def _finished(self, request: Request, answer: Answer) -> Answer:
+        """Leaves out the body where HEAD asks, and adds the headers of CORS."""
         if request.method == "HEAD" and isinstance(answer, Response):
             answer = replace(answer, body=b"", left_out=len(answer.body))
         return self._cors.label(answer, request.headers)
 
-    def _refusal(self, request: Request) -> Response | None:
-        try:
-            self._route(request)
-        except RequestError as error:
-            return error_response(error)
-        return None
-
-    async def _answer(self, request: Request) -> Response | StreamResponse:
-        try:
-            return await self._respond(request)
-        except BaseException as error:  # what is not an error of ours is rendered as 500
-            if ends_a_task(error):
-                raise
-            return error_response(error)
-
-    async def _respond(self, request: Request) -> Response | StreamResponse:
-        """Lets the endpoint answer. Raises what `_route`, `decoded` and the endpoint raise."""
-        found = self._route(request)
+    async def _respond(self, admitted: Admitted, body: bytes) -> Response | StreamResponse:
+        """Lets the endpoint answer. Raises what `decoded` and the endpoint raise."""
+        request = admitted.request
         if request.method == "OPTIONS":
-            return _options(found.route)
-        body = decoded(request.body, _coding(request), self._settings.max_body_bytes)
-        return await found.route.load()(self._model, replace(request, path=found.path, body=body))
+            return _options(admitted.route)
+        body = decoded(body, _coding(request), self._settings.max_body_bytes)
+        return await admitted.route.load()(self._model, replace(request, body=body))
 
     def _route(self, request: Request) -> Match:
-        """Finds the route by all but the body. Raises the errors that a head can bring."""
+        """Finds the route. Raises the errors that a request's head can bring."""
         paths = [*self._paths(request)]
         found = match(paths, self._routes)
         self._authorise(request, found)
@@ -171,16 +184,16 @@ class Api:
 
 
 def _carries(request: Request, key: str) -> bool:
+    """Whether the request has the API key, compared in constant time."""
     import hmac  # it brings OpenSSL, 10 ms, and most processes have no key
 
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    # The time of this comparison tells nothing of how much of a guess is right.
     same = hmac.compare_digest(_bytes(given.strip()), _bytes(key))
     return same and scheme.lower() == "bearer"
 
 
 def _coding(request: Request) -> str | None:
-    """The content coding of the body, where one is read. Raises UnsupportedMediaType."""
+    """Returns the content coding of a body that is read. Raises UnsupportedMediaType."""
     return coding_of(request.headers.get(CONTENT_CODING, "")) if request.method == "POST" else None
 
 

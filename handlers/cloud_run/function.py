@@ -87,13 +87,12 @@ async def answer_to(http_request: HttpRequest) -> Response | StreamResponse:
 
     Raises what BodyReader.read does.
     """
-    request = head_of(http_request)
-    early = SERVICE.api.early(request)
-    if early is not None:
+    admitted = SERVICE.api.admit(head_of(http_request))
+    if isinstance(admitted, Response):
         # A client that asked whether to send its body may now send it or the next request.
-        return closing_the_connection(early) if "expect" in request.headers else early
-    request = replace(request, body=await BODIES.read(http_request))
-    return await cancel_on_disconnect(SERVICE.api.handle(request), http_request.receive)
+        return closing_the_connection(admitted) if "expect" in http_request.headers else admitted
+    body = await BODIES.read(http_request)
+    return await cancel_on_disconnect(SERVICE.api.answer(admitted, body), http_request.receive)
 
 
 def head_of(http_request: HttpRequest) -> Request:
