@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from handlers.api.model import ServedModel
     from handlers.artifact.manifest import Artifact
     from handlers.config import Settings
-    from handlers.engine.crank import Crank
+    from handlers.engine.driver import EngineDriver
 
 
 class Service(msgspec.Struct, frozen=True):
     """A loaded model, ready to serve."""
 
     api: Api
-    engine: Crank
+    engine: EngineDriver[Any, Any]
     settings: Settings
 
 
@@ -169,7 +169,7 @@ def _import_engine() -> Callable[[Artifact, Settings], Any]:
 
 def _import_encoder() -> Callable[[Artifact, Settings], Any]:
     from handlers.encoder.encoder import Encoder
-    from handlers.encoder.session import Session  # noqa: F401 - as above
+    from handlers.encoder.session import EncoderSession  # noqa: F401 - as above
 
     return Encoder.load
 

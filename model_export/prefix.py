@@ -1,9 +1,9 @@
 """Bakes a system prompt: its keys and values, as what serves computes them, into prefix.kv.
 
 The prefix is what every chat with this system message begins with, by the model's own template
-and tokenizer; the engine reads it in the chunks in which it reads any prompt. So reusing it is
-reusing an earlier prompt (handlers/engine/prefix.py). Called by the verifying process, which has
-no torch.
+and tokenizer; the engine prefills it in chunks as it does any prompt, so reusing it is reusing an
+earlier prompt (handlers/engine/prefix_cache.py). The verifying process, which has no torch, calls
+this.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from handlers.engine.baked import describe, write_prefix
+import numpy as np
+
+from handlers.artifact.manifest import PrefixInfo
 from handlers.engine.engine import Engine
 from handlers.engine.params import SamplingParams
+from handlers.engine.prefix_cache import prefix_identity
 from handlers.engine.session import Session, kernel_versions
 from handlers.errors import InvalidRequest
 from handlers.text.chat_template import ChatTemplate
@@ -21,7 +24,12 @@ from handlers.text.tokenizer import Tokenizer
 from model_export.reporting import ExportError
 
 if TYPE_CHECKING:
-    from handlers.artifact.manifest import Artifact, PrefixInfo
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from handlers.artifact.manifest import Artifact
 
 CHUNK = 128
 # They differ in their first character, so what they share ends where a user's words begin.
@@ -42,8 +50,9 @@ def bake(artifact: Artifact, system_prompt: str, threads: int) -> PrefixInfo:
         )
     session = Session(artifact.graph, threads=threads, slots=1, capacity=len(ids) + 1)
     _read(session, ids)
-    write_prefix(artifact.prefix, ids, session.keys_and_values(0, len(ids)))
-    return describe(ids, artifact.manifest, kernel_versions())
+    write_prefix(artifact.prefix, ids, session.cache.slot_views(0, 0, len(ids)))
+    computed_with = prefix_identity(artifact.manifest, kernel_versions())
+    return PrefixInfo(tokens=len(ids), computed_with=computed_with)
 
 
 def common_ids(artifact: Artifact, system_prompt: str) -> list[int]:
@@ -77,3 +86,11 @@ def _read(session: Session, ids: list[int]) -> None:
     list(generation)
     if generation.fault is not None:
         raise generation.fault
+
+
+def write_prefix(path: Path, ids: list[int], tensors: Iterable[NDArray[np.floating]]) -> None:
+    """Writes prefix.kv. `tensors`: what a slot holds of the ids, in the graph's order."""
+    with path.open("wb") as file:
+        file.write(np.array(ids, np.int64).tobytes())
+        for tensor in tensors:
+            file.write(tensor.tobytes())

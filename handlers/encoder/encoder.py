@@ -1,27 +1,21 @@
-"""The encoder: load once, submit inputs, get a row for each.
+"""The encoder: loads a graph once, takes inputs, and gives a row for each.
 
-Puts the parts together: session, batcher, and the crank that somebody turns. Inputs of requests
-that wait at the same time are computed together. Knows no text and no HTTP. Called by the API and,
-to verify what it exported, by model_export.
+Inputs of requests that wait at the same time are computed together.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from handlers.encoder.batch import Batch, Input, padded
-from handlers.encoder.batcher import Batcher, Place
-from handlers.encoder.encoding import Encoding
-from handlers.engine.consumer import wake
-from handlers.engine.crank import Crank
+from handlers.encoder.batching import Batcher, pad
+from handlers.encoder.request import EncodeRequest
+from handlers.engine.driver import EngineDriver, notify
 from handlers.errors import (
     SHUT_DOWN,
-    STOPPING,
     ArtifactError,
     ContextLengthExceeded,
     DeadlineExceeded,
@@ -40,98 +34,94 @@ if TYPE_CHECKING:
 
     from handlers.artifact.manifest import Artifact
     from handlers.config import Settings
+    from handlers.encoder.batching import EncoderBatch, QueuedInput
+    from handlers.encoder.request import EncoderInput
     from handlers.errors import RequestError
 
 
-class Runner(Protocol):
-    """What the encoder asks of a session."""
+class EncoderRunner(Protocol):
+    """Runs batches: EncoderSession, or a test's."""
 
-    def run(self, batch: Batch) -> NDArray[np.float32]:
-        """[rows, width]. Raises EngineFault when the call fails."""
+    def run(self, batch: EncoderBatch) -> NDArray[np.float32]:
+        """Returns [rows, width]. Raises EngineFault when the call fails."""
 
 
-class Encoder(Crank):
-    """Dynamic batching over one session. Every public method may be called from any thread."""
+class Encoder(EngineDriver[EncodeRequest, EncodeRequest]):
+    """Dynamic batching over one session. Any thread may call the public methods."""
 
     def __init__(
         self,
-        runner: Runner,
+        runner: EncoderRunner,
         *,
         width: int,
         vocab_size: int,
         max_tokens: int,
         limit: int,
-        load_ms: float = 0.0,
     ) -> None:
         """`width`: of a row. `limit`: requests that are held at once."""
-        super().__init__()
+        super().__init__(limit=limit)
         self.width = width
         self.vocab_size = vocab_size
         self.context_length = max_tokens
         """Tokens of one input, special tokens included."""
-        self.load_ms = load_ms
-        """Milliseconds that `load` took."""
         self._runner = runner
-        self._limit = limit
         self._batcher = Batcher()
-        self._live: dict[Encoding, None] = {}
-        self._inbox: deque[Encoding] = deque()
-        """Both are guarded by `_changed`."""
 
     @classmethod
     def load(cls, artifact: Artifact, settings: Settings) -> Encoder:
         """Loads the graph. Raises ArtifactError."""
-        from handlers.encoder.session import Session  # numpy alone is enough to import the encoder
+        from handlers.encoder.session import (
+            EncoderSession,  # numpy alone is enough to import the encoder
+        )
 
         started = time.perf_counter()
         info = artifact.encoder
-        session = Session(artifact.graph, threads=settings.threads)
+        session = EncoderSession(artifact.graph, threads=settings.threads)
         if session.width != (info.dimensions or len(info.labels)):
             raise ArtifactError(
                 f"{artifact.graph} gives rows of {session.width}, where its manifest says "
                 f"{info.dimensions or len(info.labels)}: export the model again."
             )
-        return cls(
+        encoder = cls(
             session,
             width=session.width,
             vocab_size=artifact.manifest.vocab_size,
             max_tokens=min(settings.context_length, info.max_tokens),
             limit=settings.slots + settings.queue_limit,
-            load_ms=(time.perf_counter() - started) * 1000.0,
         )
+        encoder.load_ms = (time.perf_counter() - started) * 1000.0
+        return encoder
 
     @property
     def running(self) -> int:
         """Requests of which something has been computed."""
-        return sum(encoding.started is not None for encoding in self._wanted())
+        return sum(request.started is not None for request in self._wanted())
 
     @property
     def waiting(self) -> int:
         """Requests of which nothing has been computed."""
-        return sum(encoding.started is None for encoding in self._wanted())
+        return sum(request.started is None for request in self._wanted())
 
-    def encode(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
-        """[inputs, width], where no thread turns the crank. Raises what `submit` raises."""
+    def encode(self, inputs: Sequence[EncoderInput]) -> NDArray[np.float32]:
+        """Encodes in the calling thread: [inputs, width]. Raises what `submit` raises."""
         return self.submit(inputs).rows_inline()
 
-    def submit(self, inputs: Sequence[Input], deadline: float | None = None) -> Encoding:
+    def submit(
+        self, inputs: Sequence[EncoderInput], deadline: float | None = None
+    ) -> EncodeRequest:
         """Queues all inputs, or none. `deadline` is `time.monotonic()` seconds.
 
         Raises InvalidRequest, ContextLengthExceeded, Overloaded, NotReady.
         """
         self._check(inputs)
-        encoding = Encoding(
+        request = EncodeRequest(
             inputs, self, width=self.width, submitted=time.monotonic(), deadline=deadline
         )
-        with self._changed:
-            self._refuse_if_full()
-            self._live[encoding] = None
-            self._inbox.append(encoding)
-            self._changed.notify()
-        return encoding
+        self._enqueue([request], request)
+        return request
 
-    def _check(self, inputs: Sequence[Input]) -> None:
-        """ONNX Runtime would fail on an id that the vocabulary does not have, for all in a call."""
+    def _check(self, inputs: Sequence[EncoderInput]) -> None:
+        """Refuses what ONNX Runtime would fail on, for all requests in the same call."""
         if not inputs:
             raise InvalidRequest("There is no input: send at least one.")
         for index, each in enumerate(inputs):
@@ -146,24 +136,18 @@ class Encoder(Crank):
         if ids.min() < 0 or ids.max() >= self.vocab_size:
             raise InvalidRequest(f"An input has a token id outside 0 to {self.vocab_size - 1}.")
 
-    def _refuse_if_full(self) -> None:
-        if not self._accepting:
-            raise NotReady(STOPPING)
+    def _refuse_if_full(self, count: int) -> None:
         held = len(self._wanted())
-        if held >= self._limit:
+        if held + count > self._limit:
             raise Overloaded(f"{held} requests are held, which is all that may: try again later.")
 
-    def _wanted(self) -> list[Encoding]:
-        """Requests that have not ended and that nobody has cancelled."""
-        with self._changed:
-            return [encoding for encoding in self._live if not encoding.cancelled]
+    def _schedule(self, request: EncodeRequest) -> None:
+        if request in self._live:
+            self._contain([request], partial(self._batcher.add, request))
 
-    def _busy(self) -> bool:
-        return bool(self._live)
-
-    def _turn(self) -> None:
+    def _step(self) -> None:
         try:
-            self._retire(time.monotonic())
+            self._end_overdue(time.monotonic())
             self._empty_inbox()
             self._compute(self._batcher.next())
         except BaseException as error:  # reported through every request
@@ -171,18 +155,15 @@ class Encoder(Crank):
             if ends_a_task(error):  # of the main thread, where that runs the encoder
                 raise
 
-    def _end(self) -> None:
+    def _abort_all(self) -> None:
         self._end_all(NotReady(SHUT_DOWN))
 
     def _end_all(self, error: RequestError) -> None:
         self._batcher = Batcher()  # a bug may have left anything in it
-        with self._changed:
-            self._inbox.clear()
-            everyone = list(self._live)
-        self._finish(everyone, error)
+        self._finish(self._drop_inbox(), error)
 
-    def _retire(self, now: float) -> None:
-        """Who was cancelled, or whose time has passed, leaves."""
+    def _end_overdue(self, now: float) -> None:
+        """Ends the requests that were cancelled, or whose deadline has passed."""
         with self._changed:
             leaving = [each for each in self._live if each.cancelled or each.deadline <= now]
         if leaving:
@@ -192,23 +173,16 @@ class Encoder(Crank):
             )
             self._finish(leaving, late)
 
-    def _empty_inbox(self) -> None:
-        with self._changed:
-            while self._inbox:
-                encoding = self._inbox.popleft()
-                if encoding in self._live:
-                    self._contain([encoding], partial(self._batcher.add, encoding))
-
-    def _compute(self, places: Sequence[Place]) -> None:
-        """One call. A fault ends the requests that were in it, and no other."""
-        if not places:
+    def _compute(self, inputs: Sequence[QueuedInput]) -> None:
+        """Runs one call. A fault ends the requests that were in it, and no other."""
+        if not inputs:
             self._check_nobody_is_lost()
             return
-        everyone = {place.encoding for place in places}
+        requests = {each.request for each in inputs}
         now = time.monotonic()
-        for encoding in everyone:
-            encoding.started = encoding.started or now
-        self._contain(everyone, partial(self._fill, places))
+        for request in requests:
+            request.started = request.started or now
+        self._contain(requests, partial(self._run_batch, inputs))
 
     def _check_nobody_is_lost(self) -> None:
         """Raises RuntimeError for a request that would wait without an end."""
@@ -216,8 +190,8 @@ class Encoder(Crank):
             if len(self._live) > len(self._inbox):
                 raise RuntimeError("there are requests, and nothing is computed for any of them")
 
-    def _contain(self, encodings: Collection[Encoding], work: Callable[[], None]) -> None:
-        """Some work for these requests. What it raises ends them, and no other.
+    def _contain(self, requests: Collection[EncodeRequest], work: Callable[[], None]) -> None:
+        """Does some work for these requests. What it raises ends them, and no other.
 
         A request chooses how much memory some of it takes: a MemoryError is that request's.
         """
@@ -226,28 +200,41 @@ class Encoder(Crank):
         except BaseException as error:  # reported through each of them
             if ends_a_task(error):  # of the main thread, where that runs the encoder
                 raise
-            self._finish(encodings, as_request_error(error, "The encoder failed"))
+            self._finish(requests, as_request_error(error, "The encoder failed"))
 
-    def _fill(self, places: Sequence[Place]) -> None:
-        rows = self._runner.run(padded([place.input for place in places]))
+    def _run_batch(self, inputs: Sequence[QueuedInput]) -> None:
+        rows = self._runner.run(pad([each.input for each in inputs]))
         finite = np.all(np.isfinite(rows), axis=1).tolist()
-        broken = {place.encoding for place, fine in zip(places, finite, strict=True) if not fine}
+        broken = {each.request for each, fine in zip(inputs, finite, strict=True) if not fine}
         self._finish(broken, EngineFault("The model gives no numbers for an input."))
-        whole = [
-            place.encoding
-            for place, row in zip(places, rows, strict=True)
-            if place.encoding.put(place.index, row)
+        complete = [
+            each.request
+            for each, row in zip(inputs, rows, strict=True)
+            if each.request.put(each.index, row)
         ]
-        self._finish([encoding for encoding in whole if encoding not in broken])
+        self._finish([request for request in complete if request not in broken])
 
-    def _finish(self, encodings: Iterable[Encoding], error: RequestError | None = None) -> None:
-        """Those of them that have not ended yet."""
+    def _finish(self, requests: Iterable[EncodeRequest], error: RequestError | None = None) -> None:
+        """Ends those of the requests that have not ended yet."""
         now = time.monotonic()
         with self._changed:
-            ended = [encoding for encoding in encodings if encoding in self._live]
-            for encoding in ended:
-                encoding.end(now, error)
-                del self._live[encoding]
-        wake(ended)
-        for encoding in ended:
-            self._batcher.remove(encoding)
+            ended = [request for request in requests if request in self._live]
+            for request in ended:
+                request.end(now, error)
+                del self._live[request]
+        notify(ended)
+        for request in ended:
+            self._batcher.remove(request)
+
+
+def apply_activation(logits: NDArray[np.float32], activation: str) -> NDArray[np.float64]:
+    """Turns logits into scores [rows, labels], by EncoderInfo's `activation`."""
+    exact = logits.astype(np.float64)
+    if activation == "softmax":
+        weights = np.exp(exact - exact.max(axis=1, keepdims=True))
+        shares: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
+        return shares
+    if activation == "sigmoid":
+        odds: NDArray[np.float64] = np.exp(-np.logaddexp(0.0, -exact))
+        return odds
+    return exact

@@ -1,8 +1,7 @@
-"""The encoder's graph in ONNX Runtime.
+"""Runs the encoder's graph in ONNX Runtime.
 
-One method computes: `run(batch) -> rows`. Knows the graph contract (docs/graph.md), nothing of
-requests. Made once by the encoder, which calls it from one thread at a time. ONNX Runtime's errors
-become ArtifactError while loading and EngineFault while running, as the decoder's session has it.
+ONNX Runtime's errors become ArtifactError while loading and EngineFault while running, as the
+decoder's session has it.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from handlers.encoder.batch import Batch
+    from handlers.encoder.batching import EncoderBatch
 
 REQUIRED = {INPUT_IDS, ATTENTION_MASK}
 OUTPUTS = (EMBEDDINGS, LOGITS)
 
 
-class Session:
-    """A loaded graph."""
+class EncoderSession:
+    """A loaded encoder graph. One thread at a time may run it."""
 
     def __init__(self, graph: Path, *, threads: int) -> None:
         """Raises ArtifactError when the graph cannot be loaded or breaks the contract."""
@@ -51,8 +50,8 @@ class Session:
         self.width: int = outputs[0].shape[-1]
         """Of a row: an embedding's dimensions, or the number of labels."""
 
-    def run(self, batch: Batch) -> NDArray[np.float32]:
-        """One call: [rows, width]. Raises EngineFault when ONNX Runtime fails."""
+    def run(self, batch: EncoderBatch) -> NDArray[np.float32]:
+        """Runs one batch: [rows, width]. Raises EngineFault when ONNX Runtime fails."""
         try:
             (rows,) = self._ort.run(None, {name: getattr(batch, name) for name in self._inputs})
         except Exception as error:

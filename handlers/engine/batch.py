@@ -1,7 +1,6 @@
-"""What one call of the session computes: rows of slots, the tokens of each, the logits wanted.
+"""The batches that the scheduler makes and the session runs.
 
-The scheduler makes batches, the session runs them; neither knows the other. The arrays are
-the small inputs of the graph (docs/graph.md), whose names the fields repeat.
+The arrays are the control inputs of the graph (docs/graph.md), whose names the fields repeat.
 """
 
 from __future__ import annotations
@@ -46,11 +45,11 @@ class Batch(msgspec.Struct, frozen=True):
         return int(self.input_ids.shape[1])
 
 
-class Runner(Protocol):
-    """What the scheduler asks of a session."""
+class ModelRunner(Protocol):
+    """Runs batches over the slots: Session, or a test's."""
 
     @property
-    def baked(self) -> NDArray[np.int64]:
+    def baked_ids(self) -> NDArray[np.int64]:
         """Ids whose keys and values lie in a slot after the last one, only to be copied from."""
 
     @property
@@ -58,7 +57,7 @@ class Runner(Protocol):
         """Whether a slot holds a state, which is that after its last position and no other."""
 
     def step(self, batch: Batch) -> NDArray[np.float32]:
-        """Logits [N, vocab], free to be overwritten, and valid until the next call.
+        """Returns logits [N, vocab], free to be overwritten, and valid until the next call.
 
         Raises EngineFault when the call fails.
         """
@@ -71,10 +70,10 @@ class Runner(Protocol):
 
 
 def decode_batch(sequences: Items[Sequence], drafts: Items[Items[int]]) -> Batch:
-    """The newest token of each sequence and its drafted ids, which may be none.
+    """Makes a batch of each sequence's newest token and its drafted ids, which may be none.
 
     `sequences` are in order of slot. Covers the slots from the first to the last of them; those
-    between that are free or have more to read are idle rows. The logits of all ids are wanted.
+    between that are free or prefilling are idle rows. The logits of all ids are wanted.
     """
     first = sequences[0].held_slot
     rows = sequences[-1].held_slot - first + 1
@@ -85,17 +84,18 @@ def decode_batch(sequences: Items[Sequence], drafts: Items[Items[int]]) -> Batch
     indices: list[int] = []
     for sequence, draft in zip(sequences, drafts, strict=True):
         row, count = sequence.held_slot - first, 1 + len(draft)
-        input_ids[row, :count] = sequence.newest(), *draft
+        input_ids[row, :count] = sequence.last_token(), *draft
         query_seqlens[row] = count
-        seqlens_k[row] = sequence.past + len(draft)
+        seqlens_k[row] = sequence.num_computed_tokens + len(draft)
         indices += range(row * columns, row * columns + count)
     return Batch(first, input_ids, query_seqlens, seqlens_k, np.array(indices, np.int64))
 
 
-def chunk_batch(sequence: Sequence, limit: int) -> Batch:
-    """The next tokens of one sequence, `limit` at most."""
-    start, stop = sequence.past, min(sequence.past + limit, sequence.length)
-    wanted = sequence.scored(stop)
+def prefill_batch(sequence: Sequence, limit: int) -> Batch:
+    """Makes a batch of the next tokens of one sequence, `limit` at most."""
+    start = sequence.num_computed_tokens
+    stop = min(start + limit, sequence.num_tokens)
+    wanted = sequence.scored_positions(stop)
     return Batch(
         first_slot=sequence.held_slot,
         input_ids=_ids(sequence, start, stop)[np.newaxis],
@@ -106,7 +106,7 @@ def chunk_batch(sequence: Sequence, limit: int) -> Batch:
 
 
 def _ids(sequence: Sequence, start: int, stop: int) -> NDArray[np.int64]:
-    """Prompt and answer between two positions."""
-    read = len(sequence.prompt)
-    tokens = sequence.tokens[max(0, start - read) : max(0, stop - read)]
+    """Returns the ids of prompt and answer between two positions."""
+    prompted = len(sequence.prompt)
+    tokens = sequence.tokens[max(0, start - prompted) : max(0, stop - prompted)]
     return np.concatenate([sequence.prompt[start:stop], np.array(tokens, np.int64)])

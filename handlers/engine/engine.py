@@ -1,50 +1,113 @@
-"""The engine: load once, submit prompts, get ids.
+"""The engine: loads a decoder once, takes prompts, and gives their ids step by step.
 
-Puts the parts together: session, scheduler, and the crank that somebody turns. Knows no text and
-no HTTP. Called by handlers/text and, to verify what it exported, by model_export.
+It connects the session, the scheduler and the handles of requests.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections import deque
 from collections.abc import Sequence as Items
 from typing import TYPE_CHECKING
 
-from handlers.engine.baked import open_prefix
-from handlers.engine.consumer import wake
-from handlers.engine.crank import Crank
+import msgspec
+import numpy as np
+
+from handlers.engine.driver import EngineDriver, notify
 from handlers.engine.generation import Generation
-from handlers.engine.intake import Intake
 from handlers.engine.params import FinishReason, Prompt, SamplingParams, Step
+from handlers.engine.prefix_cache import open_prefix
+from handlers.engine.sampling import Sampler
 from handlers.engine.scheduler import Event, Scheduler
 from handlers.engine.sequence import Sequence
 from handlers.errors import (
-    STOPPING,
     ArtifactError,
+    ContextLengthExceeded,
     InvalidRequest,
-    NotReady,
     Overloaded,
     as_request_error,
     ends_a_task,
 )
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from handlers.artifact.manifest import Artifact
     from handlers.config import Settings
-    from handlers.engine.batch import Runner
+    from handlers.engine.batch import ModelRunner
     from handlers.errors import RequestError
 
 log = logging.getLogger(__name__)
 
 
-class Engine(Crank):
-    """Continuous batching over one session. Every public method may be called from any thread."""
+class RequestValidator(msgspec.Struct, frozen=True):
+    """Checks prompts against the model's limits and makes sequences of them."""
+
+    vocab_size: int
+    eos_token_ids: frozenset[int]
+    context_length: int
+
+    def sequence(
+        self, prompt: Prompt, index: int, submitted: float, deadline: float | None
+    ) -> Sequence:
+        """Makes the sequence of a prompt. `submitted`, `deadline`: `time.monotonic()` seconds.
+
+        Raises InvalidRequest and ContextLengthExceeded.
+        """
+        ids, params = self._checked_ids(prompt.ids), prompt.params
+        for token_id in params.logit_bias:
+            self._check_id(token_id, f"logit_bias.{token_id}")
+        for token_id in params.stop_token_ids:
+            self._check_id(token_id, "stop_token_ids")
+        ignored = params.ignore_eos and prompt.constraint is None
+        eos = params.stop_token_ids | (frozenset() if ignored else self.eos_token_ids)
+        return Sequence(
+            prompt=ids,
+            params=params,
+            sampler=Sampler(params, ids, eos),
+            eos_token_ids=eos,
+            max_new_tokens_by_context=self.context_length - len(ids),
+            deadline=math.inf if deadline is None else deadline,
+            index=index,
+            constraint=prompt.constraint,
+            submitted=submitted,
+        )
+
+    def _checked_ids(self, prompt_ids: Items[int]) -> NDArray[np.int64]:
+        prompt = np.asarray(prompt_ids, np.int64)
+        if not len(prompt):
+            raise InvalidRequest("The prompt is empty: send at least one token.", param="prompt")
+        if len(prompt) >= self.context_length:
+            raise ContextLengthExceeded(
+                f"The prompt is too long: it has {len(prompt)} tokens, and the context holds "
+                f"{self.context_length} of prompt and answer together. Shorten it.",
+                param="prompt",
+            )
+        outside = np.flatnonzero((prompt < 0) | (prompt >= self.vocab_size))
+        if len(outside):
+            place = int(outside[0])
+            raise InvalidRequest(
+                f"The prompt has the token id {prompt[place]} at place {place}, outside 0 to "
+                f"{self.vocab_size - 1}.",
+                param="prompt",
+            )
+        return prompt
+
+    def _check_id(self, token_id: int, param: str) -> None:
+        if not 0 <= token_id < self.vocab_size:
+            raise InvalidRequest(
+                f"{param}: the token id {token_id} is outside 0 to {self.vocab_size - 1}.",
+                param=param,
+            )
+
+
+class Engine(EngineDriver[Sequence, Generation]):
+    """Continuous batching over one session. Any thread may call the public methods."""
 
     def __init__(
         self,
-        runner: Runner,
+        runner: ModelRunner,
         *,
         vocab_size: int,
         eos_token_ids: Items[int],
@@ -54,17 +117,14 @@ class Engine(Crank):
         prompt_lookup: bool,
         queue_limit: int,
     ) -> None:
-        super().__init__()
+        super().__init__(limit=slots + queue_limit)
         self.vocab_size = vocab_size
         self.slots = slots
         self.context_length = context_length
         """Tokens of prompt and answer together."""
-        self.baked_tokens = len(runner.baked)
+        self.baked_tokens = len(runner.baked_ids)
         """Tokens of the baked prefix that prompts may begin with; 0 without one."""
-        self.load_ms = 0.0
-        """Milliseconds that `load` took."""
-        self._intake = Intake(vocab_size, frozenset(eos_token_ids), context_length)
-        self._limit = slots + queue_limit
+        self._validator = RequestValidator(vocab_size, frozenset(eos_token_ids), context_length)
         self._scheduler = Scheduler(
             runner,
             slots=slots,
@@ -72,9 +132,6 @@ class Engine(Crank):
             prefill_chunk=prefill_chunk,
             prompt_lookup=prompt_lookup,
         )
-        self._live: dict[Sequence, Generation] = {}
-        self._inbox: deque[Sequence] = deque()
-        """Both are guarded by `_changed`."""
 
     @classmethod
     def load(cls, artifact: Artifact, settings: Settings) -> Engine:
@@ -95,7 +152,7 @@ class Engine(Crank):
             )
         prefix = open_prefix(artifact, context_length, kernel_versions)
         if prefix is not None:
-            session.attach(prefix)
+            session.attach_prefix(prefix)
         engine = cls(
             session,
             vocab_size=session.vocab_size,
@@ -111,13 +168,13 @@ class Engine(Crank):
 
     @property
     def running(self) -> int:
-        """Requests that hold a slot. A cancelled one holds it until the next step, uncounted."""
+        """Requests that hold a slot, without cancelled ones, which hold it until the next step."""
         return sum(not sequence.cancelled for sequence in self._scheduler.running)
 
     @property
     def waiting(self) -> int:
         """Requests that wait for a slot."""
-        return max(0, self._wanted() - self.running)
+        return max(0, len(self._wanted()) - self.running)
 
     def submit(
         self, prompt_ids: Items[int], params: SamplingParams, deadline: float | None = None
@@ -132,58 +189,47 @@ class Engine(Crank):
         """
         now = time.monotonic()
         sequences = [
-            self._intake.sequence(prompt, index, now, deadline)
+            self._validator.sequence(prompt, index, now, deadline)
             for index, prompt in enumerate(prompts)
         ]
         generation = Generation(sequences, self)
-        with self._changed:
-            self._refuse_if_full(len(sequences))
-            self._live.update(dict.fromkeys(sequences, generation))
-            self._inbox.extend(sequences)
-            self._changed.notify()
+        self._enqueue(sequences, generation)
         return generation
 
     def _refuse_if_full(self, count: int) -> None:
-        if not self._accepting:
-            raise NotReady(STOPPING)
         if count > self._limit:
             raise InvalidRequest(
                 f"This request wants {count} answers at once, but the server holds "
                 f"{self._limit}: ask for fewer."
             )
-        if self._wanted() + count > self._limit:
+        if len(self._wanted()) + count > self._limit:
             raise Overloaded(
                 f"{self.slots} requests are running and {self._limit - self.slots} wait, which is "
                 f"all the queue holds: try again later."
             )
 
-    def _wanted(self) -> int:
-        """Requests that have not ended and that nobody has cancelled."""
-        with self._changed:
-            return sum(not sequence.cancelled for sequence in self._live)
+    def _schedule(self, request: Sequence) -> None:
+        self._scheduler.add(request)
 
-    def _turn(self) -> None:
+    def _step(self) -> None:
         try:
             self._empty_inbox()
-            self._deliver(self._step())
+            self._deliver(self._run_scheduler())
         # Reported through every generation. A panic of llguidance's is no Exception.
         except BaseException as error:
             self._end_all(FinishReason.FAULT, as_request_error(error, "The scheduler failed"))
             if ends_a_task(error):  # of the main thread, where that runs the engine
                 raise
 
-    def _step(self) -> list[Event]:
-        """Raises RuntimeError where nobody gets on, which would be waited for without an end."""
-        calls = self._scheduler.calls
+    def _run_scheduler(self) -> list[Event]:
+        """Raises RuntimeError where nothing was done, which would be waited for without an end."""
+        calls = self._scheduler.num_model_calls
         events = self._scheduler.step(time.monotonic())
-        if not events and self._scheduler.calls == calls:
+        if not events and self._scheduler.num_model_calls == calls:
             raise RuntimeError("there are sequences, and nothing is computed for any of them")
         return events
 
-    def _busy(self) -> bool:
-        return bool(self._live)
-
-    def _end(self) -> None:
+    def _abort_all(self) -> None:
         self._end_all(FinishReason.CANCELLED)
 
     def _end_all(self, reason: FinishReason, fault: RequestError | None = None) -> None:
@@ -192,15 +238,12 @@ class Engine(Crank):
         The engine can serve the next one then.
         """
         self._scheduler.clear()
-        with self._changed:
-            self._inbox.clear()
-            everyone = list(self._live)
-        for sequence in everyone:
+        for sequence in self._drop_inbox():
             sequence.fault = fault
             self._deliver_end(sequence, Step(None, reason, sequence.index))
 
     def _deliver_end(self, sequence: Sequence, step: Step) -> None:
-        """Delivers a last step once: tried again at every turn, it would fail at every turn."""
+        """Delivers a last step once: tried again at every step, it would fail at every step."""
         try:
             self._deliver([(sequence, step)])
         except BaseException as error:
@@ -210,11 +253,6 @@ class Engine(Crank):
                 raise
             log.exception("A request could not be told that it has ended.")
 
-    def _empty_inbox(self) -> None:
-        with self._changed:
-            while self._inbox:
-                self._scheduler.add(self._inbox.popleft())
-
     def _deliver(self, events: list[Event]) -> None:
         now = time.monotonic()
         generations: set[Generation] = set()
@@ -223,9 +261,9 @@ class Engine(Crank):
                 for sequence, step in events:
                     generation = self._live[sequence]
                     generations.add(generation)
-                    sequence.deliver(step, now)
+                    sequence.record_delivery(step, now)
                     generation.deliver(step)
                     if step.finish_reason is not None:
                         del self._live[sequence]
         finally:
-            wake(generations)  # who has got something, also where the next one's failed
+            notify(generations)  # also those before a delivery that failed

@@ -1,31 +1,28 @@
-"""A request's answers while they are made: the consumer's end of its sequences.
-
-Iterated, it gives their steps as they come; the last of each sequence has a finish reason.
-"""
+"""The handle of a submitted request: its sequences' steps, as they come."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence as Items
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from handlers.engine.consumer import Consumer
+from handlers.engine.driver import RequestHandle
 
 if TYPE_CHECKING:
-    from handlers.engine.consumer import Turned
+    from handlers.engine.driver import EngineDriver
     from handlers.engine.params import GenerationStats, Step
     from handlers.engine.sequence import Sequence
     from handlers.errors import RequestError
 
 
-class Generation(Consumer):
-    """Steps of one submission, for one consumer: `async for`, or `for` where no thread runs.
+class Generation(RequestHandle):
+    """Iterates over the steps of one submission: `async for`, or `for` where no thread runs.
 
-    A consumer that leaves early calls `cancel()`, else the sequences keep their slots to their
-    ends.
+    The last step of each sequence has a finish reason. A caller that leaves early calls
+    `cancel()`; otherwise the sequences keep their slots to their ends.
     """
 
-    def __init__(self, sequences: Items[Sequence], engine: Turned) -> None:
+    def __init__(self, sequences: Items[Sequence], engine: EngineDriver[Any, Any]) -> None:
         super().__init__(engine)
         self._sequences = sequences
         self._steps: deque[Step] = deque()
@@ -38,21 +35,21 @@ class Generation(Consumer):
 
     @property
     def fault(self) -> RequestError | None:
-        """Why a sequence failed, once a step has said FinishReason.FAULT."""
+        """Why a sequence failed, once a step has had FinishReason.FAULT."""
         faults = (sequence.fault for sequence in self._sequences)
         return next((fault for fault in faults if fault is not None), None)
 
     def stats(self, index: int = 0) -> GenerationStats:
-        """What the prompt of this place in the submission has taken so far."""
+        """Returns what the prompt at this index of the submission has taken so far."""
         return self._sequences[index].stats()
 
     def cancel(self) -> None:
-        """Gives the slots up at the next step. From any thread, any number of times."""
+        """Frees the slots at the next step. From any thread, any number of times."""
         for sequence in self._sequences:
             sequence.cancelled = True
 
     def cancel_one(self, index: int) -> None:
-        """Gives up one slot, as `cancel` does: that sequence ends with a step of its own."""
+        """Frees one slot, as `cancel` does: that sequence ends with a step of its own."""
         self._sequences[index].cancelled = True
 
     def __iter__(self) -> Generation:
@@ -61,7 +58,7 @@ class Generation(Consumer):
     def __next__(self) -> Step:
         if not self._unfinished:
             raise StopIteration
-        self.turn()
+        self.wait_inline()
         return self._take()
 
     def __aiter__(self) -> Generation:
@@ -79,5 +76,5 @@ class Generation(Consumer):
         return step
 
     def deliver(self, step: Step) -> None:
-        """Called by the engine, from the thread that turns the crank."""
+        """Adds a step. Called by the engine, from the thread that runs it."""
         self._steps.append(step)

@@ -1,9 +1,9 @@
 """The key-value cache: one row of every buffer for each slot, mapped once.
 
-Knows shapes, not contents: the graph's nodes read and write the buffers in place, and a slot's
-past length alone says what of it is valid, so a freed slot needs no clearing. All positions are
-kept, also in models whose attention has a window. A recurrent layer keeps a state of fixed size
-instead, that after the slot's last token. Owned by the session.
+The graph's nodes read and write the buffers in place, and a slot's past length alone says what of
+it is valid, so a freed slot needs no clearing. All positions are kept, also in models whose
+attention has a window. A recurrent layer keeps a state of fixed size instead, that after the slot's
+last token.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class CacheTensor(msgspec.Struct, frozen=True):
-    """What one layer keeps, as the graph declares it."""
+    """One cache input of the graph: what a layer keeps, and of which shape."""
 
     past: str
     """Name of the graph's input."""
@@ -36,21 +36,21 @@ class CacheTensor(msgspec.Struct, frozen=True):
     """float32; of keys and values in a quantised graph float16."""
     sizes: tuple[int, ...]
     """Of a slot: keys (heads, head_dim, KEY_BLOCK), values (heads, head_dim), a state's all."""
-    span: int
+    block_size: int
     """Positions that lie side by side: KEY_BLOCK of keys, 1 of values; 0 of a state."""
 
     def shape(self, positions: int) -> tuple[int, ...]:
-        """Of one slot with room for so many: [heads, spans, ...], or a state."""
-        if not self.span:
+        """Returns a slot's shape: [heads, blocks, ...] for so many positions, or a state's."""
+        if not self.block_size:
             return self.sizes
         heads, *rest = self.sizes
-        return heads, -(-positions // self.span), *rest
+        return heads, -(-positions // self.block_size), *rest
 
-    def part(self, start: int, stop: int) -> tuple[slice, ...]:
-        """Where the positions [start : stop] lie, in whole spans."""
-        if not self.span:
+    def slices(self, start: int, stop: int) -> tuple[slice, ...]:
+        """Returns where the positions [start : stop] lie, in whole blocks."""
+        if not self.block_size:
             return (slice(None),)
-        return slice(None), slice(start // self.span, -(-stop // self.span))
+        return slice(None), slice(start // self.block_size, -(-stop // self.block_size))
 
 
 class KvCache:
@@ -62,7 +62,7 @@ class KvCache:
         whole = -(-capacity // KEY_BLOCK) * KEY_BLOCK
         try:
             self._buffers = [
-                _untouched((slots, *tensor.shape(whole)), tensor.dtype) for tensor in tensors
+                _lazy_zeros((slots, *tensor.shape(whole)), tensor.dtype) for tensor in tensors
             ]
         except (OSError, MemoryError, OverflowError):
             size = slots * sum(_sizes(tensors, whole))
@@ -90,36 +90,39 @@ class KvCache:
         ]
 
     def rows(self, first: int, count: int) -> list[Floats]:
-        """The slots [first : first + count] of every buffer: views, contiguous."""
+        """Returns the slots [first : first + count] of every buffer: views, contiguous."""
         return [buffer[first : first + count] for buffer in self._buffers]
 
-    def prefix(self, slot: int, start: int, stop: int) -> list[Floats]:
-        """The positions [start : stop] of a slot, the attached one too, in whole blocks: views."""
+    def slot_views(self, slot: int, start: int, stop: int) -> list[Floats]:
+        """Returns views of the positions [start : stop] of a slot, in whole blocks.
+
+        The slot may be the attached one. A state is that after the slot's last token.
+        """
         attached = slot == len(self._buffers[0])
         parts = self._attached if attached else [buffer[slot] for buffer in self._buffers]
         tensors = zip(self.tensors, parts, strict=True)
-        return [part[tensor.part(start, stop)] for tensor, part in tensors]
+        return [part[tensor.slices(start, stop)] for tensor, part in tensors]
 
     def copy_prefix(self, source: int, target: int, start: int, stop: int) -> None:
         """Copies the positions [start : stop] of every buffer from one slot to another.
 
-        Of keys whole blocks. So before `start` both slots must hold the same, and behind `stop`
-        the target nothing that is still wanted. Of states all, so the source must end at `stop`.
+        Of keys whole blocks. So before `start` both slots must hold the same, and after `stop`
+        the target nothing that is still needed. Of states all, so the source must end at `stop`.
         """
-        pairs = zip(self.prefix(target, start, stop), self.prefix(source, start, stop), strict=True)
-        for to, of in pairs:
+        targets = self.slot_views(target, start, stop)
+        for to, of in zip(targets, self.slot_views(source, start, stop), strict=True):
             to[:] = of
 
 
 def _sizes(tensors: tuple[CacheTensor, ...], positions: int) -> list[int]:
-    """Bytes of one slot in each."""
+    """Returns the bytes of one slot in each tensor."""
     return [
         math.prod(tensor.shape(positions)) * np.dtype(tensor.dtype).itemsize for tensor in tensors
     ]
 
 
-def _untouched(shape: tuple[int, ...], dtype: DTypeLike) -> Floats:
-    """Zeros that cost memory page by page, as they are written.
+def _lazy_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Floats:
+    """Maps zeros that cost memory page by page, as they are written.
 
     Not np.zeros, which asks for huge pages: the first prompt in a slot then waits for 2 MB to
     be cleared for every head of every layer. SmolLM2-135M, 4 slots of 2048: 300 to 430 ms

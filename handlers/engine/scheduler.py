@@ -1,19 +1,19 @@
 """Continuous batching: waiting -> running -> finished, one step at a time.
 
-    waiting ──free slot──> reads its prompt ──last chunk──> decodes ──> finished
-       └──────────── cancelled or deadline passed ─────────────────────────┘
+    waiting ──free slot──> prefills ──last chunk──> decodes ──> finished
+       └──────────── cancelled or deadline passed ─────────────────┘
 
 A step is two kinds of calls of the session:
 
     1. decode: every sequence of which one token, its newest, is not in the cache yet; a row each,
-       of that token and perhaps of drafted ones (drafting.py)
-    2. chunks: of one sequence of which more are not: a prompt, or ids that a grammar forced
+       of that token and perhaps of drafted ones (speculative.py)
+    2. prefill: chunks of a sequence of which more are not: a prompt, or ids that a grammar forced
 
 so each answer grows by a token between any two chunks, however long a prompt is. Why two calls
 and not one padded one: docs/engine.md.
 
-Pure logic over `Runner`: no threads, no ONNX Runtime, and no clock but the one that times decode
-calls. The engine calls it, from one thread at a time.
+Pure logic over `ModelRunner`: no threads, no ONNX Runtime, and no clock but the one that times
+decode calls. The engine calls it, from one thread at a time.
 """
 
 from __future__ import annotations
@@ -27,13 +27,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handlers.engine.advance import advance
-from handlers.engine.batch import Batch, Runner, chunk_batch, decode_batch
+from handlers.engine.batch import Batch, ModelRunner, decode_batch, prefill_batch
 from handlers.engine.params import FinishReason, Step
-from handlers.engine.prefix import PrefixReuse
-from handlers.engine.sequence import Sequence
+from handlers.engine.postprocess import postprocess
+from handlers.engine.prefix_cache import PrefixCache
+from handlers.engine.sequence import Sequence, check_abort
 from handlers.engine.slots import Slots
-from handlers.engine.stopping import interrupted
 from handlers.errors import as_request_error, ends_a_task
 
 if TYPE_CHECKING:
@@ -41,18 +40,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from handlers.engine.drafting import Drafting
+    from handlers.engine.speculative import SpeculationPolicy
     from handlers.errors import RequestError
 
 Event = tuple[Sequence, Step]
 
 
 class Scheduler:
-    """Who runs, and what the next call computes."""
+    """Decides which sequences run, and what the next call computes."""
 
     def __init__(
         self,
-        runner: Runner,
+        runner: ModelRunner,
         *,
         slots: int,
         context_length: int,
@@ -63,14 +62,14 @@ class Scheduler:
         self._runner = runner
         self._prompt_lookup = prompt_lookup and not runner.recurrent  # a wrong draft stays in it
         self._clock = clock
-        self._prefill_chunk = prefill_chunk
-        self._prefixes = PrefixReuse(runner, slots=slots, capacity=context_length)
+        self._chunk_size = prefill_chunk
+        self._prefixes = PrefixCache(runner, slots=slots, capacity=context_length)
         self._slots = Slots(slots, self._prefixes)
         self._waiting: deque[Sequence] = deque()
         self._arrivals = itertools.count()
         self._oldest_first = False
-        self.calls = 0
-        """Of the session, so far: a step without one that tells nobody anything did nothing."""
+        self.num_model_calls = 0
+        """So far: a step without a call and without an event did nothing."""
 
     @property
     def running(self) -> list[Sequence]:
@@ -83,27 +82,27 @@ class Scheduler:
         self._waiting.append(sequence)
 
     def step(self, now: float) -> list[Event]:
-        """One turn: who must leave leaves, who can join joins, then decode, then chunks.
+        """Ends what must end, admits what can be admitted, then decodes, then prefills.
 
         `now` is `time.monotonic()`. Returns what happened, in order.
         """
-        events = self._retire(now)
+        events = self._abort(now)
         events += self._admit()
         events += self._decode(now)
-        events += self._read(now)
+        events += self._prefill(now)
         return events
 
     def clear(self) -> None:
-        """Lets go of every sequence, and of what is known of the caches: a bug may have lied."""
+        """Drops every sequence, and the records of all slots, which a bug may have made wrong."""
         self._waiting.clear()
         for sequence in self.running:
-            self._slots.leave(sequence)
-        self._prefixes.forget_all()
+            self._slots.free(sequence)
+        self._prefixes.drop_all()
 
-    def _retire(self, now: float) -> list[Event]:
+    def _abort(self, now: float) -> list[Event]:
         events = []
         for sequence in [*self.running, *self._waiting]:
-            reason = interrupted(sequence, now)
+            reason = check_abort(sequence, now)
             if reason is not None:
                 if sequence.slot is None:
                     self._waiting.remove(sequence)
@@ -111,16 +110,16 @@ class Scheduler:
         return events
 
     def _admit(self) -> list[Event]:
-        """First come, first served."""
+        """Assigns free slots: first come, first served."""
         events = []
         while self._waiting and not self._slots.full:
             newcomer = self._waiting.popleft()
-            events += self._contain([newcomer], partial(self._slots.take, newcomer))
+            events += self._contain([newcomer], partial(self._slots.assign, newcomer))
         return events
 
     def _decode(self, now: float) -> list[Event]:
-        """The newest token of every answer, and drafted ids behind it."""
-        decoding = [sequence for sequence in self.running if sequence.unread == 1]
+        """Computes the newest token of every answer, and drafted ids after it."""
+        decoding = [sequence for sequence in self.running if sequence.num_uncomputed_tokens == 1]
         if not decoding:
             return []
         return self._contain(decoding, partial(self._decode_all, decoding, now))
@@ -129,9 +128,9 @@ class Scheduler:
         drafts = self._drafts(decoding)
         batch = decode_batch(decoding, drafts)
         begun = self._clock()
-        logits = self._call(batch, decoding, now)
+        logits = self._run_model(batch, decoding, now)
         if self._prompt_lookup:
-            self._drafting.times.note(batch.rows, batch.columns, self._clock() - begun)
+            self._speculation.timer.record(batch.rows, batch.columns, self._clock() - begun)
         rows = iter(logits)
         return [
             event
@@ -140,102 +139,110 @@ class Scheduler:
         ]
 
     @cached_property
-    def _drafting(self) -> Drafting:
-        from handlers.engine.drafting import Drafting  # not before an answer decodes
+    def _speculation(self) -> SpeculationPolicy:
+        from handlers.engine.speculative import SpeculationPolicy  # not before an answer decodes
 
-        return Drafting()
+        return SpeculationPolicy()
 
     def _drafts(self, decoding: Items[Sequence]) -> list[list[int]]:
-        return self._drafting.drafts(decoding) if self._prompt_lookup else [[] for _ in decoding]
+        if not self._prompt_lookup:
+            return [[] for _ in decoding]
+        return self._speculation.propose(decoding)
 
     def _verify(
         self, sequence: Sequence, draft: Items[int], logits: Items[NDArray[np.float32]]
     ) -> list[Event]:
-        """Goes on by an id, and by one more as long as the id is the drafted one.
+        """Appends an id, and one more as long as the id is the drafted one.
 
         Each id is chosen as it would have been without a draft, from the same logits. Drafts that
-        were wrong are in the cache, beyond `past`, and are not remembered there.
+        were wrong are in the cache, beyond `num_computed_tokens`, and are not recorded.
         """
         events = []
         for row, drafted in zip(logits, [*draft, None], strict=True):
-            self._prefixes.wrote(sequence.held_slot, sequence.past, [sequence.newest()])
-            sequence.past += 1
-            events += self._advance(sequence, sequence.past - 1, row[np.newaxis])
-            if sequence.slot is None or sequence.newest() != drafted:
+            position = sequence.num_computed_tokens
+            self._prefixes.record(sequence.held_slot, position, [sequence.last_token()])
+            sequence.num_computed_tokens = position + 1
+            events += self._process_logits(sequence, position, row[np.newaxis])
+            if sequence.slot is None or sequence.last_token() != drafted:
                 break
         return events
 
-    def _read(self, now: float) -> list[Event]:
-        """One chunk. What it leaves of a chunk's tokens goes to those who then have read it all.
+    def _prefill(self, now: float) -> list[Event]:
+        """Computes one chunk. Tokens that it leaves go to sequences that they complete.
 
-        Else a grammar's few forced ids, or a short prompt, would each take a step of their own.
+        Otherwise a grammar's few forced ids, or a short prompt, would each take a step of their
+        own.
         """
-        reading = [sequence for sequence in self.running if sequence.unread > 1]
-        events = self._extend(reading)
-        left = self._prefill_chunk
-        for sequence in self._in_turn([each for each in reading if each.slot is not None]):
-            events += self._extend([sequence])  # by what this step's earlier chunks have written
-            whole = sequence.unread <= left
-            if sequence.slot is not None and (whole or left == self._prefill_chunk):
-                size = min(left, sequence.unread)
-                events += self._contain([sequence], partial(self._read_chunk, sequence, size, now))
+        queue = [sequence for sequence in self.running if sequence.num_uncomputed_tokens > 1]
+        events = self._reuse_prefixes(queue)
+        left = self._chunk_size
+        for sequence in self._prefill_order([each for each in queue if each.slot is not None]):
+            events += self._reuse_prefixes([sequence])  # what this step's chunks have written
+            uncomputed = sequence.num_uncomputed_tokens
+            if sequence.slot is not None and (uncomputed <= left or left == self._chunk_size):
+                size = min(left, uncomputed)
+                chunk = partial(self._prefill_chunk, sequence, size, now)
+                events += self._contain([sequence], chunk)
                 left -= size
         return events
 
-    def _extend(self, sequences: Items[Sequence]) -> list[Event]:
-        """Takes over what some slot holds of their prompts."""
+    def _reuse_prefixes(self, sequences: Items[Sequence]) -> list[Event]:
         events = []
         for sequence in sequences:
-            events += self._contain([sequence], partial(self._prefixes.extend, sequence))
+            events += self._contain([sequence], partial(self._prefixes.reuse, sequence))
         return events
 
-    def _in_turn(self, reading: list[Sequence]) -> list[Sequence]:
-        """The one with the least to read first, and the oldest first, by turns.
+    def _prefill_order(self, queue: list[Sequence]) -> list[Sequence]:
+        """Sorts by the number of tokens left in one step, by arrival in the next.
 
-        First come, first served would hold a short question behind a long document for
-        seconds; the shortest first might hold the document for ever. By turns a prompt waits
-        at most twice as long as first come, first served would let it.
+        First come, first served would keep a short question waiting for a long document for
+        seconds; the shortest first might keep the document waiting for ever. In alternation a
+        prompt waits at most twice as long as first come, first served would let it.
         """
-        if not reading:
+        if not queue:
             return []
         self._oldest_first = not self._oldest_first
         if self._oldest_first:
-            return sorted(reading, key=lambda sequence: sequence.arrival)
-        return sorted(reading, key=lambda sequence: sequence.unread)
+            return sorted(queue, key=lambda sequence: sequence.arrival)
+        return sorted(queue, key=lambda sequence: sequence.num_uncomputed_tokens)
 
-    def _read_chunk(self, sequence: Sequence, size: int, now: float) -> list[Event]:
-        batch = chunk_batch(sequence, size)
-        logits = self._call(batch, [sequence], now)
-        self._prefixes.wrote(batch.first_slot, sequence.past, batch.input_ids[0])
+    def _prefill_chunk(self, sequence: Sequence, size: int, now: float) -> list[Event]:
+        batch = prefill_batch(sequence, size)
+        logits = self._run_model(batch, [sequence], now)
+        self._prefixes.record(batch.first_slot, sequence.num_computed_tokens, batch.input_ids[0])
         stop = int(batch.seqlens_k[0]) + 1
-        position = sequence.scored(stop).start
-        sequence.past = stop
-        return self._advance(sequence, position, logits)
+        position = sequence.scored_positions(stop).start
+        sequence.num_computed_tokens = stop
+        return self._process_logits(sequence, position, logits)
 
-    def _call(self, batch: Batch, sequences: Items[Sequence], now: float) -> NDArray[np.float32]:
-        self._prefixes.before(batch)
-        self.calls += 1
+    def _run_model(
+        self, batch: Batch, sequences: Items[Sequence], now: float
+    ) -> NDArray[np.float32]:
+        self._prefixes.invalidate(batch)
+        self.num_model_calls += 1
         logits = self._runner.step(batch)
         for sequence in sequences:
             if sequence.started is None:
                 sequence.started = now
         return logits
 
-    def _advance(
+    def _process_logits(
         self, sequence: Sequence, position: int, logits: NDArray[np.float32]
     ) -> list[Event]:
-        return self._contain([sequence], partial(self._go_on, sequence, position, logits))
+        return self._contain([sequence], partial(self._postprocess, sequence, position, logits))
 
-    def _go_on(self, sequence: Sequence, position: int, logits: NDArray[np.float32]) -> list[Event]:
-        events = [(sequence, step) for step in advance(sequence, position, logits)]
+    def _postprocess(
+        self, sequence: Sequence, position: int, logits: NDArray[np.float32]
+    ) -> list[Event]:
+        events = [(sequence, step) for step in postprocess(sequence, position, logits)]
         if events and events[-1][1].finish_reason is not None:
-            self._slots.leave(sequence)
+            self._slots.free(sequence)
         return events
 
     def _contain(
         self, sequences: Items[Sequence], work: Callable[[], list[Event] | None]
     ) -> list[Event]:
-        """The events of some work for these sequences. What it raises ends them, and no other.
+        """Returns the events of some work for these sequences. What it raises ends them alone.
 
         A request chooses how much memory some of it takes: a MemoryError is that request's.
         """
@@ -248,12 +255,12 @@ class Scheduler:
             return [self._fail(sequence, fault) for sequence in sequences]
 
     def _fail(self, sequence: Sequence, fault: RequestError) -> Event:
-        """Logits that are no numbers may come of keys and values that are none: forget them."""
+        """Drops the slot's record too: NaN in the logits may come from NaN in its cache."""
         if sequence.slot is not None:
-            self._prefixes.forget(sequence.slot)
+            self._prefixes.drop(sequence.slot)
         sequence.fault = fault
         return self._finish(sequence, FinishReason.FAULT)
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> Event:
-        self._slots.leave(sequence)
+        self._slots.free(sequence)
         return sequence, Step(None, reason, sequence.index)

@@ -1,4 +1,4 @@
-"""One request inside the engine: its ids, its parameters and its state."""
+"""The state of one request inside the engine, and the checks that end it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from handlers.engine.prompt_lookup import PromptLookup
-    from handlers.engine.sampler import Sampler
+    from handlers.engine.ngram_proposer import NgramProposer
+    from handlers.engine.sampling import Sampler
     from handlers.errors import RequestError
 
 
 class Sequence(msgspec.Struct, eq=False):
-    """One request in the engine.
+    """One request in the engine: its prompt, its parameters, its answer so far.
 
-    Only the thread that turns the crank changes it, except for `cancelled`, which any
+    Only the thread that steps the engine changes it, except for `cancelled`, which any
     thread may set.
     """
 
@@ -38,28 +38,28 @@ class Sequence(msgspec.Struct, eq=False):
     sampler: Sampler
     eos_token_ids: frozenset[int]
     """Ids that end this answer."""
-    room: int
-    """What the slot allows: context length less prompt."""
+    max_new_tokens_by_context: int
+    """Context length less prompt."""
     deadline: float = math.inf
     """`time.monotonic()` seconds, as all moments below."""
     index: int = 0
-    """Its place in its submission."""
+    """Of its prompt in the submission."""
     constraint: Constraint | None = None
     submitted: float = 0.0
 
     tokens: list[int] = msgspec.field(default_factory=list)
     """The answer so far."""
-    past: int = 0
+    num_computed_tokens: int = 0
     """Tokens whose keys and values are in the slot's cache."""
     slot: int | None = None
     """None while it waits for one, and again when it has ended."""
     arrival: int = -1
-    """Its place in the order in which the scheduler was given its sequences."""
+    """Its number in the order in which the scheduler was given its sequences."""
     cancelled: bool = False
-    ending: FinishReason | None = None
+    pending_finish_reason: FinishReason | None = None
     """Why `tokens` is complete, though the logprobs of its last ids are still to be computed."""
-    lookup: PromptLookup | None = None
-    """What foretells its ids, once it has decoded."""
+    proposer: NgramProposer | None = None
+    """Proposes its drafts, once it has decoded."""
     prompt_logprobs: list[Logprobs | None] = msgspec.field(default_factory=lambda: [None])
     """Those computed so far; the first id has none."""
     cached_tokens: int = 0
@@ -69,56 +69,56 @@ class Sequence(msgspec.Struct, eq=False):
     first_step: float | None = None
     latest_step: float | None = None
     delivered: int = 0
-    """Ids handed to the consumer."""
+    """Ids handed to the request's handle."""
     fault: RequestError | None = None
     """Why it ended, where it ended by FinishReason.FAULT: a bug, or a grammar of the request."""
 
     @property
     def held_slot(self) -> int:
-        """The slot of one that runs."""
+        """The slot of a running sequence."""
         if self.slot is None:
             raise RuntimeError("A sequence without a slot was taken for one that runs.")
         return self.slot
 
     @property
-    def length(self) -> int:
+    def num_tokens(self) -> int:
         """Tokens of prompt and answer."""
         return len(self.prompt) + len(self.tokens)
 
     @property
-    def unread(self) -> int:
+    def num_uncomputed_tokens(self) -> int:
         """Tokens that are not in the cache yet: 1 once it decodes, unless a grammar forces ids."""
-        return self.length - self.past
+        return len(self.prompt) + len(self.tokens) - self.num_computed_tokens
 
     @property
-    def longest_answer(self) -> int:
+    def max_new_tokens(self) -> int:
         """Tokens that the answer can have."""
-        return min(self.room, self.params.max_tokens)
+        return min(self.max_new_tokens_by_context, self.params.max_tokens)
 
-    def newest(self) -> int:
-        """The last id of prompt and answer."""
+    def last_token(self) -> int:
+        """Returns the last id of prompt and answer."""
         return self.tokens[-1] if self.tokens else int(self.prompt[-1])
 
-    def scored(self, stop: int) -> range:
-        """The positions between `past` and `stop` whose logits are needed.
+    def scored_positions(self, stop: int) -> range:
+        """Returns the positions from `num_computed_tokens` to `stop` whose logits are needed.
 
         Those before an id that is to be chosen, or whose logprobs are wanted.
         """
-        first = stop - 1 if stop == self.length else stop
+        first = stop - 1 if stop == self.num_tokens else stop
         if self.params.logprobs is not None:
             first = min(first, len(self.prompt) - 1)
-        if self.params.prompt_logprobs is not None and self.past < len(self.prompt):
+        if self.params.prompt_logprobs is not None and self.num_computed_tokens < len(self.prompt):
             first = 0
-        return range(max(first, self.past), stop)
+        return range(max(first, self.num_computed_tokens), stop)
 
-    def deliver(self, step: Step, now: float) -> None:
-        """Notes that `step` goes to the consumer."""
+    def record_delivery(self, step: Step, now: float) -> None:
+        """Counts and times a step that is handed to the request's handle."""
         self.first_step = self.first_step or now
         self.latest_step = now
         self.delivered += step.token_id is not None
 
     def stats(self) -> GenerationStats:
-        """What it has taken, up to its latest step."""
+        """Returns what it has taken, up to its latest step."""
         latest = self.latest_step or self.submitted
         started = self.started or latest
         first = self.first_step or started
@@ -130,3 +130,31 @@ class Sequence(msgspec.Struct, eq=False):
             prefill_ms=(first - started) * 1000,
             decode_ms=(latest - first) * 1000,
         )
+
+
+def check_abort(sequence: Sequence, now: float) -> FinishReason | None:
+    """Returns why the sequence must end before the next step. `now` is `time.monotonic()`."""
+    if sequence.cancelled:
+        return FinishReason.CANCELLED
+    if now >= sequence.deadline:
+        return FinishReason.DEADLINE
+    return None
+
+
+def check_stop(sequence: Sequence, token_id: int) -> FinishReason | None:
+    """Returns why an id, which is not among `sequence.tokens` yet, ends the answer; None if not.
+
+    An eos id is no part of the answer. The last id that grammar, length or context allow is,
+    and is delivered together with the end, so that no client waits for a step that adds nothing.
+    The grammar has accepted the id. It takes precedence over length: its answer is whole.
+    """
+    if token_id in sequence.eos_token_ids:
+        return FinishReason.EOS
+    if sequence.constraint is not None and sequence.constraint.complete:
+        return FinishReason.GRAMMAR
+    length = len(sequence.tokens) + 1
+    if length >= sequence.params.max_tokens:
+        return FinishReason.LENGTH
+    if length >= sequence.max_new_tokens_by_context:
+        return FinishReason.CONTEXT
+    return None

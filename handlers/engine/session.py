@@ -1,9 +1,7 @@
-"""The decoder graph in ONNX Runtime, and the only file that imports onnxruntime.
+"""Runs the decoder's graph in ONNX Runtime; the only file that imports onnxruntime.
 
-One method computes: `step(batch) -> logits`. Knows the graph contract
-(docs/graph.md), nothing of sequences or sampling. Made once by the engine; the
-scheduler calls it, from one thread at a time. ONNX Runtime's errors become ArtifactError while
-loading and EngineFault while running, here and nowhere else.
+`Session.step(batch) -> logits` computes, from one thread at a time. ONNX Runtime's errors become
+ArtifactError while loading and EngineFault while running, here and nowhere else.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ from handlers.artifact.graph_contract import (
 from handlers.config import disable_onnxruntime_telemetry
 from handlers.engine.batch import Batch
 from handlers.engine.kv_cache import CacheTensor, KvCache
-from handlers.engine.prompt_lookup import LONGEST_DRAFT
+from handlers.engine.ngram_proposer import MAX_DRAFT_TOKENS
 from handlers.errors import ArtifactError, EngineFault, StartupError
 
 disable_onnxruntime_telemetry()
@@ -40,7 +38,7 @@ import onnxruntime as ort  # noqa: E402  reads ORT_DISABLE_TELEMETRY while it is
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-    from handlers.engine.baked import BakedPrefix
+    from handlers.engine.prefix_cache import BakedPrefix
 
 CACHE_TYPES: dict[str, DTypeLike] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
@@ -49,9 +47,9 @@ CACHE_TYPES: dict[str, DTypeLike] = {"tensor(float)": np.float32, "tensor(float1
 # every call burnt 15 to 29 ms more after its end, and threads that share a core starve each other.
 SPIN_MICROSECONDS = "200"
 
-# Bindings that are kept. Prompts are read by one slot's each, and decode calls mostly begin at the
-# first slot: two for each slot. All there can be are slots x (slots + 1) / 2, of which each holds
-# two entries for every cache tensor.
+# Bindings that are kept. Prefill needs each slot's own, and decode calls mostly begin at the first
+# slot: two for each slot. All there can be are slots x (slots + 1) / 2, of which each holds two
+# entries for every cache tensor.
 BINDINGS_PER_SLOT = 2
 
 # Attention and quantised weights, for this kind of machine: docs/kernels.md. `make kernels`.
@@ -71,19 +69,19 @@ class Session:
         _check_names(self._ort, graph)
         self.vocab_size = _vocab_size(self._ort, graph)
         tensors = _cache_tensors(self._ort, graph)
-        self.recurrent = any(tensor.span == 0 for tensor in tensors)
-        """Whether a slot holds more than keys and values: a state, which cannot be cut back."""
-        self._cache = KvCache(tensors, slots=slots, capacity=capacity)
-        rows = slots * (1 + LONGEST_DRAFT)  # pages that no call writes take no memory
+        self.recurrent = any(tensor.block_size == 0 for tensor in tensors)
+        """Whether a slot holds a state beside keys and values, which cannot be cut back."""
+        self.cache = KvCache(tensors, slots=slots, capacity=capacity)
+        rows = slots * (1 + MAX_DRAFT_TOKENS)  # pages that no call writes take no memory
         self._logits = np.empty((rows, self.vocab_size), np.float32)
         self._bindings: dict[tuple[int, int], Any] = {}
         """By first slot and rows, the latest used last."""
         self._most_bindings = BINDINGS_PER_SLOT * slots
-        self.baked = np.empty(0, np.int64)
+        self.baked_ids = np.empty(0, np.int64)
         """Ids whose keys and values the slot after the last holds."""
 
     def step(self, batch: Batch) -> NDArray[np.float32]:
-        """Computes one batch: logits [N, vocab], which the next call overwrites.
+        """Computes one batch. Returns logits [N, vocab], which the next call overwrites.
 
         Raises EngineFault when ONNX Runtime fails.
         """
@@ -105,22 +103,15 @@ class Session:
 
         A state is copied whole: it must be that after `stop`.
         """
-        self._cache.copy_prefix(source, target, start, stop)
+        self.cache.copy_prefix(source, target, start, stop)
 
-    def attach(self, prefix: BakedPrefix) -> None:
-        """Makes it the slot after the last. Raises ArtifactError when the graph is another's."""
-        self._cache.attach(prefix.values, len(prefix.ids))
-        self.baked = prefix.ids
-
-    def keys_and_values(self, slot: int, stop: int) -> list[NDArray[np.floating]]:
-        """A slot's positions [0 : stop], the keys in whole blocks: a view of each cache tensor.
-
-        A state is that after the slot's last token, which must be the one before `stop`.
-        """
-        return self._cache.prefix(slot, 0, stop)
+    def attach_prefix(self, prefix: BakedPrefix) -> None:
+        """Makes it the slot after the last. Raises ArtifactError when it is of another graph."""
+        self.cache.attach(prefix.values, len(prefix.ids))
+        self.baked_ids = prefix.ids
 
     def _output(self, count: int) -> NDArray[np.float32]:
-        """One memory for all calls: each kept binding would keep its last logits alive.
+        """Returns one memory for the logits of all calls: each kept binding keeps its last alive.
 
         It holds what decode calls ask for, drafts included. Only logprobs of prompts and of forced
         ids, and verification, ask for more: a chunk of 128 positions times 49,152 ids is 25 MB.
@@ -130,7 +121,7 @@ class Session:
         return np.empty((count, self.vocab_size), np.float32)
 
     def _binding(self, first: int, count: int) -> Any:
-        """The binding of some slots. Kept: for 30 layers a new one takes 0.3 to 0.7 ms."""
+        """Returns the binding of some slots. Kept: for 30 layers a new one takes 0.3 to 0.7 ms."""
         binding = self._bindings.pop((first, count), None) or self._bind(first, count)
         self._bindings[first, count] = binding
         if len(self._bindings) > self._most_bindings:
@@ -139,8 +130,8 @@ class Session:
 
     def _bind(self, first: int, count: int) -> Any:
         binding = self._ort.io_binding()
-        rows = self._cache.rows(first, count)
-        for tensor, buffer in zip(self._cache.tensors, rows, strict=True):
+        rows = self.cache.rows(first, count)
+        for tensor, buffer in zip(self.cache.tensors, rows, strict=True):
             value = ort.OrtValue.ortvalue_from_numpy(buffer)
             binding.bind_ortvalue_input(tensor.past, value)
             binding.bind_ortvalue_output(tensor.present, value)
@@ -148,12 +139,12 @@ class Session:
 
 
 def kernel_versions() -> dict[str, str]:
-    """What computes, by name: another version may round otherwise."""
+    """Returns the versions of what computes, by name: another version may round otherwise."""
     return {"onnxruntime": ort.__version__, KERNELS.name: f"{crc32(KERNELS.read_bytes()):08x}"}
 
 
 def load_graph(graph: Path, threads: int) -> Any:
-    """ONNX Runtime's session, the encoder's as well. Raises ArtifactError."""
+    """Loads a graph of either kind into ONNX Runtime. Raises ArtifactError."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -197,7 +188,7 @@ def _cache_tensors(session: Any, graph: Path) -> tuple[CacheTensor, ...]:
 
 
 def _cache_tensor(value: Any, graph: Path) -> CacheTensor:
-    """A state's axes are all known; keys' and values' third one is left open."""
+    """Describes a cache input: a state has all sizes, keys and values leave the third axis open."""
     by_position, rank = is_by_position(value.name), len(value.shape)
     axes = [1, *range(3, rank)] if by_position else range(1, rank)
     return CacheTensor(
@@ -205,7 +196,7 @@ def _cache_tensor(value: Any, graph: Path) -> CacheTensor:
         present=present_of(value.name),
         dtype=CACHE_TYPES[value.type],
         sizes=tuple(_size(value, axis, graph) for axis in axes),
-        span=0 if not by_position else KEY_BLOCK if rank == 5 else 1,
+        block_size=0 if not by_position else KEY_BLOCK if rank == 5 else 1,
     )
 
 

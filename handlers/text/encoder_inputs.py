@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from handlers.encoder.batch import Input
+from handlers.encoder.request import EncoderInput
 from handlers.errors import ContextLengthExceeded
 from handlers.text.prompts import MAX_CHARACTERS, check_size, check_text
 
@@ -29,7 +29,7 @@ class EncoderInputBuilder(msgspec.Struct, frozen=True):
     tokenizer: Tokenizer
     max_tokens: int
 
-    def texts(self, texts: Sequence[str], field: FieldOf, cut_to: int | None) -> list[Input]:
+    def texts(self, texts: Sequence[str], field: FieldOf, cut_to: int | None) -> list[EncoderInput]:
         """Builds an input for each text, of `cut_to` tokens at most; None refuses longer ones.
 
         Raises InvalidRequest for a null, and ContextLengthExceeded.
@@ -39,7 +39,7 @@ class EncoderInputBuilder(msgspec.Struct, frozen=True):
 
     def pairs(
         self, first: str, seconds: Sequence[str], field: FieldOf, cut_to: int | None
-    ) -> list[Input]:
+    ) -> list[EncoderInput]:
         """Builds an input of `first`, the query, and each of `seconds`. Raises as `texts` does.
 
         A query that is to be truncated is tokenised again with each of them, so it is first cut to
@@ -57,17 +57,17 @@ class EncoderInputBuilder(msgspec.Struct, frozen=True):
 
     def ids(
         self, lists: Sequence[Sequence[int]], field: FieldOf, cut_to: int | None
-    ) -> list[Input]:
+    ) -> list[EncoderInput]:
         """Builds an input of each list of ids, without special tokens. Raises as `texts` does."""
         limit = self.max_tokens if cut_to is None else cut_to
         if cut_to is None:
             for index, ids in enumerate(lists):
                 self._check_length(len(ids), field(index))
-        return [Input(np.array(ids[:limit], np.int64)) for ids in lists]
+        return [EncoderInput(np.array(ids[:limit], np.int64)) for ids in lists]
 
     def _build(
         self, texts: Sequence[str] | Sequence[tuple[str, str]], field: FieldOf, cut_to: int | None
-    ) -> list[Input]:
+    ) -> list[EncoderInput]:
         limit = self.max_tokens if cut_to is None else cut_to
         inputs = []
         for index, encoded in enumerate(self._encoded(texts)):
@@ -116,8 +116,8 @@ def _characters(text: str | tuple[str, str]) -> int:
     return len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
 
 
-def _input(encoded: EncodedText) -> Input:
+def _input(encoded: EncodedText) -> EncoderInput:
     # Arrays: a list of ids takes ten times the memory while it waits.
     type_ids = encoded.type_ids
     segments = np.array(type_ids, np.int8) if any(type_ids) else None
-    return Input(np.array(encoded.ids, np.int32), segments)
+    return EncoderInput(np.array(encoded.ids, np.int32), segments)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from handlers.artifact.manifest import EncoderInfo
-from handlers.encoder.activation import activated
+from handlers.encoder.encoder import apply_activation
 from tests.api.encoder_client import LABELS, EncoderClient, ids_of, row_of_text
 from tests.encoder.fake_runner import LONGEST
 
@@ -41,7 +41,9 @@ def test_the_answer_has_vllms_shape() -> None:
 def test_scores_are_what_the_model_was_trained_for(activation: str) -> None:
     (scored,) = client(activation).json("POST", PATH, {"input": "Paris"})["data"]
 
-    (expected,) = activated(np.array([row_of_text("Paris")], np.float32), activation).tolist()
+    (expected,) = apply_activation(
+        np.array([row_of_text("Paris")], np.float32), activation
+    ).tolist()
     assert scored["probs"] == expected
     assert scored["label"] == "plain"
 
@@ -56,14 +58,14 @@ def test_logits_are_given_where_they_are_asked_for() -> None:
 def test_softmax_shares_one_among_the_labels_and_sigmoid_gives_each_its_own() -> None:
     logits = np.array([[1, 2, 4], [-1000, 0, 1000]], np.float32)
 
-    assert activated(logits, "softmax").sum(axis=1).tolist() == pytest.approx([1, 1])
-    assert activated(logits, "softmax")[0].tolist() == pytest.approx(
+    assert apply_activation(logits, "softmax").sum(axis=1).tolist() == pytest.approx([1, 1])
+    assert apply_activation(logits, "softmax")[0].tolist() == pytest.approx(
         [0.042, 0.114, 0.844], abs=1e-3
     )
-    assert activated(logits, "sigmoid")[0].tolist() == pytest.approx(
+    assert apply_activation(logits, "sigmoid")[0].tolist() == pytest.approx(
         [0.731, 0.881, 0.982], abs=1e-3
     )
-    assert activated(logits, "sigmoid")[1].tolist() == [0, 0.5, 1]
+    assert apply_activation(logits, "sigmoid")[1].tolist() == [0, 0.5, 1]
 
 
 def test_an_empty_text_is_named() -> None:

@@ -102,7 +102,12 @@ def test_every_endpoint_of_a_task_can_be_imported(task: Task) -> None:
     assert all(callable(route.load()) for route in ROUTES[task].values())
 
 
-DECODERS = {"jinja2", "handlers.text.chat_template", "handlers.engine.sampler", "handlers.api.chat"}
+DECODERS = {
+    "jinja2",
+    "handlers.text.chat_template",
+    "handlers.engine.sampling",
+    "handlers.api.chat",
+}
 DECODERS |= {"handlers.engine.engine", "handlers.text.completion", "handlers.api.answer"}
 
 

@@ -241,7 +241,13 @@ def test_answering_on_lambda_loads_no_torch_no_transformers_no_asyncio_and_no_op
 def test_an_encoder_on_lambda_loads_no_asyncio_and_nothing_of_a_decoder(
     tiny_encoders: dict[Task, Path], task: Task, path: str, body: dict[str, object]
 ) -> None:
-    heavy = {"torch", "asyncio", "jinja2", "handlers.text.chat_template", "handlers.engine.sampler"}
+    heavy = {
+        "torch",
+        "asyncio",
+        "jinja2",
+        "handlers.text.chat_template",
+        "handlers.engine.sampling",
+    }
     report = f"import sys\nsys.stderr.write(' '.join({heavy} & set(sys.modules)) or 'none')"
     ask = ENCODE_ON_LAMBDA.format(path=path, body=body)
     assert run(ask + report, tiny_encoders[task]) == "none"

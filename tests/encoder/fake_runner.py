@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers.encoder.batch import Batch, Input
+from handlers.encoder.batching import EncoderBatch
 from handlers.encoder.encoder import Encoder
+from handlers.encoder.request import EncoderInput
 from handlers.errors import EngineFault
 
 WIDTH = 3
@@ -28,10 +29,10 @@ class FakeRunner:
     """Runs batches as a session would, and records them."""
 
     def __init__(self) -> None:
-        self.batches: list[Batch] = []
+        self.batches: list[EncoderBatch] = []
         self.bug: BaseException | None = None
 
-    def run(self, batch: Batch) -> NDArray[np.float32]:
+    def run(self, batch: EncoderBatch) -> NDArray[np.float32]:
         self.batches.append(batch)
         if self.bug is not None:
             raise self.bug
@@ -52,7 +53,7 @@ class GatedRunner(FakeRunner):
         super().__init__()
         self.allowed = threading.Semaphore(0)
 
-    def run(self, batch: Batch) -> NDArray[np.float32]:
+    def run(self, batch: EncoderBatch) -> NDArray[np.float32]:
         self.allowed.acquire()
         return super().run(batch)
 
@@ -75,13 +76,13 @@ def fake_encoder(runner: FakeRunner | None = None, limit: int = 36) -> Encoder:
     )
 
 
-def inputs(*lengths: int, first: int = 1) -> list[Input]:
+def inputs(*lengths: int, first: int = 1) -> list[EncoderInput]:
     """Inputs of these lengths, no two alike."""
     return [
-        Input([(first + place + 7 * index) % 900 for place in range(length)])
+        EncoderInput([(first + place + 7 * index) % 900 for place in range(length)])
         for index, length in enumerate(lengths)
     ]
 
 
-def rows_of(several: Sequence[Input]) -> list[list[float]]:
+def rows_of(several: Sequence[EncoderInput]) -> list[list[float]]:
     return [row_of(list(each.ids)) for each in several]

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.encoder.batch import Input
-from handlers.encoder.batcher import BATCH_TOKENS, PADDING_TOKENS, Batcher
+from handlers.encoder.batching import BATCH_TOKENS, PADDING_TOKENS, Batcher
 from handlers.encoder.encoder import Encoder
-from handlers.encoder.encoding import Encoding
+from handlers.encoder.request import EncodeRequest, EncoderInput
 from handlers.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,
@@ -61,7 +60,7 @@ def test_a_call_is_bounded_and_none_of_its_rows_is_padded_by_much(lengths: list[
 
 
 def test_segments_reach_the_session() -> None:
-    rows = fake_encoder().encode([Input([5, 6, 7], [0, 1, 1]), Input([5, 6])])
+    rows = fake_encoder().encode([EncoderInput([5, 6, 7], [0, 1, 1]), EncoderInput([5, 6])])
 
     assert rows[:, 2].tolist() == [2, 0]
 
@@ -110,7 +109,7 @@ def test_documents_are_not_held_by_queries_that_keep_coming() -> None:
 
 def test_a_failing_call_ends_those_in_it_and_no_other() -> None:
     encoder = fake_encoder()
-    hurt = encoder.submit([Input([POISON] * 300)])
+    hurt = encoder.submit([EncoderInput([POISON] * 300)])
     other = encoder.submit(inputs(600))
 
     with pytest.raises(EngineFault, match="poisoned"):
@@ -121,10 +120,10 @@ def test_a_failing_call_ends_those_in_it_and_no_other() -> None:
 
 @pytest.mark.parametrize("others", [[], inputs(9, 9, 500)], ids=["alone", "among others"])
 def test_a_row_without_numbers_ends_its_request_and_not_its_neighbour_in_the_call(
-    others: list[Input],
+    others: list[EncoderInput],
 ) -> None:
     encoder = fake_encoder()
-    hurt = encoder.submit([*others, Input([NAN] * 9)])
+    hurt = encoder.submit([*others, EncoderInput([NAN] * 9)])
     other = encoder.submit(inputs(8))
 
     with pytest.raises(EngineFault, match="no numbers"):
@@ -158,7 +157,7 @@ def test_a_call_that_fails_by_a_bug_ends_those_in_it_alone(error: type[BaseExcep
 
 
 @pytest.mark.parametrize(
-    "place", ["handlers.encoder.encoder.padded", "handlers.encoder.batcher.Batcher.add"]
+    "place", ["handlers.encoder.encoder.pad", "handlers.encoder.batching.Batcher.add"]
 )
 def test_an_input_for_which_there_is_no_memory_ends_its_request_alone(
     place: str, monkeypatch: pytest.MonkeyPatch
@@ -205,7 +204,7 @@ def test_a_lost_request_ends_with_an_error_instead_of_waiting_for_ever() -> None
 
 
 def test_waiting_for_what_the_encoder_does_not_know_is_an_error() -> None:
-    stranger = Encoding(inputs(8), fake_encoder(), width=3, submitted=0.0, deadline=None)
+    stranger = EncodeRequest(inputs(8), fake_encoder(), width=3, submitted=0.0, deadline=None)
     with pytest.raises(EngineFault, match="lost"):
         stranger.rows_inline()
     with pytest.raises(EngineFault, match="lost"):
@@ -258,12 +257,12 @@ def test_a_request_whose_time_has_passed_ends_without_being_computed() -> None:
     ("wrong", "reason"),
     [
         ([], "no input"),
-        ([Input([1]), Input([])], "the input at 1|The input at 1"),
-        ([Input([1, 1000])], "outside 0 to 999"),
-        ([Input([-1])], "outside 0 to 999"),
+        ([EncoderInput([1]), EncoderInput([])], "the input at 1|The input at 1"),
+        ([EncoderInput([1, 1000])], "outside 0 to 999"),
+        ([EncoderInput([-1])], "outside 0 to 999"),
     ],
 )
-def test_what_the_model_cannot_take_is_refused(wrong: list[Input], reason: str) -> None:
+def test_what_the_model_cannot_take_is_refused(wrong: list[EncoderInput], reason: str) -> None:
     encoder = fake_encoder()
 
     with pytest.raises(InvalidRequest, match=reason):
@@ -301,7 +300,7 @@ def test_usage_tells_tokens_and_times() -> None:
     assert usage.encode_ms > 0
 
 
-def turns(encoder: Encoder, encoding: Encoding) -> int:
+def turns(encoder: Encoder, encoding: EncodeRequest) -> int:
     """Calls until it is done."""
     count = 0
     while not encoding.ready:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from handlers.encoder.batch import Batch
+from handlers.encoder.batching import EncoderBatch
 from handlers.encoder.encoder import Encoder
 from handlers.errors import NotReady
 from tests.encoder.fake_runner import FakeRunner, GatedRunner, fake_encoder, inputs, rows_of
@@ -107,7 +107,7 @@ def test_one_thread_alone_calls_the_session() -> None:
     threads: set[int] = set()
 
     class Watched(FakeRunner):
-        def run(self, batch: Batch) -> NDArray[np.float32]:
+        def run(self, batch: EncoderBatch) -> NDArray[np.float32]:
             threads.add(threading.get_ident())
             return super().run(batch)
 

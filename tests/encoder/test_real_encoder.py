@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from handlers.artifact.manifest import MANIFEST, Artifact, Task
 from handlers.config import Settings
-from handlers.encoder.batch import Input
 from handlers.encoder.encoder import Encoder
+from handlers.encoder.request import EncoderInput
 from handlers.errors import ArtifactError
 from handlers.text.encoder_inputs import EncoderInputBuilder
 from handlers.text.tokenizer import Tokenizer
@@ -73,14 +73,16 @@ def test_an_answer_does_not_depend_on_who_else_is_in_the_call(
 def test_a_pairs_segments_change_its_answer(encoder: Encoder, reader: EncoderInputBuilder) -> None:
     (pair,) = reader.pairs("a kettle sings", ["paris"], str, None)
 
-    flat = Input(pair.ids)
+    flat = EncoderInput(pair.ids)
 
     rows = encoder.encode([pair, flat])
     assert abs(rows[0] - rows[1]).max() > 1e-3
 
 
 def test_an_embedding_has_length_one(tiny_encoders: dict[Task, Path]) -> None:
-    rows = load(tiny_encoders["feature-extraction"]).encode([Input([2, 9, 3]), Input([2, 3])])
+    rows = load(tiny_encoders["feature-extraction"]).encode(
+        [EncoderInput([2, 9, 3]), EncoderInput([2, 3])]
+    )
 
     assert np.linalg.norm(rows, axis=1).tolist() == pytest.approx([1, 1], abs=1e-6)
 

@@ -19,7 +19,7 @@ from handlers.engine.batch import Batch
 from handlers.engine.engine import Engine
 from handlers.engine.generation import Generation
 from handlers.engine.params import FinishReason, SamplingParams
-from handlers.engine.sampler import Sampler
+from handlers.engine.sampling import Sampler
 from handlers.engine.sequence import Sequence
 from handlers.errors import EngineFault
 
@@ -40,7 +40,7 @@ class FakeSession:
     def __init__(self, slots: int = 4, capacity: int = CONTEXT, baked: Items[int] = ()) -> None:
         self._cache = np.full((slots + 1, capacity), -1, np.int64)
         self._cache[slots, : len(baked)] = baked
-        self.baked = np.array(baked, np.int64)
+        self.baked_ids = np.array(baked, np.int64)
         self.batches: list[Batch] = []
         self.copies: list[tuple[int, int, int, int]] = []
         self.threads: set[int] = set()
@@ -165,7 +165,7 @@ def sequence(prompt: list[int], max_tokens: int = 10, deadline: float = math.inf
         params=params,
         sampler=Sampler(params, ids, eos),
         eos_token_ids=eos,
-        room=CONTEXT - len(prompt),
+        max_new_tokens_by_context=CONTEXT - len(prompt),
         deadline=deadline,
     )
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from handlers.artifact.manifest import PREFIX, Artifact, FileInfo, Manifest, PrefixInfo
 from handlers.config import Settings
-from handlers.engine.baked import open_prefix
 from handlers.engine.batch import Batch
 from handlers.engine.engine import Engine
+from handlers.engine.prefix_cache import open_prefix
 from handlers.engine.session import Session, kernel_versions
 from handlers.errors import ArtifactError
 from handlers.text.chat_template import ChatTemplate
@@ -91,7 +91,7 @@ def test_its_logits_are_those_of_a_prompt_computed_whole_to_the_bit(
     session = Session(artifact.graph, threads=1, slots=2, capacity=128)
     prefix = open_prefix(artifact, 128, kernel_versions)
     assert prefix is not None
-    session.attach(prefix)
+    session.attach_prefix(prefix)
     tokens = len(prefix.ids)
     prompt = chat(plain, SYSTEM, "What is the weather like?")
     session.copy_prefix(2, 1, 0, tokens)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from handlers.engine.engine import Engine
 from handlers.engine.params import Constraint, FinishReason, Prompt, SamplingParams, Step
-from handlers.engine.sampler import Sampler, forbid
+from handlers.engine.sampling import Sampler, apply_token_bitmask
 from handlers.errors import EngineFault, GrammarTooComplex, RequestError
 from tests.engine.fake_session import (
     EOS,
@@ -269,7 +269,9 @@ def test_a_grammar_that_allows_nothing_is_a_fault() -> None:
 @given(st.sets(st.integers(0, 99)), st.integers(1, 100))
 def test_a_mask_forbids_the_ids_whose_bit_is_not_set(ids: set[int], vocabulary: int) -> None:
     logits = np.arange(vocabulary, dtype=np.float32)
-    forbid(logits, bits({token_id for token_id in ids if token_id < vocabulary}, vocabulary))
+    apply_token_bitmask(
+        logits, bits({token_id for token_id in ids if token_id < vocabulary}, vocabulary)
+    )
     for token_id in range(vocabulary):
         assert logits[token_id] == (token_id if token_id in ids else -np.inf)
 

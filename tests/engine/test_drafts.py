@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from handlers.engine.batch import Batch
-from handlers.engine.intake import Intake
+from handlers.engine.engine import RequestValidator
+from handlers.engine.ngram_proposer import MAX_DRAFT_TOKENS, propose
 from handlers.engine.params import FinishReason, Prompt, SamplingParams, Step
-from handlers.engine.prompt_lookup import LONGEST_DRAFT, look_up
 from handlers.engine.scheduler import Scheduler
 from handlers.engine.sequence import Sequence
 from tests.engine.fake_session import EOS, VOCAB, FakeSession, greedy, scripted_logits
 
 CONTEXT = 48
 DOCUMENT = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 1, 4, 1, 5, 2, 7]
-INTAKE = Intake(VOCAB, frozenset([EOS]), CONTEXT)
+INTAKE = RequestValidator(VOCAB, frozenset([EOS]), CONTEXT)
 
 
 class CopyingSession(FakeSession):
@@ -37,7 +37,7 @@ class CopyingSession(FakeSession):
     def logits(self, ids: Items[int]) -> NDArray[np.float32]:
         logits = scripted_logits(ids)
         if self._faithful or logits[1] > -3:  # five times in six
-            for token_id in look_up(np.array(ids))[:1]:
+            for token_id in propose(np.array(ids))[:1]:
                 logits[token_id] += 30
         return logits
 
@@ -161,7 +161,7 @@ def test_an_answer_that_copies_takes_few_calls_of_which_some_give_four_ids() -> 
     _, steps = answer(scheduler(session), COPIED, greedy(26, ignore_eos=True))
     decoded = session.batches[PROMPT_CALLS:]
     assert len(steps) == 26
-    assert max(batch.columns for batch in decoded) == 1 + LONGEST_DRAFT
+    assert max(batch.columns for batch in decoded) == 1 + MAX_DRAFT_TOKENS
     assert len(decoded) == 3 + 22 // 4 + 1  # three to know what a call takes
 
 

@@ -1,4 +1,4 @@
-"""The engine with a thread that turns its crank: clients, leavers, stopping."""
+"""The engine with a thread that runs its steps: clients, leavers, stopping."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from handlers.engine.engine import Engine
 from handlers.engine.generation import Generation
 from handlers.engine.params import FinishReason, Step
 from handlers.errors import NotReady
 from tests.engine.fake_session import (
+    CONTEXT,
+    EOS,
+    VOCAB,
     FakeSession,
     GatedSession,
     fake_engine,
@@ -140,8 +144,8 @@ def test_a_loop_that_closes_under_its_consumer_leaves_the_engine_serving() -> No
     engine.stop()
 
 
-class DeliversLate:
-    """A crank whose thread delivers just as a consumer has decided to sleep."""
+class DeliversLate(Engine):
+    """An engine whose thread delivers just as a caller has decided to sleep."""
 
     generation: Generation
 
@@ -151,13 +155,22 @@ class DeliversLate:
         return True
 
     def step(self) -> bool:
-        raise AssertionError("The thread turns the crank.")
+        raise AssertionError("The thread runs the steps.")
 
 
 def test_a_step_that_arrives_while_its_consumer_falls_asleep_is_not_missed() -> None:
-    crank = DeliversLate()
-    crank.generation = Generation([sequence([1])], crank)
-    assert on_a_loop(anext_of(crank.generation)) == Step(5)
+    engine = DeliversLate(
+        FakeSession(slots=1),
+        vocab_size=VOCAB,
+        eos_token_ids=[EOS],
+        slots=1,
+        context_length=CONTEXT,
+        prefill_chunk=8,
+        prompt_lookup=False,
+        queue_limit=0,
+    )
+    engine.generation = Generation([sequence([1])], engine)
+    assert on_a_loop(anext_of(engine.generation)) == Step(5)
 
 
 async def anext_of(generation: Generation) -> Step:

@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from handlers.engine import advance
+from handlers.engine import postprocess
 from handlers.engine.batch import Batch
-from handlers.engine.drafting import Drafting
 from handlers.engine.engine import Engine
 from handlers.engine.generation import Generation
+from handlers.engine.ngram_proposer import NgramProposer
 from handlers.engine.params import FinishReason, Prompt, SamplingParams
-from handlers.engine.penalties import Penalties
-from handlers.engine.prefix import PrefixReuse
-from handlers.engine.prompt_lookup import PromptLookup
+from handlers.engine.prefix_cache import PrefixCache
+from handlers.engine.sampling import Penalties
 from handlers.engine.scheduler import Scheduler
+from handlers.engine.speculative import SpeculationPolicy
 from handlers.errors import EngineFault
 from tests.engine.fake_session import (
     FakeSession,
@@ -74,13 +74,15 @@ class Greedy(Pattern):
 
 
 PLACES: dict[str, Break] = {
-    "a slot is chosen": breaking(PrefixReuse, "shared", lambda _, ids: MARK in ids),
-    "a prefix is taken over": breaking(PrefixReuse, "extend", lambda _, who: MARK in who.prompt),
+    "a slot is chosen": breaking(PrefixCache, "match", lambda _, ids: MARK in ids),
+    "a prefix is taken over": breaking(PrefixCache, "reuse", lambda _, who: MARK in who.prompt),
     "a chunk is put together": breaking(
-        PrefixReuse, "before", lambda _, batch: MARK in batch.input_ids
+        PrefixCache, "invalidate", lambda _, batch: MARK in batch.input_ids
     ),
     "a chunk is computed": breaking(FakeSession, "step", lambda _, call: MARK in call.input_ids),
-    "logprobs of a prompt": breaking(advance, "score", lambda _logits, token, _n: token == MARK),
+    "logprobs of a prompt": breaking(
+        postprocess, "compute_logprobs", lambda _logits, token, _n: token == MARK
+    ),
     "penalties": breaking(Penalties, "apply", lambda *_: True),
 }
 
@@ -115,7 +117,7 @@ def test_a_grammar_that_fails_ends_its_sequence_alone(error: type[BaseException]
 
 
 def test_who_has_no_memory_for_a_draft_goes_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    breaking(PromptLookup, "read", lambda *_: True)(monkeypatch, MemoryError)
+    breaking(NgramProposer, "update", lambda *_: True)(monkeypatch, MemoryError)
     engine = fake_engine()
     assert read(engine.submit([7] * 20, greedy()))[0] == greedy_answer([7] * 20, 20)
 
@@ -130,7 +132,7 @@ def test_a_decode_call_that_fails_ends_those_in_it_and_who_reads_goes_on(
     reading, waiting = engine.submit(DOCUMENT, greedy()), engine.submit([5, 3], greedy())
     engine.step()
     with monkeypatch.context() as patch:
-        breaking(Drafting, "drafts", lambda *_: True)(patch, error)
+        breaking(SpeculationPolicy, "propose", lambda *_: True)(patch, error)
         engine.step()
     assert [read(generation)[1] for generation in decoding] == [FinishReason.FAULT] * 2
     assert read(reading)[0] == greedy_answer(DOCUMENT, 20)
@@ -189,7 +191,7 @@ def test_after_a_bug_the_same_chats_get_the_ids_of_a_fresh_process(
     hurt = [engine.submit(prompt, greedy(60)) for prompt in (DOCUMENT, [1, 3])]
     engine.step()
     with monkeypatch.context() as patch:
-        breaking(Scheduler, "_in_turn", lambda *_: True)(patch, error)
+        breaking(Scheduler, "_prefill_order", lambda *_: True)(patch, error)
         if error in ERRORS:
             engine.step()
         else:
@@ -208,9 +210,9 @@ def test_the_row_of_the_baked_prefix_is_no_slot(slot: int) -> None:
     engine = fake_engine(FakeSession(slots=4, baked=DOCUMENT[:40]))
     known = engine._scheduler._prefixes
     with pytest.raises(IndexError):
-        known.forget(slot)
+        known.drop(slot)
     with pytest.raises(IndexError):
-        known.wrote(slot, 40, [1])
+        known.record(slot, 40, [1])
     generation = engine.submit([*DOCUMENT[:40], 9], greedy(3))
     read(generation)
     assert generation.stats().cached_tokens == 40
@@ -227,13 +229,13 @@ def lose_from_queue(engine: Engine) -> None:
 
 def lose_from_slots(engine: Engine) -> None:
     for member in engine._scheduler.running:
-        engine._scheduler._slots.leave(member)
+        engine._scheduler._slots.free(member)
 
 
 def lose_the_next(engine: Engine) -> None:
     """It holds a slot, and nothing of it is left to compute."""
     for member in engine._scheduler.running:
-        member.past = member.length
+        member.num_computed_tokens = member.num_tokens
 
 
 @pytest.mark.parametrize("lose", [lose_from_queue, lose_from_slots, lose_the_next])
@@ -297,7 +299,7 @@ def test_the_thread_outlives_a_failure_to_tell_of_a_failure(
     hurt = engine.submit([1], greedy(60, ignore_eos=True))
     engine.step()
     hit = itertools.chain([True], itertools.repeat(False))
-    breaking(Scheduler, "_in_turn", lambda *_: True)(monkeypatch, MemoryError)
+    breaking(Scheduler, "_prefill_order", lambda *_: True)(monkeypatch, MemoryError)
     breaking(Engine, "_end_all", lambda *_: next(hit))(monkeypatch, MemoryError)
     engine.start()
     engine.stop(drain_seconds=60)

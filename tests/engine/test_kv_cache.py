@@ -52,11 +52,11 @@ def test_a_copy_has_all_positions_and_no_block_behind_them(start: int, stop: int
 
 def test_what_one_cache_gives_another_attaches_and_copies() -> None:
     cache, other = filled(2, 48), KvCache(TENSORS, slots=2, capacity=64)
-    parts = cache.prefix(1, 0, 21)
+    parts = cache.slot_views(1, 0, 21)
     assert [part.shape for part in parts] == [(2, 2, 8, 16), (2, 21, 16)]
     other.attach(np.frombuffer(b"".join(part.tobytes() for part in parts), np.uint8), 21)
     other.copy_prefix(2, 0, 0, 21)
-    for found, expected in zip(other.prefix(0, 0, 21), parts, strict=True):
+    for found, expected in zip(other.slot_views(0, 0, 21), parts, strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -67,7 +67,7 @@ def test_a_state_has_one_size_and_is_copied_whole() -> None:
     before = states.copy()
     cache.copy_prefix(2, 0, 5, 20)
     np.testing.assert_array_equal(states, before[[2, 1, 2]])
-    assert cache.prefix(1, 0, 7)[2].shape == (4, 6, 5)
+    assert cache.slot_views(1, 0, 7)[2].shape == (4, 6, 5)
 
 
 def test_a_prefix_of_another_size_is_refused() -> None:

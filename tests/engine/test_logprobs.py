@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as arrays
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from handlers.engine.logprobs import score
 from handlers.engine.params import FinishReason, Logprobs, Step
+from handlers.engine.sampling import compute_logprobs
 from handlers.errors import EngineFault
 from tests.engine.fake_session import (
     CONTEXT,
@@ -67,7 +67,7 @@ def test_scores_are_the_log_softmax_in_descending_order(
     logits: NDArray[np.float32], token_id: int, count: int
 ) -> None:
     before = logits.copy()
-    scored = score(logits, token_id, count)
+    scored = compute_logprobs(logits, token_id, count)
     expected = exact(logits)
     assert scored.logprob == pytest.approx(expected[token_id], abs=1e-4)
     assert [p for _, p in scored.top] == pytest.approx(
@@ -78,7 +78,7 @@ def test_scores_are_the_log_softmax_in_descending_order(
 
 
 def test_many_ids_as_likely_lose_no_digit() -> None:
-    scored = score(np.full(200_000, 3.0, np.float32), 7, 1)
+    scored = compute_logprobs(np.full(200_000, 3.0, np.float32), 7, 1)
     assert scored.logprob == pytest.approx(-math.log(200_000), abs=1e-9)
     assert scored.top == ((0, scored.logprob),)
 
@@ -86,7 +86,7 @@ def test_many_ids_as_likely_lose_no_digit() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_logits_that_are_no_numbers_have_no_logprobs(value: float) -> None:
     with pytest.raises(EngineFault, match="no logarithm"):
-        score(np.full(4, value, np.float32), 0, 1)
+        compute_logprobs(np.full(4, value, np.float32), 0, 1)
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
@@ -116,7 +116,7 @@ def test_they_are_the_models_whatever_the_request_does_to_its_logits(
 
 def test_what_the_model_rules_out_has_a_number() -> None:
     logits = np.array([0.0, -np.inf, 1.0, -np.inf], np.float32)
-    scored = score(logits, 1, 4)
+    scored = compute_logprobs(logits, 1, 4)
 
     assert scored.logprob == -9999
     assert [logprob for _, logprob in scored.top][2:] == [-9999, -9999]

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from handlers.engine import sampler as subject
+from handlers.engine import sampling as subject
 from handlers.engine.params import SamplingParams
-from handlers.engine.penalties import Penalties
-from handlers.engine.sampler import Sampler
+from handlers.engine.sampling import Penalties, Sampler
 from handlers.errors import EngineFault
 
 Floats = NDArray[np.float32]

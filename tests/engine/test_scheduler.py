@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from handlers.engine.batch import Batch, Runner
+from handlers.engine.batch import Batch, ModelRunner
 from handlers.engine.params import FinishReason, SamplingParams
-from handlers.engine.sampler import Sampler
+from handlers.engine.sampling import Sampler
 from handlers.engine.scheduler import Event, Scheduler
 from handlers.engine.sequence import Sequence
 from handlers.errors import EngineFault
@@ -27,7 +27,7 @@ PROMPTS = st.builds(
 )
 
 
-def scheduler(session: Runner | None = None, slots: int = 4, chunk: int = 8) -> Scheduler:
+def scheduler(session: ModelRunner | None = None, slots: int = 4, chunk: int = 8) -> Scheduler:
     return Scheduler(
         session or FakeSession(slots),
         slots=slots,
@@ -134,7 +134,7 @@ def test_a_short_prompt_overtakes_a_long_one_and_the_long_one_still_gets_every_s
         subject.step(now=0.0)
         steps += 1
     assert steps <= 4  # two chunks of its own, each after at most one of the other's
-    assert long.past >= 4
+    assert long.num_computed_tokens >= 4
 
 
 def test_a_long_prompt_is_not_held_up_for_ever_by_short_ones() -> None:

@@ -46,8 +46,11 @@ def logits(session: Session, batch: Batch) -> NDArray[np.float32]:
 
 def test_the_shape_of_the_model_is_read_from_the_graph(session: Session) -> None:
     assert session.vocab_size == VOCAB
-    assert len(session._cache.tensors) == 6
-    assert {(t.sizes, t.span) for t in session._cache.tensors} == {((2, 16, 16), 16), ((2, 16), 1)}
+    assert len(session.cache.tensors) == 6
+    assert {(t.sizes, t.block_size) for t in session.cache.tensors} == {
+        ((2, 16, 16), 16),
+        ((2, 16), 1),
+    }
 
 
 def test_logits_come_for_the_positions_that_are_asked_for(session: Session) -> None:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from transformers import BartConfig, BartModel, PreTrainedModel, T5Config
 from transformers import T5ForSequenceClassification as T5Classifier
 
-from handlers.encoder.batch import Input, padded
-from handlers.encoder.session import Session
+from handlers.encoder.batching import pad
+from handlers.encoder.request import EncoderInput
+from handlers.encoder.session import EncoderSession
 from handlers.text.tokenizer import Tokenizer
 from model_export.encoder.convert import convert
 from model_export.encoder.head import Head, Normalize, Pooling
@@ -56,8 +57,8 @@ def expected(model: PreTrainedModel, head: Head | None) -> NDArray[np.float32]:
     return np.stack(answers)
 
 
-def run(session: Session, *inputs: list[int]) -> NDArray[np.float32]:
-    return session.run(padded([Input(ids) for ids in inputs]))
+def run(session: EncoderSession, *inputs: list[int]) -> NDArray[np.float32]:
+    return session.run(pad([EncoderInput(ids) for ids in inputs]))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -70,7 +71,7 @@ def test_each_row_is_transformers_alone_and_in_a_batch(
     answers = expected(model, head)
     assert np.abs(answers - answers[0]).max() > 0.05
     save(fuse(convert(model, head), ENCODER_PASSES), tmp_path)
-    session = Session(tmp_path / "model.onnx", threads=1)
+    session = EncoderSession(tmp_path / "model.onnx", threads=1)
     assert session.width == answers.shape[1]
     alone = np.concatenate([run(session, ids) for ids in rows()])
     np.testing.assert_allclose(alone, answers, atol=1e-4)
@@ -88,7 +89,7 @@ def test_a_decoder_made_into_a_ranker_scores_each_row_of_a_batch_as_it_does_alon
     with torch.no_grad():
         answers = [model(input_ids=torch.tensor([ids])).logits[0].numpy() for ids in ended]
     save(fuse(convert(model, None), ENCODER_PASSES), tmp_path)
-    session = Session(tmp_path / "model.onnx", threads=1)
+    session = EncoderSession(tmp_path / "model.onnx", threads=1)
     alone = np.concatenate([run(session, ids) for ids in ended])
     np.testing.assert_allclose(alone, np.stack(answers), atol=1e-4)
     np.testing.assert_allclose(run(session, *ended), alone, atol=1e-5)
@@ -102,7 +103,7 @@ def test_a_quantised_encoder_has_no_float_matrix_left(tmp_path: Path) -> None:
     )
     save(graph, tmp_path)
     assert {node.op_type for node in graph.graph} >= {"AffineMatMul", "AffineGather"}
-    session = Session(tmp_path / "model.onnx", threads=1)
+    session = EncoderSession(tmp_path / "model.onnx", threads=1)
     cosines = (run(session, *rows()) * exact).sum(axis=1)
     assert 0.99 < cosines.min() < 1 - 1e-6
 
@@ -132,8 +133,8 @@ def test_real_weights_give_the_embeddings_of_sentence_transformers(tmp_path: Pat
     save(fuse(convert(model, modules.head), ENCODER_PASSES), tmp_path)
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     encoded = [tokenizer.encode_truncated(text, modules.max_tokens) for text in REAL["texts"]]
-    session = Session(tmp_path / "model.onnx", threads=1)
-    found = session.run(padded([Input(each.ids, each.type_ids) for each in encoded]))
+    session = EncoderSession(tmp_path / "model.onnx", threads=1)
+    found = session.run(pad([EncoderInput(each.ids, each.type_ids) for each in encoded]))
     np.testing.assert_allclose(found, np.array(REAL["embeddings"], np.float32), atol=1e-5)
 
 

@@ -16,8 +16,8 @@ from safetensors.numpy import load_file, save_file
 
 from handlers.artifact.manifest import Artifact, EncoderInfo, Manifest
 from handlers.config import Settings
-from handlers.encoder.batch import Input
 from handlers.encoder.encoder import Encoder
+from handlers.encoder.request import EncoderInput
 from handlers.text.tokenizer import Tokenizer
 from model_export.encoder.pipeline import export_encoder
 from model_export.encoder.source import fetch_encoder
@@ -112,7 +112,7 @@ def test_a_sentence_transformer_becomes_an_artefact_that_embeds(tmp_path: Path) 
     artifact = Artifact.open(tmp_path / "out")
     (encoded,) = Tokenizer.load(artifact.tokenizer).encode_all(["A ferry leaves at seven."])
     settings = Settings.from_environ({"KINDLING_THREADS": "1"})
-    rows = Encoder.load(artifact, settings).encode([Input(encoded.ids, encoded.type_ids)])
+    rows = Encoder.load(artifact, settings).encode([EncoderInput(encoded.ids, encoded.type_ids)])
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), [1.0], rtol=1e-6)
 
 

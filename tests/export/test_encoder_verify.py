@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from handlers.encoder.batch import Input
+from handlers.encoder.request import EncoderInput
 from handlers.text.tokenizer import Tokenizer
 from model_export.encoder.verify.corpus import DOCUMENTS, QUERIES, passages, query_document_pairs
 from model_export.encoder.verify.drift import check_drift
@@ -35,7 +35,7 @@ class FakeEncoder:
         self.error = error
         self.neighbour = neighbour
 
-    def encode(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
+    def encode(self, inputs: Sequence[EncoderInput]) -> NDArray[np.float32]:
         beside = self.neighbour if len(inputs) > 1 else 0.0
         rows = [
             ROWS[len(each.ids) - 1] if len(each.ids) <= len(ROWS) else self.longest

@@ -20,7 +20,7 @@ from handlers.api.encoding.fields import (
 from handlers.api.http import TokenUsage, json_response
 from handlers.api.parsing import PromptInput, read_json
 from handlers.api.unsupported_fields import UnsupportedFields
-from handlers.encoder.activation import activated
+from handlers.encoder.encoder import apply_activation
 
 if TYPE_CHECKING:
     from handlers.api.http import Request, Response
@@ -53,7 +53,7 @@ async def create(model: EncoderModel, request: Request) -> Response:
     inputs = await model.tokenising.run(lambda: read_inputs(model, body, body.input))
     logits, usage = await encode(model, inputs, request)
     activation = "none" if body.use_activation is False else model.info.activation
-    scores = activated(logits, activation).tolist()
+    scores = apply_activation(logits, activation).tolist()
     labels = model.info.labels
     data = [
         {

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from handlers.api.model import EncoderModel
     from handlers.api.parsing import PromptInput
     from handlers.api.unsupported_fields import UnsupportedFields
-    from handlers.encoder.batch import Input
-    from handlers.encoder.encoding import EncodeStats
+    from handlers.encoder.request import EncoderInput, EncodeStats
     from handlers.text.encoder_inputs import FieldOf
 
 # OpenAI's, and Jina's for documents.
@@ -90,7 +89,7 @@ def read_inputs(
     call: EncodingCall,
     value: PromptInput,
     form: Callable[[str], str] = str,
-) -> list[Input]:
+) -> list[EncoderInput]:
     """Reads the field `input`. Raises InvalidRequest.
 
     `form`: gives a text the form that the model was trained on.
@@ -131,7 +130,7 @@ def check_count(count: int, field: str) -> None:
 
 
 async def encode(
-    model: EncoderModel, inputs: list[Input], request: Request
+    model: EncoderModel, inputs: list[EncoderInput], request: Request
 ) -> tuple[NDArray[np.float32], EncodeStats]:
     """Computes a row for each input. Raises what the encoder raises."""
     encoding = model.engine.submit(inputs, request.deadline)

@@ -22,13 +22,13 @@ from handlers.api.encoding.fields import (
 from handlers.api.http import TokenUsage, json_response
 from handlers.api.parsing import read_json
 from handlers.api.unsupported_fields import UnsupportedFields
-from handlers.encoder.activation import activated
+from handlers.encoder.encoder import apply_activation
 from handlers.text.prompts import check_size, check_text
 
 if TYPE_CHECKING:
     from handlers.api.http import Request, Response
     from handlers.api.model import EncoderModel
-    from handlers.encoder.batch import Input
+    from handlers.encoder.request import EncoderInput
 
 
 UNSUPPORTED: UnsupportedFields = fields.UNSUPPORTED | {
@@ -74,7 +74,7 @@ async def create(model: EncoderModel, request: Request) -> Response:
     texts = [each if isinstance(each, str) else each.text for each in body.documents]
     inputs = await model.tokenising.run(lambda: _pairs(model, body, texts))
     logits, usage = await encode(model, inputs, request)
-    scores: list[float] = activated(logits, model.info.activation)[:, 0].tolist()
+    scores: list[float] = apply_activation(logits, model.info.activation)[:, 0].tolist()
     ranked = sorted(range(len(scores)), key=lambda index: -scores[index])
     results: list[dict[str, object]] = [
         {"index": index, "relevance_score": scores[index]} for index in ranked[: body.count]
@@ -95,7 +95,7 @@ async def create(model: EncoderModel, request: Request) -> Response:
     )
 
 
-def _pairs(model: EncoderModel, body: RerankCall, texts: list[str]) -> list[Input]:
+def _pairs(model: EncoderModel, body: RerankCall, texts: list[str]) -> list[EncoderInput]:
     check_size(len(body.query), "query")
     check_text(body.query, "query")
     cut_to = body.cut_to(model.engine.context_length, model.tokenizer.special_count(2))

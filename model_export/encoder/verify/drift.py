@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from handlers.encoder.activation import activated
+from handlers.encoder.encoder import apply_activation
 from model_export.recipe import EmbeddingTolerance, ScoreTolerance
 from model_export.reporting import ExportError
 
@@ -34,7 +34,10 @@ def check_drift(
     if isinstance(tolerance, EmbeddingTolerance):
         return _check_cosines(exact, quantised, tolerance)
     return _check_scores(
-        activated(exact, activation), activated(quantised, activation), tolerance, documents
+        apply_activation(exact, activation),
+        apply_activation(quantised, activation),
+        tolerance,
+        documents,
     )
 
 

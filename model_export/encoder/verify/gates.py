@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from handlers.encoder.batch import Input
 from handlers.encoder.encoder import Encoder
+from handlers.encoder.request import EncoderInput
 from handlers.text.tokenizer import Tokenizer
 from model_export.reporting import ExportError
 
@@ -50,13 +50,13 @@ def _compare(encoded: Encoded, ids: list[int], type_ids: list[int]) -> None:
         )
 
 
-def inputs_of(reference: EncoderReference) -> list[Input]:
+def inputs_of(reference: EncoderReference) -> list[EncoderInput]:
     """What the model is asked, as the runtime's encoder takes it."""
     return [_input(answer) for answer in reference.answers]
 
 
-def _input(answer: Answer) -> Input:
-    return Input(answer.encoded.ids, answer.encoded.type_ids)
+def _input(answer: Answer) -> EncoderInput:
+    return EncoderInput(answer.encoded.ids, answer.encoded.type_ids)
 
 
 def check_exact(reference: EncoderReference, encoder: Encoder) -> dict[str, Any]:

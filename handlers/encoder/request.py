@@ -1,23 +1,30 @@
-"""One request inside the encoder: its inputs, its rows, and whoever waits for them."""
+"""A request to the encoder: its inputs, its rows, and what it has taken."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from handlers.engine.consumer import Consumer
+from handlers.engine.driver import RequestHandle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from handlers.encoder.batch import Input
-    from handlers.engine.consumer import Turned
+    from handlers.engine.driver import EngineDriver
     from handlers.errors import RequestError
+
+
+class EncoderInput(msgspec.Struct, frozen=True, eq=False):
+    """The ids of a text, or of a pair of them, special tokens included."""
+
+    ids: Sequence[int] | NDArray[np.integer]
+    type_ids: Sequence[int] | NDArray[np.integer] | None = None
+    """The segment of each id; None if all are of the first."""
 
 
 class EncodeStats(msgspec.Struct, frozen=True):
@@ -31,17 +38,17 @@ class EncodeStats(msgspec.Struct, frozen=True):
     """From there to its last row."""
 
 
-class Encoding(Consumer):
-    """The rows of one request, for one consumer.
+class EncodeRequest(RequestHandle):
+    """A request to encode inputs, and the handle that waits for its rows.
 
-    Only the thread that turns the crank changes it, except for `cancelled`, which any thread may
+    Only the thread that steps the encoder changes it, except for `cancelled`, which any thread may
     set.
     """
 
     def __init__(
         self,
-        inputs: Sequence[Input],
-        engine: Turned,
+        inputs: Sequence[EncoderInput],
+        engine: EngineDriver[Any, Any],
         *,
         width: int,
         submitted: float,
@@ -52,8 +59,8 @@ class Encoding(Consumer):
         self.inputs = inputs
         self.deadline = math.inf if deadline is None else deadline
         self.tokens = sum(len(each.ids) for each in inputs)
-        self.unread = self.tokens
-        """Tokens that no call has computed yet."""
+        self.num_uncomputed_tokens = self.tokens
+        """Tokens that are in no batch yet."""
         self.cancelled = False
         self.started: float | None = None
         self.ended: float | None = None
@@ -68,17 +75,17 @@ class Encoding(Consumer):
         return self.ended is not None
 
     def cancel(self) -> None:
-        """It ends before the next call. From any thread, any number of times."""
+        """Ends the request before the next call. From any thread, any number of times."""
         self.cancelled = True
 
     async def rows(self) -> NDArray[np.float32]:
-        """[inputs, width]. Raises EngineFault, DeadlineExceeded and NotReady."""
+        """Waits for all rows: [inputs, width]. Raises EngineFault, DeadlineExceeded, NotReady."""
         await self.wait()
         return self._taken()
 
     def rows_inline(self) -> NDArray[np.float32]:
-        """The same without `await`, where no thread runs."""
-        self.turn()
+        """Waits for all rows without `await`, where no thread runs the steps."""
+        self.wait_inline()
         return self._taken()
 
     def stats(self) -> EncodeStats:
@@ -89,13 +96,13 @@ class Encoding(Consumer):
         return EncodeStats(self.tokens, waited * 1000.0, computed * 1000.0)
 
     def put(self, index: int, row: NDArray[np.float32]) -> bool:
-        """Called by the encoder, for each input once. True with the last."""
+        """Stores the row of an input. Returns whether it was the last. Called by the encoder."""
         self._rows[index] = row
         self._missing -= 1
         return not self._missing
 
     def end(self, now: float, error: RequestError | None = None) -> None:
-        """Called by the encoder: with all rows, or with the reason why there are none."""
+        """Ends the request, with all rows or with an error. Called by the encoder."""
         self._error = error
         self.ended = now
 

@@ -1,4 +1,4 @@
-"""Logits to id: greedy, or one draw from what temperature, top_k, top_p and min_p leave.
+"""Samples ids from logits: greedy, or a draw from what temperature, top_k, top_p and min_p leave.
 
 No filter sorts the vocabulary. With the largest logit as origin, weights exp((logit - max) / T)
 lie in [0, 1], and each filter is a floor under them:
@@ -13,7 +13,7 @@ on the values alone, not on the order in which some sort leaves equals. The filt
 another as in transformers (temperature, top_k, top_p of what is left, min_p):
 https://github.com/huggingface/transformers/blob/v4.57.6/src/transformers/generation/utils.py
 
-Knows one sequence. Called by the scheduler.
+Logprobs are taken from the logits before any of this.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handlers.engine import penalties
+from handlers.engine.params import Logprobs
 from handlers.errors import EngineFault
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from handlers.engine.params import SamplingParams
+
+# JSON has no infinity: OpenAI's word for what cannot come.
+LOWEST_LOGPROB = -9999.0
 
 # Below it, dividing by the temperature gains nothing and may overflow. vLLM's _SAMPLING_EPS.
 GREEDY_TEMPERATURE = 1e-5
@@ -41,7 +44,7 @@ DRAW_BLOCK = 256
 
 # What to add to the logits of eight ids, by their bits: [256, 8]. Ten microseconds for 49,152 ids,
 # where unpacked bits as the condition of an assignment take 10 to 200, the more the less uniform.
-OCTETS = np.where(
+BITMASK_LUT = np.where(
     np.unpackbits(np.arange(256, dtype=np.uint8)[:, np.newaxis], axis=1, bitorder="little"),
     np.float32(0),
     np.float32(-np.inf),
@@ -63,14 +66,14 @@ class Sampler:
         # Python seeds by the absolute value: n and -n would give the same ids.
         seed = None if params.seed is None else params.seed % 2**64
         self._random = random.Random(seed)  # noqa: S311  no secrets here
-        self._penalties = penalties.Penalties(params, prompt) if penalties.wanted(params) else None
+        self._penalties = Penalties(params, prompt) if penalises(params) else None
         self._biased = np.array(list(params.logit_bias), np.int64)
         self._bias = np.array(list(params.logit_bias.values()), np.float32)
         self._eos = np.array(sorted(eos_token_ids), np.int64)
         self._banned_steps = params.min_tokens
 
     def sample(self, logits: NDArray[np.float32], allowed: NDArray[np.uint32] | None = None) -> int:
-        """The next id. `logits` [vocab] is overwritten; `allowed` is a Constraint's bits.
+        """Chooses the next id. `logits` [vocab] is overwritten; `allowed` is a Constraint's bits.
 
         Raises EngineFault when no id can be chosen: NaN, infinity or nothing but -infinity.
         """
@@ -79,7 +82,7 @@ class Sampler:
         if self._penalties:
             self._penalties.apply(logits)
         if allowed is not None:
-            forbid(logits, allowed)
+            apply_token_bitmask(logits, allowed)
         if self._banned_steps > 0:
             self._ban_eos(logits)
         token_id = self._choose(logits)
@@ -93,7 +96,7 @@ class Sampler:
             self._penalties.accept(token_id)
 
     def _ban_eos(self, logits: NDArray[np.float32]) -> None:
-        """Unless a grammar leaves nothing else."""
+        """Forbids the ids that end the answer, unless a grammar leaves nothing else."""
         kept = logits[self._eos]
         logits[self._eos] = -np.inf
         if logits.max() == -np.inf:
@@ -110,16 +113,58 @@ class Sampler:
         return draw(weights, self._random.random())
 
 
-def forbid(logits: NDArray[np.float32], allowed: NDArray[np.uint32]) -> None:
+def penalises(params: SamplingParams) -> bool:
+    """Tells whether these parameters penalise anything."""
+    return (
+        params.repetition_penalty != 1.0
+        or params.frequency_penalty != 0.0
+        or params.presence_penalty != 0.0
+    )
+
+
+class Penalties:
+    """Applies repetition, frequency and presence penalties to the ids seen, and to no other.
+
+    Repetition covers prompt and answer: a positive logit is divided, a negative one
+    multiplied (CTRL, https://arxiv.org/abs/1909.05858). Frequency and presence cover the
+    answer: https://platform.openai.com/docs/api-reference/chat/create.
+    """
+
+    def __init__(self, params: SamplingParams, prompt: NDArray[np.int64]) -> None:
+        self._params = params
+        self._ids = np.unique(prompt)
+        self._counts = np.zeros(len(self._ids), np.float32)
+        self._index = {int(token): index for index, token in enumerate(self._ids)}
+
+    def accept(self, token_id: int) -> None:
+        """Counts one id of the answer."""
+        index = self._index.setdefault(token_id, len(self._index))
+        if index == len(self._ids):
+            self._ids = np.append(self._ids, token_id)
+            self._counts = np.append(self._counts, np.float32(0))
+        self._counts[index] += 1
+
+    def apply(self, logits: NDArray[np.float32]) -> None:
+        """Changes `logits` [vocab] in place."""
+        params = self._params
+        seen = logits[self._ids]
+        repetition = np.float32(params.repetition_penalty)
+        seen = np.where(seen > 0, seen / repetition, seen * repetition)
+        seen -= np.float32(params.frequency_penalty) * self._counts
+        seen -= np.float32(params.presence_penalty) * (self._counts > 0)
+        logits[self._ids] = seen
+
+
+def apply_token_bitmask(logits: NDArray[np.float32], allowed: NDArray[np.uint32]) -> None:
     """Sets to -infinity the logits [vocab] whose bit in `allowed` [ceil(vocab / 32)] is 0."""
     octets = allowed.astype("<u4", copy=False).view(np.uint8)
-    logits += OCTETS.take(octets, axis=0).reshape(-1)[: len(logits)]
+    logits += BITMASK_LUT.take(octets, axis=0).reshape(-1)[: len(logits)]
 
 
 def _weights(
     logits: NDArray[np.float32], largest: np.float32, temperature: float
 ) -> NDArray[np.float32]:
-    """exp((logit - largest) / temperature), in place."""
+    """Computes exp((logit - largest) / temperature), in place."""
     np.subtract(logits, largest, out=logits)
     np.divide(logits, np.float32(temperature), out=logits)
     return np.exp(logits, out=logits)
@@ -141,7 +186,7 @@ def _drop_below(weights: NDArray[np.float32], floor: np.float32) -> None:
 
 
 def nucleus_floor(weights: NDArray[np.float32], top_p: float) -> np.float32:
-    """The smallest weight among the fewest, largest weights that hold `top_p` of the mass.
+    """Returns the smallest of the fewest, largest weights that hold `top_p` of the mass.
 
     Nucleus sampling, https://arxiv.org/abs/1904.09751. What lies outside holds at most
     (1 - top_p) of the mass; the weights below (1 - top_p) * mass / count hold less than that
@@ -157,7 +202,7 @@ def nucleus_floor(weights: NDArray[np.float32], top_p: float) -> np.float32:
 
 
 def draw(weights: NDArray[np.float32], uniform: float) -> int:
-    """The index at which the running sum of `weights` passes `uniform` (in [0, 1)) of the whole.
+    """Draws an index: where the running sum of weights passes `uniform` (in [0, 1)) of the whole.
 
     Never an index of weight 0.
     """
@@ -174,6 +219,41 @@ def draw(weights: NDArray[np.float32], uniform: float) -> int:
 
 
 def _first_above(running: NDArray[np.float64], target: float) -> int:
-    """The first index whose running sum is above `target`, which rounding may put at the end."""
+    """Returns the first index whose running sum is above `target`, the last index at most."""
     target = min(target, math.nextafter(float(running[-1]), 0.0))
     return int(np.searchsorted(running, target, side="right"))
+
+
+def compute_logprobs(logits: NDArray[np.float32], token_id: int, count: int) -> Logprobs:
+    """Computes the logprobs of an id and of the `count` likeliest ones, over the whole vocabulary.
+
+    `logits` [vocab] stays as it is. An id that the model itself rules out, by a logit of -infinity,
+    has LOWEST_LOGPROB. Raises EngineFault where the logits are no numbers.
+    """
+    normaliser = _logsumexp(logits)
+    likeliest = _largest(logits, count)
+    return Logprobs(
+        token_id,
+        max(LOWEST_LOGPROB, float(logits[token_id]) - normaliser),
+        tuple((int(i), max(LOWEST_LOGPROB, float(logits[i]) - normaliser)) for i in likeliest),
+    )
+
+
+def _logsumexp(logits: NDArray[np.float32]) -> float:
+    """Sums in float64: of 49,152 float32 terms a running sum loses the fourth digit."""
+    largest = logits.max()
+    if not math.isfinite(largest):
+        raise EngineFault(f"The largest logit is {largest}: it has no logarithm of a probability.")
+    weights = np.exp(logits - largest)
+    return float(largest) + math.log(weights.sum(dtype=np.float64))
+
+
+def _largest(logits: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Returns the indices of the largest logits, descending; of equal ones the lower first."""
+    count = min(count, len(logits))
+    if count == 0:
+        return np.empty(0, np.int64)
+    floor = np.partition(logits, -count)[-count]
+    candidates = np.flatnonzero(logits >= floor)
+    order = np.argsort(-logits[candidates], kind="stable")
+    return candidates[order[:count]]
