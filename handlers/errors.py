@@ -133,6 +133,8 @@ class RequestError(KindlingError):
 
     `param` names the field of the request that is at fault, if there is one.
     `retry_after` is the number of whole seconds a client should wait, sent as Retry-After.
+
+    The docstring of each class below is its description in /openapi.json.
     """
 
     status: ClassVar[int]
@@ -155,15 +157,15 @@ class InvalidRequest(RequestError):
 class ContextLengthExceeded(InvalidRequest):
     """The prompt leaves no room in the context.
 
-    LangChain and litellm recognise it by its message and not by its code. Both know "prompt is too
-    long", so messages begin with that.
+    LangChain and litellm know it by words and not by its code. "prompt is too long" are those that
+    both know, so messages begin with them.
     """
 
     code = "context_length_exceeded"
 
 
 class GrammarTooComplex(RequestError):
-    """The request's grammar exceeds a limit during the answer, which compiling does not show."""
+    """The request's grammar outgrows a limit in mid-answer, which compiling it does not show."""
 
     status = 400
     code = "grammar_too_complex"
@@ -210,7 +212,7 @@ class RequestTooLarge(RequestError):
 
 
 class UnsupportedMediaType(RequestError):
-    """The request's body has a content coding other than those in `accepted`."""
+    """The request's body is compressed in a way that nobody here reads: `accepted` are those."""
 
     status = 415
     code = "unsupported_media_type"
@@ -221,14 +223,14 @@ class UnsupportedMediaType(RequestError):
 
 
 class ResponseTooLarge(RequestError):
-    """The answer is larger than the platform can carry."""
+    """The answer is over what the platform can carry."""
 
     status = 413
     code = "response_too_large"
 
 
 class Overloaded(RequestError):
-    """The queue is full: try again later."""
+    """As many requests are held as may be: try again later."""
 
     status = 429
     code = "overloaded"
@@ -245,7 +247,7 @@ class EngineFault(RequestError):
 
 
 class NotReady(RequestError):
-    """The server is loading or shutting down."""
+    """Loading or draining."""
 
     status = 503
     code = "not_ready"
@@ -254,7 +256,7 @@ class NotReady(RequestError):
 
 
 class DeadlineExceeded(RequestError):
-    """The deadline passed before anything was generated."""
+    """The deadline passed before there was anything to answer."""
 
     status = 504
     code = "deadline_exceeded"

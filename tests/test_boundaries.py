@@ -167,6 +167,13 @@ def test_an_adapter_loads_and_serves_where_the_build_time_packages_cannot_be_imp
     assert modules.isdisjoint({"llguidance", *FETCHING, *BUILD_TIME})
 
 
+def test_importing_a_part_of_lambdas_package_loads_no_model() -> None:
+    """Only its `handler` does, which awslambdaric reads from the package."""
+    parts = "import handlers.aws_lambda.events, handlers.aws_lambda.runtime.poller"
+    modules = modules_after(parts)
+    assert modules.isdisjoint({"asyncio", "onnxruntime", "numpy", "handlers.aws_lambda.function"})
+
+
 def test_importing_the_api_costs_neither_asyncio_nor_onnxruntime() -> None:
     api = [name(path) for path in RUNTIME if path.parent.name == "api"]
     modules = modules_after(f"import {', '.join(api)}")

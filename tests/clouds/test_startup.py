@@ -108,6 +108,26 @@ except Exception as fault:
     assert run(refused, tiny_artifact).startswith("KINDLING_REST_API is stream, which awslambdaric")
 
 
+def test_a_bug_at_the_start_is_not_taken_for_a_missing_handler(tiny_artifact: Path) -> None:
+    """awslambdaric takes any AttributeError for a name that the package lacks."""
+    broken = """
+import sys
+from handlers import startup
+import handlers.aws_lambda
+
+def load_service(_settings):
+    raise AttributeError("no such thing as a bug")
+
+startup.load_service = load_service
+try:
+    getattr(handlers.aws_lambda, "handler", None)
+except Exception as error:
+    sys.stderr.write(f"{type(error).__name__}: {error}")
+"""
+    reported = run(broken, tiny_artifact)
+    assert reported == "RuntimeError: The function cannot be loaded: no such thing as a bug"
+
+
 def test_a_missing_model_is_an_error_that_says_how_to_get_one(tmp_path: Path) -> None:
     settings = Settings.from_environ({"MODEL_DIR": str(tmp_path)})
     with pytest.raises(ArtifactError, match="Export one with `make export`"):
