@@ -64,10 +64,11 @@ coverage: $(VENV)/.dev $(KERNELS) build/model/manifest.json ## which lines and b
 	@$(RUN) -m coverage run -m pytest $(or $(ARGS),tests/api tests/grammar tests/text tests/engine tests/encoder)
 	@$(RUN) -m coverage report
 
-check: $(VENV)/.dev ## ruff, ruff format and mypy --strict
+check: $(VENV)/.dev ## ruff, ruff format, mypy --strict, and the tables of docs/ that the code decides
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/mypy
+	@$(RUN) -m scripts.docs_tables --check
 
 export: $(EXPORTER) $(KERNELS) ## export RECIPE (a shipped name or a TOML file) anew
 	@$(RUN) -m model_export $(RECIPE) --out $(EXPORTED)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts import docs_tables
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 INDEX = ROOT / "docs" / "index.md"
@@ -37,6 +39,10 @@ def test_the_index_leads_to_every_page_once() -> None:
 def test_the_readme_leads_to_the_index_and_to_the_pages_beside_it() -> None:
     beside = {name(page) for page in ROOT.glob("*.md")} - {"README.md"}
     assert {"docs/index.md", *beside} <= set(links(ROOT / "README.md"))
+
+
+def test_the_tables_are_those_of_the_code() -> None:
+    assert docs_tables.main(["--check"]) == 0
 
 
 def test_every_make_word_that_a_page_gives_exists() -> None:
