@@ -84,12 +84,6 @@ class References:
         return tuple(path)
 
 
-def dotted(path: Path) -> str:
-    """The path as an error's `param` has it: properties.amount.anyOf[1]."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".")
-
-
 def objects(schema: object) -> Iterator[dict[str, Any]]:
     """Every object in the schema, itself first."""
     waiting = [schema]

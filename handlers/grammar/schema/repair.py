@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from handlers.errors import InvalidRequest
 from handlers.grammar.errors import TOO_COMPLEX
-from handlers.grammar.schema.relax import fault
+from handlers.grammar.schema.strictness import schema_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -110,10 +110,10 @@ class Repair:
             for alone in (True, False):
                 for unit, path in units:
                     if self._reason(unit, alone):
-                        return fault(*self._innermost(unit, path, alone))
+                        return schema_fault(*self._innermost(unit, path, alone))
         except _Exhausted:
             pass
-        return fault((), reason)
+        return schema_fault((), reason)
 
     def _searched(self, report: Callable[[str], None]) -> dict[str, Any]:
         """Tries each part without its references first, then with all that it refers to.
