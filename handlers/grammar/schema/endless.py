@@ -1,8 +1,7 @@
-"""The references of a JSON schema that no value can follow to an end.
+"""Finds the references of a JSON schema that no finite value satisfies.
 
 A node whose `next` is required and is such a node fits no value that ends. Go's encoders write that
-for a pointer without `omitempty`. Reads the keywords that make one value demand another. Used by
-enforceable_schema.py.
+for a pointer without `omitempty`.
 """
 
 from __future__ import annotations
@@ -21,28 +20,27 @@ CHOICES = ("anyOf", "oneOf")
 
 
 def endless_references(references: References) -> set[Path]:
-    """The paths of the references without which every schema that is read has a value.
+    """Returns the paths of references without which every schema that is reached has a value.
 
-    Of a circle it is the one that closes it. Where choices lead into one another there may be more
-    of them than are needed: the fewest are not to be found in a time in proportion to the schema.
+    Of a cycle it is the one that closes it. If choices lead into one another there may be more of
+    them than are needed: the fewest cannot be found in a time in proportion to the schema.
     """
     if next(references.followed(), None) is None:
         return set()
-    demands = _Demands(references)
-    return _closing(demands)
+    return _closing_references(_Demands(references))
 
 
 class _Demands:
-    """Which schemas, choices and references can be met only once others are.
+    """A graph of schemas, choices and references, each of which needs others to be satisfied first.
 
-    Each is a number. One that is met has a value that ends.
+    Each is a number. One that is satisfied has a finite value.
     """
 
     def __init__(self, references: References) -> None:
         self.references: dict[int, Path] = {}
-        """The numbers that stand for a reference, with the path to it."""
+        """The path of each reference, by its number."""
         self.needs: list[list[int]] = []
-        self.is_met: list[bool] = []
+        self.is_satisfied: list[bool] = []
         self._missing: list[int] = []
         self._waiting_for: list[list[int]] = []
         self._source = references
@@ -54,23 +52,23 @@ class _Demands:
             self._need(number, self._read(path, node, kind))
         for number, missing in enumerate(self._missing):
             if missing == 0:
-                self.meet(number)
+                self.satisfy(number)
 
-    def meet(self, number: int) -> None:
-        """Takes one as met, and all that waited for nothing else."""
-        met = [number]
-        while met:
-            each = met.pop()
-            if not self.is_met[each]:
-                self.is_met[each] = True
+    def satisfy(self, number: int) -> None:
+        """Marks one as satisfied, and all that needed nothing else."""
+        satisfied = [number]
+        while satisfied:
+            each = satisfied.pop()
+            if not self.is_satisfied[each]:
+                self.is_satisfied[each] = True
                 for waiting in self._waiting_for[each]:
                     self._missing[waiting] -= 1
                     if self._missing[waiting] == 0:
-                        met.append(waiting)
+                        satisfied.append(waiting)
 
     def _new(self) -> int:
         self.needs.append([])
-        self.is_met.append(False)
+        self.is_satisfied.append(False)
         self._missing.append(0)
         self._waiting_for.append([])
         return len(self.needs) - 1
@@ -82,14 +80,17 @@ class _Demands:
             self._waiting_for[each].append(number)
 
     def _schema(self, path: Path, node: object, kind: str) -> int:
-        """`kind`: the one type that the schemas around it leave to the value, if they do."""
+        """Returns the number of a schema.
+
+        `kind`: the one type that the schemas around it leave to the value, empty for several.
+        """
         if (path, kind) not in self._numbers:
             self._numbers[path, kind] = self._new()
             self._unread.append((self._numbers[path, kind], path, node, kind))
         return self._numbers[path, kind]
 
     def _read(self, path: Path, node: Any, kind: str) -> list[int]:
-        """What a schema needs. All that stand in it are read, needed or not."""
+        """Returns what a schema needs. All schemas within it get numbers, needed or not."""
         if not isinstance(node, dict):
             return []
         kind = _only_type(node) or kind or self._type_of_all(path, node)
@@ -105,7 +106,10 @@ class _Demands:
         ]
 
     def _type_of_all(self, path: Path, node: Mapping[str, Any]) -> str:
-        """The type of one that `allOf` lists: a class that extends another has it there alone."""
+        """Returns the type that a schema in `allOf` has.
+
+        The schema of a class that extends another has its type there alone.
+        """
         every = node.get("allOf")
         for place, each in enumerate(every if isinstance(every, list) else ()):
             target = self._target((*path, "allOf", place), each)
@@ -141,26 +145,26 @@ class _Demands:
         return [self._schema((*path, keyword, place), each, kind) for place, each in within]
 
 
-def _closing(demands: _Demands) -> set[Path]:
-    """Follows what is not met from need to need, and lets go the reference that closes a circle."""
+def _closing_references(demands: _Demands) -> set[Path]:
+    """Follows unsatisfied needs, and gives up the reference that closes each cycle."""
     found: set[Path] = set()
     for start in range(len(demands.needs)):
-        way: dict[int, None] = {start: None}
-        while way:
-            here = next(reversed(way))
-            if demands.is_met[here]:
-                way.popitem()
+        path: dict[int, None] = {start: None}
+        while path:
+            here = next(reversed(path))
+            if demands.is_satisfied[here]:
+                path.popitem()
                 continue
             needs = demands.needs[here]
-            while demands.is_met[needs[-1]]:
+            while demands.is_satisfied[needs[-1]]:
                 needs.pop()
-            if needs[-1] not in way:
-                way[needs[-1]] = None
+            if needs[-1] not in path:
+                path[needs[-1]] = None
                 continue
             while here not in demands.references:
-                here = way.popitem()[0]
+                here = path.popitem()[0]
             found.add(demands.references[here])
-            demands.meet(here)
+            demands.satisfy(here)
     return found
 
 
@@ -172,7 +176,7 @@ def _only_type(node: object) -> str:
 
 
 def _inner(node: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], object]]:
-    """The schemas of a value's parts, by the keyword and the name or place under it."""
+    """Yields the schemas of a value's parts, by the keyword and the name or position under it."""
     for keyword in MAPS:
         if isinstance(node.get(keyword), dict):
             yield from (((keyword, name), each) for name, each in node[keyword].items())
@@ -185,7 +189,7 @@ def _inner(node: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], obj
 
 
 def _of_object(node: Mapping[str, Any]) -> Sequence[tuple[str | int, ...]]:
-    """Which of its inner schemas an object cannot do without."""
+    """Returns which of its inner schemas every object needs."""
     properties, required = node.get("properties", {}), node.get("required")
     if not isinstance(required, list) or not isinstance(properties, dict):
         return ()
@@ -196,7 +200,7 @@ def _of_object(node: Mapping[str, Any]) -> Sequence[tuple[str | int, ...]]:
 
 
 def _of_array(node: Mapping[str, Any]) -> Sequence[tuple[str | int, ...]]:
-    """Which of its inner schemas an array cannot do without."""
+    """Returns which of its inner schemas every array needs."""
     least = node.get("minItems", 0)
     if not isinstance(least, int | float) or least < 1:
         return ()

@@ -34,21 +34,21 @@ TOGETHER = "with the other schemas of the request"
 
 
 class Budget:
-    """What the schemas of one grammar may cost together: a request can have 128 tools."""
+    """Counts what the schemas of one request cost together: it may have 128 tools."""
 
     def __init__(self) -> None:
         self._characters = 0
         self._properties = 0
         self._patterns = 0
         self._multiples: set[int] = set()
-        """The least common multiple of each schema before. The same twice costs no more."""
+        """The least common multiple of each earlier schema. The same twice costs no more."""
         self._multiple = 1
-        """The least common multiple of the schema that is being read, so far."""
+        """The least common multiple of the current schema, so far."""
 
     def begin(self, schema: Mapping[str, Any]) -> References:
-        """Counts another schema in, and gives its references.
+        """Counts another schema in, and returns its references.
 
-        Raises InvalidRequest where it would take too long to compile. Every check takes time in
+        Raises InvalidRequest if it would take too long to compile. Every check takes time in
         proportion to the schema. The depth is checked first, without recursion: what comes after
         may use recursion, as json.dumps does.
         """
@@ -65,14 +65,14 @@ class Budget:
         return references
 
     def patterns(self, count: int) -> str:
-        """Counts more patternProperties in. Says what is then too much, empty for nothing."""
+        """Counts more patternProperties in. Returns what is then too much, empty for nothing."""
         if self._patterns + count > MAX_PATTERNS:
             return f"more than {MAX_PATTERNS:,} patternProperties {TOGETHER}"
         self._patterns += count
         return ""
 
     def multiple_of(self, number: float) -> str:
-        """Counts a multipleOf in. Says what is then too much, empty for nothing."""
+        """Counts a multipleOf in. Returns what is then too much, empty for nothing."""
         multiple = math.lcm(self._multiple, _digits(number))
         if sum(self._multiples | {multiple}) > MAX_MULTIPLE:
             return f"a least common multiple of all multipleOf above {MAX_MULTIPLE:,}"
@@ -95,7 +95,7 @@ def _properties(schema: Mapping[str, Any]) -> int:
 
 
 def _digits(number: float) -> int:
-    """The number's digits as a whole number: its decimal point costs nothing."""
+    """Returns the number's digits as a whole number: its decimal point costs nothing."""
     if isinstance(number, int) or number.is_integer():
         return int(number)
     return int(repr(number).partition("e")[0].replace(".", ""))
@@ -114,10 +114,11 @@ Graph = dict[int, list[int]]
 
 
 def longest_chain(schema: object, references: References) -> int:
-    """The objects and lists on the longest way down through a schema and along its references.
+    """Returns the number of objects and lists on the longest path down a schema and its references.
 
-    Definitions that lead back to one another count as one way through all of them, for the longest
-    among them is not to be found in a time in proportion to the schema, as this is.
+    What compiles a schema calls itself for each of them. Definitions that lead back to one another
+    count as one path through all of them: the longest path among them cannot be found in a time in
+    proportion to the schema, as this is.
     """
     tree, depths = _measured(schema)
     targets = set()
@@ -136,7 +137,7 @@ def longest_chain(schema: object, references: References) -> int:
 
 
 def _measured(schema: object) -> tuple[Graph, Mapping[int, int]]:
-    """What stands in each object and list, and how many levels deep it is."""
+    """Returns what stands in each object and list, and how many levels deep it is."""
     tree: Graph = {}
     order, waiting = [], [schema]
     while waiting:
@@ -152,26 +153,26 @@ def _measured(schema: object) -> tuple[Graph, Mapping[int, int]]:
 
 
 def _components(graph: Graph, start: int) -> Iterator[Sequence[int]]:
-    """The strongly connected components, each after those that it leads to (Tarjan's algorithm)."""
+    """Yields strongly connected components, each after those that it leads to (Tarjan)."""
     order = {start: 0}
     lowest = {start: 0}
     unfinished = [start]
     finished: set[int] = set()
-    way = [(start, iter(graph[start]))]
-    while way:
-        vertex, rest = way[-1]
+    path = [(start, iter(graph[start]))]
+    while path:
+        vertex, rest = path[-1]
         for each in rest:
             if each not in order:
                 order[each] = lowest[each] = len(order)
                 unfinished.append(each)
-                way.append((each, iter(graph[each])))
+                path.append((each, iter(graph[each])))
                 break
             if each not in finished:
                 lowest[vertex] = min(lowest[vertex], order[each])
         else:
-            way.pop()
-            if way:
-                above = way[-1][0]
+            path.pop()
+            if path:
+                above = path[-1][0]
                 lowest[above] = min(lowest[above], lowest[vertex])
             if lowest[vertex] == order[vertex]:
                 members = [unfinished.pop()]

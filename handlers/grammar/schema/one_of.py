@@ -1,7 +1,4 @@
-"""Whether the branches of a `oneOf` exclude one another, so that `anyOf` means the same.
-
-Reads `type`, `const`, `enum`, `properties` and `required`. Called by enforceable_schema.py.
-"""
+"""Finds whether the branches of a `oneOf` exclude one another, so that `anyOf` means the same."""
 
 from __future__ import annotations
 
@@ -11,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# Properties and values of a branch that are looked at: every union looks at all its branches.
-MOST_TAGS = 4
-MOST_VALUES = 64
+# Properties and values of a branch that are compared: every union compares all its branches.
+MAX_TAGS = 4
+MAX_VALUES = 64
 
 
 def are_disjoint(schemas: Sequence[dict[str, Any]]) -> bool:
-    """Whether no value fits two schemas, as far as their types or one property's values show."""
+    """Returns whether no value fits two schemas, as their types or one property's values show."""
     return _are_apart([_values(schema) for schema in schemas]) or any(
         _tells_apart(name, schemas) for name in _tags(schemas[0])
     )
 
 
 def _tags(schema: Mapping[str, Any]) -> list[str]:
-    """The first few of an object's properties that have a value of their own."""
+    """Returns the first few of an object's properties that have a const or an enum."""
     properties = schema.get("properties")
     named = properties.items() if isinstance(properties, dict) else ()
     tags = (
@@ -32,11 +29,11 @@ def _tags(schema: Mapping[str, Any]) -> list[str]:
         for name, each in named
         if isinstance(each, dict) and ("const" in each or "enum" in each)
     )
-    return list(islice(tags, MOST_TAGS))
+    return list(islice(tags, MAX_TAGS))
 
 
 def _tells_apart(name: str, schemas: Sequence[dict[str, Any]]) -> bool:
-    """Whether the property has to be there in all but one, with other values in each."""
+    """Returns whether all branches but one require the property, with other values in each."""
     properties = [schema.get("properties") for schema in schemas]
     if not all(schema.get("type") == "object" for schema in schemas):
         return False
@@ -48,12 +45,12 @@ def _tells_apart(name: str, schemas: Sequence[dict[str, Any]]) -> bool:
 
 
 def _values(schema: object) -> list[object] | None:
-    """The values that a schema lists, else its types. None where it says neither."""
+    """Returns the values that a schema lists, otherwise its types; None if it says neither."""
     if not isinstance(schema, dict):
         return None
     values = [schema["const"]] if "const" in schema else schema.get("enum")
     if isinstance(values, list):
-        if len(values) > MOST_VALUES or any(isinstance(each, dict | list) for each in values):
+        if len(values) > MAX_VALUES or any(isinstance(each, dict | list) for each in values):
             return None  # equal objects may be written in several ways
         return [(type(value).__name__, str(value)) for value in values]
     kind = schema.get("type")
@@ -63,7 +60,7 @@ def _values(schema: object) -> list[object] | None:
 
 
 def _are_apart(groups: list[list[object] | None]) -> bool:
-    """Whether no value is in two of the groups. False for values beside types, and for None."""
+    """Returns whether no value is in two groups. False for values beside types, and for None."""
     known = [group for group in groups if group is not None]
     if len(known) < len(groups):
         return False
@@ -75,7 +72,7 @@ def _are_apart(groups: list[list[object] | None]) -> bool:
 
 
 def _plain(value: object) -> object:
-    """The same for what JSON Schema takes for equal: an integer is a number, and 1 is 1.0."""
+    """Returns the same for what JSON Schema takes as equal: integers are numbers, 1 is 1.0."""
     if value == "integer":
         return "number"
     if isinstance(value, tuple) and value[0] in ("int", "float"):

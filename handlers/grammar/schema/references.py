@@ -1,8 +1,4 @@
-"""Where the references of a JSON schema lead: JSON pointers and anchors within one document.
-
-Knows `$ref`, `$id` and `$anchor` and no other keyword. Used by json_schema.py, which bounds the
-work, and by enforceable_schema.py, which follows the references.
-"""
+"""Resolves the references of a JSON schema, by JSON pointers, `$id` and `$anchor`, within it."""
 
 from __future__ import annotations
 
@@ -12,16 +8,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 Path = tuple[str | int, ...]
-"""The names and places that lead from the document to a part of it."""
+"""The names and positions that lead from the document to a part of it."""
 
 
 class References:
-    """The references of one document."""
+    """Resolves the references of one document."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
         self._resources: dict[str, Path | None] = {"": ()}
-        """The path of the part with each `$id`, None where two parts have the same."""
+        """The path of the part with each `$id`, None if two parts have the same."""
         self._bases: dict[Path, str] = {(): ""}
         """The `$id` of each such part, and of the whole."""
         self._anchors: dict[str, Path | None] = {}
@@ -36,21 +32,21 @@ class References:
         self._found: dict[tuple[str, Path], Path | None] = {}
 
     def path(self, reference: str, place: Path = ()) -> Path | None:
-        """The path to which the reference at `place` leads, None where it leads out or nowhere."""
+        """Returns the path to which a reference at `place` leads, None for none in the document."""
         within = self._resource_of(place)
         if (reference, within) not in self._found:
             self._found[reference, within] = self._resolve(reference, within)
         return self._found[reference, within]
 
     def target(self, path: Path) -> object:
-        """What is at a path that `path` gave."""
+        """Returns the part of the document at a path that `path` returned."""
         target: Any = self._root
         for part in path:
             target = target[part]
         return target
 
     def followed(self) -> Iterator[tuple[dict[str, Any], object]]:
-        """Each object that has a reference, with what it leads to, unless that is nowhere."""
+        """Yields each object that has a reference, with its target, if it has one."""
         for path, part, _ in _parts(self._root):
             reference = part.get("$ref")
             target = self.path(reference, path) if isinstance(reference, str) else None
@@ -58,7 +54,7 @@ class References:
                 yield part, self.target(target)
 
     def _resource_of(self, place: Path) -> Path:
-        """The innermost part around it that has an `$id`, else the whole."""
+        """Returns the path of the innermost part around a place that has an `$id`."""
         if place not in self._around:
             self._around[place] = self._resource_of(place[:-1])
         return self._around[place]
@@ -85,7 +81,7 @@ class References:
 
 
 def objects(schema: object) -> Iterator[dict[str, Any]]:
-    """Every object in the schema, itself first."""
+    """Yields every object in the schema, itself first."""
     waiting = [schema]
     while waiting:
         value = waiting.pop()
@@ -95,7 +91,7 @@ def objects(schema: object) -> Iterator[dict[str, Any]]:
 
 
 def inner(value: object) -> list[object]:
-    """The objects and lists that stand in an object or a list."""
+    """Returns the objects and lists that stand directly in an object or a list."""
     values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return [each for each in values if isinstance(each, dict | list)]
 
@@ -109,7 +105,7 @@ def _step(target: object, part: str) -> str | int | None:
 
 
 def _parts(root: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, Any], str]]:
-    """Every object with its path, and the `$id` that references in it are relative to."""
+    """Yields every object with its path, and the `$id` that references in it are relative to."""
     waiting: list[tuple[Path, object, str]] = [((), root, "")]
     while waiting:
         path, value, base = waiting.pop()
@@ -123,9 +119,9 @@ def _parts(root: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, Any], str]
 
 
 def _joined(base: str, reference: str) -> str:
-    """The address of a reference relative to another, without its fragment.
+    """Returns the address of a reference relative to a base, without its fragment.
 
-    Where Python cannot read the two as addresses, that is the reference as it is.
+    If Python cannot read the two as addresses, that is the reference itself.
     """
     from urllib.parse import urljoin
 

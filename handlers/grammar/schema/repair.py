@@ -1,8 +1,7 @@
-"""Finds by trial what of a schema does not compile, and leaves it out.
+"""Finds by trial which part of a schema does not compile, and leaves it out.
 
-The keywords that no grammar can enforce are known (enforceable_schema.py); whether a pattern can
-be read, two constraints can be met together or properties be counted, only compiling shows. Knows
-schemas and a function that compiles one. Used by grammar.py, once a whole schema has failed.
+The keywords that no grammar can enforce are known (relax.py). Whether a pattern can be read, two
+constraints can be met together or properties be counted, only compiling shows.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ MAX_TRIALS = 1_000
 MAX_TRIED = 2**20  # characters
 MAX_SECONDS = 2.0  # of one core: a trial of a schema that is costly may take as long by itself
 
-# What is left out together. The groups are tried in this order, from those whose loss costs the
-# schema least to those whose loss costs it most.
+# Keywords that are left out together. The groups are tried in this order, from those whose loss
+# costs the schema least to those whose loss costs it most.
 GROUPS = (
     ("minProperties", "maxProperties"),
     ("pattern",),
@@ -53,27 +52,27 @@ MAPS = ("properties", "patternProperties")
 
 
 class _Exhausted(Exception):
-    """No further trial may be made: all are used up, or one costs too much."""
+    """Ends a search: all trials are used up, or one costs too much."""
 
 
 class Trials:
-    """Compiles schemas on trial, up to a number and a size in all."""
+    """Compiles schemas on trial, up to a number, a size and a time in all."""
 
-    def __init__(self, why_not: Callable[[dict[str, Any]], str]) -> None:
-        """`why_not`: the reason why a schema does not compile, or nothing."""
-        self._why_not = why_not
+    def __init__(self, compile_error: Callable[[dict[str, Any]], str]) -> None:
+        """`compile_error` returns why a schema does not compile, empty if it does."""
+        self._compile_error = compile_error
         self._left = MAX_TRIALS
         self._characters_left = MAX_TRIED
         self._seconds_left = MAX_SECONDS
 
     def reason(self, schema: dict[str, Any]) -> str:
-        """Why the schema does not compile; empty where it does."""
+        """Returns why the schema does not compile, empty if it does. Raises _Exhausted."""
         self._left -= 1
         self._characters_left -= len(json.dumps(schema))
         if self._left < 0 or self._characters_left < 0 or self._seconds_left < 0:
             raise _Exhausted
         begun = time.thread_time()
-        reason = self._why_not(schema)
+        reason = self._compile_error(schema)
         self._seconds_left -= time.thread_time() - begun
         if reason == TOO_COMPLEX:  # each such trial may take a second
             raise _Exhausted
@@ -81,7 +80,7 @@ class Trials:
 
 
 class Repair:
-    """Searches one schema for what does not compile."""
+    """Searches one schema for the parts that do not compile."""
 
     def __init__(self, source: EnforceableSchema, trials: Trials) -> None:
         self._origins = source.origins
@@ -90,9 +89,9 @@ class Repair:
         self._trials = trials
 
     def repaired(self, report: Callable[[str], None]) -> dict[str, Any]:
-        """The schema without what does not compile; any object where nothing else helps.
+        """Returns the schema without what does not compile; any object if nothing else helps.
 
-        Raises no error: what does not compile even so costs too much.
+        The result may still not compile, if it costs too much.
         """
         try:
             return self._searched(report)
@@ -101,9 +100,9 @@ class Repair:
             return {"type": "object"} if self._root.get("type") == "object" else {}
 
     def fault(self, reason: str) -> InvalidRequest:
-        """The error that refuses the schema, with the innermost place that does not compile.
+        """Returns the error that refuses the schema, with the innermost part that does not compile.
 
-        `reason`: why the whole schema does not compile, for where no place is found.
+        `reason`: why the whole schema does not compile, for the case that no part is found.
         """
         units = [(self._root, ()), *((self._definitions[n], p) for n, p in self._origins.items())]
         try:
@@ -130,7 +129,7 @@ class Repair:
         return self._with_definitions(self._root)
 
     def _repaired(self, node: Any, report: Callable[[str], None], alone: bool) -> Any:
-        """The node without what does not compile; `alone`: as for _reason."""
+        """Returns the node without what does not compile. `alone`: as for _reason."""
         reason = self._reason(node, alone)
         if not reason:
             return node
@@ -150,7 +149,7 @@ class Repair:
         return True
 
     def _innermost(self, node: Any, path: Path, alone: bool) -> tuple[Path, str]:
-        """The path of the innermost place that does not compile, and why it does not."""
+        """Returns the path of the innermost part that does not compile, and why it does not."""
         reason = self._reason(node, alone)
         for keyword, place, child in _children(node):
             if self._reason(child, alone):
@@ -163,7 +162,7 @@ class Repair:
         return path, reason
 
     def _reason(self, node: Any, alone: bool) -> str:
-        """Why the node does not compile; empty where it does.
+        """Returns why the node does not compile, empty if it does.
 
         `alone`: its references are taken to lead to anything.
         """
@@ -177,7 +176,7 @@ class Repair:
 
 
 def _children(node: dict[str, Any]) -> Iterator[tuple[str, str | int | None, dict[str, Any]]]:
-    """The schemas in a schema, each with its keyword and its place there."""
+    """Yields the schemas in a schema, each with its keyword and its name or position there."""
     for keyword, value in node.items():
         if keyword in SINGLE and isinstance(value, dict):
             yield keyword, None, value
@@ -192,7 +191,7 @@ def _children(node: dict[str, Any]) -> Iterator[tuple[str, str | int | None, dic
 
 
 def _without_references(value: Any) -> Any:
-    """The value without any `$ref`, wherever it stands.
+    """Returns the value without any `$ref`.
 
     In data, such as the values of an enum, a `$ref` is no reference. To leave it out there changes
     nothing about whether the schema compiles.
@@ -214,7 +213,7 @@ def _copied(value: Any) -> Any:
 
 
 def _lighter(node: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    """For each group of keywords that the schema has: those keywords, and the schema without."""
+    """Yields each group of keywords that the schema has, and the schema without them."""
     for group in GROUPS:
         if any(keyword in node for keyword in group):
             rest = {keyword: value for keyword, value in node.items() if keyword not in group}
