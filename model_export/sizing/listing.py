@@ -13,7 +13,7 @@ import msgspec
 from model_export.recipe import DecoderRecipe, EncoderRecipe
 from model_export.recipe_loader import load_recipe, shipped_recipes
 
-SIZES = Path(__file__).parent / "recipe_sizes.json"
+SIZES = Path(__file__).parent.parent / "recipe_sizes.json"
 HEAD = ("recipe", "task", "download", "artefact", "memory", "licence", "precision")
 NUMBERS = range(2, 5)
 HINT = """
