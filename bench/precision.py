@@ -28,7 +28,7 @@ from handlers.text.tokenizer import Tokenizer
 from model_export.decoder.convert import convert
 from model_export.fetch.load import fetch
 from model_export.fuse import fuse
-from model_export.pack import write_texts
+from model_export.package import write_sidecars
 from model_export.quantize import quantize
 from model_export.recipe import Precision
 from model_export.recipe_loader import load_decoder_recipe
@@ -89,7 +89,7 @@ def _build(name: str, scratch: Path) -> dict[Precision, Path]:
     report("convert and fuse")
     exact = scratch / "exact"
     save(fuse(convert(loaded.model, recipe.export.context_length)), exact)
-    write_texts(scratch, recipe, loaded)
+    write_sidecars(scratch, recipe, loaded)
     directories = {}
     for number, precision in enumerate(CANDIDATES):
         report(f"quantize to {precision.describe()}")

@@ -25,7 +25,7 @@ INSTALL = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit code."""
+    """Runs one command and returns the exit code."""
     options = _parser().parse_args(arguments)
     _prepare_process()
     try:
@@ -65,18 +65,13 @@ def _dry_run(name: str) -> int:
 
 
 def _export(name: str, out: Path) -> int:
-    from model_export.encoder.pipeline import export_encoder
     from model_export.pipeline import export
-    from model_export.recipe import EncoderRecipe
     from model_export.recipe_loader import check_transformers, load_recipe
 
     report = console()
     recipe = load_recipe(name)
     check_transformers(recipe)
-    if isinstance(recipe, EncoderRecipe):
-        export_encoder(recipe, out, report)
-    else:
-        export(recipe, out, report)
+    export(recipe, out, report)
     report(f"done: {out} ({_megabytes(out):.0f} MB)")
     return 0
 
@@ -107,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _prepare_process() -> None:
-    """Before the libraries are imported: they read these variables while they are."""
+    """Sets variables that the libraries read while they are imported."""
     # torch's threads otherwise spin while they wait for each other, which on 2 CPUs that others
     # use too made the reference 15 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

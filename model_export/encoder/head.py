@@ -1,9 +1,9 @@
-"""What a sentence-transformers model does behind its transformer, as modules that torch can trace.
+"""What a sentence-transformers model does after its transformer, as modules that torch can trace.
 
 Pooling makes one vector of a text's hidden states, Dense and Normalize change it, Truncate keeps
 its beginning. A Head is their chain. The formulas are those of
 https://github.com/UKPLab/sentence-transformers (modules/pooling.py and its neighbours); padding
-counts for nothing in any of them. Made by modules.py, traced by convert.py.
+counts for nothing in any of them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ ACTIVATIONS = ("GELU", "Identity", "ReLU", "Sigmoid", "SiLU", "Tanh")
 class Pooling(torch.nn.Module):
     """[batch, sequence, hidden] and a mask of its tokens -> [batch, modes * hidden].
 
-    Several modes stand side by side, in their order.
+    By one of recipe.POOLING_MODES, or by several, which stand side by side, in their order.
     """
-
-    MODES = ("cls", "max", "mean", "mean_sqrt_len", "weighted_mean", "last_token")
 
     def __init__(self, modes: Sequence[str]) -> None:
         super().__init__()
@@ -68,34 +66,34 @@ class Dense(torch.nn.Module):
         self.activation = getattr(torch.nn, activation)()
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        """As torch does it."""
+        """Returns [batch, outputs]."""
         result: torch.Tensor = self.activation(self.linear(embedding))
         return result
 
 
 class Normalize(torch.nn.Module):
-    """Each row to length 1."""
+    """Scales each row to length 1."""
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        """A row of zeros stays one."""
+        """Returns the same shape; a row of zeros stays one."""
         length = (embedding * embedding).sum(dim=-1, keepdim=True).sqrt()
         return embedding / length.clamp(min=1e-12)
 
 
 class Truncate(torch.nn.Module):
-    """The first `dimensions` of each row, of whatever length they are together."""
+    """Keeps the first `dimensions` of each row, without another normalisation."""
 
     def __init__(self, dimensions: int) -> None:
         super().__init__()
         self.dimensions = dimensions
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        """All of a row that has no more."""
+        """Returns [batch, at most dimensions]."""
         return embedding[:, : self.dimensions]
 
 
 class Head(torch.nn.Module):
-    """Pooling, and what stands behind it."""
+    """Pooling, and the modules that follow it."""
 
     def __init__(self, pooling: Pooling, others: Sequence[torch.nn.Module]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""From an encoder's recipe to a model in memory, and to what the manifest says of it.
+"""Loads an encoder and its head, and finds what the manifest says of them.
 
 The model's own files are asked first: sentence-transformers' for pooling, prompts and the longest
 text, config.json for labels and what makes scores of logits. Where they say nothing, the recipe
@@ -13,7 +13,7 @@ from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any, Literal
 
 from handlers.artifact.manifest import EncoderInfo
-from model_export.encoder.modules import (
+from model_export.encoder.sentence_transformers import (
     SentenceTransformer,
     head_of,
     read_activation,
@@ -98,7 +98,7 @@ def _modules_of(export: EncoderExport) -> SentenceTransformer:
 
 
 def _check_lower_case(loaded: LoadedModel) -> None:
-    """By every letter that the vocabulary has: two that it lacks are one and the same unknown."""
+    """Compares every letter that the vocabulary has: all that it lacks are the same unknown."""
     tokenizer = loaded.tokenizer
     lower = [tokenizer(letter)["input_ids"] for letter in ascii_lowercase]
     upper = [tokenizer(letter.upper())["input_ids"] for letter in ascii_lowercase]
@@ -140,7 +140,7 @@ def _classifier(export: EncoderExport, loaded: LoadedModel, named: str | None) -
 
 
 def _activation(config: Any, named: str | None, *, ranks: bool) -> Activation:
-    """sentence-transformers' own word, else what transformers' pipeline does by the problem.
+    """Returns sentence-transformers' activation, or the one that transformers' pipeline uses.
 
     A ranker's one score goes through a sigmoid whatever the problem is called, as in CrossEncoder.
     `named`: that of its newer versions, in a file of their own.
@@ -164,9 +164,9 @@ def _activation(config: Any, named: str | None, *, ranks: bool) -> Activation:
 
 
 def _max_tokens(loaded: LoadedModel, wanted: int | None, said: int | None) -> int:
-    """The recipe's word, else sentence-transformers' file's (`said`), else the tokenizer's.
+    """Returns the recipe's limit, or sentence-transformers' (`said`), or the tokenizer's.
 
-    None may pass the positions that there are.
+    No limit may be above the positions that the model has.
     """
     from transformers.tokenization_utils_base import LARGE_INTEGER
 
@@ -190,7 +190,7 @@ def _max_tokens(loaded: LoadedModel, wanted: int | None, said: int | None) -> in
 
 
 def _positions(loaded: LoadedModel) -> int | None:
-    """Those of a table of learned positions begin behind its padding: RoBERTa's 514 are 512."""
+    """Counts positions. A table of learned ones begins after its padding: RoBERTa's 514 are 512."""
     limit = getattr(loaded.model.config, "max_position_embeddings", None)
     for name, module in loaded.model.named_modules():
         table = getattr(module, "num_embeddings", None)

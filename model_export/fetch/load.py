@@ -88,6 +88,13 @@ class LoadedModel:
     generation_config: dict[str, Any] = field(default_factory=dict)
     """generation_config.json as it is; empty where there is none."""
 
+    @property
+    def vocabulary_size(self) -> int:
+        """Rows of a decoder's logits or an encoder's embeddings; a tokenizer may have other ids."""
+        model: Any = self.model
+        embeddings = model.get_output_embeddings() or model.get_input_embeddings()
+        return int(embeddings.weight.shape[0])
+
 
 def fetch(source: Source, report: Report) -> LoadedModel:
     """Downloads what is not on disk, then loads a decoder in fp32. Raises ExportError."""

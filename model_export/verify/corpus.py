@@ -1,9 +1,14 @@
-"""The texts that the gates compare on: package data, written for this project."""
+"""The texts that the gates compare on: package data, written for this project.
+
+A decoder reads texts, prompts and chats; an encoder passages, and pairs of a query and a document.
+"""
 
 from __future__ import annotations
 
+import re
 import tomllib
 from functools import cache
+from itertools import pairwise, product
 from pathlib import Path
 
 import msgspec
@@ -12,13 +17,13 @@ DIRECTORY = Path(__file__).parent.parent / "corpus"
 
 
 class Conversation(msgspec.Struct, frozen=True):
-    """Messages as a client sends them."""
+    """A conversation, as messages that a client sends."""
 
     messages: list[dict[str, str]]
 
 
 class Corpus(msgspec.Struct, frozen=True):
-    """corpus/prompts.toml."""
+    """The texts of corpus/prompts.toml."""
 
     texts: list[str]
     completions: list[str]
@@ -27,12 +32,46 @@ class Corpus(msgspec.Struct, frozen=True):
 
 @cache
 def corpus() -> Corpus:
-    """Texts to encode, and prompts to encode and answer."""
+    """Returns texts to encode, and prompts to encode and answer."""
     document = tomllib.loads((DIRECTORY / "prompts.toml").read_text(encoding="utf-8"))
     return msgspec.convert(document, Corpus)
 
 
 @cache
 def evaluation_text() -> str:
-    """About 3,400 tokens of prose, dialogue, code and tables, for gate 3."""
+    """Returns about 3,400 tokens of prose, dialogue, code and tables, for gate 3."""
     return (DIRECTORY / "evaluation.txt").read_text(encoding="utf-8")
+
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+_SHORTEST = 20
+"""Characters of a sentence; what is shorter says "Oh." and proves nothing."""
+QUERIES, DOCUMENTS = 8, 12
+
+
+@cache
+def passages() -> tuple[str, ...]:
+    """Returns paragraphs and their sentences: 160 texts of 4 to 300 words."""
+    paragraphs = tuple(part for part in evaluation_text().split("\n\n") if part.strip())
+    return paragraphs + tuple(
+        sentence
+        for paragraph in paragraphs
+        for sentence in _SENTENCE_END.split(paragraph)
+        if len(sentence) > _SHORTEST
+    )
+
+
+@cache
+def query_document_pairs() -> tuple[tuple[str, str], ...]:
+    """Returns QUERIES times DOCUMENTS pairs, those of one query in a row."""
+    paragraphs = [text for text in passages() if len(text.split()) > QUERIES][:DOCUMENTS]
+    queries = [" ".join(text.split()[:QUERIES]) for text in paragraphs[:QUERIES]]
+    return tuple(product(queries, paragraphs))
+
+
+@cache
+def texts_and_pairs() -> tuple[tuple[str, ...], ...]:
+    """Returns all that only has to be encoded, the corpus's odd texts alone and in pairs too."""
+    odd = corpus().texts
+    pairs = [*pairwise(odd), *query_document_pairs()]
+    return (*((text,) for text in (*odd, *passages())), *pairs)

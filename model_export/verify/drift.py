@@ -1,4 +1,4 @@
-"""Gate 3: how far the quantised graph drifts from the fp32 graph on the shipped text.
+"""Gate 3 of decoders: how far the quantised graph drifts from the fp32 graph on the shipped text.
 
 Three figures, over every position of every window of the text:
     kl                  mean Kullback-Leibler divergence of the next-token distributions, in nats:
@@ -50,9 +50,9 @@ class Comparison:
     """Every position of the text, in order."""
 
     kl: NDArray[np.float64]
-    exact_top1: NDArray[np.int64]
+    fp32_top1: NDArray[np.int64]
     quantised_top1: NDArray[np.int64]
-    exact_loss: NDArray[np.float64]
+    fp32_loss: NDArray[np.float64]
     quantised_loss: NDArray[np.float64]
     """-log p of the text's own next token; NaN at a window's last position, which has none."""
 
@@ -62,14 +62,14 @@ class Comparison:
         return Drift(
             tokens=len(self.kl),
             kl=float(self.kl.mean()),
-            top1_agreement=float((self.exact_top1 == self.quantised_top1).mean()),
+            top1_agreement=float((self.fp32_top1 == self.quantised_top1).mean()),
             perplexity=math.exp(loss),
-            perplexity_ratio=math.exp(loss - float(np.nanmean(self.exact_loss))),
+            perplexity_ratio=math.exp(loss - float(np.nanmean(self.fp32_loss))),
         )
 
 
 def windows_of(text: str, tokenizer: Tokenizer, context_length: int) -> list[list[int]]:
-    """The text's ids in windows, each behind what the tokenizer puts before a text (<s>)."""
+    """The text's ids in windows, each after what the tokenizer puts before a text (<s>)."""
     ids = tokenizer.encode(text)
     marked = tokenizer.encode(text, add_special_tokens=True)
     prefix = next((marked[:n] for n in range(len(marked)) if marked[n:][: len(ids)] == ids), [])
@@ -78,9 +78,9 @@ def windows_of(text: str, tokenizer: Tokenizer, context_length: int) -> list[lis
     return [[*prefix, *window] for window in cut if len(window) > 1]
 
 
-def compare(exact: Session, quantised: Session, windows: list[list[int]]) -> Comparison:
+def compare(fp32: Session, quantised: Session, windows: list[list[int]]) -> Comparison:
     """Runs both graphs over all windows. Each session needs one slot of WINDOW tokens."""
-    parts = [part for window in windows for part in _compare_window(exact, quantised, window)]
+    parts = [part for window in windows for part in _compare_window(fp32, quantised, window)]
     return Comparison(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
@@ -90,7 +90,7 @@ def check_drift(
     windows: list[list[int]],
     tokenizer: Tokenizer,
 ) -> dict[str, Any]:
-    """The gate's figures. Raises ExportError with the first figure that is over its limit."""
+    """Returns the figures of gate 3. Raises ExportError with the first that is over its limit."""
     drift = comparison.summary()
     for name, value, limit, holds in (
         ("mean KL divergence", drift.kl, tolerance.max_kl, drift.kl <= tolerance.max_kl),
@@ -117,14 +117,14 @@ def check_drift(
 
 
 def _compare_window(
-    exact: Session, quantised: Session, window: list[int]
+    fp32: Session, quantised: Session, window: list[int]
 ) -> Iterator[tuple[NDArray[Any], ...]]:
     ids = np.array(window, np.int64)
     targets = np.append(ids[1:], -1)
     for start in range(0, len(ids), CHUNK):
         batch = _batch(ids, start)
         yield _compare_logits(
-            exact.step(batch), quantised.step(batch), targets[start : start + CHUNK]
+            fp32.step(batch), quantised.step(batch), targets[start : start + CHUNK]
         )
 
 
@@ -141,10 +141,10 @@ def _batch(ids: NDArray[np.int64], start: int) -> Batch:
 
 
 def _compare_logits(
-    exact: NDArray[np.float32], quantised: NDArray[np.float32], targets: NDArray[np.int64]
+    fp32: NDArray[np.float32], quantised: NDArray[np.float32], targets: NDArray[np.int64]
 ) -> tuple[NDArray[Any], ...]:
     """Logits [positions, vocabulary] of both graphs, and the text's next ids, -1 for none."""
-    log_p, log_q = _log_softmax(exact), _log_softmax(quantised)
+    log_p, log_q = _log_softmax(fp32), _log_softmax(quantised)
     kl = np.einsum("pv,pv->p", np.exp(log_p), log_p - log_q, dtype=np.float64)
     rows = np.arange(len(targets))
     known = targets >= 0
@@ -161,14 +161,14 @@ def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 def _first_difference(
     comparison: Comparison, windows: list[list[int]], tokenizer: Tokenizer
 ) -> str:
-    differing = np.flatnonzero(comparison.exact_top1 != comparison.quantised_top1)
+    differing = np.flatnonzero(comparison.fp32_top1 != comparison.quantised_top1)
     if not len(differing):
         return "Both graphs agree on every most likely token."
     position = int(differing[0])
     before = [token for window in windows for token in window][: position + 1]
-    exact = tokenizer.decode([int(comparison.exact_top1[position])])
+    fp32 = tokenizer.decode([int(comparison.fp32_top1[position])])
     quantised = tokenizer.decode([int(comparison.quantised_top1[position])])
     return (
         f"They first differ after {tokenizer.decode(before)[-80:]!r}: fp32 goes on with "
-        f"{exact!r}, quantised with {quantised!r}."
+        f"{fp32!r}, quantised with {quantised!r}."
     )

@@ -1,6 +1,6 @@
 """What the exporting process and the verifying process tell each other, as msgpack files.
 
-A task goes in, an outcome comes back. Neither process imports what the other one needs.
+A request goes in, an outcome comes back. Neither process imports what the other one needs.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 
 from handlers.artifact.manifest import PrefixInfo
-from model_export.recipe import DecoderTolerance
+from model_export.recipe import DecoderTolerance, EmbeddingTolerance, ScoreTolerance
 
-TASK = "task.msgpack"
+REQUEST = "request.msgpack"
 OUTCOME = "outcome.msgpack"
 
 
-class Encoded(msgspec.Struct, frozen=True):
+class EncodedText(msgspec.Struct, frozen=True):
     """A text of the corpus and transformers' ids of it."""
 
     text: str
@@ -25,7 +25,7 @@ class Encoded(msgspec.Struct, frozen=True):
     ids_with_special_tokens: list[int]
 
 
-class Chat(msgspec.Struct, frozen=True):
+class RenderedChat(msgspec.Struct, frozen=True):
     """A conversation of the corpus, rendered and encoded by transformers."""
 
     messages: list[dict[str, str]]
@@ -33,14 +33,14 @@ class Chat(msgspec.Struct, frozen=True):
     ids: list[int]
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class RefusedChat(msgspec.Struct, frozen=True):
     """A conversation of the corpus that the model's template refuses, and its words."""
 
     messages: list[dict[str, str]]
     reason: str
 
 
-class Answer(msgspec.Struct, frozen=True):
+class GreedyAnswer(msgspec.Struct, frozen=True):
     """transformers' greedy answer to one prompt."""
 
     prompt: str
@@ -53,34 +53,76 @@ class Answer(msgspec.Struct, frozen=True):
     """Whether an end-of-sequence id came before the limit."""
 
 
-class Reference(msgspec.Struct, frozen=True):
-    """What transformers says."""
+class DecoderReference(msgspec.Struct, frozen=True):
+    """transformers' ids and greedy answers, which a decoder's export has to reproduce."""
 
-    texts: list[Encoded]
-    chats: list[Chat]
+    texts: list[EncodedText]
+    chats: list[RenderedChat]
     """Empty for a model without a chat template."""
-    refusals: list[Refusal]
-    answers: list[Answer]
+    refusals: list[RefusedChat]
+    answers: list[GreedyAnswer]
     answer_tokens: int
     """The limit of every answer's length."""
 
 
-class Task(msgspec.Struct, frozen=True):
-    """What the verifying process is asked."""
+class EncodedInput(msgspec.Struct, frozen=True):
+    """A text of the corpus, or a pair, and transformers' ids and segments of it."""
 
-    reference: Reference
-    exact: Path
-    """The fp32 artefact."""
+    texts: tuple[str, ...]
+    ids: list[int]
+    type_ids: list[int]
+
+
+class OutputRow(msgspec.Struct, frozen=True):
+    """An input, and transformers' embedding or logits of it."""
+
+    encoded: EncodedInput
+    row: list[float]
+
+
+class EncoderReference(msgspec.Struct, frozen=True):
+    """transformers' ids and rows, which an encoder's export has to reproduce."""
+
+    whole: list[EncodedInput]
+    cut: dict[int, list[EncodedInput]]
+    """The same texts, of so many ids at most."""
+    max_tokens: int
+    answers: list[OutputRow]
+    longest: OutputRow
+    """Of a text that is as long as the model takes, or nearly so."""
+    documents: int
+    """Of a ranker: so many answers in a row belong to one query. 0 for all others."""
+
+
+class DecoderGates(msgspec.Struct, frozen=True, tag="decoder"):
+    """What a decoder's artefact has to satisfy."""
+
+    reference: DecoderReference
+    tolerance: DecoderTolerance
+    system_prompt: str | None = None
+    """Baked into the artefact once it has passed."""
+
+
+class EncoderGates(msgspec.Struct, frozen=True, tag="encoder"):
+    """What an encoder's artefact has to satisfy."""
+
+    reference: EncoderReference
+    tolerance: EmbeddingTolerance | ScoreTolerance
+
+
+class VerifyRequest(msgspec.Struct, frozen=True):
+    """A request to verify two artefacts of one model."""
+
+    gates: DecoderGates | EncoderGates
+    fp32: Path
+    """The artefact in fp32."""
     quantised: Path
     """The artefact that is to be shipped."""
-    tolerance: DecoderTolerance
     threads: int
-    system_prompt: str | None = None
-    """What is to be baked into it, once it has passed."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What it found: the gates' figures, or the sentence of the gate that failed."""
+    """The gates' figures, or the sentence of the gate that failed."""
 
     figures: dict[str, Any]
     failure: str | None
@@ -89,17 +131,17 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def write(path: Path, message: msgspec.Struct) -> None:
-    """One message as one file."""
+    """Writes one message as one file."""
     path.write_bytes(msgspec.msgpack.encode(message, enc_hook=str))
 
 
-def read_task(path: Path) -> Task:
-    """The other side of `write`."""
-    return msgspec.msgpack.decode(path.read_bytes(), type=Task, dec_hook=_path)
+def read_request(path: Path) -> VerifyRequest:
+    """Reads a request that `write` wrote."""
+    return msgspec.msgpack.decode(path.read_bytes(), type=VerifyRequest, dec_hook=_path)
 
 
 def read_outcome(path: Path) -> Outcome:
-    """The other side of `write`."""
+    """Reads an outcome that `write` wrote."""
     return msgspec.msgpack.decode(path.read_bytes(), type=Outcome)
 
 

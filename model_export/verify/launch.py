@@ -1,4 +1,4 @@
-"""Gate 4: the gates run in a process of their own, with what serves and nothing else.
+"""Runs the gates in a process of their own, with what serves and nothing else.
 
 The child imports handlers, not torch; its memory is gone when it ends. Its lines of progress
 are passed on.
@@ -11,26 +11,28 @@ import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
-
 from model_export.reporting import ExportError, Report
-from model_export.verify.exchange import OUTCOME, TASK, Outcome, read_outcome, write
+from model_export.verify.exchange import (
+    OUTCOME,
+    REQUEST,
+    Outcome,
+    VerifyRequest,
+    read_outcome,
+    write,
+)
 
-DECODERS = "model_export.verify"
+PROGRAM = "model_export.verify"
 
 
-def verify(
-    task: msgspec.Struct, directory: Path, report: Report, program: str = DECODERS
-) -> Outcome:
-    """The figures of all gates and what was baked. `directory` is for the exchange of files.
+def verify(request: VerifyRequest, directory: Path, report: Report) -> Outcome:
+    """Returns the figures of all gates, and what was baked.
 
-    `program` is the module that reads the task and runs its gates.
-
-    Raises ExportError with the sentence of the gate that failed.
+    `directory` is made for the exchange of files. Raises ExportError with the sentence of the gate
+    that failed.
     """
     directory.mkdir()
-    write(directory / TASK, task)
-    code, errors = _run(program, directory, report)
+    write(directory / REQUEST, request)
+    code, errors = _run(directory, report)
     if not (directory / OUTCOME).is_file():
         last = "".join(errors.strip().splitlines()[-1:])
         raise ExportError(f"Verification {_end_of_process(code)} {last}".strip())
@@ -40,11 +42,11 @@ def verify(
     return outcome
 
 
-def _run(program: str, directory: Path, report: Report) -> tuple[int, str]:
+def _run(directory: Path, report: Report) -> tuple[int, str]:
     with (
         (directory / "errors.txt").open("w+", encoding="utf-8") as errors,
         subprocess.Popen(
-            [sys.executable, "-m", program, str(directory)],
+            [sys.executable, "-m", PROGRAM, str(directory)],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

@@ -20,7 +20,7 @@ from handlers.engine.session import Session, kernel_versions
 from handlers.errors import ArtifactError
 from handlers.text.chat_template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
-from model_export.prefix import common_ids
+from model_export.verify.prefix import common_ids
 from tests.engine.fake_session import greedy, read
 from tests.support.baking import bake_copy, unbaked_copy, write_manifest
 

@@ -63,7 +63,7 @@ def test_a_window_is_compared_in_chunks_that_continue_one_another() -> None:
     comparison = compare(session, session, [[0, 1] * CHUNK])
     assert session.chunks == [CHUNK] * 4
     assert comparison.summary().kl == 0.0
-    assert np.isnan(comparison.exact_loss).sum() == 1
+    assert np.isnan(comparison.fp32_loss).sum() == 1
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from handlers.artifact.manifest import WEIGHTS
 from handlers.config import Settings
 from model_export.decoder.convert import convert
 from model_export.fuse import fuse
-from model_export.pack import LICENCE_TEXTS
+from model_export.package import LICENCE_TEXTS
 from model_export.quantize import quantize
 from model_export.recipe import EncoderRecipe, FolderSource, Precision
 from model_export.recipe_loader import load_recipe, shipped_recipes

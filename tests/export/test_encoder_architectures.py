@@ -21,7 +21,7 @@ from handlers.encoder.session import EncoderSession
 from handlers.text.tokenizer import Tokenizer
 from model_export.encoder.convert import convert
 from model_export.encoder.head import Head, Normalize, Pooling
-from model_export.encoder.modules import read_modules
+from model_export.encoder.sentence_transformers import read_modules
 from model_export.fuse import ENCODER_PASSES, fuse
 from model_export.quantize import quantize
 from model_export.recipe import Precision

@@ -15,7 +15,12 @@ from safetensors.torch import save as safe
 from safetensors.torch import save_file
 
 from model_export.encoder.head import Dense, Normalize, Pooling
-from model_export.encoder.modules import SentenceTransformer, read_activation, read_modules
+from model_export.encoder.sentence_transformers import (
+    SentenceTransformer,
+    read_activation,
+    read_modules,
+)
+from model_export.recipe import POOLING_MODES
 from model_export.reporting import ExportError
 from tests.support.tiny_encoder_folder import SENTENCE_TRANSFORMER, modules_json, write_json
 
@@ -49,7 +54,7 @@ def refusal(directory: Path, files: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("mode", POOLED)
 def test_padding_counts_for_nothing_in_any_mode(mode: str) -> None:
-    assert set(POOLED) == set(Pooling.MODES)
+    assert set(POOLED) == set(POOLING_MODES)
     np.testing.assert_allclose(Pooling([mode])(HIDDEN, MASK), POOLED[mode], rtol=1e-6)
 
 

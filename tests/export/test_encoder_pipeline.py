@@ -19,10 +19,10 @@ from handlers.config import Settings
 from handlers.encoder.encoder import Encoder
 from handlers.encoder.request import EncoderInput
 from handlers.text.tokenizer import Tokenizer
-from model_export.encoder.pipeline import export_encoder
+from model_export.encoder.reference import make_reference
 from model_export.encoder.source import fetch_encoder
-from model_export.encoder.verify import make_reference
 from model_export.fetch.locate import sha256_of
+from model_export.pipeline import export as run_export
 from model_export.recipe import EncoderRecipe
 from model_export.recipe_loader import load_recipe
 from model_export.reporting import ExportError
@@ -75,7 +75,7 @@ def recipe_of(directory: Path, task: str, export: str = "") -> EncoderRecipe:
 
 
 def exported(directory: Path, task: str, export: str = "") -> Manifest:
-    export_encoder(recipe_of(directory, task, export), directory / "out", ignore)
+    run_export(recipe_of(directory, task, export), directory / "out", ignore)
     manifest = Artifact.open(directory / "out").manifest
     for name, info in manifest.files.items():
         assert sha256_of(directory / "out" / name) == info.sha256

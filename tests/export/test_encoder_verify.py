@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from handlers.encoder.request import EncoderInput
 from handlers.text.tokenizer import Tokenizer
-from model_export.encoder.verify.corpus import DOCUMENTS, QUERIES, passages, query_document_pairs
-from model_export.encoder.verify.drift import check_drift
-from model_export.encoder.verify.exchange import Answer, Encoded, EncoderReference
-from model_export.encoder.verify.gates import check_exact, check_tokens
 from model_export.recipe import EmbeddingTolerance, ScoreTolerance
 from model_export.reporting import ExportError
+from model_export.verify.corpus import DOCUMENTS, QUERIES, passages, query_document_pairs
+from model_export.verify.encoder import check_drift, check_rows, check_tokens
+from model_export.verify.exchange import EncodedInput, EncoderReference, OutputRow
 from tests.support.tiny_encoders import word_piece
 
 ROWS = [[0.6, 0.8], [1.0, 0.0], [0.0, -30.0]]
@@ -45,18 +44,18 @@ class FakeEncoder:
 
 
 def reference(limit: int = 64) -> EncoderReference:
-    whole: list[Encoded] = []
-    cut: list[Encoded] = []
+    whole: list[EncodedInput] = []
+    cut: list[EncodedInput] = []
     for texts in TEXTS:
         asked: Any = texts[0] if len(texts) == 1 else texts
         for into, length in ((whole, 64), (cut, limit)):
             found = TOKENIZER.encode_truncated(asked, length)
-            into.append(Encoded(texts, list(found.ids), list(found.type_ids)))
+            into.append(EncodedInput(texts, list(found.ids), list(found.type_ids)))
     answers = [
-        Answer(Encoded(texts, list(range(n + 1)), [0] * (n + 1)), ROWS[n])
+        OutputRow(EncodedInput(texts, list(range(n + 1)), [0] * (n + 1)), ROWS[n])
         for n, texts in enumerate(TEXTS)
     ]
-    longest = Answer(Encoded(("on and on",), [0] * 64, [0] * 64), LONGEST_ROW)
+    longest = OutputRow(EncodedInput(("on and on",), [0] * 64, [0] * 64), LONGEST_ROW)
     return EncoderReference(whole, {limit: cut}, limit, answers, longest, documents=0)
 
 
@@ -77,7 +76,7 @@ def test_one_other_id_or_segment_fails_gate_1(which: str, what: str) -> None:
 
 def test_small_errors_pass_gate_2() -> None:
     encoder: Any = FakeEncoder(error=5e-5, neighbour=5e-6)
-    figures = check_exact(reference(), encoder)
+    figures = check_rows(reference(), encoder)
     assert (figures["inputs"], figures["longest_input"]) == (4, 64)
     assert 4e-5 < figures["largest_error"] < 6e-5
     assert 4e-6 < figures["largest_neighbour_error"] < 6e-6
@@ -94,7 +93,7 @@ def test_small_errors_pass_gate_2() -> None:
 )
 def test_larger_ones_fail_it(encoder: Any, said: str) -> None:
     with pytest.raises(ExportError, match=f"Gate 2 failed: .*{said}"):
-        check_exact(reference(), encoder)
+        check_rows(reference(), encoder)
 
 
 def drift(quantised: list[list[float]], tolerance: Any, activation: str = "none") -> dict[str, Any]:

@@ -13,9 +13,11 @@ from transformers import PreTrainedTokenizerFast
 
 from handlers import __version__
 from handlers.artifact.manifest import MANIFEST, SCHEMA, Manifest, ModelInfo
-from model_export.end_of_sequence import eos_token_ids
+from model_export.decoder.export import DecoderStrategy
+from model_export.decoder.generation_config import stop_token_ids
 from model_export.fetch.load import LoadedModel, fetch
-from model_export.pack import building, publish, write_manifest, write_texts
+from model_export.manifest import describe_files, make_manifest, save_manifest
+from model_export.package import publish, scratch_dir, write_sidecars
 from model_export.recipe import DecoderRecipe, FolderSource
 from model_export.recipe_loader import load_decoder_recipe
 from model_export.reporting import ExportError
@@ -35,12 +37,18 @@ def recipe() -> DecoderRecipe:
     return load_decoder_recipe("smollm2-135m")
 
 
+def write_manifest(directory: Path, recipe: DecoderRecipe, loaded: LoadedModel) -> None:
+    fields = DecoderStrategy(recipe, loaded).manifest_fields()
+    files = describe_files(directory)
+    save_manifest(directory, make_manifest(recipe, loaded, fields, "int4", files))
+
+
 def test_the_manifest_describes_every_file_and_the_model(
     tmp_path: Path, loaded: LoadedModel, recipe: DecoderRecipe
 ) -> None:
-    write_texts(tmp_path, recipe, loaded)
+    write_sidecars(tmp_path, recipe, loaded)
     (tmp_path / "model.onnx").write_bytes(b"a graph")
-    write_manifest(tmp_path, recipe, loaded, "int4", {"greedy": {"tokens": 7}})
+    write_manifest(tmp_path, recipe, loaded)
     manifest = msgspec.json.decode((tmp_path / MANIFEST).read_bytes(), type=Manifest)
     present = {path.name for path in tmp_path.iterdir()} - {MANIFEST}
     assert set(manifest.files) == present
@@ -51,16 +59,27 @@ def test_the_manifest_describes_every_file_and_the_model(
     assert manifest.model.architecture == "LlamaForCausalLM"
     assert manifest.vocab_size == VOCABULARY
     assert manifest.special_tokens["eos_token"] == "<|im_end|>"
-    assert manifest.verification == {"greedy": {"tokens": 7}}
+    assert manifest.precision == "int4"
+    assert manifest.verification == {}
     assert {"python", "torch", "transformers", "onnxruntime"} <= set(manifest.versions)
     assert manifest.versions["kindling"] == __version__
+
+
+def test_a_file_that_is_known_is_not_read_again(tmp_path: Path) -> None:
+    (tmp_path / "old").write_bytes(b"old")
+    known = describe_files(tmp_path)
+    (tmp_path / "old").write_bytes(b"new")
+    (tmp_path / "more").write_bytes(b"more")
+    files = describe_files(tmp_path, known)
+    assert files["old"] is known["old"]
+    assert files["more"].sha256 == hashlib.sha256(b"more").hexdigest()
 
 
 def test_writing_the_manifest_again_does_not_list_the_manifest(
     tmp_path: Path, loaded: LoadedModel, recipe: DecoderRecipe
 ) -> None:
     for _ in range(2):
-        write_manifest(tmp_path, recipe, loaded, "int4", {})
+        write_manifest(tmp_path, recipe, loaded)
     assert MANIFEST not in msgspec.json.decode((tmp_path / MANIFEST).read_bytes())["files"]
 
 
@@ -69,7 +88,7 @@ def test_a_tokenizer_that_cuts_and_pads_is_written_without_that(
 ) -> None:
     loaded.tokenizer.backend_tokenizer.enable_truncation(4)
     loaded.tokenizer.backend_tokenizer.enable_padding(length=64)
-    write_texts(tmp_path, recipe, loaded)
+    write_sidecars(tmp_path, recipe, loaded)
     loaded.tokenizer.backend_tokenizer.no_truncation()
     loaded.tokenizer.backend_tokenizer.no_padding()
     written = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
@@ -87,8 +106,8 @@ def test_an_added_token_without_a_row_in_the_model_is_text(
     more.add_tokens(["<plain>"])
     text = "a <image> and <plain>"
     assert max(more.encode(text)) > VOCABULARY
-    write_texts(tmp_path, recipe, replace(loaded, tokenizer=more))
-    write_manifest(tmp_path, recipe, replace(loaded, tokenizer=more), "int4", {})
+    write_sidecars(tmp_path, recipe, replace(loaded, tokenizer=more))
+    write_manifest(tmp_path, recipe, replace(loaded, tokenizer=more))
     written = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     assert written.encode(text).ids == backend.encode(text).ids
     manifest = msgspec.json.decode((tmp_path / MANIFEST).read_bytes(), type=Manifest)
@@ -98,14 +117,14 @@ def test_an_added_token_without_a_row_in_the_model_is_text(
 def test_a_model_without_a_chat_template_is_packed_without_one(
     tmp_path: Path, loaded: LoadedModel, recipe: DecoderRecipe
 ) -> None:
-    write_texts(tmp_path, recipe, replace(loaded, chat_template=None))
+    write_sidecars(tmp_path, recipe, replace(loaded, chat_template=None))
     assert not (tmp_path / "chat_template.jinja").exists()
 
 
 def test_the_models_own_licence_is_shipped(
     tmp_path: Path, loaded: LoadedModel, recipe: DecoderRecipe
 ) -> None:
-    write_texts(tmp_path, recipe, loaded)
+    write_sidecars(tmp_path, recipe, loaded)
     assert (tmp_path / "LICENSE").read_text() == "The tiny licence.\n"
 
 
@@ -128,7 +147,7 @@ def test_a_model_that_carries_no_licence_text_gets_one_or_a_notice(
     tmp_path: Path, loaded: LoadedModel, recipe: DecoderRecipe, licence: str, said: str
 ) -> None:
     model = msgspec.structs.replace(recipe.model, licence=licence)
-    write_texts(
+    write_sidecars(
         tmp_path, msgspec.structs.replace(recipe, model=model), replace(loaded, licence_files=())
     )
     assert said in (tmp_path / "LICENSE").read_text()
@@ -140,7 +159,7 @@ def test_a_model_that_carries_nothing_but_a_notice_gets_its_licence_too(
     notice = tmp_path / "source" / "NOTICE"
     notice.parent.mkdir()
     notice.write_text("The model's own.\n")
-    write_texts(tmp_path, recipe, replace(loaded, licence_files=(notice,)))
+    write_sidecars(tmp_path, recipe, replace(loaded, licence_files=(notice,)))
     assert (tmp_path / "NOTICE").read_text() == "The model's own.\n"
     assert f"under the licence {recipe.model.licence}." in (tmp_path / "LICENSE").read_text()
 
@@ -166,7 +185,7 @@ def test_a_licence_that_asks_for_a_notice_gets_its_sentence_beside_the_models_ow
     notice.parent.mkdir()
     notice.write_text("The model's own.\n")
     files = (*loaded.licence_files, notice)
-    write_texts(
+    write_sidecars(
         tmp_path, msgspec.structs.replace(recipe, model=model), replace(loaded, licence_files=files)
     )
     assert (tmp_path / "LICENSE").read_text() == "The tiny licence.\n"
@@ -177,7 +196,7 @@ def test_a_licence_that_asks_for_a_notice_gets_its_sentence_beside_the_models_ow
 def test_a_licence_that_asks_for_no_notice_gets_none(
     tmp_path: Path, loaded: LoadedModel, recipe: DecoderRecipe
 ) -> None:
-    write_texts(tmp_path, recipe, loaded)
+    write_sidecars(tmp_path, recipe, loaded)
     assert not (tmp_path / "NOTICE").exists()
 
 
@@ -189,8 +208,8 @@ def declare_end(loaded: LoadedModel, token_id: int | None) -> None:
 
 def test_the_end_of_a_turn_is_read_off_the_chat_template(loaded: LoadedModel) -> None:
     declare_end(loaded, END_OF_TEXT)
-    assert eos_token_ids(loaded) == (END_OF_TEXT, IM_END)
-    assert eos_token_ids(replace(loaded, chat_template=None)) == (END_OF_TEXT,)
+    assert stop_token_ids(loaded) == (END_OF_TEXT, IM_END)
+    assert stop_token_ids(replace(loaded, chat_template=None)) == (END_OF_TEXT,)
 
 
 @pytest.mark.parametrize(
@@ -207,12 +226,12 @@ def test_only_a_token_right_after_the_answer_ends_a_turn(
     loaded: LoadedModel, template: str, ids: set[int]
 ) -> None:
     declare_end(loaded, END_OF_TEXT)
-    assert set(eos_token_ids(replace(loaded, chat_template=template))) == ids
+    assert set(stop_token_ids(replace(loaded, chat_template=template))) == ids
 
 
 def test_a_model_that_declares_no_end_takes_the_tokenizers(loaded: LoadedModel) -> None:
     declare_end(loaded, None)
-    assert eos_token_ids(replace(loaded, chat_template=None)) == (IM_END,)
+    assert stop_token_ids(replace(loaded, chat_template=None)) == (IM_END,)
 
 
 def manifest_of(model_id: str) -> bytes:
@@ -236,7 +255,7 @@ def manifest_of(model_id: str) -> bytes:
 
 
 def build(out: Path, model_id: str) -> None:
-    with building(out) as scratch:
+    with scratch_dir(out) as scratch:
         artefact = scratch / "artefact"
         artefact.mkdir()
         (artefact / MANIFEST).write_bytes(manifest_of(model_id))
@@ -244,7 +263,7 @@ def build(out: Path, model_id: str) -> None:
 
 
 def _fail(out: Path) -> None:
-    with building(out) as scratch:
+    with scratch_dir(out) as scratch:
         (scratch / MANIFEST).write_text("half made")
         raise ExportError("a gate failed")
 
@@ -274,7 +293,7 @@ def test_the_older_artefact_is_put_back_when_the_new_one_cannot_take_its_place(
 ) -> None:
     out = tmp_path / "model"
     build(out, "old")
-    with building(out) as scratch, pytest.raises(FileNotFoundError):
+    with scratch_dir(out) as scratch, pytest.raises(FileNotFoundError):
         publish(scratch / "absent", out)
     assert (out / MANIFEST).read_bytes() == manifest_of("old")
     assert list(tmp_path.iterdir()) == [out]
@@ -287,7 +306,7 @@ def test_a_directory_that_is_not_an_artefact_is_left_alone(
     (tmp_path / "thesis.txt").write_text("years of work")
     if manifest is not None:
         (tmp_path / MANIFEST).write_text(manifest)
-    with pytest.raises(ExportError, match="is not an artefact"), building(tmp_path):
+    with pytest.raises(ExportError, match="is not an artefact"), scratch_dir(tmp_path):
         pass
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 

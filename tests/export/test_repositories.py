@@ -16,7 +16,7 @@ from handlers.text.tokenizer import Tokenizer
 from model_export.encoder.source import fetch_encoder
 from model_export.fetch.load import TRANSFORMER, fetch, load
 from model_export.fetch.locate import locate
-from model_export.pack import write_texts
+from model_export.package import write_sidecars
 from model_export.recipe import EncoderRecipe, FolderSource
 from model_export.recipe_loader import load_decoder_recipe, load_recipe
 from model_export.reporting import ExportError
@@ -132,7 +132,7 @@ def test_a_repository_without_tokenizer_json_gets_one_with_the_same_ids(
     assert {*names} <= {path.name for path in snapshot.iterdir()}
     source = FolderSource(path=snapshot)
     loaded = load(locate(source, ignore), TRANSFORMER) if kind == "bert" else fetch(source, ignore)
-    write_texts(tmp_path, load_decoder_recipe("smollm2-135m"), loaded)
+    write_sidecars(tmp_path, load_decoder_recipe("smollm2-135m"), loaded)
     written = Tokenizer.load(tmp_path / "tokenizer.json")
     transformers = AutoTokenizer.from_pretrained(snapshot)
     for text in ("The thing is there.", "ÄÖ the<|endoftext|> [MASK] x", "  two  spaces\n"):

@@ -11,10 +11,10 @@ import pytest
 
 from handlers.artifact.manifest import Manifest, SamplingDefaults, parse_manifest
 from handlers.errors import ArtifactError
+from model_export.decoder.generation_config import sampling_defaults, unsupported_defaults
 from model_export.fetch.load import fetch
 from model_export.recipe import FolderSource
 from model_export.reporting import ExportError
-from model_export.sampling import not_honoured, sampling_defaults
 from tests.api.client import MANIFEST
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder
@@ -44,7 +44,7 @@ def test_what_a_request_may_send_is_a_default_and_the_rest_is_told(
     config: dict[str, Any], defaults: dict[str, Any] | None, left_out: str | None
 ) -> None:
     assert sampling_defaults(config).given == (config if defaults is None else defaults)
-    line = not_honoured(config)
+    line = unsupported_defaults(config)
     assert (line and line.rpartition(" are ")[2]) == left_out
 
 

@@ -18,14 +18,20 @@ from handlers.config import Settings
 from handlers.engine.engine import Engine
 from handlers.text.chat_template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
+from model_export.decoder.reference import make_reference
 from model_export.fetch.load import LoadedModel, fetch
 from model_export.recipe import DecoderTolerance, FolderSource
 from model_export.reporting import ExportError
-from model_export.verify import make_reference, verify
 from model_export.verify.corpus import corpus, evaluation_text
-from model_export.verify.exchange import TASK, Reference, Task, write
-from model_export.verify.greedy import TIE, check_greedy
-from model_export.verify.tokens import check_tokens
+from model_export.verify.decoder import TIE, check_greedy, check_tokens
+from model_export.verify.exchange import (
+    REQUEST,
+    DecoderGates,
+    DecoderReference,
+    VerifyRequest,
+    write,
+)
+from model_export.verify.launch import verify
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder
 from tests.support.tiny_models import CHATML, CONTEXT_LENGTH
@@ -48,7 +54,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 
 
 @pytest.fixture(scope="module")
-def reference(loaded: LoadedModel) -> Reference:
+def reference(loaded: LoadedModel) -> DecoderReference:
     return make_reference(loaded, CONTEXT_LENGTH)
 
 
@@ -77,7 +83,7 @@ def test_the_corpus_has_what_tokenizers_get_wrong() -> None:
 
 
 def test_gate_1_passes_the_same_tokenizer_and_template(
-    reference: Reference, artifact: Artifact, tokenizer: Tokenizer
+    reference: DecoderReference, artifact: Artifact, tokenizer: Tokenizer
 ) -> None:
     template = ChatTemplate(artifact.chat_template, artifact.manifest.special_tokens)
     figures = check_tokens(reference, tokenizer, template)
@@ -108,7 +114,7 @@ def test_a_template_that_refuses_every_chat_is_refused(loaded: LoadedModel) -> N
 
 
 def test_gate_1_fails_at_the_first_differing_id(
-    reference: Reference, artifact: Artifact, tokenizer: Tokenizer
+    reference: DecoderReference, artifact: Artifact, tokenizer: Tokenizer
 ) -> None:
     wrong = msgspec.structs.replace(reference.texts[3], ids=[*reference.texts[3].ids[:-1], 7])
     changed = msgspec.structs.replace(reference, texts=[wrong])
@@ -118,7 +124,7 @@ def test_gate_1_fails_at_the_first_differing_id(
 
 
 def test_gate_1_fails_for_a_template_that_renders_one_space_more(
-    reference: Reference, artifact: Artifact, tokenizer: Tokenizer
+    reference: DecoderReference, artifact: Artifact, tokenizer: Tokenizer
 ) -> None:
     source = (artifact.chat_template or "").replace("assistant", "assistant ")
     with pytest.raises(ExportError, match="Gate 1 failed: the runtime renders the chat"):
@@ -126,14 +132,14 @@ def test_gate_1_fails_for_a_template_that_renders_one_space_more(
 
 
 def test_gate_2_passes_the_graph_of_the_same_model(
-    reference: Reference, engine: Engine, tokenizer: Tokenizer
+    reference: DecoderReference, engine: Engine, tokenizer: Tokenizer
 ) -> None:
     figures = check_greedy(reference, engine, tokenizer)
     assert figures["prompts"] == len(reference.answers) > 8
     assert figures["tokens"] > 8 * figures["prompts"]
 
 
-def test_gate_2_reads_one_prompt_that_fills_the_context(reference: Reference) -> None:
+def test_gate_2_reads_one_prompt_that_fills_the_context(reference: DecoderReference) -> None:
     longest = max(len(answer.prompt_ids) for answer in reference.answers)
     assert longest == CONTEXT_LENGTH - reference.answer_tokens - 1
 
@@ -144,7 +150,7 @@ def test_a_context_that_no_prompt_fits_into_is_refused(loaded: LoadedModel) -> N
 
 
 def test_gate_2_fails_when_ties_leave_too_little_to_compare(
-    reference: Reference, engine: Engine, tokenizer: Tokenizer
+    reference: DecoderReference, engine: Engine, tokenizer: Tokenizer
 ) -> None:
     answers = [
         msgspec.structs.replace(answer, margins=[TIE / 2] * len(answer.margins))
@@ -155,7 +161,7 @@ def test_gate_2_fails_when_ties_leave_too_little_to_compare(
 
 
 def test_gate_2_fails_at_the_first_differing_token(
-    reference: Reference, engine: Engine, tokenizer: Tokenizer
+    reference: DecoderReference, engine: Engine, tokenizer: Tokenizer
 ) -> None:
     first = reference.answers[0]
     ids = [*first.ids[:2], (first.ids[2] + 1) % 500, *first.ids[3:]]
@@ -165,7 +171,7 @@ def test_gate_2_fails_at_the_first_differing_token(
 
 
 def test_gate_2_fails_when_the_graph_ends_where_transformers_goes_on(
-    reference: Reference, engine: Engine, tokenizer: Tokenizer
+    reference: DecoderReference, engine: Engine, tokenizer: Tokenizer
 ) -> None:
     first = msgspec.structs.replace(reference.answers[0], ids=reference.answers[0].ids[:4])
     ended = msgspec.structs.replace(first, ended=True, margins=first.margins[:5])
@@ -174,7 +180,7 @@ def test_gate_2_fails_when_the_graph_ends_where_transformers_goes_on(
 
 
 def test_gate_2_compares_a_tied_answer_up_to_the_tie_and_counts_it(
-    reference: Reference, engine: Engine, tokenizer: Tokenizer
+    reference: DecoderReference, engine: Engine, tokenizer: Tokenizer
 ) -> None:
     first = reference.answers[0]
     margins = [*first.margins[:2], TIE / 2, *first.margins[3:]]
@@ -186,15 +192,17 @@ def test_gate_2_compares_a_tied_answer_up_to_the_tie_and_counts_it(
     assert figures["tokens"] == before["tokens"] - len(first.margins) + 2
 
 
-def task(reference: Reference, artefact: Path, tolerance: DecoderTolerance = WIDE) -> Task:
-    return Task(reference, artefact, artefact, tolerance, threads=1)
+def request(
+    reference: DecoderReference, artefact: Path, tolerance: DecoderTolerance = WIDE
+) -> VerifyRequest:
+    return VerifyRequest(DecoderGates(reference, tolerance), artefact, artefact, threads=1)
 
 
 def test_gate_4_runs_the_gates_in_a_process_of_its_own_and_reports(
-    reference: Reference, tiny_artifact: Path, tmp_path: Path
+    reference: DecoderReference, tiny_artifact: Path, tmp_path: Path
 ) -> None:
     lines: list[str] = []
-    figures = verify(task(reference, tiny_artifact), tmp_path / "exchange", lines.append).figures
+    figures = verify(request(reference, tiny_artifact), tmp_path / "exchange", lines.append).figures
     assert set(figures) == {"tokens", "greedy", "drift", "answer"}
     assert figures["drift"]["kl"] == 0.0
     assert figures["answer"]["text"] == figures["answer"]["fp32"]
@@ -206,9 +214,9 @@ def test_gate_4_runs_the_gates_in_a_process_of_its_own_and_reports(
 
 
 def test_gate_4_needs_nothing_that_only_the_build_has(
-    reference: Reference, tiny_artifact: Path, tmp_path: Path
+    reference: DecoderReference, tiny_artifact: Path, tmp_path: Path
 ) -> None:
-    write(tmp_path / TASK, task(reference, tiny_artifact))
+    write(tmp_path / REQUEST, request(reference, tiny_artifact))
     program = "import sys; from model_export.verify.__main__ import main; main()"
     program += "; print(*sys.modules)"
     command = [sys.executable, "-c", program, str(tmp_path)]
@@ -219,22 +227,22 @@ def test_gate_4_needs_nothing_that_only_the_build_has(
 
 
 def test_gate_4_passes_on_the_sentence_of_the_gate_that_failed(
-    reference: Reference, tiny_artifact: Path, tmp_path: Path
+    reference: DecoderReference, tiny_artifact: Path, tmp_path: Path
 ) -> None:
     strict = DecoderTolerance(max_kl=1.0, min_top1_agreement=1.0, max_perplexity_ratio=0.5)
     with pytest.raises(ExportError, match="Gate 3 failed: the quantised graph's perplexity ratio"):
-        verify(task(reference, tiny_artifact, strict), tmp_path / "exchange", ignore)
+        verify(request(reference, tiny_artifact, strict), tmp_path / "exchange", ignore)
 
 
 def test_gate_4_says_when_an_artefact_cannot_be_served(
-    reference: Reference, tmp_path: Path
+    reference: DecoderReference, tmp_path: Path
 ) -> None:
     with pytest.raises(ExportError, match="No model at"):
-        verify(task(reference, tmp_path / "absent"), tmp_path / "exchange", ignore)
+        verify(request(reference, tmp_path / "absent"), tmp_path / "exchange", ignore)
 
 
 def test_gate_4_says_when_its_process_was_killed(
-    reference: Reference, tiny_artifact: Path, tmp_path: Path
+    reference: DecoderReference, tiny_artifact: Path, tmp_path: Path
 ) -> None:
     def kill_the_child(line: str) -> None:
         children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
@@ -243,4 +251,4 @@ def test_gate_4_says_when_its_process_was_killed(
                 os.kill(int(child), signal.SIGKILL)
 
     with pytest.raises(ExportError, match="was killed, most likely because memory ran out"):
-        verify(task(reference, tiny_artifact), tmp_path / "exchange", kill_the_child)
+        verify(request(reference, tiny_artifact), tmp_path / "exchange", kill_the_child)

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from handlers.artifact.manifest import MANIFEST, PREFIX, Artifact, FileInfo, Manifest
-from model_export.prefix import bake
+from model_export.verify.prefix import bake
 
 
 def unbaked_copy(artifact: Path, directory: Path) -> Path:

@@ -10,11 +10,10 @@ from handlers.artifact.manifest import Artifact, Task
 from handlers.config import Settings
 from handlers.encoder.encoder import Encoder
 from handlers.text.tokenizer import Tokenizer
-from model_export.encoder.convert import convert
-from model_export.encoder.pack import write_manifest
-from model_export.encoder.source import fetch_encoder
-from model_export.fuse import ENCODER_PASSES, fuse
-from model_export.pack import write_texts
+from model_export.encoder.export import EncoderStrategy
+from model_export.fuse import fuse
+from model_export.manifest import make_manifest, measure_files, save_manifest
+from model_export.package import write_sidecars
 from model_export.recipe import EncoderRecipe
 from model_export.recipe_loader import load_recipe
 from model_export.save import save
@@ -71,7 +70,9 @@ def _recipe(source: Path, task: Task, path: Path) -> EncoderRecipe:
 
 
 def _export(recipe: EncoderRecipe, artefact: Path) -> None:
-    source = fetch_encoder(recipe, ignore)
-    save(fuse(convert(source.loaded.model, source.head), ENCODER_PASSES), artefact)
-    write_texts(artefact, recipe, source.loaded)
-    write_manifest(artefact, recipe, source, "fp32", verification={})
+    strategy = EncoderStrategy.load(recipe, ignore)
+    save(fuse(strategy.trace(), strategy.passes()), artefact)
+    write_sidecars(artefact, recipe, strategy.loaded)
+    files = measure_files(artefact)
+    fields = strategy.manifest_fields()
+    save_manifest(artefact, make_manifest(recipe, strategy.loaded, fields, "fp32", files))

@@ -1,4 +1,4 @@
-"""What transformers says of the corpus: ids, segments, and the model's own rows.
+"""Asks transformers for what an encoder's export has to reproduce: ids, segments, rows.
 
 The only part of the gates that needs torch. It runs before the export, on the model as it was
 loaded, each text alone and without padding; its result is plain data.
@@ -9,14 +9,9 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from model_export.encoder.verify.corpus import (
-    DOCUMENTS,
-    passages,
-    query_document_pairs,
-    texts_and_pairs,
-)
-from model_export.encoder.verify.exchange import Answer, Encoded, EncoderReference
 from model_export.reporting import ExportError
+from model_export.verify.corpus import DOCUMENTS, passages, query_document_pairs, texts_and_pairs
+from model_export.verify.exchange import EncodedInput, EncoderReference, OutputRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +25,7 @@ LONGEST = 1024
 
 
 def make_reference(source: EncoderSource, task: str) -> EncoderReference:
-    """Takes 3 s for 22M weights on two cores, nearly all of it answers."""
+    """Encodes the shipped corpus. Takes 3 s for 22M weights on two cores, nearly all of it rows."""
     limit = source.info.max_tokens
     ranks = task == "text-ranking"
     asked: Sequence[tuple[str, ...]]
@@ -49,7 +44,7 @@ def make_reference(source: EncoderSource, task: str) -> EncoderReference:
     )
 
 
-def _longest(source: EncoderSource, texts: tuple[str, ...], length: int) -> Answer:
+def _longest(source: EncoderSource, texts: tuple[str, ...], length: int) -> OutputRow:
     """Its last positions are where a wrong `max_tokens` shows. Raises ExportError."""
     everything = " ".join(passages())
     encoded = _encode(source, (*texts[:-1], everything), length)
@@ -62,15 +57,15 @@ def _longest(source: EncoderSource, texts: tuple[str, ...], length: int) -> Answ
         ) from None
 
 
-def _encode(source: EncoderSource, texts: tuple[str, ...], limit: int | None) -> Encoded:
+def _encode(source: EncoderSource, texts: tuple[str, ...], limit: int | None) -> EncodedInput:
     options: dict[str, Any] = {"truncation": False}
     if limit is not None:
         options = {"truncation": "longest_first", "max_length": limit}
     output = source.loaded.tokenizer(*texts, return_token_type_ids=True, **options)
-    return Encoded(texts=texts, ids=output["input_ids"], type_ids=output["token_type_ids"])
+    return EncodedInput(texts=texts, ids=output["input_ids"], type_ids=output["token_type_ids"])
 
 
-def _answer(source: EncoderSource, encoded: Encoded) -> Answer:
+def _answer(source: EncoderSource, encoded: EncodedInput) -> OutputRow:
     import torch
 
     model: Any = source.loaded.model  # torch types a module's attributes as tensors
@@ -80,7 +75,7 @@ def _answer(source: EncoderSource, encoded: Encoded) -> Answer:
     with torch.no_grad():
         output = model(input_ids=ids, attention_mask=mask, **segments)
         row = output.logits if source.head is None else source.head(output.last_hidden_state, mask)
-    return Answer(encoded=encoded, row=row[0].tolist())
+    return OutputRow(encoded=encoded, row=row[0].tolist())
 
 
 def _has_segments(source: EncoderSource) -> bool:

@@ -1,4 +1,4 @@
-"""Reads a sentence-transformers model's own files: what stands behind its transformer, and more.
+"""Reads a sentence-transformers model's own files: what follows its transformer, and more.
 
     modules.json                        the chain: Transformer, Pooling, then Dense and Normalize
     N_Pooling/config.json               the modes of pooling
@@ -9,7 +9,7 @@
                                         CrossEncoder, what makes scores of logits
 
 A module of another kind, or a setting that the graph could not honour, is refused by its name: to
-leave it out would make other embeddings. Called by the encoder's pipeline.
+leave it out would make other embeddings.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _DENSE = {"module_input_name": "sentence_embedding", "module_output_name": "sent
 """Keys that a file may have, and the only values that the graph honours."""
 
 
-class Module(msgspec.Struct, frozen=True):
+class ModuleEntry(msgspec.Struct, frozen=True):
     """An entry of modules.json."""
 
     type: str
@@ -61,7 +61,7 @@ class Module(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class SentenceTransformer:
-    """What the files say."""
+    """The settings and the head that the files describe."""
 
     head: Head
     max_tokens: int | None = None
@@ -73,10 +73,10 @@ class SentenceTransformer:
 
 
 def read_modules(directory: Path) -> SentenceTransformer | None:
-    """None for a folder without modules.json. Raises ExportError."""
+    """Reads the chain of modules; None for a folder without modules.json. Raises ExportError."""
     if not (directory / "modules.json").is_file():
         return None
-    modules = _decode(directory / "modules.json", list[Module])
+    modules = _decode(directory / "modules.json", list[ModuleEntry])
     kinds = [_kind(module.type) for module in modules]
     if kinds[:2] != ["Transformer", "Pooling"] or modules[0].path not in ("", "."):
         raise ExportError(
@@ -89,12 +89,12 @@ def read_modules(directory: Path) -> SentenceTransformer | None:
 
 
 def read_activation(directory: Path) -> str | None:
-    """A CrossEncoder's activation, by its name in torch; None where its own files have none.
+    """Returns a CrossEncoder's activation, by its name in torch; None where its files have none.
 
     Raises ExportError for a chain that is more than a Transformer.
     """
     path = directory / "modules.json"
-    kinds = [module.type for module in _decode(path, list[Module])] if path.is_file() else []
+    kinds = [module.type for module in _decode(path, list[ModuleEntry])] if path.is_file() else []
     if len(kinds) > 1:
         raise ExportError(
             f"{directory.name}/modules.json has {len(kinds)} modules; a classifier or a ranker of "
@@ -111,12 +111,12 @@ def read_activation(directory: Path) -> str | None:
 
 
 def _kind(name: str) -> str:
-    """A module's own name; of a repository's own code all of it, which nobody here knows."""
+    """Returns a module's short name; all of it for a repository's own code, which is unknown."""
     return name.rpartition(".")[2] if name.startswith("sentence_transformers.") else name
 
 
 def head_of(modes: list[str], others: list[torch.nn.Module]) -> Head:
-    """Pooling by `modes` (Pooling.MODES), then `others`."""
+    """Returns pooling by `modes` (recipe.POOLING_MODES), then `others`."""
     from model_export.encoder.head import Head, Pooling
 
     return Head(Pooling(modes), others)

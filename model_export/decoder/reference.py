@@ -1,4 +1,4 @@
-"""What transformers says of the corpus: ids, rendered chats and greedy answers.
+"""Asks transformers for what a decoder's export has to reproduce: ids, chats, greedy answers.
 
 The only part of the gates that needs torch. It runs before the export, on the model as it was
 loaded, and its result is plain data.
@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from model_export.end_of_sequence import eos_token_ids
+from model_export.decoder.generation_config import stop_token_ids
 from model_export.reporting import ExportError
 from model_export.verify.corpus import corpus, evaluation_text
-from model_export.verify.exchange import Answer, Chat, Encoded, Reference, Refusal
+from model_export.verify.exchange import (
+    DecoderReference,
+    EncodedText,
+    GreedyAnswer,
+    RefusedChat,
+    RenderedChat,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -27,11 +33,14 @@ LONG_PROMPT, LONGEST_PROMPT = 512, 1500
 """Tokens of the one long prompt: enough for a window to slide, up to what 2 cores read in 10 s."""
 
 
-def make_reference(loaded: LoadedModel, context_length: int) -> Reference:
-    """Takes about 20 s for a model of 135M weights on 2 cores, nearly all of it answers."""
+def make_reference(loaded: LoadedModel, context_length: int) -> DecoderReference:
+    """Encodes and answers the shipped corpus.
+
+    Takes about 20 s for a model of 135M weights on 2 cores, nearly all of it answers.
+    """
     texts = [*corpus().texts, *corpus().completions, evaluation_text()]
     chats, refusals = _chats(loaded)
-    return Reference(
+    return DecoderReference(
         texts=[_encode(loaded.tokenizer, text) for text in texts],
         chats=chats,
         refusals=refusals,
@@ -40,28 +49,28 @@ def make_reference(loaded: LoadedModel, context_length: int) -> Reference:
     )
 
 
-def _encode(tokenizer: PreTrainedTokenizerFast, text: str) -> Encoded:
-    return Encoded(
+def _encode(tokenizer: PreTrainedTokenizerFast, text: str) -> EncodedText:
+    return EncodedText(
         text=text,
         ids=tokenizer.encode(text, add_special_tokens=False),
         ids_with_special_tokens=tokenizer.encode(text, add_special_tokens=True),
     )
 
 
-def _chats(loaded: LoadedModel) -> tuple[list[Chat], list[Refusal]]:
+def _chats(loaded: LoadedModel) -> tuple[list[RenderedChat], list[RefusedChat]]:
     """The corpus's conversations as the model's template has them, and those that it refuses.
 
     Gemma 2's takes no system message, for one. Raises ExportError when a template takes none.
     """
-    chats: list[Chat] = []
-    refusals: list[Refusal] = []
+    chats: list[RenderedChat] = []
+    refusals: list[RefusedChat] = []
     if loaded.chat_template is None:
         return chats, refusals
     for messages in (conversation.messages for conversation in corpus().chats):
         try:
             chats.append(_chat(loaded, messages))
         except jinja2.TemplateError as error:
-            refusals.append(Refusal(messages=messages, reason=str(error)))
+            refusals.append(RefusedChat(messages=messages, reason=str(error)))
     if not chats:
         raise ExportError(
             f"The model's chat template refuses every conversation: {refusals[0].reason}"
@@ -69,15 +78,17 @@ def _chats(loaded: LoadedModel) -> tuple[list[Chat], list[Refusal]]:
     return chats, refusals
 
 
-def _chat(loaded: LoadedModel, messages: list[dict[str, str]]) -> Chat:
+def _chat(loaded: LoadedModel, messages: list[dict[str, str]]) -> RenderedChat:
     rendered = loaded.tokenizer.apply_chat_template(
         messages, chat_template=loaded.chat_template, tokenize=False, add_generation_prompt=True
     )
     ids = loaded.tokenizer.encode(str(rendered), add_special_tokens=False)
-    return Chat(messages=messages, rendered=str(rendered), ids=ids)
+    return RenderedChat(messages=messages, rendered=str(rendered), ids=ids)
 
 
-def _answers(loaded: LoadedModel, chats: list[Chat], context_length: int) -> list[Answer]:
+def _answers(
+    loaded: LoadedModel, chats: list[RenderedChat], context_length: int
+) -> list[GreedyAnswer]:
     """To the prompts that leave room for a whole answer: in a model's real context, all."""
     longest = context_length - ANSWER_TOKENS - 1
     prompts = [(chat.rendered, chat.ids) for chat in chats]
@@ -92,7 +103,7 @@ def _answers(loaded: LoadedModel, chats: list[Chat], context_length: int) -> lis
             f"tokens, too few to verify anything: raise [export] context_length."
         )
     fitting.append(_long_prompt(loaded, longest))
-    eos = eos_token_ids(loaded)
+    eos = stop_token_ids(loaded)
     return [_answer(loaded, text, ids, eos) for text, ids in fitting]
 
 
@@ -104,7 +115,7 @@ def _long_prompt(loaded: LoadedModel, longest: int) -> tuple[str, list[int]]:
     return loaded.tokenizer.decode(ids), ids
 
 
-def _answer(loaded: LoadedModel, text: str, ids: list[int], eos: tuple[int, ...]) -> Answer:
+def _answer(loaded: LoadedModel, text: str, ids: list[int], eos: tuple[int, ...]) -> GreedyAnswer:
     import torch
     from transformers import GenerationConfig
 
@@ -127,7 +138,7 @@ def _answer(loaded: LoadedModel, text: str, ids: list[int], eos: tuple[int, ...]
     answer = output.sequences[0, len(ids) :].tolist()
     top = torch.stack([step[0].topk(2).values for step in output.logits])
     ended = answer[-1] in eos
-    return Answer(
+    return GreedyAnswer(
         prompt=text,
         prompt_ids=ids,
         ids=answer[:-1] if ended else answer,
