@@ -18,7 +18,7 @@ as in one slot more, after the last:
 
 The file is mapped: its pages are read ahead while the process starts, and the kernel may take them
 back. One that was computed with other weights or by other kernels is refused: the process serves
-without it, and says why. model_export/prefix.py writes it.
+without it, and says why. model_export/verify/prefix.py writes it.
 """
 
 from __future__ import annotations

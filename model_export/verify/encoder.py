@@ -20,9 +20,8 @@ import numpy as np
 
 from handlers.artifact.manifest import Artifact
 from handlers.config import Settings
-from handlers.encoder.encoder import apply_activation
+from handlers.encoder.encoder import Encoder, apply_activation
 from handlers.encoder.request import EncoderInput
-from handlers.encoder.encoder import Encoder
 from handlers.text.tokenizer import Tokenizer
 from model_export.recipe import EmbeddingTolerance, ScoreTolerance
 from model_export.reporting import ExportError, Report
@@ -160,7 +159,10 @@ def check_drift(
     if isinstance(tolerance, EmbeddingTolerance):
         return _check_cosines(fp32, quantised, tolerance)
     return _check_scores(
-        apply_activation(fp32, activation), apply_activation(quantised, activation), tolerance, documents
+        apply_activation(fp32, activation),
+        apply_activation(quantised, activation),
+        tolerance,
+        documents,
     )
 
 
