@@ -96,11 +96,11 @@ def _generate(method: Literal["GET", "POST"], operation_id: str) -> Operation:
 
 def _rerank(operation_id: str, *, preload: bool = False) -> Route:
     return _post(
-        "encoding.rerank.create",
+        "endpoints.rerank.create",
         operation_id,
         "Puts documents in the order in which they answer a query.",
-        request="encoding.rerank.RerankCall",
-        response="encoding.schemas.Ranking",
+        request="endpoints.rerank.RerankRequest",
+        response="endpoints.rerank.Ranking",
         preload=preload,
     )
 
@@ -228,22 +228,22 @@ GENERATION: Mapping[str, Route] = {
 
 EMBEDDINGS: Mapping[str, Route] = {
     "/v1/embeddings": _post(
-        "encoding.embeddings.create",
+        "endpoints.embeddings.create",
         "createEmbedding",
         "A vector for each input.",
-        request="encoding.embeddings.EmbeddingCall",
-        response="encoding.schemas.EmbeddingList",
+        request="endpoints.embeddings.EmbeddingRequest",
+        response="endpoints.embeddings.EmbeddingList",
         preload=True,
     ),
 }
 
 CLASSIFICATION: Mapping[str, Route] = {
     "/v1/classify": _post(
-        "encoding.classify.create",
+        "endpoints.classify.create",
         "createClassification",
         "The likeliest label of each input, and how likely each label is.",
-        request="encoding.classify.ClassifyCall",
-        response="encoding.schemas.Classification",
+        request="endpoints.classify.ClassifyRequest",
+        response="endpoints.classify.Classification",
         preload=True,
     ),
 }

@@ -8,23 +8,23 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 
-class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A JSON object that has these members and no other. An unset one may be absent."""
+class ResponseSchema(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A JSON object of an answer: it has these members and no others, and leaves UNSET ones out."""
 
 
-class PromptTokensDetails(Shape, frozen=True, kw_only=True):
+class PromptTokensDetails(ResponseSchema, frozen=True, kw_only=True):
     """`cached_tokens` of the prompt were read from an earlier request's cache."""
 
     cached_tokens: int
 
 
-class CompletionTokensDetails(Shape, frozen=True, kw_only=True):
+class CompletionTokensDetails(ResponseSchema, frozen=True, kw_only=True):
     """No model here hides its reasoning."""
 
     reasoning_tokens: int
 
 
-class Usage(Shape, frozen=True, kw_only=True):
+class Usage(ResponseSchema, frozen=True, kw_only=True):
     """Tokens of the prompt and of the answer."""
 
     prompt_tokens: int
@@ -34,7 +34,7 @@ class Usage(Shape, frozen=True, kw_only=True):
     completion_tokens_details: CompletionTokensDetails
 
 
-class TopLogprob(Shape, frozen=True, kw_only=True):
+class TopLogprob(ResponseSchema, frozen=True, kw_only=True):
     """A token that could have come."""
 
     token: str
@@ -48,7 +48,7 @@ class TokenLogprob(TopLogprob, frozen=True, kw_only=True):
     top_logprobs: list[TopLogprob]
 
 
-class TextLogprobs(Shape, frozen=True, kw_only=True):
+class TextLogprobs(ResponseSchema, frozen=True, kw_only=True):
     """OpenAI's older form: four lists with an entry for each token."""
 
     tokens: list[str]
@@ -57,7 +57,7 @@ class TextLogprobs(Shape, frozen=True, kw_only=True):
     text_offset: list[int]
 
 
-class TextChoice(Shape, frozen=True, kw_only=True):
+class TextChoice(ResponseSchema, frozen=True, kw_only=True):
     """One continuation."""
 
     index: int
@@ -66,7 +66,7 @@ class TextChoice(Shape, frozen=True, kw_only=True):
     finish_reason: Literal["stop", "length"] | None
 
 
-class Completion(Shape, frozen=True, kw_only=True):
+class Completion(ResponseSchema, frozen=True, kw_only=True):
     """The continuation of a text, whole or as an event of a stream."""
 
     id: str
@@ -78,7 +78,7 @@ class Completion(Shape, frozen=True, kw_only=True):
     usage: Usage | UnsetType | None = UNSET
 
 
-class Generated(Shape, frozen=True, kw_only=True):
+class Generated(ResponseSchema, frozen=True, kw_only=True):
     """The answer to a prompt."""
 
     response: str
@@ -86,7 +86,7 @@ class Generated(Shape, frozen=True, kw_only=True):
     usage: Usage
 
 
-class Tokens(Shape, frozen=True, kw_only=True):
+class Tokens(ResponseSchema, frozen=True, kw_only=True):
     """The ids of a text."""
 
     tokens: list[int]
@@ -95,7 +95,7 @@ class Tokens(Shape, frozen=True, kw_only=True):
     token_strs: list[str | None] | None
 
 
-class Prompt(Shape, frozen=True, kw_only=True):
+class Prompt(ResponseSchema, frozen=True, kw_only=True):
     """What a model sees of a chat."""
 
     prompt: str
@@ -104,7 +104,7 @@ class Prompt(Shape, frozen=True, kw_only=True):
     max_model_len: int
 
 
-class Text(Shape, frozen=True, kw_only=True):
+class Text(ResponseSchema, frozen=True, kw_only=True):
     """The text of ids, twice."""
 
     prompt: str
@@ -123,7 +123,7 @@ class TokenizerInfo(msgspec.Struct, frozen=True, kw_only=True):
     chat_template: str | None
 
 
-class ModelCard(Shape, frozen=True, kw_only=True):
+class ModelCard(ResponseSchema, frozen=True, kw_only=True):
     """The model that is served."""
 
     id: str
@@ -133,14 +133,14 @@ class ModelCard(Shape, frozen=True, kw_only=True):
     context_length: int
 
 
-class ModelList(Shape, frozen=True, kw_only=True):
+class ModelList(ResponseSchema, frozen=True, kw_only=True):
     """One model."""
 
     object: Literal["list"]
     data: list[ModelCard]
 
 
-class Health(Shape, frozen=True, kw_only=True):
+class Health(ResponseSchema, frozen=True, kw_only=True):
     """What runs and how busy it is."""
 
     state: Literal["ready", "draining"]
@@ -159,7 +159,7 @@ class Health(Shape, frozen=True, kw_only=True):
     uptime_seconds: float
 
 
-class ErrorDetail(Shape, frozen=True, kw_only=True):
+class ErrorDetail(ResponseSchema, frozen=True, kw_only=True):
     """`param` names the field at fault."""
 
     message: str
@@ -168,7 +168,7 @@ class ErrorDetail(Shape, frozen=True, kw_only=True):
     code: str
 
 
-class Error(Shape, frozen=True, kw_only=True):
+class Error(ResponseSchema, frozen=True, kw_only=True):
     """Every error's body."""
 
     error: ErrorDetail

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.api.encoding.vectors import in_base64, in_json
+from handlers.api.endpoints.embeddings import base64_vectors, json_vectors
 from handlers.artifact.manifest import EncoderInfo
 from handlers.text.tokenizer import EncodedText, Tokenizer
 from tests.api.encoder_client import TOKENIZER, EncoderClient, ids_of, row_of_text
@@ -69,14 +69,14 @@ def test_base64_is_little_endian_float32_of_the_same_numbers() -> None:
 def test_numbers_as_they_are_written_are_the_same_float32(numbers: list[float]) -> None:
     row = np.array([numbers], np.float32)
 
-    assert np.array(in_json(row), np.float32).tobytes() == row.tobytes()
-    assert base64.b64decode(in_base64(row)[0]) == row.tobytes()
+    assert np.array(json_vectors(row), np.float32).tobytes() == row.tobytes()
+    assert base64.b64decode(base64_vectors(row)[0]) == row.tobytes()
 
 
 def test_numbers_are_written_without_digits_that_float32_does_not_have() -> None:
     row = np.random.default_rng(0).standard_normal((1, 1000)).astype(np.float32)
 
-    assert max(len(repr(abs(number)).strip("0.")) for number in in_json(row)[0]) <= 10
+    assert max(len(repr(abs(number)).strip("0.")) for number in json_vectors(row)[0]) <= 10
 
 
 def test_fewer_dimensions_are_the_first_ones_at_length_one() -> None:

@@ -10,7 +10,7 @@ import pytest
 from handlers.api import generate, tokenize, unsupported_fields
 from handlers.api.chat import endpoint as chat
 from handlers.api.completions import endpoint as completions
-from handlers.api.encoding import classify, embeddings, rerank
+from handlers.api.endpoints import classify, embeddings, rerank
 from handlers.api.responses import endpoint as responses
 from handlers.api.unsupported_fields import ADVICE, UnsupportedFields
 from tests.api import other_servers
@@ -22,9 +22,9 @@ CALLS: dict[str, tuple[type[msgspec.Struct], UnsupportedFields]] = {
     other_servers.TEXT: (completions.CompletionCall, completions.UNSUPPORTED),
     other_servers.RESPONSES: (responses.ResponseCall, responses.UNSUPPORTED),
     other_servers.GENERATE: (generate.GenerateCall, generate.UNSUPPORTED),
-    other_servers.EMBEDDINGS: (embeddings.EmbeddingCall, embeddings.UNSUPPORTED),
-    other_servers.CLASSIFY: (classify.ClassifyCall, classify.UNSUPPORTED),
-    other_servers.RERANK: (rerank.RerankCall, rerank.UNSUPPORTED),
+    other_servers.EMBEDDINGS: (embeddings.EmbeddingRequest, embeddings.UNSUPPORTED),
+    other_servers.CLASSIFY: (classify.ClassifyRequest, classify.UNSUPPORTED),
+    other_servers.RERANK: (rerank.RerankRequest, rerank.UNSUPPORTED),
     other_servers.TOKENIZE: (tokenize.TokenizeCall, tokenize.UNSUPPORTED),
 }
 IGNORED = {

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from handlers.api.encoding import rerank
+from handlers.api.endpoints import rerank
 from handlers.artifact.manifest import EncoderInfo
 from tests.api.encoder_client import EncoderClient, row_of_pair
 from tests.encoder.fake_runner import LONGEST
@@ -98,7 +98,7 @@ def test_a_document_is_looked_at_as_often_as_it_is_named_and_not_for_each_result
             looks += 1
             return super().__iter__()
 
-    call = rerank.RerankCall(query=QUERY, documents=Counted(["a"] * 50), return_documents=True)
+    call = rerank.RerankRequest(query=QUERY, documents=Counted(["a"] * 50), return_documents=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rerank, "read_json", lambda *_: call)
         assert len(client().json("POST", PATH, BODY)["results"]) == 50

@@ -6,24 +6,24 @@ from typing import Literal
 
 from msgspec import UNSET, UnsetType
 
-from handlers.api.schemas import Shape, TokenLogprob, Usage
+from handlers.api.schemas import ResponseSchema, TokenLogprob, Usage
 
 
-class ChatLogprobs(Shape, frozen=True, kw_only=True):
+class ChatLogprobs(ResponseSchema, frozen=True, kw_only=True):
     """The natural logarithms of the tokens' probabilities."""
 
     content: list[TokenLogprob]
     refusal: None
 
 
-class FunctionCall(Shape, frozen=True, kw_only=True):
+class FunctionCall(ResponseSchema, frozen=True, kw_only=True):
     """`arguments` is JSON in a string."""
 
     name: str
     arguments: str
 
 
-class ToolCall(Shape, frozen=True, kw_only=True):
+class ToolCall(ResponseSchema, frozen=True, kw_only=True):
     """A call that the model asks for."""
 
     id: str
@@ -31,7 +31,7 @@ class ToolCall(Shape, frozen=True, kw_only=True):
     function: FunctionCall
 
 
-class ChatAnswer(Shape, frozen=True, kw_only=True):
+class ChatAnswer(ResponseSchema, frozen=True, kw_only=True):
     """The assistant's turn."""
 
     role: Literal["assistant"]
@@ -40,7 +40,7 @@ class ChatAnswer(Shape, frozen=True, kw_only=True):
     tool_calls: list[ToolCall] | UnsetType = UNSET
 
 
-class ChatChoice(Shape, frozen=True, kw_only=True):
+class ChatChoice(ResponseSchema, frozen=True, kw_only=True):
     """One of `n` answers."""
 
     index: int
@@ -49,7 +49,7 @@ class ChatChoice(Shape, frozen=True, kw_only=True):
     finish_reason: Literal["stop", "length", "tool_calls"]
 
 
-class ChatCompletion(Shape, frozen=True, kw_only=True):
+class ChatCompletion(ResponseSchema, frozen=True, kw_only=True):
     """The answer to a conversation."""
 
     id: str
@@ -61,14 +61,14 @@ class ChatCompletion(Shape, frozen=True, kw_only=True):
     usage: Usage
 
 
-class FunctionDelta(Shape, frozen=True, kw_only=True):
+class FunctionDelta(ResponseSchema, frozen=True, kw_only=True):
     """The name comes with a call's first piece, its arguments piece by piece."""
 
     name: str | UnsetType = UNSET
     arguments: str | UnsetType = UNSET
 
 
-class ToolCallDelta(Shape, frozen=True, kw_only=True):
+class ToolCallDelta(ResponseSchema, frozen=True, kw_only=True):
     """The next piece of a call."""
 
     index: int
@@ -77,7 +77,7 @@ class ToolCallDelta(Shape, frozen=True, kw_only=True):
     function: FunctionDelta
 
 
-class ChatDelta(Shape, frozen=True, kw_only=True):
+class ChatDelta(ResponseSchema, frozen=True, kw_only=True):
     """The next piece of the assistant's turn."""
 
     role: Literal["assistant"] | UnsetType = UNSET
@@ -86,7 +86,7 @@ class ChatDelta(Shape, frozen=True, kw_only=True):
     tool_calls: list[ToolCallDelta] | UnsetType = UNSET
 
 
-class ChatChunkChoice(Shape, frozen=True, kw_only=True):
+class ChatChunkChoice(ResponseSchema, frozen=True, kw_only=True):
     """The next piece of one of `n` answers."""
 
     index: int
@@ -95,7 +95,7 @@ class ChatChunkChoice(Shape, frozen=True, kw_only=True):
     finish_reason: Literal["stop", "length", "tool_calls"] | None
 
 
-class ChatCompletionChunk(Shape, frozen=True, kw_only=True):
+class ChatCompletionChunk(ResponseSchema, frozen=True, kw_only=True):
     """An event of a streamed chat."""
 
     id: str

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from handlers.api.schemas import Shape, TokenLogprob
+from handlers.api.schemas import ResponseSchema, TokenLogprob
 
 
-class OutputPart(Shape, frozen=True, kw_only=True):
+class OutputPart(ResponseSchema, frozen=True, kw_only=True):
     """A message's one part."""
 
     type: Literal["output_text"]
@@ -18,7 +18,7 @@ class OutputPart(Shape, frozen=True, kw_only=True):
     logprobs: list[TokenLogprob]
 
 
-class OutputMessage(Shape, frozen=True, kw_only=True, tag_field="type", tag="message"):
+class OutputMessage(ResponseSchema, frozen=True, kw_only=True, tag_field="type", tag="message"):
     """What the model says."""
 
     id: str
@@ -27,7 +27,7 @@ class OutputMessage(Shape, frozen=True, kw_only=True, tag_field="type", tag="mes
     content: list[OutputPart]
 
 
-class OutputCall(Shape, frozen=True, kw_only=True, tag_field="type", tag="function_call"):
+class OutputCall(ResponseSchema, frozen=True, kw_only=True, tag_field="type", tag="function_call"):
     """A call that the model asks for. `arguments` is JSON in a string."""
 
     id: str
@@ -37,20 +37,20 @@ class OutputCall(Shape, frozen=True, kw_only=True, tag_field="type", tag="functi
     arguments: str
 
 
-class InputDetails(Shape, frozen=True, kw_only=True):
+class InputDetails(ResponseSchema, frozen=True, kw_only=True):
     """`cached_tokens` were read from an earlier request's cache."""
 
     cached_tokens: int
     cache_write_tokens: int
 
 
-class OutputDetails(Shape, frozen=True, kw_only=True):
+class OutputDetails(ResponseSchema, frozen=True, kw_only=True):
     """No model here hides its reasoning."""
 
     reasoning_tokens: int
 
 
-class ResponseUsage(Shape, frozen=True, kw_only=True):
+class ResponseUsage(ResponseSchema, frozen=True, kw_only=True):
     """Tokens of the prompt and of the answer."""
 
     input_tokens: int
@@ -60,13 +60,13 @@ class ResponseUsage(Shape, frozen=True, kw_only=True):
     total_tokens: int
 
 
-class IncompleteDetails(Shape, frozen=True, kw_only=True):
+class IncompleteDetails(ResponseSchema, frozen=True, kw_only=True):
     """The answer was cut: by a limit of the request, of the context or of time."""
 
     reason: Literal["max_output_tokens"]
 
 
-class Response(Shape, frozen=True, kw_only=True):
+class Response(ResponseSchema, frozen=True, kw_only=True):
     """The answer to an input, with what was asked for."""
 
     id: str
@@ -98,7 +98,7 @@ class Response(Shape, frozen=True, kw_only=True):
     user: None
 
 
-class InputTokens(Shape, frozen=True, kw_only=True):
+class InputTokens(ResponseSchema, frozen=True, kw_only=True):
     """The count of a prompt's tokens."""
 
     object: Literal["response.input_tokens"]

@@ -8,19 +8,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
-from handlers.api.encoding import fields
-from handlers.api.encoding.fields import (
-    EncodingCall,
+from handlers.api import encoder_request
+from handlers.api.encoder_request import (
+    EncoderRequest,
+    EncoderUsage,
     check_count,
     encode,
+    encoder_response,
     new_id,
-    timing,
-    usage_body,
 )
-from handlers.api.http import TokenUsage, json_response
 from handlers.api.parsing import read_json
+from handlers.api.schemas import ResponseSchema
 from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.encoder.encoder import apply_activation
 from handlers.text.prompts import check_size, check_text
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from handlers.api.model import EncoderModel
     from handlers.encoder.request import EncoderInput
 
-
-UNSUPPORTED: UnsupportedFields = fields.UNSUPPORTED | {
+UNSUPPORTED: UnsupportedFields = encoder_request.UNSUPPORTED | {
     "raw_scores": ("false",),
     "use_activation": ("true",),
     "rank_fields": ('["text"]',),
@@ -49,8 +48,8 @@ class Document(msgspec.Struct, frozen=True):
     text: str
 
 
-class RerankCall(EncodingCall, frozen=True, kw_only=True):
-    """The body."""
+class RerankRequest(EncoderRequest, frozen=True, kw_only=True):
+    """A query, and the documents to rank by it."""
 
     unsupported: ClassVar[UnsupportedFields] = UNSUPPORTED
     query: Annotated[str, Meta(min_length=1)]
@@ -58,7 +57,7 @@ class RerankCall(EncodingCall, frozen=True, kw_only=True):
     top_n: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     """0 gives all, as in vLLM and Infinity."""
     top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
-    """Voyage's name for top_n, which goes before it."""
+    """Voyage's name for top_n, which takes precedence over it."""
     return_documents: bool | None = None
 
     @property
@@ -67,35 +66,70 @@ class RerankCall(EncodingCall, frozen=True, kw_only=True):
         return self.top_n or self.top_k or None
 
 
+class RankedText(ResponseSchema, frozen=True, kw_only=True):
+    """A document of the request."""
+
+    text: str
+
+
+class Ranked(ResponseSchema, frozen=True, kw_only=True):
+    """A document's score. `index` is the document's place in the request."""
+
+    index: int
+    relevance_score: float
+    document: RankedText | UnsetType = UNSET
+
+
+class RankingTokens(ResponseSchema, frozen=True, kw_only=True):
+    """Cohere's count of the same tokens."""
+
+    input_tokens: int
+
+
+class RankingMeta(ResponseSchema, frozen=True, kw_only=True):
+    """The counts, where Cohere's clients look for them."""
+
+    tokens: RankingTokens
+
+
+class Ranking(ResponseSchema, frozen=True, kw_only=True):
+    """The documents, the best first."""
+
+    id: str
+    model: str
+    results: list[Ranked]
+    usage: EncoderUsage
+    meta: RankingMeta
+
+
 async def create(model: EncoderModel, request: Request) -> Response:
     """Ranks documents by how well they answer the query, the best first."""
-    body = read_json(request.body, RerankCall)
+    body = read_json(request.body, RerankRequest)
     check_count(len(body.documents), "documents")
     texts = [each if isinstance(each, str) else each.text for each in body.documents]
     inputs = await model.tokenising.run(lambda: _pairs(model, body, texts))
-    logits, usage = await encode(model, inputs, request)
+    logits, stats = await encode(model, inputs, request)
     scores: list[float] = apply_activation(logits, model.info.activation)[:, 0].tolist()
     ranked = sorted(range(len(scores)), key=lambda index: -scores[index])
-    results: list[dict[str, object]] = [
-        {"index": index, "relevance_score": scores[index]} for index in ranked[: body.count]
-    ]
-    if body.return_documents:
-        for result, index in zip(results, ranked, strict=False):
-            result["document"] = {"text": texts[index]}
-    return json_response(
-        {
-            "id": new_id("rerank"),
-            "model": model.id,
-            "results": results,
-            "usage": usage_body(usage),
-            "meta": {"tokens": {"input_tokens": usage.tokens}},
-        },
-        timing(usage),
-        TokenUsage(usage.tokens),
+    ranking = Ranking(
+        id=new_id("rerank"),
+        model=model.id,
+        results=[
+            Ranked(
+                index=index,
+                relevance_score=scores[index],
+                document=RankedText(text=texts[index]) if body.return_documents else UNSET,
+            )
+            for index in ranked[: body.count]
+        ],
+        usage=EncoderUsage.of(stats),
+        meta=RankingMeta(tokens=RankingTokens(input_tokens=stats.tokens)),
     )
+    return encoder_response(ranking, stats)
 
 
-def _pairs(model: EncoderModel, body: RerankCall, texts: list[str]) -> list[EncoderInput]:
+def _pairs(model: EncoderModel, body: RerankRequest, texts: list[str]) -> list[EncoderInput]:
+    """Builds an input of the query and each text. Raises as EncoderInputBuilder.pairs does."""
     check_size(len(body.query), "query")
     check_text(body.query, "query")
     cut_to = body.cut_to(model.engine.context_length, model.tokenizer.special_count(2))

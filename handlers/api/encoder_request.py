@@ -1,6 +1,6 @@
-"""What the endpoints of encoders share: fields, the reading of texts, the answer's usage.
+"""The fields, the tokenising and the usage that all endpoints of encoders share.
 
-docs/api.md has the tables; a test holds them to these structs.
+docs/api.md has tables of the fields; a test compares them with these structs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
 
+from handlers.api.http import TokenUsage, json_response
 from handlers.api.parsing import RequestBody, as_list
+from handlers.api.schemas import ResponseSchema
 from handlers.api.usage import timing_header
 from handlers.errors import InvalidRequest
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from handlers.api.http import Request
+    from handlers.api.http import Request, Response
     from handlers.api.model import EncoderModel
     from handlers.api.parsing import PromptInput
     from handlers.api.unsupported_fields import UnsupportedFields
@@ -40,9 +42,9 @@ UNSUPPORTED: UnsupportedFields = {
     "texts": (),
     "inputs": (),
 }
-"""Each would change the answer, so it is not ignored. With it, the JSON that asks for nothing."""
+"""The fields that every endpoint of encoders refuses, since each would change the answer."""
 
-OF_CHATS: UnsupportedFields = {
+CHAT_ONLY: UnsupportedFields = {
     "messages": (),
     "add_generation_prompt": ("false",),
     "continue_final_message": ("false",),
@@ -52,8 +54,8 @@ OF_CHATS: UnsupportedFields = {
 """vLLM's fields for an input that is a chat. Refused where an input is embedded or classified."""
 
 
-class EncodingCall(RequestBody, frozen=True, kw_only=True):
-    """`null` and absent mean the default."""
+class EncoderRequest(RequestBody, frozen=True, kw_only=True):
+    """The fields of every request to an encoder. `null` and absent mean the default."""
 
     model: str | None = None
     """Any name: a process serves one model, and the answer says which."""
@@ -62,13 +64,13 @@ class EncodingCall(RequestBody, frozen=True, kw_only=True):
     truncation: bool | None = None
     """Voyage's name for the same."""
     truncate_prompt_tokens: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
-    """vLLM's name: leaves out what is behind this many tokens; -1 is what the model takes."""
+    """vLLM's name: leaves out what follows this many tokens; -1 is as many as the model takes."""
 
     def cut_to(self, max_tokens: int, added: int) -> int | None:
-        """How many tokens of an input are kept, None where a longer one is refused.
+        """Returns how many tokens of an input are kept, None where a longer one is refused.
 
-        `added`: those of them that are not the input's own. Raises InvalidRequest for a limit that
-        leaves no others.
+        `added`: the special tokens among them. Raises InvalidRequest for a limit that leaves no
+        others.
         """
         wanted = self.truncate_prompt_tokens
         if wanted is None:
@@ -84,15 +86,27 @@ class EncodingCall(RequestBody, frozen=True, kw_only=True):
         return min(wanted, max_tokens)
 
 
+class EncoderUsage(ResponseSchema, frozen=True, kw_only=True):
+    """Tokens of all inputs, special tokens included."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+    @classmethod
+    def of(cls, stats: EncodeStats) -> EncoderUsage:
+        """Returns the counts as OpenAI has them."""
+        return cls(prompt_tokens=stats.tokens, total_tokens=stats.tokens)
+
+
 def read_inputs(
     model: EncoderModel,
-    call: EncodingCall,
+    body: EncoderRequest,
     value: PromptInput,
-    form: Callable[[str], str] = str,
+    format_text: Callable[[str], str] = str,
 ) -> list[EncoderInput]:
-    """Reads the field `input`. Raises InvalidRequest.
+    """Tokenises the field `input`. Raises InvalidRequest.
 
-    `form`: gives a text the form that the model was trained on.
+    `format_text`: gives a text the form that the model was trained on.
     """
     parts = as_list(value, "input")
     alone = isinstance(value, str) or not value or isinstance(value[0], int)
@@ -107,14 +121,14 @@ def read_inputs(
                 f"{field(index)} is empty: send some text, or leave it out.", param=field(index)
             )
     longest = model.engine.context_length
-    texts = [form(part) for part in parts if isinstance(part, str)]
+    texts = [format_text(part) for part in parts if isinstance(part, str)]
     if texts:
         return model.inputs.texts(
-            texts, field, call.cut_to(longest, model.tokenizer.special_count(1))
+            texts, field, body.cut_to(longest, model.tokenizer.special_count(1))
         )
     lists = [part for part in parts if isinstance(part, list)]
     _check_ids(lists, model.manifest.vocab_size, field)
-    return model.inputs.ids(lists, field, call.cut_to(longest, 0))
+    return model.inputs.ids(lists, field, body.cut_to(longest, 0))
 
 
 def check_count(count: int, field: str) -> None:
@@ -132,24 +146,20 @@ def check_count(count: int, field: str) -> None:
 async def encode(
     model: EncoderModel, inputs: list[EncoderInput], request: Request
 ) -> tuple[NDArray[np.float32], EncodeStats]:
-    """Computes a row for each input. Raises what the encoder raises."""
+    """Computes a row [width] for each input. Raises what the encoder raises."""
     encoding = model.engine.submit(inputs, request.deadline)
     return await encoding.rows(), encoding.stats()
 
 
-def usage_body(usage: EncodeStats) -> dict[str, int]:
-    """Counts the tokens of an embedding as OpenAI does."""
-    return {"prompt_tokens": usage.tokens, "total_tokens": usage.tokens}
+def encoder_response(body: ResponseSchema, stats: EncodeStats) -> Response:
+    """Returns a response of status 200 whose Server-Timing says how long it took."""
+    timing = timing_header(queue=stats.queue_ms, encode=stats.encode_ms)
+    return json_response(body, timing, TokenUsage(stats.tokens))
 
 
 def new_id(kind: str) -> str:
-    """Makes the id of an answer."""
+    """Returns a random id such as `rerank-<hex>`."""
     return f"{kind}-{os.urandom(16).hex()}"
-
-
-def timing(usage: EncodeStats) -> dict[str, str]:
-    """Makes the header Server-Timing."""
-    return timing_header(queue=usage.queue_ms, encode=usage.encode_ms)
 
 
 def _check_ids(lists: list[list[int]], vocab_size: int, field: FieldOf) -> None:

@@ -1,1 +1,0 @@
-"""What encoders answer: vectors, labels, and the order of documents."""

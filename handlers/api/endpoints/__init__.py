@@ -1,0 +1,1 @@
+"""The endpoints, one in each file: its request, its parsing and its answer."""
