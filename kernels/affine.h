@@ -1,5 +1,5 @@
-// What the operators of quantised weights and their kernels exchange: weights as they lie in the
-// file, and rows of activations as they are multiplied.
+// The arguments of the kernels of quantised weights: weights as they lie in the file, and rows of
+// activations as they are multiplied.
 //
 // A weight is scale * q + offset; scale and offset are shared by a block of inputs of one output.
 // 16 outputs lie side by side and make a group, so that each lane of a vector holds another output

@@ -1,4 +1,4 @@
-// One part of attention: scores, weights, and the weighted values.
+// Computes one part of attention: scores, weights, and the sums of weighted values.
 //
 // Keys and values are taken in chunks that stay in the core's cache for all rows of the part; float16
 // is made float once for them. A row is one head of one token, and rows lie in the order of tokens.
@@ -10,7 +10,7 @@
 
 enum {
     CHUNK = 64,            // positions
-    AHEAD_OF_VALUES = 32,  // positions: memory is asked for so much earlier
+    AHEAD_OF_VALUES = 32,  // positions that are prefetched ahead
 };
 
 typedef struct {
@@ -27,7 +27,7 @@ typedef struct {
     float *sums;           // [rows, wide]: of weighted values
     float *scores;         // [rows, stride]
     float *chunk;          // keys or values as floats
-    float *shares;         // [rows]: what the sums are multiplied by in the end
+    float *inverse_sums;   // [rows]: of the weights
 } Work;
 
 static int64_t padded(int64_t count) { return round_up(count, KEY_BLOCK); }
@@ -36,7 +36,7 @@ static int64_t row_stride(int64_t positions) { return padded(positions) + KEY_BL
 
 static int64_t scratch(const Attention *a, int64_t count, int64_t stop) {
     const int64_t rows = count * a->settings->group, wide = padded(a->size);
-    if (a->settings->window > 0) stop = least(stop, a->settings->window + count + KEY_BLOCK);
+    if (a->settings->window > 0) stop = min(stop, a->settings->window + count + KEY_BLOCK);
     return rows * (a->size + wide + row_stride(stop) + 1) + CHUNK * wide;
 }
 
@@ -44,7 +44,7 @@ static int64_t scratch(const Attention *a, int64_t count, int64_t stop) {
 static int64_t start_of(const Work *w, int64_t row) {
     const int64_t window = w->attention->settings->window;
     const int64_t position = w->past + w->part->first + row / w->attention->settings->group;
-    return window < 0 ? 0 : most(0, position + 1 - window);
+    return window < 0 ? 0 : max(0, position + 1 - window);
 }
 
 static int64_t stop_of(const Work *w, int64_t row) {
@@ -65,7 +65,7 @@ static Work lay_out(const Attention *a, const Part *part, float *memory) {
     w.sums = w.chunk + CHUNK * w.wide;
     w.scores = w.sums + w.rows * w.wide;
     w.queries = w.scores + w.rows * w.stride;
-    w.shares = w.queries + w.rows * a->size;
+    w.inverse_sums = w.queries + w.rows * a->size;
     return w;
 }
 
@@ -79,7 +79,7 @@ static int64_t place_of(const Work *w, int64_t row, int64_t stride) {
 TARGET INLINE void read_queries(const Work *w) {
     const Attention *a = w->attention;
     for (int64_t row = 0; row < w->rows; row++)
-        turn(a, stop_of(w, row) - 1, a->query + place_of(w, row, a->query_stride),
+        apply_rope(a, stop_of(w, row) - 1, a->query + place_of(w, row, a->query_stride),
              w->queries + row * a->size);
 }
 
@@ -94,13 +94,13 @@ TARGET INLINE void widen(const void *from, int64_t count, int is_half, float *to
     for (; i % KEY_BLOCK; i++) to[i] = 0;
 }
 
-// From here to there in the cache.
+// The address of an element of this row's and head's cache.
 static const void *element(const Work *w, const void *cache, int64_t place) {
     return (const char *)cache + (w->cache + place) * (w->attention->is_half ? 2 : 4);
 }
 
 TARGET INLINE void score_chunk(const Work *w, int64_t first, int64_t stop) {
-    const int64_t size = w->attention->size, span = KEY_BLOCK * size;
+    const int64_t size = w->attention->size, block = KEY_BLOCK * size;
     const void *keys = element(w, w->attention->keys, first * size);
     const int half = w->attention->is_half && w->rows <= TILE_ROWS;
     if (w->attention->is_half && !half) {
@@ -108,14 +108,15 @@ TARGET INLINE void score_chunk(const Work *w, int64_t first, int64_t stop) {
         keys = w->chunk;
     }
     for (int64_t row = 0; row < w->rows; row += TILE_ROWS) {
-        const int64_t rows = least(TILE_ROWS, w->rows - row);
-        const int64_t from = most(first, start_of(w, row) / KEY_BLOCK * KEY_BLOCK);
-        const int64_t to = least(stop, stop_of(w, row + rows - 1));
+        const int64_t rows = min(TILE_ROWS, w->rows - row);
+        const int64_t from = max(first, start_of(w, row) / KEY_BLOCK * KEY_BLOCK);
+        const int64_t to = min(stop, stop_of(w, row + rows - 1));
         if (from >= to) continue;
         const Product p = {
             .left = w->queries + row * size, .left_stride = size,
             .right = (const char *)keys + (from - first) * size * (half ? 2 : 4),
-            .step = KEY_BLOCK, .unit = span, .steps = size, .units = (to - from + KEY_BLOCK - 1) / KEY_BLOCK,
+            .step = KEY_BLOCK, .unit = block, .steps = size,
+            .units = (to - from + KEY_BLOCK - 1) / KEY_BLOCK,
             .result = w->scores + row * w->stride + from - w->base, .result_stride = w->stride,
             .scale = w->attention->settings->scale,
             .ahead = CHUNK * size, .end = (to - from) * size,
@@ -124,7 +125,7 @@ TARGET INLINE void score_chunk(const Work *w, int64_t first, int64_t stop) {
     }
 }
 
-// The panel of values from `first` on, and what of it is meant now.
+// Values from position `first` on, as they lie in the cache or widened to floats.
 typedef struct {
     const void *values;
     int64_t first, step;
@@ -144,16 +145,17 @@ TARGET INLINE void add_values(const Work *w, const Values *v, int64_t row, int64
     product(&p, rows, v->half, 0);
 }
 
-// The rows that see a position lie side by side: each stretch that the same rows see is one product.
+// Adds the values to the sums of a tile of rows. The rows that see a position lie side by side: each
+// stretch that the same rows see is one product.
 TARGET INLINE void value_tile(const Work *w, const Values *v, int64_t row, int64_t rows,
                               int64_t stop) {
-    const int64_t last = row + rows, end = least(stop, stop_of(w, last - 1));
+    const int64_t last = row + rows, end = min(stop, stop_of(w, last - 1));
     int64_t first = row, after = row;
-    for (int64_t from = most(v->first, start_of(w, row)), to; from < end; from = to) {
+    for (int64_t from = max(v->first, start_of(w, row)), to; from < end; from = to) {
         while (stop_of(w, first) <= from) first++;
         while (after < last && start_of(w, after) <= from) after++;
-        to = least(end, stop_of(w, first));
-        if (after < last) to = least(to, start_of(w, after));
+        to = min(end, stop_of(w, first));
+        if (after < last) to = min(to, start_of(w, after));
         add_values(w, v, first, after - first, from, to);
     }
 }
@@ -178,29 +180,29 @@ TARGET INLINE void value_chunk(const Work *w, int64_t first, int64_t stop) {
         widen_values(w, first, stop);
     }
     for (int64_t row = 0; row < w->rows; row += TILE_ROWS)
-        value_tile(w, &v, row, least(TILE_ROWS, w->rows - row), stop);
+        value_tile(w, &v, row, min(TILE_ROWS, w->rows - row), stop);
 }
 
-// Scores of a row to weights. Returns what its sum of weighted values is multiplied by.
-TARGET INLINE float weigh_row(const Work *w, int64_t row) {
+// Makes the scores of a row weights. Returns what its sum of weighted values is multiplied by.
+TARGET INLINE float softmax_row(const Work *w, int64_t row) {
     const Attention *a = w->attention;
     const int64_t head = w->part->kv_head * a->settings->group + row % a->settings->group;
     const Seen seen = {.scores = w->scores + row * w->stride, .base = w->base,
                        .start = start_of(w, row), .stop = stop_of(w, row)};
-    return soften(&seen, a->settings->softcap, a->sinks ? a->sinks + head : 0);
+    return softmax(&seen, a->settings->softcap, a->sinks ? a->sinks + head : 0);
 }
 
 TARGET static void attend(const Attention *a, const Part *part, float *memory) {
     const Work w = lay_out(a, part, memory);
     read_queries(&w);
     for (int64_t chunk = w.base; chunk < w.stop; chunk += w.step)
-        score_chunk(&w, chunk, least(chunk + w.step, w.stop));
-    for (int64_t row = 0; row < w.rows; row++) w.shares[row] = weigh_row(&w, row);
+        score_chunk(&w, chunk, min(chunk + w.step, w.stop));
+    for (int64_t row = 0; row < w.rows; row++) w.inverse_sums[row] = softmax_row(&w, row);
     __builtin_memset(w.sums, 0, w.rows * w.wide * sizeof(float));
     for (int64_t chunk = w.base; chunk < w.stop; chunk += w.step)
-        value_chunk(&w, chunk, least(chunk + w.step, w.stop));
+        value_chunk(&w, chunk, min(chunk + w.step, w.stop));
     for (int64_t row = 0; row < w.rows; row++) {
         float *y = a->output + place_of(&w, row, a->settings->heads * a->size);
-        for (int64_t d = 0; d < a->size; d++) y[d] = w.sums[row * w.wide + d] * w.shares[row];
+        for (int64_t d = 0; d < a->size; d++) y[d] = w.sums[row * w.wide + d] * w.inverse_sums[row];
     }
 }

@@ -1,4 +1,5 @@
-// Attention: causal attention of new tokens over their rows' caches, which it first writes in place.
+// The operator Attention: causal attention of new tokens over the caches of their rows, into which
+// it writes their keys and values first.
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -21,13 +22,13 @@ static void write_run(void *data, size_t task) {
     const Call *call = data;
     const int64_t row = task / call->runs_per_row;
     const int64_t first = task % call->runs_per_row * TOKENS_PER_WRITE;
-    const int64_t stop = least(first + TOKENS_PER_WRITE, call->attention->batch.valid[row]);
-    if (first < stop) kernels->remember(call->attention, row, first, stop);
+    const int64_t stop = min(first + TOKENS_PER_WRITE, call->attention->batch.valid[row]);
+    if (first < stop) kernels->store_kv(call->attention, row, first, stop);
 }
 
 static OrtStatus *write_cache(Call *call, OrtKernelContext *context) {
     const Attention *a = call->attention;
-    call->runs_per_row = shares(a->batch.tokens, TOKENS_PER_WRITE);
+    call->runs_per_row = ceil_div(a->batch.tokens, TOKENS_PER_WRITE);
     const int64_t runs = a->batch.rows * call->runs_per_row;
     if (a->batch.rows * a->batch.tokens > FEW_TOKENS)
         return ort->KernelContext_ParallelFor(context, write_run, runs, 0, call);
@@ -35,7 +36,8 @@ static OrtStatus *write_cache(Call *call, OrtKernelContext *context) {
     return NULL;
 }
 
-// The last parts see most, so they come first and the threads end together.
+// Computes parts until none is left. The last see the most positions, so they come first and the
+// threads end together.
 static void attend_parts(void *data, size_t worker) {
     Call *call = data;
     const Attention *a = call->attention;
@@ -44,7 +46,7 @@ static void attend_parts(void *data, size_t worker) {
         const int64_t head = (left - 1) % (a->batch.rows * a->settings->kv_heads);
         Part part = {.row = head / a->settings->kv_heads, .kv_head = head % a->settings->kv_heads};
         part.first = (left - 1) / (a->batch.rows * a->settings->kv_heads) * call->tokens_per_part;
-        part.count = least(call->tokens_per_part, a->batch.valid[part.row] - part.first);
+        part.count = min(call->tokens_per_part, a->batch.valid[part.row] - part.first);
         if (part.count > 0) kernels->attend(a, &part, scratch);
     }
 }
@@ -52,16 +54,16 @@ static void attend_parts(void *data, size_t worker) {
 static int64_t last_stop(const Attention *a) {
     int64_t stop = 0;
     for (int64_t row = 0; row < a->batch.rows; row++)
-        if (a->batch.valid[row]) stop = most(stop, a->batch.last[row] + 1);
+        if (a->batch.valid[row]) stop = max(stop, a->batch.last[row] + 1);
     return stop;
 }
 
 static void divide(Call *call) {
     const Attention *a = call->attention;
     const int64_t heads = a->batch.rows * a->settings->kv_heads;
-    const int64_t largest = most(1, ROWS_PER_PART / a->settings->group);
-    call->tokens_per_part = least(largest, shares(a->batch.tokens * heads, PARTS_AT_LEAST));
-    call->parts = heads * shares(a->batch.tokens, call->tokens_per_part);
+    const int64_t largest = max(1, ROWS_PER_PART / a->settings->group);
+    call->tokens_per_part = min(largest, ceil_div(a->batch.tokens * heads, PARTS_AT_LEAST));
+    call->parts = heads * ceil_div(a->batch.tokens, call->tokens_per_part);
     const int64_t floats = kernels->scratch(a, call->tokens_per_part, last_stop(a));
     call->scratch_per_worker = round_up(floats, 16);
 }
@@ -69,7 +71,7 @@ static void divide(Call *call) {
 static OrtStatus *attend(const Attention *a, OrtKernelContext *context) {
     Call call = {.attention = a};
     divide(&call);
-    const int64_t workers = least(call.parts, WORKERS);
+    const int64_t workers = min(call.parts, WORKERS);
     call.scratch = malloc(workers * call.scratch_per_worker * sizeof(float));
     if (!call.scratch) return ort->CreateStatus(ORT_FAIL, "Attention: no memory for scores.");
     OrtStatus *status = write_cache(&call, context);

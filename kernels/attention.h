@@ -1,4 +1,4 @@
-// What the operator Attention and its kernels exchange: one call, and one part of its work.
+// The arguments of one call of the operator Attention, and one part of its work.
 //
 // The new tokens of some rows are written into the rows' caches, then each of them looks at the
 // positions of its row up to its own. docs/kernels.md has the layout and the arithmetic.
@@ -23,9 +23,9 @@ typedef struct {
     int64_t size, capacity;                // elements of a head; positions of the cache
     const float *query, *key, *value;      // [rows, tokens, heads or kv_heads, size]
     int64_t query_stride, key_stride;      // from one token to the next
-    const float *cos, *sin;                // [positions, turned / 2], or NULL
+    const float *cos, *sin;                // [positions, rotary_size / 2], or NULL
     const float *sinks;                    // [heads], or NULL
-    int64_t turned;                        // elements of a head that rotary embeddings turn
+    int64_t rotary_size;                    // elements of a head that rotary embeddings turn
     int64_t is_half;                       // the cache holds float16, not float
     void *keys;                            // [rows, kv_heads, capacity / 16, size, 16]
     void *values;                          // [rows, kv_heads, capacity, size]

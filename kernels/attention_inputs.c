@@ -30,8 +30,8 @@ static OrtStatus *check_caches(const Tensor *t, const Settings *s, Attention *a)
     if (a->size < 1 || a->size > LONGEST_HEAD) return refuse("head_size is not from 1 to 512");
     if (!has_shape(values, 4, (int64_t[]){a->batch.rows, s->kv_heads, a->capacity, a->size}))
         return refuse("past_value is not [rows, kv_num_heads, capacity, head_size]");
-    const int64_t spans = a->capacity / KEY_BLOCK;
-    if (!has_shape(keys, 5, (int64_t[]){a->batch.rows, s->kv_heads, spans, a->size, KEY_BLOCK}))
+    const int64_t blocks = a->capacity / KEY_BLOCK;
+    if (!has_shape(keys, 5, (int64_t[]){a->batch.rows, s->kv_heads, blocks, a->size, KEY_BLOCK}))
         return refuse("past_key is not [rows, kv_num_heads, capacity / 16, head_size, 16]");
     return NULL;
 }
@@ -58,7 +58,7 @@ static OrtStatus *check_tables(const Tensor *t, const Settings *s, Attention *a)
         if (cos->rank != 2 || !has_shape(sin, 2, cos->sizes))
             return refuse("cos and sin are not both [positions, turned elements / 2]");
         if (2 * cos->sizes[1] > a->size) return refuse("cos and sin turn more than a head has");
-        a->cos = cos->data, a->sin = sin->data, a->turned = 2 * cos->sizes[1];
+        a->cos = cos->data, a->sin = sin->data, a->rotary_size = 2 * cos->sizes[1];
     }
     if (sinks->rank && !has_shape(sinks, 1, &s->heads)) return refuse("sinks is not [num_heads]");
     if (sinks->rank) a->sinks = sinks->data;
@@ -70,7 +70,7 @@ static OrtStatus *check_lengths(const Tensor *t, Attention *a) {
     for (int64_t row = 0; row < a->batch.rows; row++) {
         if (a->batch.valid[row] == 0) continue;
         if (a->batch.last[row] >= a->capacity) return refuse("a row's tokens do not fit the cache");
-        if (a->turned && a->batch.last[row] >= t[COS].sizes[0])
+        if (a->rotary_size && a->batch.last[row] >= t[COS].sizes[0])
             return refuse("a row is longer than cos and sin have positions");
     }
     return NULL;

@@ -1,4 +1,4 @@
-// A node of the operator Attention: its attributes, and a call's tensors with all checks.
+// Reads and checks the attributes of an Attention node and the tensors of a call.
 #pragma once
 
 #include "operators.h"

@@ -12,7 +12,7 @@
 #define TILE_UNITS 1
 #include "attend.h"
 #include "convolve.h"
-#include "recur.h"
+#include "linear_attention_scan.h"
 
 TARGET INLINE __m256i quad(const int8_t *values) {
     int32_t four;
@@ -64,4 +64,4 @@ TARGET INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stri
 }
 
 const Kernels avx2_kernels = {
-    quantize, multiply, remember, scratch, attend, convolve, normalise, recur};
+    quantize, multiply, store_kv, scratch, attend, convolve, normalise, linear_attention_scan};

@@ -9,7 +9,7 @@
 #define TILE_UNITS 4
 #include "attend.h"
 #include "convolve.h"
-#include "recur.h"
+#include "linear_attention_scan.h"
 
 TARGET INLINE __m512i quad(const int8_t *values) {
     int32_t four;
@@ -35,4 +35,4 @@ TARGET INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stri
 }
 
 const Kernels avx512_kernels = {
-    quantize, multiply, remember, scratch, attend, convolve, normalise, recur};
+    quantize, multiply, store_kv, scratch, attend, convolve, normalise, linear_attention_scan};

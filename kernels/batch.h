@@ -1,4 +1,4 @@
-// The rows of one call: each has its own number of new tokens, behind what it has seen before.
+// The rows of one call: each has its own number of new tokens, after those of earlier calls.
 #pragma once
 
 #include <stdint.h>
@@ -8,10 +8,10 @@ typedef struct {
     const int32_t *last, *valid;  // [rows]: the last new token's position; new tokens
 } Batch;
 
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-static inline int64_t shares(int64_t count, int64_t share) { return (count + share - 1) / share; }
-static inline int64_t round_up(int64_t count, int64_t step) { return shares(count, step) * step; }
+static inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t ceil_div(int64_t count, int64_t by) { return (count + by - 1) / by; }
+static inline int64_t round_up(int64_t count, int64_t step) { return ceil_div(count, step) * step; }
 
 // The position of a row's first new token.
 static inline int64_t past_of(const Batch *batch, int64_t row) {

@@ -1,4 +1,4 @@
-// New keys and values go into the cache, the keys turned by their positions first.
+// Stores new keys and values in the cache, the keys with rotary embeddings applied.
 //
 // Included by each kind of CPU's file. A key's elements lie 16 apart, since its neighbours in
 // position lie between them: a lane of a vector is a position, and scores are never summed across.
@@ -7,9 +7,9 @@
 #include "attention.h"
 #include "tile.h"
 
-// One head at a position: pairs of its first elements are turned, the rest stays.
-TARGET INLINE void turn(const Attention *a, int64_t position, const float *x, float *y) {
-    const int64_t half = a->turned / 2;
+// Rotates pairs of a head's first `rotary_size` elements by its position; the others stay.
+TARGET INLINE void apply_rope(const Attention *a, int64_t position, const float *x, float *y) {
+    const int64_t half = a->rotary_size / 2;
     const float *cos = a->cos + position * half, *sin = a->sin + position * half;
     if (a->settings->interleaved) {
         for (int64_t i = 0; i < half; i++) {
@@ -32,16 +32,17 @@ TARGET INLINE void put(const Attention *a, void *to, int64_t place, int64_t step
         for (int64_t d = 0; d < a->size; d++) ((float *)to)[place + d * step] = x[d];
 }
 
-TARGET static void remember(const Attention *a, int64_t row, int64_t first, int64_t stop) {
-    float turned[LONGEST_HEAD];
+TARGET static void store_kv(const Attention *a, int64_t row, int64_t first, int64_t stop) {
+    float rotated[LONGEST_HEAD];
     for (int64_t token = first; token < stop; token++) {
         const int64_t position = past_of(&a->batch, row) + token;
         for (int64_t head = 0; head < a->settings->kv_heads; head++) {
             const int64_t from = (row * a->batch.tokens + token) * a->key_stride + head * a->size;
             const int64_t cache = (row * a->settings->kv_heads + head) * a->capacity * a->size;
-            const int64_t span = cache + position / KEY_BLOCK * KEY_BLOCK * a->size + position % KEY_BLOCK;
-            turn(a, position, a->key + from, turned);
-            put(a, a->keys, span, KEY_BLOCK, turned);
+            const int64_t place =
+                cache + position / KEY_BLOCK * KEY_BLOCK * a->size + position % KEY_BLOCK;
+            apply_rope(a, position, a->key + from, rotated);
+            put(a, a->keys, place, KEY_BLOCK, rotated);
             put(a, a->values, cache + position * a->size, 1, a->value + from);
         }
     }

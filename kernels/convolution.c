@@ -1,5 +1,5 @@
-// CausalConvolution: each channel of some rows through a short filter of its own over the row's last
-// inputs, those of before from a state that is updated in place.
+// The operator CausalConvolution: each channel has a short filter of its own over the row's last
+// inputs; those of earlier calls lie in a state that is updated in place.
 #include "calls.h"
 
 enum { X, WEIGHT, BIAS, PAST_STATE, SEQLENS_K, QUERY_SEQLENS, INPUTS };
@@ -35,7 +35,7 @@ static OrtStatus *read_convolution(OrtKernelContext *context, Convolution *c) {
 
 static void convolve_channels(void *data, size_t task) {
     const Convolution *c = data;
-    const int64_t parts = shares(c->channels, CHANNELS), row = task / parts;
+    const int64_t parts = ceil_div(c->channels, CHANNELS), row = task / parts;
     if (c->batch.valid[row]) kernels->convolve(c, row, task % parts * CHANNELS);
 }
 
@@ -44,12 +44,12 @@ static OrtStatus *compute(void *kernel, OrtKernelContext *context) {
     Convolution c;
     TRY(read_convolution(context, &c));
     clear_padding(&c.batch, c.channels, c.output);
-    const int64_t tasks = c.batch.rows * shares(c.channels, CHANNELS);
+    const int64_t tasks = c.batch.rows * ceil_div(c.channels, CHANNELS);
     const int64_t multiplications = c.batch.rows * c.batch.tokens * c.channels * c.width;
     return run_tasks(context, convolve_channels, tasks, multiplications, &c);
 }
 
-// It has no attributes: all that a call needs are its inputs.
+// The operator has no attributes: all that a call needs are its inputs.
 static OrtStatus *create(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInfo *info,
                          void **kernel) {
     (void)op, (void)api, (void)info;

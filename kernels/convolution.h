@@ -1,4 +1,4 @@
-// What the operator CausalConvolution and its kernels exchange: one call.
+// The arguments of one call of the operator CausalConvolution.
 #pragma once
 
 #include "batch.h"

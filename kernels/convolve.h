@@ -1,4 +1,4 @@
-// Some channels of one row through a short causal convolution.
+// Computes a short causal convolution of some channels of one row.
 //
 // A lane is a channel. Each output is one chain of fused multiply-adds, from the oldest input to the
 // newest, so its bits depend on its own inputs alone, wherever they lie.
@@ -10,7 +10,7 @@
 typedef struct {
     const Convolution *convolution;
     int64_t row, first, count;          // channels [first : first + count]
-    float taps[WIDEST_TAPS][CHANNELS];  // of these channels, zeros behind them
+    float taps[WIDEST_TAPS][CHANNELS];  // of these channels, zeros after them
     float bias[CHANNELS];
 } Channels;
 
@@ -63,7 +63,7 @@ TARGET INLINE void keep_inputs(const Channels *c) {
 // Channels [first : first + CHANNELS] of a row that has new tokens.
 TARGET static void convolve(const Convolution *v, int64_t row, int64_t first) {
     Channels c = {.convolution = v, .row = row, .first = first};
-    c.count = least(CHANNELS, v->channels - first);
+    c.count = min(CHANNELS, v->channels - first);
     read_taps(&c);
     for (int64_t token = 0; token < v->batch.valid[row]; token++)
         convolve_token(&c, token, v->width);

@@ -1,4 +1,4 @@
-// Which kernels this CPU, and its operating system, can run.
+// Tells which kernels this CPU and its operating system can run.
 #include <string.h>
 
 #include "kernels.h"

@@ -1,4 +1,4 @@
-// exp and tanh of what softmax needs them for, with the same bits for any width of vectors.
+// exp and tanh for softmax, with the same bits for any width of vectors.
 //
 // exp: x = n ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite), a polynomial for exp(r), and n added to
 // the exponent. The coefficients are a weighted least squares fit, 3e-9 from exp relatively; with

@@ -1,5 +1,5 @@
-// AffineGather: rows of the matrix that AffineMatMul multiplies with, as floats. An embedding that is
-// tied to the output projection is read from the same bytes.
+// The operator AffineGather: rows of the matrix that AffineMatMul multiplies with, as floats. An
+// embedding that is tied to the output projection is read from the same bytes.
 #include "operators.h"
 
 typedef struct {

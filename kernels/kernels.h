@@ -16,7 +16,7 @@ typedef struct {
     // All rows by the outputs of one group: y [count, outputs].
     void (*multiply)(const Weights *weights, const Rows *rows, int64_t group, float *y);
     // Writes the keys and values of a row's new tokens [first : stop] into its cache.
-    void (*remember)(const Attention *attention, int64_t row, int64_t first, int64_t stop);
+    void (*store_kv)(const Attention *attention, int64_t row, int64_t first, int64_t stop);
     // Floats of scratch memory for a part of `count` tokens that ends before position `stop`.
     int64_t (*scratch)(const Attention *attention, int64_t count, int64_t stop);
     // The output of one part.
@@ -26,7 +26,8 @@ typedef struct {
     // One head's query or key, divided by the root of `epsilon` and its sum of squares.
     void (*normalise)(const float *x, int64_t size, float epsilon, float *y);
     // Some columns, from `first` on, of a head of a row that has new tokens: outputs and state.
-    void (*recur)(const LinearAttention *attention, int64_t row, int64_t head, int64_t first);
+    void (*linear_attention_scan)(const LinearAttention *attention, int64_t row, int64_t head,
+                                  int64_t first);
 } Kernels;
 
 extern const Kernels portable_kernels;

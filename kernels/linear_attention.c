@@ -1,5 +1,5 @@
-// LinearAttention: some rows' tokens, each through its heads' recurrent states, which are updated in
-// place.
+// The operator LinearAttention: tokens of some rows, in order, through the recurrent states of their
+// heads, which are updated in place.
 #include <stdlib.h>
 
 #include "linear_attention_inputs.h"
@@ -28,12 +28,13 @@ static void normalise_token(void *data, size_t task) {
     }
 }
 
-static void recur_columns(void *data, size_t task) {
+static void scan_columns(void *data, size_t task) {
     const Call *call = data;
     const LinearAttention *a = call->attention;
     const int64_t head = task / call->blocks, row = head / a->settings->heads;
     if (a->batch.valid[row])
-        kernels->recur(a, row, head % a->settings->heads, task % call->blocks * COLUMNS);
+        kernels->linear_attention_scan(a, row, head % a->settings->heads,
+                                       task % call->blocks * COLUMNS);
 }
 
 static OrtStatus *run(Call *call, OrtKernelContext *context) {
@@ -44,9 +45,9 @@ static OrtStatus *run(Call *call, OrtKernelContext *context) {
         TRY(run_tasks(context, normalise_token, tokens, 2 * key_elements(a), call));
         a->query = call->normalised, a->key = call->normalised + key_elements(a);
     }
-    call->blocks = shares(a->value_size, COLUMNS);
+    call->blocks = ceil_div(a->value_size, COLUMNS);
     const int64_t multiplications = heads * a->batch.tokens * a->key_size * a->value_size;
-    return run_tasks(context, recur_columns, heads * call->blocks, multiplications, call);
+    return run_tasks(context, scan_columns, heads * call->blocks, multiplications, call);
 }
 
 static OrtStatus *compute(void *kernel, OrtKernelContext *context) {

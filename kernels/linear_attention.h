@@ -1,4 +1,4 @@
-// What the operator LinearAttention and its kernels exchange: one call.
+// The arguments of one call of the operator LinearAttention.
 //
 // A head's state is a matrix [key_size, value_size], to which each token adds the product of its key
 // and its value, and which its query then reads. docs/kernels.md has the arithmetic.

@@ -1,4 +1,4 @@
-// A node of the operator LinearAttention: its attributes, and a call's tensors with all checks.
+// Reads and checks the attributes of a LinearAttention node and the tensors of a call.
 #pragma once
 
 #include "calls.h"

@@ -1,10 +1,10 @@
-// AffineMatMul: y [.., N] = x [.., K] @ W, plus a bias where there is one.
+// The operator AffineMatMul: y [.., N] = x [.., K] @ W, plus a bias where there is one.
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "operators.h"
 
-// Work that is worth a thread's while, in weights' bytes read: some microseconds.
+// Bytes of weights that a task reads at least, to be worth a thread: some microseconds of work.
 enum { TASK_BYTES = 48 * 1024, ROWS_PER_TASK = 8, FEW_ROWS = 16 };
 
 typedef struct {
@@ -18,7 +18,7 @@ typedef struct {
 static void quantize_rows(void *data, size_t task) {
     const Call *call = data;
     const int64_t first = task * ROWS_PER_TASK;
-    const int64_t last = least(first + ROWS_PER_TASK, call->rows.count);
+    const int64_t last = min(first + ROWS_PER_TASK, call->rows.count);
     for (int64_t row = first; row < last; row++)
         kernels->quantize(call->x + row * call->weights->inputs, call->weights->inputs, &call->rows,
                           row);
@@ -27,7 +27,7 @@ static void quantize_rows(void *data, size_t task) {
 static void multiply_groups(void *data, size_t task) {
     const Call *call = data;
     const int64_t first = task * call->groups_per_task;
-    const int64_t last = least(first + call->groups_per_task, call->weights->groups);
+    const int64_t last = min(first + call->groups_per_task, call->weights->groups);
     for (int64_t group = first; group < last; group++)
         kernels->multiply(call->weights, &call->rows, group, call->y);
 }

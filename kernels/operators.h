@@ -1,4 +1,4 @@
-// What the operators share: reading constant inputs, and shapes.
+// Declarations that all operators share: reading constant inputs, and shapes.
 #pragma once
 
 #include "kernels.h"

@@ -1,4 +1,4 @@
-// Any CPU, by what the compiler makes of loops: NEON on 64-bit ARM.
+// The kernels for any CPU, as the compiler vectorises loops: NEON on 64-bit ARM.
 #define TARGET
 #define WIDTH 16
 #define ROWS 2
@@ -6,7 +6,7 @@
 #define TILE_UNITS 1
 #include "attend.h"
 #include "convolve.h"
-#include "recur.h"
+#include "linear_attention_scan.h"
 
 INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stride, int rows, int bits,
                 integers *dots) {
@@ -24,4 +24,4 @@ INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stride, int
 }
 
 const Kernels portable_kernels = {
-    quantize, multiply, remember, scratch, attend, convolve, normalise, recur};
+    quantize, multiply, store_kv, scratch, attend, convolve, normalise, linear_attention_scan};

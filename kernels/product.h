@@ -11,7 +11,7 @@
 enum { TILE_ROWS = 6 };
 
 // Few rows take more units, so that enough sums are under way at a time.
-#define UNITS_OF(rows) least(4, TILE_UNITS * ((rows) == 1 ? 4 : (rows) == 2 ? 2 : 1))
+#define UNITS_OF(rows) min(4, TILE_UNITS * ((rows) == 1 ? 4 : (rows) == 2 ? 2 : 1))
 
 typedef struct {
     const float *left;  // [rows, steps], `left_stride` apart

@@ -1,11 +1,11 @@
-// Activations become int8: each block of 32 by its largest absolute value, to the nearest even.
+// Quantizes activations to int8: each block of 32 by its largest absolute value, to the nearest even.
 //
 // Included by each kind of CPU's file, whose compiler makes vectors of these loops.
 #pragma once
 
 #include "affine.h"
 
-// Below this a block counts as zero: 127 / most would be near the end of what a float can say.
+// Below this a block counts as zero: 127 / largest would come near the largest float.
 #define TINY 1e-30f
 
 // What rounds a float to an integer and leaves it in the low bits: 1.5 * 2 ** 23.
@@ -18,18 +18,18 @@ INLINE uint32_t bits_of(float value) {
 }
 
 INLINE void quantize_block(const float *x, const Rows *rows, int64_t place) {
-    uint32_t most_bits = 0;  // ordered as the absolute values are; infinity and NaN come last
+    uint32_t largest_bits = 0;  // ordered as the absolute values are; infinity and NaN come last
     for (int i = 0; i < BLOCK; i++) {
         const uint32_t bits = bits_of(x[i]) & 0x7fffffff;
-        most_bits = bits > most_bits ? bits : most_bits;
+        largest_bits = bits > largest_bits ? bits : largest_bits;
     }
-    float most;
-    __builtin_memcpy(&most, &most_bits, sizeof most);
-    const int finite = most_bits < 0x7f800000, empty = most < TINY;
+    float largest;
+    __builtin_memcpy(&largest, &largest_bits, sizeof largest);
+    const int finite = largest_bits < 0x7f800000, empty = largest < TINY;
     int8_t *values = rows->values + place * BLOCK;
     int32_t sum = 0;
     if (finite && !empty) {
-        const float inverse = 127 / most;
+        const float inverse = 127 / largest;
         for (int i = 0; i < BLOCK; i++) {
             const int8_t value = (int8_t)bits_of(x[i] * inverse + ROUNDER);
             values[i] = value;
@@ -38,7 +38,7 @@ INLINE void quantize_block(const float *x, const Rows *rows, int64_t place) {
     } else {
         __builtin_memset(values, 0, BLOCK);
     }
-    const float scale = !finite ? __builtin_nanf("") : empty ? 0 : most / 127;
+    const float scale = !finite ? __builtin_nanf("") : empty ? 0 : largest / 127;
     rows->scales[place] = scale;
     rows->totals[place] = scale * (float)sum;
     rows->sums[place] = sum;

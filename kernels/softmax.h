@@ -1,4 +1,4 @@
-// The scores of one query become weights, and the sum of the weights.
+// Softmax over the scores of one query.
 //
 // A lane adds up every sixteenth position, in order, and one tree adds the lanes: a query's bits do
 // not depend on where its scores begin or end in memory.
@@ -10,7 +10,7 @@
 typedef struct {
     float *scores;  // of the positions from `base`, a multiple of 16, on; then weights
     int64_t base;
-    int64_t start, stop;  // the positions that the query sees; scores beside them are not looked at
+    int64_t start, stop;  // the positions that the query sees; scores outside them are ignored
 } Seen;
 
 TARGET INLINE void cap_scores(const Seen *seen, float cap) {
@@ -20,7 +20,7 @@ TARGET INLINE void cap_scores(const Seen *seen, float cap) {
     }
 }
 
-// What is not seen weighs exp(-infinity), which is 0.
+// Gives positions that the query does not see the weight exp(-infinity), which is 0.
 TARGET INLINE void hide_unseen(const Seen *seen) {
     const int64_t first = seen->start / KEY_BLOCK * KEY_BLOCK, end = round_up(seen->stop, KEY_BLOCK);
     for (int64_t place = first; place < seen->start; place++)
@@ -52,12 +52,12 @@ TARGET INLINE float largest_score(const Seen *seen) {
     return lanes[0];
 }
 
-// The scores become exp(score - largest). Returns their sum.
+// Makes each score exp(score - largest). Returns their sum.
 TARGET INLINE float exponentiate(const Seen *seen, float largest) {
     vector sums[VECTORS] = {{0}};
-    for (int64_t span = seen->start / KEY_BLOCK * KEY_BLOCK; span < seen->stop; span += KEY_BLOCK) {
+    for (int64_t block = seen->start / KEY_BLOCK * KEY_BLOCK; block < seen->stop; block += KEY_BLOCK) {
         for (int v = 0; v < VECTORS; v++) {
-            float *at = seen->scores + span + v * WIDTH - seen->base;
+            float *at = seen->scores + block + v * WIDTH - seen->base;
             const vector weight = exponential(load(at) - largest);
             __builtin_memcpy(at, &weight, sizeof weight);
             sums[v] += weight;
@@ -66,9 +66,9 @@ TARGET INLINE float exponentiate(const Seen *seen, float largest) {
     return sum_of_lanes(sums);
 }
 
-// Scores to weights. Returns what one must multiply by, so that the weights, and the sink where
-// there is one, add up to 1.
-TARGET static float soften(const Seen *seen, float cap, const float *sink) {
+// Makes the scores weights. Returns the factor by which the weights, and the sink where there is
+// one, add up to 1.
+TARGET static float softmax(const Seen *seen, float cap, const float *sink) {
     if (cap > 0) cap_scores(seen, cap);
     hide_unseen(seen);
     float largest = largest_score(seen);

@@ -1,6 +1,6 @@
 // A few rows by some outputs of a group: the loop over the blocks, for any width of vectors.
 //
-// The file that includes it says, for its kind of CPU, beside TARGET and WIDTH: ROWS, how many rows
+// The file that includes it defines, for its kind of CPU, beside TARGET and WIDTH: ROWS, how many rows
 // share the unpacked weights; ZERO_8, what its dot product has added to an int8 weight; and `dot`,
 // which adds the dot products of one block.
 #pragma once

@@ -1,6 +1,6 @@
-// Vectors of the width that the including file gives, and what all kernels do with them.
+// Vectors of the width that the including file defines, and the functions on them that all share.
 //
-// The file says, for its kind of CPU: TARGET, the attribute of its functions, and WIDTH, a vector's
+// The file defines, for its kind of CPU: TARGET, the attribute of its functions, and WIDTH, a vector's
 // lanes: 16 or a divisor of it.
 #pragma once
 

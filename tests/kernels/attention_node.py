@@ -36,7 +36,7 @@ class Kind:
     size: int = 32
     half: bool = False
     packed: bool = False
-    turned: int = 0
+    rotary_size: int = 0
     interleaved: bool = False
     window: int = -1
     softcap: float = 0.0
@@ -52,7 +52,7 @@ class Kind:
     def left_out(self) -> set[str]:
         """Inputs that the node does not have."""
         without = {"key", "value"} if self.packed else set()
-        without |= set() if self.turned else {"cos", "sin"}
+        without |= set() if self.rotary_size else {"cos", "sin"}
         return without if self.sinks else {*without, "sinks"}
 
 
@@ -131,7 +131,7 @@ def new_tokens(kind: Kind, rows: int = 1, tokens: int = 100, seed: int = 0) -> N
     def normal(heads: int) -> Floats:
         return source.normal(size=(rows, tokens, heads, kind.size)).astype(np.float32)
 
-    angles = source.uniform(-3, 3, (POSITIONS, kind.turned // 2))
+    angles = source.uniform(-3, 3, (POSITIONS, kind.rotary_size // 2))
     return New(
         query=normal(kind.heads) * np.float32(2),
         key=normal(kind.kv_heads),
@@ -145,8 +145,8 @@ def new_tokens(kind: Kind, rows: int = 1, tokens: int = 100, seed: int = 0) -> N
 def expected(kind: Kind, new: New) -> Exact:
     """What tokens that begin at position 0 give, in float64: [rows, tokens, heads * size]."""
     rows, tokens = new.query.shape[:2]
-    query = turned(kind, new, new.query).astype(np.float64)
-    key = stored(kind, turned(kind, new, new.key)).repeat(kind.heads // kind.kv_heads, axis=2)
+    query = with_rope(kind, new, new.query).astype(np.float64)
+    key = stored(kind, with_rope(kind, new, new.key)).repeat(kind.heads // kind.kv_heads, axis=2)
     value = stored(kind, new.value).repeat(kind.heads // kind.kv_heads, axis=2)
     scores = np.einsum("rqhd,rkhd->rhqk", query, key) * kind.factor
     if kind.softcap:
@@ -165,9 +165,9 @@ def stored(kind: Kind, array: Floats) -> Exact:
     return (array.astype(np.float16) if kind.half else array).astype(np.float64)
 
 
-def turned(kind: Kind, new: New, array: Floats) -> Floats:
+def with_rope(kind: Kind, new: New, array: Floats) -> Floats:
     """With rotary embeddings for the positions from 0 on, in float32, as float16 rounds them."""
-    half = kind.turned // 2
+    half = kind.rotary_size // 2
     cos, sin = (table[: array.shape[1], np.newaxis] for table in (new.cos, new.sin))
     first, second = (
         (slice(0, 2 * half, 2), slice(1, 2 * half, 2))

@@ -33,10 +33,10 @@ static Batch batch_of(int64_t past, int64_t tokens) {
 
 static void attend_all(const Kernels *kernels, const Attention *a, int64_t tokens_per_part) {
     float *scratch = floats(kernels->scratch(a, tokens_per_part, a->batch.last[0] + 1));
-    kernels->remember(a, 0, 0, a->batch.tokens);
+    kernels->store_kv(a, 0, 0, a->batch.tokens);
     for (int64_t kv_head = 0; kv_head < a->settings->kv_heads; kv_head++)
         for (int64_t first = 0; first < a->batch.tokens; first += tokens_per_part) {
-            const int64_t count = least(tokens_per_part, a->batch.tokens - first);
+            const int64_t count = min(tokens_per_part, a->batch.tokens - first);
             kernels->attend(a, &(Part){0, kv_head, first, count}, scratch);
         }
 }
@@ -81,7 +81,7 @@ static void linear(const Kernels *kernels, const int64_t *n) {
         kernels->normalise(a.key + head * a.key_size, a.key_size, 1, query + head * a.key_size);
     for (int64_t head = 0; head < heads; head++)
         for (int64_t first = 0; first < a.value_size; first += COLUMNS)
-            kernels->recur(&a, 0, head, first);
+            kernels->linear_attention_scan(&a, 0, head, first);
 }
 
 static const struct {

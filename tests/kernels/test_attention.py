@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.kernels.attention_kinds import KINDS, with_cache
-from tests.kernels.attention_node import Kind, New, Node, expected, new_tokens, stored, turned
+from tests.kernels.attention_node import Kind, New, Node, expected, new_tokens, stored, with_rope
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -20,11 +20,11 @@ def test_the_output_is_numpys(kernels: str, name: str, half: bool) -> None:
 def test_new_keys_and_values_lie_in_the_cache_and_nothing_else_changes(
     kernels: str, half: bool
 ) -> None:
-    kind = Kind(turned=32, half=half)
+    kind = Kind(rotary_size=32, half=half)
     node, new = Node(kind, rows=2), new_tokens(kind, rows=2, tokens=21)
     node.step(new)
     keys = node.keys.transpose(0, 2, 4, 1, 3).reshape(2, 128, kind.kv_heads, kind.size)
-    assert np.array_equal(keys[:, :21], stored(kind, turned(kind, new, new.key)))
+    assert np.array_equal(keys[:, :21], stored(kind, with_rope(kind, new, new.key)))
     assert np.array_equal(node.values.swapaxes(1, 2)[:, :21], stored(kind, new.value))
     assert np.all(np.isnan(keys[:, 21:]))
     assert np.all(np.isnan(node.values[:, :, 21:]))
@@ -33,7 +33,7 @@ def test_new_keys_and_values_lie_in_the_cache_and_nothing_else_changes(
 def test_rows_of_other_lengths_have_padding_of_zeros_that_is_not_written(
     kernels: str, half: bool
 ) -> None:
-    kind = Kind(turned=32, half=half)
+    kind = Kind(rotary_size=32, half=half)
     node, new = Node(kind, rows=4), new_tokens(kind, rows=4, tokens=40)
     found, lengths = node.step(new, [40, 1, 0, 17]), [40, 1, 0, 17]
     for row, length in enumerate(lengths):

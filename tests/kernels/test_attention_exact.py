@@ -47,7 +47,7 @@ def test_the_bits_depend_on_no_number_of_threads(kernels: str, half: bool, token
 
 def test_the_bits_depend_on_no_other_row(kernels: str, half: bool) -> None:
     """Rows alone, and beside others at other positions, of other lengths."""
-    kind = Kind(turned=32, window=30, half=half)
+    kind = Kind(rotary_size=32, window=30, half=half)
     new = new_tokens(kind, rows=3, tokens=60)
     together = Node(kind, rows=3)
     lengths = [[60, 5, 0], [1, 3, 60], [0, 1, 1]]
@@ -132,7 +132,7 @@ def test_the_last_positions_of_a_cache_are_used(kernels: str, half: bool) -> Non
 
 def test_settings_change_what_is_computed(half: bool) -> None:
     """Each setting that a node has tells: none is read from another's place."""
-    kind = Kind(turned=32, half=half)
+    kind = Kind(rotary_size=32, half=half)
     new = new_tokens(kind)
     plain = Node(kind).step(new)
     others = [

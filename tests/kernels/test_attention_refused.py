@@ -12,7 +12,7 @@ from tests.kernels.attention_node import POSITIONS, Kind, Node, new_tokens, sess
 from tests.kernels.in_place import Array
 
 REFUSED = RuntimeError  # with IOBinding, whatever the status
-KIND = Kind(turned=16, sinks=True)
+KIND = Kind(rotary_size=16, sinks=True)
 
 
 def lengths(last: list[int], valid: list[int]) -> dict[str, Array]:

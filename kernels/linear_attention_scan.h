@@ -1,4 +1,4 @@
-// Some columns of one head's state, token after token.
+// Updates some columns of one head's state, token after token, and computes their outputs.
 //
 // A lane is a column, and each sum over a key's elements is one chain of fused multiply-adds from the
 // first element on. So bits do not depend on how columns are cut, nor on chunks: what a token finds
@@ -13,7 +13,7 @@ enum { PARTS = COLUMNS / WIDTH };
 typedef struct {
     const LinearAttention *attention;
     int64_t row, head, first, count;  // columns [first : first + count] of the head
-    float (*state)[COLUMNS];          // [key_size]: of these columns, zeros behind them
+    float (*state)[COLUMNS];          // [key_size]: of these columns, zeros after them
 } Columns;
 
 // The number of a token's head where each token has `heads`.
@@ -34,7 +34,7 @@ TARGET INLINE float *state_row(const Columns *c, int64_t element) {
     return a->state + (head * a->key_size + element) * a->value_size + c->first;
 }
 
-// A row's first token finds zeros, whatever lies in its memory.
+// Reads the state. It is zeros for a row's first token, whatever lies in its memory.
 TARGET INLINE void read_state(const Columns *c) {
     const int64_t lanes = past_of(&c->attention->batch, c->row) ? c->count : 0;
     for (int64_t i = 0; i < c->attention->key_size; i++)
@@ -50,7 +50,7 @@ TARGET INLINE void write_state(const Columns *c) {
                        c->count - part * WIDTH);
 }
 
-// What the state holds for a key.
+// Computes what the state holds for a key: their product.
 TARGET INLINE void recall(const Columns *c, const float *key, vector *recalled) {
     for (int part = 0; part < PARTS; part++) recalled[part] = (vector){0};
     for (int64_t i = 0; i < c->attention->key_size; i++)
@@ -59,8 +59,8 @@ TARGET INLINE void recall(const Columns *c, const float *key, vector *recalled) 
                 spread(key[i]), load(c->state[i] + part * WIDTH), recalled[part]);
 }
 
-// A token's part in one pass over the state: it decays, takes what is added for the key, and is read
-// by the query, and by the next token's key where there is one. `has_next` is a constant.
+// One pass over the state for a token: it decays, what is added for the key is added, and it is
+// multiplied by the query, and by the next token's key where there is one. `has_next` is a constant.
 TARGET INLINE void pass(const Columns *c, int64_t token, float decay, const vector *added, vector *y,
                         vector *recalled, const int has_next) {
     const float *query = c->attention->query + key_place(c, token);
@@ -78,8 +78,8 @@ TARGET INLINE void pass(const Columns *c, int64_t token, float decay, const vect
         }
 }
 
-// `recalled` is what the state holds for this token's key, and then for the next one's.
-TARGET INLINE void recur_token(const Columns *c, int64_t token, vector *recalled) {
+// One token. `recalled` is what the state holds for its key, and then for the next one's.
+TARGET INLINE void linear_attention_step(const Columns *c, int64_t token, vector *recalled) {
     const LinearAttention *a = c->attention;
     const int64_t number = number_of(c, token, a->settings->heads, c->head);
     const int64_t place = number * a->value_size + c->first;
@@ -101,13 +101,15 @@ TARGET INLINE void recur_token(const Columns *c, int64_t token, vector *recalled
 }
 
 // Columns [first : first + COLUMNS] of a head of a row that has new tokens.
-TARGET static void recur(const LinearAttention *a, int64_t row, int64_t head, int64_t first) {
+TARGET static void linear_attention_scan(const LinearAttention *a, int64_t row, int64_t head,
+                                         int64_t first) {
     _Alignas(64) float state[LARGEST_STATE][COLUMNS];
-    const Columns c = {a, row, head, first, least(COLUMNS, a->value_size - first), state};
+    const Columns c = {a, row, head, first, min(COLUMNS, a->value_size - first), state};
     vector recalled[PARTS];
     read_state(&c);
     if (a->beta) recall(&c, a->key + key_place(&c, 0), recalled);
-    for (int64_t token = 0; token < a->batch.valid[row]; token++) recur_token(&c, token, recalled);
+    for (int64_t token = 0; token < a->batch.valid[row]; token++)
+        linear_attention_step(&c, token, recalled);
     write_state(&c);
 }
 
