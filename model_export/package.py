@@ -122,7 +122,7 @@ def _write_licence(directory: Path, recipe: Recipe, loaded: LoadedModel) -> None
 
 
 def _has_terms(path: Path) -> bool:
-    """A notice or a policy is no licence."""
+    """Tells a licence from a notice or a policy."""
     return path.name.upper().startswith(("LICENSE", "LICENCE"))
 
 
@@ -134,7 +134,7 @@ def _shipped_text(name: str) -> str:
 
 
 def _where_its_text_is(licence: str) -> str:
-    """A licence that SPDX does not list has a name that begins as its specification says."""
+    """Says where to read a licence; SPDX lists all but those whose names begin as below."""
     if licence.startswith("LicenseRef-"):
         return "Its text is where the weights are from."
     return f"Its text: https://spdx.org/licenses/{licence}.html"

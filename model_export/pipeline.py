@@ -68,6 +68,7 @@ def export(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> 
     with scratch_dir(out) as scratch:
         threads = Settings.from_environ().threads
         _set_torch_threads(threads)
+        # After torch, which is what a person has to install first where all is missing.
         from model_export.fuse import fuse
         from model_export.quantize import quantize
 

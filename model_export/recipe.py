@@ -1,4 +1,4 @@
-"""A recipe: what to export, as plain data. recipe_loader.py reads it from a TOML file.
+"""A recipe says what to export: plain data, which recipe_loader.py reads from a TOML file.
 
     [model]
     id = "SmolLM2-135M-Instruct"      # the name that clients see
@@ -130,7 +130,7 @@ class Precision:
         return self.lm_head or self.weights
 
     def describe(self) -> str:
-        """In words for a manifest or a log: "int4 k_quant block 32, int8 lm_head"."""
+        """Returns words for a manifest or a log: "int4 k_quant block 32, int8 lm_head"."""
         if self.weights == "fp32":
             return "fp32"
         algorithm = f" {self.algorithm}" if self.weights == "int4" else ""

@@ -269,7 +269,7 @@ def _decode_path(to: type, value: Any) -> Any:
 
 
 def _in_words(message: str) -> str:
-    """msgspec's "Expected `int`, got `str` - at `$.max_kl`" as "max_kl: expected `int`, ..."."""
+    """Puts the key first: msgspec says "Expected `int`, got `str` - at `$.max_kl`"."""
     problem, separator, where = message.partition(" - at `$.")
     problem = problem.replace("Object missing required field", "lacks the key")
     if not separator:
@@ -286,6 +286,6 @@ def _refuse_unknown(table: dict[str, Any], known: tuple[str, ...], what: str) ->
 
 
 def _suggest(word: str, known: tuple[str, ...]) -> str:
-    """The end of a sentence: a full stop, or the nearest of `known` and a question mark."""
+    """Returns the end of a sentence: a full stop, or the nearest of `known` and a question mark."""
     nearest = difflib.get_close_matches(word, known, n=1)
     return f": did you mean {nearest[0]!r}?" if nearest else "."

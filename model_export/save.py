@@ -24,7 +24,7 @@ optimisations want to see at once."""
 
 
 def save(model: ir.Model, directory: Path) -> None:
-    """Write `model` into `directory`. The model itself keeps its tensors."""
+    """Writes `model` into `directory`. The model itself keeps its tensors."""
     directory.mkdir(parents=True, exist_ok=True)
     large = [
         value
@@ -64,7 +64,7 @@ def _write_all(file: BinaryIO, values: list[ir.Value], directory: Path) -> None:
 
 
 def _append(file: BinaryIO, array: NDArray[np.generic]) -> int:
-    """Write `array` from the next page on. Returns its offset."""
+    """Writes `array` from the next page on. Returns its offset."""
     file.write(b"\0" * (-file.tell() % PAGE))
     offset = file.tell()
     little_endian = array.astype(array.dtype.newbyteorder("<"), copy=False)

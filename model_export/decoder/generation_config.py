@@ -1,7 +1,8 @@
 """Reads how a model's authors would have it sampled, and which ids end an answer.
 
 Sampling: the fields of generation_config.json that a request can send too, where a request may send
-the value. It is the default of a request that is silent, as in vLLM, whatever `do_sample` says.
+the value. They are the defaults of a request without them, as in vLLM, also where `do_sample` is
+false.
 
 Stop tokens: the model's own, and its chat template's end of turn. Many chat models declare only the
 id that ended a pre-training document, and end a turn with another: without that one the model would

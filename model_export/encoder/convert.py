@@ -57,7 +57,7 @@ class TraceableEncoder(torch.nn.Module):
         """Scores the last token that is no padding, by the mask as well as by its id.
 
         transformers goes by the id alone, and takes no batch of a model that has none for padding;
-        the runtime pads with 0, whatever the model's id is.
+        the runtime pads with 0, not with the model's own id.
         """
         mask, pad = named[contract.ATTENTION_MASK], self.model.config.pad_token_id
         if pad is not None:
@@ -78,7 +78,7 @@ def convert(model: PreTrainedModel, head: Head | None) -> ir.Model:
     try:
         with _traceable(model, task):
             return _trace(encoder)
-    # torch, transformers and optimum raise whatever they like where a model cannot be traced.
+    # torch, transformers and optimum raise errors of any type where a model cannot be traced.
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ExportError(f"{type(model).__name__} cannot be traced: {reason[0]}") from error

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 CUT = 32
 """Tokens that most of the corpus is longer than, where few texts reach what a model takes."""
 LONGEST = 1024
-"""Tokens of the longest text that is asked: attention over more takes gigabytes."""
+"""Tokens of the longest text that is encoded: attention over more takes gigabytes."""
 
 
 def make_reference(source: EncoderSource, task: str) -> EncoderReference:
     """Encodes the shipped corpus. Takes 3 s for 22M weights on two cores, nearly all of it rows."""
     limit = source.info.max_tokens
     ranks = task == "text-ranking"
-    asked: Sequence[tuple[str, ...]]
-    asked = query_document_pairs() if ranks else [(text,) for text in passages()]
-    longest = _longest(source, asked[0], min(limit, LONGEST))
+    inputs: Sequence[tuple[str, ...]]
+    inputs = query_document_pairs() if ranks else [(text,) for text in passages()]
+    longest = _longest(source, inputs[0], min(limit, LONGEST))
     return EncoderReference(
         whole=[_encode(source, texts, None) for texts in texts_and_pairs()],
         cut={
@@ -38,14 +38,14 @@ def make_reference(source: EncoderSource, task: str) -> EncoderReference:
             for length in sorted({min(limit, CUT), limit})
         },
         max_tokens=limit,
-        answers=[_answer(source, _encode(source, texts, limit)) for texts in asked],
+        answers=[_answer(source, _encode(source, texts, limit)) for texts in inputs],
         longest=longest,
         documents=DOCUMENTS if ranks else 0,
     )
 
 
 def _longest(source: EncoderSource, texts: tuple[str, ...], length: int) -> OutputRow:
-    """Its last positions are where a wrong `max_tokens` shows. Raises ExportError."""
+    """Encodes a text so long that a wrong `max_tokens` shows. Raises ExportError."""
     everything = " ".join(passages())
     encoded = _encode(source, (*texts[:-1], everything), length)
     try:
@@ -79,6 +79,6 @@ def _answer(source: EncoderSource, encoded: EncodedInput) -> OutputRow:
 
 
 def _has_segments(source: EncoderSource) -> bool:
-    """Whether the tokenizer gives them and the model takes them: DistilBERT's may not."""
+    """Tells whether tokenizer and model have segments: DistilBERT's tokenizer may, alone."""
     taken = inspect.signature(source.loaded.model.forward).parameters
     return "token_type_ids" in {*source.loaded.tokenizer.model_input_names} & {*taken}

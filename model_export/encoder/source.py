@@ -1,8 +1,8 @@
 """Loads an encoder and its head, and finds what the manifest says of them.
 
-The model's own files are asked first: sentence-transformers' for pooling, prompts and the longest
+The model's own files come first: sentence-transformers' for pooling, prompts and the longest
 text, config.json for labels and what makes scores of logits. Where they say nothing, the recipe
-must; a guess would be served as if it were the model.
+must; a guess would be taken for the model.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ACTIVATIONS: dict[str, Activation] = {
 
 @dataclass(frozen=True, slots=True)
 class EncoderSource:
-    """A source in memory: the reference that the export must reproduce."""
+    """A loaded encoder, its head, and what the manifest says of them."""
 
     loaded: LoadedModel
     head: Head | None
@@ -60,8 +60,8 @@ def fetch_encoder(recipe: EncoderRecipe, report: Report) -> EncoderSource:
 def _embedder(
     export: EncoderExport, loaded: LoadedModel, modules: SentenceTransformer | None
 ) -> EncoderSource:
-    said = export.pooling is not None or export.normalize is not None
-    if modules is not None and said:
+    pools = export.pooling is not None or export.normalize is not None
+    if modules is not None and pools:
         raise ExportError(
             "The model's modules.json says how it pools and normalises: leave pooling and "
             "normalize out of [export]."
@@ -142,7 +142,7 @@ def _classifier(export: EncoderExport, loaded: LoadedModel, named: str | None) -
 def _activation(config: Any, named: str | None, *, ranks: bool) -> Activation:
     """Returns sentence-transformers' activation, or the one that transformers' pipeline uses.
 
-    A ranker's one score goes through a sigmoid whatever the problem is called, as in CrossEncoder.
+    A ranker's one score goes through a sigmoid for every problem type, as in CrossEncoder.
     `named`: that of its newer versions, in a file of their own.
     """
     section = getattr(config, "sentence_transformers", None) or {}
@@ -163,30 +163,30 @@ def _activation(config: Any, named: str | None, *, ranks: bool) -> Activation:
     return "softmax"
 
 
-def _max_tokens(loaded: LoadedModel, wanted: int | None, said: int | None) -> int:
-    """Returns the recipe's limit, or sentence-transformers' (`said`), or the tokenizer's.
+def _max_tokens(loaded: LoadedModel, in_recipe: int | None, in_files: int | None) -> int:
+    """Returns the recipe's limit, or sentence-transformers' (`in_files`), or the tokenizer's.
 
     No limit may be above the positions that the model has.
     """
     from transformers.tokenization_utils_base import LARGE_INTEGER
 
     positions = _positions(loaded)
-    spoken = loaded.tokenizer.model_max_length if said is None else said
-    limit = spoken if positions is None else min(positions, spoken)
-    # transformers' word for a tokenizer that does not say.
-    if wanted is None and limit >= LARGE_INTEGER:
+    stated = loaded.tokenizer.model_max_length if in_files is None else in_files
+    limit = stated if positions is None else min(positions, stated)
+    # transformers' value for a tokenizer that does not say.
+    if in_recipe is None and limit >= LARGE_INTEGER:
         raise ExportError(
             "Neither the model nor its tokenizer says how long a text may be: name it in [export] "
             "max_tokens."
         )
-    if wanted is None:
+    if in_recipe is None:
         return int(limit)
-    if positions is not None and wanted > positions:
+    if positions is not None and in_recipe > positions:
         raise ExportError(
-            f"[export] max_tokens is {wanted}, but {type(loaded.model).__name__} has positions for "
-            f"{positions}."
+            f"[export] max_tokens is {in_recipe}, but {type(loaded.model).__name__} has positions "
+            f"for {positions}."
         )
-    return wanted
+    return in_recipe
 
 
 def _positions(loaded: LoadedModel) -> int | None:

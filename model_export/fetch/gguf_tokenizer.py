@@ -6,8 +6,8 @@
    that and splits by the architecture, mostly like GPT-2. SmolLM cuts every digit off its
    neighbours first, so the indentation before a number is one token, not two. The rules are
    llama.cpp's (src/llama-vocab.cpp) and those of the models' own tokenizer.json.
-3. The token before a text: LlamaTokenizerFast always puts one there, whatever
-   `tokenizer.ggml.add_bos_token` says. A file that says nothing means llama.cpp's default.
+3. The token before a text: LlamaTokenizerFast always puts one there, and ignores
+   `tokenizer.ggml.add_bos_token`. A file that says nothing means llama.cpp's default.
 4. Gemma's pieces: the scores in the file are ranks. Of all neighbours in a text those that make the
    best piece are joined first (llama.cpp's src/llama-vocab.cpp, `llm_tokenizer_spm`). transformers
    4.57 reads them as the logarithms of a Unigram model's probabilities (GGUFGemmaConverter in
@@ -166,7 +166,7 @@ def join_pieces(tokenizer: Tokenizer, pieces: SentencePieces, unknown: str | Non
 
 
 def _merges(scores: Mapping[str, float]) -> list[tuple[str, str]]:
-    """The best piece first, by each pair of pieces that makes it."""
+    """Returns merges, the best piece first, by each pair of pieces that makes it."""
     return [
         (piece[:cut], piece[cut:])
         for piece in sorted(scores, key=lambda piece: -scores[piece])

@@ -20,7 +20,7 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
     "*.tiktoken",
 )
-"""What transformers makes a tokenizer.json of, beside files of JSON."""
+"""Files of which transformers makes a tokenizer.json, beside files of JSON."""
 
 # What an export reads. Pickled weights are left out: loading them runs code.
 WANTED = [
@@ -42,7 +42,7 @@ UNWANTED = ["[!0-9]*/*.safetensors", "[!0-9]*/*.json", "consolidated*.safetensor
 def download(
     repository: str, revision: str, report: Report | None = None, wanted: Sequence[str] = WANTED
 ) -> Path:
-    """The snapshot's directory in the hub's cache, with the files `wanted`. Raises ExportError."""
+    """Downloads the files `wanted` to the hub's cache and returns their directory."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub import errors as hub_errors
 

@@ -24,7 +24,7 @@ class ModelKind:
     """What kind of model a source is loaded as."""
 
     words: str
-    """In a sentence: "as a decoder"."""
+    """The kind in a sentence: "a decoder"."""
     auto_class: str
     """transformers' class, by name, since importing it takes seconds."""
     otherwise: str
@@ -48,7 +48,7 @@ _READERS = {
     "*.model": {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"},
     "*.tiktoken": {"tiktoken": "tiktoken"},
 }
-"""What transformers reads a tokenizer's file with: packages, and the modules in them."""
+"""Packages by which transformers reads a tokenizer's file, and the modules in them."""
 
 GENERATION_CONFIG = "generation_config.json"
 
@@ -73,7 +73,7 @@ CLASSIFIER = ModelKind(
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A source in memory: the reference that the export must reproduce."""
+    """A loaded source: the reference that the export must reproduce."""
 
     model: PreTrainedModel
     """fp32, in evaluation mode."""
@@ -120,7 +120,7 @@ def load(located: Located, kind: ModelKind = DECODER) -> LoadedModel:
 
 
 def _generation_config(located: Located) -> dict[str, Any]:
-    """Not transformers' object of it, which does not tell what the file says from a default."""
+    """Reads the file: transformers' object does not tell its values from defaults."""
     path = located.directory / GENERATION_CONFIG
     if located.gguf_file is not None or not path.is_file():
         return {}
@@ -161,7 +161,7 @@ def _load_model(located: Located, kind: ModelKind) -> PreTrainedModel:
 
 
 def _refuse_missing(located: Located, kind: ModelKind, keys: Iterable[str]) -> None:
-    """transformers fills weights that are not in the files with random numbers."""
+    """Refuses weights that are not in the files: transformers fills them with random numbers."""
     if error := kind.lacks(located.description, keys):
         raise error
 
@@ -192,7 +192,7 @@ def _load_tokenizer(located: Located) -> PreTrainedTokenizerFast:
 
 
 def _lacks_package(located: Located) -> ExportError | None:
-    """What is to be installed, where tokenizer.json has to be made of a file that is no text."""
+    """Names what to install, where tokenizer.json has to be made of a file that is no text."""
     if located.gguf_file is not None or (located.directory / "tokenizer.json").is_file():
         return None
     for pattern, packages in _READERS.items():
@@ -216,7 +216,7 @@ def _is_installed(module: str) -> bool:
 def _templates(
     located: Located, template: str | dict[str, str] | None, kind: ModelKind
 ) -> dict[str, str]:
-    """By name, of which transformers takes "tool_use" where there are tools, else "default"."""
+    """Returns templates by name: transformers takes "tool_use" with tools, or "default"."""
     if not isinstance(template, dict):
         return {} if template is None else {"default": template}
     if "default" not in template and kind is DECODER:

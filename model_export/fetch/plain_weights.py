@@ -1,8 +1,7 @@
-"""What a repository holds in place of plain weights is refused, by its small files alone.
+"""Refuses what a repository holds in place of plain weights, by its small files alone.
 
 Quantised copies of a model are the hub's most loaded ones, and what a fine-tuning leaves is often
 an adapter. transformers would need another library to load one, or would load something else.
-Called before the weights are downloaded or read, and by the dry run.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ _OLDER = {
 }
 """Files of their own, which some quantisers write in the place of a key in config.json."""
 SMALL_FILES = [CONFIG, ADAPTER, CARD, *_OLDER]
-"""What is read here."""
+"""The files that this module reads."""
 
 _KEYS = {
     "quantization_config": "unnamed",
     "compression_config": "compressed-tensors",
     "quantization": "MLX",
 }
-"""In a config.json, or in a part of one; and what is meant where no method is named."""
+"""Keys of a config.json, or of a part of one, and the method where none is named."""
 _NAMES = {
     "aqlm": "AQLM",
     "awq": "AWQ",
@@ -77,7 +76,7 @@ def _of_adapter(directory: Path, description: str) -> str:
 
 
 def _quantised_by(directory: Path) -> str | None:
-    """In a word for people; None for plain weights."""
+    """Names the method of quantisation; None for plain weights."""
     config = _read(directory / CONFIG)
     parts = [config, *(part for part in config.values() if isinstance(part, dict))]
     for part in parts:
@@ -92,7 +91,7 @@ def _quantised_by(directory: Path) -> str | None:
 
 
 def _packed_in(weights: Path) -> str | None:
-    """A type that no plain weight has, by the head of the file; None where it has none.
+    """Finds a type that no plain weight has, in the head of the file.
 
     transformers would take 8-bit numbers for the weights themselves, without their scales.
     """
@@ -102,20 +101,20 @@ def _packed_in(weights: Path) -> str | None:
     try:
         tensors = msgspec.json.decode(head, type=dict[str, dict[str, Any]])
     except msgspec.DecodeError:
-        return None  # whoever loads it says so
+        return None  # loading it will fail with a reason
     types = (_packed(name, str(one.get("dtype"))) for name, one in tensors.items())
     return next(filter(None, types), None)
 
 
 def _packed(name: str, dtype: str) -> str | None:
-    """Integers are no weights, but the buffers of some models: positions, masks."""
+    """Describes a packed type. Integers are no weights, but buffers of some models: positions."""
     is_weight = name.endswith(("weight", "weight_packed"))
     packed = dtype.startswith(("F8", "F6", "F4")) or (is_weight and dtype.startswith(("I", "U")))
     return f"{name} is {dtype}" if packed else None
 
 
 def _base_of(directory: Path) -> str | None:
-    """As the head of a model's page names it."""
+    """Reads the base model's name from the head of a model's page."""
     try:
         found = _BASE.search((directory / CARD).read_text(encoding="utf-8", errors="replace"))
     except OSError:
@@ -124,7 +123,7 @@ def _base_of(directory: Path) -> str | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Empty where it cannot be read: whoever needs the file says so."""
+    """Returns {} for what cannot be read: loading the model will fail with a reason."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except (OSError, msgspec.DecodeError):

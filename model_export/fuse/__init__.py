@@ -1,7 +1,7 @@
 """Passes that make the traced graph fast, one job a file.
 
 Every pass finds its work by the shape of the graph, never by the name of an architecture, and
-leaves a graph alone where its pattern is absent. docs/graph.md says what each one gained.
+leaves a graph unchanged where its pattern is absent. docs/graph.md says what each one gained.
 """
 
 from __future__ import annotations

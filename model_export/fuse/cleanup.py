@@ -1,4 +1,4 @@
-"""Constants folded, casts, copies and turns that cancel removed, dead nodes dropped."""
+"""Folds constants and removes casts, copies, Transposes that cancel, and dead nodes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Weight matrices stay as they are."""
 
 
 def clean(model: ir.Model) -> None:
-    """Fold, drop and share what can be without knowing any pattern.
+    """Folds, drops and shares what can be without knowing any pattern.
 
     Only the folding half of onnxscript's optimizer: its rewriting half needs a minute for a
     model of 30 layers, since it searches a list of all nodes for every one of them.
@@ -39,7 +39,7 @@ def clean(model: ir.Model) -> None:
 
 
 def _cancel(node: ir.Node) -> None:
-    """Two Transposes that undo each other."""
+    """Removes two Transposes that undo each other."""
     inner = producer(node.inputs[0], "Transpose")
     if inner is None or "perm" not in node.attributes or "perm" not in inner.attributes:
         return
@@ -50,7 +50,7 @@ def _cancel(node: ir.Node) -> None:
 
 
 def _squeeze_weight(model: ir.Model, node: ir.Node) -> None:
-    """A weight without an axis of one is a view of it: a short convolution's, however large."""
+    """Replaces a Squeeze of a weight by a view of it: a short convolution's, however large."""
     weight, axes = constant(node.inputs[0]), constant(node.inputs[1] if node.inputs[1:] else None)
     if weight is not None and axes is not None:
         view = np.squeeze(weight, tuple(axes.reshape(-1).tolist()))

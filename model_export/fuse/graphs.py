@@ -1,4 +1,4 @@
-"""What the passes share: small questions about values, and replacing one by another."""
+"""Helpers of the passes: small questions about values, and replacing one by another."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ KINDLING = "kindling"
 
 
 def constant(value: ir.Value | None) -> NDArray[np.generic] | None:
-    """The array behind an initialiser or a Constant node, None for anything else."""
+    """Returns the array of an initialiser or a Constant node, None for anything else."""
     tensor = ir.convenience.get_const_tensor(value) if value is not None else None
     return None if tensor is None else tensor.numpy()
 
 
 def scalar(value: ir.Value | None) -> float | None:
-    """The number behind a constant of one element."""
+    """Returns the number of a constant of one element."""
     array = constant(value)
     return float(array.reshape(())) if array is not None and array.size == 1 else None
 
 
 def producer(value: ir.Value | None, *op_types: str) -> ir.Node | None:
-    """The node that makes `value`, if it is one of `op_types`."""
+    """Returns the node that makes `value`, if it is one of `op_types`."""
     node = value.producer() if value is not None else None
     return node if node is not None and node.op_type in op_types else None
 
 
 def only_user(value: ir.Value) -> ir.Node | None:
-    """The one node that reads `value`, None if there are more, or if it is an output."""
+    """Returns the one node that reads `value`, None if there are more, or if it is an output."""
     users = {use.node for use in value.uses()}
     return users.pop() if len(users) == 1 and not value.is_graph_output() else None
 
 
 def attribute(node: ir.Node, name: str, default: float | int) -> float | int:
-    """A numeric attribute with its default."""
+    """Returns a numeric attribute, or its default."""
     found = node.attributes.get(name)
     return default if found is None else found.value
 
 
 def dimensions(value: ir.Value) -> tuple[int | str | None, ...] | None:
-    """The shape as ints and names, None where it is unknown."""
+    """Returns the shape as ints and names, None where it is unknown."""
     if value.shape is None:
         return None
     return tuple(d if isinstance(d, int) else d.value for d in value.shape)
 
 
 def add_initializer(model: ir.Model, name: str, array: NDArray[np.generic]) -> ir.Value:
-    """A new initialiser; `name` is made unique."""
+    """Adds an initialiser; `name` is made unique."""
     unique, number = name, 0
     while unique in model.graph.initializers:
         number += 1
@@ -72,7 +72,7 @@ def insert(
     outputs: int = 1,
     like: Sequence[ir.Value] = (),
 ) -> ir.Node:
-    """A new node before another. Its outputs take shape and type from the values in `like`."""
+    """Inserts a node before another. Its outputs take shape and type from the values in `like`."""
     node = ir.Node(
         domain,
         op_type,
@@ -90,12 +90,12 @@ def insert(
 
 
 def replace(old: ir.Value, new: ir.Value) -> None:
-    """Let every reader of `old`, the graph's outputs too, read `new`."""
+    """Lets every reader of `old`, the graph's outputs too, read `new`."""
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
 
 
 def rename(new: ir.Value, old: ir.Value) -> None:
-    """Let `new` stand for `old` under the same name, which an output of the graph must keep."""
+    """Lets `new` stand for `old` under the same name, which an output of the graph must keep."""
     name = old.name
     old.name = f"{name}/before"
     new.name = name
@@ -103,7 +103,7 @@ def rename(new: ir.Value, old: ir.Value) -> None:
 
 
 def tidy(model: ir.Model) -> None:
-    """Drop nodes and initialisers that nothing reads, and give every value a name of its own.
+    """Drops nodes and initialisers that nothing reads, and give every value a name of its own.
 
     An output of Microsoft's nodes that nothing reads gets the empty name: a kernel then does not
     compute it, which is 1 of a SkipSimplifiedLayerNormalization's 8 microseconds. ONNX's own

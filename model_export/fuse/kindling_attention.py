@@ -1,7 +1,7 @@
-"""GroupQueryAttention becomes kindling::Attention, our own operator (docs/kernels.md).
+"""Replaces GroupQueryAttention by kindling::Attention, our own operator (docs/kernels.md).
 
 The passes before work on Microsoft's node, which the trace leaves. Ours computes a query alike
-whatever is beside it, and reads keys in blocks of positions: so the cache's keys change their shape
+in every batch, and reads keys in blocks of positions: so the cache's keys change their shape
 here. What the cache holds is float32; quantize/ makes it float16.
 """
 

@@ -1,4 +1,4 @@
-"""One form for every linear layer: MatMul(x, W) and Add(bias), with W constant.
+"""Brings every linear layer into one form: MatMul(x, W) and Add(bias), with W constant.
 
 torch writes MatMul(x, Transpose(W)), and for GPT-2's Conv1D a Gemm between two Reshapes. The
 output projection, whose input is two-dimensional, becomes Gemm(x, W, transB=1) instead: it can
@@ -24,18 +24,18 @@ from model_export.fuse.graphs import (
 
 
 def plain_linears(model: ir.Model) -> None:
-    """Bring every linear layer into its form."""
+    """Brings every linear layer into its form."""
     for node in list(model.graph):
         if node.op_type == "MatMul":
-            _turn_weight(model, node)
+            _transpose_weight(model, node)
         elif node.op_type == "Gemm":
             _unflatten(node)
     tidy(model)
 
 
-def _turn_weight(model: ir.Model, node: ir.Node) -> None:
-    turned = producer(node.inputs[1], "Transpose")
-    weight = turned.inputs[0] if turned is not None else None
+def _transpose_weight(model: ir.Model, node: ir.Node) -> None:
+    transposed = producer(node.inputs[1], "Transpose")
+    weight = transposed.inputs[0] if transposed is not None else None
     array = constant(weight)
     if weight is None or array is None or array.ndim != 2:
         return
@@ -47,7 +47,7 @@ def _turn_weight(model: ir.Model, node: ir.Node) -> None:
 
 
 def _unflatten(node: ir.Node) -> None:
-    """Reshape(x, [-1, K]) -> Gemm -> Reshape(..., [batch, sequence, N]), without the Reshapes."""
+    """Drops the Reshapes of Reshape(x, [-1, K]), Gemm, Reshape(..., [batch, sequence, N])."""
     flat = producer(node.inputs[0], "Reshape")
     back = only_user(node.outputs[0])
     if flat is None or back is None or back.op_type != "Reshape" or _is_scaled(node):

@@ -1,4 +1,4 @@
-"""Seven nodes of an RMS norm become one SimplifiedLayerNormalization.
+"""Fuses the seven nodes of an RMS norm into one SimplifiedLayerNormalization.
 
 x * (1 / sqrt(mean(x ** 2) + epsilon)) * weight, with the weight on either side. Zhang and
 Sennrich 2019, https://arxiv.org/abs/1910.07467.
@@ -22,7 +22,7 @@ from model_export.fuse.graphs import (
 
 
 def fuse_norms(model: ir.Model) -> None:
-    """Fuse every RMS norm over the last axis that has a constant weight."""
+    """Fuses every RMS norm over the last axis that has a constant weight."""
     for node in list(model.graph):
         if node.op_type == "Pow" and scalar(node.inputs[1]) == 2.0:
             _fuse(node)
@@ -64,7 +64,7 @@ def _only_user_of_type(value: ir.Value, *op_types: str) -> ir.Node | None:
 
 
 def _inverse(root: ir.Value) -> ir.Node | None:
-    """1 / root, in either spelling."""
+    """Finds 1 / root, as a Div or a Reciprocal."""
     node = _only_user_of_type(root, "Div", "Reciprocal")
     if node is not None and node.op_type == "Div" and scalar(node.inputs[0]) != 1.0:
         return None
@@ -82,9 +82,11 @@ def _over_last_axis(mean: ir.Node) -> bool:
 
 
 def _norm_before_transpose(norm: ir.Node) -> None:
-    """norm(Transpose(x)) -> Transpose(norm(x)) where the last axis stays: Gemma 3's query norm.
+    """Rewrites norm(Transpose(x)) as Transpose(norm(x)): Gemma 3's query norm.
 
-    The Transpose then meets the one behind the rotary embedding, and both go.
+    Only where the last axis stays.
+
+    The Transpose then meets the one after the rotary embedding, and both go.
     """
     swapped = producer(norm.inputs[0], "Transpose")
     order = swapped.attributes["perm"].as_ints() if swapped is not None else [0]

@@ -1,8 +1,8 @@
-"""The query, key and value projections of an attention node become one linear layer.
+"""Packs the query, key and value projections of an attention node into one linear layer.
 
 GroupQueryAttention reads [batch, sequence, (heads + 2 * kv_heads) * head_dim] in place of its
 first three inputs, so one large matrix product serves, and nothing has to be split. Gate and up
-are left apart: the Split that packing them needs costs more than the product saves
+stay two: the Split that packing them needs costs more than the product saves
 (docs/graph.md).
 """
 
@@ -18,7 +18,7 @@ from model_export.fuse.graphs import add_initializer, constant, insert, producer
 
 @dataclass(frozen=True, slots=True)
 class _Linear:
-    """MatMul(source, weight) and, where there is one, Add(bias)."""
+    """A linear layer: MatMul(source, weight) and, where there is one, Add(bias)."""
 
     source: ir.Value
     weight: ir.Value
@@ -26,7 +26,7 @@ class _Linear:
 
 
 def pack_projections(model: ir.Model) -> None:
-    """Pack wherever the three linear layers read one tensor, with a bias each or without."""
+    """Packs wherever the three linear layers read one tensor, with a bias each or without."""
     for node in list(model.graph):
         if node.op_type == "GroupQueryAttention":
             linears = [linear for linear in map(_linear, node.inputs[:3]) if linear is not None]

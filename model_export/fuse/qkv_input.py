@@ -1,4 +1,4 @@
-"""Attention reads query, key and value as the one tensor that they were cut from.
+"""Lets attention read query, key and value as the one tensor that they were cut from.
 
 Some architectures have one projection for the three: GPT-2 cuts it by a Split, Phi-3 by three
 Slices. GroupQueryAttention takes the whole in place of its first three inputs.
@@ -12,7 +12,7 @@ from model_export.fuse.graphs import constant, dimensions, producer, tidy
 
 
 def pack_qkv_input(model: ir.Model) -> None:
-    """Give the whole to every attention node whose three inputs are all of one tensor."""
+    """Gives the whole to every attention node whose three inputs are all of one tensor."""
     for node in model.graph:
         if node.op_type == "GroupQueryAttention":
             whole = _whole(list(node.inputs[:3]))
@@ -23,7 +23,7 @@ def pack_qkv_input(model: ir.Model) -> None:
 
 
 def _whole(parts: list[ir.Value | None]) -> ir.Value | None:
-    """The tensor that the parts are cut from, in their order and without a rest."""
+    """Returns the tensor that the parts are cut from, in their order and without a rest."""
     split = producer(parts[0], "Split")
     if split is not None:
         return split.inputs[0] if list(split.outputs) == parts else None
@@ -37,7 +37,7 @@ def _whole(parts: list[ir.Value | None]) -> ir.Value | None:
 
 
 def _range(node: ir.Node) -> tuple[int, int]:
-    """Start and end of a slice of the last of three axes, (-1, -1) of any other."""
+    """Returns start and end of a slice of the last of three axes, (-1, -1) of any other."""
     start, end, axis = (constant(value) for value in node.inputs[1:4])
     if start is None or end is None or axis is None or axis.item() not in (-1, 2):
         return (-1, -1)

@@ -1,4 +1,4 @@
-"""Rotary embeddings move into the attention node, with the model's own tables.
+"""Moves rotary embeddings into the attention node, with the model's own tables.
 
 Before: q * cos + rotate_half(q) * sin, and the same for k, with cos and sin computed from the
 positions at every step. After: do_rotary=1 and two tables [context, rotary_dim / 2], computed
@@ -27,8 +27,8 @@ from model_export.fuse.graphs import (
 
 
 @dataclass(frozen=True, slots=True)
-class _Turned:
-    """States [batch, heads, sequence, head_dim] before their turn, and what turns them."""
+class _Rotated:
+    """States [batch, heads, sequence, head_dim] before rotation, and what rotates them."""
 
     states: ir.Value
     cos: ir.Value
@@ -36,7 +36,7 @@ class _Turned:
 
 
 def fuse_rotary(model: ir.Model) -> None:
-    """Fold the turn of query and key into every GroupQueryAttention that has one."""
+    """Folds the rotation of query and key into every GroupQueryAttention that has one."""
     tables: dict[str, ir.Value | None] = {}
     for node in list(model.graph):
         if node.op_type == "GroupQueryAttention":
@@ -45,30 +45,30 @@ def fuse_rotary(model: ir.Model) -> None:
 
 
 def _fuse(model: ir.Model, node: ir.Node, tables: dict[str, ir.Value | None]) -> None:
-    query, key = _turned(node.inputs[0]), _turned(node.inputs[1])
+    query, key = _match_rotated(node.inputs[0]), _match_rotated(node.inputs[1])
     if query is None or key is None or query.cos is not key.cos or query.sin is not key.sin:
         return
     cos, sin = (_table(model, value, tables) for value in (query.cos, query.sin))
     if cos is None or sin is None:
         return
-    for index, turned in enumerate((query, key)):
-        node.replace_input_with(index, _merge_heads(model, node, turned.states))
+    for index, rotated in enumerate((query, key)):
+        node.replace_input_with(index, _merge_heads(model, node, rotated.states))
     node.replace_input_with(7, cos)
     node.replace_input_with(8, sin)
     node.attributes.add(ir.AttrInt64("do_rotary", 1))
 
 
-def _turned(value: ir.Value | None) -> _Turned | None:
-    """Match Reshape(Transpose(turned states)), turned in full or in their first part."""
+def _match_rotated(value: ir.Value | None) -> _Rotated | None:
+    """Matches Reshape(Transpose(rotated states)), rotated in full or in their first part."""
     merged = producer(value, "Reshape")
     swapped = producer(merged.inputs[0], "Transpose") if merged else None
     result = swapped.inputs[0] if swapped else None
     joined = producer(result, "Concat")
     if joined is None:
-        return _rotation(producer(result, "Add"))
+        return _match_rotation(producer(result, "Add"))
     if len(joined.inputs) != 2:
         return None
-    first = _rotation(producer(joined.inputs[0], "Add"))
+    first = _match_rotation(producer(joined.inputs[0], "Add"))
     start, rest = (
         producer(v, "Slice") for v in (first.states if first else None, joined.inputs[1])
     )
@@ -78,11 +78,11 @@ def _turned(value: ir.Value | None) -> _Turned | None:
     split = (dimensions(first.states) or (None,))[-1]
     if source is None or _slice(start) != (0, split) or _slice(rest)[0] != split:
         return None
-    return _Turned(source, first.cos, first.sin)
+    return _Rotated(source, first.cos, first.sin)
 
 
-def _rotation(total: ir.Node | None) -> _Turned | None:
-    """Match x * cos + Concat(-x[half:], x[:half]) * sin."""
+def _match_rotation(total: ir.Node | None) -> _Rotated | None:
+    """Matches x * cos + Concat(-x[half:], x[:half]) * sin."""
     left, right = (producer(v, "Mul") for v in total.inputs) if total else (None, None)
     if left is None or right is None:
         return None
@@ -101,11 +101,11 @@ def _rotation(total: ir.Node | None) -> _Turned | None:
     cos, sin = (producer(mul.inputs[1], "Unsqueeze") for mul in (left, right))
     if _slice(upper)[0] != size // 2 or cos is None or sin is None:
         return None
-    return _Turned(states, cos.inputs[0], sin.inputs[0])  # type: ignore[arg-type]
+    return _Rotated(states, cos.inputs[0], sin.inputs[0])  # type: ignore[arg-type]
 
 
 def _slice(node: ir.Node) -> tuple[int, int]:
-    """Start and end of a slice of the last axis with step 1, (-1, -1) if it is another."""
+    """Returns start and end of a slice of the last axis with step 1, (-1, -1) if it is another."""
     start, end, axis, *step = (constant(value) for value in node.inputs[1:])
     rank = len(dimensions(node.outputs[0]) or ())
     known = start is not None and end is not None and axis is not None
@@ -127,7 +127,7 @@ def _merge_heads(model: ir.Model, node: ir.Node, states: ir.Value) -> ir.Value:
 
 
 def _table(model: ir.Model, value: ir.Value, known: dict[str, ir.Value | None]) -> ir.Value | None:
-    """The table [context, rotary_dim / 2] of `value`, None if it is not one of positions."""
+    """Returns the table [context, rotary_dim / 2] of `value`, None if it is none of positions."""
     name = str(value.name)
     if name not in known:
         array = _evaluate(model, value)
@@ -140,7 +140,7 @@ def _table(model: ir.Model, value: ir.Value, known: dict[str, ir.Value | None]) 
 
 
 def _evaluate(model: ir.Model, value: ir.Value) -> NDArray[np.float32] | None:
-    """`value`, [batch, sequence, n], for one row that holds every position of the context."""
+    """Computes `value`, [batch, sequence, n], for one row of every position in the context."""
     inputs = {str(v.name): v for v in model.graph.inputs}
     names = (contract.INPUT_IDS, contract.QUERY_SEQLENS, contract.SEQLENS_K)
     try:

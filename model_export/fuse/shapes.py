@@ -1,4 +1,4 @@
-"""Shapes that the trace computes at run time, written down where they are known.
+"""Writes down shapes that the trace computes at run time, where they are known.
 
 The trace reads sizes off its tensors: chains of Shape, Gather, Unsqueeze and Concat before
 every Reshape. ONNX Runtime's symbolic inference knows each dimension as a number or as an
@@ -27,15 +27,15 @@ from model_export.fuse.graphs import (
 from model_export.reporting import ExportError
 
 _OWN_OPERATORS = {"CausalConvolution": (0, 3), "LinearAttention": (2, 5)}
-"""Those that a trace leaves: the input whose shape each output has."""
+"""Operators that a trace leaves: the input whose shape each output has."""
 _LARGEST = 2**31 - 1
-"""What a Slice means by its end: SymbolicShapeInference's own default."""
+"""The end of a Slice that means all: SymbolicShapeInference's own default."""
 _DATA_LIMIT = 1 << 10
 """Elements of the largest constant that inference may need to see; weights stay out of it."""
 
 
 def make_shapes_static(model: ir.Model) -> None:
-    """Write down every shape that is known, and drop the nodes that copy by it."""
+    """Writes down every shape that is known, and drop the nodes that copy by it."""
     infer_shapes(model)
     for node in list(model.graph):
         match node.op_type:
@@ -53,7 +53,7 @@ def make_shapes_static(model: ir.Model) -> None:
 
 
 def infer_shapes(model: ir.Model) -> None:
-    """Give every value its type and symbolic shape. Raises ExportError where that fails.
+    """Gives every value its type and symbolic shape. Raises ExportError where that fails.
 
     Merging: BERT cuts its positions off a table of 512, so that "sequence" meets
     "Min(512, sequence)" in a sum, where both must be the same.
@@ -74,7 +74,7 @@ def infer_shapes(model: ir.Model) -> None:
 
 
 def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """As SymbolicShapeInference.infer_shapes does it, which cannot be told of our operators."""
+    """Does what SymbolicShapeInference.infer_shapes does, which cannot learn our operators."""
     inference = SymbolicShapeInference(_LARGEST, True, False, 0)
     for op_type, like in _OWN_OPERATORS.items():
         inference.dispatcher_[op_type] = partial(_as_inputs, inference, like)
@@ -97,7 +97,7 @@ def _as_inputs(
 
 
 def _without_weights(model: ir.Model):  # type: ignore[no-untyped-def]
-    """The model as a proto with its large initialisers as inputs, and no stale shapes."""
+    """Returns the model as a proto with its large initialisers as inputs, and no stale shapes."""
     copy = ir.Model(model.graph.clone(), ir_version=model.ir_version)
     for value in list(copy.graph.initializers.values()):
         if value.const_value is not None and value.const_value.size > _DATA_LIMIT:
@@ -126,7 +126,7 @@ def _fix_target(model: ir.Model, node: ir.Node) -> None:
 
 
 def _skip_reshapes(node: ir.Node) -> None:
-    """Reshape(Reshape(x)) reads x, where the target can be said in terms of x."""
+    """Makes Reshape(Reshape(x)) read x, where the target can be said in terms of x."""
     after = dimensions(node.outputs[0])
     inner = producer(node.inputs[0], "Reshape")
     while inner is not None and after is not None:
@@ -140,7 +140,7 @@ def _skip_reshapes(node: ir.Node) -> None:
 def _target(
     before: tuple[int | str | None, ...], after: tuple[int | str | None, ...]
 ) -> list[int] | None:
-    """Reshape's target vector, None if 0, -1 and numbers cannot say it."""
+    """Returns Reshape's target vector, None if 0, -1 and numbers cannot say it."""
     vector = []
     for axis, size in enumerate(after):
         if isinstance(size, int):
@@ -160,13 +160,13 @@ def _drop_copy(node: ir.Node) -> None:
 
 
 def _forward(cut: ir.Node) -> bool:
-    """Whether every step of a Slice is 1: with -1 it turns an axis round at the same shape."""
+    """Tells whether every step of a Slice is 1: with -1 it reverses an axis of the same shape."""
     steps = cut.inputs[4] if len(cut.inputs) > 4 else None
     return steps is None or ((known := constant(steps)) is not None and bool((known == 1).all()))
 
 
 def _fix_dimension(model: ir.Model, node: ir.Node) -> None:
-    """Gather(Shape(x), k) of a known dimension is a number."""
+    """Replaces Gather(Shape(x), k) of a known dimension by its number."""
     shape, index = node.inputs[0], constant(node.inputs[1])
     maker = shape.producer() if shape is not None else None
     if maker is None or maker.op_type != "Shape" or index is None or maker.attributes:
@@ -181,7 +181,7 @@ def _fix_dimension(model: ir.Model, node: ir.Node) -> None:
 
 
 def _drop_empty_parts(node: ir.Node) -> None:
-    """Concat with a part of no size: a rotary model that turns the whole head has one."""
+    """Drops parts of no size from a Concat: a model that rotates the whole head has one."""
     parts = [part for part in node.inputs if part is not None and 0 not in (dimensions(part) or ())]
     if len(parts) == 1:
         replace(node.outputs[0], parts[0])

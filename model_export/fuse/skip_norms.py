@@ -31,7 +31,7 @@ _FUSED = {
 
 
 def fuse_skip_norms(model: ir.Model) -> None:
-    """Fuse every norm over the last axis whose input is the sum of two tensors of one shape."""
+    """Fuses every norm over the last axis whose input is the sum of two tensors of one shape."""
     for node in list(model.graph):
         if node.op_type in _FUSED and attribute(node, "axis", -1) == -1:
             total = producer(node.inputs[0], "Add")
@@ -61,7 +61,7 @@ def _fuse(total: ir.Node, norm: ir.Node) -> None:
 
 
 def sum_residuals(model: ir.Model) -> None:
-    """Wherever a LayerNormalization reads the sum of two tensors."""
+    """Makes a Sum of every residual Add that a LayerNormalization reads."""
     for node in list(model.graph):
         if node.op_type == "LayerNormalization":
             total = producer(node.inputs[0], "Add")

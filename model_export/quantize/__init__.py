@@ -1,4 +1,4 @@
-"""Weights become blocks of small integers.
+"""Replaces float weights by blocks of small integers.
 
 The linear layers become AffineMatMul, the embeddings AffineGather: operators of our own
 (docs/kernels.md), which multiply with the weights as they lie in the file. A tied embedding and
@@ -35,7 +35,7 @@ __all__ = ["Precision", "quantize"]
 
 
 def quantize(model: ir.Model, precision: Precision) -> ir.Model:
-    """Quantise `model`, in place, and return it. "fp32" leaves it as it is."""
+    """Quantises `model`, in place, and return it. "fp32" leaves it as it is."""
     if precision.weights == "fp32":
         return model
     linears = [node for node in model.graph if _weight_of(node) is not None]
@@ -54,7 +54,7 @@ def quantize(model: ir.Model, precision: Precision) -> ir.Model:
 
 
 def _weight_of(node: ir.Node) -> ir.Value | None:
-    """The constant matrix of a linear layer, None for any other node."""
+    """Returns the constant matrix of a linear layer, None for any other node."""
     if node.op_type not in ("MatMul", "Gemm") or not _is_matrix(node.inputs[1]):
         return None
     return node.inputs[1]
@@ -70,7 +70,7 @@ def _is_embedding(node: ir.Node) -> bool:
 
 
 def _plan(model: ir.Model, linears: list[ir.Node], precision: Precision) -> dict[ir.Node, str]:
-    """The weights of each linear layer: the last one is the output projection."""
+    """Chooses the weights of each linear layer: the last one is the output projection."""
     plan = dict.fromkeys(linears, precision.weights)
     if precision.mixed_layers:
         plan.update(dict.fromkeys(_sensitive(model, linears), "int8"))
@@ -79,7 +79,7 @@ def _plan(model: ir.Model, linears: list[ir.Node], precision: Precision) -> dict
 
 
 def _sensitive(model: ir.Model, linears: list[ir.Node]) -> list[ir.Node]:
-    """The input and the down projection of the layers that llama.cpp gives more bits.
+    """Finds the input and the down projections of the layers that llama.cpp gives more bits.
 
     The input is that of the attention, or of what a recurrent layer has in its place.
     The first and the last eighth, and every third between them: use_more_bits in
@@ -103,7 +103,7 @@ def _sensitive(model: ir.Model, linears: list[ir.Node]) -> list[ir.Node]:
 
 
 def _mixers(model: ir.Model) -> list[int]:
-    """Where in the graph each layer's first node with a state stands."""
+    """Returns the position in the graph of each layer's first node that has a state."""
     places: dict[int, int] = {}
     for place, node in enumerate(model.graph):
         for output in node.outputs:
@@ -114,18 +114,18 @@ def _mixers(model: ir.Model) -> list[int]:
 
 
 def _inputs_of(before: list[ir.Node]) -> list[ir.Node]:
-    """The attention's input projections: the last linear layers before it that share a source."""
+    """Returns the last linear layers before the attention that share a source: its inputs."""
     return [node for node in before if node.inputs[0] is before[-1].inputs[0]]
 
 
 def _without_inputs(inside: list[ir.Node]) -> list[ir.Node]:
-    """The layer's own linears, without the next layer's attention input."""
+    """Returns the layer's own linears, without the next layer's attention input."""
     return [node for node in inside if node.inputs[0] is not inside[-1].inputs[0]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Matrix:
-    """A quantised matrix in the graph: its initialisers, and the attributes of who reads it."""
+    """A quantised matrix in the graph: its initialisers, and the attributes of its readers."""
 
     inputs: list[ir.Value | None]
     attributes: dict[str, int]
@@ -140,19 +140,19 @@ class _Quantizer:
     done: dict[tuple[ir.Value, str, bool], _Matrix] = field(default_factory=dict)
 
     def linear(self, node: ir.Node, weights: str) -> _Matrix:
-        """The weight of a linear layer, [outputs, inputs]."""
-        turned = node.op_type == "Gemm" and attribute(node, "transB", 0) == 1
-        return self._quantise(cast("ir.Value", node.inputs[1]), weights, turned=not turned)
+        """Quantises the weight of a linear layer, [outputs, inputs]."""
+        as_stored = node.op_type == "Gemm" and attribute(node, "transB", 0) == 1
+        return self._quantise(cast("ir.Value", node.inputs[1]), weights, transpose=not as_stored)
 
     def embedding(self, node: ir.Node, weights: str) -> _Matrix:
-        """The table of an embedding, [entries, hidden]."""
-        return self._quantise(cast("ir.Value", node.inputs[0]), weights, turned=False)
+        """Quantises the table of an embedding, [entries, hidden]."""
+        return self._quantise(cast("ir.Value", node.inputs[0]), weights, transpose=False)
 
-    def _quantise(self, value: ir.Value, weights: str, turned: bool) -> _Matrix:
-        key = (value, weights, turned)
+    def _quantise(self, value: ir.Value, weights: str, transpose: bool) -> _Matrix:
+        key = (value, weights, transpose)
         if key not in self.done:
             array = cast("NDArray[np.generic]", constant(value))
-            matrix = np.asarray(array.T if turned else array, np.float32)
+            matrix = np.asarray(array.T if transpose else array, np.float32)
             self.done[key] = self._store(value, self._algorithm(matrix, BITS[weights]))
         return self.done[key]
 
@@ -172,7 +172,7 @@ class _Quantizer:
 
 
 def _halve_cache(model: ir.Model) -> None:
-    """Keys and values in float16: their rounding is small beside that of the weights."""
+    """Stores keys and values in float16: their rounding is small beside that of the weights."""
     for value in (*model.graph.inputs, *model.graph.outputs):
         if contract.is_by_position(str(value.name)):
             value.type = ir.TensorType(ir.DataType.FLOAT16)
@@ -189,7 +189,7 @@ def _replace_linear(node: ir.Node, matrix: _Matrix) -> None:
 
 
 def _result_and_bias(node: ir.Node) -> tuple[ir.Value, ir.Value | None]:
-    """What the layer gives out, and its bias where an Add of one follows alone."""
+    """Returns the layer's output, and its bias where only an Add of one follows."""
     product = node.outputs[0]
     total = only_user(product)
     if total is None or total.op_type != "Add":

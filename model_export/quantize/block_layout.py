@@ -1,8 +1,7 @@
-"""Blocks of small integers as the kernels read them, from the file's own pages.
+"""Lays out blocks of small integers as the kernels read them, from the file's own pages.
 
 16 rows lie side by side, four values of each together: the dot product instructions of a CPU then
-give 16 outputs in the lanes of a vector (docs/kernels.md). Pure arithmetic: knows no graph. Called
-by the package.
+give 16 outputs in the lanes of a vector (docs/kernels.md).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ QUAD = 4
 
 
 class Packed(NamedTuple):
-    """What AffineMatMul and AffineGather take, in their order, in whole groups and blocks.
+    """The inputs of AffineMatMul and AffineGather, in their order, in whole groups and blocks.
 
     `values` uint8 [groups, blocks of 32, 64 * bits]: 8 quads of 16 rows of 4 values; with 4 bits
     the fifth quad lies in the high halves of the first's bytes, and so on. `scales` and `offsets`
@@ -33,7 +32,7 @@ class Packed(NamedTuple):
 
 
 def pack(blocks: Blocks) -> Packed:
-    """`blocks` in the order of the kernels."""
+    """Returns `blocks` in the order of the kernels."""
     values = blocks.values.view(np.uint8)
     rows, columns = -(-values.shape[0] // LANES) * LANES, -(-values.shape[1] // BLOCK) * BLOCK
     padded = np.zeros((rows, columns), np.uint8)
@@ -48,7 +47,7 @@ def pack(blocks: Blocks) -> Packed:
 
 
 def _by_lanes(figures: NDArray[np.float16]) -> NDArray[np.float16]:
-    """[rows, blocks] as [groups, blocks, 16]."""
+    """Lays out [rows, blocks] as [groups, blocks, 16]."""
     rows, blocks = figures.shape
     padded = np.zeros((-(-rows // LANES) * LANES, blocks), np.float16)
     padded[:rows] = figures

@@ -1,8 +1,8 @@
-"""A float matrix as blocks of small integers, each weight scale * value + offset.
+"""Quantises a float matrix to blocks of small integers, each weight scale * value + offset.
 
 Scales and offsets are rounded to float16 first and the values chosen for what they then are;
 k_quant alone chooses before. float16 is GGUF's own precision, so what comes from Q4_1 or Q8_0 is
-found again. Pure arithmetic: knows no graph and no layout. Called by the package.
+found again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Blocks:
 
 
 def symmetric(weight: Matrix, bits: int, block_size: int) -> Blocks:
-    """Round to nearest around zero, as GGUF's Q4_0 and Q8_0 (ggml-quants.c). No offsets.
+    """Rounds to nearest around zero, as GGUF's Q4_0 and Q8_0 (ggml-quants.c). No offsets.
 
     In 4 bits the largest value becomes -8, whichever sign that gives the scale.
     """
@@ -62,7 +62,10 @@ def symmetric(weight: Matrix, bits: int, block_size: int) -> Blocks:
 
 
 def affine(weight: Matrix, block_size: int) -> Blocks:
-    """4 bits from each block's smallest weight to its largest, as GGUF's Q4_1 (ggml-quants.c)."""
+    """Quantises to 4 bits from each block's smallest weight to its largest, as GGUF's Q4_1.
+
+    https://github.com/ggml-org/llama.cpp ggml-quants.c has it.
+    """
     cut = _cut(weight, block_size)
     low, high = cut.min(axis=2), cut.max(axis=2)
     scales, offsets = _float16((high - low) / np.float32(15)), _float16(low)
@@ -72,7 +75,7 @@ def affine(weight: Matrix, block_size: int) -> Blocks:
 
 
 def k_quant(weight: Matrix, block_size: int) -> Blocks:
-    """4 bits, scale and offset of each block by a weighted search, as llama.cpp's k-quants.
+    """Quantises to 4 bits, scale and offset by a weighted search, as llama.cpp's k-quants.
 
     ONNX Runtime's port of https://github.com/ggml-org/llama.cpp ggml-quants.c, whose zero points
     are integers.
@@ -98,7 +101,7 @@ def _k_quant(cut: Matrix, block_size: int) -> tuple[NDArray[np.uint8], Matrix, M
 
 
 def _cut(weight: Matrix, block_size: int) -> Matrix:
-    """[rows, blocks, block_size]; the last block is filled with its row's last weight.
+    """Cuts rows to [rows, blocks, block_size]; the last block is filled with the last weight.
 
     Zeros would move the ends of a block that does not reach them.
     """
@@ -113,7 +116,7 @@ def _float16(figures: Matrix) -> NDArray[np.float16]:
 
 
 def _steps(cut: Matrix, scales: NDArray[np.float16]) -> Matrix:
-    """How many scales each weight is; none where the scale is zero, in a block of one value."""
+    """Divides weights by scales; 0 where the scale is zero, in a block of one value."""
     wide = scales.astype(np.float32)[..., np.newaxis]
     steps: Matrix = np.rint(cut / np.where(wide == 0, np.float32(np.inf), wide))
     return steps

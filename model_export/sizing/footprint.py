@@ -1,7 +1,7 @@
-"""How large an artefact will be, what memory serving it takes, and which machine that wants.
+"""Computes how large an artefact is, what memory serving it takes, and which machine that wants.
 
-Pure arithmetic on an Outline, which outline.py makes of a model's configuration: it knows no torch
-and reads no file. Called by the dry run. Where a constant was measured, docs/recipes.md says how.
+Pure arithmetic on a Precision and an Outline, which outline.py makes of a model's configuration.
+Where a constant was measured, docs/recipes.md says how.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FLOAT16 = 2
 PROCESS_BYTES = 90_000_000
 """Interpreter, libraries, the session without its weights, and what a chunk of a prompt takes."""
 TOKENIZER_BYTES_PER_ENTRY = 475
-"""Of the vocabulary: its strings, its merges, and the bytes of its ids."""
+"""Of an entry of the vocabulary: its strings, its merges, and the bytes of its ids."""
 HEADROOM = 1.2
 BYTES_PER_CPU = 500_000_000
 """Weights for which one vCPU is enough: each token reads all of them, at about 5 GB/s a vCPU."""
@@ -30,7 +30,7 @@ CLOUD_RUN_GIB_OF_CPUS = {1: 4, 2: 8, 4: 16, 6: 24, 8: 32}
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """A weight that the recipe's precision is for, [outputs, inputs] or [entries, width]."""
+    """A weight that the recipe's precision applies to, [outputs, inputs] or [entries, width]."""
 
     rows: int
     columns: int
@@ -40,7 +40,7 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What of a model counts for sizes."""
+    """A model's counts that decide sizes."""
 
     architecture: str
     parameters: int
@@ -64,13 +64,13 @@ class Weights:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """All bytes."""
         return self.linears + self.heads + self.plain
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The smallest that serves comfortably. None: the platform's largest is too small."""
+    """The smallest machine that serves comfortably. None: the platform's largest is too small."""
 
     lambda_mb: int | None
     """Lambda gives CPUs with memory, 5.8 at most, so the largest may have fewer than wanted."""
@@ -79,7 +79,7 @@ class Machine:
 
 
 def weights_of(outline: Outline, precision: Precision) -> Weights:
-    """By the recipe's precision. Mixed layers come on top: they are counted as the others."""
+    """Computes the bytes of the weights. Mixed layers come on top: they are counted as others."""
     linears = [matrix for matrix in outline.matrices if not matrix.head]
     heads = [matrix for matrix in outline.matrices if matrix.head]
     return Weights(
@@ -90,7 +90,7 @@ def weights_of(outline: Outline, precision: Precision) -> Weights:
 
 
 def _bytes(matrix: Matrix, weights: str, precision: Precision) -> int:
-    """In whole groups of rows and blocks of columns, as block_layout.py lays them out."""
+    """Counts whole groups of rows and blocks of columns, as block_layout.py lays them out."""
     if weights == "fp32":
         return matrix.rows * matrix.columns * FLOAT32
     rows = -(-matrix.rows // LANES) * LANES
@@ -101,17 +101,17 @@ def _bytes(matrix: Matrix, weights: str, precision: Precision) -> int:
 
 
 def token_bytes(outline: Outline, precision: Precision) -> int:
-    """Of a token's keys and values in all layers."""
+    """Computes the bytes of a token's keys and values in all layers."""
     return outline.cache * (FLOAT32 if precision.weights == "fp32" else FLOAT16)
 
 
 def cache_bytes(outline: Outline, precision: Precision, tokens: int) -> int:
-    """Of a slot of so many tokens, its states of fixed size included."""
+    """Computes the bytes of a slot of so many tokens, states of fixed size included."""
     return token_bytes(outline, precision) * tokens + outline.state * FLOAT32
 
 
 def run_time_bytes(outline: Outline, weights: Weights, cache: int) -> int:
-    """Resident when every slot is full and every page of the weights has been read.
+    """Computes the resident bytes once every slot is full and all weights have been read.
 
     `cache`: the bytes of all slots.
     """
@@ -120,7 +120,7 @@ def run_time_bytes(outline: Outline, weights: Weights, cache: int) -> int:
 
 
 def machine_for(outline: Outline, weights: Weights, memory: int) -> Machine:
-    """With HEADROOM over `memory`, and CPUs enough for ten tokens a second of one stream."""
+    """Chooses machines with HEADROOM over `memory`, and CPUs for ten tokens a second."""
     wanted = math.ceil(memory * HEADROOM)
     decodes = outline.cache + outline.state > 0
     cpus = max(1, math.ceil(weights.total / BYTES_PER_CPU)) if decodes else 1

@@ -1,4 +1,4 @@
-"""The shipped recipes as a table for people: `python -m model_export --list`.
+"""Prints the shipped recipes as a table for people: `--list`.
 
 It reads the recipes and recipe_sizes.json, which has what the dry run says of each: that itself
 takes a model's configuration, and torch. A test holds the file to it.
@@ -31,12 +31,12 @@ class RecipeSize(msgspec.Struct, frozen=True):
 
 
 def shipped_sizes() -> dict[str, RecipeSize]:
-    """By the recipe's name."""
+    """Returns the sizes by the recipe's name."""
     return msgspec.json.decode(SIZES.read_bytes(), type=dict[str, RecipeSize])
 
 
 def listing() -> str:
-    """A line for each recipe, below a head, above a legend."""
+    """Returns a line for each recipe, below a head, above a legend."""
     sizes = shipped_sizes()
     rows = [HEAD, *(_row(load_recipe(name), sizes[name]) for name in shipped_recipes())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -50,7 +50,7 @@ def _row(recipe: DecoderRecipe | EncoderRecipe, size: RecipeSize) -> tuple[str, 
 
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:
-    """Words from the left, numbers from the right."""
+    """Aligns words on the left, numbers on the right."""
     cells = [
         f"{cell:>{width}}" if column in NUMBERS else f"{cell:<{width}}"
         for column, (cell, width) in enumerate(zip(row, widths, strict=True))

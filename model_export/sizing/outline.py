@@ -1,9 +1,8 @@
-"""What a configuration says a model is made of, without the memory of its weights.
+"""Measures what a model is made of from its configuration, without the memory of its weights.
 
 The model is built of torch's fake tensors, which have shapes and nothing else, and passes the
 checks that the export will make. (On the meta device it could be built, but not run: rotary
-embeddings enter torch.autocast, which does not know that device.) Called by the dry run; sizing.py
-does the arithmetic.
+embeddings enter torch.autocast, which does not know that device.)
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _NOT_EXPORTED = ("vision", "audio", "multi_modal")
 
 
 def outline_of(config: PretrainedConfig, recipe: DecoderRecipe | EncoderRecipe) -> Outline:
-    """Raises ExportError where transformers has no such model, or where the export refuses it."""
+    """Measures the model of a configuration. Raises ExportError where it cannot be exported."""
     with FakeTensorMode(shape_env=ShapeEnv()):  # experts take as many tokens as choose them
         if isinstance(recipe, EncoderRecipe):
             return _encoder(config, recipe.export.task)
@@ -51,7 +50,7 @@ def _encoder(config: PretrainedConfig, task: str) -> Outline:
 
 
 def _check_head(model: PreTrainedModel, kind: ModelKind) -> None:
-    """A configuration of a decoder has no weights for what makes labels of its states."""
+    """Refuses a decoder's configuration: it has no weights that make labels of its states."""
     declared = model.config.architectures or []
     if kind is CLASSIFIER and declared and all(name.endswith("ForCausalLM") for name in declared):
         base = f"{model.base_model_prefix}."
@@ -77,7 +76,7 @@ def _build(config: PretrainedConfig, auto_class: str) -> PreTrainedModel:
 
 
 def _kept_values(model: PreTrainedModel, context_length: int) -> tuple[int, int]:
-    """Values that a token adds to the cache, in all layers, and those of states of fixed size.
+    """Counts the values that a token adds to the cache, and those of states of fixed size.
 
     Raises ExportError.
     """
@@ -95,7 +94,7 @@ def _kept_values(model: PreTrainedModel, context_length: int) -> tuple[int, int]
 def _measure(
     model: PreTrainedModel, tokens: int, cache: int, state: int, without: tuple[str, ...] = ()
 ) -> Outline:
-    """`tokens`: the positions of the rotary embeddings' tables."""
+    """Counts values; `tokens` are the positions of the rotary embeddings' tables."""
     weights = list(_matrices(model, without))
     parameters = {
         id(parameter): parameter.numel()
@@ -115,7 +114,7 @@ def _measure(
 
 
 def _matrices(model: PreTrainedModel, without: tuple[str, ...]) -> Iterator[Matrix]:
-    """Linear layers and embeddings, a tied pair once."""
+    """Yields linear layers and embeddings, a tied pair once."""
     output = model.get_output_embeddings()
     seen: set[int] = set()
     for name, module in model.named_modules():
@@ -125,13 +124,13 @@ def _matrices(model: PreTrainedModel, without: tuple[str, ...]) -> Iterator[Matr
             continue
         seen.add(id(module.weight))
         rows, columns = module.weight.shape
-        if isinstance(module, Conv1D):  # GPT-2's linear layers lie the other way round
+        if isinstance(module, Conv1D):  # GPT-2's linear layers are stored transposed
             rows, columns = columns, rows
         yield Matrix(rows, columns, head=isinstance(module, torch.nn.Embedding) or module is output)
 
 
 def _rotary_values(model: PreTrainedModel, tokens: int) -> int:
-    """Cosines and sines, half a head each, for every position."""
+    """Counts cosines and sines, half a head each, for every position."""
     frequencies = [
         buffer.numel()
         for name, buffer in model.named_buffers()

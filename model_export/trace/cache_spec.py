@@ -42,12 +42,12 @@ class CacheShape:
 
     @property
     def past(self) -> str:
-        """The graph's input for it."""
+        """The name of the graph's input for it."""
         return past_name(self.layer, self.kind)
 
     @property
     def present(self) -> str:
-        """The graph's output for it."""
+        """The name of the graph's output for it."""
         return present_name(self.layer, self.kind)
 
 
@@ -145,7 +145,7 @@ def _check_all_seen(model: PreTrainedModel, seen: set[int]) -> None:
 
 
 def _check_convolutions(recorder: ShapeRecorder) -> None:
-    """A convolution by a function that is not ours would lose its state without a word."""
+    """Refuses a convolution by a function that is not ours: it would lose its state silently."""
     lost = [n for n in recorder.cache.convolving if (n, "convolution") not in recorder.seen]
     if lost:
         raise ExportError(

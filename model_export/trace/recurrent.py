@@ -60,7 +60,7 @@ class Recurrence:
     """Stands in for transformers' functions, by means of two.
 
     `convolution` takes x [batch, sequence, channels], a weight [channels, width] and a bias
-    [channels] or None, and returns as x. `linear_attention` returns as the value.
+    [channels] or None, and returns the shape of x. `linear_attention` returns the value's.
     """
 
     convolution: Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
@@ -173,7 +173,7 @@ class CausalConvolutionNode(torch.autograd.Function):
     """Leaves kindling::CausalConvolution in a trace: a short convolution with a state.
 
     x [batch, sequence, channels], weight [channels, width], bias [channels] or None, the past
-    state, seqlens_k, query_seqlens. Returns as x, and the present state.
+    state, seqlens_k, query_seqlens. Returns the shape of x, and the present state.
     """
 
     @staticmethod
@@ -213,7 +213,7 @@ class LinearAttentionNode(torch.autograd.Function):
 
     query and key [batch, sequence, key_heads * key_size], value [batch, sequence, heads *
     value_size], decay and beta [batch, sequence, heads] or None, the past state, seqlens_k,
-    query_seqlens, attributes. Returns as value, and the present state.
+    query_seqlens, attributes. Returns the shape of value, and the present state.
     """
 
     @staticmethod

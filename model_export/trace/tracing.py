@@ -5,8 +5,8 @@ way: the trace sees them as inputs, and they become initialisers that view the m
 tensors, so memory holds them once.
 
 `patch_unsupported_ops` replaces operations that torch's TorchScript exporter cannot write, or not
-well, by others. Complex numbers, by which some architectures (DeepSeek-V2, Llama 4) turn query and
-key, become pairs of real tensors, since ONNX has none.
+well, by others. Complex numbers, by which some architectures (DeepSeek-V2, Llama 4) rotate query
+and key, become pairs of real tensors, since ONNX has none.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _with_weights(proto: onnx.ModelProto, module: torch.nn.Module) -> ir.Model:
 def _repeat_interleave(
     tensor: torch.Tensor, repeats: int, dim: int = -1, **_: object
 ) -> torch.Tensor:
-    """An Expand, whose shape the passes can infer.
+    """Repeats by an Expand, whose shape the passes can infer.
 
     torch writes a loop (https://github.com/pytorch/pytorch/issues/145100), optimum a NonZero.
     """
@@ -112,7 +112,7 @@ def _repeat_interleave(
 
 
 def _expm1(tensor: torch.Tensor) -> torch.Tensor:
-    """ONNX has no expm1. Apertus's activation adds it to x, so 1e-7 of it is lost in x."""
+    """Subtracts 1, as ONNX has no expm1. Apertus adds it to x, which loses the same 1e-7 of it."""
     return tensor.exp() - 1
 
 
@@ -122,7 +122,7 @@ def _rms_norm(
     weight: torch.Tensor | None = None,
     eps: float | None = None,
 ) -> torch.Tensor:
-    """The nodes that transformers' own classes leave, which the passes know."""
+    """Computes an RMS norm by the nodes of transformers' own classes, which the passes know."""
     axes = list(range(-len(normalized_shape), 0))
     mean = tensor.pow(2).mean(axes, keepdim=True)
     normal = tensor * torch.rsqrt(mean + (torch.finfo(tensor.dtype).eps if eps is None else eps))
@@ -139,7 +139,10 @@ class _Max(NamedTuple):
 def _max(
     tensor: torch.Tensor, dim: int | torch.Tensor | None = None, keepdim: bool = False
 ) -> torch.Tensor | _Max:
-    """Along one axis a TopK: ONNX Runtime's inference does not know the shape of a ReduceMax."""
+    """Takes the largest along one axis by a TopK.
+
+    ONNX Runtime's inference does not know the shape of a ReduceMax.
+    """
     if not isinstance(dim, int):
         return torch.max(tensor) if dim is None else torch.maximum(tensor, dim)
     values, indices = tensor.topk(1, dim)

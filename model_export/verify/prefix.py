@@ -1,4 +1,4 @@
-"""Bakes a system prompt: its keys and values, as what serves computes them, into prefix.kv.
+"""Bakes a system prompt: writes its keys and values, as the engine computes them, to prefix.kv.
 
 The prefix is what every chat with this system message begins with, by the model's own template
 and tokenizer; the engine prefills it in chunks as it does any prompt, so reusing it is reusing an
@@ -37,7 +37,7 @@ QUESTIONS = ("Why?", "3 + 4")
 
 
 def bake(artifact: Artifact, system_prompt: str, threads: int) -> PrefixInfo:
-    """Writes prefix.kv into the artefact; what the manifest has to say of it.
+    """Writes prefix.kv into the artefact and returns what the manifest says of it.
 
     Raises ExportError when the template, the context or the model does not allow it.
     """
@@ -49,14 +49,14 @@ def bake(artifact: Artifact, system_prompt: str, threads: int) -> PrefixInfo:
             f"must be at least 2, and fewer than [export] context_length, which is {context:,}."
         )
     session = Session(artifact.graph, threads=threads, slots=1, capacity=len(ids) + 1)
-    _read(session, ids)
+    _prefill(session, ids)
     write_prefix(artifact.prefix, ids, session.cache.slot_views(0, 0, len(ids)))
     computed_with = prefix_identity(artifact.manifest, kernel_versions())
     return PrefixInfo(tokens=len(ids), computed_with=computed_with)
 
 
 def common_ids(artifact: Artifact, system_prompt: str) -> list[int]:
-    """The ids with which every chat begins that has this system message and no tools."""
+    """Returns the ids with which every chat begins that has this system message and no tools."""
     template, tokenizer = ChatTemplate.of(artifact), Tokenizer.load(artifact.tokenizer)
     system = {"role": "system", "content": system_prompt}
     try:
@@ -70,8 +70,8 @@ def common_ids(artifact: Artifact, system_prompt: str) -> list[int]:
     return [token_id for token_id, _ in pairs]
 
 
-def _read(session: Session, ids: list[int]) -> None:
-    """Lets an engine read the ids as a prompt, and choose one more, which is not computed."""
+def _prefill(session: Session, ids: list[int]) -> None:
+    """Lets an engine prefill the ids as a prompt, and sample one more, which is not computed."""
     engine = Engine(
         session,
         vocab_size=session.vocab_size,
