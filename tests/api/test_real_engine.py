@@ -59,7 +59,7 @@ def make(directory: Path) -> tuple[Api, Engine]:
 
 @pytest.fixture(scope="module")
 def api(tiny_artifact: Path) -> Api:
-    """Inline: whoever asks turns the engine's crank."""
+    """Inline: the caller runs the engine's steps."""
     return make(tiny_artifact)[0]
 
 

@@ -35,7 +35,7 @@ def on_a_loop(runner: FakeRunner, scenario: Scenario) -> None:
     asyncio.run(run())
 
 
-def test_many_consumers_get_their_own_rows() -> None:
+def test_many_callers_get_their_own_rows() -> None:
     async def crowd(encoder: Encoder) -> None:
         asked = [inputs(*range(1, 30, step), first=step) for step in range(1, 30)]
         answers = await asyncio.gather(*(encoder.submit(each).rows() for each in asked))
@@ -58,7 +58,7 @@ def test_what_comes_during_a_call_is_computed_together_in_the_next() -> None:
     on_a_loop(runner, arrive)
 
 
-def test_a_consumer_that_is_cancelled_takes_its_request_with_it() -> None:
+def test_a_caller_that_is_cancelled_takes_its_request_with_it() -> None:
     runner = GatedRunner()
 
     async def leave(encoder: Encoder) -> None:
@@ -86,7 +86,7 @@ def test_a_stopping_encoder_finishes_what_it_has_within_its_time() -> None:
     on_a_loop(FakeRunner(), stop)
 
 
-def test_a_consumer_whose_time_to_finish_is_over_is_told() -> None:
+def test_a_caller_whose_time_to_finish_is_over_is_told() -> None:
     runner = GatedRunner()
 
     async def stop(encoder: Encoder) -> None:

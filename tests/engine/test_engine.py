@@ -1,4 +1,4 @@
-"""The engine's surface: what it refuses, and what it does when its consumer turns the crank."""
+"""The engine's surface: what it refuses, and what it does when its caller runs the steps."""
 
 from __future__ import annotations
 

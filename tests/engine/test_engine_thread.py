@@ -83,7 +83,7 @@ def test_one_thread_alone_runs_the_session_whoever_submits() -> None:
     assert threading.get_ident() not in session.threads
 
 
-def test_a_consumer_that_is_cancelled_gives_up_its_slot() -> None:
+def test_a_caller_that_is_cancelled_gives_up_its_slot() -> None:
     session = GatedSession()
     engine = fake_engine(session, slots=1)
     engine.start()
@@ -126,7 +126,7 @@ def test_cancelling_a_generation_gives_up_its_slot() -> None:
     assert ids == greedy_answer([2], 20)
 
 
-def test_a_loop_that_closes_under_its_consumer_leaves_the_engine_serving() -> None:
+def test_a_loop_that_closes_under_its_caller_leaves_the_engine_serving() -> None:
     session = GatedSession()
     engine = fake_engine(session, slots=1)
     engine.start()
@@ -158,7 +158,7 @@ class DeliversLate(Engine):
         raise AssertionError("The thread runs the steps.")
 
 
-def test_a_step_that_arrives_while_its_consumer_falls_asleep_is_not_missed() -> None:
+def test_a_step_that_arrives_while_its_caller_falls_asleep_is_not_missed() -> None:
     engine = DeliversLate(
         FakeSession(slots=1),
         vocab_size=VOCAB,
@@ -177,7 +177,7 @@ async def anext_of(generation: Generation) -> Step:
     return await anext(generation)
 
 
-def test_stopping_ends_a_sleeping_consumer_with_what_it_has() -> None:
+def test_stopping_ends_a_sleeping_caller_with_what_it_has() -> None:
     session = GatedSession()
     engine = fake_engine(session)
     engine.start()

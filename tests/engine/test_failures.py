@@ -1,4 +1,4 @@
-"""What fails ends those whose work it was, and leaves nothing behind that others fall over."""
+"""What fails ends those whose work it was, and leaves nothing that breaks others."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_a_decode_call_that_fails_ends_those_in_it_and_who_reads_goes_on(
 
 
 class Half(FakeSession):
-    """Breaks once amid a copy: some of it is there."""
+    """Breaks once in the middle of a copy: some of it is there."""
 
     broken = False
 

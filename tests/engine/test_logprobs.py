@@ -40,7 +40,7 @@ def exact(logits: NDArray[np.float32]) -> list[float]:
 
 
 def assert_scored(scored: Logprobs | None, before: list[int], token_id: int, count: int) -> None:
-    """`scored` tells of `token_id` behind the ids `before`."""
+    """`scored` is of `token_id` after the ids `before`."""
     assert scored is not None
     expected = exact(scripted_logits(before))
     assert scored.token_id == token_id

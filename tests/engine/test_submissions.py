@@ -99,7 +99,7 @@ async def steps_of(generation: Generation) -> list[Step]:
     return [step async for step in generation]
 
 
-def test_a_thread_gives_each_prompt_the_answer_that_the_consumer_itself_would_get() -> None:
+def test_a_thread_gives_each_prompt_the_answer_that_the_caller_itself_would_get() -> None:
     prompts = [Prompt([n, n + 1], greedy(8)) for n in range(1, 9)]
     inline, threaded = fake_engine(), fake_engine()
     threaded.start()
@@ -108,7 +108,7 @@ def test_a_thread_gives_each_prompt_the_answer_that_the_consumer_itself_would_ge
     assert answers == by_index(list(inline.submit_all(prompts)))
 
 
-def test_a_consumer_that_is_cancelled_gives_up_all_its_slots() -> None:
+def test_a_caller_that_is_cancelled_gives_up_all_its_slots() -> None:
     session = GatedSession()
     engine = fake_engine(session, slots=2)
     engine.start()

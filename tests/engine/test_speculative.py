@@ -24,7 +24,7 @@ from tests.engine.fake_session import EOS, VOCAB, FakeSession, greedy, scripted_
 
 CONTEXT = 48
 DOCUMENT = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 1, 4, 1, 5, 2, 7]
-INTAKE = RequestValidator(VOCAB, frozenset([EOS]), CONTEXT)
+VALIDATOR = RequestValidator(VOCAB, frozenset([EOS]), CONTEXT)
 
 
 class CopyingSession(FakeSession):
@@ -57,7 +57,7 @@ def scheduler(session: FakeSession, **changes: Any) -> Scheduler:
 
 
 def made(prompt: Items[int], params: SamplingParams) -> Sequence:
-    return INTAKE.sequence(Prompt(prompt, params), 0, 0.0, None)
+    return VALIDATOR.sequence(Prompt(prompt, params), 0, 0.0, None)
 
 
 def alone(
