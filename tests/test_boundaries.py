@@ -57,13 +57,6 @@ def test_every_import_in_the_runtime_points_down_the_layers() -> None:
     assert not wrong
 
 
-# Cycles that are still to be dissolved, each as the names of its files.
-KNOWN_CYCLES = {
-    frozenset({"handlers.api.responses.endpoint", "handlers.api.responses.events"}),
-    frozenset({"handlers.api.offered_tools", "handlers.api.tools"}),
-}
-
-
 def test_no_files_of_the_runtime_import_one_another() -> None:
     """Also not for type checking only, nor inside functions."""
     graph = {name(path): set(imported_files(path)) - {name(path)} for path in RUNTIME}
@@ -73,7 +66,7 @@ def test_no_files_of_the_runtime_import_one_another() -> None:
         for start in graph
         if start in reached[start]
     }
-    assert not cycles - KNOWN_CYCLES
+    assert not cycles
 
 
 def test_the_exporter_uses_the_engine_and_its_words_but_nothing_that_serves() -> None:

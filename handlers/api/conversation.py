@@ -1,114 +1,204 @@
-"""A conversation to the completions that answer it: what chat, generate and responses share.
+"""A conversation and the request fields that say how it becomes a prompt.
 
-Messages, tools and a form go in; a Call comes out, whose deltas are text, pieces of tool calls,
-the end and the usage (deltas.py). Knows no endpoint's shape. Called by the endpoints.
+Chat completions, responses and /generate each make a Conversation, which makes the
+GenerationRequest. The fields are vLLM's and Qwen's:
+https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html#chat-template
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import msgspec
+from msgspec import Meta
 
-from handlers.api.answer import Call, spread
-from handlers.api.prompt_options import check_last, check_names
+from handlers.api.generation import GenerationRequest, expand_n
 from handlers.errors import ContextLengthExceeded, InvalidRequest
+from handlers.text.chat_template import PromptOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from handlers.api.chat.messages import TemplateMessage
-    from handlers.api.fields import Sampling
+    from handlers.api.messages import TemplateMessage
     from handlers.api.model import DecoderModel
-    from handlers.api.structured import Form
-    from handlers.api.tools import Toolbox
+    from handlers.api.response_format import OutputConstraint
+    from handlers.api.sampling import SamplingFields
+    from handlers.api.tools import ToolConfig
     from handlers.grammar.constraint import GrammarConstraint
-    from handlers.text.chat_template import PromptOptions
+    from handlers.text.chat_template import ChatTemplate
+
+TEMPLATE_KWARGS = "chat_template_kwargs"
+MAX_KWARGS_BYTES = 2**16
+"""The most that their JSON may have: a template may write them out."""
+
+TemplateKwargs = Annotated[dict[str, Any], Meta(max_length=64)]
+
+
+class TemplateFields(Protocol):
+    """The fields of a body with messages. Structs have one base, so each body repeats them."""
+
+    @property
+    def chat_template_kwargs(self) -> TemplateKwargs | None: ...
+
+    @property
+    def enable_thinking(self) -> bool | None: ...
+
+    @property
+    def add_generation_prompt(self) -> bool | None: ...
+
+    @property
+    def continue_final_message(self) -> bool | None: ...
 
 
 class Conversation(msgspec.Struct, frozen=True):
     """A conversation that is to be answered, and how."""
 
     messages: list[TemplateMessage]
-    form: Form | None = None
-    """The form that the answer must have, where one is asked for. A call has none."""
-    toolbox: Toolbox | None = None
-    """What the answer may call."""
-    field: str = "messages"
-    """The request's field that an error about the prompt names."""
-    options: PromptOptions | None = None
-
-    def prompt_ids(self, model: DecoderModel) -> list[int]:
-        """The ids of the rendered prompt. Raises InvalidRequest and ContextLengthExceeded."""
-        return model.reader.encode(self.prompt(model), param=self.field)
+    constraint: OutputConstraint | None = None
+    """The format of the answer, where one is asked for. A tool call has none."""
+    tools: ToolConfig | None = None
+    """The tools that the answer may call."""
+    options: PromptOptions = PromptOptions()
+    """How the prompt ends, and the field that an error about it names."""
 
     def prompt(self, model: DecoderModel) -> str:
-        """The prompt, as the model's chat template writes it. Raises InvalidRequest.
+        """Renders the prompt with the model's chat template. Raises InvalidRequest.
 
-        Raises ContextLengthExceeded without rendering more messages than the context has tokens, or
-        more text than it can hold: a template holds the interpreter's lock.
+        Raises ContextLengthExceeded, before rendering, for more messages than the context has
+        tokens and for more text than it can hold: rendering holds the interpreter's lock.
         """
-        context = model.engine.context_length
+        field, context = self.options.field, model.engine.context_length
         if len(self.messages) > context:
             raise ContextLengthExceeded(
                 f"The prompt is too long: it has {len(self.messages):,} messages, and the context "
                 f"holds {context:,} tokens. {model.reader.advice}",
-                param=self.field,
+                param=field,
             )
         characters = sum(len(message["content"]) for message in self.messages)
-        model.reader.check_length(characters, self.field)
-        if self.options:
-            check_names(self.options, model.template)
-            check_last(self.options, self.messages[-1])
-        tools = self.toolbox.for_template() if self.toolbox else None
-        try:
-            return model.template.prompt(self.messages, tools, self.options)
-        except InvalidRequest as error:
-            if error.param == "messages":  # the template does not know the request's fields
-                error.param = self.field
-            raise
+        model.reader.check_length(characters, field)
+        _check_names(self.options, model.template)
+        _check_last(self.options, self.messages[-1])
+        tools = self.tools.for_template() if self.tools else None
+        return model.template.prompt(self.messages, tools, self.options)
 
-    async def call(
+    def prompt_ids(self, model: DecoderModel) -> list[int]:
+        """Tokenises the prompt. Raises InvalidRequest and ContextLengthExceeded."""
+        return model.reader.encode(self.prompt(model), param=self.options.field)
+
+    async def generation(
         self,
         model: DecoderModel,
         ids: list[int],
-        sampling: Sampling,
+        sampling: SamplingFields,
         deadline: float | None,
         *,
-        choices: int = 1,
-        logprobs: int | None = None,
-        temperature: float | None = None,
-    ) -> Call:
-        """The completions to make for the prompt, whose `ids` are known.
+        n: int = 1,
+        **defaults: Any,
+    ) -> GenerationRequest:
+        """Returns the request to answer the prompt, which has the token ids `ids`, `n` times.
 
-        `logprobs`: how many of the likeliest tokens to tell, None for no logprobs at all.
-        `temperature`: where `sampling` has none, else the model's own.
-        Raises InvalidRequest and ContextLengthExceeded.
+        `defaults`: SamplingParams' fields that `sampling` leaves open or cannot set. They take
+        precedence over the model's own. Raises InvalidRequest and ContextLengthExceeded.
         """
-        model.reader.check_room(len(ids), self.field)  # before a grammar is compiled for nothing
-        greedy = {} if temperature is None else {"temperature": temperature}
-        defaults = {**model.sampling, **greedy, "logprobs": logprobs}
-        params = sampling.params(model.engine.context_length - len(ids), **defaults)
-        prompts = spread(ids, params, choices, await self._grammar(model))
-        reads_calls = model.template.tool_format if self.toolbox else None
-        return Call(prompts, sampling.stop_strings, deadline, self.field, choices, reads_calls)
+        model.reader.check_room(len(ids), self.options.field)  # before a grammar is compiled
+        context_left = model.engine.context_length - len(ids)
+        params = sampling.params(context_left, **{**model.sampling, **defaults})
+        grammar = await self._grammar(model)
+        return GenerationRequest(
+            expand_n(ids, params, n, grammar),
+            sampling.stop_strings,
+            deadline,
+            prompt_field=self.options.field,
+            n=n,
+            grammar_field=self._grammar_field,
+            tool_format=model.template.tool_format if self.tools else None,
+        )
 
     async def _grammar(self, model: DecoderModel) -> GrammarConstraint | None:
-        if self.toolbox:
-            return await self.toolbox.grammar(model, self.form)
-        return await self.form.grammar(model) if self.form else None
+        if self.tools:
+            return await self.tools.grammar(model, self.constraint)
+        return await self.constraint.grammar(model) if self.constraint else None
+
+    @property
+    def _grammar_field(self) -> str | None:
+        if self.tools:
+            return "tools"
+        return self.constraint.field if self.constraint else None
 
 
-async def read(
-    model: DecoderModel, conversation_of: Callable[[], Conversation]
+async def tokenise(
+    model: DecoderModel, make: Callable[[], Conversation]
 ) -> tuple[Conversation, list[int]]:
-    """The conversation of a body, and the ids of its prompt. Raises as these two do.
+    """Makes a body's conversation and tokenises its prompt, outside the event loop's thread.
 
-    Both are made beside the event loop: the messages of a body of 3 MB take 0.2 s.
+    The messages of a body of 3 MB take 0.2 s. Raises what `make` and Conversation.prompt_ids raise.
     """
 
-    def made() -> tuple[Conversation, list[int]]:
-        conversation = conversation_of()
+    def work() -> tuple[Conversation, list[int]]:
+        conversation = make()
         return conversation, conversation.prompt_ids(model)
 
-    return await model.tokenising.run(made)
+    return await model.tokenising.run(work)
+
+
+def chat_options(body: TemplateFields) -> PromptOptions:
+    """Returns the options that the four fields of a body ask for. Raises InvalidRequest."""
+    return prompt_options(
+        "messages",
+        body.chat_template_kwargs,
+        body.enable_thinking,
+        body.add_generation_prompt,
+        body.continue_final_message,
+    )
+
+
+def prompt_options(
+    field: str,
+    kwargs: TemplateKwargs | None,
+    enable_thinking: bool | None,
+    add_generation_prompt: bool | None = None,
+    continue_final_message: bool | None = None,
+) -> PromptOptions:
+    """Returns the options that the fields ask for. Raises InvalidRequest.
+
+    `field`: the request's field that has the conversation, for errors.
+    """
+    if continue_final_message and add_generation_prompt:
+        raise InvalidRequest(
+            "continue_final_message continues the last message, add_generation_prompt begins "
+            "another: send one of them.",
+            param="continue_final_message",
+        )
+    size = len(msgspec.json.encode(kwargs))
+    if size > MAX_KWARGS_BYTES:
+        raise InvalidRequest(
+            f"{TEMPLATE_KWARGS} has {size:,} bytes, which are over the limit of "
+            f"{MAX_KWARGS_BYTES:,}.",
+            param=TEMPLATE_KWARGS,
+        )
+    thinking = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
+    begins = not continue_final_message if add_generation_prompt is None else add_generation_prompt
+    values = {**thinking, **(kwargs or {})}
+    return PromptOptions(begins, bool(continue_final_message), values, field)
+
+
+def _check_names(options: PromptOptions, template: ChatTemplate) -> None:
+    """Raises InvalidRequest for a name that the template is given in any case."""
+    reserved = template.reserved if options.values else ()
+    for name in options.values:
+        if name in reserved:
+            raise InvalidRequest(
+                f"{TEMPLATE_KWARGS}.{name} is a name that the template is given in any case: "
+                "leave it out.",
+                param=f"{TEMPLATE_KWARGS}.{name}",
+            )
+
+
+def _check_last(options: PromptOptions, last: TemplateMessage) -> None:
+    """Raises InvalidRequest where the last message does not end with its text."""
+    if options.continue_final_message and "tool_calls" in last:
+        raise InvalidRequest(
+            "continue_final_message continues a text, but the last message ends with tool_calls: "
+            "send what they gave, or leave the field out.",
+            param="continue_final_message",
+        )

@@ -174,8 +174,10 @@ def _schemas(task: Task) -> Json:
     requests: Mapping[type[RequestBody], None] = dict.fromkeys(
         load_name(each.request) for each in operations if each.request
     )
-    answers = [name for each in operations for name in (each.response, each.event) if name]
-    structs = [*requests, Error, *map(load_name, answers)]
+    names = [name for each in operations for name in (each.response, each.event) if name]
+    answers: list[type[msgspec.Struct]] = [*map(load_name, names)]
+    parts = [part for answer in answers for part in getattr(answer, "parts", ())]
+    structs = [*requests, Error, *answers, *parts]
     _, schemas = msgspec.json.schema_components(structs, ref_template=SCHEMA_REF)
     for request in requests:
         schemas[request.__name__]["properties"] |= _unsupported(request.unsupported)

@@ -1,8 +1,8 @@
-"""The structs of answers, which tests/clouds/test_openapi.py holds the endpoints to."""
+"""The structs of answers that stand in no endpoint's file. They make the OpenAPI document, too."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -11,79 +11,8 @@ from msgspec import UNSET, UnsetType
 class ResponseSchema(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A JSON object of an answer: it has these members and no others, and leaves UNSET ones out."""
 
-
-class PromptTokensDetails(ResponseSchema, frozen=True, kw_only=True):
-    """`cached_tokens` of the prompt were read from an earlier request's cache."""
-
-    cached_tokens: int
-
-
-class CompletionTokensDetails(ResponseSchema, frozen=True, kw_only=True):
-    """No model here hides its reasoning."""
-
-    reasoning_tokens: int
-
-
-class Usage(ResponseSchema, frozen=True, kw_only=True):
-    """Tokens of the prompt and of the answer."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: PromptTokensDetails
-    completion_tokens_details: CompletionTokensDetails
-
-
-class TopLogprob(ResponseSchema, frozen=True, kw_only=True):
-    """A token that could have come."""
-
-    token: str
-    logprob: float
-    bytes: list[int]
-
-
-class TokenLogprob(TopLogprob, frozen=True, kw_only=True):
-    """A token that came, and the likeliest ones in its place."""
-
-    top_logprobs: list[TopLogprob]
-
-
-class TextLogprobs(ResponseSchema, frozen=True, kw_only=True):
-    """OpenAI's older form: four lists with an entry for each token."""
-
-    tokens: list[str]
-    token_logprobs: list[float | None]
-    top_logprobs: list[dict[str, float] | None]
-    text_offset: list[int]
-
-
-class TextChoice(ResponseSchema, frozen=True, kw_only=True):
-    """One continuation."""
-
-    index: int
-    text: str
-    logprobs: TextLogprobs | None
-    finish_reason: Literal["stop", "length"] | None
-
-
-class Completion(ResponseSchema, frozen=True, kw_only=True):
-    """The continuation of a text, whole or as an event of a stream."""
-
-    id: str
-    object: Literal["text_completion"]
-    created: int
-    model: str
-    system_fingerprint: str
-    choices: list[TextChoice]
-    usage: Usage | UnsetType | None = UNSET
-
-
-class Generated(ResponseSchema, frozen=True, kw_only=True):
-    """The answer to a prompt."""
-
-    response: str
-    finish_reason: Literal["stop", "length"]
-    usage: Usage
+    parts: ClassVar[tuple[type[msgspec.Struct], ...]] = ()
+    """The structs that its schema refers to by their names alone."""
 
 
 class Tokens(ResponseSchema, frozen=True, kw_only=True):

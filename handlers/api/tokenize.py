@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from handlers.api.chat import endpoint as chat
-from handlers.api.chat.messages import Messages, template_messages
-from handlers.api.conversation import Conversation
+from handlers.api.conversation import Conversation, TemplateKwargs, chat_options
+from handlers.api.endpoints import chat
 from handlers.api.http import json_response
-from handlers.api.offered_tools import offered
+from handlers.api.messages import Messages, template_messages
 from handlers.api.parsing import read_json
-from handlers.api.prompt_options import Kwargs, chat_options
 from handlers.api.text_tokens import OF_TEXTS, TextCall, encode, size, tokens_response
-from handlers.api.tools import ToolList, toolbox_of
+from handlers.api.tools import ChatTools, chat_tools, tool_config
 from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.errors import InvalidRequest
+from handlers.grammar.tool_grammar import ToolChoice
 
 if TYPE_CHECKING:
     from handlers.api.http import Request, Response
@@ -32,8 +31,8 @@ class TokenizeCall(TextCall, frozen=True, kw_only=True):
     unsupported: ClassVar[UnsupportedFields] = UNSUPPORTED
     messages: Messages | None = None
     """vLLM's. Rendered as a chat is, which adds all that the model expects."""
-    tools: ToolList | None = None
-    chat_template_kwargs: Kwargs | None = None
+    tools: ChatTools | None = None
+    chat_template_kwargs: TemplateKwargs | None = None
     enable_thinking: bool | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
@@ -48,14 +47,14 @@ async def tokenize(model: DecoderModel, request: Request) -> Response:
 
 async def render(model: DecoderModel, request: Request) -> Response:
     """Answers the prompt of a chat with this body, as text and as ids."""
-    body = read_json(request.body, chat.ChatCall)
+    body = read_json(request.body, chat.ChatCompletionRequest)
     text, ids = await model.tokenising.run(lambda: _rendered(model, body.conversation))
     return json_response({"prompt": text, "token_ids": ids, **size(model, ids)})
 
 
 def _rendered(model: DecoderModel, conversation: Conversation) -> tuple[str, list[int]]:
     text = conversation.prompt(model)
-    return text, model.reader.encode(text, param=conversation.field)
+    return text, model.reader.encode(text, param=conversation.options.field)
 
 
 def _encode(model: DecoderModel, body: TokenizeCall) -> list[int]:
@@ -68,7 +67,7 @@ def _encode(model: DecoderModel, body: TokenizeCall) -> list[int]:
         raise InvalidRequest("Send one of prompt, content and messages.", param="prompt")
     if body.messages is None:
         return encode(model, body)
-    toolbox = toolbox_of(offered(body.tools), None, None)
+    tools = tool_config(chat_tools(body.tools), ToolChoice(), None)
     options = chat_options(body)
     messages = template_messages(body.messages)
-    return Conversation(messages, toolbox=toolbox, options=options).prompt_ids(model)
+    return Conversation(messages, tools=tools, options=options).prompt_ids(model)

@@ -1,39 +1,37 @@
-"""The fields that offer tools, and the calls in what the model says.
+"""The tools of a request: those that an answer may call, and the calls of earlier answers.
 
-Knows OpenAI's fields and deltas; handlers/text/tool_format.py knows how a model writes a call.
-Called by chat/endpoint.py, conversation.py and answer.py.
+Chat completions and responses spell tools differently; both become one ToolConfig.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
-from msgspec.structs import replace
 
-from handlers.api.deltas import CallDelta, plain
-from handlers.api.offered_tools import FUNCTION, not_offered
 from handlers.errors import InvalidRequest, quoted
-from handlers.text.tool_parser import CallStart, ContentDelta
+from handlers.grammar.tool_grammar import Tool, ToolChoice
+from handlers.log_once import log_once
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from handlers.api.deltas import Delta, Finish
     from handlers.api.model import DecoderModel
-    from handlers.api.structured import Form
+    from handlers.api.response_format import OutputConstraint
     from handlers.grammar.constraint import GrammarConstraint
-    from handlers.text.completion import TextDelta
-    from handlers.text.tool_parser import Delta as ParserDelta
-    from handlers.text.tool_parser import ToolCallParser
+
+LOGGER = logging.getLogger(__name__)
 
 # OpenAI's limit.
 MAX_TOOLS = 128
 
+FUNCTION = "function"
+
 
 class FunctionSpec(msgspec.Struct, frozen=True):
-    """What a model may call."""
+    """A function that a model may call."""
 
     name: str
     description: str | None = None
@@ -79,151 +77,165 @@ class AllowedChoice(msgspec.Struct, frozen=True, tag_field="type", tag="allowed_
     allowed_tools: AllowedTools
 
 
-ToolList = Annotated[list[FunctionTool], Meta(max_length=MAX_TOOLS)]
-Choice = Literal["none", "auto", "required"] | NamedChoice | CustomChoice | AllowedChoice
+ChatTools = Annotated[list[FunctionTool], Meta(max_length=MAX_TOOLS)]
+ChatToolChoice = Literal["none", "auto", "required"] | NamedChoice | CustomChoice | AllowedChoice
 
 
-class Toolbox(msgspec.Struct, frozen=True):
-    """The tools that the answers to one request may call, or must."""
+class ToolConfig(msgspec.Struct, frozen=True):
+    """The tools that the answers to one request may call, or must, whatever the endpoint."""
 
-    functions: Mapping[str, FunctionSpec]
-    """By the paths of the request's fields that have them, for errors."""
-    mode: Literal["auto", "required"] = "auto"
-    name: str | None = None
-    """The one that has to be called."""
+    tools: list[Tool]
+    choice: ToolChoice = ToolChoice()
     parallel: bool = True
     """Whether an answer may have several calls."""
-    allowed: frozenset[str] | None = None
-    """Those that may be called, None for all."""
+
+    @property
+    def must_call(self) -> bool:
+        """Whether an answer has to be a call."""
+        return self.choice.mode == "required"
 
     def for_template(self) -> list[dict[str, Any]]:
-        """The tools as chat templates expect them.
+        """Returns the tools as chat templates expect them.
 
         Raises InvalidRequest for a schema that is nested too deeply for a template to write it.
         """
         from handlers.grammar.schema.limits import check_depth
 
-        for field, spec in self.functions.items():
+        for tool in self.tools:
             try:
-                check_depth(spec.parameters)
+                check_depth(tool.parameters)
             except InvalidRequest as error:
-                raise InvalidRequest(
-                    f"The tool {quoted(spec.name)}: {error}", param=f"{field}.parameters"
-                ) from None
-        return [{"type": "function", "function": _given(spec)} for spec in self.functions.values()]
+                raise tool.fault(error) from None
+        return [{"type": FUNCTION, "function": _described(tool)} for tool in self.tools]
 
     async def grammar(
-        self, model: DecoderModel, form: Form | None = None
+        self, model: DecoderModel, constraint: OutputConstraint | None = None
     ) -> GrammarConstraint | None:
-        """`form`: of an answer that calls nothing. Raises InvalidRequest that names the field."""
-        from handlers.grammar.tool_grammar import Tool, ToolChoice, compile_tool_grammar
+        """Compiles the grammar of an answer. Raises InvalidRequest that names the field.
 
-        tools = [
-            Tool(spec.name, spec.description, spec.parameters, spec.strict is True, field)
-            for field, spec in self.functions.items()
-        ]
-        choice = ToolChoice(self.mode, self.name, self.allowed)
-        answer = form.answer_schema() if form and self.mode == "auto" else None
+        `constraint`: the format of an answer that calls no tool.
+        """
+        from handlers.grammar.tool_grammar import compile_tool_grammar
+
+        may_talk = self.choice.mode == "auto"
+        answer = constraint.answer_schema() if constraint and may_talk else None
         tool_format = model.template.tool_format
-        grammar = await model.compiling.run(
+        return await model.compiling.run(
             lambda: compile_tool_grammar(
-                model.grammars, tool_format, tools, choice, self.parallel, answer
+                model.grammars, tool_format, self.tools, self.choice, self.parallel, answer
             )
         )
-        if grammar is not None:
-            grammar.field = "tools"
-        return grammar
 
 
-def toolbox_of(
-    functions: Mapping[str, FunctionSpec],
-    choice: Choice | None,
-    parallel: bool | None,
-) -> Toolbox | None:
-    """None where no tool is offered, or none may be called. Raises InvalidRequest.
-
-    `functions`: by the paths of the request's fields that have them, such as tools[1].function.
-    """
-    if isinstance(choice, CustomChoice):
-        raise not_offered("custom")
-    if choice == "none" or (not functions and choice in {None, "auto"}):
+def tool_config(tools: list[Tool], choice: ToolChoice, parallel: bool | None) -> ToolConfig | None:
+    """Returns None where no tool is offered, or none may be called. Raises InvalidRequest."""
+    if choice.mode == "none" or (not tools and choice == ToolChoice()):
         return None
-    if not functions:
+    if not tools:
         raise InvalidRequest("tool_choice asks for a call, but there are no tools.", param="tools")
-    _refuse_twins(functions)
-    box = Toolbox(functions, parallel=parallel is not False)
-    if isinstance(choice, AllowedChoice):
-        names = [_known(tool, functions) for tool in choice.allowed_tools.tools]
-        return replace(box, mode=choice.allowed_tools.mode, allowed=frozenset(names))
+    _reject_duplicates(tools)
+    _require_known(choice, tools)
+    return ToolConfig(tools, choice, parallel is not False)
+
+
+def chat_tools(tools: list[FunctionTool] | None) -> list[Tool]:
+    """Returns the functions among a chat's tools. Raises InvalidRequest."""
+    functions = []
+    for index, tool in enumerate(tools or ()):
+        if is_function(tool.type):
+            field = f"tools[{index}].function"
+            if tool.function is None:
+                raise InvalidRequest(f"{field} is required.", param=field)
+            spec = tool.function
+            strict = spec.strict is True
+            functions.append(Tool(spec.name, spec.description, spec.parameters, strict, field))
+    return functions
+
+
+def chat_tool_choice(choice: ChatToolChoice | None) -> ToolChoice:
+    """Returns a chat's tool_choice in the form that all endpoints share. Raises InvalidRequest."""
+    if isinstance(choice, CustomChoice):
+        raise no_function("custom")
     if isinstance(choice, NamedChoice):
-        return replace(box, mode="required", name=_known(choice, functions))
-    return replace(box, mode=choice or "auto")
+        return ToolChoice("required", choice.function.name)
+    if isinstance(choice, AllowedChoice):
+        allowed = choice.allowed_tools
+        return ToolChoice(allowed.mode, allowed=tuple(tool.function.name for tool in allowed.tools))
+    return ToolChoice(choice or "auto")
 
 
-def _known(choice: NamedChoice, functions: Mapping[str, FunctionSpec]) -> str:
-    name = choice.function.name
-    if name not in {spec.name for spec in functions.values()}:
-        raise InvalidRequest(
-            f"tool_choice names {quoted(name)}, which is none of the tools.",
-            param="tool_choice",
-        )
-    return name
+def is_function(kind: str) -> bool:
+    """Returns whether a tool of this type is a function. The log says once that others are ignored.
+
+    Codex sends web_search, custom tools and namespaces beside its functions with every request.
+    OpenAI runs such tools, or has models that were trained on them; llama.cpp leaves them out, too.
+    """
+    if kind != FUNCTION:
+        message = "Tools of the type %s are left out: only functions are offered."
+        log_once(LOGGER, message, quoted(kind))
+    return kind == FUNCTION
 
 
-def _refuse_twins(functions: Mapping[str, FunctionSpec]) -> None:
+def no_function(kind: str) -> InvalidRequest:
+    """Returns the error of a tool_choice that names a tool which is no function."""
+    return InvalidRequest(
+        f"tool_choice asks for a tool of the type {quoted(kind)}, but only functions are offered "
+        "here: name a function, or leave it out.",
+        param="tool_choice",
+    )
+
+
+def past_call(name: str | None, arguments: object, call_id: object = None) -> dict[str, Any]:
+    """Makes a member of a message's `tool_calls`, as chat templates expect it.
+
+    The conversation has the call as it was: cut short, or written by another server. It is not run
+    again, so nothing of it is refused. An id may have been a number.
+    """
+    function = {"name": name or "", "arguments": _template_arguments(arguments)}
+    identity = "" if call_id is None else str(call_id)
+    return {"id": identity, "type": FUNCTION, "function": function}
+
+
+def _template_arguments(given: object) -> dict[str, Any] | str:
+    """Returns the arguments as an object, since a template writes them with `tojson`.
+
+    What is not the JSON of an object stays the text that it is.
+    """
+    if isinstance(given, dict):
+        return given
+    text = given if isinstance(given, str) else msgspec.json.encode(given).decode()
+    try:
+        arguments = msgspec.json.decode(text.strip() or "{}")
+    except (msgspec.DecodeError, RecursionError):
+        return text
+    if arguments is None:
+        return {}
+    return arguments if isinstance(arguments, dict) else text
+
+
+def _reject_duplicates(tools: Sequence[Tool]) -> None:
     names = set()
-    for field, spec in functions.items():
-        if spec.name in names:
+    for tool in tools:
+        if tool.name in names:
             raise InvalidRequest(
-                f"{field}.name: {quoted(spec.name)} is the name of two tools.",
-                param=f"{field}.name",
+                f"{tool.field}.name: {quoted(tool.name)} is the name of two tools.",
+                param=f"{tool.field}.name",
             )
-        names.add(spec.name)
+        names.add(tool.name)
 
 
-def _given(spec: FunctionSpec) -> dict[str, Any]:
-    """Without what is not said: a template prints what it finds. `strict` is not the model's."""
-    described = {"name": spec.name, "description": spec.description, "parameters": spec.parameters}
-    return {name: value for name, value in described.items() if value is not None}
+def _require_known(choice: ToolChoice, tools: Sequence[Tool]) -> None:
+    known = {tool.name for tool in tools}
+    chosen = choice.allowed or (() if choice.name is None else (choice.name,))
+    for name in chosen:
+        if name not in known:
+            raise InvalidRequest(
+                f"tool_choice names {quoted(name)}, which is none of the tools.",
+                param="tool_choice",
+            )
 
 
-class CallReader:
-    """The calls of one choice: text deltas in, deltas out."""
-
-    def __init__(self, parser: ToolCallParser) -> None:
-        self._parser = parser
-        self._called = False
-
-    def read(self, delta: TextDelta) -> Delta | None:
-        """None where the parser holds everything back."""
-        pieces = self._parser.push(delta.text)
-        if delta.finish_reason:
-            pieces += self._parser.flush()
-        text, calls = _sorted(pieces)
-        self._called = self._called or bool(calls)
-        if not (text or calls or delta.finish_reason or delta.tokens):
-            return None
-        return replace(
-            plain(delta), text=text, calls=calls, finish_reason=self._finish(delta.finish_reason)
-        )
-
-    def _finish(self, reason: Finish | None) -> Finish | None:
-        """Names an end at calls as such. Agents run a call then, so it is none that a stop cut."""
-        if reason != "stop":
-            return reason
-        if self._parser.inside_call:
-            return "length"
-        return "tool_calls" if self._called else "stop"
-
-
-def _sorted(pieces: Sequence[ParserDelta]) -> tuple[str, tuple[CallDelta, ...]]:
-    """The text, and the calls that follow it."""
-    text, calls = "", []
-    for piece in pieces:
-        if isinstance(piece, ContentDelta):
-            text += piece.text
-        elif isinstance(piece, CallStart):
-            calls.append(CallDelta(piece.index, id=piece.id, name=piece.name))
-        else:
-            calls.append(CallDelta(piece.index, piece.text))
-    return text, tuple(calls)
+def _described(tool: Tool) -> dict[str, Any]:
+    """Returns what the model is told, without null: a template writes what it finds."""
+    members = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {name: value for name, value in members.items() if value is not None}

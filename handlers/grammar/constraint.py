@@ -20,19 +20,16 @@ class GrammarConstraint:
         self,
         matcher: llguidance.LLMatcher,
         vocabulary: llguidance.LLTokenizer,
-        field: str | None = None,
     ) -> None:
         import numpy as np
 
-        self.field = field
-        """The request's field that has the grammar, for errors. The API sets it."""
         self._matcher = matcher
         self._vocabulary = vocabulary
         self._mask = np.zeros(-(-vocabulary.vocab_size // 32), np.uint32)
 
     def copy(self) -> GrammarConstraint:
         """Returns another constraint at the same position, one for each of a request's `n`."""
-        return GrammarConstraint(self._matcher.deep_copy(), self._vocabulary, self.field)
+        return GrammarConstraint(self._matcher.deep_copy(), self._vocabulary)
 
     def allowed(self) -> NDArray[np.uint32]:
         """Returns a bit mask [ceil(vocab / 32)], in a buffer that the next call overwrites.
@@ -72,6 +69,5 @@ class GrammarConstraint:
             raise_panic(self._matcher.get_error())
             raise GrammarTooComplex(
                 f"The grammar cannot be followed to the end of an answer: "
-                f"{reason(self._matcher.get_error())}. Make it simpler.",
-                param=self.field,
+                f"{reason(self._matcher.get_error())}. Make it simpler."
             )

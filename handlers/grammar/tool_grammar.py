@@ -74,7 +74,7 @@ class ToolChoice(msgspec.Struct, frozen=True):
     mode: Literal["none", "auto", "required"] = "auto"
     name: str | None = None
     """With "required": the one tool to call, once."""
-    allowed: frozenset[str] | None = None
+    allowed: tuple[str, ...] | None = None
     """The tools that may be called, None for all. The prompt describes the others, too."""
 
     def allows(self, name: str) -> bool:

@@ -72,6 +72,8 @@ class PromptOptions(msgspec.Struct, frozen=True):
     """Whether the prompt ends within the last message, after its text. No turn begins then."""
     values: Mapping[str, Any] = {}
     """Variables that only this template knows, such as enable_thinking."""
+    field: str = "messages"
+    """The request's field that has the messages, for errors."""
 
 
 class ChatTemplate:
@@ -125,7 +127,7 @@ class ChatTemplate:
     def _first_accepted(
         self, messages: Messages, tools: Tools | None, options: PromptOptions
     ) -> str:
-        messages, tools = self._for_template(messages, tools)
+        messages, tools = self._for_template(messages, tools, options.field)
         try:
             return self._render(messages, tools, options)
         except InvalidRequest:
@@ -146,8 +148,8 @@ class ChatTemplate:
         refuses the messages: a role, their order. Raises jinja2's SecurityError when the template
         itself reaches out of its sandbox.
         """
-        messages, tools = self._for_template(messages, tools)
         options = PromptOptions(add_generation_prompt=add_generation_prompt)
+        messages, tools = self._for_template(messages, tools, options.field)
         return self._render(messages, tools, options)
 
     @property
@@ -156,14 +158,14 @@ class ChatTemplate:
         return frozenset(OWN_NAMES) | self._special_tokens.keys() | self._template.globals.keys()
 
     def _for_template(
-        self, messages: Messages, tools: Tools | None
+        self, messages: Messages, tools: Tools | None, field: str
     ) -> tuple[Messages, Tools | None]:
         if self._knows_tools or (tools and self._tool_template):
             return messages, tools
         try:
             return without_tools(messages, tools), None
         except RecursionError:
-            raise _too_deep() from None
+            raise _too_deep(field) from None
 
     def _render(self, messages: Messages, tools: Tools | None, options: PromptOptions) -> str:
         own = self._tool_template if tools else None
@@ -180,10 +182,10 @@ class ChatTemplate:
         except SecurityError:
             raise  # no request is at fault: answered 500, and the log has it
         except RecursionError:
-            raise _too_deep() from None
+            raise _too_deep(options.field) from None
         except REFUSALS as error:
             raise InvalidRequest(
-                f"The model's chat template refuses these messages: {error}", param="messages"
+                f"The model's chat template refuses these messages: {error}", param=options.field
             ) from None
 
 
@@ -213,10 +215,10 @@ def _up_to_mark(prompt: str, text: str) -> str:
     return kept if prompt.startswith(MARK, place) else kept.rstrip()
 
 
-def _too_deep() -> InvalidRequest:
+def _too_deep(field: str) -> InvalidRequest:
     return InvalidRequest(
         "The messages or the tools are nested too deeply for the model's chat template.",
-        param="messages",
+        param=field,
     )
 
 

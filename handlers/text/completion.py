@@ -1,7 +1,4 @@
-"""The engine's ids to the texts of the answers.
-
-Does not know HTTP or chat. Called by the API; the engine below it knows only ids.
-"""
+"""Completes prompts: turns the engine's token ids into the text and tool calls of the answers."""
 
 from __future__ import annotations
 
@@ -21,16 +18,18 @@ from handlers.errors import (
 )
 from handlers.text.logprobs import token_logprob
 from handlers.text.stop_strings import StopStrings
+from handlers.text.tool_parser import ToolCallDelta, ToolCallParser
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
     from handlers.engine.params import GenerationStats, Logprobs, Prompt, Step
-    from handlers.text.logprobs import TokenLogprob
+    from handlers.text.logprobs import ScoredToken
     from handlers.text.tokenizer import Tokenizer
+    from handlers.text.tool_format import ToolFormat
 
-Finish = Literal["stop", "length"]
-"""OpenAI's words: the model or a stop string ended the answer, or it was cut."""
+Finish = Literal["stop", "length", "tool_calls"]
+"""OpenAI's words: the model or a stop string ended the answer, it was cut, or it ends in calls."""
 
 
 class Generation(Protocol):
@@ -49,21 +48,23 @@ class Generation(Protocol):
 
 
 class Engine(Protocol):
-    """What is needed of handlers.engine.engine.Engine."""
+    """The part of handlers.engine.engine.Engine that completes prompts."""
 
     def submit_all(self, prompts: Sequence[Prompt], deadline: float | None) -> Generation: ...
 
 
-class TextDelta(msgspec.Struct, frozen=True):
-    """The next piece of an answer. Only the last one has a finish_reason; its text may be empty."""
+class Delta(msgspec.Struct, frozen=True):
+    """The next piece of a choice. Only its last one has a finish_reason, and may be empty."""
 
+    index: int
+    """The position of the prompt that it answers."""
     text: str
     finish_reason: Finish | None
-    usage: GenerationStats
-    """So far: `completion_tokens` counts those of held-back text too."""
-    index: int = 0
-    """Which of the prompts it answers."""
-    tokens: tuple[TokenLogprob, ...] = ()
+    stats: GenerationStats
+    """Of the choice so far: `completion_tokens` counts those of held-back text too."""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    """They follow the text."""
+    tokens: tuple[ScoredToken, ...] = ()
     """Those that begin in the text, where logprobs are asked for."""
     prompt_logprobs: tuple[Logprobs | None, ...] | None = None
     """Of the prompt's ids, on the first delta, where they are asked for."""
@@ -77,15 +78,19 @@ class Completer:
         self._tokenizer = tokenizer
 
     async def complete(
-        self, prompts: Sequence[Prompt], stop: tuple[str, ...] = (), deadline: float | None = None
-    ) -> AsyncGenerator[TextDelta]:
-        """The answers, piece by piece as they come. Closing the iterator early frees the slots.
+        self,
+        prompts: Sequence[Prompt],
+        stop: tuple[str, ...] = (),
+        deadline: float | None = None,
+        tool_format: ToolFormat | None = None,
+    ) -> AsyncGenerator[Delta]:
+        """Yields the answers, piece by piece as they come. Closing it early frees the slots.
 
-        `deadline` is in seconds of time.monotonic(). Raises what Engine.submit_all raises,
-        DeadlineExceeded or NotReady when the time is over before any token, and EngineFault or
-        GrammarTooComplex, also in the middle.
+        `deadline` is in seconds of time.monotonic(). `tool_format`: of the tool calls to parse.
+        Raises what Engine.submit_all raises, DeadlineExceeded or NotReady when the time is over
+        before any token, and EngineFault or GrammarTooComplex, also in the middle.
         """
-        answers = [_Answer(self._tokenizer, stop) for _ in prompts]
+        answers = [_Answer(self._tokenizer, stop, tool_format) for _ in prompts]
         generation = self._engine.submit_all(prompts, deadline)
         unfinished = len(answers)
         try:
@@ -107,7 +112,10 @@ class Completer:
 
 
 def _raise_failure(step: Step, generation: Generation, begun: bool) -> None:
-    """`begun`: whether any answer has a token, so that there is something to give."""
+    """Raises the error of a submission that failed, or ended without any token.
+
+    `begun`: whether any answer has a token.
+    """
     if step.finish_reason is FinishReason.FAULT:
         raise generation.fault or EngineFault("The engine gave no reason.")
     if begun:
@@ -122,36 +130,56 @@ def _raise_failure(step: Step, generation: Generation, begun: bool) -> None:
 
 
 class _Answer:
-    """The steps of one prompt in, deltas out."""
+    """Turns the steps of one prompt into deltas."""
 
-    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...]) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, stop: tuple[str, ...], tool_format: ToolFormat | None
+    ) -> None:
         self._tokenizer = tokenizer
         self._detokenizer = tokenizer.detokenizer()
+        self._parser = None if tool_format is None else ToolCallParser(tool_format)
+        self._called = False
+        """Whether it has a tool call."""
         self._stops = StopStrings(stop)
         self._decoded = 0
         """Characters that the ids so far have become."""
         self._sent = 0
         """Characters that have left."""
-        self._pending: deque[TokenLogprob] = deque()
+        self._pending: deque[ScoredToken] = deque()
         """Tokens of which no character has left."""
         self.tokens = 0
         self.ended = False
 
-    def add(self, step: Step, usage: GenerationStats) -> TextDelta | None:
-        """None where there is nothing to tell yet."""
+    def add(self, step: Step, stats: GenerationStats) -> Delta | None:
+        """Returns the next delta, None where nothing is certain yet."""
         text = self._text(step)
         self._sent += len(text)
         finish: Finish | None = "stop" if self._stops.matched else _finish(step.finish_reason)
         self.ended = finish is not None
         tokens = self._tokens()
-        if not (text or tokens or step.prompt_logprobs or finish):
+        calls: list[ToolCallDelta] = []
+        if self._parser is not None:
+            text, calls = self._parser.push(text)
+            self._called = self._called or bool(calls)
+            if finish is not None:
+                text += self._parser.flush()
+                finish = self._finish_of_calls(self._parser, finish)
+        if not (text or calls or tokens or step.prompt_logprobs or finish):
             return None
         # The engine may be ahead of what is read here, by a step that nobody will see.
-        usage = replace(usage, completion_tokens=self.tokens)
-        return TextDelta(text, finish, usage, step.index, tokens, step.prompt_logprobs)
+        stats = replace(stats, completion_tokens=self.tokens)
+        return Delta(step.index, text, finish, stats, tuple(calls), tokens, step.prompt_logprobs)
+
+    def _finish_of_calls(self, parser: ToolCallParser, finish: Finish) -> Finish:
+        """Agents run calls where an answer ends with "tool_calls", so no call that was cut may."""
+        if finish != "stop":
+            return finish
+        if parser.inside_call:
+            return "length"
+        return "tool_calls" if self._called else "stop"
 
     def _text(self, step: Step) -> str:
-        """What can leave, with this step."""
+        """Returns the text that is certain with this step, stop strings left out."""
         text = ""
         if step.token_id is not None:
             self.tokens += 1
@@ -167,10 +195,10 @@ class _Answer:
         self._decoded += len(piece)
         return self._stops.push(piece)
 
-    def _tokens(self) -> tuple[TokenLogprob, ...]:
-        """Those whose text has begun to leave; at an end without a stop string, all.
+    def _tokens(self) -> tuple[ScoredToken, ...]:
+        """Returns the tokens whose text has begun to leave; at an end without a stop string, all.
 
-        So a token of a stop string is told only where part of it was text before.
+        So a token of a stop string is returned only where part of it was text before.
         """
         everything = self.ended and not self._stops.matched
         tokens = []

@@ -16,29 +16,15 @@ if TYPE_CHECKING:
     from handlers.text.tool_format import ToolFormat
 
 
-class ContentDelta(msgspec.Struct, frozen=True):
-    """A piece of the answer's text."""
-
-    text: str
-
-
-class CallStart(msgspec.Struct, frozen=True):
-    """The beginning of a call."""
+class ToolCallDelta(msgspec.Struct, frozen=True):
+    """The start of a tool call, which has `id` and `name`, or the next piece of its arguments."""
 
     index: int
-    """From 0."""
-    id: str
-    name: str
-
-
-class ArgumentsDelta(msgspec.Struct, frozen=True):
-    """A piece of a call's arguments. Joined, the pieces are the JSON that the model wrote."""
-
-    index: int
-    text: str
-
-
-Delta = ContentDelta | CallStart | ArgumentsDelta
+    """The call's position among the answer's calls, from 0."""
+    arguments: str = ""
+    """Joined, the pieces are the JSON that the model wrote."""
+    id: str | None = None
+    name: str | None = None
 
 
 class ToolCallParser:
@@ -56,17 +42,18 @@ class ToolCallParser:
         """The text before the next call's name."""
         self._calls = 0
         self._object = _ObjectEnd()
-        self._deltas: list[Delta] = []
+        self._text = ""
+        self._deltas: list[ToolCallDelta] = []
 
-    def push(self, text: str) -> list[Delta]:
-        """Returns the deltas that are certain now."""
+    def push(self, text: str) -> tuple[str, list[ToolCallDelta]]:
+        """Takes the next piece, and returns the text and the calls that are certain now."""
         self._pending += text
-        self._deltas = []
+        self._text, self._deltas = "", []
         while self._state():
             pass
-        return self._deltas
+        return self._text, self._deltas
 
-    def flush(self) -> list[Delta]:
+    def flush(self) -> str:
         """Returns the text that was held back, at the end of the answer.
 
         A call that was cut before its arguments is returned as text.
@@ -74,7 +61,7 @@ class ToolCallParser:
         rest, self._pending = self._pending, ""
         framing = (self._done, self._another) if self._state == self._after_call else ()
         lost = not rest or any(text.startswith(rest) for text in framing)
-        return [] if lost else [ContentDelta(rest)]
+        return "" if lost else rest
 
     @property
     def inside_call(self) -> bool:
@@ -102,7 +89,7 @@ class ToolCallParser:
         else:
             place = partial_match(self._pending, trigger)
         if place:
-            self._deltas.append(ContentDelta(self._take(place)))
+            self._text += self._take(place)
         return self._pending.startswith(trigger)
 
     def _before_arguments(self) -> bool:
@@ -115,7 +102,7 @@ class ToolCallParser:
         if self._pending[end] != "{":
             return self._give_up()
         name = self._take(end)[len(self._lead) : middle]
-        self._deltas.append(CallStart(self._calls, self._format.new_id(), name))
+        self._deltas.append(ToolCallDelta(self._calls, id=self._format.new_id(), name=name))
         self._object = _ObjectEnd()
         self._state = self._in_arguments
         return True
@@ -124,7 +111,7 @@ class ToolCallParser:
         end = self._object.find(self._pending)
         if self._pending:
             piece = self._take(len(self._pending) if end is None else end)
-            self._deltas.append(ArgumentsDelta(self._calls, piece))
+            self._deltas.append(ToolCallDelta(self._calls, piece))
         if end is None:
             return False
         self._calls += 1
@@ -144,8 +131,7 @@ class ToolCallParser:
         return self._give_up()
 
     def _after_calls(self) -> bool:
-        if self._pending:
-            self._deltas.append(ContentDelta(self._take(len(self._pending))))
+        self._text += self._take(len(self._pending))
         return False
 
     def _give_up(self) -> bool:

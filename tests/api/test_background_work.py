@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from handlers.api import past_calls
+from handlers.api import tools
 from handlers.api.app import Api
 from handlers.api.http import Request, Response, StreamResponse
 from handlers.api.model import DecoderModel
@@ -101,7 +101,7 @@ def test_no_past_call_is_read_in_the_event_loops_thread(
         threads.append(threading.get_ident())
         return str(given)
 
-    monkeypatch.setattr(past_calls, "_template_arguments", watched)
+    monkeypatch.setattr(tools, "_template_arguments", watched)
 
     answer = asyncio.run(threaded(ChatTemplate(TEMPLATE, {})).handle(request(path, body)))
 

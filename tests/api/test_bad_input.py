@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from handlers.api.chat.endpoint import ChatCall
-from handlers.api.completions.endpoint import CompletionCall
-from handlers.api.generate import GenerateCall
+from handlers.api.endpoints.chat import ChatCompletionRequest
+from handlers.api.endpoints.completions import CompletionRequest
+from handlers.api.endpoints.generate import GenerateRequest
 from handlers.api.http import Response
 from tests.api.client import MANIFEST, Client, saying
 
@@ -250,7 +250,7 @@ json_values = st.recursive(
     ),
     max_leaves=8,
 )
-CALLS = {CHAT: ChatCall, TEXT: CompletionCall, "/generate": GenerateCall}
+CALLS = {CHAT: ChatCompletionRequest, TEXT: CompletionRequest, "/generate": GenerateRequest}
 known_names = st.sampled_from(
     sorted({name for call in CALLS.values() for name in call.__struct_fields__})
 )

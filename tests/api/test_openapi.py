@@ -47,7 +47,7 @@ def test_every_operation_has_an_id_of_its_own() -> None:
 
 
 def test_a_field_has_the_range_that_the_code_reads(document: Any) -> None:
-    chat = document["components"]["schemas"]["ChatCall"]["properties"]
+    chat = document["components"]["schemas"]["ChatCompletionRequest"]["properties"]
 
     assert chat["temperature"]["anyOf"][0] == {"type": "number", "minimum": 0, "maximum": 2}
 

@@ -7,21 +7,26 @@ from typing import Any
 import msgspec
 import pytest
 
-from handlers.api import generate, tokenize, unsupported_fields
-from handlers.api.chat import endpoint as chat
-from handlers.api.completions import endpoint as completions
-from handlers.api.endpoints import classify, embeddings, rerank
-from handlers.api.responses import endpoint as responses
+from handlers.api import tokenize, unsupported_fields
+from handlers.api.endpoints import (
+    chat,
+    classify,
+    completions,
+    embeddings,
+    generate,
+    rerank,
+    responses,
+)
 from handlers.api.unsupported_fields import ADVICE, UnsupportedFields
 from tests.api import other_servers
 from tests.api.client import Client, saying
 from tests.api.encoder_client import EncoderClient
 
 CALLS: dict[str, tuple[type[msgspec.Struct], UnsupportedFields]] = {
-    other_servers.CHAT: (chat.ChatCall, chat.UNSUPPORTED),
-    other_servers.TEXT: (completions.CompletionCall, completions.UNSUPPORTED),
-    other_servers.RESPONSES: (responses.ResponseCall, responses.UNSUPPORTED),
-    other_servers.GENERATE: (generate.GenerateCall, generate.UNSUPPORTED),
+    other_servers.CHAT: (chat.ChatCompletionRequest, chat.UNSUPPORTED),
+    other_servers.TEXT: (completions.CompletionRequest, completions.UNSUPPORTED),
+    other_servers.RESPONSES: (responses.ResponsesRequest, responses.UNSUPPORTED),
+    other_servers.GENERATE: (generate.GenerateRequest, generate.UNSUPPORTED),
     other_servers.EMBEDDINGS: (embeddings.EmbeddingRequest, embeddings.UNSUPPORTED),
     other_servers.CLASSIFY: (classify.ClassifyRequest, classify.UNSUPPORTED),
     other_servers.RERANK: (rerank.RerankRequest, rerank.UNSUPPORTED),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from handlers.api.prompt_options import MAX_BYTES
+from handlers.api.conversation import MAX_KWARGS_BYTES
 from tests.api.client import TOKENIZER, Client, saying
 
 TEMPLATE = """{% for message in messages %}<{{ message.role }}>{{ message.content }}</>{% endfor %}\
@@ -78,7 +78,8 @@ def test_a_name_that_the_template_has_already_is_refused(path: str, name: str) -
 
 @of_all
 @pytest.mark.parametrize(
-    "kwargs", [[1], {str(n): n for n in range(65)}, {"a": "b" * MAX_BYTES}, "enable_thinking"]
+    "kwargs",
+    [[1], {str(n): n for n in range(65)}, {"a": "b" * MAX_KWARGS_BYTES}, "enable_thinking"],
 )
 def test_values_have_a_limit(path: str, kwargs: object) -> None:
     assert refusal(path, **ASKED[path], chat_template_kwargs=kwargs) == "chat_template_kwargs"

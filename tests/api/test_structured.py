@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from handlers.api.structured import Structured, form_of
-from handlers.engine.params import Constraint
-from handlers.errors import InvalidRequest
+from handlers.api.response_format import StructuredOutputFields, output_constraint
+from handlers.engine.params import Constraint, FinishReason, Prompt
+from handlers.errors import GrammarTooComplex, InvalidRequest
 from handlers.grammar.compiler import GrammarCompiler
-from handlers.grammar.constraint import GrammarConstraint
 from tests.api.client import TOKENIZER, Client, saying
+from tests.support.scripted_engine import ScriptedEngine, ScriptedGeneration, steps
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
@@ -290,28 +291,38 @@ def test_every_choice_follows_a_grammar_of_its_own() -> None:
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
     ],
 )
-def test_a_grammar_knows_its_field_for_the_errors_of_its_answer(
+def test_a_grammar_that_fails_in_mid_answer_is_refused_by_its_field(
     fields: dict[str, Any], field: str
 ) -> None:
-    engine = saying("yes", context_length=4096)
+    client = Client(FailingGrammar(steps([], FinishReason.FAULT), context_length=4096))
 
-    Client(engine).json("POST", CHAT, USER | fields)
+    status, error = client.error("POST", CHAT, USER | fields)
 
-    constraint = engine.prompts[0].constraint
-    assert isinstance(constraint, GrammarConstraint)
-    assert constraint.field == field
+    assert (status, error["code"], error["param"]) == (400, "grammar_too_complex", field)
+    assert error["message"] == "The grammar cannot be followed."
+
+
+class FailingGrammar(ScriptedEngine):
+    """An engine whose grammar outgrows a limit."""
+
+    def submit_all(
+        self, prompts: Sequence[Prompt], deadline: float | None = None
+    ) -> ScriptedGeneration:
+        generation = super().submit_all(prompts, deadline)
+        generation.fault = GrammarTooComplex("The grammar cannot be followed.")
+        return generation
 
 
 def test_half_of_a_surrogate_pair_in_the_text_of_a_schema_is_named() -> None:
     for text in (r'{"title": "\ud800"}', '{"title": "\ud800"}'):
-        form = form_of(Structured(guided_json=text))
+        form = output_constraint(StructuredOutputFields(guided_json=text))
         assert form is not None
         with pytest.raises(InvalidRequest, match=r"surrogate"):
             form.answer_schema()
 
 
 def test_a_form_is_compiled_only_for_its_request() -> None:
-    form = form_of(Structured(guided_regex="(", guided_json=None))
+    form = output_constraint(StructuredOutputFields(guided_regex="(", guided_json=None))
 
     assert form is not None
     assert form.field == "guided_regex"

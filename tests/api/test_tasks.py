@@ -106,9 +106,9 @@ DECODERS = {
     "jinja2",
     "handlers.text.chat_template",
     "handlers.engine.sampling",
-    "handlers.api.chat",
+    "handlers.api.endpoints.chat",
 }
-DECODERS |= {"handlers.engine.engine", "handlers.text.completion", "handlers.api.answer"}
+DECODERS |= {"handlers.engine.engine", "handlers.text.completion", "handlers.api.generation"}
 
 
 @pytest.mark.parametrize("task", ENCODER_TASKS)

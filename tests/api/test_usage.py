@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from handlers.api.http import Response, StreamResponse, TokenUsage
-from handlers.api.usage import timing_head, timing_whole, total_usage, usage_body
+from handlers.api.usage import Usage, timing_head, timing_whole, total_usage
 from handlers.artifact.manifest import FileInfo
 from handlers.engine.params import GenerationStats
 from tests.api.client import MANIFEST, TOKENIZER, Client, saying
@@ -25,7 +25,8 @@ def test_a_prompt_counts_once_however_many_choices_it_has() -> None:
     first = [taken(5, 1, 10), taken(5, 5, 20)]
     second = [taken(7, 2, 30), taken(7, 7, 40)]
 
-    assert usage_body(total_usage(first + second, choices_each=2)) == {
+    told = Usage.of(total_usage(first + second, choices_each=2))
+    assert msgspec.to_builtins(told) == {
         "prompt_tokens": 12,
         "completion_tokens": 100,
         "total_tokens": 112,

@@ -411,13 +411,11 @@ def test_a_grammar_that_outgrows_its_limits_in_mid_answer_is_the_requests_fault(
     compile_: Callable[[GrammarCompiler], GrammarConstraint],
 ) -> None:
     constraint = compile_(grammars)
-    constraint.field = "guided_grammar"
 
     with pytest.raises(GrammarTooComplex, match="too large or too complex") as refused:
         random_answer(constraint.copy(), tokenizer)
 
     assert refused.value.status == 400
-    assert refused.value.param == "guided_grammar"
     assert "\n" not in str(refused.value)
 
 

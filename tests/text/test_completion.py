@@ -13,7 +13,7 @@ from handlers.errors import (
     NotReady,
 )
 from handlers.grammar.compiler import GrammarCompiler
-from handlers.text.completion import Completer, TextDelta
+from handlers.text.completion import Completer, Delta
 from handlers.text.tokenizer import Tokenizer
 from tests.support.scripted_engine import ScriptedEngine, drain, steps
 from tests.support.tokenizer_kinds import END, byte_level
@@ -24,11 +24,11 @@ PARAMS = SamplingParams(max_tokens=100)
 
 def complete(
     engine: ScriptedEngine, stop: tuple[str, ...] = (), deadline: float | None = None
-) -> list[TextDelta]:
+) -> list[Delta]:
     return drain(Completer(engine, TOKENIZER).complete([Prompt([1, 2], PARAMS)], stop, deadline))
 
 
-def text_of(deltas: list[TextDelta]) -> str:
+def text_of(deltas: list[Delta]) -> str:
     return "".join(delta.text for delta in deltas)
 
 
@@ -40,7 +40,7 @@ def test_deltas_join_to_the_decoded_text(text: str) -> None:
 
     assert text_of(deltas) == text
     assert [delta.finish_reason for delta in deltas] == [None] * (len(deltas) - 1) + ["stop"]
-    assert deltas[-1].usage.completion_tokens == len(ids)
+    assert deltas[-1].stats.completion_tokens == len(ids)
 
 
 @given(text=st.text("abé🦊", max_size=20), stops=st.lists(st.text("abé🦊", min_size=1, max_size=3)))
@@ -67,7 +67,7 @@ def test_a_stop_string_frees_the_slot_without_another_token() -> None:
     assert text_of(deltas) == "one two "
     assert engine.generation.cancelled
     assert engine.generation.taken == len(TOKENIZER.encode("one two END"))
-    assert deltas[-1].usage.completion_tokens == engine.generation.taken
+    assert deltas[-1].stats.completion_tokens == engine.generation.taken
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_the_last_step_may_bring_an_id() -> None:
     deltas = complete(engine)
 
     assert text_of(deltas) == "hi there"
-    assert deltas[-1].usage.completion_tokens == len(rest) + 1
+    assert deltas[-1].stats.completion_tokens == len(rest) + 1
 
 
 def test_what_was_held_back_leaves_with_the_end() -> None:
@@ -121,7 +121,7 @@ def test_an_answer_that_never_began_is_an_error(
 def test_an_answer_of_the_end_alone_is_empty() -> None:
     (delta,) = complete(ScriptedEngine(steps([])))
 
-    assert (delta.text, delta.finish_reason, delta.usage.completion_tokens) == ("", "stop", 0)
+    assert (delta.text, delta.finish_reason, delta.stats.completion_tokens) == ("", "stop", 0)
 
 
 def test_a_fault_is_raised_also_amid_an_answer_and_frees_the_slot() -> None:
@@ -174,7 +174,7 @@ def test_every_prompt_gets_the_answer_that_it_gets_alone(
         mine = [delta for delta in deltas if delta.index == index]
         alone = complete(ScriptedEngine(script), tuple(stops))
         assert [replace(delta, index=0) for delta in mine] == [
-            replace(delta, usage=mine[place].usage) for place, delta in enumerate(alone)
+            replace(delta, stats=mine[place].stats) for place, delta in enumerate(alone)
         ]
     assert sorted(engine.generation.cancelled_ones) == list(range(len(texts)))
 

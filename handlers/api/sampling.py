@@ -1,7 +1,7 @@
-"""The fields that generating endpoints share.
+"""The request fields that say how an answer is sampled, and when it ends.
 
 A field that is neither here nor in the endpoint's own struct nor refused is ignored: see
-unsupported_fields.py. docs/api.md has the tables; a test holds them to these structs.
+unsupported_fields.py. docs/api.md has the tables; a test compares them with these structs.
 """
 
 from __future__ import annotations
@@ -11,29 +11,43 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from handlers.api.logit_bias import LogitBias, biases, check_biases
 from handlers.api.parsing import TokenId
-from handlers.api.structured import Structured
+from handlers.api.response_format import StructuredOutputFields
 from handlers.engine.params import SamplingParams
-from handlers.errors import InvalidRequest
+from handlers.errors import InvalidRequest, shortened
 
 # A stop string is searched for at every token; OpenAI allows 4 of them.
 StopString = Annotated[str, Meta(max_length=256)]
 StopStrings = Annotated[list[StopString], Meta(max_length=16)]
-# OpenAI's limit of `n`. What a process can hold at once is less, and the engine knows it.
+# OpenAI's limit of `n`. The engine refuses what is more than it can hold at once.
 MAX_CHOICES = 128
 
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
 NO_LIMIT = -1
-"""llama-server's and LM Studio's way to ask for what is left of the context."""
-FRESH_SEED = -1
-"""llama-server's and vLLM's way to ask for no seed."""
+"""llama-server's and LM Studio's value for all that is left of the context."""
+RANDOM_SEED = -1
+"""llama-server's and vLLM's value for no seed."""
 
 TokensOrNone = Annotated[int, Meta(ge=NO_LIMIT, le=2**31 - 1)]
 Tokens = Annotated[TokensOrNone, Meta(extra_json_schema={"not": {"const": 0}})]
 
-_MADE_OF_MORE = (
+MAX_BIAS = 100
+_DIGITS = 9  # fewer than those of 2**31
+
+# A JSON object's keys are strings. The engine checks ids against the vocabulary, which it knows.
+LogitBias = Annotated[
+    dict[str, Any],
+    Meta(
+        max_length=1024,
+        extra_json_schema={
+            "propertyNames": {"pattern": f"^(0|[1-9][0-9]{{0,{_DIGITS - 1}}})$"},
+            "additionalProperties": {"type": "number", "minimum": -MAX_BIAS, "maximum": MAX_BIAS},
+        },
+    ),
+]
+
+_CONVERTED = (
     "max_tokens",
     "top_k",
     "seed",
@@ -42,13 +56,14 @@ _MADE_OF_MORE = (
     "logprobs",
     "prompt_logprobs",
 )
-_OF_SAMPLING_PARAMS = tuple(
-    name for name in SamplingParams.__struct_fields__ if name not in _MADE_OF_MORE
-)
+_COPIED = tuple(name for name in SamplingParams.__struct_fields__ if name not in _CONVERTED)
 
 
-class Sampling(Structured, frozen=True, kw_only=True):
-    """`null` and absent mean the default: the model's own, or else SamplingParams'."""
+class SamplingFields(StructuredOutputFields, frozen=True, kw_only=True):
+    """The fields of every generating endpoint.
+
+    `null` and absent mean the default: the model's own, or SamplingParams' where it has none.
+    """
 
     max_tokens: Tokens | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
@@ -77,7 +92,7 @@ class Sampling(Structured, frozen=True, kw_only=True):
                     f"or -1 for what is left of the context.",
                     param=name,
                 )
-        check_biases(self.logit_bias)
+        _check_biases(self.logit_bias or {})
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
@@ -92,31 +107,31 @@ class Sampling(Structured, frozen=True, kw_only=True):
 
     @property
     def may_be_empty(self) -> bool:
-        """Whether an answer of no tokens can be asked for."""
+        """Whether a limit of 0 tokens is accepted."""
         return False
 
     @property
     def token_limit(self) -> int | None:
-        """Tokens of the answer at most, None for what is left of the context."""
+        """The most tokens that the answer may have, None for what is left of the context."""
         limit = next((each for each in self.limits.values() if each is not None), NO_LIMIT)
         return None if limit == NO_LIMIT else limit
 
-    def params(self, room: int, **defaults: Any) -> SamplingParams:
-        """The engine's parameters for one prompt.
+    def params(self, context_left: int, **defaults: Any) -> SamplingParams:
+        """Returns the engine's parameters for one prompt.
 
-        `room`: tokens that are left of the context behind the prompt, at least 1.
-        `defaults`: for what the request does not say, and what it cannot.
+        `context_left`: tokens that are left of the context after the prompt, at least 1.
+        `defaults`: SamplingParams' fields where the request is silent, and those it cannot set.
         """
-        given = {name: getattr(self, name) for name in _OF_SAMPLING_PARAMS}
+        given = {name: getattr(self, name) for name in _COPIED}
         chosen = {name: value for name, value in given.items() if value is not None}
         if self.top_k is not None:
             chosen["top_k"] = max(0, self.top_k)
-        limit = room if self.token_limit is None else min(self.token_limit, room)
+        limit = context_left if self.token_limit is None else min(self.token_limit, context_left)
         return SamplingParams(
             max_tokens=limit,
-            seed=None if self.seed == FRESH_SEED else self.seed,
+            seed=None if self.seed == RANDOM_SEED else self.seed,
             stop_token_ids=frozenset(self.stop_token_ids or ()),
-            logit_bias=biases(self.logit_bias),
+            logit_bias={int(key): bias for key, bias in (self.logit_bias or {}).items()},
             **defaults | chosen,
         )
 
@@ -126,7 +141,7 @@ class StreamOptions(msgspec.Struct, frozen=True):
 
     include_usage: bool | None = None
     continuous_usage_stats: Annotated[bool, Meta(extra_json_schema={"const": False})] | None = None
-    """vLLM's wish for the usage in every chunk."""
+    """vLLM's field for the usage in every chunk."""
 
     def __post_init__(self) -> None:
         """Raises InvalidRequest for what is not supported."""
@@ -138,8 +153,8 @@ class StreamOptions(msgspec.Struct, frozen=True):
             )
 
 
-class OpenAICall(Sampling, frozen=True, kw_only=True):
-    """What OpenAI's two generating endpoints share."""
+class OpenAIFields(SamplingFields, frozen=True, kw_only=True):
+    """The fields that chat completions and completions share."""
 
     model: str | None = None
     """Any name: a process serves one model, and the answer says which."""
@@ -148,6 +163,23 @@ class OpenAICall(Sampling, frozen=True, kw_only=True):
     stream_options: StreamOptions | None = None
 
     @property
-    def wants_usage(self) -> bool:
+    def include_usage(self) -> bool:
         """Whether a stream ends with a usage chunk."""
         return bool(self.stream_options and self.stream_options.include_usage)
+
+
+def _check_biases(biases: LogitBias) -> None:
+    """Raises InvalidRequest, naming the key, for one that is no token id or has no valid bias."""
+    for key, bias in biases.items():
+        field = f"logit_bias.{shortened(key)}"
+        if not (key.isascii() and key.isdigit() and len(key) <= _DIGITS and key == str(int(key))):
+            raise InvalidRequest(
+                f"{field}: keys are token ids in decimal digits, such as 1234. POST /tokenize "
+                f"gives the ids of a text.",
+                param=field,
+            )
+        number = isinstance(bias, int | float) and not isinstance(bias, bool)
+        if not (number and -MAX_BIAS <= bias <= MAX_BIAS):
+            raise InvalidRequest(
+                f"{field}: a bias is a number from -{MAX_BIAS} to {MAX_BIAS}.", param=field
+            )

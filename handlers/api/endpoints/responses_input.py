@@ -1,7 +1,4 @@
-"""Brings the `input` of a response into the messages that chat templates expect.
-
-Knows no template. Called by endpoint.py.
-"""
+"""The `input` of a response, parsed into the messages that chat templates expect."""
 
 from __future__ import annotations
 
@@ -10,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
-from handlers.api.chat import messages as chat_messages
-from handlers.api.content import Content, text_of
-from handlers.api.past_calls import past_call
+from handlers.api import messages as chat_messages
+from handlers.api.messages import Content, text_of
+from handlers.api.tools import past_call
 from handlers.api.unsupported_fields import NOTHING_STORED
 from handlers.errors import InvalidRequest, quoted
 
 if TYPE_CHECKING:
-    from handlers.api.chat.messages import TemplateMessage
+    from handlers.api.messages import TemplateMessage
 
 T = TypeVar("T")
 
@@ -32,8 +29,8 @@ CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
 OUTPUTS = ("function_call_output", "custom_tool_call_output")
 
 LEFT_OUT = ("reasoning", "web_search_call", "mcp_list_tools")
-"""What chat templates leave out, and what says only that something happened: its result is in the
-assistant's message."""
+"""The types of items that chat templates leave out, and of those that say only that something
+happened: its result is in the assistant's message."""
 
 ADVICE = {
     "item_reference": f"refers to an item of an earlier answer, but {NOTHING_STORED}: send the "
@@ -44,16 +41,16 @@ ADVICE = {
 """The advice about an item that is refused, where its type alone does not say what to do."""
 
 
-def _shape(kind: str, *required: str, **properties: object) -> dict[str, object]:
-    """What an item of one type has to have."""
+def _item_schema(kind: str, *required: str, **properties: object) -> dict[str, object]:
+    """Returns the schema of an item of one type."""
     return {"properties": {"type": {"const": kind}, **properties}, "required": ["type", *required]}
 
 
 _TEXT = {"type": "string"}
 _CONTENT = {"type": ["string", "array", "null"], "items": {"$ref": "#/components/schemas/Part"}}
 _MESSAGE = {"enum": ["message", "", None]}
-# What _append asks of each kind of item, for the OpenAPI document.
-_SHAPES = [
+# What _append requires of each kind of item, for the OpenAPI document.
+_ITEM_SCHEMAS = [
     {
         "properties": {"type": _MESSAGE, "role": {"const": "assistant"}},
         "required": ["role"],
@@ -66,9 +63,9 @@ _SHAPES = [
         },
         "required": ["role", "content"],
     },
-    *(_shape(kind, "call_id", "name", call_id=_TEXT, name=_TEXT) for kind in CALLS),
-    *(_shape(kind, "call_id", call_id=_TEXT, output=_CONTENT) for kind in OUTPUTS),
-    *(_shape(kind) for kind in LEFT_OUT),
+    *(_item_schema(kind, "call_id", "name", call_id=_TEXT, name=_TEXT) for kind in CALLS),
+    *(_item_schema(kind, "call_id", call_id=_TEXT, output=_CONTENT) for kind in OUTPUTS),
+    *(_item_schema(kind) for kind in LEFT_OUT),
 ]
 
 
@@ -97,17 +94,19 @@ class InputItem(msgspec.Struct, frozen=True, kw_only=True):
         return self.type or "message"
 
 
-Item = Annotated[InputItem, Meta(extra_json_schema={"anyOf": _SHAPES})]
+CheckedItem = Annotated[InputItem, Meta(extra_json_schema={"anyOf": _ITEM_SCHEMAS})]
 
 
-def template_messages(instructions: str | None, given: str | list[Item]) -> list[TemplateMessage]:
-    """The conversation, with `instructions` before it. Raises InvalidRequest."""
+def input_messages(
+    instructions: str | None, given: str | list[CheckedItem]
+) -> list[TemplateMessage]:
+    """Returns the conversation, with `instructions` in front of it. Raises InvalidRequest."""
     messages = [{"role": "system", "content": instructions}] if instructions else []
     if isinstance(given, str):
         return [*messages, {"role": "user", "content": given}]
-    for place, item in enumerate(given):
+    for index, item in enumerate(given):
         if item.kind not in LEFT_OUT:
-            _append(messages, f"input[{place}]", item)
+            _append(messages, f"input[{index}]", item)
     if not messages:
         raise InvalidRequest(
             f"input is empty: items of the types {', '.join(LEFT_OUT)} are left out. Send a "
@@ -117,64 +116,66 @@ def template_messages(instructions: str | None, given: str | list[Item]) -> list
     return messages
 
 
-def _append(messages: list[TemplateMessage], at: str, item: InputItem) -> None:
+def _append(messages: list[TemplateMessage], field: str, item: InputItem) -> None:
     if item.kind in CALLS:
-        _append_call(messages, at, item)
+        _append_call(messages, field, item)
     elif item.kind in OUTPUTS:
-        call_id = _needed(f"{at}.call_id", item.call_id)
-        output = _output(f"{at}.output", item.output)
+        call_id = _required(f"{field}.call_id", item.call_id)
+        output = _output_text(f"{field}.output", item.output)
         messages.append({"role": "tool", "content": output, "tool_call_id": call_id})
     elif item.kind == "message":
-        role = _role(f"{at}.role", item.role)
+        role = _role(f"{field}.role", item.role)
         if role != "assistant":  # which may only have called
-            _needed(f"{at}.content", item.content)
-        messages.append({"role": role, "content": text_of(item.content, f"{at}.content")})
+            _required(f"{field}.content", item.content)
+        messages.append({"role": role, "content": text_of(item.content, f"{field}.content")})
     else:
         advice = ADVICE.get(
             item.kind,
             "is nothing that this server can read: leave the item out, or send what it says in a "
             "message",
         )
-        raise InvalidRequest(f"{at}, of type {quoted(item.kind)}, {advice}.", param=at)
+        raise InvalidRequest(f"{field}, of type {quoted(item.kind)}, {advice}.", param=field)
 
 
-def _append_call(messages: list[TemplateMessage], at: str, item: InputItem) -> None:
+def _append_call(messages: list[TemplateMessage], field: str, item: InputItem) -> None:
     """Adds a call to the assistant's message, since a chat has no items that stand apart."""
-    name = _needed(f"{at}.name", item.name)
-    call_id = _needed(f"{at}.call_id", item.call_id)
+    name = _required(f"{field}.name", item.name)
+    call_id = _required(f"{field}.call_id", item.call_id)
     call = past_call(name, getattr(item, CALLS[item.kind]), call_id)
     if not messages or messages[-1]["role"] != "assistant":
         messages.append({"role": "assistant", "content": ""})
     messages[-1].setdefault("tool_calls", []).append(call)
 
 
-def _role(at: str, given: str | None) -> str:
-    role = _needed(at, given)
+def _role(field: str, given: str | None) -> str:
+    role = _required(field, given)
     if role == "tool":
         raise InvalidRequest(
-            f"{at} is 'tool', which a chat has: send an item of the type 'function_call_output'.",
-            param=at,
+            f"{field} is 'tool', which a chat has: send an item of the type "
+            "'function_call_output'.",
+            param=field,
         )
     if role not in TEMPLATE_ROLES:
         raise InvalidRequest(
-            f"{at} is {quoted(role)}, but must be one of {', '.join(TEMPLATE_ROLES)}.", param=at
+            f"{field} is {quoted(role)}, but must be one of {', '.join(TEMPLATE_ROLES)}.",
+            param=field,
         )
     return TEMPLATE_ROLES[role]
 
 
-def _output(at: str, given: object) -> str:
+def _output_text(field: str, given: object) -> str:
     try:
         content = msgspec.convert("" if given is None else given, Content)
     except msgspec.ValidationError:
         raise InvalidRequest(
-            f"{at} must be a string or a list of parts such as "
+            f"{field} must be a string or a list of parts such as "
             '{"type": "input_text", "text": ...}.',
-            param=at,
+            param=field,
         ) from None
-    return text_of(content, at)
+    return text_of(content, field)
 
 
-def _needed(field: str, value: T | None) -> T:
+def _required(field: str, value: T | None) -> T:
     if value is None:
         raise InvalidRequest(f"{field} is required.", param=field)
     return value

@@ -1,6 +1,8 @@
-"""A chat's messages, from OpenAI's form to the one that chat templates expect.
+"""The messages of a chat, parsed from OpenAI's form into the one that chat templates expect.
 
-Knows no template. Called by conversation.py and by what else takes messages.
+The content of a message is a text, or a list of parts, of which the model reads the texts. The
+parts of a chat and of a response differ only in the names of their types, so either takes the
+other's.
 """
 
 from __future__ import annotations
@@ -10,12 +12,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from handlers.api.content import Content, text_of
-from handlers.api.past_calls import past_call
+from handlers.api.tools import past_call
 from handlers.errors import InvalidRequest, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+TEXT_PARTS = {
+    "text": "text",
+    "input_text": "text",
+    "output_text": "text",
+    "refusal": "refusal",
+}
+"""The types of parts that are read, each with the field that has its text. A refusal is another
+server's assistant's, and text to the model."""
+
+REASONING_PARTS = ("reasoning_text", "reasoning", "thinking", "redacted_thinking")
+"""The types of parts with another model's reasoning, which chat templates leave out."""
+
+MEDIA = ("image", "audio", "video", "file")
 
 TEMPLATE_ROLES = {
     "system": "system",
@@ -28,11 +43,22 @@ TEMPLATE_ROLES = {
 """Templates were trained with "system" and "tool": "developer" is OpenAI's newer name for the one,
 "function" its older name for the other."""
 
-NEED_NO_CONTENT = ("assistant", "tool", "function")
-"""Their messages may have no content: an assistant may only call, and a tool give nothing."""
+CONTENT_OPTIONAL = ("assistant", "tool", "function")
+"""Roles whose messages may have no content: an assistant may only call, and a tool give nothing."""
 
 TemplateMessage = dict[str, Any]
 """`role`, `content` and, where given, `name`, `tool_call_id`, `tool_calls`."""
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A piece of what a message says."""
+
+    type: Annotated[str, Meta(extra_json_schema={"enum": [*TEXT_PARTS, *REASONING_PARTS]})]
+    text: str | None = None
+    refusal: str | None = None
+
+
+Content = str | list[Part]
 
 
 class CalledFunction(msgspec.Struct, frozen=True):
@@ -76,8 +102,8 @@ class Message(msgspec.Struct, frozen=True):
     """DeepSeek's and Mistral's name for continue_final_message."""
 
 
-# _turn is stricter than the type can be, and says so in the OpenAPI document.
-Turn = Annotated[
+# _check is stricter than the type can be, and says so in the OpenAPI document.
+CheckedMessage = Annotated[
     Message,
     Meta(
         extra_json_schema={
@@ -103,53 +129,81 @@ Turn = Annotated[
     ),
 ]
 
-# template_messages is what refuses an empty list, with a sentence of its own.
-Messages = Annotated[list[Turn], Meta(extra_json_schema={"minItems": 1})]
+# template_messages refuses an empty list, with a sentence of its own.
+Messages = Annotated[list[CheckedMessage], Meta(extra_json_schema={"minItems": 1})]
 
 
-def template_messages(messages: list[Message], field: str = "messages") -> list[TemplateMessage]:
-    """Brings messages into the form that chat templates expect. Raises InvalidRequest.
-
-    `field`: the name of the request's field, for errors.
-    """
+def template_messages(messages: list[Message]) -> list[TemplateMessage]:
+    """Returns messages in the form that chat templates expect. Raises InvalidRequest."""
     if not messages:
-        raise InvalidRequest(f"{field} is empty: send at least one message.", param=field)
-    return [_turn(f"{field}[{place}]", message) for place, message in enumerate(messages)]
+        raise InvalidRequest("messages is empty: send at least one message.", param="messages")
+    return [_template_message(f"messages[{i}]", message) for i, message in enumerate(messages)]
 
 
-def _turn(at: str, message: Message) -> TemplateMessage:
-    _check(at, message)
+def text_of(content: Content | None, field: str) -> str:
+    """Returns the text of a content. Line breaks join its parts, as in vLLM and llama.cpp.
+
+    `field`: the path to the content, for errors. Raises InvalidRequest.
+    """
+    if isinstance(content, list):
+        texts = [
+            _part_text(part, f"{field}[{index}]")
+            for index, part in enumerate(content)
+            if part.type not in REASONING_PARTS
+        ]
+        return "\n".join(texts)
+    return content or ""
+
+
+def _part_text(part: Part, field: str) -> str:
+    member = TEXT_PARTS.get(part.type)
+    if member is None:
+        media = next((f"the {medium}" for medium in MEDIA if medium in part.type), "it")
+        raise InvalidRequest(
+            f"{field} is of type {quoted(part.type)}, but this model reads text only: leave "
+            f"{media} out.",
+            param=field,
+        )
+    text: str | None = getattr(part, member)
+    if text is None:
+        raise InvalidRequest(f"{field}.{member} is required.", param=f"{field}.{member}")
+    return text
+
+
+def _template_message(field: str, message: Message) -> TemplateMessage:
+    _check(field, message)
     extras = {"name": message.name, "tool_call_id": message.tool_call_id}
     given: TemplateMessage = {name: text for name, text in extras.items() if text is not None}
-    calls = [*_calls(message)]
+    calls = [*_past_calls(message)]
     if calls:
         given["tool_calls"] = calls
-    content = text_of(message.content, f"{at}.content")
+    content = text_of(message.content, f"{field}.content")
     return {"role": TEMPLATE_ROLES[message.role], "content": content, **given}
 
 
-def _check(at: str, message: Message) -> None:
+def _check(field: str, message: Message) -> None:
     if message.role not in TEMPLATE_ROLES:
         raise InvalidRequest(
-            f"{at}.role is {quoted(message.role)}, but must be one of {', '.join(TEMPLATE_ROLES)}.",
-            param=f"{at}.role",
+            f"{field}.role is {quoted(message.role)}, but must be one of "
+            f"{', '.join(TEMPLATE_ROLES)}.",
+            param=f"{field}.role",
         )
-    if message.content is None and message.role not in NEED_NO_CONTENT:
-        raise InvalidRequest(f"{at}.content is required.", param=f"{at}.content")
+    if message.content is None and message.role not in CONTENT_OPTIONAL:
+        raise InvalidRequest(f"{field}.content is required.", param=f"{field}.content")
     for name in ("tool_calls", "function_call"):
         if getattr(message, name) and message.role != "assistant":
             raise InvalidRequest(
-                f"{at}.{name} is the assistant's: leave it out.", param=f"{at}.{name}"
+                f"{field}.{name} is the assistant's: leave it out.", param=f"{field}.{name}"
             )
     if message.prefix:
         raise InvalidRequest(
-            f"{at}.prefix is not supported by this server: send continue_final_message: true.",
-            param=f"{at}.prefix",
+            f"{field}.prefix is not supported by this server: send continue_final_message: true.",
+            param=f"{field}.prefix",
         )
 
 
-def _calls(message: Message) -> Iterator[TemplateMessage]:
-    """What each call says. One that names nothing and has no arguments says nothing."""
+def _past_calls(message: Message) -> Iterator[TemplateMessage]:
+    """Yields the calls of a message, but for those without a name and arguments."""
     for call in message.tool_calls or ():
         if call is None:
             continue

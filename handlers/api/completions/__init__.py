@@ -1,1 +1,0 @@
-"""POST /v1/completions: its body, its prompts, its answers."""

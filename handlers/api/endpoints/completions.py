@@ -1,0 +1,324 @@
+"""POST /v1/completions, as OpenAI defines it.
+
+https://platform.openai.com/docs/api-reference/completions
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from handlers.api import unsupported_fields
+from handlers.api.generation import (
+    GenerationRequest,
+    ResponseMetadata,
+    StreamSerializer,
+    expand_n,
+)
+from handlers.api.parsing import PromptInput, as_list, read_json
+from handlers.api.response_format import output_constraint
+from handlers.api.sampling import MAX_CHOICES, OpenAIFields, TokensOrNone
+from handlers.api.schemas import ResponseSchema
+from handlers.api.unsupported_fields import UnsupportedFields
+from handlers.api.usage import TextLogprobs, Usage
+from handlers.errors import InvalidRequest
+from handlers.text.logprobs import prompt_logprobs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from handlers.api.generation import Events
+    from handlers.api.http import Request, Response, StreamResponse, TokenUsage
+    from handlers.api.model import DecoderModel
+    from handlers.text.completion import Delta
+    from handlers.text.logprobs import ScoredToken
+    from handlers.text.tokenizer import Tokenizer
+
+# Spelling 40,000 of them takes 0.13 s, in which the event loop serves nobody, and 1.2 MB of JSON.
+MAX_ECHOED_LOGPROBS = 50_000
+
+UNSUPPORTED: UnsupportedFields = (
+    unsupported_fields.COMMON
+    | unsupported_fields.CHAT_ONLY
+    | {
+        "suffix": (),
+        "max_output_tokens": (),
+        "chat_template": (),
+        "chat_template_kwargs": (),
+        "enable_thinking": (),
+        "add_generation_prompt": ("true",),
+        "continue_final_message": ("false",),
+    }
+)
+
+
+class CompletionRequest(OpenAIFields, frozen=True, kw_only=True):
+    """The body of a request to /v1/completions."""
+
+    unsupported: ClassVar[UnsupportedFields] = UNSUPPORTED
+    prompt: PromptInput
+    max_tokens: TokensOrNone | None = None
+    logprobs: (
+        Annotated[int, Meta(ge=0, le=20)]
+        | Annotated[bool, Meta(extra_json_schema={"const": False})]
+        | None
+    ) = None
+    """OpenAI's limit is 5, vLLM's 20. false is none."""
+    echo: bool | None = None
+    add_special_tokens: bool | None = None
+    """vLLM's: false for a text that has them already, such as a rendered chat."""
+    best_of: int | None = None
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether a limit of 0 tokens is accepted: an echo returns the prompt alone."""
+        return bool(self.echo)
+
+    @property
+    def choices(self) -> int:
+        """How many choices each prompt gets. Raises InvalidRequest."""
+        if self.best_of not in {None, self.n or 1}:
+            raise InvalidRequest(
+                "best_of is not supported by this server: leave it out, or send what n is.",
+                param="best_of",
+            )
+        return self.n or 1
+
+    @property
+    def num_top_logprobs(self) -> int | None:
+        """How many of the likeliest tokens to return, None for no logprobs."""
+        return None if self.logprobs is False else self.logprobs
+
+    def check(self) -> None:
+        """Raises InvalidRequest for what the types do not say."""
+        if self.logprobs is True:
+            raise InvalidRequest(
+                "logprobs is true, as in a chat: send how many of the likeliest tokens to tell "
+                "beside each, 0 to 20.",
+                param="logprobs",
+            )
+        of_ids = isinstance(self.prompt, list) and isinstance(next(iter(self.prompt), 0), int)
+        prompts = 1 if of_ids or isinstance(self.prompt, str) else len(self.prompt)
+        if prompts * self.choices > MAX_CHOICES:
+            raise InvalidRequest(
+                f"{prompts} prompts with {self.choices} choices each are over the limit of "
+                f"{MAX_CHOICES} choices: send fewer.",
+                param="prompt",
+            )
+
+    def check_echo(self, tokens: int) -> None:
+        """Raises InvalidRequest for more logprobs than an echo may have.
+
+        `tokens`: those of all prompts together.
+        """
+        beside = self.num_top_logprobs
+        if not self.echo or beside is None:
+            return
+        if tokens * self.choices * (beside + 1) > MAX_ECHOED_LOGPROBS:
+            raise InvalidRequest(
+                f"An echo of {tokens:,} prompt tokens in {self.choices} choices with "
+                f"{beside} logprobs beside each is over the limit of "
+                f"{MAX_ECHOED_LOGPROBS:,} logprobs: ask for fewer.",
+                param="logprobs",
+            )
+
+
+class TextChoice(ResponseSchema, frozen=True, kw_only=True):
+    """One continuation."""
+
+    index: int
+    text: str
+    logprobs: TextLogprobs | None
+    finish_reason: Literal["stop", "length"] | None
+
+
+class Completion(ResponseSchema, frozen=True, kw_only=True):
+    """The continuation of a text, whole or as an event of a stream."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[TextChoice]
+    usage: Usage | UnsetType | None = UNSET
+
+
+class TokenisedPrompt(msgspec.Struct, frozen=True):
+    """One prompt of a request."""
+
+    ids: list[int]
+    text: str | None
+    """None for a prompt that came as ids."""
+
+
+class PromptEcho:
+    """The prompts that are returned in front of their choices, with their logprobs."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, prompts: Sequence[TokenisedPrompt], choices_each: int
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._choices_each = choices_each
+        self._ids = [prompt.ids for prompt in prompts]
+        # Prompts that came as ids have their special tokens spelt out.
+        self._texts = [
+            tokenizer.decode(prompt.ids, skip_special_tokens=False)
+            if prompt.text is None
+            else prompt.text
+            for prompt in prompts
+        ]
+        self._tokens: dict[int, tuple[ScoredToken, ...]] = {}
+        """The tokens of each prompt whose logprobs are known, by the prompt's position."""
+
+    def first(self, index: int) -> int:
+        """Returns the first choice of the same prompt: it brings the prompt's logprobs."""
+        return index - index % self._choices_each
+
+    def text(self, index: int) -> str:
+        """Returns the text in front of a choice."""
+        return self._texts[index // self._choices_each]
+
+    def tokens(self, choice: Delta) -> tuple[ScoredToken, ...]:
+        """Returns the tokens of that text, decoded once for all choices of a prompt."""
+        prompt = choice.index // self._choices_each
+        if choice.prompt_logprobs is not None:
+            self._tokens[prompt] = prompt_logprobs(
+                self._tokenizer, self._texts[prompt], self._ids[prompt], choice.prompt_logprobs
+            )
+        return self._tokens.get(prompt, ())
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionSerializer(StreamSerializer):
+    """Makes the bodies of an answer, which are the same whole and as events."""
+
+    metadata: ResponseMetadata
+    echo: PromptEcho | None
+    wants_logprobs: bool
+    include_usage: bool
+    _begun: set[int] = field(default_factory=set)
+    """Choices of which a chunk was made."""
+    _waiting: dict[int, list[Delta]] = field(default_factory=dict)
+    """Deltas that wait for a prompt's logprobs, by the index of the choice that brings them."""
+
+    def whole(self, choices: Sequence[Delta], usage: TokenUsage) -> Completion:
+        """Returns the body of an answer that is not streamed."""
+        return self._body([self._choice(choice) for choice in choices], Usage.of(usage))
+
+    def start(self) -> Events:
+        """Returns nothing: a text has no role to announce."""
+        return []
+
+    def delta(self, delta: Delta) -> Events:
+        """Returns a chunk with the text and its finish_reason.
+
+        A prompt's logprobs come with its first choice: the others' chunks wait for that one.
+        """
+        if self.echo and self.wants_logprobs:
+            first = self.echo.first(delta.index)
+            if delta.index != first and first not in self._begun:
+                self._waiting.setdefault(first, []).append(delta)
+                return []
+        usage = None if self.include_usage else UNSET
+        ready = (delta, *self._waiting.pop(delta.index, ()))
+        return [self._body([self._choice(each)], usage) for each in ready]
+
+    def finish(self, usage: TokenUsage) -> Events:
+        """Returns the usage, where it is asked for."""
+        return [self._body([], Usage.of(usage))] if self.include_usage else []
+
+    def _choice(self, delta: Delta) -> TextChoice:
+        echo = self.echo if delta.index not in self._begun else None
+        self._begun.add(delta.index)
+        logprobs = None
+        if self.wants_logprobs:
+            offset = len(self.echo.text(delta.index)) if self.echo else 0
+            logprobs = TextLogprobs.of(delta.tokens, echo.tokens(delta) if echo else (), offset)
+        return TextChoice(
+            index=delta.index,
+            text=echo.text(delta.index) + delta.text if echo else delta.text,
+            logprobs=logprobs,
+            finish_reason=cast('Literal["stop", "length"] | None', delta.finish_reason),
+        )
+
+    def _body(self, choices: list[TextChoice], usage: Usage | UnsetType | None) -> Completion:
+        return Completion(
+            id=f"cmpl-{self.metadata.key}",
+            object="text_completion",
+            created=self.metadata.created,
+            model=self.metadata.model,
+            system_fingerprint=self.metadata.system_fingerprint,
+            choices=choices,
+            usage=usage,
+        )
+
+
+async def create(model: DecoderModel, request: Request) -> Response | StreamResponse:
+    """Continues texts. No chat template: a prompt is all that the model sees."""
+    body = read_json(request.body, CompletionRequest)
+    body.check()
+    prompts = await model.tokenising.run(lambda: _tokenise(model, body))
+    for prompt in prompts:
+        model.reader.check_room(len(prompt.ids), "prompt")
+    body.check_echo(sum(len(prompt.ids) for prompt in prompts))
+    generation = await _generation(model, body, prompts, request.deadline)
+    echo = PromptEcho(model.tokenizer, prompts, body.choices) if body.echo else None
+    serializer = CompletionSerializer(
+        ResponseMetadata.of(model), echo, body.num_top_logprobs is not None, body.include_usage
+    )
+    if body.stream:
+        return await generation.stream(model.completer, serializer)
+    choices = await generation.run(model.completer)
+    usage = generation.usage([choice.stats for choice in choices])
+    return generation.response(serializer.whole(choices, usage), choices)
+
+
+def _tokenise(model: DecoderModel, body: CompletionRequest) -> list[TokenisedPrompt]:
+    """Tokenises texts. Raises InvalidRequest and ContextLengthExceeded.
+
+    The engine checks prompts that came as ids.
+    """
+
+    def tokenised(part: str | list[int], field: str) -> TokenisedPrompt:
+        if not isinstance(part, str):
+            return TokenisedPrompt(part, None)
+        adds = body.add_special_tokens is not False
+        return TokenisedPrompt(
+            model.reader.encode(part, param=field, add_special_tokens=adds), part
+        )
+
+    if isinstance(body.prompt, str):
+        return [tokenised(body.prompt, "prompt")]
+    parts = as_list(body.prompt, "prompt")
+    return [tokenised(part, f"prompt[{index}]") for index, part in enumerate(parts)]
+
+
+async def _generation(
+    model: DecoderModel,
+    body: CompletionRequest,
+    prompts: Sequence[TokenisedPrompt],
+    deadline: float | None,
+) -> GenerationRequest:
+    constraint, logprobs = output_constraint(body), body.num_top_logprobs
+    grammar = await constraint.grammar(model) if constraint else None
+    choices = []
+    for prompt in prompts:
+        params = body.params(
+            model.engine.context_length - len(prompt.ids),
+            **model.sampling,
+            logprobs=logprobs,
+            prompt_logprobs=logprobs if body.echo else None,
+        )
+        choices += expand_n(prompt.ids, params, body.choices, grammar)
+    return GenerationRequest(
+        choices,
+        body.stop_strings,
+        deadline,
+        prompt_field="prompt",
+        n=body.choices,
+        grammar_field=constraint.field if constraint else None,
+    )

@@ -1,0 +1,309 @@
+"""POST /v1/responses and its count of tokens, as OpenAI defines them.
+
+Without what would need a memory between requests.
+
+https://platform.openai.com/docs/api-reference/responses
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta
+
+from handlers.api import unsupported_fields
+from handlers.api.conversation import Conversation, TemplateKwargs, prompt_options, tokenise
+from handlers.api.endpoints.responses_input import CheckedItem, input_messages
+from handlers.api.endpoints.responses_output import ResponseInputTokens, ResponseObject
+from handlers.api.endpoints.responses_stream import ResponseSerializer
+from handlers.api.generation import ResponseMetadata
+from handlers.api.http import json_response
+from handlers.api.parsing import RawFields, members_of, read_json
+from handlers.api.response_format import (
+    JsonObjectFormat,
+    JsonSchema,
+    OutputConstraint,
+    TextFormat,
+    check_format,
+    output_constraint,
+    schema_constraint,
+)
+from handlers.api.sampling import SamplingFields, Tokens
+from handlers.api.tools import (
+    FUNCTION,
+    MAX_TOOLS,
+    ToolConfig,
+    is_function,
+    no_function,
+    tool_config,
+)
+from handlers.api.unsupported_fields import UnsupportedFields
+from handlers.api.usage import timing_whole
+from handlers.errors import InvalidRequest
+from handlers.grammar.tool_grammar import Tool, ToolChoice
+
+if TYPE_CHECKING:
+    from handlers.api.http import Request, Response, StreamResponse
+    from handlers.api.model import DecoderModel
+    from handlers.engine.params import SamplingParams
+
+UNSUPPORTED: UnsupportedFields = unsupported_fields.COMMON | {
+    "previous_response_id": (),
+    "conversation": (),
+    "background": ("false",),
+    "prompt": (),
+    "truncation": ('"disabled"',),
+    "context_management": (),
+    "n": ("1",),
+    "logprobs": ("false",),
+    "enable_response_messages": ("false",),
+    "previous_input_messages": (),
+    "previous_response": (),
+    "max_completion_tokens": (),
+    "chat_template": (),
+    "add_generation_prompt": ("true",),
+    "continue_final_message": ("false",),
+}
+
+IGNORED = (
+    "access_programs",
+    "background_options",
+    "image",
+    "max_tool_calls",
+    "stream_options",
+)
+"""The fields that are taken without effect, besides those that every path ignores."""
+
+# The one member of OpenAI's `include` that a text model without built-in tools can give.
+LOGPROBS = "message.output_text.logprobs"
+
+
+class TextJsonSchemaFormat(msgspec.Struct, frozen=True, tag_field="type", tag="json_schema"):
+    """JSON that is valid under a schema: a chat's `response_format` without its inner object."""
+
+    schema: JsonSchema
+    name: str | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+class TextOptions(msgspec.Struct, frozen=True):
+    """OpenAI's `text`."""
+
+    format: TextFormat | JsonObjectFormat | TextJsonSchemaFormat | None = None
+
+
+class ResponseTool(msgspec.Struct, frozen=True, kw_only=True):
+    """A function: a chat's tool, without its inner object. Those of other types are left out."""
+
+    type: str
+    name: str | None = None
+    description: str | None = None
+    parameters: JsonSchema | None = None
+    strict: bool | None = None
+
+
+# Of a tool of another type only its type is read.
+CheckedTool = Annotated[
+    ResponseTool,
+    Meta(
+        extra_json_schema={
+            "anyOf": [
+                {"properties": {"name": {"type": "string"}}, "required": ["name"]},
+                {"properties": {"type": {"not": {"const": FUNCTION}}}},
+            ]
+        }
+    ),
+]
+
+
+class ChosenTool(msgspec.Struct, frozen=True):
+    """One of the tools."""
+
+    type: str
+    name: str | None = None
+
+    def name_in(self, field: str) -> str:
+        """Returns the name. Raises InvalidRequest where it has none."""
+        if self.name is None:
+            raise InvalidRequest(f"{field}.name is required.", param=f"{field}.name")
+        return self.name
+
+
+class ResponseChoice(ChosenTool, frozen=True, omit_defaults=True):
+    """The function that has to be called, or the functions of which one may or must be."""
+
+    type: Annotated[str, Meta(extra_json_schema={"enum": [FUNCTION, "allowed_tools"]})]
+    mode: Literal["auto", "required"] | None = None
+    tools: Annotated[tuple[ChosenTool, ...], Meta(min_length=1, max_length=MAX_TOOLS)] | None = None
+
+    @property
+    def tool_choice(self) -> ToolChoice:
+        """The choice in the form that all endpoints share. Raises InvalidRequest."""
+        if self.type == FUNCTION:
+            return ToolChoice("required", self.name_in("tool_choice"))
+        if self.type != "allowed_tools":
+            raise no_function(self.type)
+        if self.mode is None or self.tools is None:
+            field = f"tool_choice.{'mode' if self.mode is None else 'tools'}"
+            raise InvalidRequest(f"{field} is required.", param=field)
+        allowed = tuple(
+            tool.name_in(f"tool_choice.tools[{index}]")
+            for index, tool in enumerate(self.tools)
+            if is_function(tool.type)
+        )
+        if not allowed:
+            raise no_function(self.tools[0].type)
+        return ToolChoice(self.mode, allowed=allowed)
+
+
+class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
+    """The body of a request to /v1/responses."""
+
+    unsupported: ClassVar[UnsupportedFields] = UNSUPPORTED
+    model: str | None = None
+    """Any name: a process serves one model, and the answer says which."""
+    input: Annotated[str, Meta(min_length=1)] | Annotated[list[CheckedItem], Meta(min_length=1)]
+    instructions: str | None = None
+    max_output_tokens: Tokens | None = None
+    text: TextOptions | None = None
+    tools: Annotated[list[CheckedTool], Meta(max_length=MAX_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ResponseChoice | None = None
+    parallel_tool_calls: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    include: list[str] | None = None
+    metadata: dict[str, str] | None = None
+    stream: bool | None = None
+    chat_template_kwargs: TemplateKwargs | None = None
+    enable_thinking: bool | None = None
+    """The same as in chat_template_kwargs, which take precedence."""
+
+    @classmethod
+    def check_members(cls, fields: RawFields) -> None:
+        """Raises InvalidRequest for members of `text.format`, too, that are not supported."""
+        super().check_members(fields)
+        text = members_of(fields.get("text"))
+        if "format" in text:
+            check_format("text.format", text["format"], schema_inside=False)
+
+    @property
+    def limits(self) -> dict[str, int | None]:
+        """The fields that limit the answer, OpenAI's name before ours."""
+        return {"max_output_tokens": self.max_output_tokens, "max_tokens": self.max_tokens}
+
+    @property
+    def format(self) -> TextFormat | JsonObjectFormat | TextJsonSchemaFormat:
+        """The format that `text` asks for."""
+        return (self.text and self.text.format) or TextFormat()
+
+    @property
+    def constraint(self) -> OutputConstraint | None:
+        """The format that any of the fields asks for. Raises InvalidRequest where two do."""
+        given, other = self.format, output_constraint(self)
+        if isinstance(given, TextFormat):
+            return other
+        if other is not None:
+            raise InvalidRequest(
+                f"{other.field} cannot go with text.format: send one of them.", param=other.field
+            )
+        strict = given.strict if isinstance(given, TextJsonSchemaFormat) else None
+        return schema_constraint("text.format", "text.format.schema", given.schema, strict)
+
+    @property
+    def tool_config(self) -> ToolConfig | None:
+        """The tools that the answer may call. Raises InvalidRequest."""
+        given = self.tool_choice
+        if isinstance(given, ResponseChoice):
+            choice = given.tool_choice
+        else:
+            choice = ToolChoice(given or "auto")
+        return tool_config(self._functions, choice, self.parallel_tool_calls)
+
+    @property
+    def _functions(self) -> list[Tool]:
+        functions = []
+        for index, tool in enumerate(self.tools or ()):
+            if is_function(tool.type):
+                field = f"tools[{index}]"
+                if tool.name is None:
+                    raise InvalidRequest(f"{field}.name is required.", param=f"{field}.name")
+                strict = tool.strict is True
+                functions.append(Tool(tool.name, tool.description, tool.parameters, strict, field))
+        return functions
+
+    @property
+    def conversation(self) -> Conversation:
+        """The conversation that is to be answered. Raises InvalidRequest."""
+        messages = input_messages(self.instructions, self.input)
+        options = prompt_options("input", self.chat_template_kwargs, self.enable_thinking)
+        return Conversation(messages, self.constraint, self.tool_config, options)
+
+    @property
+    def num_top_logprobs(self) -> int | None:
+        """How many of the likeliest tokens to return, None for no logprobs."""
+        return (self.top_logprobs or 0) if LOGPROBS in (self.include or ()) else None
+
+    def response(self, metadata: ResponseMetadata, params: SamplingParams) -> ResponseObject:
+        """Returns the response before its answer begins: what was asked for, and the defaults."""
+        tools = [tool for tool in self.tools or () if tool.type == FUNCTION]
+        return ResponseObject(
+            id=f"resp_{metadata.key}",
+            object="response",
+            created_at=metadata.created,
+            status="in_progress",
+            error=None,
+            incomplete_details=None,
+            model=metadata.model,
+            output=[],
+            usage=None,
+            background=False,
+            instructions=self.instructions,
+            max_output_tokens=self.token_limit,
+            max_tool_calls=None,
+            metadata=self.metadata or {},
+            parallel_tool_calls=self.parallel_tool_calls is not False,
+            previous_response_id=None,
+            reasoning={"effort": None, "summary": None},
+            service_tier="default",
+            store=False,
+            text={"format": msgspec.to_builtins(self.format)},
+            tool_choice=msgspec.to_builtins(self.tool_choice or "auto"),
+            tools=msgspec.to_builtins(tools),
+            top_logprobs=self.top_logprobs or 0,
+            truncation="disabled",
+            user=None,
+            temperature=params.temperature,
+            top_p=params.top_p,
+        )
+
+
+async def create(model: DecoderModel, request: Request) -> Response | StreamResponse:
+    """Answers an input."""
+    body = read_json(request.body, ResponsesRequest)
+    conversation, ids = await tokenise(model, lambda: body.conversation)
+    generation = await conversation.generation(
+        model, ids, body, request.deadline, logprobs=body.num_top_logprobs
+    )
+    metadata = ResponseMetadata.of(model)
+    response = body.response(metadata, generation.prompts[0].params)
+    serializer = ResponseSerializer(metadata.key, response)
+    if body.stream:
+        return await generation.stream(model.completer, serializer)
+    # Of the same events as a stream, so that both have the same items.
+    deltas = [delta async for delta in generation.deltas(model.completer)]
+    for delta in deltas:
+        serializer.delta(delta)
+    stats = [deltas[-1].stats]
+    usage = generation.usage(stats)
+    return json_response(serializer.whole(usage), timing_whole(stats), usage)
+
+
+async def count(model: DecoderModel, request: Request) -> Response:
+    """Counts the tokens of an input's prompt, also where they leave no room for an answer.
+
+    What is too long by its characters or its messages alone is refused, as by /tokenize.
+    """
+    body = read_json(request.body, ResponsesRequest)
+    _, ids = await tokenise(model, lambda: body.conversation)
+    return json_response(ResponseInputTokens(object="response.input_tokens", input_tokens=len(ids)))

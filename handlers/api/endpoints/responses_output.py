@@ -1,0 +1,151 @@
+"""The body of a response and of its output items, as OpenAI defines them.
+
+https://platform.openai.com/docs/api-reference/responses/object
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta
+
+from handlers.api.schemas import ResponseSchema
+from handlers.api.usage import TokenLogprob
+
+if TYPE_CHECKING:
+    from handlers.api.http import TokenUsage
+
+ItemStatus = Literal["in_progress", "completed", "incomplete"]
+ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]
+
+
+class OutputPart(ResponseSchema, frozen=True, kw_only=True):
+    """A message's one part."""
+
+    type: Literal["output_text"]
+    text: str
+    annotations: list[None]
+    logprobs: list[TokenLogprob]
+
+
+class OutputMessage(ResponseSchema, frozen=True, kw_only=True):
+    """What the model says."""
+
+    id: str
+    type: Literal["message"]
+    status: ItemStatus
+    role: Literal["assistant"]
+    content: list[OutputPart]
+
+
+class OutputCall(ResponseSchema, frozen=True, kw_only=True):
+    """A call that the model asks for. `arguments` is JSON in a string."""
+
+    id: str
+    type: Literal["function_call"]
+    status: ItemStatus
+    call_id: str
+    name: str
+    arguments: str
+
+
+OutputItem = OutputMessage | OutputCall
+
+# msgspec describes a union of structs only where their tag comes first, and OpenAI's ids do.
+_ITEMS = {OutputMessage: "message", OutputCall: "function_call"}
+_REFERENCES = {kind: f"#/components/schemas/{item.__name__}" for item, kind in _ITEMS.items()}
+_OUTPUT_ITEM = {
+    "anyOf": [{"$ref": reference} for reference in _REFERENCES.values()],
+    "discriminator": {"propertyName": "type", "mapping": _REFERENCES},
+}
+DescribedItem = Annotated[Any, Meta(extra_json_schema=_OUTPUT_ITEM)]
+
+
+class InputTokensDetails(ResponseSchema, frozen=True, kw_only=True):
+    """`cached_tokens` were read from an earlier request's cache."""
+
+    cached_tokens: int
+    cache_write_tokens: int
+
+
+class OutputTokensDetails(ResponseSchema, frozen=True, kw_only=True):
+    """No model here hides its reasoning."""
+
+    reasoning_tokens: int
+
+
+class ResponseUsage(ResponseSchema, frozen=True, kw_only=True):
+    """Tokens of the prompt and of the answer."""
+
+    input_tokens: int
+    input_tokens_details: InputTokensDetails
+    output_tokens: int
+    output_tokens_details: OutputTokensDetails
+    total_tokens: int
+
+    @classmethod
+    def of(cls, tokens: TokenUsage) -> ResponseUsage:
+        """Returns the counts. Clients read the zeros: no cache costs, no reasoning is hidden."""
+        cached = tokens.cached_tokens
+        return cls(
+            input_tokens=tokens.prompt_tokens,
+            input_tokens_details=InputTokensDetails(cached_tokens=cached, cache_write_tokens=0),
+            output_tokens=tokens.completion_tokens,
+            output_tokens_details=OutputTokensDetails(reasoning_tokens=0),
+            total_tokens=tokens.prompt_tokens + tokens.completion_tokens,
+        )
+
+
+class ResponseFailure(ResponseSchema, frozen=True, kw_only=True):
+    """Why the stream of a response broke."""
+
+    code: str
+    message: str
+
+
+class IncompleteDetails(ResponseSchema, frozen=True, kw_only=True):
+    """The answer was cut: by a limit of the request, of the context or of time."""
+
+    reason: Literal["max_output_tokens"]
+
+
+class ResponseObject(ResponseSchema, frozen=True, kw_only=True):
+    """The answer to an input, with what was asked for."""
+
+    parts: ClassVar[tuple[type[msgspec.Struct], ...]] = (OutputMessage, OutputCall)
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    status: ResponseStatus
+    error: ResponseFailure | None
+    incomplete_details: IncompleteDetails | None
+    model: str
+    output: list[DescribedItem]
+    usage: ResponseUsage | None
+    background: Literal[False]
+    instructions: str | None
+    max_output_tokens: int | None
+    max_tool_calls: None
+    metadata: dict[str, str]
+    parallel_tool_calls: bool
+    previous_response_id: None
+    reasoning: dict[str, None]
+    service_tier: Literal["default"]
+    store: Literal[False]
+    text: dict[str, Any]
+    tool_choice: str | dict[str, Any]
+    tools: list[dict[str, Any]]
+    top_logprobs: int
+    truncation: Literal["disabled"]
+    user: None
+    temperature: float
+    top_p: float
+
+
+class ResponseInputTokens(ResponseSchema, frozen=True, kw_only=True):
+    """The count of a prompt's tokens."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int
