@@ -1,4 +1,4 @@
-"""All configuration, and the only file that reads environment variables.
+"""Reads the configuration. This is the only file that reads environment variables.
 
 | variable | default | meaning |
 |---|---|---|
@@ -7,20 +7,20 @@
 | KINDLING_SLOTS | 4 | sequences that run at once; each holds a key-value cache of one context |
 | KINDLING_CONTEXT_LENGTH | 4096 | tokens of prompt and answer in a slot, up to the model's limit |
 | KINDLING_PREFILL_CHUNK | 128 | prompt tokens computed between two decode steps of the others |
-| KINDLING_PROMPT_LOOKUP | on | whether ids are drafted out of the prompt, where that pays; or off |
-| KINDLING_SAMPLING_DEFAULTS | model | of a silent request: as the model's authors have it; or off |
+| KINDLING_PROMPT_LOOKUP | on | draft tokens out of the prompt where that is faster; or off |
+| KINDLING_SAMPLING_DEFAULTS | model | unset sampling fields get the model's own values; or off |
 | KINDLING_QUEUE_LIMIT | 32 | requests that may wait for a slot; one more is answered 429 |
 | KINDLING_THREADS | the CPUs this process may use | threads of the ONNX Runtime session |
 | KINDLING_API_KEY | none | when set, requests must carry `Authorization: Bearer <key>` |
-| KINDLING_CORS_ORIGINS | none | web pages that may call: origins with commas between, or * |
-| KINDLING_BASE_PATH | none | what a gateway or a proxy puts before every path: /llm |
+| KINDLING_CORS_ORIGINS | none | web pages that may call: comma-separated origins, or * |
+| KINDLING_BASE_PATH | none | the prefix that a gateway or a proxy adds to every path: /llm |
 | KINDLING_MAX_BODY_BYTES | 4194304 | a larger request body is answered 413 |
 | KINDLING_REQUEST_SECONDS | 60 | Cloud Run: time for a request's head, and then for its body |
-| KINDLING_KEEP_ALIVE_SECONDS | 620 | Cloud Run: an idle connection's; more than that of any proxy |
-| KINDLING_TIMEOUT_SECONDS | 290 | Cloud Run: an older generation is cut; keep it below --timeout |
-| KINDLING_DRAIN_SECONDS | 8 | Cloud Run: time after SIGTERM in which running answers may finish |
-| KINDLING_REST_API | whole | Lambda: as which an API Gateway REST API takes answers; or stream |
-| KINDLING_REST_SECONDS | 29 | Lambda: when that API gives up, its integration's timeout |
+| KINDLING_KEEP_ALIVE_SECONDS | 620 | Cloud Run: how long an idle connection stays open |
+| KINDLING_TIMEOUT_SECONDS | 290 | Cloud Run: when a generation is cut; keep it below --timeout |
+| KINDLING_DRAIN_SECONDS | 8 | time after SIGTERM in which running answers may finish |
+| KINDLING_REST_API | whole | Lambda: how API Gateway's REST APIs take answers: whole or stream |
+| KINDLING_REST_SECONDS | 29 | Lambda: when these APIs give up, their integration's timeout |
 | KINDLING_LOG_LEVEL | INFO | DEBUG, INFO, WARNING or ERROR |
 | PORT | 8080 | Cloud Run: where to listen; the platform sets it |
 | HOST | 0.0.0.0 | Cloud Run: the address to listen on |
@@ -28,11 +28,11 @@
 An encoder has no slots: KINDLING_SLOTS and KINDLING_QUEUE_LIMIT together are the requests that it
 holds, and KINDLING_CONTEXT_LENGTH bounds an input.
 
-Read besides, because the platform sets them: AWS_LAMBDA_FUNCTION_MEMORY_SIZE (Lambda grants
+Also read, because the platform sets them: AWS_LAMBDA_FUNCTION_MEMORY_SIZE (Lambda grants
 CPU in proportion to memory), AWS_CONTAINER_AUTHORIZATION_TOKEN (SnapStart's credentials),
 AWS_LAMBDA_RUNTIME_API (where handlers.aws_lambda.runtime asks for invocations),
 AWS_LAMBDA_MAX_CONCURRENCY (how many it asks for at once), AWS_LAMBDA_INITIALIZATION_TYPE
-(whether anybody waits for the start) and _X_AMZN_TRACE_ID (the invocation's trace).
+(whether a request waits for the start) and _X_AMZN_TRACE_ID (the invocation's trace).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from handlers.errors import SettingsError
 
 T = TypeVar("T")
 
-# As a browser sends it: lower case, without a path. https://fetch.spec.whatwg.org/#origin-header
+# An origin as a browser sends it: lower case, without a path. https://fetch.spec.whatwg.org/#origin-header
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*A-Z]+")
 
 # Without a query, which could not be a prefix, and without a password, which would be logged.
@@ -78,12 +78,12 @@ class Settings(msgspec.Struct, frozen=True):
     prefill_chunk: int
     prompt_lookup: bool
     sampling_defaults: bool
-    """Whether the model's own are taken, where a request is silent."""
+    """Whether sampling fields that a request leaves out have the model's own values."""
     queue_limit: int
     threads: int
     api_key: ApiKey | None
     cors_origins: tuple[str, ...]
-    """Origins, or "*" alone; none when browsers have no business here."""
+    """Origins, or "*" alone; empty where no web page may call."""
     base_path: str
     """With a slash before each part, "" for none."""
     max_body_bytes: int
@@ -100,7 +100,7 @@ class Settings(msgspec.Struct, frozen=True):
     concurrency: int
     """Invocations that Lambda hands over at once."""
     initialization: str
-    """Lambda's word for what the start is for."""
+    """Why Lambda starts the process: "on-demand", "snap-start", "provisioned-concurrency" …"""
 
     @property
     def on_demand(self) -> bool:
@@ -114,7 +114,7 @@ class Settings(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Raises SettingsError, naming the variable, when a value cannot be used."""
+        """Reads all settings. Raises SettingsError, naming the variable, for an unusable value."""
         read = _Reader(environ)
         cpus = available_cpus(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"))
         return cls(
@@ -133,7 +133,7 @@ class Settings(msgspec.Struct, frozen=True):
             base_path=read.path("KINDLING_BASE_PATH"),
             max_body_bytes=read.integer("KINDLING_MAX_BODY_BYTES", 4 * 1024 * 1024, minimum=1),
             request_seconds=read.seconds("KINDLING_REQUEST_SECONDS", 60.0),
-            # Google's load balancers keep theirs for 600 s, and ask for more of who is behind them:
+            # Google's load balancers keep theirs for 600 s, and ask for more from their backends:
             # https://docs.cloud.google.com/load-balancing/docs/https#timeouts_and_retries
             # Those of AWS and nginx keep them for 60 s, clients written in Go for 90 s.
             keep_alive_seconds=read.seconds("KINDLING_KEEP_ALIVE_SECONDS", 620.0),
