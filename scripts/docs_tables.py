@@ -7,6 +7,7 @@ nothing and fails where a page differs from the code, or a row has no prose yet.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import re
 import sys
@@ -27,7 +28,8 @@ from handlers.errors import RequestError
 ROOT = Path(__file__).resolve().parent.parent
 API = ROOT / "docs" / "api.md"
 SETTINGS = ROOT / "docs" / "settings.md"
-BLOCK = re.compile(r"(?<=<!-- table: )([\w-]+)( -->\n\n)(.*?)(?=\n<!-- end -->)", re.DOTALL)
+LAYOUT = ROOT / "docs" / "layout.md"
+BLOCK = re.compile(r"(?<=<!-- table: )([\w/-]+)( -->\n\n)(.*?)(?=\n<!-- end -->)", re.DOTALL)
 MISSING = "TODO: say it in docs/"
 
 Row = list[str]
@@ -37,7 +39,7 @@ Body = type[RequestBody]
 
 def main(arguments: list[str]) -> int:
     """Returns 1 where `--check` finds a difference."""
-    wrong = [page for page in (API, SETTINGS) if _write(page, check="--check" in arguments)]
+    wrong = [page for page in (API, SETTINGS, LAYOUT) if _write(page, check="--check" in arguments)]
     for page in wrong:
         print(f"{page.relative_to(ROOT)} differs from the code: run python -m scripts.docs_tables")
     return 1 if wrong else 0
@@ -46,12 +48,28 @@ def main(arguments: list[str]) -> int:
 def _write(page: Path, *, check: bool) -> bool:
     """Writes the page, or returns whether it would change it or has a row without prose."""
     before = page.read_text(encoding="utf-8")
-    after = BLOCK.sub(lambda found: found[1] + found[2] + TABLES[found[1]](found[3]), before)
+    after = BLOCK.sub(lambda found: found[1] + found[2] + _block(found[1], found[3]), before)
     if not check:
         page.write_text(after, encoding="utf-8")
         return MISSING in after
     sys.stdout.writelines(difflib.unified_diff(before.splitlines(True), after.splitlines(True)))
     return before != after or MISSING in before
+
+
+def _block(name: str, old: str) -> str:
+    return TABLES[name](old) if name in TABLES else folder(ROOT / name, "**/*.py")
+
+
+def ground_floor(_old: str) -> str:
+    """The files of the runtime that are in no folder."""
+    return folder(ROOT / "handlers", "*.py")
+
+
+def folder(path: Path, pattern: str) -> str:
+    """The files of a folder with the first sentence of each."""
+    files = [file for file in sorted(path.glob(pattern)) if not _is_empty(file)]
+    rows = [[_code(str(file.relative_to(path))), _first_line(file)] for file in files]
+    return _table(("file", "what it does"), rows, "")
 
 
 def paths(old: str) -> str:
@@ -177,6 +195,7 @@ TABLES: Mapping[str, Callable[[str], str]] = {
     "ignored-by-responses": ignored_by_responses,
     "errors": errors,
     "settings": settings,
+    "handlers/ground": ground_floor,
 }
 OPENAI = ("/v1/chat/completions", "/v1/completions")
 GENERATING = (*OPENAI, "/v1/responses", "/generate")
@@ -193,6 +212,18 @@ class _Recorder(dict[str, str]):
     def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
         self.names.append(name)
         return default
+
+
+def _is_empty(file: Path) -> bool:
+    """Whether a file is there for its folder's sake: one docstring and nothing else."""
+    return file.name == "__init__.py" and len(ast.parse(file.read_text(encoding="utf-8")).body) < 2
+
+
+def _first_line(file: Path) -> str:
+    """The first sentence of its docstring."""
+    docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or MISSING
+    paragraph = " ".join(docstring.partition("\n\n")[0].split())
+    return re.split(r"(?<=[.]) (?=[A-Z])", paragraph)[0].replace("|", "\\|")
 
 
 def _routes() -> dict[str, Route]:
