@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
+import shutil
 import sys
 from pathlib import Path
 
-import hypothesis
 import pytest
 
 from handlers.artifact.manifest import Task
+from tests.support import tiny_artifacts
 from tests.support.encoder_tasks import ENCODER_TASKS
+from tests.support.examples import register_profiles
+from tests.support.tier_hooks import Tiers
+from tests.support.tiers import TIERS
+from tests.support.times import Times
 
-# A slow machine is no failure.
-hypothesis.settings.register_profile(
-    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("patient")
+register_profiles()
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Two workers on two cores: the threads of torch would fight for them.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parent.parent
 
-EXPORT_TINY = """
-import sys
-from pathlib import Path
-from tests.support.tiny_models import export_tiny
-export_tiny(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
-"""
 
-EXPORT_TINY_ENCODERS = """
-import sys
-from pathlib import Path
-from tests.support.tiny_encoders import INFOS, export_tiny_encoder
-for task in INFOS:
-    export_tiny_encoder(task, Path(sys.argv[1]) / task)
-"""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--tier", action="append", choices=[*TIERS], help="the tests of this tier")
+    parser.addoption("--times", type=Path, help="a file to which a line of all times is added")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Tiers(config))
+    if config.getoption("times") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Times(config.getoption("times")))
 
 
 @pytest.fixture(scope="session")
@@ -43,47 +43,53 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama of three layers, exported in fp32. In a process of its own, which keeps
-    torch and its half a gigabyte out of this one."""
-    return _tiny("llama", "fp32", tmp_path_factory)
+def tiny_decoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this run's own: whatever a test does to it, the next run has the original."""
+    directory = tmp_path_factory.mktemp("tiny") / "decoders"
+    return shutil.copytree(tiny_artifacts.tiny_decoders(), directory)
 
 
 @pytest.fixture(scope="session")
-def tiny_window_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_artifact(tiny_decoders: Path) -> Path:
+    """A random Llama of three layers, exported in fp32."""
+    return tiny_decoders / "tiny_artifact"
+
+
+@pytest.fixture(scope="session")
+def tiny_window_artifact(tiny_decoders: Path) -> Path:
     """The same of a Mistral, whose attention sees 12 tokens."""
-    return _tiny("mistral", "fp32", tmp_path_factory)
+    return tiny_decoders / "tiny_window_artifact"
 
 
 @pytest.fixture(scope="session")
-def quantised_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quantised_artifact(tiny_decoders: Path) -> Path:
     """The Llama with weights of 4 bits and a cache of 16."""
-    return _tiny("llama", "int4", tmp_path_factory)
+    return tiny_decoders / "quantised_artifact"
 
 
 @pytest.fixture(scope="session")
-def quantised_window_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quantised_window_artifact(tiny_decoders: Path) -> Path:
     """The same of the Mistral."""
-    return _tiny("mistral", "int4", tmp_path_factory)
+    return tiny_decoders / "quantised_window_artifact"
 
 
 @pytest.fixture(scope="session")
-def tiny_hybrid_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_hybrid_artifact(tiny_decoders: Path) -> Path:
     """The Llama with a recurrent layer between two of attention, in fp32."""
-    return _tiny("hybrid", "fp32", tmp_path_factory)
+    return tiny_decoders / "tiny_hybrid_artifact"
 
 
 @pytest.fixture(scope="session")
-def quantised_hybrid_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quantised_hybrid_artifact(tiny_decoders: Path) -> Path:
     """The same with weights of 4 bits."""
-    return _tiny("hybrid", "int4", tmp_path_factory)
+    return tiny_decoders / "quantised_hybrid_artifact"
 
 
 @pytest.fixture(scope="session")
 def tiny_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[Task, Path]:
     """A random BERT of two layers for each task of an encoder, in fp32."""
-    directory = tmp_path_factory.mktemp("tiny_encoders")
-    _run([sys.executable, "-W", "ignore", "-c", EXPORT_TINY_ENCODERS, str(directory)])
+    directory = tmp_path_factory.mktemp("tiny") / "encoders"
+    shutil.copytree(tiny_artifacts.tiny_encoders(), directory)
     return {task: directory / task for task in ENCODER_TASKS}
 
 
@@ -100,22 +106,10 @@ def embeddings_artifact(pytestconfig: pytest.Config) -> Path:
     return _exported("all-minilm-l6-v2", directory, pytestconfig)
 
 
-def _tiny(family: str, weights: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp(f"{family}_{weights}")
-    _run([sys.executable, "-c", EXPORT_TINY, family, str(directory), weights])
-    return directory
-
-
 def _exported(recipe: str, directory: Path, pytestconfig: pytest.Config) -> Path:
     if not (directory / "manifest.json").exists():
         reporter = pytestconfig.pluginmanager.getplugin("terminalreporter")
         where = directory.relative_to(ROOT)
         reporter.write_line(f"Exporting {recipe} to {where}, once for all later runs ...")
-        _run([sys.executable, "-m", "model_export", recipe, "--out", str(directory)])
+        tiny_artifacts.run([sys.executable, "-m", "model_export", recipe, "--out", str(directory)])
     return directory
-
-
-def _run(command: list[str]) -> None:
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if ended.returncode != 0:
-        raise RuntimeError(f"{command} failed:\n{ended.stdout}{ended.stderr}")

@@ -12,7 +12,8 @@ from handlers.encoder.encoder import Encoder
 from handlers.text.tokenizer import Tokenizer
 from tests.api.client import ApiClient
 from tests.encoder.fake_runner import LONGEST, WIDTH, FakeRunner, row_of
-from tests.support.tiny_encoders import INFOS, VOCABULARY, word_piece
+from tests.support.encoder_tasks import INFOS
+from tests.support.tiny_tokenizers import WORD_PIECES, word_piece
 
 TOKENIZER = Tokenizer(word_piece())
 LABELS = ("sad", "plain", "glad")
@@ -32,7 +33,7 @@ class EncoderClient(ApiClient):
         settings = Settings.from_environ({"MODEL_DIR": "unused", **(environ or {})})
         self.runner = runner or FakeRunner()
         self.encoder = Encoder(
-            self.runner, width=WIDTH, vocab_size=VOCABULARY, max_tokens=LONGEST, limit=36
+            self.runner, width=WIDTH, vocab_size=WORD_PIECES, max_tokens=LONGEST, limit=36
         )
         info = info or INFOS[task]
         model = EncoderModel.of(self.encoder, TOKENIZER, info, manifest(task), settings, {})
@@ -45,7 +46,7 @@ def manifest(task: Task) -> Manifest:
         task=task,
         model=ModelInfo("Tiny", "here", "1", "BertModel", "Apache-2.0"),
         precision="fp32",
-        vocab_size=VOCABULARY,
+        vocab_size=WORD_PIECES,
         context_length=LONGEST,
         eos_token_ids=(),
         special_tokens={},

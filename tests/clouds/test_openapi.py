@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import assume, settings
+from hypothesis import assume
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from handlers.api.openapi import document
 from handlers.api.routes import ROUTES
 from handlers.artifact.manifest import Task
+from tests.support.examples import few_or
 from tests.support.servers import CloudRun, cloud_run
 
 
@@ -77,9 +78,8 @@ BEYOND_A_SCHEMA = (
 )
 
 
-# The same cases in every run: a failure is then a change's fault, not a draw's.
 @SCHEMA.parametrize()
-@settings(max_examples=120, derandomize=True)
+@few_or(500, few=20)
 def test_every_answer_is_one_that_the_document_describes(
     case: schemathesis.Case[Any], server: CloudRun
 ) -> None:
@@ -87,7 +87,7 @@ def test_every_answer_is_one_that_the_document_describes(
 
 
 @EMBEDDER.parametrize()
-@settings(max_examples=60, derandomize=True)
+@few_or(200, few=12)
 def test_so_is_every_answer_of_an_embedder(
     case: schemathesis.Case[Any], encoders: dict[Task, CloudRun]
 ) -> None:
@@ -95,7 +95,7 @@ def test_so_is_every_answer_of_an_embedder(
 
 
 @CLASSIFIER.include(path="/v1/classify").parametrize()
-@settings(max_examples=60, derandomize=True)
+@few_or(200, few=12)
 def test_so_is_every_answer_of_a_classifier(
     case: schemathesis.Case[Any], encoders: dict[Task, CloudRun]
 ) -> None:
@@ -103,7 +103,7 @@ def test_so_is_every_answer_of_a_classifier(
 
 
 @RANKER.include(path="/v1/rerank").parametrize()
-@settings(max_examples=60, derandomize=True)
+@few_or(200, few=12)
 def test_so_is_every_answer_of_a_ranker(
     case: schemathesis.Case[Any], encoders: dict[Task, CloudRun]
 ) -> None:

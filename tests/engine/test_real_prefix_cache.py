@@ -25,7 +25,7 @@ from handlers.text.chat_template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from tests.engine.fake_session import greedy, read
 from tests.engine.test_constraint import Pattern
-from tests.support.tiny_models import TINY_ARTIFACTS
+from tests.support.tiny_artifacts import TINY_ARTIFACTS
 
 Ids = list[int]
 

@@ -14,7 +14,7 @@ from handlers.artifact.manifest import Artifact
 from handlers.config import Settings
 from handlers.engine.engine import Engine
 from handlers.engine.params import Prompt, SamplingParams, Step
-from tests.support.tiny_models import ATTENTION_ARTIFACTS
+from tests.support.tiny_artifacts import ATTENTION_ARTIFACTS
 
 Ids = list[int]
 

@@ -38,7 +38,9 @@ from model_export.trace.attention import Window, window_of
 from model_export.trace.support import check_exportable
 from tests.support.graph_runner import GraphRunner
 from tests.support.reference import greedy_ids
-from tests.support.tiny_models import CONTEXT_LENGTH, FAMILIES, VOCABULARY, export_tiny, tiny_model
+from tests.support.tiny_exports import export_tiny
+from tests.support.tiny_models import CONTEXT_LENGTH, FAMILIES, tiny_model
+from tests.support.tiny_tokenizers import VOCABULARY
 
 SMALL = {
     "vocab_size": 64,

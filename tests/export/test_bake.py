@@ -18,7 +18,8 @@ from tests.engine.fake_session import greedy, read
 from tests.export.test_pipeline import assert_served, write_recipe
 from tests.support.baking import bake_copy
 from tests.support.tiny_folder import save_tiny_folder
-from tests.support.tiny_models import CHATML, CONTEXT_LENGTH
+from tests.support.tiny_models import CONTEXT_LENGTH
+from tests.support.tiny_tokenizers import CHATML
 
 SYSTEM = "You are a lighthouse keeper."
 MESSAGES = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "A ship?"}]

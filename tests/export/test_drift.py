@@ -16,7 +16,7 @@ from model_export.recipe import DecoderTolerance
 from model_export.reporting import ExportError
 from model_export.verify.corpus import evaluation_text
 from model_export.verify.drift import CHUNK, Comparison, check_drift, compare, windows_of
-from tests.support.tiny_models import tiny_tokenizer
+from tests.support.tiny_tokenizers import tiny_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from model_export.recipe import Precision
 from model_export.reporting import ExportError
 from model_export.save import save
 from tests.support.tiny_encoder_folder import FAMILIES, tiny_transformer
-from tests.support.tiny_encoders import VOCABULARY
+from tests.support.tiny_tokenizers import WORD_PIECES
 
 LENGTHS = (17, 5, 60, 1, 29)
 REAL = json.loads((Path(__file__).parent / "all_minilm_l6_v2.json").read_text(encoding="utf-8"))
@@ -37,7 +37,7 @@ REAL = json.loads((Path(__file__).parent / "all_minilm_l6_v2.json").read_text(en
 def rows() -> list[list[int]]:
     """One token, a few, and more than ModernBERT's window of 16."""
     source = np.random.default_rng(7)
-    return [source.integers(5, VOCABULARY, length).tolist() for length in LENGTHS]
+    return [source.integers(5, WORD_PIECES, length).tolist() for length in LENGTHS]
 
 
 def head_for(family: str) -> Head:

@@ -16,7 +16,7 @@ from model_export.reporting import ExportError
 from model_export.verify.corpus import DOCUMENTS, QUERIES, passages, query_document_pairs
 from model_export.verify.encoder import check_drift, check_rows, check_tokens
 from model_export.verify.exchange import EncodedInput, EncoderReference, OutputRow
-from tests.support.tiny_encoders import word_piece
+from tests.support.tiny_tokenizers import word_piece
 
 ROWS = [[0.6, 0.8], [1.0, 0.0], [0.0, -30.0]]
 LONGEST_ROW = [0.5, 0.5]

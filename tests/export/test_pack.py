@@ -23,7 +23,7 @@ from model_export.recipe_loader import load_decoder_recipe
 from model_export.reporting import ExportError
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder
-from tests.support.tiny_models import CHATML, END_OF_TEXT, IM_END, VOCABULARY
+from tests.support.tiny_tokenizers import CHATML, END_OF_TEXT, IM_END, VOCABULARY
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,8 @@ from model_export.verify.exchange import (
 from model_export.verify.launch import verify
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder
-from tests.support.tiny_models import CHATML, CONTEXT_LENGTH
+from tests.support.tiny_models import CONTEXT_LENGTH
+from tests.support.tiny_tokenizers import CHATML
 
 ROOT = Path(__file__).parent.parent.parent
 WIDE = DecoderTolerance(max_kl=math.inf, min_top1_agreement=0.0, max_perplexity_ratio=math.inf)

@@ -1,13 +1,10 @@
-"""The kinds of attention that the tests go through, and what this CPU may compute them with."""
+"""The kinds of attention that the tests go through."""
 
 from __future__ import annotations
 
 import dataclasses
 
 from tests.kernels.attention_node import Kind
-
-NAMES = ["portable", "avx2", "avx512"]
-"""Kernels, the best last."""
 
 KINDS = {
     "grouped": Kind(heads=9, kv_heads=3, size=64),

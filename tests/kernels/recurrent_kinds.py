@@ -31,3 +31,5 @@ CHANNELS = {
     for channels in (1, 7, 16, 511, 512, 513, 1300)
 }
 KINDS: dict[str, Kind] = {**OPTIONS, **SIZES, **CONVOLUTIONS, **CHANNELS}
+FEW = ["linear decay beta norm", "convolution of 4 with bias"]
+"""One kind of each operator."""

@@ -10,16 +10,14 @@ from tests.kernels.attention_node import Kind, New, Node, expected, new_tokens, 
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_output_is_numpys(kernels: str, name: str, half: bool) -> None:
+def test_the_output_is_numpys(name: str, half: bool) -> None:
     kind = with_cache(KINDS[name], half)
     new = new_tokens(kind, rows=2)
     found = Node(kind, rows=2).step(new)
     np.testing.assert_allclose(found, expected(kind, new), rtol=2e-5, atol=1e-5)
 
 
-def test_new_keys_and_values_lie_in_the_cache_and_nothing_else_changes(
-    kernels: str, half: bool
-) -> None:
+def test_new_keys_and_values_lie_in_the_cache_and_nothing_else_changes(half: bool) -> None:
     kind = Kind(rotary_size=32, half=half)
     node, new = Node(kind, rows=2), new_tokens(kind, rows=2, tokens=21)
     node.step(new)
@@ -30,9 +28,7 @@ def test_new_keys_and_values_lie_in_the_cache_and_nothing_else_changes(
     assert np.all(np.isnan(node.values[:, :, 21:]))
 
 
-def test_rows_of_other_lengths_have_padding_of_zeros_that_is_not_written(
-    kernels: str, half: bool
-) -> None:
+def test_rows_of_other_lengths_have_padding_of_zeros_that_is_not_written(half: bool) -> None:
     kind = Kind(rotary_size=32, half=half)
     node, new = Node(kind, rows=4), new_tokens(kind, rows=4, tokens=40)
     found, lengths = node.step(new, [40, 1, 0, 17]), [40, 1, 0, 17]
@@ -43,7 +39,7 @@ def test_rows_of_other_lengths_have_padding_of_zeros_that_is_not_written(
         assert np.all(np.isnan(node.values[row, :, length:]))
 
 
-def test_an_idle_row_may_say_anything_of_its_length(kernels: str) -> None:
+def test_an_idle_row_may_say_anything_of_its_length() -> None:
     kind = Kind()
     node, new = Node(kind, rows=2), new_tokens(kind, rows=2, tokens=3)
     lengths = {"query_seqlens": np.array([3, 0], np.int32)}
@@ -54,7 +50,7 @@ def test_an_idle_row_may_say_anything_of_its_length(kernels: str) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-def test_scores_of_any_size_are_weighed(kernels: str, half: bool, rows: int) -> None:
+def test_scores_of_any_size_are_weighed(half: bool, rows: int) -> None:
     """A softmax without its largest score taken off would overflow, or find nothing but zeros."""
     for scale in (40.0, -40.0):
         kind = Kind(scale=scale, half=half)
@@ -77,7 +73,7 @@ def scaled_softmax(kind: Kind, new: New) -> np.ndarray:
     return found
 
 
-def test_no_tokens_and_no_rows_give_nothing(kernels: str) -> None:
+def test_no_tokens_and_no_rows_give_nothing() -> None:
     kind = Kind()
     assert Node(kind, rows=2).step(new_tokens(kind, 2, 0)).shape == (2, 0, 128)
     assert Node(kind, rows=0).step(new_tokens(kind, 0, 5)).shape == (0, 5, 128)

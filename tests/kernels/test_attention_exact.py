@@ -7,25 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.kernels.attention_kinds import KINDS, NAMES, with_cache
+from tests.kernels.attention_kinds import KINDS, with_cache
 from tests.kernels.attention_node import POSITIONS, Kind, Node, new_tokens
-from tests.support.switchable_kernels import use_kernels
 
 CHUNKS = [[1] * 100, [2] * 50, [64, 36], [36, 64], [99, 1], [1, 99], [7, 8, 16, 17, 33, 15, 4]]
 
 
-@pytest.mark.parametrize("kernels", NAMES[1:], indirect=True)
 @pytest.mark.parametrize("name", KINDS)
-def test_every_kernel_gives_the_portable_ones_bits(kernels: str, name: str, half: bool) -> None:
-    kind = with_cache(KINDS[name], half)
-    new = new_tokens(kind, rows=2)
-    node, found = Node(kind, rows=2), Node(kind, rows=2).step(new)
-    use_kernels("portable")
-    assert np.array_equal(found, node.step(new))
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_the_bits_depend_on_no_chunks(kernels: str, name: str, half: bool) -> None:
+def test_the_bits_depend_on_no_chunks(name: str, half: bool) -> None:
     kind = with_cache(KINDS[name], half)
     new = new_tokens(kind)
     whole = Node(kind).step(new)
@@ -37,7 +26,7 @@ def test_the_bits_depend_on_no_chunks(kernels: str, name: str, half: bool) -> No
 
 
 @pytest.mark.parametrize("tokens", [1, 100])
-def test_the_bits_depend_on_no_number_of_threads(kernels: str, half: bool, tokens: int) -> None:
+def test_the_bits_depend_on_no_number_of_threads(half: bool, tokens: int) -> None:
     kind = Kind(heads=9, kv_heads=3, size=64, half=half)
     new = new_tokens(kind, tokens=tokens)
     one = Node(kind).step(new)
@@ -45,7 +34,7 @@ def test_the_bits_depend_on_no_number_of_threads(kernels: str, half: bool, token
         assert np.array_equal(Node(kind, threads=threads).step(new), one)
 
 
-def test_the_bits_depend_on_no_other_row(kernels: str, half: bool) -> None:
+def test_the_bits_depend_on_no_other_row(half: bool) -> None:
     """Rows alone, and beside others at other positions, of other lengths."""
     kind = Kind(rotary_size=32, window=30, half=half)
     new = new_tokens(kind, rows=3, tokens=60)
@@ -67,7 +56,7 @@ def test_the_bits_depend_on_no_other_row(kernels: str, half: bool) -> None:
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 6e4, 1e-40])
 @pytest.mark.parametrize("window", [-1, 20])
 def test_the_bits_depend_on_nothing_that_is_not_seen(
-    kernels: str, half: bool, garbage: float, window: int
+    half: bool, garbage: float, window: int
 ) -> None:
     kind = Kind(window=window, half=half, size=40)
     new = new_tokens(kind, tokens=50)
@@ -86,9 +75,7 @@ def test_the_bits_depend_on_nothing_that_is_not_seen(
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_not_finite_touches_only_those_who_see_it(
-    kernels: str, half: bool, value: float
-) -> None:
+def test_what_is_not_finite_touches_only_those_who_see_it(half: bool, value: float) -> None:
     kind = Kind(window=20, half=half)
     new = new_tokens(kind, tokens=60)
     clean = Node(kind).step(new)
@@ -100,7 +87,7 @@ def test_what_is_not_finite_touches_only_those_who_see_it(
     assert np.array_equal(found[0, 45:], clean[0, 45:])
 
 
-def test_weights_are_exact_to_a_floats_rounding(kernels: str) -> None:
+def test_weights_are_exact_to_a_floats_rounding() -> None:
     """With two positions, the sink's weight and the other's: exp(x) over 1 + exp(x), for x <= 0."""
     kind = Kind(heads=64, kv_heads=64, size=1, sinks=True, scale=1.0)
     new = new_tokens(kind, rows=64, tokens=1)
@@ -111,14 +98,14 @@ def test_weights_are_exact_to_a_floats_rounding(kernels: str) -> None:
     np.testing.assert_allclose(found, np.exp(exact) / (1 + np.exp(exact)), rtol=3e-7)
 
 
-def test_a_far_smaller_score_weighs_nothing_at_all(kernels: str) -> None:
+def test_a_far_smaller_score_weighs_nothing_at_all() -> None:
     kind = Kind(heads=1, kv_heads=1, size=1, sinks=True, scale=1.0)
     new = new_tokens(kind, tokens=1)
     new.query[:], new.key[:], new.value[:], new.sinks[:] = -87.1, 1, 1e30, 0
     assert Node(kind).step(new)[0, 0, 0] == 0
 
 
-def test_the_last_positions_of_a_cache_are_used(kernels: str, half: bool) -> None:
+def test_the_last_positions_of_a_cache_are_used(half: bool) -> None:
     """To its end and not beyond: the next row's cache is untouched."""
     kind = Kind(half=half, size=24)
     new = new_tokens(kind, rows=2, tokens=112)

@@ -7,7 +7,8 @@ import onnxruntime
 import pytest
 
 from model_export.quantize.block_quantizer import affine, symmetric
-from tests.support.affine_node import dequantised, gatherer, run
+from tests.kernels.every_kernel import run
+from tests.support.affine_node import dequantised, gatherer
 
 TABLE = np.random.default_rng(0).normal(size=(37, 100)).astype(np.float32)
 REFUSED = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from handlers.artifact.graph_contract import KEY_BLOCK
 from handlers.engine import session
 from handlers.engine.session import KERNELS, Session, register_kernels
 from handlers.errors import StartupError
+from tests.kernels.every_kernel import NAMES, alike, available
 from tests.support.switchable_kernels import use_kernels
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -56,6 +58,19 @@ def test_the_library_shows_onnx_runtime_its_entry_and_nothing_else() -> None:
 def test_the_kernels_and_the_graphs_agree_on_the_positions_of_a_block_of_keys() -> None:
     header = (ROOT / "kernels" / "attention.h").read_text()
     assert re.findall(r"KEY_BLOCK = (\d+),", header) == [str(KEY_BLOCK)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_other_tests_use_every_kernel_that_this_cpu_has(name: str) -> None:
+    if name not in available():
+        pytest.skip(f"this CPU has no {name}")
+    assert use_kernels(name)
+
+
+def test_a_kernel_that_differs_is_noticed() -> None:
+    outputs = itertools.count()
+    with pytest.raises(AssertionError, match="differs"):
+        alike(lambda: [np.array([next(outputs)])])
 
 
 def test_kernels_that_are_none_are_not_used() -> None:

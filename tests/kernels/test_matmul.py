@@ -7,11 +7,10 @@ import onnxruntime
 import pytest
 
 from model_export.quantize.block_quantizer import Blocks, affine, k_quant, symmetric
-from tests.kernels.attention_kinds import NAMES
-from tests.support.affine_node import dequantised, multiplier, rounded, run
-from tests.support.switchable_kernels import use_kernels
+from tests.kernels.every_kernel import run
+from tests.support.affine_node import dequantised, multiplier, rounded
 
-ROWS = [1, 2, 3, 5, 8, 15, 16, 17, 31, 70]
+ROWS = [1, 2, 3, 5, 8, 15, 16, 17, 31, 37, 70]
 # Inputs, outputs: SmolLM2's; a part of a block; a part of a group; of both.
 SHAPES = [(576, 48), (100, 32), (96, 33), (33, 5)]
 REFUSED = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
@@ -38,7 +37,7 @@ def activations(rows: int, inputs: int) -> np.ndarray:
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize(("inputs", "outputs"), SHAPES)
 def test_the_product_is_numpys_with_the_rounded_activations(
-    kernels: str, inputs: int, outputs: int, weights: str
+    inputs: int, outputs: int, weights: str
 ) -> None:
     blocks = matrix(inputs, outputs, weights)
     session = multiplier(blocks)
@@ -49,24 +48,9 @@ def test_the_product_is_numpys_with_the_rounded_activations(
         assert np.all(np.abs(run(session, x) - expected) <= allowed + 1e-12), rows
 
 
-@pytest.mark.parametrize("kernels", NAMES[1:], indirect=True)
-@pytest.mark.parametrize("weights", WEIGHTS)
-@pytest.mark.parametrize(("inputs", "outputs"), SHAPES)
-def test_every_kernel_gives_the_portable_ones_bits(
-    kernels: str, inputs: int, outputs: int, weights: str
-) -> None:
-    session = multiplier(matrix(inputs, outputs, weights))
-    x = activations(37, inputs)
-    found = run(session, x)
-    use_kernels("portable")
-    assert np.array_equal(found, run(session, x))
-
-
 @pytest.mark.parametrize(("bits", "extremes"), [(4, (0, 15)), (8, (-128, 127))])
 @pytest.mark.parametrize("rows", [1, 2, 9])
-def test_no_sum_overflows_at_the_extremes(
-    kernels: str, rows: int, bits: int, extremes: tuple[int, int]
-) -> None:
+def test_no_sum_overflows_at_the_extremes(rows: int, bits: int, extremes: tuple[int, int]) -> None:
     """All sums are integers below 2 ** 24, so float32 holds each of them exactly."""
     values = np.array([[q] * 64 for q in extremes * 8])
     ones, zeros = np.ones((16, 2), np.float16), np.zeros((16, 2), np.float16)
@@ -81,7 +65,7 @@ def test_no_sum_overflows_at_the_extremes(
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
-def test_a_rows_bits_depend_on_no_other_row(kernels: str, weights: str) -> None:
+def test_a_rows_bits_depend_on_no_other_row(weights: str) -> None:
     session = multiplier(matrix(576, 70, weights))
     x = activations(70, 576)
     whole = run(session, x)
@@ -91,14 +75,14 @@ def test_a_rows_bits_depend_on_no_other_row(kernels: str, weights: str) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 70])
-def test_the_bits_depend_on_no_number_of_threads(kernels: str, rows: int) -> None:
+def test_the_bits_depend_on_no_number_of_threads(rows: int) -> None:
     blocks, x = matrix(576, 960), activations(rows, 576)
     one = run(multiplier(blocks, threads=1), x)
     for threads in (2, 3, 5):
         assert np.array_equal(run(multiplier(blocks, threads=threads), x), one)
 
 
-def test_a_bias_is_added_to_every_row(kernels: str) -> None:
+def test_a_bias_is_added_to_every_row() -> None:
     blocks, x = matrix(96, 33), activations(20, 96)
     bias = np.linspace(-1, 1, 33, dtype=np.float32)
     with_bias = run(multiplier(blocks, bias), x)
@@ -114,11 +98,11 @@ def test_the_leading_axes_are_kept(shape: tuple[int, ...]) -> None:
     assert np.array_equal(found.reshape(-1, 33), run(session, x))
 
 
-def test_no_rows_give_no_rows(kernels: str) -> None:
+def test_no_rows_give_no_rows() -> None:
     assert run(multiplier(matrix(64, 48)), activations(0, 64)).shape == (0, 48)
 
 
-def test_zeros_give_the_bias(kernels: str) -> None:
+def test_zeros_give_the_bias() -> None:
     bias = np.arange(33, dtype=np.float32)
     found = run(multiplier(matrix(96, 33), bias), np.zeros((18, 96), np.float32))
     assert np.array_equal(found, np.tile(bias, (18, 1)))
@@ -126,9 +110,7 @@ def test_zeros_give_the_bias(kernels: str) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("rows", [1, 18])
-def test_what_is_not_finite_makes_its_own_row_nan_and_no_other(
-    kernels: str, value: float, rows: int
-) -> None:
+def test_what_is_not_finite_makes_its_own_row_nan_and_no_other(value: float, rows: int) -> None:
     session = multiplier(matrix(100, 33))
     x = activations(rows + 1, 100)
     clean = run(session, x)
@@ -139,7 +121,7 @@ def test_what_is_not_finite_makes_its_own_row_nan_and_no_other(
 
 
 @pytest.mark.parametrize("size", [1e-38, 1e-31, 1e36])
-def test_activations_at_the_ends_of_float32_stay_finite(kernels: str, size: float) -> None:
+def test_activations_at_the_ends_of_float32_stay_finite(size: float) -> None:
     blocks = matrix(64, 48)
     x = np.linspace(-size, size, 64, dtype=np.float32)[np.newaxis]
     found = run(multiplier(blocks), x)

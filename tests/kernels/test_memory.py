@@ -6,13 +6,17 @@ import itertools
 import os
 import platform
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from kernels.__main__ import FOR_X86, SOURCES, caches, compiler
-from tests.kernels.attention_kinds import NAMES
+from tests.kernels.every_kernel import NAMES
+from tests.support.kept import kept
+from tests.support.switchable_kernels import kernel_sources
 
+FENCED = Path(__file__).with_name("fenced.c")
 FLAGS = ["-std=gnu17", "-O1", "-ffp-contract=off", "-Wno-psabi", f"-I{SOURCES}"]
 HEADS = ["9 3", "1 1", "8 1", "60 1"]
 """And key-value heads."""
@@ -26,19 +30,20 @@ WRONG_KERNELS = 3
 """What the program says when the CPU cannot run them."""
 
 
-@pytest.fixture(scope="module")
-def fenced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def fenced() -> Path:
     """The kernels in a program of their own, whose memory has such pages: fenced.c."""
-    directory = tmp_path_factory.mktemp("fenced")
-    machine, program = platform.machine(), directory / "fenced"
+    machine = platform.machine()
     kinds = ["portable.c", *(sorted(FOR_X86) if machine == "x86_64" else ())]
-    sources = [
-        Path(__file__).with_name("fenced.c"),
-        *(SOURCES / name for name in (*kinds, "cpu.c")),
-    ]
-    command = [*compiler(machine), *FLAGS, "-o", str(program), *map(str, sources)]
-    subprocess.run(command, env=os.environ | caches(str(directory)), check=True)
-    return program
+    sources = [FENCED, *(SOURCES / name for name in (*kinds, "cpu.c"))]
+
+    def compiled(directory: Path) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            out = ["-o", str(directory / "fenced")]
+            command = [*compiler(machine), *FLAGS, *out, *map(str, sources)]
+            subprocess.run(command, env=os.environ | caches(scratch), check=True)
+
+    return kept("fenced", [*kernel_sources(), FENCED, Path(__file__)], compiled) / "fenced"
 
 
 @pytest.mark.parametrize("half", [0, 1], ids=["float32", "float16"])

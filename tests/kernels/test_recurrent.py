@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from transformers.models.qwen3_next.modeling_qwen3_next import torch_recurrent_gated_delta_rule
 
 from tests.kernels.linear_node import Linear
-from tests.kernels.recurrent_kinds import KINDS
+from tests.kernels.recurrent_kinds import FEW, KINDS
 from tests.kernels.recurrent_node import Node, row_lengths
-
-FEW = ["linear decay beta norm", "convolution of 4 with bias"]
-"""One kind of each operator."""
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_output_and_state_are_numpys(kernels: str, name: str) -> None:
+def test_output_and_state_are_numpys(name: str) -> None:
     kind = KINDS[name]
     node, new = Node(kind, rows=2), kind.new_tokens(rows=2)
     found, (y, state) = node.step(new), kind.expected(new)
@@ -25,7 +20,7 @@ def test_output_and_state_are_numpys(kernels: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FEW)
-def test_rows_of_other_lengths_have_padding_of_zeros(kernels: str, name: str) -> None:
+def test_rows_of_other_lengths_have_padding_of_zeros(name: str) -> None:
     kind, lengths = KINDS[name], [40, 1, 0, 17]
     node, new = Node(kind, rows=4), kind.new_tokens(rows=4, tokens=40)
     found = node.step(new, lengths)
@@ -39,7 +34,7 @@ def test_rows_of_other_lengths_have_padding_of_zeros(kernels: str, name: str) ->
 
 @pytest.mark.parametrize("name", FEW)
 @pytest.mark.parametrize("last", [-2, -1, 10**6, -(2**31)])
-def test_an_idle_row_may_say_anything_of_its_length(kernels: str, name: str, last: int) -> None:
+def test_an_idle_row_may_say_anything_of_its_length(name: str, last: int) -> None:
     kind = KINDS[name]
     node, new = Node(kind, rows=2), kind.new_tokens(rows=2, tokens=3)
     node.state[1] = before = np.arange(node.state[1].size).reshape(node.state[1].shape)
@@ -50,7 +45,7 @@ def test_an_idle_row_may_say_anything_of_its_length(kernels: str, name: str, las
 
 
 @pytest.mark.parametrize("name", FEW)
-def test_no_tokens_and_no_rows_give_nothing(kernels: str, name: str) -> None:
+def test_no_tokens_and_no_rows_give_nothing(name: str) -> None:
     kind = KINDS[name]
     empty = Node(kind, rows=2)
     assert empty.step(kind.new_tokens(2, 0)).shape[:2] == (2, 0)
@@ -59,7 +54,7 @@ def test_no_tokens_and_no_rows_give_nothing(kernels: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("decay", [0.0, -1e-6, -1.0, -20.0, -86.0, -88.0, -1e9, -np.inf])
-def test_a_state_decays_by_any_power(kernels: str, decay: float) -> None:
+def test_a_state_decays_by_any_power(decay: float) -> None:
     kind = Linear(beta=False, norm_epsilon=0.0)
     node, new = Node(kind), kind.new_tokens(tokens=1)
     node.state[:] = np.arange(node.state.size, dtype=np.float32).reshape(node.state.shape)
@@ -68,22 +63,3 @@ def test_a_state_decays_by_any_power(kernels: str, decay: float) -> None:
     before = node.state.astype(np.float64)
     node.run(new.inputs() | row_lengths([7], [1]))
     np.testing.assert_allclose(node.state, before * np.exp(decay), rtol=3e-7, atol=1e-33)
-
-
-def test_qwen3_nexts_own_reference_gives_the_same(kernels: str) -> None:
-    """Decay, delta rule and norm, by transformers' own loop over the tokens."""
-    kind = Linear(heads=4, key_heads=4, key_size=64, value_size=48, scale=64**-0.5)
-    node, new = Node(kind, rows=2), kind.new_tokens(rows=2)
-    given = {name: torch.from_numpy(array) for name, array in new.arrays.items()}
-    y, state = torch_recurrent_gated_delta_rule(
-        given["query"].unflatten(2, (4, 64)),
-        given["key"].unflatten(2, (4, 64)),
-        given["value"].unflatten(2, (4, 48)),
-        g=given["decay"],
-        beta=given["beta"],
-        initial_state=None,
-        output_final_state=True,
-        use_qk_l2norm_in_kernel=True,
-    )
-    np.testing.assert_allclose(node.step(new), y.flatten(2).numpy(), rtol=2e-5, atol=1e-5)
-    np.testing.assert_allclose(node.state, state.numpy(), rtol=2e-5, atol=1e-5)

@@ -5,28 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.kernels.attention_kinds import NAMES
-from tests.kernels.recurrent_kinds import KINDS
+from tests.kernels.recurrent_kinds import FEW, KINDS
 from tests.kernels.recurrent_node import Node
-from tests.kernels.test_recurrent import FEW
-from tests.support.switchable_kernels import use_kernels
 
 CHUNKS = [[1] * 50, [2] * 25, [32, 18], [49, 1], [1, 49], [7, 8, 16, 17, 2]]
 
 
-@pytest.mark.parametrize("kernels", NAMES[1:], indirect=True)
 @pytest.mark.parametrize("name", KINDS)
-def test_every_kernel_gives_the_portable_ones_bits(kernels: str, name: str) -> None:
-    kind = KINDS[name]
-    new, first, other = kind.new_tokens(rows=2), Node(kind, rows=2), Node(kind, rows=2)
-    found = first.step(new)
-    use_kernels("portable")
-    assert np.array_equal(found, other.step(new))
-    assert np.array_equal(first.state, other.state)
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_the_bits_depend_on_no_chunks(kernels: str, name: str) -> None:
+def test_the_bits_depend_on_no_chunks(name: str) -> None:
     kind = KINDS[name]
     whole, new = Node(kind), kind.new_tokens()
     expected = whole.step(new)
@@ -40,7 +26,7 @@ def test_the_bits_depend_on_no_chunks(kernels: str, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["Qwen3.5", "1300 channels"])
 @pytest.mark.parametrize("tokens", [1, 100])
-def test_the_bits_depend_on_no_number_of_threads(kernels: str, name: str, tokens: int) -> None:
+def test_the_bits_depend_on_no_number_of_threads(name: str, tokens: int) -> None:
     kind = KINDS[name]
     one, new = Node(kind, rows=3), kind.new_tokens(rows=3, tokens=tokens)
     expected = one.step(new)
@@ -51,7 +37,7 @@ def test_the_bits_depend_on_no_number_of_threads(kernels: str, name: str, tokens
 
 
 @pytest.mark.parametrize("name", FEW)
-def test_the_bits_depend_on_no_other_row(kernels: str, name: str) -> None:
+def test_the_bits_depend_on_no_other_row(name: str) -> None:
     """Rows alone, and beside others at other positions, of other lengths, or idle."""
     kind = KINDS[name]
     together, new = Node(kind, rows=3), kind.new_tokens(rows=3, tokens=60)
@@ -67,9 +53,7 @@ def test_the_bits_depend_on_no_other_row(kernels: str, name: str) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("tokens", [1, 50])
-def test_a_row_begins_at_zeros_whatever_its_state_holds(
-    kernels: str, name: str, tokens: int
-) -> None:
+def test_a_row_begins_at_zeros_whatever_its_state_holds(name: str, tokens: int) -> None:
     kind = KINDS[name]
     clean, new = Node(kind), kind.new_tokens(tokens=tokens)
     clean.state[:] = 0
@@ -83,7 +67,7 @@ def test_a_row_begins_at_zeros_whatever_its_state_holds(
 
 @pytest.mark.parametrize("name", FEW)
 @pytest.mark.parametrize("garbage", [np.nan, np.inf])
-def test_padding_is_never_looked_at(kernels: str, name: str, garbage: float) -> None:
+def test_padding_is_never_looked_at(name: str, garbage: float) -> None:
     kind = KINDS[name]
     clean, new = Node(kind), kind.new_tokens()
     expected = clean.step(new.part(0, 20))
@@ -95,7 +79,7 @@ def test_padding_is_never_looked_at(kernels: str, name: str, garbage: float) -> 
 
 
 @pytest.mark.parametrize("name", FEW)
-def test_what_is_not_a_number_touches_no_token_before_it(kernels: str, name: str) -> None:
+def test_what_is_not_a_number_touches_no_token_before_it(name: str) -> None:
     kind = KINDS[name]
     new = kind.new_tokens()
     clean = Node(kind).step(new)

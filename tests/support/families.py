@@ -27,7 +27,7 @@ from tests.support.family_configurations import (
     small_configuration,
 )
 from tests.support.reference import greedy_ids
-from tests.support.tiny_models import write_artifact
+from tests.support.tiny_exports import write_artifact
 
 NEW_TOKENS = 12
 

@@ -1,31 +1,37 @@
 """The kernels in a library of the tests' own, which lets them choose among the kinds of CPU.
 
-The library that is served has no such switch, which nothing keeps from being turned amid a call.
+The library that is served has no such switch, which nothing keeps from being turned during a call.
 """
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import platform
-import tempfile
 from functools import cache
 from pathlib import Path
 
-from kernels.__main__ import compile_library
+from kernels.__main__ import SOURCES, compile_library
+from tests.support.import_graph import ROOT
+from tests.support.kept import kept
 
-SWITCH = Path(__file__).resolve().parent.parent / "kernels" / "switch.c"
+SWITCH = ROOT / "tests" / "kernels" / "switch.c"
 
 
 @cache
 def switchable_library() -> Path:
-    """The library, of the sources and flags of the served one, compiled once in a process."""
-    directory = tempfile.TemporaryDirectory(prefix="kernels")
-    atexit.register(directory.cleanup)
-    out = Path(directory.name) / "kernels.so"
+    """The library, of the sources and flags of the served one."""
     exports = SWITCH.with_suffix(".map")
-    assert compile_library(out, platform.machine(), [SWITCH], exports) == 0
-    return out
+
+    def compiled(directory: Path) -> None:
+        out = directory / "kernels.so"
+        assert compile_library(out, platform.machine(), [SWITCH], exports) == 0
+
+    return kept("kernels", [*kernel_sources(), SWITCH, exports], compiled) / "kernels.so"
+
+
+def kernel_sources() -> list[Path]:
+    """All that a compiled kernel is made of."""
+    return [path for path in SOURCES.iterdir() if path.suffix in {".c", ".h", ".map", ".py"}]
 
 
 def use_kernels(name: str) -> bool:

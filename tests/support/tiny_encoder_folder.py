@@ -12,11 +12,11 @@ import torch
 import transformers
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from tests.support.tiny_encoders import VOCABULARY, word_piece
+from tests.support.tiny_tokenizers import WORD_PIECES, word_piece
 
 POSITIONS = 130
 _COMMON: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
+    "vocab_size": WORD_PIECES,
     "hidden_size": 64,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
@@ -41,7 +41,7 @@ FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
         share_att_key=True,
     ),
     "distilbert": lambda: transformers.DistilBertConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=WORD_PIECES,
         dim=64,
         n_layers=2,
         n_heads=4,

@@ -8,19 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import torch
-from tokenizers import (
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-    trainers,
-)
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from handlers.artifact.manifest import (
@@ -28,29 +18,13 @@ from handlers.artifact.manifest import (
     MANIFEST,
     SCHEMA,
     TOKENIZER,
-    EncoderInfo,
     FileInfo,
     Manifest,
     ModelInfo,
     Task,
 )
-from tests.support.tiny_models import TEXT
-
-MAX_TOKENS = 128
-VOCABULARY = 384
-SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-
-INFOS: dict[Task, EncoderInfo] = {
-    "feature-extraction": EncoderInfo(
-        dimensions=64, max_tokens=MAX_TOKENS, prompts={"query": "query: ", "document": "text: "}
-    ),
-    "text-classification": EncoderInfo(
-        dimensions=0, max_tokens=MAX_TOKENS, labels=("sad", "plain", "glad"), activation="softmax"
-    ),
-    "text-ranking": EncoderInfo(
-        dimensions=0, max_tokens=MAX_TOKENS, labels=("LABEL_0",), activation="sigmoid"
-    ),
-}
+from tests.support.encoder_tasks import INFOS, MAX_TOKENS
+from tests.support.tiny_tokenizers import WORD_PIECES, word_piece
 
 
 class Embedding(torch.nn.Module):
@@ -87,7 +61,7 @@ def tiny_encoder(task: Task) -> torch.nn.Module:
     """A random float32 model in evaluation mode, the same at every call."""
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=WORD_PIECES,
         hidden_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
@@ -126,23 +100,6 @@ def export_tiny_encoder(task: Task, directory: Path) -> Path:
     return directory
 
 
-def word_piece() -> Tokenizer:
-    """As BERT's: lower case, [CLS] in front, [SEP] behind each segment."""
-    tokenizer: Any = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=VOCABULARY, special_tokens=SPECIAL_TOKENS, show_progress=False
-    )
-    tokenizer.train_from_iterator([TEXT], trainer)
-    special = [(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=special
-    )
-    return tokenizer
-
-
 def _manifest(task: Task, directory: Path) -> Manifest:
     files = sorted(path for path in directory.iterdir() if path.name != MANIFEST)
     return Manifest(
@@ -150,7 +107,7 @@ def _manifest(task: Task, directory: Path) -> Manifest:
         task=task,
         model=ModelInfo(f"tiny-{task}", "tests", "0", "BertModel", "Apache-2.0"),
         precision="fp32",
-        vocab_size=VOCABULARY,
+        vocab_size=WORD_PIECES,
         context_length=MAX_TOKENS,
         eos_token_ids=(),
         special_tokens={},

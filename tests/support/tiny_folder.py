@@ -6,7 +6,8 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from tests.support.tiny_models import CHATML, SPECIAL_TOKENS, tiny_model, tiny_tokenizer
+from tests.support.tiny_models import tiny_model
+from tests.support.tiny_tokenizers import CHATML, SPECIAL_TOKENS, tiny_tokenizer
 
 
 def save_tiny_folder(

@@ -9,7 +9,8 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.support.tiny_models import CHATML, SPECIAL_TOKENS, tiny_model, tiny_tokenizer
+from tests.support.tiny_models import tiny_model
+from tests.support.tiny_tokenizers import CHATML, SPECIAL_TOKENS, tiny_tokenizer
 
 _LAYER_NAMES = {
     "attn_norm": "input_layernorm",

@@ -8,14 +8,9 @@ The tokenizer is a real byte-level BPE, trained on the spot.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 
-import msgspec
-import onnx_ir as ir
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -31,26 +26,14 @@ from transformers import (
 )
 from transformers.models.smollm3.configuration_smollm3 import SmolLM3Config
 
-from handlers.artifact.manifest import (
-    CHAT_TEMPLATE,
-    MANIFEST,
-    SCHEMA,
-    TOKENIZER,
-    FileInfo,
-    Manifest,
-    ModelInfo,
-)
-from model_export.decoder.convert import convert
-from model_export.fuse import fuse
-from model_export.quantize import quantize
-from model_export.recipe import Precision
-from model_export.save import save
 from tests.support.tiny_hybrid import make_hybrid
+from tests.support.tiny_tokenizers import (
+    END_OF_TEXT,
+    IM_END,
+    VOCABULARY,
+)
 
 CONTEXT_LENGTH = 256
-VOCABULARY = 512
-SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-END_OF_TEXT, _, IM_END = range(3)
 
 _COMMON = {
     "vocab_size": VOCABULARY,
@@ -66,16 +49,6 @@ _COMMON = {
     "pad_token_id": END_OF_TEXT,
     "attention_dropout": 0.0,
 }
-
-ATTENTION_ARTIFACTS = (
-    "tiny_artifact",
-    "tiny_window_artifact",
-    "quantised_artifact",
-    "quantised_window_artifact",
-)
-"""Fixtures of what decodes: with and without a window, in fp32 and in int4."""
-TINY_ARTIFACTS = (*ATTENTION_ARTIFACTS, "tiny_hybrid_artifact", "quantised_hybrid_artifact")
-"""And with a recurrent layer, whose answers are never drafted."""
 
 
 def _gpt2() -> GPT2Config:
@@ -140,11 +113,6 @@ UNFUSED: dict[str, Callable[[], PretrainedConfig]] = {
     "phi3-odd": lambda: Phi3Config(**_COMMON, partial_rotary_factor=0.5, sliding_window=20),
 }
 
-CHATML = """{% for message in messages %}\
-{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}\
-{% endfor %}\
-{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
-
 
 def tiny_model(family: str) -> PreTrainedModel:
     """A random float32 model in evaluation mode, the same at every call."""
@@ -163,94 +131,3 @@ def tiny_model(family: str) -> PreTrainedModel:
             model.get_parameter("model.embed_tokens.weight").mul_(0.1)
     model.eval()
     return model
-
-
-def export_tiny(family: str, directory: Path, weights: str = "fp32") -> Path:
-    """Write a complete artefact of `family` into `directory`, and return it."""
-    model, precision = tiny_model(family), Precision(weights)
-    graph = quantize(fuse(convert(model, CONTEXT_LENGTH)), precision)
-    ends = (IM_END, END_OF_TEXT)
-    return write_artifact(type(model).__name__, graph, directory, ends, precision.describe())
-
-
-def write_artifact(
-    architecture: str,
-    graph: ir.Model,
-    directory: Path,
-    eos_token_ids: tuple[int, ...],
-    precision: str = "fp32",
-) -> Path:
-    """`graph` as an artefact with the tiny tokenizer, in `directory`, which is returned."""
-    context_length = int(graph.metadata_props["context_length"])
-    save(graph, directory)
-    tiny_tokenizer().save(str(directory / TOKENIZER))
-    (directory / CHAT_TEMPLATE).write_text(CHATML, encoding="utf-8")
-    manifest = _manifest(architecture, directory, context_length, eos_token_ids, precision)
-    (directory / MANIFEST).write_bytes(msgspec.json.encode(manifest))
-    return directory
-
-
-def tiny_tokenizer() -> Tokenizer:
-    """A byte-level BPE of VOCABULARY ids, the special tokens first."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=SPECIAL_TOKENS,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([TEXT], trainer)
-    if tokenizer.get_vocab_size() != VOCABULARY:
-        raise ValueError(f"The text gives {tokenizer.get_vocab_size()} ids, not {VOCABULARY}.")
-    return tokenizer
-
-
-def _manifest(
-    architecture: str,
-    directory: Path,
-    context_length: int,
-    eos_token_ids: tuple[int, ...],
-    precision: str,
-) -> Manifest:
-    files = sorted(path for path in directory.iterdir() if path.name != MANIFEST)
-    return Manifest(
-        schema=SCHEMA,
-        task="text-generation",
-        model=ModelInfo(
-            id=f"tiny-{architecture}",
-            source="tests",
-            revision="0",
-            architecture=architecture,
-            licence="Apache-2.0",
-        ),
-        precision=precision,
-        vocab_size=VOCABULARY,
-        context_length=context_length,
-        eos_token_ids=eos_token_ids,
-        special_tokens={"bos_token": SPECIAL_TOKENS[0], "eos_token": SPECIAL_TOKENS[IM_END]},
-        files={path.name: _file_info(path) for path in files},
-        created=0,
-        versions={},
-        verification={},
-    )
-
-
-def _file_info(path: Path) -> FileInfo:
-    content = path.read_bytes()
-    return FileInfo(size=len(content), sha256=hashlib.sha256(content).hexdigest())
-
-
-TEXT = """
-The quick brown fox jumps over the lazy dog. Every token has its place in a vocabulary, and the
-model reads one after another until it has something to say. A kettle sings when the water boils;
-the capital of France is Paris, the largest planet is Jupiter, and seven times eight is fifty-six.
-What is the weather like today? It rains in the morning, but the afternoon will be bright and warm.
-Please write a short story about a lighthouse keeper who finds a letter inside a green bottle.
-Once upon a time there was a keeper who lived alone above the northern sea. He wound the clock,
-trimmed the wick and counted ships; nothing else happened for eleven years. Then the bottle came.
-user system assistant: You are a helpful assistant. Answer briefly, and say so when you do not know.
-def greet(name): return "Hello, " + name + "!"  # the simplest function that anybody ever writes
-numbers = [1, 2, 3, 5, 8, 13, 21]; total = sum(number for number in numbers if number % 2 == 0)
-"""

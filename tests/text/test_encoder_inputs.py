@@ -15,7 +15,7 @@ from handlers.errors import ContextLengthExceeded
 from handlers.text.encoder_inputs import MAX_BATCH, EncoderInputBuilder
 from handlers.text.prompts import MAX_CHARACTERS, PromptEncoder
 from handlers.text.tokenizer import Tokenizer
-from tests.support.tiny_encoders import word_piece
+from tests.support.tiny_tokenizers import word_piece
 
 BACKEND = word_piece()
 TOKENIZER = Tokenizer(BACKEND)

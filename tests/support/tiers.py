@@ -1,0 +1,84 @@
+"""Which tier a test is of: told by its folder, its file's imports and what its fixtures need.
+
+No test says its tier itself, and none can be in a wrong one unnoticed: the tests of `fast` fail
+where one starts a process, and a run of `fast` alone never loads torch.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.import_graph import ROOT, reach
+from tests.support.process_starts import starts_processes
+from tests.support.tiny_artifacts import DECODERS
+
+TIERS = {
+    "fast": "runs in this process, without torch and without a model",
+    "engine": "runs a tiny model in this process, without torch",
+    "demo": "reads a demo's model in this process, without torch",
+    "export": "loads torch, or starts an export",
+    "processes": "starts servers, emulators, clients or other programs",
+    "images": "runs the images with Docker",
+}
+TOGETHER = ("fast", "engine", "demo", "export")
+"""Those whose tests may run beside each other."""
+
+TINY = {*DECODERS, "tiny_decoders", "tiny_encoders"}
+DEMOS = {"demo_artifact", "embeddings_artifact"}
+TORCH = {"torch", "transformers", "optimum", "sentence_transformers"}
+
+
+def tier_of_file(path: Path) -> str | None:
+    """The tier of all tests of a file, where its folder or its imports tell it."""
+    folders = path.relative_to(ROOT / "tests").parts
+    if folders[0] in {"images", "export"}:
+        return folders[0]
+    return "export" if reach(path, late=False).packages & TORCH else None
+
+
+def tier_of(item: pytest.Function) -> str:
+    """The tier of a test."""
+    if tier := tier_of_file(item.path):
+        return tier
+    names, functions = set(fixtures_of(item)), [(item.path, item.originalname)]
+    for name in names - TINY - DEMOS:
+        for fixture in _definitions(item, name):
+            function = inspect.unwrap(fixture.func)
+            functions.append((Path(function.__code__.co_filename), function.__name__))
+    if any(starts_processes(path, name) for path, name in functions):
+        return "processes"
+    if names & DEMOS:
+        return "demo"
+    return "engine" if names & TINY else "fast"
+
+
+def fixtures_of(item: pytest.Function) -> Iterator[str]:
+    """The names of all fixtures that a test needs, those also that its parameters name."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    waiting = [*item.fixturenames, *_texts(parameters)]
+    seen = set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or not (found := _definitions(item, name)):
+            continue
+        seen.add(name)
+        yield name
+        waiting += [each for fixture in found for each in fixture.argnames]
+
+
+def _definitions(item: pytest.Function, name: str) -> Iterable[pytest.FixtureDef[object]]:
+    if not name.isidentifier():
+        return ()
+    return item.session._fixturemanager.getfixturedefs(name, item) or ()
+
+
+def _texts(values: Iterable[object]) -> Iterator[str]:
+    for value in values:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, tuple):
+            yield from (each for each in value if isinstance(each, str))
