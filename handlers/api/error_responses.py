@@ -10,6 +10,7 @@ import logging
 import msgspec
 
 from handlers.api.http import JSON_HEADERS, Response
+from handlers.api.schemas import Error, ErrorDetail
 from handlers.errors import (
     EngineFault,
     InvalidApiKey,
@@ -33,14 +34,14 @@ def error_response(error: BaseException) -> Response:
     return Response(known.status, _headers(known), body, failure=known)
 
 
-def error_body(error: BaseException) -> dict[str, object]:
+def error_body(error: BaseException) -> Error:
     """Makes the body of an error. Of a bug the log has the details, the body does not."""
     known = as_request_error(error)
     if isinstance(known, EngineFault):
         log.error("A request failed: %s", error, exc_info=error)
     param = _utf8(shortened(known.param)) if known.param else None
     message = client_message(known)
-    return {"error": {"message": message, "type": known.type, "param": param, "code": known.code}}
+    return Error(error=ErrorDetail(message=message, type=known.type, param=param, code=known.code))
 
 
 def client_message(error: RequestError) -> str:

@@ -107,51 +107,51 @@ def _rerank(operation_id: str, *, preload: bool = False) -> Route:
 
 DETOKENIZATION: Mapping[str, Route] = {
     "/detokenize": _post(
-        "text_tokens.detokenize",
+        "endpoints.tokenize.detokenize",
         "detokenize",
         "The text of ids.",
-        request="text_tokens.DetokenizeCall",
-        response="schemas.Text",
+        request="endpoints.tokenize.DetokenizeRequest",
+        response="endpoints.tokenize.DetokenizedText",
         errors=BODY_ERRORS,
     ),
     "/tokenizer_info": _get(
-        "text_tokens.tokenizer_info",
+        "endpoints.tokenize.tokenizer_info",
         "describeTokenizer",
         "The special tokens, the chat template and the longest sequence of the model.",
-        response="schemas.TokenizerInfo",
+        response="endpoints.tokenize.TokenizerInfo",
     ),
 }
 
 COMMON: Mapping[str, Route] = {
     "/v1/models": _get(
-        "models.list_all",
+        "endpoints.models.list_all",
         "listModels",
         "The one model that is served, as a list.",
-        response="schemas.ModelList",
+        response="endpoints.models.ModelList",
         preload=True,
     ),
     MODEL_PATH: _get(
-        "models.retrieve",
+        "endpoints.models.retrieve",
         "retrieveModel",
         "The model that is served, by its id.",
-        response="schemas.ModelCard",
+        response="endpoints.models.ModelCard",
         errors=(NotFound,),
         preload=True,
     ),
     "/openapi.json": _get("openapi.describe", "describeApi", "This document."),
     "/healthz": _get(
-        "health.check",
+        "endpoints.health.check",
         "checkHealth",
         "What runs and how busy it is. Open also where a key is needed.",
-        response="schemas.Health",
+        response="endpoints.health.Health",
         preload=True,
         needs_key=False,
     ),
     "/health": _get(
-        "health.check",
+        "endpoints.health.check",
         "checkHealthOnCloudRun",
         "The same, where Google answers /healthz itself.",
-        response="schemas.Health",
+        response="endpoints.health.Health",
         preload=True,
         needs_key=False,
     ),
@@ -159,11 +159,11 @@ COMMON: Mapping[str, Route] = {
 
 TOKENIZATION: Mapping[str, Route] = {
     "/tokenize": _post(
-        "text_tokens.tokenize",
+        "endpoints.tokenize.tokenize",
         "tokenize",
         "The ids of a text.",
-        request="text_tokens.TextCall",
-        response="schemas.Tokens",
+        request="endpoints.tokenize.TokenizeTextRequest",
+        response="endpoints.tokenize.Tokens",
         errors=TOKENIZE_ERRORS,
     ),
 }
@@ -179,11 +179,11 @@ GENERATION: Mapping[str, Route] = {
         preload=True,
     ),
     "/v1/chat/completions/render": _post(
-        "tokenize.render",
+        "endpoints.tokenize_chat.render",
         "renderChatCompletion",
         "The prompt that a chat with this body would give to the model.",
         request="endpoints.chat.ChatCompletionRequest",
-        response="schemas.Prompt",
+        response="endpoints.tokenize_chat.RenderedPrompt",
         errors=TOKENIZE_ERRORS,
     ),
     "/v1/completions": _post(
@@ -217,11 +217,11 @@ GENERATION: Mapping[str, Route] = {
         preload=True,
     ),
     "/tokenize": _post(
-        "tokenize.tokenize",
+        "endpoints.tokenize_chat.tokenize",
         "tokenize",
         "The ids of a text.",
-        request="tokenize.TokenizeCall",
-        response="schemas.Tokens",
+        request="endpoints.tokenize_chat.TokenizeRequest",
+        response="endpoints.tokenize.Tokens",
         errors=TOKENIZE_ERRORS,
     ),
 }

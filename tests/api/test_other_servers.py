@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from handlers.api import tokenize, unsupported_fields
+from handlers.api import unsupported_fields
 from handlers.api.endpoints import (
     chat,
     classify,
@@ -16,6 +16,7 @@ from handlers.api.endpoints import (
     generate,
     rerank,
     responses,
+    tokenize_chat,
 )
 from handlers.api.unsupported_fields import ADVICE, UnsupportedFields
 from tests.api import other_servers
@@ -30,7 +31,7 @@ CALLS: dict[str, tuple[type[msgspec.Struct], UnsupportedFields]] = {
     other_servers.EMBEDDINGS: (embeddings.EmbeddingRequest, embeddings.UNSUPPORTED),
     other_servers.CLASSIFY: (classify.ClassifyRequest, classify.UNSUPPORTED),
     other_servers.RERANK: (rerank.RerankRequest, rerank.UNSUPPORTED),
-    other_servers.TOKENIZE: (tokenize.TokenizeCall, tokenize.UNSUPPORTED),
+    other_servers.TOKENIZE: (tokenize_chat.TokenizeRequest, tokenize_chat.UNSUPPORTED),
 }
 IGNORED = {
     *unsupported_fields.IGNORED,

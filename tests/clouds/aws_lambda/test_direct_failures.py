@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from handlers import errors
@@ -53,7 +54,7 @@ class Failing:
             return error_response(self._error)
 
         async def chunks() -> AsyncGenerator[bytes]:
-            yield b"data: " + json.dumps(error_body(self._error)).encode() + b"\n\n"
+            yield b"data: " + msgspec.json.encode(error_body(self._error)) + b"\n\n"
 
         headers = {"content-type": "text/event-stream"}
         return StreamResponse(200, headers, chunks(), StreamOutcome([self._error]))
@@ -77,7 +78,7 @@ def test_what_another_try_may_not_meet_is_an_error_of_the_invocation(
 ) -> None:
     what, body = posted_for(HELLO, error, streamed)
     assert (what, body["errorType"]) == ("error", type(error).__name__)
-    assert body["errorMessage"] == error_body(error)["error"]["message"]  # type: ignore[index]
+    assert body["errorMessage"] == error_body(error).error.message
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])

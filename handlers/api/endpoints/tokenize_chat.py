@@ -1,6 +1,6 @@
-"""POST /tokenize of a decoder, and POST /v1/chat/completions/render: nothing is generated.
+"""POST /tokenize of a decoder, which also takes a chat, and POST /v1/chat/completions/render.
 
-Texts are read as text_tokens.py reads them; a chat is vLLM's.
+Both are vLLM's, and neither generates anything.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from handlers.api.conversation import Conversation, TemplateKwargs, chat_options
 from handlers.api.endpoints import chat
+from handlers.api.endpoints import tokenize as texts
+from handlers.api.endpoints.tokenize import TokenizeTextRequest, encode_text, tokens_response
 from handlers.api.http import json_response
 from handlers.api.messages import Messages, template_messages
 from handlers.api.parsing import read_json
-from handlers.api.text_tokens import OF_TEXTS, TextCall, encode, size, tokens_response
+from handlers.api.schemas import ResponseSchema
 from handlers.api.tools import ChatTools, chat_tools, tool_config
 from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.errors import InvalidRequest
@@ -22,11 +24,11 @@ if TYPE_CHECKING:
     from handlers.api.http import Request, Response
     from handlers.api.model import DecoderModel
 
-UNSUPPORTED: UnsupportedFields = OF_TEXTS | {"chat_template": ()}
+UNSUPPORTED: UnsupportedFields = texts.UNSUPPORTED | {"chat_template": ()}
 
 
-class TokenizeCall(TextCall, frozen=True, kw_only=True):
-    """The body: a text, or a chat."""
+class TokenizeRequest(TokenizeTextRequest, frozen=True, kw_only=True):
+    """A text, or a chat."""
 
     unsupported: ClassVar[UnsupportedFields] = UNSUPPORTED
     messages: Messages | None = None
@@ -38,9 +40,18 @@ class TokenizeCall(TextCall, frozen=True, kw_only=True):
     continue_final_message: bool | None = None
 
 
+class RenderedPrompt(ResponseSchema, frozen=True, kw_only=True):
+    """What a model sees of a chat."""
+
+    prompt: str
+    token_ids: list[int]
+    count: int
+    max_model_len: int
+
+
 async def tokenize(model: DecoderModel, request: Request) -> Response:
     """Answers the ids of a text or a chat, however many: most callers want to count them."""
-    body = read_json(request.body, TokenizeCall)
+    body = read_json(request.body, TokenizeRequest)
     ids = await model.tokenising.run(lambda: _encode(model, body))
     return tokens_response(model, ids, body)
 
@@ -48,17 +59,24 @@ async def tokenize(model: DecoderModel, request: Request) -> Response:
 async def render(model: DecoderModel, request: Request) -> Response:
     """Answers the prompt of a chat with this body, as text and as ids."""
     body = read_json(request.body, chat.ChatCompletionRequest)
-    text, ids = await model.tokenising.run(lambda: _rendered(model, body.conversation))
-    return json_response({"prompt": text, "token_ids": ids, **size(model, ids)})
+    text, ids = await model.tokenising.run(lambda: _render(model, body.conversation))
+    return json_response(
+        RenderedPrompt(
+            prompt=text,
+            token_ids=ids,
+            count=len(ids),
+            max_model_len=model.engine.context_length,
+        )
+    )
 
 
-def _rendered(model: DecoderModel, conversation: Conversation) -> tuple[str, list[int]]:
+def _render(model: DecoderModel, conversation: Conversation) -> tuple[str, list[int]]:
     text = conversation.prompt(model)
     return text, model.reader.encode(text, param=conversation.options.field)
 
 
-def _encode(model: DecoderModel, body: TokenizeCall) -> list[int]:
-    """The ids of a text or a chat.
+def _encode(model: DecoderModel, body: TokenizeRequest) -> list[int]:
+    """Returns the ids of a text or a chat.
 
     Raises InvalidRequest unless there is one thing to encode, and as the reader does.
     """
@@ -66,7 +84,7 @@ def _encode(model: DecoderModel, body: TokenizeCall) -> list[int]:
     if sum(value is not None for value in given.values()) != 1:
         raise InvalidRequest("Send one of prompt, content and messages.", param="prompt")
     if body.messages is None:
-        return encode(model, body)
+        return encode_text(model, body)
     tools = tool_config(chat_tools(body.tools), ToolChoice(), None)
     options = chat_options(body)
     messages = template_messages(body.messages)

@@ -1,16 +1,19 @@
-"""A text to ids and back, and what reads it, whatever the model's task.
+"""POST /tokenize, POST /detokenize and GET /tokenizer_info, for texts and any task.
 
-Takes and gives the fields of both vLLM and llama-server, so that a client of either works:
+Requests and answers have the fields of vLLM and of llama-server, so a client of either works:
 https://docs.vllm.ai/en/latest/serving/online_serving/openai_compatible_server/#tokenizer-api
 https://github.com/ggml-org/llama.cpp/tree/master/tools/server#post-tokenize-tokenize-a-given-text
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import msgspec
 
 from handlers.api.http import json_response
 from handlers.api.parsing import RequestBody, TokenId, read_json
+from handlers.api.schemas import ResponseSchema
 from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.errors import ContextLengthExceeded, InvalidRequest
 
@@ -18,19 +21,17 @@ if TYPE_CHECKING:
     from handlers.api.http import Request, Response
     from handlers.api.model import ServedModel
 
-# Those that a client may ask for whether the model has them or not.
+# Clients may read these whether the model has them or not.
 SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
-OF_TEXTS: UnsupportedFields = {"with_pieces": ("false",), "parse_special": ("true",)}
-
-UNSUPPORTED: UnsupportedFields = OF_TEXTS | {"messages": (), "tools": ()}
-"""Those of texts, and what only a model with chats has."""
+UNSUPPORTED: UnsupportedFields = {"with_pieces": ("false",), "parse_special": ("true",)}
+CHAT_ONLY: UnsupportedFields = {"messages": (), "tools": ()}
 
 
-class TextCall(RequestBody, frozen=True, kw_only=True):
-    """The body: a text under either of its two names."""
+class TokenizeTextRequest(RequestBody, frozen=True, kw_only=True):
+    """A text under either of its two names."""
 
-    unsupported: ClassVar[UnsupportedFields] = UNSUPPORTED
+    unsupported: ClassVar[UnsupportedFields] = UNSUPPORTED | CHAT_ONLY
     prompt: str | None = None
     """vLLM's name. The special tokens that the model expects around a text are added."""
     content: str | None = None
@@ -48,24 +49,52 @@ class TextCall(RequestBody, frozen=True, kw_only=True):
         return self.prompt is not None if given is None else given
 
 
-class DetokenizeCall(RequestBody, frozen=True):
-    """The body."""
+class DetokenizeRequest(RequestBody, frozen=True):
+    """The ids of a text."""
 
     tokens: list[TokenId]
 
 
+class Tokens(ResponseSchema, frozen=True, kw_only=True):
+    """The ids of a text."""
+
+    tokens: list[int]
+    count: int
+    max_model_len: int
+    token_strs: list[str | None] | None
+
+
+class DetokenizedText(ResponseSchema, frozen=True, kw_only=True):
+    """The text of ids, twice."""
+
+    prompt: str
+    content: str
+
+
+class TokenizerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What reads texts. A model may have more special tokens than these, such as cls_token."""
+
+    tokenizer_class: Literal["PreTrainedTokenizerFast"]
+    bos_token: str | None
+    eos_token: str | None
+    pad_token: str | None
+    unk_token: str | None
+    model_max_length: int
+    chat_template: str | None
+
+
 async def tokenize(model: ServedModel, request: Request) -> Response:
-    """Answers the ids of a text, however many: counting them is what most callers want."""
-    body = read_json(request.body, TextCall)
+    """Answers the ids of a text, however many: most callers want to count them."""
+    body = read_json(request.body, TokenizeTextRequest)
     if (body.prompt is None) == (body.content is None):
         raise InvalidRequest("Send one of prompt and content.", param="prompt")
-    ids = await model.tokenising.run(lambda: encode(model, body))
+    ids = await model.tokenising.run(lambda: encode_text(model, body))
     return tokens_response(model, ids, body)
 
 
 async def detokenize(model: ServedModel, request: Request) -> Response:
-    """Answers the text of ids, special tokens spelt out. Raises ContextLengthExceeded."""
-    ids = read_json(request.body, DetokenizeCall).tokens
+    """Answers the text of ids, special tokens included. Raises ContextLengthExceeded."""
+    ids = read_json(request.body, DetokenizeRequest).tokens
     context = model.engine.context_length
     if len(ids) > context:
         raise ContextLengthExceeded(
@@ -80,13 +109,13 @@ async def detokenize(model: ServedModel, request: Request) -> Response:
                 param=f"tokens[{index}]",
             )
     text = model.tokenizer.decode(ids, skip_special_tokens=False)
-    return json_response({"prompt": text, "content": text})
+    return json_response(DetokenizedText(prompt=text, content=text))
 
 
 async def tokenizer_info(model: ServedModel, _request: Request) -> Response:
-    """Tells evaluation tools how texts are read here, in vLLM's form.
+    """Answers transformers' tokenizer_config.json, which evaluation tools ask vLLM for.
 
-    transformers' tokenizer_config.json, whose other members no artefact keeps.
+    A dict in place of a TokenizerInfo: a model's special tokens may have any names.
     https://github.com/EleutherAI/lm-evaluation-harness/blob/4e7e0d4/lm_eval/utils.py
     """
     return json_response(
@@ -100,20 +129,21 @@ async def tokenizer_info(model: ServedModel, _request: Request) -> Response:
     )
 
 
-def encode(model: ServedModel, body: TextCall) -> list[int]:
-    """The ids of the one text that `body` has. Raises as the reader does."""
+def encode_text(model: ServedModel, body: TokenizeTextRequest) -> list[int]:
+    """Returns the ids of the one text that `body` has. Raises as the reader does."""
     name, text = ("content", body.content) if body.prompt is None else ("prompt", body.prompt)
     if not text:
         return []
     return model.reader.encode(text, param=name, add_special_tokens=body.adds_special_tokens)
 
 
-def tokens_response(model: ServedModel, ids: list[int], body: TextCall) -> Response:
+def tokens_response(model: ServedModel, ids: list[int], body: TokenizeTextRequest) -> Response:
     """Answers ids as vLLM does."""
-    spellings = model.tokenizer.token_strings(ids) if body.return_token_strs else None
-    return json_response({"tokens": ids, **size(model, ids), "token_strs": spellings})
-
-
-def size(model: ServedModel, ids: list[int]) -> dict[str, int]:
-    """The members that stand beside all ids: how many they are, and how many may be."""
-    return {"count": len(ids), "max_model_len": model.engine.context_length}
+    return json_response(
+        Tokens(
+            tokens=ids,
+            count=len(ids),
+            max_model_len=model.engine.context_length,
+            token_strs=model.tokenizer.token_strings(ids) if body.return_token_strs else None,
+        )
+    )

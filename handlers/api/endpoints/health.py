@@ -1,0 +1,58 @@
+"""GET /healthz and /health: what runs here and how busy it is. Neither needs an API key."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+from msgspec import UNSET, UnsetType
+
+from handlers import __version__
+from handlers.api.http import json_response
+from handlers.api.schemas import ResponseSchema
+
+if TYPE_CHECKING:
+    from handlers.api.http import Request, Response
+    from handlers.api.model import ServedModel
+
+
+class Health(ResponseSchema, frozen=True, kw_only=True):
+    """What runs and how busy it is."""
+
+    state: Literal["ready", "draining"]
+    version: str
+    """Of Kindling."""
+    model: str
+    task: str
+    precision: str
+    context_length: int
+    slots: int | UnsetType = UNSET
+    """How many sequences run at once, of a decoder."""
+    sampling_defaults: Mapping[str, float] | UnsetType = UNSET
+    """The sampling of a request that asks for none, of a decoder."""
+    running: int
+    waiting: int
+    load_ms: Mapping[str, float]
+    uptime_seconds: float
+
+
+async def check(model: ServedModel, _request: Request) -> Response:
+    """Answers as soon as the process serves: before that there is no port."""
+    engine, slots, defaults = model.engine, model.slots, model.sampling_defaults
+    return json_response(
+        Health(
+            state="ready" if engine.accepting else "draining",
+            version=__version__,
+            model=model.id,
+            task=model.manifest.task,
+            precision=model.manifest.precision,
+            context_length=engine.context_length,
+            slots=UNSET if slots is None else slots,
+            sampling_defaults=UNSET if defaults is None else defaults,
+            running=engine.running,
+            waiting=engine.waiting,
+            load_ms=model.load_ms,
+            uptime_seconds=round(time.monotonic() - model.ready_since, 3),
+        )
+    )
