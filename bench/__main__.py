@@ -75,7 +75,7 @@ def _peer(name: str) -> Peer:
 
 
 def add_installed(entries: list[Entry]) -> None:
-    """What each needs on a disk."""
+    """Adds what each peer needs on a disk."""
     for entry in entries:
         if entry.server is not None and entry.peer.footprint is not None:
             entry.samples["installed_mb"].append(installed_mb(entry.peer.footprint()))

@@ -24,7 +24,10 @@ PRELOAD = "LD_PRELOAD"
 
 
 def show_avx2_alone() -> None:
-    """From now on. Raises NotRunnable where the compiler, the kernel or the CPU cannot do it."""
+    """Hides all but AVX2 from now on.
+
+    Raises NotRunnable where the compiler, the kernel or the CPU cannot do it.
+    """
     LIBRARY.unlink(missing_ok=True)  # its source may have changed since
     command = [*compiler(platform.machine()), "-O2", "-shared", "-fPIC"]
     with tempfile.TemporaryDirectory() as scratch:
@@ -36,5 +39,5 @@ def show_avx2_alone() -> None:
 
 
 def is_shown_alone() -> bool:
-    """Whether the processes that this one starts see AVX2 alone."""
+    """Returns whether the processes that this one starts see AVX2 alone."""
     return os.environ.get(PRELOAD) == str(LIBRARY)

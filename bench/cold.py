@@ -15,7 +15,7 @@ from bench.workload import PATH, SHORT, START_LIMIT_SECONDS, first_answer, reque
 
 @dataclass(frozen=True, slots=True)
 class ColdStart:
-    """One start."""
+    """The times of one start of a server."""
 
     milliseconds: float
     read_mb: float
@@ -46,7 +46,7 @@ def _on_lambda(server: Server, prompt: str) -> ColdStart:
 
 
 def function_url_event(body: dict[str, Any]) -> dict[str, Any]:
-    """As a function URL sends it, payload 2.0, without what no handler of a completion reads."""
+    """An event of a function URL, payload 2.0, without what no handler of a completion reads."""
     return {
         "version": "2.0",
         "rawPath": PATH,

@@ -1,4 +1,4 @@
-"""What a million tokens cost on each cloud, by prices.toml.
+"""Computes what a million tokens cost on each cloud, by prices.toml.
 
 Of a process that is busy: its start, idle time and the charge for each request are not in it.
 Knows nothing of how the speeds were measured; called by bench/sweep.py.
@@ -36,7 +36,7 @@ class Prices:
         return cls(str(table["date"]), *prices)
 
     def lambda_second(self, cpus: int, peak_mb: float) -> float:
-        """Of the least memory that brings so many CPUs, and that the process fits into.
+        """The price of a second with the least memory that has so many CPUs and holds the process.
 
         Lambda's GB is of 1024 MB, and its MB of 2**20 bytes.
         """
@@ -44,7 +44,7 @@ class Prices:
         return memory / 1024 * self.lambda_gb
 
     def cloud_run_second(self, cpus: int, peak_mb: float) -> float:
-        """Of so many CPUs and the memory that the process fits into."""
+        """The price of a second of so many CPUs and the memory that holds the process."""
         steps = math.ceil(peak_mb * 1e6 / 2**30 / GIB_STEP)
         memory = max(LEAST_GIB, steps * GIB_STEP)
         return cpus * self.cloud_run_vcpu + memory * self.cloud_run_gib

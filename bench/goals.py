@@ -31,11 +31,11 @@ class Goal:
 
     @property
     def wanted(self) -> str:
-        """As in <= 0.8x."""
+        """The goal as text: <= 0.8x."""
         return f"{'>=' if self.at_least else '<='} {self.limit:g}x"
 
     def is_met(self, ratio: float) -> bool:
-        """Whether a measured ratio is good enough."""
+        """Returns whether a measured ratio is good enough."""
         return ratio >= self.limit if self.at_least else ratio <= self.limit
 
 

@@ -1,4 +1,4 @@
-"""How fast the exported graph decodes, beside the one that onnxruntime-genai's builder makes.
+"""Measures how fast the exported graph decodes, beside the one of onnxruntime-genai's builder.
 
     python -m bench.graph_decode [--recipe NAME] [--rounds 11] [--threads N]
 

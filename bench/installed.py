@@ -1,4 +1,4 @@
-"""What a way to serve needs on a disk: its packages and the model, without Python itself.
+"""Measures what a peer needs on a disk: its packages and the model, without Python itself.
 
 An image's size over that of its base, near enough to be compared without building one.
 """
@@ -23,7 +23,7 @@ class Footprint:
 
 
 def installed_mb(footprint: Footprint) -> float:
-    """Megabytes (1e6)."""
+    """Returns the installed size in megabytes (1e6 bytes)."""
     found = filter(None, map(_found, footprint.packages))
     packages = sum(_size_of(package) for package in found)
     return (packages + sum(_tree_size(path) for path in footprint.paths)) / 1e6

@@ -1,4 +1,4 @@
-"""What prompt lookup gains and costs: the table of docs/engine.md.
+"""Measures what prompt lookup gains and costs: the table of docs/engine.md.
 
     python -m bench.lookup [--rounds 5] [--tokens 128]
 

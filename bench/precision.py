@@ -1,4 +1,4 @@
-"""What each precision costs and keeps: a table as in docs/precision.md.
+"""Measures what each precision costs and keeps: a table as in docs/log.md.
 
     python -m bench.precision [--recipe NAME] [--rounds 15]
 

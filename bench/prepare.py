@@ -1,4 +1,4 @@
-"""What a benchmark needs and makes once, in build/bench."""
+"""Makes what a benchmark needs, once, in build/bench."""
 
 from __future__ import annotations
 

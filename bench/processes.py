@@ -1,4 +1,4 @@
-"""What Linux knows of a process: its memory, what it read, and the page cache beside it."""
+"""Reads what Linux knows of a process: its memory, what it read, and the page cache."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _field(pid: int, file: str, name: str) -> int:
 
 
 def no_page_cache_drop() -> str | None:
-    """Why this process cannot empty the page cache; None where it can."""
+    """Returns why this process cannot empty the page cache, or None where it can."""
     if os.geteuid() != 0:
         return "only root may empty the page cache"
     return None if os.access(DROP_CACHES, os.W_OK) else f"{DROP_CACHES} cannot be written"

@@ -34,7 +34,7 @@ class Prompts:
 
 
 def make_prompts(counts: Mapping[int, int], model: Path = MODEL) -> dict[int, list[str]]:
-    """For each length in tokens of the exported model's tokenizer, that many texts."""
+    """Makes that many texts of each length in tokens of the exported model."""
     command = [sys.executable, "-m", "bench.prompts", json.dumps(counts), str(model)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -1,4 +1,4 @@
-"""What was measured, as tables for people and as one JSON document for programs."""
+"""Reports what was measured, as tables for people and as one JSON document for programs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def document(
 
 
 def medians_of(peers: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Of a document's peers."""
+    """The medians of each of a document's peers."""
     return {
         name: {metric: figures["median"] for metric, figures in peer["figures"].items()}
         for name, peer in peers.items()
@@ -95,7 +95,7 @@ def card(document: Document) -> str:
 
 
 def spread(figures: Mapping[str, float] | None) -> str:
-    """As in 812 (790-1034)."""
+    """A median and its range: 812 (790-1034)."""
     if figures is None:
         return "-"
     return f"{figures['median']:.0f} ({figures['min']:.0f}-{figures['max']:.0f})"
@@ -123,7 +123,7 @@ def row(document: Document) -> str:
 
 
 def _cell(medians: Medians, ours: str, metric: str) -> str:
-    """As in 691 / 812 (0.85x) / 3266 (0.21x): ours, and each reference with its ratio."""
+    """A cell such as 691 / 812 (0.85x) / 3266 (0.21x): ours, and each reference with its ratio."""
     mine = medians.get(ours, {}).get(metric)
     parts = ["-" if mine is None else f"{mine:.0f}"]
     for theirs in REFERENCES:

@@ -33,7 +33,7 @@ FAILURES = (RuntimeError, OSError, HTTPException, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much is measured; a test or a trial takes less."""
+    """The amount of what is measured; a test or a trial takes less."""
 
     rounds: int = 3
     new_tokens: int = 48
@@ -41,7 +41,7 @@ class Plan:
     """How many times a round, for each length of prompt."""
 
     def prompts(self) -> dict[int, int]:
-        """How many texts of each length one server is asked at most."""
+        """The most texts of each length that one server is asked."""
         counts = dict.fromkeys((SHORT, *self.first_tokens), 1)
         longest = max(self.first_tokens)
         for length, times in self.first_tokens.items():
@@ -163,5 +163,5 @@ def _decode(streams: int, new_tokens: int) -> Measurement:
 
 
 def say(progress: str) -> None:
-    """To standard error, since standard output is for the result."""
+    """Prints to standard error, since standard output is for the result."""
     print(f"{time.strftime('%H:%M:%S')} {progress}", file=sys.stderr, flush=True)

@@ -21,7 +21,7 @@ END_LIMIT_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What every server is allowed."""
+    """The limits that every server gets."""
 
     threads: int
     slots: int
@@ -46,7 +46,7 @@ class Server:
 
     @property
     def line(self) -> str:
-        """What one would type in the repository's root to start it."""
+        """The command that starts it in the repository's root."""
         words = [*(f"{name}={value}" for name, value in self.environ.items()), *self.command]
         line = shlex.join(words).replace(sys.executable, "python")
         return line.replace(f"{sys.prefix}/", ".venv/").replace(f"{ROOT}/", "")
@@ -58,7 +58,7 @@ def python(*arguments: str) -> tuple[str, ...]:
 
 
 def uvicorn(app: str, port: int) -> tuple[str, ...]:
-    """Of the options that handlers.cloud_run gives uvicorn, the one that costs a request time."""
+    """The command of uvicorn without its access log, which would take each request time."""
     return python("-m", "uvicorn", app, "--port", str(port), "--no-access-log")
 
 
@@ -85,7 +85,7 @@ def running(server: Server) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def log_of(server: Server) -> Path:
-    """Where a server's output is; it is written anew at each start."""
+    """The file of a server's output, which is written anew at each start."""
     return CACHE / f"{server.name}.log"
 
 
@@ -97,7 +97,7 @@ def refuse_occupied(port: int) -> None:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """As Ctrl-C does; by force where that does not help."""
+    """Ends a server as Ctrl-C does, and by force where that does not help."""
     process.send_signal(signal.SIGINT)
     try:
         process.wait(END_LIMIT_SECONDS)

@@ -81,7 +81,7 @@ def row(name: str, directory: Path) -> dict[str, object]:
 
 
 def table(rows: Sequence[dict[str, object]]) -> str:
-    """In Markdown."""
+    """The results as a table in Markdown."""
     lines = [f"| model | {' | '.join(COLUMNS.values())} |", "|---" + "|---:" * len(COLUMNS) + "|"]
     lines += [
         f"| `{row['model']}` | {' | '.join(_cell(row.get(name, '')) for name in COLUMNS)} |"

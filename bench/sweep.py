@@ -85,7 +85,7 @@ def exported() -> list[Path]:
 
 
 def precision_of(model: Path) -> str:
-    """As the manifest describes it, the block size in it."""
+    """The precision as the manifest describes it, with the block size."""
     return str(_manifest(model)["precision"])
 
 
@@ -130,7 +130,7 @@ def costs(row: dict[str, Any], prices: Prices) -> dict[str, float]:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """In Markdown."""
+    """The results as a table in Markdown."""
     lines = [f"| {' | '.join(COLUMNS.values())} |", "|---" + "|---:" * (len(COLUMNS) - 1) + "|"]
     lines += [f"| {' | '.join(str(row[name]) for name in COLUMNS)} |" for row in rows]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What every server is asked, and how an answer is timed: from outside, over HTTP.
+"""Asks every server the same, and times its answers from outside, over HTTP.
 
 Time to first token is from before the connection is opened until the first text has arrived.
 Decode speed is counted from the first token of the first stream to the last token of the last one,
@@ -63,7 +63,7 @@ def first_answer(server: Server, process: subprocess.Popen[bytes], prompt: str) 
 
 
 def first_token_ms(server: Server, prompts: Prompts, prompt_tokens: int) -> float:
-    """Of one request on an idle, warm server."""
+    """Times the first token of one request on an idle, warm server."""
     answer = ask(server, prompts.take(prompt_tokens), prompt_tokens, 1)
     return (answer.first - answer.sent) * 1e3
 
@@ -71,7 +71,7 @@ def first_token_ms(server: Server, prompts: Prompts, prompt_tokens: int) -> floa
 def decode_tokens_per_second(
     server: Server, prompts: Prompts, streams: int, new_tokens: int, prompt_tokens: int = SHORT
 ) -> float:
-    """Of all streams together, started at the same time."""
+    """Measures the speed of all streams together, started at the same time."""
     texts = [prompts.take(prompt_tokens) for _ in range(streams)]
     with ThreadPoolExecutor(streams) as pool:
         answers = list(pool.map(lambda text: ask(server, text, prompt_tokens, new_tokens), texts))

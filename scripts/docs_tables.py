@@ -79,7 +79,7 @@ def paths(old: str) -> str:
 
 
 def tasks(_old: str) -> str:
-    """Every task and the paths that it has besides the common ones."""
+    """Every task and the paths that it has in addition to the common ones."""
     rows = [
         [_code(task), ", ".join(_code(path) for path in table if path not in COMMON)]
         for task, table in ROUTES.items()
@@ -109,7 +109,7 @@ def generating_fields(old: str) -> str:
 
 
 def openai_fields(old: str) -> str:
-    """What chats and completions take besides."""
+    """The fields that chats and completions take in addition."""
     names = _own(_common_base(*OPENAI), _common_base(*GENERATING))
     return _table(("field", "values", "default", "meaning"), _rows(names), old)
 
@@ -152,7 +152,7 @@ def ignored_details(_old: str) -> str:
 
 
 def ignored_by_responses(_old: str) -> str:
-    """The fields that `/v1/responses` ignores besides."""
+    """The fields that `/v1/responses` alone ignores."""
     return _codes(sys.modules[body_of("/v1/responses").__module__].IGNORED) + "\n"
 
 
@@ -215,7 +215,7 @@ class _Recorder(dict[str, str]):
 
 
 def _is_empty(file: Path) -> bool:
-    """Whether a file is there for its folder's sake: one docstring and nothing else."""
+    """Returns whether a file has one docstring and nothing more."""
     return file.name == "__init__.py" and len(ast.parse(file.read_text(encoding="utf-8")).body) < 2
 
 
@@ -295,18 +295,18 @@ def _table(head: tuple[str, ...], rows: Iterable[Row], old: str) -> str:
 
 
 def _line(cells: Iterable[str]) -> str:
-    """Without a second blank around a cell with nothing in it."""
+    """A row of a table, without a second blank around a cell with nothing in it."""
     row = "|".join(f" {cell} " if cell else " " for cell in cells)
     return f"|{row}|\n".replace("| --- ", "|---").replace("---|---", "---|---")
 
 
 def _key(head: tuple[str, ...]) -> int:
-    """How many cells name a row."""
+    """Returns how many cells name a row."""
     return 2 if head[:2] == ("path", "field") else 1
 
 
 def _prose(table: str, given: int = 1) -> dict[tuple[str, ...], Row]:
-    """The cells of each row behind those that the code gives, by those that name the row."""
+    """The cells of each row after those that the code gives, by those that name the row."""
     lines = table.strip().splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     if not cells:

@@ -45,7 +45,7 @@ def emulator_cpu(machine: str) -> str:
 
 
 def is_intact(binary: bytes, cpu: str) -> bool:
-    """Whether these are the bytes that this file pins."""
+    """Returns whether these are the bytes that this file pins."""
     return hashlib.sha256(binary).hexdigest() == SHA256[cpu]
 
 

@@ -79,7 +79,7 @@ def export_manifest(options: list[str]) -> bytes:
 
 
 def labels_of(manifest: bytes | None) -> dict[str, str]:
-    """Of an image with the manifest's model, or with none.
+    """The labels of an image with the manifest's model, or with none.
 
     OCI's own names where it has one: https://specs.opencontainers.org/image-spec/annotations/.
     """
@@ -94,7 +94,7 @@ def labels_of(manifest: bytes | None) -> dict[str, str]:
 
 
 def model_labels(manifest: bytes) -> dict[str, str]:
-    """What manifest.json tells; the model's licence joins ours."""
+    """The labels that manifest.json gives; the model's licence joins ours."""
     described = json.loads(manifest)
     model = described["model"]
     licences = dict.fromkeys(["Apache-2.0", model["licence"]])

@@ -37,7 +37,7 @@ def pinned_torch() -> str:
 
 
 def pip_report(requirement: str) -> dict[str, Any] | None:
-    """What pip would install (https://pip.pypa.io/en/stable/reference/installation-report/).
+    """Asks pip what it would install (https://pip.pypa.io/en/stable/reference/installation-report/).
 
     None when pip finds nothing that fits, or fails otherwise; its own words are passed on.
     """

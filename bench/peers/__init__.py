@@ -1,4 +1,4 @@
-"""What Kindling is compared with, and Kindling itself. One file for each; PEERS lists them."""
+"""The servers that are compared, Kindling among them. One file for each; PEERS lists them."""
 
 from bench.peers import genai, kindling, llama_cpp_python, llama_server, optimum_onnx, plain
 from bench.peers.peer import Peer

@@ -25,7 +25,7 @@ class Completion(BaseModel):
 
 
 class Model(Protocol):
-    """What differs."""
+    """A model as this server asks it."""
 
     def encode(self, text: str) -> list[int]:
         """The prompt's ids."""

@@ -13,7 +13,7 @@ PORT = 18485
 
 
 def directory() -> Path:
-    """Of the builder's graph."""
+    """The directory of the builder's graph."""
     return plain.model_directory().with_suffix(".genai")
 
 

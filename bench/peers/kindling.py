@@ -27,7 +27,7 @@ def cloud_run(capacity: Capacity, model: Path = MODEL) -> Server:
 
 
 def aws_lambda(capacity: Capacity) -> Server:
-    """As the image starts it; the same slots as elsewhere, though an event uses one."""
+    """The Lambda process as the image starts it, with the same slots, though an event uses one."""
     environ = _environ(capacity) | {
         "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
         "AWS_LAMBDA_FUNCTION_NAME": "kindling",

@@ -88,7 +88,7 @@ def with_barrier(source: str) -> str:
 
 
 def version() -> str:
-    """Where the tree comes from, and the compiler."""
+    """The origin of the sources, and the compiler."""
     command = [str(llama_server()), "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     compiler = (done.stdout + done.stderr).strip().rpartition("\n")[2]

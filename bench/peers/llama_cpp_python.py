@@ -27,7 +27,7 @@ def prepare() -> None:
 
 
 def server(capacity: Capacity) -> Server:
-    """Not told to drop a running answer when another request comes, as its default is."""
+    """The server, set not to drop a running answer when another request comes."""
     environ = {
         "PYTHONPATH": os.pathsep.join((str(llama_cpp.SOURCE), str(PACKAGES))),
         "LLAMA_CPP_LIB_PATH": str(llama_cpp.binaries()),

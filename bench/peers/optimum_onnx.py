@@ -18,7 +18,7 @@ OPTIMUM = str(Path(sys.executable).parent / "optimum-cli")
 
 
 def directory(precision: str) -> Path:
-    """Of the exported model; it follows the plain one, and so the recipe."""
+    """The directory of the exported model, which follows the plain one, and so the recipe."""
     return plain.model_directory().with_suffix(f".onnx-{precision}")
 
 

@@ -1,4 +1,4 @@
-"""What a peer is: a way to serve the demo model that Kindling is measured beside."""
+"""A peer: a way to serve the demo model that Kindling is compared with."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Peer:
     """On Lambda one event is answered at a time: there is nothing to interleave."""
 
     def versions(self) -> dict[str, str]:
-        """Of all that it runs."""
+        """The versions of all that it runs."""
         found = {package: _version(package) for package in self.packages}
         return found | ({"build": self.build()} if self.build else {})
 

@@ -36,7 +36,7 @@ def server(capacity: Capacity) -> Server:
 
 
 def server_of(name: str, port: int, directory: Path, capacity: Capacity) -> Server:
-    """The same program with another model in it."""
+    """The plain server's program with another model in it."""
     environ = {
         "PEER_MODEL": str(directory.relative_to(ROOT)),
         "PEER_TOKENIZER": str(model_directory().relative_to(ROOT)),

@@ -65,7 +65,7 @@ class Transformers:
         return str(self._tokenizer.decode([token]))
 
     def generate(self, ids: list[int], max_tokens: int, ignore_eos: bool) -> Iterator[int]:
-        """In a thread of its own."""
+        """Generates in a thread of its own."""
         tokens = TokenQueue()
         least = max_tokens if ignore_eos else None
         arguments = (torch.tensor([ids]), max_tokens, least, tokens)

@@ -80,7 +80,7 @@ def _refuse_unknown(settings: Collection[str], known: Collection[str]) -> None:
 
 
 def _keep(session: boto3.Session, name: str, kept: Collection[str | None], url: str) -> None:
-    """What cannot be tidied up does not take back that the deployment stands."""
+    """Prunes old versions; what cannot be deleted does not fail the deployment."""
     try:
         versions.keep(session, name, kept)
     except ClientError as error:

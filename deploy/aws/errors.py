@@ -1,4 +1,4 @@
-"""What a person can put right. `deploy.aws` prints its one sentence and ends with status 1."""
+"""An error that a person can put right: `deploy.aws` prints it and ends with status 1."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Image:
 
     @property
     def tag(self) -> str:
-        """The same image has the same tag, so that it is pushed once."""
+        """A tag of the image's content, so that the same image is pushed once."""
         return self.id.removeprefix("sha256:")[:12]
 
 
@@ -65,7 +65,7 @@ def push(image: Image, repository: Repository) -> str:
 
 
 def docker(*arguments: str, data: str = "", is_shown: bool = False) -> str:
-    """What the command prints, to our stderr if it `is_shown`, since a push takes minutes.
+    """Returns what the command prints, also to stderr if it `is_shown`, since a push takes minutes.
 
     Raises DeployError with its complaint when it fails.
     """

@@ -1,4 +1,4 @@
-"""How stack and repository know what Kindling made: by a tag, which others of that name lack."""
+"""The tag by which Kindling knows the stacks and repositories that it has made."""
 
 from __future__ import annotations
 

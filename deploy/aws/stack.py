@@ -90,7 +90,7 @@ def _describe(session: boto3.Session, name: str) -> dict[str, Any] | None:
 
 
 def _wait(client: Any, operation: str, stack_id: str) -> None:
-    """By the stack's id: a name leads to no events once the stack is deleted."""
+    """Waits by the stack's id, since a name leads to no events once the stack is deleted."""
     waiter = client.get_waiter(f"stack_{operation}_complete")
     try:
         waiter.wait(StackName=stack_id, WaiterConfig=WAITING)

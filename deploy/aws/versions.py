@@ -34,7 +34,7 @@ def before(session: boto3.Session, name: str, version: str) -> str:
 
 
 def differences(session: boto3.Session, name: str, version: str) -> list[str]:
-    """What this version has otherwise than the stack's parameters say, and the URL with them.
+    """Lists where this version differs from the parameters of the stack, and so from its URL.
 
     The function itself, unpublished, is what the parameters made of it last.
     """
@@ -66,7 +66,7 @@ def _api_key(configuration: Mapping[str, Any]) -> str | None:
 
 
 def _command(configuration: Mapping[str, Any]) -> list[str]:
-    """Of the process, where it is not the image's own: empty lists and none are the same."""
+    """The command, where it is not the image's own: empty lists and none are the same."""
     config = configuration.get("ImageConfigResponse", {}).get("ImageConfig", {})
     return [*config.get("EntryPoint", []), *config.get("Command", [])]
 

@@ -1,4 +1,4 @@
-"""What a deployed Kindling has to do. A check returns what it saw, in words, or raises Failure."""
+"""Checks of a deployed Kindling. Each returns what it saw, in words, or raises Failure."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def no_body(endpoint: Endpoint) -> str:
 
 
 def stranger(endpoint: Endpoint) -> str:
-    """Without key and signature nobody gets an answer, where we have one to show."""
+    """Checks that nobody gets an answer without key and signature, where there is one."""
     if not endpoint.is_guarded:
         return "not tried: nothing was shown, and everyone gets in"
     answer = endpoint.send("POST", CHAT, QUESTION, stranger=True)
@@ -136,7 +136,7 @@ def _completion(endpoint: Endpoint, call: object) -> tuple[str, int]:
 
 
 def _speed(arrivals: list[float], tokens: int) -> str:
-    """Of the tokens after the first, if they came one after the other."""
+    """The speed of the tokens after the first, if they came one after the other."""
     first, last = arrivals[0], arrivals[-1]
     if last - first < first * AT_ONCE:
         return f"all {tokens} at once: {tokens / last:.1f} tokens/s, the prompt included"

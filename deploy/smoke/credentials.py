@@ -1,4 +1,4 @@
-"""How a platform is shown who asks, each as a function of a request to the headers that prove it.
+"""Credentials for each platform: functions from a request to the headers that prove who asks.
 
 Google's token travels in a header of its own, which Cloud Run takes off again: Authorization stays
 free for the API key. A signature of AWS's is Authorization itself.
@@ -19,7 +19,7 @@ Prove = Callable[[str, str, bytes], Mapping[str, str]]
 
 
 def nobody() -> Prove:
-    """For what is open, or guarded by an API key alone."""
+    """No credentials: for what is open, or guarded by an API key alone."""
     return lambda _method, _url, _body: {}
 
 
@@ -57,7 +57,7 @@ CREDENTIALS: Mapping[str, Callable[[], Prove]] = {"none": nobody, "aws": aws, "g
 
 
 def _region(url: str) -> str | None:
-    """Of https://ID.lambda-url.REGION.on.aws."""
+    """Finds the region in https://ID.lambda-url.REGION.on.aws."""
     parts = (urlsplit(url).hostname or "").split(".")
     return parts[2] if len(parts) > 2 and parts[1] == "lambda-url" else None
 

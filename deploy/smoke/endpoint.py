@@ -45,7 +45,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Piece:
-    """What one read of a stream brought."""
+    """The bytes that one read of a stream brought."""
 
     seconds: float
     """Since the request was sent."""
@@ -64,7 +64,7 @@ class Endpoint:
 
     @property
     def is_guarded(self) -> bool:
-        """Whether we have something to show that a stranger has not."""
+        """Returns whether there is a key or a signature to show."""
         return bool(self._headers("GET", "/", b""))
 
     def send(

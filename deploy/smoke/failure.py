@@ -1,4 +1,4 @@
-"""What a failed check says."""
+"""The error of a check that failed."""
 
 from __future__ import annotations
 

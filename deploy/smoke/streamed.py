@@ -21,7 +21,7 @@ DONE = b"[DONE]"
 
 @dataclass
 class Streamed:
-    """What the events brought together, or one of them."""
+    """The content of one event, or of all events together."""
 
     text: str = ""
     arrivals: list[float] = field(default_factory=list)

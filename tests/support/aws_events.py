@@ -17,7 +17,7 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class HttpCall:
-    """What a client sends, before a cloud wraps it."""
+    """A request as a client sends it, before a cloud wraps it."""
 
     method: str
     path: str
@@ -31,7 +31,7 @@ def function_url(call: HttpCall) -> Event:
 
 
 def http_api(call: HttpCall) -> Event:
-    """Of an API with a stage named live."""
+    """The event of an HTTP API with a stage named live."""
     return _payload_2("http_api", call, stage="/live")
 
 
@@ -110,7 +110,7 @@ def _proxy(name: str, call: HttpCall) -> Event:
 
 
 def _body(call: HttpCall) -> Event:
-    """As a gateway does: text as it is, anything else in base64, an empty body as null."""
+    """The body as a gateway has it: text as it is, other bytes in base64, an empty body as null."""
     if not call.body:
         return {"body": None, "isBase64Encoded": False}
     try:

@@ -23,7 +23,7 @@ def unbaked_copy(artifact: Path, directory: Path) -> Path:
 
 
 def bake_copy(artifact: Path, directory: Path, system_prompt: str) -> Path:
-    """The same, with this prompt baked in."""
+    """Copies an artefact and bakes this prompt into the copy."""
     unbaked = Artifact.open(unbaked_copy(artifact, directory))
     info = bake(unbaked, system_prompt, threads=1)
     content = unbaked.prefix.read_bytes()

@@ -1,4 +1,4 @@
-"""What the config.json of each shipped recipe's model says of its sizes, without the hub.
+"""The sizes that the config.json of each shipped recipe's model has, without the hub.
 
 The figures are those of the pinned revisions, as public texts quote them; keys that only training
 or sampling reads are left out. `PARAMETERS` are what the models' publishers count.

@@ -27,7 +27,7 @@ def joined_text(chunks: list[Any]) -> str:
 
 
 def finish_reason(chunks: list[Any]) -> str:
-    """Of the only chunk that has one."""
+    """The finish reason of the only chunk that has one."""
     choices = [choice for chunk in chunks for choice in chunk["choices"]]
     reasons = [choice["finish_reason"] for choice in choices if choice["finish_reason"]]
     (reason,) = reasons

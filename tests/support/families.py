@@ -1,4 +1,4 @@
-"""Whether a family of decoders exports: a tiny random model of it, walked through the export.
+"""Walks a tiny random model of a family of decoders through the export.
 
 `examine` exports it in fp32 and lets handlers.engine answer beside transformers.
 """
@@ -59,7 +59,7 @@ def examine(kind: str) -> Verdict:
 
 
 def examine_model(model: PreTrainedModel) -> Verdict:
-    """The same of a model of VOCABULARY ids. Raises AssertionError where ids differ."""
+    """Examines a model of VOCABULARY ids. Raises AssertionError where ids differ."""
     name = type(model).__name__
     try:
         graph = fuse(convert(model, CONTEXT_LENGTH))

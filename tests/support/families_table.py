@@ -19,14 +19,14 @@ VERSION = int(transformers.__version__.split(".")[0])
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What became of a family in either version."""
+    """The outcome of a family in either version of transformers."""
 
     model_class: str
     four: str = ABSENT
     five: str = ABSENT
 
     def outcome(self) -> str:
-        """Of the version that is installed."""
+        """The outcome in the version that is installed."""
         return self.four if VERSION == 4 else self.five
 
     def joined_with(self, verdict: Verdict) -> Row:

@@ -239,7 +239,7 @@ def families() -> list[str]:
 
 
 def small_configuration(kind: str) -> PretrainedConfig:
-    """Of one family."""
+    """The configuration of one family."""
     return _shrunk(CONFIG_MAPPING[kind], _BESIDE.get(kind, {}))
 
 

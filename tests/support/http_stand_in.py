@@ -33,7 +33,7 @@ def http_server(respond: Respond) -> Iterator[str]:
         do_GET = do_POST = do_HEAD = do_OPTIONS = answer  # noqa: N815  the library's names
 
         def log_message(self, format: str, *_: object) -> None:
-            """Says nothing."""
+            """Keeps the server from logging."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)

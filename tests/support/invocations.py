@@ -11,7 +11,7 @@ from tests.support.servers import PATIENCE_SECONDS
 
 
 class Cut(enum.Enum):
-    """Where a connection is lost."""
+    """The places where a connection can be lost."""
 
     BEFORE_RESTORE = "asked for the restore"
     REPLY_OF_RESTORE = "amid the news of the restore"
@@ -30,7 +30,7 @@ SERVING_CUTS = tuple(where for where in Cut if where not in RESTORE_CUTS)
 
 @dataclass(frozen=True)
 class Posted:
-    """What came in answer to an invocation, whole."""
+    """The whole answer to an invocation."""
 
     what: str
     """`response` or `error`."""
@@ -65,12 +65,12 @@ class Invoked:
 
     @property
     def through_url(self) -> bool:
-        """Whether a function URL's client waits for it."""
+        """Returns whether a function URL's client waits for it."""
         return b".lambda-url." in self.event
 
     @property
     def through_rest_api(self) -> bool:
-        """Whether a REST API's client waits for it; an HTTP API's event names its version."""
+        """Returns whether a REST API's client waits; an HTTP API's event names its version."""
         return b'"resource"' in self.event and b'"version"' not in self.event
 
     def chunk(self) -> bytes:

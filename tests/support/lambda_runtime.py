@@ -50,7 +50,7 @@ class OwnRuntime:
 
 
 def http_answer(posted: Posted) -> HttpAnswer:
-    """What a function URL's client gets."""
+    """The answer that a function URL's client gets."""
     if posted.what == "error":
         raise RuntimeError(f"The invocation failed: {posted.body!r}")
     if posted.streamed:

@@ -1,4 +1,4 @@
-"""Where moto itself departs from AWS when a stack is updated. Called by moto_stacks.py.
+"""Mends where moto departs from AWS when a stack is updated.
 
 - It updates only what names a changed parameter itself. Here each of these types is looked at, and
   is updated where its properties came out otherwise, as through a condition.
@@ -30,7 +30,7 @@ def mended(types: Collection[str]) -> Iterator[None]:
     def diff(
         resources: parsing.ResourceMap, template: dict[str, Any], parameters: Any = None
     ) -> dict[str, Any]:
-        """In the template's order, which is that of what depends on what."""
+        """Sorts changes in the template's order, in which resources depend on one another."""
         actions = _moto_diff(resources, template, parameters)
         modified = [
             name

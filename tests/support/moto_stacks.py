@@ -50,7 +50,7 @@ def moto_server() -> Iterator[str]:
 
 
 class LambdaResource(CloudFormationModel):
-    """What the types have in common: their properties, and a client of the server they run in."""
+    """Base of the types: their properties, and a client of the server that they run in."""
 
     endpoint: ClassVar[str]
     is_retained = False

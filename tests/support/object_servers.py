@@ -28,7 +28,7 @@ SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s
 
 @dataclass(frozen=True)
 class Answer:
-    """Of a store to a GET."""
+    """The answer of a store to a GET."""
 
     status: int
     headers: Mapping[str, str]
@@ -37,7 +37,7 @@ class Answer:
 
 @dataclass
 class Fault:
-    """What happens to the next `times` requests for an object whose name is `name`."""
+    """A fault in the next `times` requests for an object whose name is `name`."""
 
     name: str
     times: int = 1
@@ -82,7 +82,7 @@ class Proxy:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a test puts a model, and how a process reaches it."""
+    """A place where a test puts a model, and how a process reaches it."""
 
     uri: str
     environ: Mapping[str, str]
@@ -159,7 +159,7 @@ def http_place() -> Iterator[Place]:
 
 @contextmanager
 def s3_place() -> Iterator[Place]:
-    """moto's server."""
+    """Starts moto's server and makes a bucket in it."""
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel("ERROR")

@@ -13,7 +13,7 @@ from tests.support.servers import Cloud, CloudRun, Lambda
 
 
 class FunctionUrl(httpx2.BaseTransport):
-    """What stands before a function with a URL: each request becomes an event."""
+    """A transport that stands in for a function URL: each request becomes an event."""
 
     def __init__(self, function: Lambda) -> None:
         self._function = function

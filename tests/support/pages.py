@@ -35,7 +35,7 @@ def blocks_of(page: str) -> list[tuple[str, str]]:
 
 
 def output_of(language: str, block: str, urls: Mapping[str, str], *arguments: str) -> str:
-    """What the block prints, with `urls` in place of the page's addresses. It must succeed."""
+    """Runs the block with `urls` in place of the page's addresses, and returns what it prints."""
     assert any(address in block for address in urls)
     for address, url in urls.items():
         block = block.replace(address, url.removeprefix("http://"))

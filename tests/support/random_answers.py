@@ -24,7 +24,7 @@ def allowed_ids(constraint: GrammarConstraint) -> NDArray[np.intp]:
 
 
 def is_whole(constraint: GrammarConstraint, text: str = "") -> bool:
-    """Whether a text, from this place on, is a whole answer."""
+    """Returns whether a text, from this place on, is a whole answer."""
     matcher = constraint._matcher.deep_copy()
     ids = constraint._vocabulary.tokenize_str(text)
     return bool(matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting())

@@ -1,4 +1,4 @@
-"""What the dry run says of each shipped recipe, for docs/recipes.md and for the recipes' list.
+"""Tables of what the dry run says of each shipped recipe, for docs/recipes.md and the list.
 
 `python -m scripts.recipes` writes both anew: of the recipes that take the installed transformers.
 """
@@ -40,18 +40,18 @@ WITH_RELATIVES = {"gemma-3-270m": "its base model's weights"}
 
 
 def rows() -> dict[str, str]:
-    """By the recipe's name."""
+    """The rows of the table by the recipe's name."""
     return {name: _row(name) for name in exportable()}
 
 
 def written_rows() -> dict[str, str]:
-    """As the page has them."""
+    """The rows as the page has them."""
     found = _split()[1].splitlines(keepends=True)
     return {row.split("`")[1]: row for row in found}
 
 
 def write_table() -> None:
-    """In place of the page's, in the order of the recipes' names."""
+    """Replaces the page's table, in the order of the recipes' names."""
     before, _, after = _split()
     known = written_rows() | rows()
     table = HEAD + "".join(known[name] for name in shipped_recipes())
@@ -65,12 +65,12 @@ def measured() -> set[str]:
 
 
 def sizes() -> dict[str, RecipeSize]:
-    """What `--list` shows."""
+    """The sizes that `--list` shows."""
     return {name: _size(name) for name in exportable()}
 
 
 def write_sizes() -> None:
-    """In place of what `--list` shows."""
+    """Replaces what `--list` shows."""
     known = shipped_sizes() | sizes()
     ordered = {name: known[name] for name in shipped_recipes()}
     encoded = msgspec.json.format(msgspec.json.encode(ordered), indent=2)

@@ -1,4 +1,4 @@
-"""What transformers itself answers: the truth that the exporter's tests compare with."""
+"""Asks transformers itself: the truth that the exporter's tests compare with."""
 
 from __future__ import annotations
 

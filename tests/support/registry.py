@@ -20,7 +20,7 @@ GRANTED = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
 
 class Registry:
-    """What was pushed."""
+    """A registry's store of what was pushed."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -125,4 +125,4 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *_: object) -> None:
-        """Says nothing."""
+        """Keeps the server from logging."""

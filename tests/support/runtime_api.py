@@ -53,7 +53,7 @@ class RuntimeApi:
         invoke_mode: str = "RESPONSE_STREAM",
         transfer_mode: str = "BUFFERED",
     ) -> None:
-        """In what form answers are taken: `invoke_mode` of a function URL, `transfer_mode` of a
+        """Takes answers in these forms: `invoke_mode` of a function URL, `transfer_mode` of a
         REST API."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
@@ -97,7 +97,7 @@ class RuntimeApi:
 
     @property
     def asked_for(self) -> bool:
-        """Whether the runtime waits for an invocation."""
+        """Returns whether the runtime waits for an invocation."""
         return bool(self._asking)
 
     def send(
@@ -119,7 +119,7 @@ class RuntimeApi:
 
     @property
     def all_cut(self) -> bool:
-        """Whether each connection that was to be lost has been."""
+        """Returns whether each connection that was to be lost has been."""
         return self._cuts.empty()
 
     def cut_all(self) -> None:

@@ -8,7 +8,7 @@ from typing import IO
 
 
 class BrokenProtocol(Exception):
-    """What the runtime did that it may not do."""
+    """The runtime did what it may not do."""
 
 
 class Lost(Exception):

@@ -106,7 +106,7 @@ class Lambda:
     client: httpx.Client
 
     def invoke(self, event: object) -> Any:
-        """What the handler returned, or the error that the runtime reports."""
+        """Returns what the handler returned, or the error that the runtime reports."""
         answer = self.client.post(INVOCATIONS, content=json.dumps(event))
         try:
             return answer.json()
@@ -132,7 +132,7 @@ Cloud = CloudRun | Lambda
 
 
 def streamed_answer(content: bytes) -> HttpAnswer:
-    """What a function URL in RESPONSE_STREAM mode makes of a stream's bytes."""
+    """Reads a stream's bytes as a function URL in RESPONSE_STREAM mode does."""
     head, nuls, body = content.partition(NULS)
     if not nuls:
         raise ValueError(f"A stream without its prelude: {content[:200]!r}")
@@ -141,7 +141,7 @@ def streamed_answer(content: bytes) -> HttpAnswer:
 
 
 def whole_answer(result: Any) -> HttpAnswer:
-    """What anyone else makes of a posted value."""
+    """Reads a posted value as every other sender does."""
     headers = result.get("headers") or {
         name: values[-1] for name, values in result["multiValueHeaders"].items()
     }

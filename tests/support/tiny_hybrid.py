@@ -59,7 +59,7 @@ def torch_chunk_gated_delta_rule(
 
 
 class RecurrentLayer(torch.nn.Module):
-    """In the place of a layer's attention."""
+    """A recurrent layer that takes the place of a layer's attention."""
 
     def __init__(self, config: PretrainedConfig, layer_idx: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class RecurrentLayer(torch.nn.Module):
         cache: Any = None,
         **_: Any,
     ) -> tuple[torch.Tensor, None]:
-        """As the layer's attention: [batch, sequence, hidden]."""
+        """Computes [batch, sequence, hidden] as the layer's attention does."""
         batch, sequence, _hidden = hidden_states.shape
         mixed = self.project(hidden_states).transpose(1, 2)
         kept = cache if past_key_values is None else past_key_values
