@@ -38,15 +38,15 @@ def tokenizer(demo_artifact: Path) -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def grammars(tokenizer: Tokenizer) -> GrammarCompiler:
+def compiler(tokenizer: Tokenizer) -> GrammarCompiler:
     return GrammarCompiler(tokenizer, vocab_size=49152, eos_token_ids=(2,))
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_schema_leaves_nothing_but_valid_json(
-    grammars: GrammarCompiler, tokenizer: Tokenizer, seed: int
+    compiler: GrammarCompiler, tokenizer: Tokenizer, seed: int
 ) -> None:
-    text = random_answer(grammars.json_schema(PERSON), tokenizer, seed).text
+    text = random_answer(compiler.json_schema(PERSON), tokenizer, seed).text
 
     person = json.loads(text)
     assert text == json.dumps(person, ensure_ascii=False)
@@ -56,8 +56,8 @@ def test_a_schema_leaves_nothing_but_valid_json(
     assert person["city"] in {"Paris", "Rome"}
 
 
-def test_a_json_object_is_an_object(grammars: GrammarCompiler, tokenizer: Tokenizer) -> None:
-    constraint = grammars.json_object()
+def test_a_json_object_is_an_object(compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
+    constraint = compiler.json_object()
 
     first = {tokenizer.decode([token_id])[0] for token_id in allowed_ids(constraint)}
 
@@ -67,26 +67,26 @@ def test_a_json_object_is_an_object(grammars: GrammarCompiler, tokenizer: Tokeni
 @pytest.mark.parametrize(
     ("compile_", "pattern"),
     [
-        (lambda grammars: grammars.regex(r"[a-c]{2}/\"(x|yz)"), r"[a-c]{2}/\"(x|yz)"),
-        (lambda grammars: grammars.regex(""), ""),
-        (lambda grammars: grammars.regex("ab\\\\"), "ab\\\\"),
+        (lambda compiler: compiler.regex(r"[a-c]{2}/\"(x|yz)"), r"[a-c]{2}/\"(x|yz)"),
+        (lambda compiler: compiler.regex(""), ""),
+        (lambda compiler: compiler.regex("ab\\\\"), "ab\\\\"),
         (
-            lambda grammars: grammars.choice(["yes", "no", 'a "b"\n\\', "1.5", "é", ""]),
+            lambda compiler: compiler.choice(["yes", "no", 'a "b"\n\\', "1.5", "é", ""]),
             'yes|no|a "b"\n\\\\|1[.]5|é|',
         ),
-        (lambda grammars: grammars.lark('start: "a" b\nb: /[0-9]{3}/'), "a[0-9]{3}"),
-        (lambda grammars: grammars.gbnf('root ::= "b" x | "c"\nx ::= [y-z]{2,3}'), "b[yz]{2,3}|c"),
+        (lambda compiler: compiler.lark('start: "a" b\nb: /[0-9]{3}/'), "a[0-9]{3}"),
+        (lambda compiler: compiler.gbnf('root ::= "b" x | "c"\nx ::= [y-z]{2,3}'), "b[yz]{2,3}|c"),
     ],
 )
 @pytest.mark.parametrize("seed", range(3))
 def test_every_kind_of_grammar_leaves_what_it_describes(
-    grammars: GrammarCompiler,
+    compiler: GrammarCompiler,
     tokenizer: Tokenizer,
     compile_: Callable[[GrammarCompiler], GrammarConstraint],
     pattern: str,
     seed: int,
 ) -> None:
-    ended = random_answer(compile_(grammars), tokenizer, seed)
+    ended = random_answer(compile_(compiler), tokenizer, seed)
 
     assert ended.whole
     assert re.fullmatch(pattern, ended.text)
@@ -96,10 +96,10 @@ def test_every_kind_of_grammar_leaves_what_it_describes(
 
 
 def test_forced_ids_are_those_that_the_tokenizer_gives_the_text(
-    grammars: GrammarCompiler, tokenizer: Tokenizer
+    compiler: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
     schema = {"type": "object", "properties": {"the_weather": {"const": "It's 12:30 in Zürich."}}}
-    constraint = grammars.json_schema(
+    constraint = compiler.json_schema(
         schema | {"required": ["the_weather"], "additionalProperties": False}
     )
 
@@ -109,10 +109,10 @@ def test_forced_ids_are_those_that_the_tokenizer_gives_the_text(
     assert answer.ids == tokenizer.encode(answer.text)
 
 
-def test_the_name_of_a_special_token_is_spelt_out_and_never_the_token(
-    grammars: GrammarCompiler, tokenizer: Tokenizer
+def test_the_name_of_a_special_token_is_written_out_and_never_the_token(
+    compiler: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
-    answer = random_answer(grammars.choice(["a <|im_end|> b"]), tokenizer)
+    answer = random_answer(compiler.choice(["a <|im_end|> b"]), tokenizer)
 
     assert answer.text == "a <|im_end|> b"
     assert 2 not in answer.ids
@@ -121,9 +121,9 @@ def test_the_name_of_a_special_token_is_spelt_out_and_never_the_token(
 def test_any_of_several_end_tokens_may_end_an_answer_and_padding_never_comes(
     tokenizer: Tokenizer,
 ) -> None:
-    grammars = GrammarCompiler(tokenizer, vocab_size=49200, eos_token_ids=(2, 0))
+    compiler = GrammarCompiler(tokenizer, vocab_size=49200, eos_token_ids=(2, 0))
 
-    constraint = grammars.regex("a?")
+    constraint = compiler.regex("a?")
 
     assert constraint.allowed().shape == (1538,)
     allowed = allowed_ids(constraint)
@@ -133,13 +133,13 @@ def test_any_of_several_end_tokens_may_end_an_answer_and_padding_never_comes(
 
 
 @pytest.mark.parametrize("kind", ["byte_level", "byte_fallback", "metaspace"])
-def test_every_tokenizer_of_bytes_can_be_held_to_a_grammar(kind: str) -> None:
+def test_every_tokenizer_of_bytes_can_follow_a_grammar(kind: str) -> None:
     backend = KINDS[kind]()
     tokenizer = Tokenizer(backend)
     eos = backend.token_to_id(END)
-    grammars = GrammarCompiler(tokenizer, backend.get_vocab_size(), (eos,))
+    compiler = GrammarCompiler(tokenizer, backend.get_vocab_size(), (eos,))
 
-    constraint = grammars.choice(["the dog", "a fox"])
+    constraint = compiler.choice(["the dog", "a fox"])
     answer = random_answer(constraint, tokenizer, eos_token_id=eos)
 
     assert answer.text in {"the dog", "a fox"}
@@ -148,16 +148,16 @@ def test_every_tokenizer_of_bytes_can_be_held_to_a_grammar(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["word_piece", "word_suffix"])
 def test_a_tokenizer_of_words_is_refused(kind: str) -> None:
     backend = KINDS[kind]()
-    grammars = GrammarCompiler(Tokenizer(backend), backend.get_vocab_size(), (0,))
+    compiler = GrammarCompiler(Tokenizer(backend), backend.get_vocab_size(), (0,))
 
     with pytest.raises(InvalidRequest, match="spells words"):
-        grammars.json_object()
+        compiler.json_object()
 
 
 def test_requests_at_once_build_the_vocabulary_once(
     tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grammars = GrammarCompiler(tokenizer, vocab_size=49152, eos_token_ids=(2,))
+    compiler = GrammarCompiler(tokenizer, vocab_size=49152, eos_token_ids=(2,))
     built = []
 
     class Counted(Vocabulary):
@@ -167,7 +167,7 @@ def test_requests_at_once_build_the_vocabulary_once(
 
     monkeypatch.setattr("handlers.grammar.compiler.Vocabulary", Counted)
 
-    threads = [threading.Thread(target=grammars.json_object) for _ in range(4)]
+    threads = [threading.Thread(target=compiler.json_object) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -179,8 +179,8 @@ def test_requests_at_once_build_the_vocabulary_once(
 # --- the constraint ---
 
 
-def test_a_copy_goes_its_own_way(grammars: GrammarCompiler, tokenizer: Tokenizer) -> None:
-    constraint = grammars.choice(["yes", "no"])
+def test_a_copy_goes_its_own_way(compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
+    constraint = compiler.choice(["yes", "no"])
     other = constraint.copy()
 
     constraint.accept(tokenizer.encode("yes")[0])
@@ -191,9 +191,9 @@ def test_a_copy_goes_its_own_way(grammars: GrammarCompiler, tokenizer: Tokenizer
 
 
 def test_a_complete_answer_leaves_only_the_end(
-    grammars: GrammarCompiler, tokenizer: Tokenizer
+    compiler: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
-    constraint = grammars.regex("ab")
+    constraint = compiler.regex("ab")
 
     for token_id in constraint.forced():
         constraint.accept(token_id)
@@ -203,9 +203,9 @@ def test_a_complete_answer_leaves_only_the_end(
     assert constraint.forced() == []
 
 
-def test_an_id_that_is_not_allowed_is_a_fault_of_ours(grammars: GrammarCompiler) -> None:
+def test_an_id_that_is_not_allowed_is_a_fault_of_ours(compiler: GrammarCompiler) -> None:
     with pytest.raises(EngineFault, match="does not allow the id 100"):
-        grammars.regex("ab").accept(100)
+        compiler.regex("ab").accept(100)
 
 
 # --- a panic of llguidance ---
@@ -234,12 +234,12 @@ class Panicked:
 
 @pytest.mark.parametrize("matcher", [Panicking, Panicked])
 def test_a_panic_is_a_fault_of_ours_and_ends_one_request(
-    grammars: GrammarCompiler, monkeypatch: pytest.MonkeyPatch, matcher: type
+    compiler: GrammarCompiler, monkeypatch: pytest.MonkeyPatch, matcher: type
 ) -> None:
     monkeypatch.setattr("llguidance.LLMatcher", matcher)
 
     with pytest.raises(EngineFault, match="index out of bounds"):
-        grammars.json_object()
+        compiler.json_object()
 
 
 # --- what is refused ---
@@ -248,7 +248,7 @@ Compile = Callable[[GrammarCompiler], object]
 
 
 def strictly(schema: dict[str, Any]) -> Compile:
-    return lambda grammars: grammars.json_schema(schema, strict=True)
+    return lambda compiler: compiler.json_schema(schema, strict=True)
 
 
 @pytest.mark.parametrize(
@@ -264,30 +264,30 @@ def strictly(schema: dict[str, Any]) -> Compile:
         (strictly({"type": "string", "pattern": "(?=a)b"}), "look-ahead"),
         (strictly({"x-guidance": {"lenient": True}, "not": {}}), "not supported"),
         (strictly({"const": "\ud800"}), "cannot be used"),
-        (lambda grammars: grammars.regex("("), "unclosed group"),
-        (lambda grammars: grammars.regex("\ud800"), "surrogate"),
-        (lambda grammars: grammars.regex("ab\\"), "ends in a backslash"),
-        (lambda grammars: grammars.regex("ab\\\\\\"), "ends in a backslash"),
-        (lambda grammars: grammars.lark("start: x"), "unknown name"),
-        (lambda grammars: grammars.gbnf("root ::= x"), "Rule 'x' not found"),
-        (lambda grammars: grammars.gbnf('root ::= "a'), "end of input"),
-        (lambda grammars: grammars.gbnf('root ::= "a"{²}'), "a number that cannot be read"),
-        (lambda grammars: grammars.gbnf('root ::= "a\\'), "ends in a backslash"),
-        (lambda grammars: grammars.choice([]), "empty"),
+        (lambda compiler: compiler.regex("("), "unclosed group"),
+        (lambda compiler: compiler.regex("\ud800"), "surrogate"),
+        (lambda compiler: compiler.regex("ab\\"), "ends in a backslash"),
+        (lambda compiler: compiler.regex("ab\\\\\\"), "ends in a backslash"),
+        (lambda compiler: compiler.lark("start: x"), "unknown name"),
+        (lambda compiler: compiler.gbnf("root ::= x"), "Rule 'x' not found"),
+        (lambda compiler: compiler.gbnf('root ::= "a'), "end of input"),
+        (lambda compiler: compiler.gbnf('root ::= "a"{²}'), "a number that cannot be read"),
+        (lambda compiler: compiler.gbnf('root ::= "a\\'), "ends in a backslash"),
+        (lambda compiler: compiler.choice([]), "empty"),
     ],
 )
 def test_what_cannot_be_compiled_is_refused_in_a_sentence(
-    grammars: GrammarCompiler, compile_: Compile, words: str
+    compiler: GrammarCompiler, compile_: Compile, words: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=re.escape(words)) as refused:
-        compile_(grammars)
+        compile_(compiler)
 
     assert "\n" not in str(refused.value)
     assert str(refused.value).endswith(".")
 
 
 def test_a_bug_in_the_reader_of_gbnf_is_no_fault_of_the_client(
-    grammars: GrammarCompiler, monkeypatch: pytest.MonkeyPatch
+    compiler: GrammarCompiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def faulty(_: str) -> str:
         raise KeyError
@@ -295,13 +295,13 @@ def test_a_bug_in_the_reader_of_gbnf_is_no_fault_of_the_client(
     monkeypatch.setattr("llguidance.gbnf_to_lark.gbnf_to_lark", faulty)
 
     with pytest.raises(KeyError):
-        grammars.gbnf('root ::= "a"')
+        compiler.gbnf('root ::= "a"')
 
 
-def test_a_colon_that_begins_no_rule_counts_for_none(grammars: GrammarCompiler) -> None:
+def test_a_colon_that_begins_no_rule_counts_for_none(compiler: GrammarCompiler) -> None:
     literals = " | ".join(f'"{number}:"' for number in range(1001))
 
-    assert not is_whole(grammars.lark(f"start: {literals}"))
+    assert not is_whole(compiler.lark(f"start: {literals}"))
 
 
 def nested(depth: int, leads_to: str = "") -> dict[str, Any]:
@@ -322,13 +322,13 @@ def chain(length: int) -> dict[str, Any]:
 
 # Each took seconds, gigabytes or the process with it, without the limits that refuse it.
 TOO_MUCH: dict[str, Compile] = {
-    "long": lambda grammars: grammars.json_schema({"const": "x" * MAX_SOURCE}),
-    "deep": lambda grammars: grammars.json_schema(nested(10_000)),
-    "deeper than llguidance reads": lambda grammars: grammars.json_schema(nested(200)),
-    "wide": lambda grammars: grammars.json_schema(
+    "long": lambda compiler: compiler.json_schema({"const": "x" * MAX_SOURCE}),
+    "deep": lambda compiler: compiler.json_schema(nested(10_000)),
+    "deeper than llguidance reads": lambda compiler: compiler.json_schema(nested(200)),
+    "wide": lambda compiler: compiler.json_schema(
         {"properties": {f"p{number}": {"type": "string"} for number in range(6000)}}
     ),
-    "product": lambda grammars: grammars.json_schema(
+    "product": lambda compiler: compiler.json_schema(
         {
             "allOf": [
                 {"anyOf": [{"properties": {f"a{i}{j}": {"type": "string"}}} for j in range(5)]}
@@ -341,38 +341,38 @@ TOO_MUCH: dict[str, Compile] = {
         {"allOf": [{"type": "integer", "multipleOf": prime} for prime in (11, 13, 17, 19)]}
     ),
     "fractions": strictly({"multipleOf": 1.23457e-300}),
-    "chain of $ref": lambda grammars: grammars.json_schema(chain(2000)),
-    "chain of $ref through deep schemas": lambda grammars: grammars.json_schema(
+    "chain of $ref": lambda compiler: compiler.json_schema(chain(2000)),
+    "chain of $ref through deep schemas": lambda compiler: compiler.json_schema(
         {"$ref": "#/$defs/d0", "$defs": {f"d{n}": nested(40, f"d{n + 1}") for n in range(40)}}
     ),
     "patternProperties": strictly(
         {"patternProperties": {f"^x{number}_.*$": {} for number in range(500)}}
     ),
-    "chain of rules": lambda grammars: grammars.lark(
+    "chain of rules": lambda compiler: compiler.lark(
         "start: a0\n" + "\n".join(f"a{n}: a{n + 1}" for n in range(5000)) + '\na5000: "x"'
     ),
-    "chain of tokens with attributes": lambda grammars: grammars.lark(
+    "chain of tokens with attributes": lambda compiler: compiler.lark(
         "start: a0\n"
         + "\n".join(f' ?a{n}[stop="x"]: a{n + 1}' for n in range(5000))
         + '\na5000: "x"'
     ),
-    "chain of GBNF's rules": lambda grammars: grammars.gbnf(
+    "chain of GBNF's rules": lambda compiler: compiler.gbnf(
         "root ::= a0\n" + "\n".join(f"a{n} ::= a{n + 1}" for n in range(5000)) + '\na5000 ::= "x"'
     ),
-    "schema in Lark": lambda grammars: grammars.lark("start: %json " + json.dumps(chain(2000))),
-    "regex": lambda grammars: grammars.regex("(a|ab|abc|abcd)*" * 2000),
-    "brackets": lambda grammars: grammars.regex("(" * 5000 + ")" * 5000),
-    "gbnf": lambda grammars: grammars.gbnf("root ::= " + "(" * 5000 + '"a"' + ")" * 5000),
-    "lark": lambda grammars: grammars.lark(
+    "schema in Lark": lambda compiler: compiler.lark("start: %json " + json.dumps(chain(2000))),
+    "regex": lambda compiler: compiler.regex("(a|ab|abc|abcd)*" * 2000),
+    "brackets": lambda compiler: compiler.regex("(" * 5000 + ")" * 5000),
+    "gbnf": lambda compiler: compiler.gbnf("root ::= " + "(" * 5000 + '"a"' + ")" * 5000),
+    "lark": lambda compiler: compiler.lark(
         "start: A0\n" + "\n".join(f"A{n}: A{n + 1} A{n + 1}" for n in range(40)) + '\nA40: "x"'
     ),
 }
 
 
 @pytest.mark.parametrize("source", TOO_MUCH)
-def test_what_would_take_too_long_is_refused(grammars: GrammarCompiler, source: str) -> None:
+def test_what_would_take_too_long_is_refused(compiler: GrammarCompiler, source: str) -> None:
     with pytest.raises(InvalidRequest):
-        TOO_MUCH[source](grammars)
+        TOO_MUCH[source](compiler)
 
 
 @pytest.mark.parametrize(
@@ -388,10 +388,10 @@ def test_what_would_take_too_long_is_refused(grammars: GrammarCompiler, source: 
         "a{100000}",
     ],
 )
-def test_a_nasty_regular_expression_is_held_to_all_the_same(
-    grammars: GrammarCompiler, tokenizer: Tokenizer, pattern: str
+def test_a_nasty_regular_expression_is_enforced_all_the_same(
+    compiler: GrammarCompiler, tokenizer: Tokenizer, pattern: str
 ) -> None:
-    answer = random_answer(grammars.regex(pattern), tokenizer, max_tokens=100)
+    answer = random_answer(compiler.regex(pattern), tokenizer, max_tokens=100)
 
     assert answer.ids
     assert not answer.whole or re.fullmatch(pattern.replace(r"\p{L}", r"[^\W\d_]"), answer.text)
@@ -400,17 +400,17 @@ def test_a_nasty_regular_expression_is_held_to_all_the_same(
 @pytest.mark.parametrize(
     "compile_",
     [
-        lambda grammars: grammars.lark('start: (((("x"{1000}){1000}){1000}){1000}){1000}'),
-        lambda grammars: grammars.lark("start: " + "|".join(f'"{n} x"' for n in range(20_001))),
-        lambda grammars: grammars.regex("(a{1000}){1000}"),
+        lambda compiler: compiler.lark('start: (((("x"{1000}){1000}){1000}){1000}){1000}'),
+        lambda compiler: compiler.lark("start: " + "|".join(f'"{n} x"' for n in range(20_001))),
+        lambda compiler: compiler.regex("(a{1000}){1000}"),
     ],
 )
 def test_a_grammar_that_outgrows_its_limits_in_mid_answer_is_the_requests_fault(
-    grammars: GrammarCompiler,
+    compiler: GrammarCompiler,
     tokenizer: Tokenizer,
     compile_: Callable[[GrammarCompiler], GrammarConstraint],
 ) -> None:
-    constraint = compile_(grammars)
+    constraint = compile_(compiler)
 
     with pytest.raises(GrammarTooComplex, match="too large or too complex") as refused:
         random_answer(constraint.copy(), tokenizer)
@@ -419,13 +419,13 @@ def test_a_grammar_that_outgrows_its_limits_in_mid_answer_is_the_requests_fault(
     assert "\n" not in str(refused.value)
 
 
-def test_a_schema_as_large_as_openai_allows_is_held_to(
-    grammars: GrammarCompiler, tokenizer: Tokenizer
+def test_a_schema_as_large_as_openai_allows_is_enforced(
+    compiler: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
     names = [f"property_{number}" for number in range(5000)]
     schema = {"type": "object", "properties": {name: {"type": "boolean"} for name in names}}
 
-    constraint = grammars.json_schema(schema | {"required": names, "additionalProperties": False})
+    constraint = compiler.json_schema(schema | {"required": names, "additionalProperties": False})
 
     text = random_answer(constraint, tokenizer).text
     assert re.match('{"property_0": (true|false), "property_1": ', text)
@@ -448,6 +448,6 @@ def test_a_token_without_a_logit_is_text_and_a_logit_without_a_token_is_never_ch
     assert max(allowed_ids(more.regex("(?s).*"))) <= plain
 
 
-def test_a_model_without_an_end_cannot_be_held_to_a_grammar(tokenizer: Tokenizer) -> None:
+def test_a_model_without_an_end_cannot_follow_a_grammar(tokenizer: Tokenizer) -> None:
     with pytest.raises(InvalidRequest, match="no token that ends an answer"):
         GrammarCompiler(tokenizer, vocab_size=49152, eos_token_ids=()).json_object()

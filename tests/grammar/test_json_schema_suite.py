@@ -1,6 +1,6 @@
 """Constrained decoding against the JSON Schema Test Suite, draft 2020-12.
 
-Every schema is either refused by name or held to: what a random model writes under it is valid,
+Every schema is either refused by name or enforced: what a random model writes under it is valid,
 its valid instances can be written, its invalid ones cannot. What differs is in the tables below.
 """
 
@@ -22,7 +22,7 @@ from handlers.text.tokenizer import Tokenizer
 from tests.support.json_schema_suite import Group, draft_2020_12
 from tests.support.random_answers import allowed_ids, is_whole, random_answer
 
-# What the suite's schemas are not held to, by the beginning of what the log says.
+# What is not enforced of the suite's schemas, by the beginning of what the log says.
 LEFT_OUT = {
     'the keyword "unevaluatedProperties"': 37,
     "$ref": 31,
@@ -47,7 +47,7 @@ LEFT_OUT = {
     "a least common multiple of all multipleOf above": 1,
 }
 
-# Valid instances that cannot be written: the answers lose a spelling, never a meaning of note.
+# Valid instances that cannot be written: answers lose a way of writing, no meaning of note.
 TOO_NARROW = {
     "properties come in the schema's order": {
         "allOf: allOf: allOf",
@@ -130,7 +130,7 @@ def tokenizer(demo_artifact: Path) -> Tokenizer:
 
 @dataclass
 class Compiled:
-    """A group's schema as it is held to, and what of it was left out."""
+    """A group's schema as it is enforced, and what of it was left out."""
 
     group: Group
     constraint: GrammarConstraint
@@ -138,16 +138,16 @@ class Compiled:
 
 
 @pytest.fixture(scope="module")
-def grammars(tokenizer: Tokenizer) -> GrammarCompiler:
+def compiler(tokenizer: Tokenizer) -> GrammarCompiler:
     return GrammarCompiler(tokenizer, vocab_size=49152, eos_token_ids=(2,))
 
 
 @pytest.fixture(scope="module")
-def compiled(grammars: GrammarCompiler) -> list[Compiled]:
+def compiled(compiler: GrammarCompiler) -> list[Compiled]:
     found = []
     for group in draft_2020_12():
         reported: list[str] = []
-        constraint = grammars.json_schema(group.schema, report=reported.append)
+        constraint = compiler.json_schema(group.schema, report=reported.append)
         found.append(Compiled(group, constraint, reported))
     return found
 
@@ -165,7 +165,7 @@ def can_write(constraint: GrammarConstraint, ids: list[int]) -> bool:
     return is_whole(constraint)
 
 
-def test_what_cannot_be_held_to_is_left_out_by_name(compiled: list[Compiled]) -> None:
+def test_what_cannot_be_enforced_is_left_out_by_name(compiled: list[Compiled]) -> None:
     causes = [cause(what) for each in compiled for what in each.reported]
 
     assert Counter(causes) == LEFT_OUT
@@ -174,12 +174,12 @@ def test_what_cannot_be_held_to_is_left_out_by_name(compiled: list[Compiled]) ->
 
 
 def test_what_is_left_out_is_refused_where_the_schema_is_strict(
-    compiled: list[Compiled], grammars: GrammarCompiler
+    compiled: list[Compiled], compiler: GrammarCompiler
 ) -> None:
     for each in compiled:
         if each.reported:
             with pytest.raises(InvalidRequest) as refused:
-                grammars.json_schema(each.group.schema, strict=True)
+                compiler.json_schema(each.group.schema, strict=True)
             assert refused.value.param, each.group.name
 
 

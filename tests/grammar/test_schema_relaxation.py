@@ -40,7 +40,7 @@ def tokenizer(demo_artifact: Path) -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def grammars(tokenizer: Tokenizer) -> GrammarCompiler:
+def compiler(tokenizer: Tokenizer) -> GrammarCompiler:
     return GrammarCompiler(tokenizer, vocab_size=49152, eos_token_ids=(2,))
 
 
@@ -91,7 +91,7 @@ RELAXED: dict[str, tuple[Schema, str, object, object]] = {
         3,
         0,
     ),
-    "oneOf behind anyOf and allOf": (
+    "oneOf after anyOf and allOf": (
         {
             "anyOf": [{"type": "integer"}],
             "oneOf": [{"minimum": 1}, {"minimum": 5}],
@@ -205,13 +205,13 @@ RELAXED: dict[str, tuple[Schema, str, object, object]] = {
 
 
 @pytest.mark.parametrize("name", RELAXED)
-def test_what_cannot_be_enforced_is_left_out_and_the_rest_is_held(
-    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str
+def test_what_cannot_be_enforced_is_left_out_and_the_rest_is_enforced(
+    compiler: GrammarCompiler, tokenizer: Tokenizer, name: str
 ) -> None:
     schema, said, admitted, refused = RELAXED[name]
     reported: Report = []
 
-    constraint = grammars.json_schema(schema, report=reported.append)
+    constraint = compiler.json_schema(schema, report=reported.append)
 
     assert said in " ".join(reported)
     assert bool(said) == bool(reported)
@@ -237,14 +237,14 @@ INTEGERS = [0, 5, 2**53, 2**53 + 1, 10**18, 2**63 - 1, 2**63, 10**19, 2**64 - 1,
         ({"type": "integer", "minimum": 2**53}, {2**53, 2**64}),
     ],
 )
-def test_the_limits_of_64_bits_are_held_to_where_strict_and_left_out_where_not(
-    grammars: GrammarCompiler, tokenizer: Tokenizer, schema: Schema, admitted: set[int]
+def test_the_limits_of_64_bits_are_enforced_where_strict_and_left_out_where_not(
+    compiler: GrammarCompiler, tokenizer: Tokenizer, schema: Schema, admitted: set[int]
 ) -> None:
     numbers = [*INTEGERS, *(-number for number in INTEGERS), *admitted]
     validator = Draft202012Validator(schema)
 
-    strict = grammars.json_schema(schema, strict=True)
-    relaxed = grammars.json_schema(schema, report=ignored)
+    strict = compiler.json_schema(schema, strict=True)
+    relaxed = compiler.json_schema(schema, report=ignored)
 
     written = {number for number in numbers if writable(strict, tokenizer, number)}
     assert admitted <= written
@@ -252,11 +252,11 @@ def test_the_limits_of_64_bits_are_held_to_where_strict_and_left_out_where_not(
     assert all(writable(relaxed, tokenizer, n) for n in numbers if validator.is_valid(n))
 
 
-def test_a_bound_that_no_64_bits_reach_is_not_reported(grammars: GrammarCompiler) -> None:
+def test_a_bound_that_no_64_bits_reach_is_not_reported(compiler: GrammarCompiler) -> None:
     reported: Report = []
 
     for schema in ({"type": "integer", **SIGNED}, {"maximum": 1.7976931348623157e308}):
-        grammars.json_schema(schema, report=reported.append)
+        compiler.json_schema(schema, report=reported.append)
 
     assert not reported
 
@@ -274,10 +274,10 @@ def test_a_bound_that_no_64_bits_reach_is_not_reported(grammars: GrammarCompiler
     ],
 )
 def test_a_number_that_no_grammar_has_is_refused_by_its_path_where_strict(
-    grammars: GrammarCompiler, schema: Schema
+    compiler: GrammarCompiler, schema: Schema
 ) -> None:
     with pytest.raises(InvalidRequest, match=r"beyond 2\^53") as refused:
-        grammars.json_schema({"items": schema}, strict=True)
+        compiler.json_schema({"items": schema}, strict=True)
 
     assert refused.value.param == f"items.{next(iter(schema))}"
 
@@ -319,8 +319,8 @@ def test_a_number_that_no_grammar_has_is_refused_by_its_path_where_strict(
     ],
 )
 @pytest.mark.parametrize("strict", [False, True])
-def test_what_is_only_written_in_another_way_is_held_as_a_whole(
-    grammars: GrammarCompiler,
+def test_what_is_only_written_in_another_way_is_enforced_as_a_whole(
+    compiler: GrammarCompiler,
     tokenizer: Tokenizer,
     schema: Schema,
     good: object,
@@ -329,7 +329,7 @@ def test_what_is_only_written_in_another_way_is_held_as_a_whole(
 ) -> None:
     reported: Report = []
 
-    constraint = grammars.json_schema(schema, strict=strict, report=reported.append)
+    constraint = compiler.json_schema(schema, strict=strict, report=reported.append)
 
     assert not reported
     assert writable(constraint, tokenizer, good)
@@ -357,7 +357,7 @@ ENDLESS: dict[str, tuple[Schema, str, object, object]] = {
         {"self": 1},
         {},
     ),
-    "behind what is optional": (
+    "under what is optional": (
         {"type": "object", "properties": {"a": {"$ref": "#/$defs/N"}}, **node()},
         "$defs.N.properties.n.$ref",
         {"a": {"n": 1}},
@@ -423,19 +423,19 @@ ENDLESS: dict[str, tuple[Schema, str, object, object]] = {
 
 @pytest.mark.parametrize("name", ENDLESS)
 def test_a_reference_that_no_value_can_end_is_let_go_and_where_strict_refused(
-    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str
+    compiler: GrammarCompiler, tokenizer: Tokenizer, name: str
 ) -> None:
     schema, path, admitted, refused = ENDLESS[name]
     reported: Report = []
 
-    constraint = grammars.json_schema(schema, report=reported.append)
+    constraint = compiler.json_schema(schema, report=reported.append)
 
     assert len(reported) == 1
     assert "no value can end" in reported[0]
     assert writable(constraint, tokenizer, admitted)
     assert refused is None or not writable(constraint, tokenizer, refused)
     with pytest.raises(InvalidRequest, match="no value can end") as fault:
-        grammars.json_schema(schema, strict=True)
+        compiler.json_schema(schema, strict=True)
     assert fault.value.param == path
 
 
@@ -449,12 +449,12 @@ def test_a_reference_that_no_value_can_end_is_let_go_and_where_strict_refused(
     ],
 )
 @pytest.mark.parametrize("strict", [False, True])
-def test_a_recursion_that_a_value_can_end_is_held(
-    grammars: GrammarCompiler, tokenizer: Tokenizer, schema: Schema, admitted: object, strict: bool
+def test_a_recursion_that_a_value_can_end_is_enforced(
+    compiler: GrammarCompiler, tokenizer: Tokenizer, schema: Schema, admitted: object, strict: bool
 ) -> None:
     reported: Report = []
 
-    constraint = grammars.json_schema(schema, strict=strict, report=reported.append)
+    constraint = compiler.json_schema(schema, strict=strict, report=reported.append)
 
     assert Draft202012Validator(schema).is_valid(admitted)
     assert not reported
@@ -492,8 +492,8 @@ def test_references_without_an_end_are_found_in_proportion_to_the_schema(
     assert time.process_time() - started < 5  # 0.2 s
 
 
-def test_a_tagged_union_of_references_is_held_as_it_is_where_the_tag_is_required(
-    grammars: GrammarCompiler, tokenizer: Tokenizer
+def test_a_tagged_union_of_references_is_enforced_as_it_is_where_the_tag_is_required(
+    compiler: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
     def branch(kind: str, **more: Any) -> Schema:
         properties = {"kind": {"const": kind, "type": "string"}, **more}
@@ -507,7 +507,7 @@ def test_a_tagged_union_of_references_is_held_as_it_is_where_the_tag_is_required
             "Dog": branch("dog", good={"type": "boolean"}),
         },
     }
-    constraint = grammars.json_schema(union, strict=True)
+    constraint = compiler.json_schema(union, strict=True)
 
     assert writable(constraint, tokenizer, {"kind": "cat", "lives": 9})
     assert not writable(constraint, tokenizer, {"kind": "dog", "lives": 9})
@@ -550,22 +550,22 @@ STRICT: list[tuple[Schema, object, object]] = [
 
 
 @pytest.mark.parametrize(("schema", "good", "bad"), STRICT)
-def test_with_strict_every_object_is_closed_that_says_nothing_else(
-    grammars: GrammarCompiler, tokenizer: Tokenizer, schema: Schema, good: object, bad: object
+def test_with_strict_every_object_is_closed_that_says_nothing_of_other_names(
+    compiler: GrammarCompiler, tokenizer: Tokenizer, schema: Schema, good: object, bad: object
 ) -> None:
-    constraint = grammars.json_schema(schema, strict=True)
+    constraint = compiler.json_schema(schema, strict=True)
 
     assert writable(constraint, tokenizer, good)
     assert not writable(constraint, tokenizer, bad)
 
 
-def test_a_fault_behind_a_reference_has_the_path_at_which_it_stands(
-    grammars: GrammarCompiler,
+def test_a_fault_under_a_reference_has_the_path_at_which_it_stands(
+    compiler: GrammarCompiler,
 ) -> None:
     schema = tree({"anyOf": [{"type": "null"}, {"type": "string", "pattern": "(?<=a)b"}]})
 
     with pytest.raises(InvalidRequest, match=r"'value': look-around") as refused:
-        grammars.json_schema(schema, strict=True)
+        compiler.json_schema(schema, strict=True)
 
     assert refused.value.param == "$defs.Node.properties.value.anyOf[1].pattern"
 
@@ -608,14 +608,14 @@ def random_schema(dice: random.Random, depth: int) -> Any:
 
 @pytest.mark.parametrize("seed", range(50))
 def test_a_random_schema_admits_its_valid_instances_and_no_others_unless_it_says_so(
-    grammars: GrammarCompiler, tokenizer: Tokenizer, seed: int
+    compiler: GrammarCompiler, tokenizer: Tokenizer, seed: int
 ) -> None:
     # A top that speaks of no other names is closed on purpose: tests/api/test_structured.py.
     schema = {"additionalProperties": True, **_an_object(random.Random(seed))}
     reported: Report = []
     validator = Draft202012Validator(schema)
 
-    constraint = grammars.json_schema(schema, report=reported.append)
+    constraint = compiler.json_schema(schema, report=reported.append)
 
     for value in POOL:
         orders = [value]
@@ -664,11 +664,11 @@ OTHERS = "٣", "é", "\u00a0"
     ],
 )
 def test_classes_are_ascii_in_a_pattern_in_names_and_in_a_whole_expression(
-    grammars: GrammarCompiler, tokenizer: Tokenizer, pattern: str, good: list[str], bad: list[str]
+    compiler: GrammarCompiler, tokenizer: Tokenizer, pattern: str, good: list[str], bad: list[str]
 ) -> None:
-    expression = grammars.regex(pattern)
-    string = grammars.json_schema({"type": "string", "pattern": pattern}, strict=True)
-    named = grammars.json_schema(
+    expression = compiler.regex(pattern)
+    string = compiler.json_schema({"type": "string", "pattern": pattern}, strict=True)
+    named = compiler.json_schema(
         {"patternProperties": {pattern: {}}, "additionalProperties": False}, strict=True
     )
 
@@ -680,19 +680,19 @@ def test_classes_are_ascii_in_a_pattern_in_names_and_in_a_whole_expression(
 
 @pytest.mark.parametrize("pattern", [r"^\S$", r"^[^\s]$"])
 def test_what_some_validator_takes_for_a_space_is_none_but_a_space(
-    grammars: GrammarCompiler, tokenizer: Tokenizer, pattern: str
+    compiler: GrammarCompiler, tokenizer: Tokenizer, pattern: str
 ) -> None:
-    constraint = grammars.json_schema({"type": "string", "pattern": pattern})
+    constraint = compiler.json_schema({"type": "string", "pattern": pattern})
 
     assert not writable(constraint, tokenizer, "\u00a0")
 
 
-def test_a_boundary_of_words_is_refused_or_left_out(grammars: GrammarCompiler) -> None:
+def test_a_boundary_of_words_is_refused_or_left_out(compiler: GrammarCompiler) -> None:
     with pytest.raises(InvalidRequest, match="not supported"):
-        grammars.regex(r"\bfoo\b")
+        compiler.regex(r"\bfoo\b")
 
     reported: Report = []
-    grammars.json_schema({"type": "string", "pattern": r"\bfoo\b"}, report=reported.append)
+    compiler.json_schema({"type": "string", "pattern": r"\bfoo\b"}, report=reported.append)
 
     assert "pattern" in " ".join(reported)
 
@@ -701,15 +701,15 @@ def test_a_boundary_of_words_is_refused_or_left_out(grammars: GrammarCompiler) -
 
 
 def test_the_log_says_once_and_shortly_what_is_left_out(
-    grammars: GrammarCompiler, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    compiler: GrammarCompiler, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_once, "_logged", {})
 
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            grammars.json_schema({"type": "string", "format": "x" * 10_000})
+            compiler.json_schema({"type": "string", "format": "x" * 10_000})
         for number in range(200):
-            grammars.json_schema({"type": "string", "format": f"made up {number}"})
+            compiler.json_schema({"type": "string", "format": f"made up {number}"})
 
     assert len(caplog.records) == log_once.MOST
     assert max(len(record.getMessage()) for record in caplog.records) < 500
@@ -742,13 +742,13 @@ LINKED: dict[str, Callable[[int], int]] = {
 
 @pytest.mark.parametrize("name", LINKED)
 def test_a_chain_of_references_may_be_as_long_as_the_limit(
-    grammars: GrammarCompiler, name: str
+    compiler: GrammarCompiler, name: str
 ) -> None:
-    grammars.json_schema(linked(LINKED[name], 198))  # a stack that overflows ends the process
+    compiler.json_schema(linked(LINKED[name], 198))  # a stack that overflows ends the process
 
 
 def test_definitions_that_are_no_chain_are_no_levels(
-    grammars: GrammarCompiler, tokenizer: Tokenizer
+    compiler: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
     names = [f"d{number}" for number in range(1_000)]
     schema = {
@@ -757,7 +757,7 @@ def test_definitions_that_are_no_chain_are_no_levels(
         "$defs": {name: {"properties": {"a": {"type": "string"}}} for name in names},
     }
 
-    constraint = grammars.json_schema(schema)
+    constraint = compiler.json_schema(schema)
 
     assert writable(constraint, tokenizer, {"d7": {"a": "x"}, "d998": {}})
     assert not writable(constraint, tokenizer, {"d7": {"a": 1}})
@@ -859,89 +859,89 @@ def doubling(levels: int) -> Schema:
 
 
 COSTLY: dict[str, Callable[[GrammarCompiler], object]] = {
-    "references that lead nowhere": lambda grammars: grammars.json_schema(
+    "references that lead nowhere": lambda compiler: compiler.json_schema(
         {"anyOf": [{"$ref": f"x{number}"} for number in range(20_000)]}
     ),
-    "a long list of values": lambda grammars: grammars.json_schema(
+    "a long list of values": lambda compiler: compiler.json_schema(
         {"enum": [f"s{number}" for number in range(40_000)]}
     ),
-    "a large value": lambda grammars: grammars.json_schema(
+    "a large value": lambda compiler: compiler.json_schema(
         {"const": {f"k{number}": number for number in range(30_000)}}
     ),
-    "names that are required": lambda grammars: grammars.json_schema(
+    "names that are required": lambda compiler: compiler.json_schema(
         {"required": [f"r{number}" for number in range(40_000)]}
     ),
-    "branches": lambda grammars: grammars.json_schema(
+    "branches": lambda compiler: compiler.json_schema(
         {"oneOf": [{"type": "object", "properties": {"a": {"const": n}}} for n in range(4_900)]}
     ),
-    "conjunctions": lambda grammars: grammars.json_schema(
+    "conjunctions": lambda compiler: compiler.json_schema(
         {"allOf": [{"minimum": number} for number in range(20_000)]}
     ),
-    "long arrays of long arrays": lambda grammars: grammars.json_schema(
+    "long arrays of long arrays": lambda compiler: compiler.json_schema(
         {"maxItems": 10**9, "minItems": 10**9, "items": {"items": {"maxItems": 10**9}}}
     ),
-    "long strings": lambda grammars: grammars.json_schema(
+    "long strings": lambda compiler: compiler.json_schema(
         {"properties": {f"p{n}": {"maxLength": 10**9 - n} for n in range(1_000)}}
     ),
-    "many faults": lambda grammars: grammars.json_schema(bad_patterns(4_900)),
-    "many faults in many tools": lambda grammars: compile_tool_grammar(
-        grammars,
+    "many faults": lambda compiler: compiler.json_schema(bad_patterns(4_900)),
+    "many faults in many tools": lambda compiler: compile_tool_grammar(
+        compiler,
         HERMES,
         [Tool(f"t{number}", None, bad_patterns(38)) for number in range(128)],
         ToolChoice(),
     ),
-    "unions of large definitions": lambda grammars: grammars.json_schema(large_unions()),
-    "patterns of one value": lambda grammars: grammars.json_schema(
+    "unions of large definitions": lambda compiler: compiler.json_schema(large_unions()),
+    "patterns of one value": lambda compiler: compiler.json_schema(
         {"properties": {"a": {"allOf": [{"pattern": pattern} for pattern in BLIND]}}}
     ),
-    "patterns of one value, strict": lambda grammars: grammars.json_schema(
+    "patterns of one value, strict": lambda compiler: compiler.json_schema(
         {"properties": {"a": {"allOf": [{"pattern": pattern} for pattern in BLIND]}}}, strict=True
     ),
-    "patterns within one another": lambda grammars: grammars.json_schema(nested(BLIND)),
-    "patterns behind references": lambda grammars: grammars.json_schema(referred(BLIND)),
-    "patterns behind one another": lambda grammars: grammars.json_schema(chained(BLIND)),
+    "patterns within one another": lambda compiler: compiler.json_schema(nested(BLIND)),
+    "patterns under references": lambda compiler: compiler.json_schema(referred(BLIND)),
+    "patterns one after another": lambda compiler: compiler.json_schema(chained(BLIND)),
     **{
         f"patterns in {keyword}": partial(
-            lambda schema, grammars: grammars.json_schema(schema), one_level_down(keyword)
+            lambda schema, compiler: compiler.json_schema(schema), one_level_down(keyword)
         )
         for keyword in ("properties", "additionalProperties", "items", "prefixItems")
     },
-    "definitions that double": lambda grammars: grammars.json_schema(doubling(30)),
-    "definitions that double, strict": lambda grammars: grammars.json_schema(
+    "definitions that double": lambda compiler: compiler.json_schema(doubling(30)),
+    "definitions that double, strict": lambda compiler: compiler.json_schema(
         doubling(30), strict=True
     ),
-    "patterns of names": lambda grammars: grammars.json_schema(
+    "patterns of names": lambda compiler: compiler.json_schema(
         {"patternProperties": {pattern: {} for pattern in BLIND}, "additionalProperties": False}
     ),
-    "intersections of Lark": lambda grammars: grammars.lark(
+    "intersections of Lark": lambda compiler: compiler.lark(
         "start: A\nA: " + " & ".join(f"/{pattern[1:-1]}/" for pattern in BLIND)
     ),
-    "conditions of Lark": lambda grammars: grammars.lark(
+    "conditions of Lark": lambda compiler: compiler.lark(
         'start: a::0\na::_: "x" %if ' + "not(" * 50_000 + "true" + ")" * 50_000
     ),
-    "repetitions of GBNF": lambda grammars: grammars.gbnf('root ::= b{1,100000}\nb ::= "x" | "y"'),
-    "repetitions of Lark": lambda grammars: grammars.lark(
+    "repetitions of GBNF": lambda compiler: compiler.gbnf('root ::= b{1,100000}\nb ::= "x" | "y"'),
+    "repetitions of Lark": lambda compiler: compiler.lark(
         "start: " + " ".join('("a"|b){1,1000}' for _ in range(3_000)) + '\nb: "x"'
     ),
-    "choices": lambda grammars: grammars.choice([f"choice {n}" for n in range(100_000)]),
-    "comments of GBNF": lambda grammars: grammars.gbnf('root ::= "a"\n' + "# x\n" * 50_000),
+    "choices": lambda compiler: compiler.choice([f"choice {n}" for n in range(100_000)]),
+    "comments of GBNF": lambda compiler: compiler.gbnf('root ::= "a"\n' + "# x\n" * 50_000),
 }
 
 
 @pytest.mark.parametrize("name", COSTLY)
 def test_what_costs_much_is_refused_or_compiled_within_seconds(
-    grammars: GrammarCompiler, name: str
+    compiler: GrammarCompiler, name: str
 ) -> None:
     started = time.process_time()
 
     with contextlib.suppress(InvalidRequest):
-        COSTLY[name](grammars)
+        COSTLY[name](compiler)
 
     assert time.process_time() - started < 5  # 0.1 to 1 s; without its bound minutes, or no end
 
 
 def test_a_value_has_to_match_two_patterns_and_no_third(
-    grammars: GrammarCompiler, tokenizer: Tokenizer
+    compiler: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
     """As Zod writes a password's rules."""
     rules = [{"pattern": pattern} for pattern in ("[A-Z]", "[a-z]", "[0-9]")]
@@ -949,23 +949,23 @@ def test_a_value_has_to_match_two_patterns_and_no_third(
     schema = {"type": "object", "properties": {"password": password}, "required": ["password"]}
     reported: Report = []
 
-    constraint = grammars.json_schema(schema, report=reported.append)
+    constraint = compiler.json_schema(schema, report=reported.append)
 
     assert writable(constraint, tokenizer, {"password": "Abcdefgh"})
     assert not writable(constraint, tokenizer, {"password": "abcdefgh"})
     assert reported == ["more than 2 patterns and formats of one value"]
     with pytest.raises(InvalidRequest, match="more than 2 patterns") as refused:
-        grammars.json_schema(schema, strict=True)
+        compiler.json_schema(schema, strict=True)
     assert refused.value.param == "properties.password.allOf[2].pattern"
 
 
 def test_alternatives_may_have_a_pattern_each(
-    grammars: GrammarCompiler, tokenizer: Tokenizer
+    compiler: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
     branches = [{"type": "string", "pattern": f"^{letter}+$"} for letter in "abcd"]
     reported: Report = []
 
-    constraint = grammars.json_schema({"anyOf": branches}, report=reported.append)
+    constraint = compiler.json_schema({"anyOf": branches}, report=reported.append)
 
     assert [writable(constraint, tokenizer, text) for text in ("aa", "dd", "ad")] == [True] * 2 + [
         False
@@ -974,8 +974,8 @@ def test_alternatives_may_have_a_pattern_each(
 
 
 def test_after_all_trials_a_tool_may_be_called_with_any_object(
-    grammars: GrammarCompiler, tokenizer: Tokenizer
+    compiler: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
-    constraint = grammars.json_schema({"type": "object", **bad_patterns(4_900)}, report=ignored)
+    constraint = compiler.json_schema({"type": "object", **bad_patterns(4_900)}, report=ignored)
 
     assert random_answer(constraint, tokenizer).text.startswith("{")

@@ -40,7 +40,7 @@ def tokenizer(demo_artifact: Path) -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def grammars(tokenizer: Tokenizer) -> GrammarCompiler:
+def compiler(tokenizer: Tokenizer) -> GrammarCompiler:
     return GrammarCompiler(tokenizer, vocab_size=49152, eos_token_ids=(EOS,))
 
 
@@ -58,9 +58,9 @@ def accept(constraint: GrammarConstraint, ids: Iterable[int]) -> None:
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_required_answer_is_calls_of_declared_tools_with_valid_arguments(
-    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str, seed: int
+    compiler: GrammarCompiler, tokenizer: Tokenizer, name: str, seed: int
 ) -> None:
-    constraint = compiled(compile_tool_grammar(grammars, FORMATS[name], TOOLS, REQUIRED))
+    constraint = compiled(compile_tool_grammar(compiler, FORMATS[name], TOOLS, REQUIRED))
 
     answer = random_answer(constraint, tokenizer, seed)
 
@@ -82,10 +82,10 @@ def test_a_required_answer_is_calls_of_declared_tools_with_valid_arguments(
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_named_tool_is_called_once(
-    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str
+    compiler: GrammarCompiler, tokenizer: Tokenizer, name: str
 ) -> None:
     choice = ToolChoice("required", "get_weather")
-    constraint = compiled(compile_tool_grammar(grammars, FORMATS[name], TOOLS, choice))
+    constraint = compiled(compile_tool_grammar(compiler, FORMATS[name], TOOLS, choice))
 
     answer = random_answer(constraint, tokenizer)
 
@@ -96,11 +96,11 @@ def test_a_named_tool_is_called_once(
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_without_parallel_calls_there_is_one(
-    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str
+    compiler: GrammarCompiler, tokenizer: Tokenizer, name: str
 ) -> None:
     tool_format = FORMATS[name]
     constraint = compiled(
-        compile_tool_grammar(grammars, tool_format, TOOLS, REQUIRED, parallel=False)
+        compile_tool_grammar(compiler, tool_format, TOOLS, REQUIRED, parallel=False)
     )
 
     accept(constraint, tokenizer.encode(tool_format.write([("now", {})])))
@@ -110,11 +110,11 @@ def test_without_parallel_calls_there_is_one(
 
 @pytest.mark.parametrize("name", SEVERAL)
 def test_parallel_calls_may_follow_one_another(
-    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str
+    compiler: GrammarCompiler, tokenizer: Tokenizer, name: str
 ) -> None:
     calls: list[tuple[str, dict[str, Any]]] = [("now", {}), ("get_weather", {"city": "Rome"})]
     text = FORMATS[name].write(calls)
-    constraint = compiled(compile_tool_grammar(grammars, FORMATS[name], TOOLS, REQUIRED))
+    constraint = compiled(compile_tool_grammar(compiler, FORMATS[name], TOOLS, REQUIRED))
 
     accept(constraint, tokenizer.encode(text))
 
@@ -127,9 +127,9 @@ def test_parallel_calls_may_follow_one_another(
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_auto_lets_the_model_talk(
-    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str
+    compiler: GrammarCompiler, tokenizer: Tokenizer, name: str
 ) -> None:
-    constraint = compiled(compile_tool_grammar(grammars, FORMATS[name], TOOLS, ToolChoice()))
+    constraint = compiled(compile_tool_grammar(compiler, FORMATS[name], TOOLS, ToolChoice()))
     assert EOS in allowed_ids(constraint)
 
     accept(constraint, tokenizer.encode('Is {"a": 1} < 2? <tool_ca [TOOL] 東京\n\n'))
@@ -140,10 +140,10 @@ def test_auto_lets_the_model_talk(
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_auto_holds_a_call_to_its_schema_from_the_marker_on(
-    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str
+    compiler: GrammarCompiler, tokenizer: Tokenizer, name: str
 ) -> None:
     tool_format = FORMATS[name]
-    constraint = compiled(compile_tool_grammar(grammars, tool_format, TOOLS, ToolChoice()))
+    constraint = compiled(compile_tool_grammar(compiler, tool_format, TOOLS, ToolChoice()))
     talk = "" if tool_format.at_start else "Let me see.\n"
 
     accept(constraint, tokenizer.encode(talk + tool_format.trigger))
@@ -171,10 +171,10 @@ ANSWER = AnswerSchema(FORM, False, lambda error: error)
 @pytest.mark.parametrize("text", ['{"name": "now", "age": 3}', '{"name": "Ann", "age": 3}'])
 @pytest.mark.parametrize("name", FORMATS)
 def test_auto_with_a_schema_for_the_answer_is_json_of_it(
-    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str, text: str
+    compiler: GrammarCompiler, tokenizer: Tokenizer, name: str, text: str
 ) -> None:
     constraint = compiled(
-        compile_tool_grammar(grammars, FORMATS[name], TOOLS, ToolChoice(), True, ANSWER)
+        compile_tool_grammar(compiler, FORMATS[name], TOOLS, ToolChoice(), True, ANSWER)
     )
 
     accept(constraint, tokenizer.encode(text))
@@ -185,10 +185,10 @@ def test_auto_with_a_schema_for_the_answer_is_json_of_it(
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_auto_with_a_schema_for_the_answer_is_calls_or_json_and_nothing_else(
-    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str
+    compiler: GrammarCompiler, tokenizer: Tokenizer, name: str
 ) -> None:
     constraint = compiled(
-        compile_tool_grammar(grammars, FORMATS[name], TOOLS, ToolChoice(), True, ANSWER)
+        compile_tool_grammar(compiler, FORMATS[name], TOOLS, ToolChoice(), True, ANSWER)
     )
     first = {tokenizer.decode([token_id])[0] for token_id in allowed_ids(constraint)}
 
@@ -200,10 +200,10 @@ def test_auto_with_a_schema_for_the_answer_is_calls_or_json_and_nothing_else(
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_call_that_is_required_leaves_the_schema_for_the_answer_out(
-    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str
+    compiler: GrammarCompiler, tokenizer: Tokenizer, name: str
 ) -> None:
     constraint = compiled(
-        compile_tool_grammar(grammars, FORMATS[name], TOOLS, REQUIRED, True, ANSWER)
+        compile_tool_grammar(compiler, FORMATS[name], TOOLS, REQUIRED, True, ANSWER)
     )
 
     answer = random_answer(constraint, tokenizer)
@@ -214,26 +214,26 @@ def test_a_call_that_is_required_leaves_the_schema_for_the_answer_out(
 
 
 @pytest.mark.parametrize("schema", [{"not": {}}, {"multipleOf": 99991}, {"pattern": "("}])
-def test_a_strict_schema_for_the_answer_that_cannot_be_held_to_is_refused_as_such(
-    grammars: GrammarCompiler, schema: dict[str, Any]
+def test_a_strict_schema_for_the_answer_that_cannot_be_enforced_is_refused_as_such(
+    compiler: GrammarCompiler, schema: dict[str, Any]
 ) -> None:
     def named(error: InvalidRequest) -> InvalidRequest:
         return InvalidRequest(str(error), param=f"answer.{error.param}")
 
     with pytest.raises(InvalidRequest) as refused:
         compile_tool_grammar(
-            grammars, HERMES, TOOLS, ToolChoice(), True, AnswerSchema(schema, True, named)
+            compiler, HERMES, TOOLS, ToolChoice(), True, AnswerSchema(schema, True, named)
         )
 
     assert refused.value.param == f"answer.{next(iter(schema))}"
     assert compile_tool_grammar(
-        grammars, HERMES, TOOLS, ToolChoice(), True, AnswerSchema(schema, False, named)
+        compiler, HERMES, TOOLS, ToolChoice(), True, AnswerSchema(schema, False, named)
     )
 
 
-def test_none_and_no_tools_leave_the_answer_free(grammars: GrammarCompiler) -> None:
-    assert compile_tool_grammar(grammars, HERMES, TOOLS, ToolChoice("none")) is None
-    assert compile_tool_grammar(grammars, HERMES, [], ToolChoice()) is None
+def test_none_and_no_tools_leave_the_answer_free(compiler: GrammarCompiler) -> None:
+    assert compile_tool_grammar(compiler, HERMES, TOOLS, ToolChoice("none")) is None
+    assert compile_tool_grammar(compiler, HERMES, [], ToolChoice()) is None
 
 
 DECIMAL = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": "^(?!a)b"}]}
@@ -267,30 +267,30 @@ def strict(name: str, parameters: dict[str, Any]) -> Tool:
         ),
     ],
 )
-def test_a_strict_tool_that_cannot_be_held_to_is_refused_by_the_path_to_what_is_at_fault(
-    grammars: GrammarCompiler, parameters: dict[str, Any], path: str, words: str
+def test_a_strict_tool_that_cannot_be_enforced_is_refused_by_the_path_to_what_is_at_fault(
+    compiler: GrammarCompiler, parameters: dict[str, Any], path: str, words: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=words) as refused:
-        compile_tool_grammar(grammars, HERMES, [WEATHER, strict("x", parameters)], ToolChoice())
+        compile_tool_grammar(compiler, HERMES, [WEATHER, strict("x", parameters)], ToolChoice())
 
     assert refused.value.param == f"tools[1].function.parameters.{path}"
     assert str(refused.value).startswith("The tool 'x': ")
     assert compile_tool_grammar(
-        grammars, HERMES, [WEATHER, Tool("x", None, parameters)], ToolChoice()
+        compiler, HERMES, [WEATHER, Tool("x", None, parameters)], ToolChoice()
     )
 
 
-def test_parameters_that_are_no_object_are_refused(grammars: GrammarCompiler) -> None:
+def test_parameters_that_are_no_object_are_refused(compiler: GrammarCompiler) -> None:
     tool = Tool("x", None, {"type": "array"}, field="tools[0].function")
 
     with pytest.raises(InvalidRequest, match=r"'x': .* type object") as refused:
-        compile_tool_grammar(grammars, HERMES, [tool], ToolChoice())
+        compile_tool_grammar(compiler, HERMES, [tool], ToolChoice())
 
     assert refused.value.param == "tools[0].function.parameters.type"
 
 
 def test_strict_tools_that_would_take_too_long_together_are_refused_by_the_first_too_many(
-    grammars: GrammarCompiler,
+    compiler: GrammarCompiler,
 ) -> None:
     tools = [
         Tool(
@@ -303,22 +303,22 @@ def test_strict_tools_that_would_take_too_long_together_are_refused_by_the_first
         for number in range(30)
     ]
     with pytest.raises(InvalidRequest, match="all multipleOf") as refused:
-        compile_tool_grammar(grammars, HERMES, tools, ToolChoice())
+        compile_tool_grammar(compiler, HERMES, tools, ToolChoice())
 
     assert refused.value.param == "tools[10].parameters.properties.a.multipleOf"
 
 
-def test_the_same_schema_again_costs_nothing(grammars: GrammarCompiler) -> None:
+def test_the_same_schema_again_costs_nothing(compiler: GrammarCompiler) -> None:
     tools = [
         Tool(f"f{number}", None, {"properties": {"a": {"multipleOf": 9973}}})
         for number in range(30)
     ]
 
-    assert compile_tool_grammar(grammars, HERMES, tools, ToolChoice())
+    assert compile_tool_grammar(compiler, HERMES, tools, ToolChoice())
 
 
 def test_a_keyword_that_is_not_supported_is_found_without_compiling(
-    grammars: GrammarCompiler, monkeypatch: pytest.MonkeyPatch
+    compiler: GrammarCompiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled_ = []
     compile_ = GrammarCompiler._matcher
@@ -330,7 +330,7 @@ def test_a_keyword_that_is_not_supported_is_found_without_compiling(
     monkeypatch.setattr(GrammarCompiler, "_matcher", counted)
 
     with pytest.raises(InvalidRequest):
-        compile_tool_grammar(grammars, HERMES, [*TOOLS, strict("x", {"not": {}})], ToolChoice())
+        compile_tool_grammar(compiler, HERMES, [*TOOLS, strict("x", {"not": {}})], ToolChoice())
 
     assert not compiled_
 
@@ -340,10 +340,10 @@ def test_a_keyword_that_is_not_supported_is_found_without_compiling(
     "tool", ["wähle", "files/read:v2", "日本語", "😀", "a" * 128, "<tool_call>", "a'b", "(x)|y"]
 )
 def test_a_name_is_called_and_read_back_as_it_is(
-    grammars: GrammarCompiler, tokenizer: Tokenizer, name: str, tool: str
+    compiler: GrammarCompiler, tokenizer: Tokenizer, name: str, tool: str
 ) -> None:
     constraint = compiled(
-        compile_tool_grammar(grammars, FORMATS[name], [Tool(tool), WEATHER], REQUIRED)
+        compile_tool_grammar(compiler, FORMATS[name], [Tool(tool), WEATHER], REQUIRED)
     )
     text = FORMATS[name].write([(tool, {})])
 
@@ -357,17 +357,17 @@ def test_a_name_is_called_and_read_back_as_it_is(
     "tool", ["", "a b", 'a"b', "a\\b", "a\nb", "a\u00a0b", "\u200b", "a" * 129, "b" * 10**6]
 )
 def test_a_name_that_is_not_itself_in_a_calls_json_is_refused(
-    grammars: GrammarCompiler, tool: str
+    compiler: GrammarCompiler, tool: str
 ) -> None:
     with pytest.raises(InvalidRequest, match="1 to 128 printable") as refused:
-        compile_tool_grammar(grammars, HERMES, [Tool(tool, field="tools[0]")], ToolChoice())
+        compile_tool_grammar(compiler, HERMES, [Tool(tool, field="tools[0]")], ToolChoice())
 
     assert refused.value.param == "tools[0].name"
     assert len(str(refused.value)) < 400
 
 
-def test_a_choice_of_a_tool_that_is_not_there_is_refused(grammars: GrammarCompiler) -> None:
+def test_a_choice_of_a_tool_that_is_not_there_is_refused(compiler: GrammarCompiler) -> None:
     with pytest.raises(InvalidRequest, match="no tool 'other'") as refused:
-        compile_tool_grammar(grammars, HERMES, TOOLS, ToolChoice("required", "other"))
+        compile_tool_grammar(compiler, HERMES, TOOLS, ToolChoice("required", "other"))
 
     assert refused.value.param == "tool_choice"

@@ -28,7 +28,7 @@ def test_the_bytes_of_byte_level_tokens_join_to_the_text(text: str) -> None:
 
 @every_kind
 @pytest.mark.parametrize("text", ["the quick brown fox", "the dog"])
-def test_the_bytes_of_every_kind_join_to_the_text_behind_the_first_space(
+def test_the_bytes_of_every_kind_join_to_the_text_after_the_first_space(
     kind: str, text: str
 ) -> None:
     tokenizer = TOKENIZERS[kind]
@@ -66,9 +66,9 @@ def test_a_token_has_the_likeliest_beside_it_as_they_came() -> None:
 @pytest.mark.parametrize("text", ["the quick fox", "é and 🎉", f"a {END} b", f"{END}", "The END."])
 def test_a_prompts_tokens_begin_where_they_stand_in_it(text: str) -> None:
     ids = BYTE_LEVEL.encode(text)
-    told = [None, *(Logprobs(token_id, -1.0, ()) for token_id in ids[1:])]
+    scored = [None, *(Logprobs(token_id, -1.0, ()) for token_id in ids[1:])]
 
-    tokens = prompt_logprobs(BYTE_LEVEL, text, ids, told)
+    tokens = prompt_logprobs(BYTE_LEVEL, text, ids, scored)
 
     assert [token.logprob for token in tokens] == [None] + [-1.0] * (len(ids) - 1)
     for token in tokens:
@@ -89,6 +89,6 @@ def test_a_byte_level_token_outside_the_alphabet_is_the_text_that_it_decodes_to(
     backend = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0, "Ġa": 1, "東": 2}, []))
     backend.decoder = tokenizers.decoders.ByteLevel()
 
-    spelling = Tokenizer(backend).token_bytes
+    token_bytes = Tokenizer(backend).token_bytes
 
-    assert [spelling[token_id] for token_id in range(3)] == [b"a", b" a", "東".encode()]
+    assert [token_bytes[token_id] for token_id in range(3)] == [b"a", b" a", "東".encode()]

@@ -51,8 +51,8 @@ def test_no_more_is_held_back_than_the_beginning_of_a_stop_string(
 
     sent = "".join(map(machine.push, pieces))
 
-    held = "".join(pieces)[len(sent) :]
-    assert machine.matched or not held or any(stop.startswith(held) for stop in stops)
+    pending = "".join(pieces)[len(sent) :]
+    assert machine.matched or not pending or any(stop.startswith(pending) for stop in stops)
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ class Panic(BaseException):
 
 
 class PanickingBackend:
-    """Whatever is asked of it, its Rust panics."""
+    """Panics in Rust in every method."""
 
     def no_truncation(self) -> None: ...
 
