@@ -55,7 +55,7 @@ class Conversation(msgspec.Struct, frozen=True):
 
     messages: list[TemplateMessage]
     constraint: OutputConstraint | None = None
-    """The format of the answer, where one is asked for. A tool call has none."""
+    """The format of the answer; None for any text. A tool call is not held to it."""
     tools: ToolConfig | None = None
     """The tools that the answer may call."""
     options: PromptOptions = PromptOptions()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from handlers.api.http import TokenUsage
     from handlers.api.model import DecoderModel
-    from handlers.engine.params import GenerationStats, SamplingParams
+    from handlers.engine.params import SamplingParams
     from handlers.grammar.constraint import GrammarConstraint
     from handlers.text.completion import Completer
     from handlers.text.tool_format import ToolFormat
@@ -86,14 +86,14 @@ class GenerationRequest(msgspec.Struct, frozen=True):
         await anext(chunks)
         return StreamResponse(200, {**SSE_HEADERS, **timing_head(first.stats)}, chunks, outcome)
 
-    def usage(self, stats: Sequence[GenerationStats]) -> TokenUsage:
-        """Adds up the tokens of all choices. `stats`: those of each choice, by its index."""
-        return total_usage(stats, self.n)
+    def usage(self, choices: Iterable[Delta]) -> TokenUsage:
+        """Adds up the tokens of all choices. `choices`: the last delta of each, by its index."""
+        return total_usage([choice.stats for choice in choices], self.n)
 
-    def response(self, body: object, choices: Iterable[Delta]) -> Response:
+    def response(self, body: object, choices: Sequence[Delta]) -> Response:
         """Makes the response of a whole answer, with the times and the tokens that it took."""
-        stats = [choice.stats for choice in choices]
-        return json_response(body, timing_whole(stats), self.usage(stats))
+        timing = timing_whole(choice.stats for choice in choices)
+        return json_response(body, timing, self.usage(choices))
 
     async def _chunks(
         self,
@@ -107,17 +107,17 @@ class GenerationRequest(msgspec.Struct, frozen=True):
         The empty chunk is for `stream`: it starts this generator, so that closing it runs the
         `finally` below even when the client is gone before the first event.
         """
-        stats = {first.index: first.stats}
+        last = {first.index: first}
         try:
             yield b""
             try:
                 for event in serializer.start() + serializer.delta(first):
                     yield serializer.encode_event(event)
                 async for delta in deltas:
-                    stats[delta.index] = delta.stats
+                    last[delta.index] = delta
                     for event in serializer.delta(delta):
                         yield serializer.encode_event(event)
-                outcome.usage = self.usage([stats[index] for index in sorted(stats)])
+                outcome.usage = self.usage([last[index] for index in sorted(last)])
                 for event in serializer.finish(outcome.usage):
                     yield serializer.encode_event(event)
                 if serializer.end:

@@ -102,7 +102,7 @@ class DecoderEngine(ServedEngine, Protocol):
 
     def submit_all(
         self, prompts: Sequence[Prompt], deadline: float | None
-    ) -> completion.Generation: ...
+    ) -> completion.StepStream: ...
 
 
 class DecoderModel(ServedModel, frozen=True, kw_only=True, dict=True):

@@ -84,7 +84,7 @@ class SamplingFields(StructuredOutputFields, frozen=True, kw_only=True):
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=1024)] | None = None
 
     def __post_init__(self) -> None:
-        """Raises InvalidRequest for what the types cannot say, whatever the endpoint."""
+        """Raises InvalidRequest for what the types cannot express."""
         for name, limit in self.limits.items():
             if limit == 0 and not self.may_be_empty:
                 raise InvalidRequest(

@@ -42,7 +42,7 @@ class FunctionSpec(msgspec.Struct, frozen=True):
 
 
 class FunctionTool(msgspec.Struct, frozen=True, kw_only=True):
-    """A function. Tools of other types are left out, whatever they have."""
+    """A function. Tools of other types are left out, with all their members."""
 
     type: str = FUNCTION
     function: FunctionSpec | None = None
@@ -82,7 +82,7 @@ ChatToolChoice = Literal["none", "auto", "required"] | NamedChoice | CustomChoic
 
 
 class ToolConfig(msgspec.Struct, frozen=True):
-    """The tools that the answers to one request may call, or must, whatever the endpoint."""
+    """The tools that the answers to one request may call, or must. All endpoints share it."""
 
     tools: list[Tool]
     choice: ToolChoice = ToolChoice()
@@ -236,6 +236,6 @@ def _require_known(choice: ToolChoice, tools: Sequence[Tool]) -> None:
 
 
 def _described(tool: Tool) -> dict[str, Any]:
-    """Returns what the model is told, without null: a template writes what it finds."""
+    """Returns the tool without null members, since a template writes what it finds."""
     members = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
     return {name: value for name, value in members.items() if value is not None}

@@ -32,7 +32,7 @@ Finish = Literal["stop", "length", "tool_calls"]
 """OpenAI's words: the model or a stop string ended the answer, it was cut, or it ends in calls."""
 
 
-class Generation(Protocol):
+class StepStream(Protocol):
     """The steps of all prompts of a submission, each of which ends with a finish_reason."""
 
     def __aiter__(self) -> AsyncIterator[Step]: ...
@@ -47,10 +47,10 @@ class Generation(Protocol):
     def cancel_one(self, index: int) -> None: ...
 
 
-class Engine(Protocol):
+class PromptEngine(Protocol):
     """The part of handlers.engine.engine.Engine that completes prompts."""
 
-    def submit_all(self, prompts: Sequence[Prompt], deadline: float | None) -> Generation: ...
+    def submit_all(self, prompts: Sequence[Prompt], deadline: float | None) -> StepStream: ...
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -65,15 +65,15 @@ class Delta(msgspec.Struct, frozen=True):
     tool_calls: tuple[ToolCallDelta, ...] = ()
     """They follow the text."""
     tokens: tuple[ScoredToken, ...] = ()
-    """Those that begin in the text, where logprobs are asked for."""
+    """Those that begin in the text, where the request wants logprobs."""
     prompt_logprobs: tuple[Logprobs | None, ...] | None = None
-    """Of the prompt's ids, on the first delta, where they are asked for."""
+    """Of the prompt's ids, on the first delta, where the request wants them."""
 
 
 class Completer:
     """Completes prompts on one engine with one tokenizer."""
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer) -> None:
+    def __init__(self, engine: PromptEngine, tokenizer: Tokenizer) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
 
@@ -111,7 +111,7 @@ class Completer:
             generation.cancel()
 
 
-def _raise_failure(step: Step, generation: Generation, begun: bool) -> None:
+def _raise_failure(step: Step, generation: StepStream, begun: bool) -> None:
     """Raises the error of a submission that failed, or ended without any token.
 
     `begun`: whether any answer has a token.

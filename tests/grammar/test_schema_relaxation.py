@@ -610,7 +610,7 @@ def random_schema(dice: random.Random, depth: int) -> Any:
 def test_a_random_schema_admits_its_valid_instances_and_no_others_unless_it_says_so(
     compiler: GrammarCompiler, tokenizer: Tokenizer, seed: int
 ) -> None:
-    # A top that speaks of no other names is closed on purpose: tests/api/test_structured.py.
+    # A top that speaks of no other names is closed on purpose: tests/api/test_response_format.py.
     schema = {"additionalProperties": True, **_an_object(random.Random(seed))}
     reported: Report = []
     validator = Draft202012Validator(schema)

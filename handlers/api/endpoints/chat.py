@@ -240,7 +240,7 @@ class ChatCompletionChunk(ResponseSchema, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class ChatSerializer(StreamSerializer):
-    """Makes OpenAI's chunks: role, text and calls, finish_reason, and the usage if asked for."""
+    """Makes OpenAI's chunks: role, text and calls, finish_reason, and the usage on request."""
 
     metadata: ResponseMetadata
     choices: int
@@ -316,6 +316,6 @@ async def create(model: DecoderModel, request: Request) -> Response | StreamResp
         model=metadata.model,
         system_fingerprint=metadata.system_fingerprint,
         choices=[ChatChoice.of(choice, wants_logprobs) for choice in choices],
-        usage=Usage.of(generation.usage([choice.stats for choice in choices])),
+        usage=Usage.of(generation.usage(choices)),
     )
     return generation.response(completion, choices)

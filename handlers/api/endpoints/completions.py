@@ -164,7 +164,7 @@ class PromptEcho:
         self._tokenizer = tokenizer
         self._choices_each = choices_each
         self._ids = [prompt.ids for prompt in prompts]
-        # Prompts that came as ids have their special tokens spelt out.
+        # Prompts that came as ids have their special tokens in their text.
         self._texts = [
             tokenizer.decode(prompt.ids, skip_special_tokens=False)
             if prompt.text is None
@@ -228,7 +228,7 @@ class CompletionSerializer(StreamSerializer):
         return [self._body([self._choice(each)], usage) for each in ready]
 
     def finish(self, usage: TokenUsage) -> Events:
-        """Returns the usage, where it is asked for."""
+        """Returns the usage, if the request wants it."""
         return [self._body([], Usage.of(usage))] if self.include_usage else []
 
     def _choice(self, delta: Delta) -> TextChoice:
@@ -273,8 +273,8 @@ async def create(model: DecoderModel, request: Request) -> Response | StreamResp
     if body.stream:
         return await generation.stream(model.completer, serializer)
     choices = await generation.run(model.completer)
-    usage = generation.usage([choice.stats for choice in choices])
-    return generation.response(serializer.whole(choices, usage), choices)
+    completion = serializer.whole(choices, generation.usage(choices))
+    return generation.response(completion, choices)
 
 
 def _tokenise(model: DecoderModel, body: CompletionRequest) -> list[TokenisedPrompt]:

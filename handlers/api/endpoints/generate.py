@@ -74,6 +74,6 @@ async def create(model: DecoderModel, request: Request) -> Response:
     generated = Generated(
         response=choice.text,
         finish_reason=cast('Literal["stop", "length"]', choice.finish_reason),
-        usage=Usage.of(generation.usage([choice.stats])),
+        usage=Usage.of(generation.usage(choices)),
     )
     return generation.response(generated, choices)

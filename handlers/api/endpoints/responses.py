@@ -39,7 +39,6 @@ from handlers.api.tools import (
     tool_config,
 )
 from handlers.api.unsupported_fields import UnsupportedFields
-from handlers.api.usage import timing_whole
 from handlers.errors import InvalidRequest
 from handlers.grammar.tool_grammar import Tool, ToolChoice
 
@@ -73,7 +72,7 @@ IGNORED = (
     "max_tool_calls",
     "stream_options",
 )
-"""The fields that are taken without effect, besides those that every path ignores."""
+"""The fields that are ignored here, and not on every path."""
 
 # The one member of OpenAI's `include` that a text model without built-in tools can give.
 LOGPROBS = "message.output_text.logprobs"
@@ -245,7 +244,7 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
         return (self.top_logprobs or 0) if LOGPROBS in (self.include or ()) else None
 
     def response(self, metadata: ResponseMetadata, params: SamplingParams) -> ResponseObject:
-        """Returns the response before its answer begins: what was asked for, and the defaults."""
+        """Returns the response before its answer begins, with the request's fields and defaults."""
         tools = [tool for tool in self.tools or () if tool.type == FUNCTION]
         return ResponseObject(
             id=f"resp_{metadata.key}",
@@ -294,9 +293,8 @@ async def create(model: DecoderModel, request: Request) -> Response | StreamResp
     deltas = [delta async for delta in generation.deltas(model.completer)]
     for delta in deltas:
         serializer.delta(delta)
-    stats = [deltas[-1].stats]
-    usage = generation.usage(stats)
-    return json_response(serializer.whole(usage), timing_whole(stats), usage)
+    whole = serializer.whole(generation.usage(deltas[-1:]))
+    return generation.response(whole, deltas[-1:])
 
 
 async def count(model: DecoderModel, request: Request) -> Response:

@@ -21,10 +21,10 @@ T = TypeVar("T")
 TEMPLATE_ROLES = {
     role: known for role, known in chat_messages.TEMPLATE_ROLES.items() if known != "tool"
 }
-"""The roles of a chat, but for a tool's: what a tool gave is an item of another type."""
+"""The roles of a chat, but for a tool's: the output of a tool is an item of another type."""
 
 CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
-"""The types of a call that the model asked for, each with the field that has its arguments."""
+"""The types of a tool call, each with the field that has its arguments."""
 
 OUTPUTS = ("function_call_output", "custom_tool_call_output")
 
@@ -70,7 +70,7 @@ _ITEM_SCHEMAS = [
 
 
 class InputItem(msgspec.Struct, frozen=True, kw_only=True):
-    """A message, a call that the model asked for, what that call gave, or what is left out."""
+    """A message, a tool call, the output of one, or an item that is left out."""
 
     type: str | None = None
     """A message has none at some clients, nor has a reference to an item."""

@@ -111,7 +111,7 @@ class IncompleteDetails(ResponseSchema, frozen=True, kw_only=True):
 
 
 class ResponseObject(ResponseSchema, frozen=True, kw_only=True):
-    """The answer to an input, with what was asked for."""
+    """The answer to an input, with the fields of the request."""
 
     parts: ClassVar[tuple[type[msgspec.Struct], ...]] = (OutputMessage, OutputCall)
 
