@@ -1,6 +1,6 @@
 """Compiles the kernels: `python -m kernels [--out PATH] [--machine x86_64]`.
 
-The compiler is a package, ziglang: clang with every target's C library, pinned as all else, so
+The compiler is a package, ziglang: clang with every target's C library, pinned as all packages, so
 neither this machine's compiler nor its C library decides what the library becomes. The result needs
 glibc 2.28, as onnxruntime's own wheel does. It chooses by the CPU when it is loaded, so one library
 serves every CPU of a kind of machine.
@@ -49,9 +49,9 @@ def main() -> None:
 def compile_library(
     out: Path, machine: str, more: Sequence[Path] = (), exports: Path = EXPORTS
 ) -> int:
-    """The compiler's exit status. `out` is replaced at once: a process may have it mapped.
+    """Compiles to `out`, which is replaced atomically: a process may have it mapped.
 
-    `more` sources and other `exports` make the tests' own library.
+    `more` sources and other `exports` make the tests' own library. Returns the exit status.
     """
     sources = sorted(path.name for path in SOURCES.glob("*.c"))
     if machine != "x86_64":
@@ -70,12 +70,12 @@ def compile_library(
 
 
 def compiler(machine: str) -> list[str]:
-    """The command, which takes clang's options."""
+    """Returns the compiler's command, which takes clang's options."""
     return [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu.2.28"]
 
 
 def caches(directory: str) -> dict[str, str]:
-    """The environment in which it leaves nothing but in `directory`."""
+    """Returns the environment variables that keep its caches in `directory`."""
     return dict.fromkeys(("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), directory)
 
 

@@ -1,8 +1,8 @@
 """The disk cache of downloaded models: a directory for each manifest, under TMPDIR.
 
 Directories are named by the manifest's sha256 and the manifest has each file's, so any process may
-resume another's download: a start that was cut short, by Lambda's init of 10 s for one, is gone on
-with. Two locks: one process at a time writes, and what any process uses is not deleted. Models
+resume the download of one that was cut short, by Lambda's limit of 10 s for its init for example.
+Two locks: one process at a time writes, and what any process uses is not deleted. Models
 that no process uses give their space to one that is to be downloaded.
 """
 

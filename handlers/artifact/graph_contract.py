@@ -1,7 +1,7 @@
 """The names and sizes of both graphs' inputs and outputs, as exporter and engine agree on them.
 
-Every decoder artefact has the one shape, every encoder artefact the other, whatever the model's
-architecture: docs/graph.md has the tables. model_export/ writes the graphs and its passes keep the
+Every decoder artefact has one shape and every encoder artefact the other, for all architectures:
+docs/graph.md has the tables. model_export/ writes the graphs and its passes keep the
 names; handlers/engine/session.py and handlers/encoder/session.py bind them.
 """
 
@@ -35,7 +35,7 @@ KEY_BLOCK = 16
 """Positions whose keys lie side by side, one in each lane of a vector: kernels/attention.h."""
 
 CacheKind = Literal["key", "value", "convolution", "recurrent"]
-"""What a layer keeps from step to step, in the order of the graph's inputs.
+"""The kinds of state that a layer keeps from step to step, in the order of the graph's inputs.
 
 key, value      a row for each position: float32, or float16 in a quantised graph. Keys [batch,
                 kv_heads, blocks, head_dim, KEY_BLOCK], values [batch, kv_heads, capacity,

@@ -1,12 +1,12 @@
 """The manifest of an artefact, the directory that model_export writes and handlers/ serves.
 
-    manifest.json         what is written below
+    manifest.json         the struct Manifest
     model.onnx            the decoder's or the encoder's graph (docs/graph.md)
     model.onnx.data       its weights
     tokenizer.json        Hugging Face tokenizers
     chat_template.jinja   the model's chat template, if it has one
     tool_template.jinja   the one for chats with tools, if that is another
-    prefix.kv             a baked prefix, if the recipe names one (baked.py)
+    prefix.kv             a baked prefix, if the recipe names one (engine/prefix_cache.py)
     LICENSE*              the model's licence
 
 This file and graph_contract.py are all that the two halves agree on: model_export writes a Manifest
@@ -34,11 +34,11 @@ TOOL_TEMPLATE = "tool_template.jinja"
 PREFIX = "prefix.kv"
 
 Task = Literal["text-generation", "feature-extraction", "text-classification", "text-ranking"]
-"""Hugging Face's names. One decodes; the others encode: to vectors, labels, the score of a pair."""
+"""Hugging Face's names. The first decodes; the others give vectors, labels, a pair's score."""
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
-    """Where the weights come from."""
+    """The model that the artefact was made from."""
 
     id: str
     """The name that clients see: "SmolLM2-135M-Instruct"."""
@@ -49,24 +49,24 @@ class ModelInfo(msgspec.Struct, frozen=True):
 
 
 class EncoderInfo(msgspec.Struct, frozen=True):
-    """What only an encoder has."""
+    """The properties of an encoder."""
 
     dimensions: int
-    """Of an embedding; 0 where the graph gives logits."""
+    """Length of an embedding; 0 where the graph gives logits."""
     max_tokens: int
     """The longest input that the model takes, special tokens included."""
     labels: tuple[str, ...] = ()
-    """Of a classifier, in the order of its logits; a ranker has one."""
+    """A classifier's, in the order of its logits; a ranker has one."""
     activation: Literal["softmax", "sigmoid", "none"] = "none"
-    """How logits become scores."""
+    """The function that turns logits into scores."""
     prompts: dict[str, str] = {}
-    """What the model wants in front of a text, by the name of what the text is: "query"."""
+    """Texts that the model wants before an input, by the kind of input: "query"."""
     default_prompt: str | None = None
-    """The name of the one that a text gets where none is asked for."""
+    """The name of the prompt that a text gets when the request names none."""
 
 
 class SamplingDefaults(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How the model's authors would have it sampled, in a request's own fields and ranges."""
+    """The sampling parameters that the model's authors recommend, in a request's ranges."""
 
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
@@ -76,7 +76,7 @@ class SamplingDefaults(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def given(self) -> dict[str, float | int]:
-        """Those of which they say something."""
+        """The parameters that are set."""
         values = {name: getattr(self, name) for name in self.__struct_fields__}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -89,15 +89,15 @@ class FileInfo(msgspec.Struct, frozen=True):
 
 
 class PrefixInfo(msgspec.Struct, frozen=True):
-    """The baked prefix."""
+    """The baked prefix: its length, and the files and versions that decide its values."""
 
     tokens: int
     computed_with: dict[str, str]
-    """What decides its values, by name: files' sha256, packages' versions."""
+    """sha256 of files and versions of packages, by name."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """manifest.json."""
+    """The content of manifest.json."""
 
     schema: int
     task: Task
@@ -109,30 +109,30 @@ class Manifest(msgspec.Struct, frozen=True):
     eos_token_ids: tuple[int, ...]
     """Ids that end an answer: the model's own and its chat template's end of turn."""
     special_tokens: dict[str, str]
-    """What a chat template may name: bos_token, eos_token, pad_token, unk_token."""
+    """Texts that a chat template may name: bos_token, eos_token, pad_token, unk_token."""
     files: dict[str, FileInfo]
     created: int
     """Unix seconds."""
     versions: dict[str, str]
     """The packages that made the artefact."""
     verification: dict[str, Any]
-    """What the export measured, gate by gate."""
+    """The export's measurements, gate by gate."""
     prefix: PrefixInfo | None = None
     encoder: EncoderInfo | None = None
     """None for a decoder."""
     sampling: SamplingDefaults = SamplingDefaults()
-    """What a decoder's request gets where it is silent."""
+    """Defaults of a decoder's requests."""
 
 
 class Artifact(msgspec.Struct, frozen=True):
-    """A checked artefact on disk."""
+    """An artefact on disk whose files have been checked."""
 
     directory: Path
     manifest: Manifest
 
     @classmethod
     def open(cls, directory: Path) -> Artifact:
-        """Raises ArtifactError when the directory cannot be served."""
+        """Opens the artefact in a directory. Raises ArtifactError when it cannot be served."""
         manifest = _read_manifest(directory / MANIFEST)
         for name, info in manifest.files.items():
             _check_file(directory / name, info)
@@ -140,12 +140,12 @@ class Artifact(msgspec.Struct, frozen=True):
 
     @property
     def encodes(self) -> bool:
-        """Whether it is an encoder's."""
+        """Whether the model is an encoder."""
         return self.manifest.task != "text-generation"
 
     @property
     def encoder(self) -> EncoderInfo:
-        """What the manifest says of an encoder. Raises ArtifactError where it says nothing."""
+        """The encoder's properties. Raises ArtifactError where the manifest has none."""
         if self.manifest.encoder is None:
             raise ArtifactError(
                 f"{self.directory / MANIFEST} has the task {self.manifest.task} and says nothing "
@@ -165,17 +165,17 @@ class Artifact(msgspec.Struct, frozen=True):
 
     @property
     def prefix(self) -> Path:
-        """The baked prefix's keys and values, which are there if the manifest has one."""
+        """The path of the baked prefix, which exists if the manifest has one."""
         return self.directory / PREFIX
 
     @property
     def chat_template(self) -> str | None:
-        """The chat template's source, None for a model that has none. Raises ArtifactError."""
+        """The text of the chat template, None for a model without. Raises ArtifactError."""
         return self._text(CHAT_TEMPLATE)
 
     @property
     def tool_template(self) -> str | None:
-        """The same for chats with tools, None where they have no template of their own."""
+        """The text of the template for chats with tools, None if that is the chat template."""
         return self._text(TOOL_TEMPLATE)
 
     def _text(self, name: str) -> str | None:
@@ -195,7 +195,7 @@ class _Schema(msgspec.Struct, frozen=True):
 
 
 def parse_manifest(text: bytes | memoryview, where: Path | str) -> Manifest:
-    """`where` is for the messages. Raises ArtifactError."""
+    """Parses manifest.json. `where` is for the messages. Raises ArtifactError."""
     try:
         schema = msgspec.json.decode(text, type=_Schema).schema
         if schema != SCHEMA:

@@ -1,6 +1,6 @@
 """Chooses which inputs the next call computes, and pads them to one width.
 
-docs/encoder.md has the measurements behind the two bounds.
+docs/encoder.md has the measurements for the two bounds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from handlers.encoder.request import EncodeRequest, EncoderInput
 
-# Larger calls gain nothing, and everybody else waits for their end.
+# Larger calls gain nothing, and all other requests wait for their end.
 BATCH_TOKENS = 256
 
 # Computing this many tokens takes as long as a call of its own costs: an input that is shorter
@@ -52,7 +52,7 @@ class QueuedInput(msgspec.Struct, eq=False):
 
     request: EncodeRequest
     index: int
-    """Of the input in its request."""
+    """The place of the input in its request."""
     length: int
     taken: bool = False
 
@@ -72,7 +72,7 @@ class Batcher:
         self._queue: dict[EncodeRequest, list[QueuedInput]] = {}
         """In the order in which they came; of each the shortest input first."""
         self._by_length: dict[int, dict[QueuedInput, None]] = {}
-        """Of one length in the order in which they came."""
+        """The inputs of each length, in the order in which they came."""
         self._oldest_next = False
 
     def add(self, request: EncodeRequest) -> None:

@@ -69,10 +69,9 @@ class Encoder(EngineDriver[EncodeRequest, EncodeRequest]):
 
     @classmethod
     def load(cls, artifact: Artifact, settings: Settings) -> Encoder:
-        """Loads the graph. Raises ArtifactError."""
-        from handlers.encoder.session import (
-            EncoderSession,  # numpy alone is enough to import the encoder
-        )
+        """Loads the graph of an artefact. Raises ArtifactError."""
+        # Here, since numpy alone is enough to import the encoder.
+        from handlers.encoder.session import EncoderSession
 
         started = time.perf_counter()
         info = artifact.encoder
@@ -176,7 +175,7 @@ class Encoder(EngineDriver[EncodeRequest, EncodeRequest]):
     def _compute(self, inputs: Sequence[QueuedInput]) -> None:
         """Runs one call. A fault ends the requests that were in it, and no other."""
         if not inputs:
-            self._check_nobody_is_lost()
+            self._check_progress()
             return
         requests = {each.request for each in inputs}
         now = time.monotonic()
@@ -184,7 +183,7 @@ class Encoder(EngineDriver[EncodeRequest, EncodeRequest]):
             request.started = request.started or now
         self._contain(requests, partial(self._run_batch, inputs))
 
-    def _check_nobody_is_lost(self) -> None:
+    def _check_progress(self) -> None:
         """Raises RuntimeError for a request that would wait without an end."""
         with self._changed:
             if len(self._live) > len(self._inbox):

@@ -31,7 +31,7 @@ class EncodeStats(msgspec.Struct, frozen=True):
     """The tokens and milliseconds that a request has taken."""
 
     tokens: int
-    """Of all inputs, special tokens included."""
+    """Tokens of all inputs, special tokens included."""
     queue_ms: float
     """From submission to the call that first computed something of it."""
     encode_ms: float

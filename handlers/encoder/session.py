@@ -48,7 +48,7 @@ class EncoderSession:
             )
         self._inputs = tuple(sorted(names))
         self.width: int = outputs[0].shape[-1]
-        """Of a row: an embedding's dimensions, or the number of labels."""
+        """Length of a row: an embedding's dimensions, or the number of labels."""
 
     def run(self, batch: EncoderBatch) -> NDArray[np.float32]:
         """Runs one batch: [rows, width]. Raises EngineFault when ONNX Runtime fails."""

@@ -2,8 +2,8 @@
 
 Two ways, one surface:
 
-    inline    whoever waits for a request runs the steps, and `await` never suspends (AWS Lambda:
-              one request at a time, no thread)
+    inline    the caller that waits for a request runs the steps, and `await` never suspends (AWS
+              Lambda: one request at a time, no thread)
     threaded  one background thread runs them, and requests sleep on their event loops (Cloud Run)
 
 asyncio is imported by the first request that has to sleep: importing it takes 25 to 65 ms, which

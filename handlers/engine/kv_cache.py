@@ -35,7 +35,7 @@ class CacheTensor(msgspec.Struct, frozen=True):
     dtype: DTypeLike
     """float32; of keys and values in a quantised graph float16."""
     sizes: tuple[int, ...]
-    """Of a slot: keys (heads, head_dim, KEY_BLOCK), values (heads, head_dim), a state's all."""
+    """Sizes of a slot: keys (heads, head_dim, KEY_BLOCK), values (heads, head_dim), states all."""
     block_size: int
     """Positions that lie side by side: KEY_BLOCK of keys, 1 of values; 0 of a state."""
 

@@ -65,9 +65,9 @@ class SamplingParams(msgspec.Struct, frozen=True):
     logit_bias: Mapping[int, float] = msgspec.field(default_factory=dict)
     """Added to the logits of these ids, before penalties and temperature."""
     logprobs: int | None = None
-    """How many of the likeliest ids to return at each place, beside the chosen one."""
+    """The number of likeliest ids to return at each place, beside the chosen one."""
     prompt_logprobs: int | None = None
-    """The same for the prompt. Such a prompt is computed whole, whatever the cache holds."""
+    """The same for the prompt. Such a prompt is computed whole, also where the cache holds it."""
 
 
 class Logprobs(msgspec.Struct, frozen=True):
@@ -96,9 +96,9 @@ class Step(msgspec.Struct, frozen=True):
     index: int = 0
     """Which prompt of the submission it belongs to."""
     logprobs: Logprobs | None = None
-    """Of `token_id`, where SamplingParams.logprobs asks for them."""
+    """The logprobs of `token_id`, where SamplingParams.logprobs asks for them."""
     prompt_logprobs: tuple[Logprobs | None, ...] | None = None
-    """Of the prompt's ids, on a sequence's first step alone. The first id has none."""
+    """Those of the prompt's ids, on a sequence's first step alone. The first id has none."""
 
 
 class GenerationStats(msgspec.Struct, frozen=True):

@@ -43,7 +43,7 @@ class Sequence(msgspec.Struct, eq=False):
     deadline: float = math.inf
     """`time.monotonic()` seconds, as all moments below."""
     index: int = 0
-    """Of its prompt in the submission."""
+    """The place of its prompt in the submission."""
     constraint: Constraint | None = None
     submitted: float = 0.0
 
