@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 # function.py loads the model while it is imported. Python imports this file before any other of
-# the package, so an import of function.py here would load a model for whoever wants events.py.
+# the package, so an import of function.py here would load a model for an import of events.py too.
 def __getattr__(name: str) -> Any:
     if name != "handler":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The function that awslambdaric calls. Importing this file loads the model: it is the cold start.
+"""The function that awslambdaric calls for each event; importing this file loads the model.
 
 An environment answers one event at a time, so the engine has no thread of its own here: awaiting a
 token computes it. awslambdaric posts one whole value for each event; runtime/ is our own runtime,

@@ -1,4 +1,4 @@
-"""Starts that no request waits for: with SnapStart, or with provisioned concurrency.
+"""Prepares a process that no request waits for: with SnapStart, or provisioned concurrency.
 
 Before the first request, or before the snapshot, the model answers a few requests of our own: then
 its weights are in memory, and all modules that a first request would import are loaded.

@@ -1,4 +1,4 @@
-r"""The function that functions-framework serves, in one uvicorn process.
+r"""The function that functions-framework calls for each request; importing it loads the model.
 
     FUNCTION_TARGET=handler FUNCTION_SOURCE=handlers/cloud_run/function.py \
         python -m handlers.cloud_run

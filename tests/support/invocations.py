@@ -14,13 +14,13 @@ class Cut(enum.Enum):
     """The places where a connection can be lost."""
 
     BEFORE_RESTORE = "asked for the restore"
-    REPLY_OF_RESTORE = "amid the news of the restore"
+    REPLY_OF_RESTORE = "during the news of the restore"
     BEFORE_NEXT = "asked for an invocation"
-    HEAD_OF_NEXT = "amid the head of an invocation"
-    BODY_OF_NEXT = "amid the event"
+    HEAD_OF_NEXT = "during the head of an invocation"
+    BODY_OF_NEXT = "during the event"
     BEFORE_BODY = "before the answer's body has been read"
     BEFORE_REPLY = "the answer has been read and is not acknowledged"
-    BODY_OF_REPLY = "amid the acknowledgement"
+    BODY_OF_REPLY = "during the acknowledgement"
     IDLE = "after the acknowledgement"
 
 

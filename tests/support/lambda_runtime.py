@@ -1,4 +1,4 @@
-"""Our own Lambda runtime as a real process, behind the stand-in for the Runtime API."""
+"""Our own Lambda runtime as a real process, with the stand-in for the Runtime API."""
 
 from __future__ import annotations
 

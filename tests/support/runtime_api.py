@@ -106,7 +106,7 @@ class RuntimeApi:
         seconds: float | None = FUNCTION_SECONDS,
         refused_with: int | None = None,
     ) -> Invoked:
-        """Hands an invocation to whoever asks next."""
+        """Hands an invocation to the next that asks."""
         self._count += 1
         name = f"request-{self._count}"
         invoked = Invoked(name, json.dumps(event).encode(), seconds, refused_with=refused_with)
@@ -308,7 +308,7 @@ class RuntimeApi:
         prelude, _, content = body.partition(NULS)
         demand(content != b"", "an answer without a body, which leaves a URL's client waiting")
         status = json.loads(prelude)["statusCode"]
-        demand(status not in (204, 304), f"a body behind the status {status}")
+        demand(status not in (204, 304), f"a body after the status {status}")
         trailers = read_fields(stream)
         demand(set(trailers) in (set(), ERROR_TRAILERS), f"the trailers are {trailers}")
         return Posted(what, headers, body, trailers)

@@ -41,7 +41,7 @@ ANSWERED: Sequence[RequestError] = (
 
 
 class Failing:
-    """As much of an Api as answers with an error, whole or amid a stream."""
+    """As much of an Api as answers with an error, whole or in a stream."""
 
     task = "text-generation"
 

@@ -1,4 +1,4 @@
-"""The Lambda handler under awslambdaric, behind AWS's own emulator."""
+"""The Lambda handler, run by awslambdaric in AWS's own emulator."""
 
 from __future__ import annotations
 

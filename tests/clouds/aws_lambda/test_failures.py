@@ -1,4 +1,4 @@
-"""Connections that die, answers that are refused, signals: our own Lambda runtime amid them."""
+"""Our own Lambda runtime when connections die, answers are refused and signals arrive."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_connection_that_dies_while_nothing_is_asked_is_opened_again(own: OwnR
 
 
 def test_a_frozen_process_goes_on_where_it_was(own: OwnRuntime) -> None:
-    """Between invocations, and amid a stream, as Lambda never does but a busy machine may."""
+    """Between invocations, and during a stream, as Lambda never does but a busy machine may."""
     own.health()
     own.process.popen.send_signal(signal.SIGSTOP)
     invoked = own.begin(CHAT, ENDLESS)

@@ -1,4 +1,4 @@
-"""Our own Lambda runtime, behind a Runtime API that holds every byte to the protocol."""
+"""Our own Lambda runtime with a Runtime API that holds every byte to the protocol."""
 
 from __future__ import annotations
 
@@ -291,7 +291,7 @@ def test_only_the_first_answer_is_marked_as_cold(own: OwnRuntime) -> None:
 
 @pytest.fixture(scope="module")
 def emulated(tiny_artifact: Path, directory: Path) -> Iterator[Lambda]:
-    """Behind AWS's emulator, which buffers streams and hands them over with their prelude."""
+    """In AWS's emulator, which buffers streams and hands them over with their prelude."""
     with lambda_emulator(tiny_artifact, directory, OWN_RUNTIME) as emulator:
         yield emulator
 

@@ -1,4 +1,4 @@
-"""functions-framework behind stand-ins: nothing of its synchronous side is loaded, or lost."""
+"""functions-framework with stand-ins: nothing of its synchronous side is loaded, or lost."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from handlers.lazy_imports import lazy_imports
 
 ROOT = Path(__file__).parents[3]
 
-PLAIN = "import functions_framework.aio, sys\n"
-DEFERRED = f"""
+EAGER = "import functions_framework.aio, sys\n"
+LAZY = f"""
 from handlers.lazy_imports import lazy_imports
 from handlers.cloud_run.__main__ import SYNCHRONOUS_SIDE
 
 with lazy_imports(*SYNCHRONOUS_SIDE):
-    {PLAIN}
+    {EAGER}
 """
 
 # A target of each kind; an execution id is told in what a function prints and logs.
@@ -96,7 +96,7 @@ def test_an_asynchronous_function_answers_without_flask_werkzeug_or_cloudevents(
     tmp_path: Path,
 ) -> None:
     """Also after an upgrade of functions-framework, or this fails."""
-    lines = run(f"{DEFERRED}{SEND}to_asgi('http', HTTP)\n{LOADED}", tmp_path).splitlines()
+    lines = run(f"{LAZY}{SEND}to_asgi('http', HTTP)\n{LOADED}", tmp_path).splitlines()
     assert lines == ["printed", "logged", "200 POST", "set()"]
 
 
@@ -114,15 +114,15 @@ def test_an_asynchronous_function_answers_without_flask_werkzeug_or_cloudevents(
         ("to_asgi('http', HTTP)", '"execution_id": "abc"'),
     ],
 )
-def test_every_kind_of_function_works_behind_stand_ins_as_without_them(
+def test_every_kind_of_function_works_with_stand_ins_as_without_them(
     tmp_path: Path, call: str, said: str
 ) -> None:
-    behind, without = (
+    lazy, eager = (
         run(f"{imports}{SEND}{call}", tmp_path, LOG_EXECUTION_ID="true")
-        for imports in (DEFERRED, PLAIN)
+        for imports in (LAZY, EAGER)
     )
-    assert behind == without
-    assert said in behind
+    assert lazy == eager
+    assert said in lazy
 
 
 @pytest.fixture
