@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import time
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 import msgspec
 
-from handlers.api.worker_pool import EngineState, WorkerPool
+from handlers.api.worker_pool import WorkerPool
 from handlers.artifact.manifest import SamplingDefaults
 from handlers.text.prompts import PromptEncoder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from handlers.artifact.manifest import EncoderInfo, Manifest
     from handlers.config import Settings
     from handlers.encoder.encoder import Encoder
-    from handlers.engine.params import Prompt
+    from handlers.engine.engine import Engine
     from handlers.grammar.compiler import GrammarCompiler
-    from handlers.text import completion
     from handlers.text.chat_template import ChatTemplate
+    from handlers.text.completion import Completer
     from handlers.text.encoder_inputs import EncoderInputBuilder
     from handlers.text.tokenizer import Tokenizer
 
@@ -35,23 +35,10 @@ if TYPE_CHECKING:
 THREADS = 2
 
 
-class ServedEngine(EngineState, Protocol):
-    """What the endpoints of every task need of the engine."""
-
-    @property
-    def context_length(self) -> int: ...
-
-    @property
-    def running(self) -> int: ...
-
-    @property
-    def waiting(self) -> int: ...
-
-
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The one model of the process, whatever its task."""
 
-    engine: ServedEngine
+    engine: Engine | Encoder
     tokenizer: Tokenizer
     reader: PromptEncoder
     tokenising: WorkerPool
@@ -94,22 +81,11 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return f"fp_{crc32(listed.encode()):08x}"
 
 
-class DecoderEngine(ServedEngine, Protocol):
-    """What the endpoints of a decoder need of handlers.engine.engine.Engine."""
-
-    @property
-    def slots(self) -> int: ...
-
-    def submit_all(
-        self, prompts: Sequence[Prompt], deadline: float | None
-    ) -> completion.StepStream: ...
-
-
 class DecoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
     """A loaded decoder, which generates text."""
 
-    engine: DecoderEngine
-    completer: completion.Completer
+    engine: Engine
+    completer: Completer
     template: ChatTemplate
     compiling: WorkerPool
     """Where grammars are compiled."""
@@ -119,7 +95,7 @@ class DecoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
     @classmethod
     def of(
         cls,
-        engine: DecoderEngine,
+        engine: Engine,
         tokenizer: Tokenizer,
         template: ChatTemplate,
         manifest: Manifest,

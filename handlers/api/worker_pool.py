@@ -8,32 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from handlers.errors import STOPPING, NotReady, Overloaded
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
+    from handlers.engine.driver import EngineDriver
+
 T = TypeVar("T")
-
-
-class EngineState(Protocol):
-    """The state of a decoder's engine or an encoder that decides whether and where work runs."""
-
-    @property
-    def threaded(self) -> bool:
-        """Whether the engine has a thread, and requests wait for it on an event loop."""
-
-    @property
-    def accepting(self) -> bool:
-        """Whether new requests are taken."""
 
 
 class WorkerPool:
     """A few threads for one kind of work, with a bounded queue."""
 
-    def __init__(self, name: str, engine: EngineState, *, threads: int, limit: int) -> None:
+    def __init__(
+        self, name: str, engine: EngineDriver[Any, Any], *, threads: int, limit: int
+    ) -> None:
         """`name`: of the work, for errors. `limit`: requests that wait or run at most."""
         self._name = name
         self._engine = engine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -14,15 +14,16 @@ from handlers.errors import (
     DeadlineExceeded,
     EngineFault,
     NotReady,
-    RequestError,
 )
 from handlers.text.logprobs import token_logprob
 from handlers.text.stop_strings import StopStrings
 from handlers.text.tool_parser import ToolCallDelta, ToolCallParser
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
+    from handlers.engine.engine import Engine
+    from handlers.engine.generation import Generation
     from handlers.engine.params import GenerationStats, Logprobs, Prompt, Step
     from handlers.text.logprobs import ScoredToken
     from handlers.text.tokenizer import Tokenizer
@@ -30,27 +31,6 @@ if TYPE_CHECKING:
 
 Finish = Literal["stop", "length", "tool_calls"]
 """OpenAI's words: the model or a stop string ended the answer, it was cut, or it ends in calls."""
-
-
-class StepStream(Protocol):
-    """The steps of all prompts of a submission, each of which ends with a finish_reason."""
-
-    def __aiter__(self) -> AsyncIterator[Step]: ...
-
-    @property
-    def fault(self) -> RequestError | None: ...
-
-    def stats(self, index: int) -> GenerationStats: ...
-
-    def cancel(self) -> None: ...
-
-    def cancel_one(self, index: int) -> None: ...
-
-
-class PromptEngine(Protocol):
-    """The part of handlers.engine.engine.Engine that completes prompts."""
-
-    def submit_all(self, prompts: Sequence[Prompt], deadline: float | None) -> StepStream: ...
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -73,7 +53,7 @@ class Delta(msgspec.Struct, frozen=True):
 class Completer:
     """Completes prompts on one engine with one tokenizer."""
 
-    def __init__(self, engine: PromptEngine, tokenizer: Tokenizer) -> None:
+    def __init__(self, engine: Engine, tokenizer: Tokenizer) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
 
@@ -111,7 +91,7 @@ class Completer:
             generation.cancel()
 
 
-def _raise_failure(step: Step, generation: StepStream, begun: bool) -> None:
+def _raise_failure(step: Step, generation: Generation, begun: bool) -> None:
     """Raises the error of a submission that failed, or ended without any token.
 
     `begun`: whether any answer has a token.

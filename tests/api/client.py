@@ -10,9 +10,10 @@ import msgspec
 
 from handlers.api.app import Api
 from handlers.api.http import Request, Response, StreamResponse, run_sync
-from handlers.api.model import DecoderEngine, DecoderModel
+from handlers.api.model import DecoderModel
 from handlers.artifact.manifest import SCHEMA, Manifest, ModelInfo
 from handlers.config import Settings
+from handlers.engine.engine import Engine
 from handlers.text.chat_template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from tests.support.scripted_engine import ScriptedEngine, drain, steps
@@ -86,7 +87,7 @@ class Client(ApiClient):
 
     def __init__(
         self,
-        engine: DecoderEngine,
+        engine: Engine,
         environ: Mapping[str, str] | None = None,
         *,
         template: str = TEMPLATE,

@@ -3,20 +3,20 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
 from handlers.api.http import run_sync
 from handlers.api.worker_pool import WorkerPool
 from handlers.errors import NotReady, Overloaded
+from tests.support.scripted_engine import ScriptedEngine
 from tests.support.servers import PATIENCE_SECONDS
 
 
-@dataclass
-class Engine:
-    threaded: bool = True
-    accepting: bool = True
+class Engine(ScriptedEngine):
+    def __init__(self, threaded: bool = True) -> None:
+        super().__init__()
+        self.threaded = threaded
 
 
 class Gate:

@@ -8,33 +8,36 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from handlers.api.http import run_sync
+from handlers.engine.engine import Engine
+from handlers.engine.generation import Generation
 from handlers.engine.params import FinishReason, GenerationStats, Prompt, SamplingParams, Step
 from handlers.errors import ContextLengthExceeded, InvalidRequest, RequestError
 
 T = TypeVar("T")
 
 
-class ScriptedGeneration:
+class ScriptedGeneration(Generation):
     """Counts the steps taken, and remembers whether it was cancelled, or one of its sequences."""
 
+    fault: RequestError | None = None
+
     def __init__(self, steps: Iterable[Step], prompts: Sequence[Prompt] = ()) -> None:
-        self._steps = iter(steps)
+        self._script = iter(steps)
         self._prompts = prompts
         self.taken = 0
         self.cancelled = False
         self.cancelled_ones: list[int] = []
-        self.fault: RequestError | None = None
 
     def __aiter__(self) -> ScriptedGeneration:
         return self
 
     async def __anext__(self) -> Step:
-        for step in self._steps:
+        for step in self._script:
             self.taken += 1
             return step
         raise StopAsyncIteration
 
-    def stats(self, index: int) -> GenerationStats:
+    def stats(self, index: int = 0) -> GenerationStats:
         """Ahead of the steps taken, as an engine with a thread is."""
         return GenerationStats(len(self._prompts[index].ids), 0, 10_000, 1.0, 2.0, 3.0)
 
@@ -45,7 +48,7 @@ class ScriptedGeneration:
         self.cancelled_ones.append(index)
 
 
-class ScriptedEngine:
+class ScriptedEngine(Engine):
     """Every submitted prompt gets the same steps, in turns, unless each has a script of its own.
 
     `refusal` is raised instead of them.
