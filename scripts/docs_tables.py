@@ -85,7 +85,7 @@ def tasks(_old: str) -> str:
         for task, table in ROUTES.items()
     ]
     common = ", ".join(_code(path) for path in COMMON)
-    return _table(("task", f"paths, besides {common}"), rows, "")
+    return _table(("task", f"paths, in addition to {common}"), rows, "")
 
 
 def generating_fields(old: str) -> str:
