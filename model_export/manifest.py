@@ -117,6 +117,6 @@ def _files_in(directory: Path) -> list[Path]:
 
 
 def _special_tokens(loaded: LoadedModel) -> dict[str, str]:
-    """bos_token, eos_token and so on, as the chat template may name them."""
+    """Returns bos_token, eos_token and so on, as the chat template may name them."""
     tokens = loaded.tokenizer.special_tokens_map
     return {name: token for name, token in tokens.items() if isinstance(token, str)}

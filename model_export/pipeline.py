@@ -99,7 +99,7 @@ def export(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> 
 
 
 def _set_torch_threads(count: int) -> None:
-    """torch counts the host's CPUs, not those that this process may use."""
+    """Sets what torch cannot see: it counts the host's CPUs, not those of this process."""
     import torch
 
     torch.set_num_threads(count)

@@ -180,7 +180,7 @@ def _encoder_recipe(tables: dict[str, Any], path: Path) -> EncoderRecipe:
 
 
 def _check_encoder(recipe: EncoderRecipe, precision: dict[str, Any]) -> None:
-    """`precision` is the table as it was written: it may not even name what only decoders have."""
+    """Checks values; `precision` is the table as written, which may name no key of decoders."""
     export, source = recipe.export, recipe.source
     for key in ("lm_head", "mixed_layers"):
         if key in precision:

@@ -150,7 +150,7 @@ class TraceableDecoder(torch.nn.Module):
     def _positions(
         self, input_ids: torch.Tensor, query_seqlens: torch.Tensor, seqlens_k: torch.Tensor
     ) -> torch.Tensor:
-        """int64 [batch, sequence]: past length + column.
+        """Returns int64 [batch, sequence]: past length + column.
 
         Held inside the context: where the cache is larger, padding columns may lie beyond it,
         and a table of learned positions ends there.

@@ -58,7 +58,7 @@ def _encode(tokenizer: PreTrainedTokenizerFast, text: str) -> EncodedText:
 
 
 def _chats(loaded: LoadedModel) -> tuple[list[RenderedChat], list[RefusedChat]]:
-    """The corpus's conversations as the model's template has them, and those that it refuses.
+    """Renders the corpus's conversations by the model's template, which may refuse some.
 
     Gemma 2's takes no system message, for one. Raises ExportError when a template takes none.
     """
@@ -89,7 +89,7 @@ def _chat(loaded: LoadedModel, messages: list[dict[str, str]]) -> RenderedChat:
 def _answers(
     loaded: LoadedModel, chats: list[RenderedChat], context_length: int
 ) -> list[GreedyAnswer]:
-    """To the prompts that leave room for a whole answer: in a model's real context, all."""
+    """Answers the prompts that leave room for a whole answer: in a real context, all."""
     longest = context_length - ANSWER_TOKENS - 1
     prompts = [(chat.rendered, chat.ids) for chat in chats]
     prompts += [
@@ -108,7 +108,7 @@ def _answers(
 
 
 def _long_prompt(loaded: LoadedModel, longest: int) -> tuple[str, list[int]]:
-    """The beginning of the evaluation text: longer than the layers' sliding window, if it may."""
+    """Returns the beginning of the evaluation text, longer than a sliding window if possible."""
     window = getattr(loaded.model.config.get_text_config(), "sliding_window", None) or 0
     length = min(longest, max(LONG_PROMPT, window + 64), LONGEST_PROMPT)
     ids = loaded.tokenizer.encode(evaluation_text(), add_special_tokens=True)[:length]

@@ -102,7 +102,7 @@ def _trace(encoder: TraceableEncoder) -> ir.Model:
 
 
 def _example(name: str) -> torch.Tensor:
-    """Two rows: five tokens, and three of padding."""
+    """Returns an example of two rows: five tokens, and two with three of padding."""
     match name:
         case contract.ATTENTION_MASK:
             return torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
@@ -154,7 +154,7 @@ def _names_by_signature(model: PreTrainedModel) -> list[str]:
 
 
 def _optimum_config(model: PreTrainedModel, task: str) -> Any:
-    """optimum's OnnxConfig of the architecture."""
+    """Returns optimum's OnnxConfig of the architecture."""
     import optimum.exporters.onnx.model_configs  # noqa: F401  (registers the architectures)
     from optimum.exporters.tasks import TasksManager
 

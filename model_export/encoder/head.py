@@ -27,13 +27,13 @@ class Pooling(torch.nn.Module):
         self.modes = tuple(modes)
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """`mask` int64 [batch, sequence]: 1 for a token, 0 for padding on the right."""
+        """Takes a `mask` int64 [batch, sequence]: 1 for a token, 0 for padding on the right."""
         valid = mask.unsqueeze(-1).to(hidden.dtype)
         return torch.cat([_pool(mode, hidden, valid) for mode in self.modes], dim=-1)
 
 
 def _pool(mode: str, hidden: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """`valid` [batch, sequence, 1]."""
+    """Pools [batch, sequence, hidden] to [batch, hidden]; `valid` [batch, sequence, 1]."""
     match mode:
         case "cls":
             return hidden[:, 0]
@@ -101,6 +101,6 @@ class Head(torch.nn.Module):
         self.others = torch.nn.Sequential(*others)
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """`hidden` [batch, sequence, hidden], `mask` as Pooling's. Returns [batch, dimensions]."""
+        """Takes hidden states and mask as Pooling does. Returns [batch, dimensions]."""
         embedding: torch.Tensor = self.others(self.pooling(hidden, mask))
         return embedding

@@ -51,6 +51,6 @@ def _replace(node: ir.Node) -> None:
 
 
 def _blocked(keys: ir.Value) -> ir.Shape:
-    """[batch, kv_heads, blocks, head_dim, positions of a block]."""
+    """Returns [batch, kv_heads, blocks, head_dim, positions of a block]."""
     batch, heads, _, head_dim = dimensions(keys) or ()
     return ir.Shape([batch, heads, contract.BLOCKS, head_dim, contract.KEY_BLOCK])

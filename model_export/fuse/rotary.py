@@ -115,7 +115,7 @@ def _slice(node: ir.Node) -> tuple[int, int]:
 
 
 def _merge_heads(model: ir.Model, node: ir.Node, states: ir.Value) -> ir.Value:
-    """[batch, heads, sequence, head_dim] -> [batch, sequence, heads * head_dim]."""
+    """Reshapes [batch, heads, sequence, head_dim] to [batch, sequence, heads * head_dim]."""
     shape = dimensions(states)
     swapped = insert(node, "Transpose", [states], {"perm": (0, 2, 1, 3)})
     width = int(shape[1]) * int(shape[3])  # type: ignore[index,arg-type]

@@ -64,7 +64,7 @@ class Weights:
 
     @property
     def total(self) -> int:
-        """All bytes."""
+        """The bytes of all weights."""
         return self.linears + self.heads + self.plain
 
 

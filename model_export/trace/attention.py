@@ -164,7 +164,7 @@ def _widen(states: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def _merge_heads(states: torch.Tensor) -> torch.Tensor:
-    """[batch, heads, sequence, head_dim] -> [batch, sequence, heads * head_dim]."""
+    """Reshapes [batch, heads, sequence, head_dim] to [batch, sequence, heads * head_dim]."""
     batch, heads, sequence, head_dim = states.shape
     return states.transpose(1, 2).reshape(batch, sequence, int(heads) * int(head_dim))
 

@@ -74,7 +74,7 @@ class Recurrence:
         activation: str | None = None,
         **others: Any,
     ) -> torch.Tensor:
-        """transformers' short convolution: `hidden_states` [batch, channels, sequence]."""
+        """Stands in for the short convolution: `hidden_states` [batch, channels, sequence]."""
         _refuse_unknown(others)
         output = self.convolution(hidden_states.transpose(1, 2), weight, bias)
         if activation is not None:
@@ -92,7 +92,7 @@ class Recurrence:
         use_qk_l2norm_in_kernel: bool = False,
         **others: Any,
     ) -> tuple[torch.Tensor, None]:
-        """transformers' gated delta rule. Its last state is the operator's to write."""
+        """Stands in for the gated delta rule, whose last state the operator writes."""
         _refuse_unknown(others)
         epsilon = DELTA_RULE_EPSILON if use_qk_l2norm_in_kernel else 0.0
         scale = float(query.shape[-1]) ** -0.5
@@ -114,7 +114,7 @@ class Recurrence:
         dt_limit: tuple[float, float] = (0.0, float("inf")),
         **others: Any,
     ) -> tuple[torch.Tensor, None]:
-        """transformers' scan of Mamba 2: `hidden_states` [batch, sequence, heads, head_dim]."""
+        """Stands in for the scan of Mamba 2: `hidden_states` [batch, sequence, heads, head_dim]."""
         _refuse_unknown(others)
         step = dt if dt_bias is None else dt + dt_bias
         step = torch.nn.functional.softplus(step) if dt_softplus else step

@@ -130,7 +130,7 @@ def _rope_kind(rope: dict[str, Any]) -> str | None:
 
 
 def _check_chunks(config: PretrainedConfig, name: str, context_length: int) -> None:
-    """Llama 4's local layers see their own chunk of the sequence: the first is causal."""
+    """Refuses more than a chunk of Llama 4's local layers: only the first is a causal window."""
     chunked = "chunked_attention" in (getattr(config, "layer_types", None) or ())
     size = getattr(config, "attention_chunk_size", None)
     if chunked and size is not None and context_length > size:
@@ -141,7 +141,7 @@ def _check_chunks(config: PretrainedConfig, name: str, context_length: int) -> N
 
 
 def _check_temperature(config: PretrainedConfig, name: str, context_length: int) -> None:
-    """Llama 4's layers without rotary embedding scale their queries, by 1 up to floor_scale."""
+    """Refuses positions from which Llama 4 scales queries: up to floor_scale the factor is 1."""
     scales = getattr(config, "attn_temperature_tuning", False) and not all(config.no_rope_layers)
     if scales and context_length >= config.floor_scale:
         raise ExportError(

@@ -85,7 +85,7 @@ def typed_as(outputs: Any, like: Sequence[Any]) -> Any:
 
 
 def _with_weights(proto: onnx.ModelProto, module: torch.nn.Module) -> ir.Model:
-    """Turn the inputs that stand for weights into initialisers over the module's own memory."""
+    """Turns the inputs that stand for weights into initialisers over the module's own memory."""
     model = ir.from_proto(proto)
     tensors: dict[str, torch.Tensor] = {}
     tensors.update(module.named_parameters(remove_duplicate=False))

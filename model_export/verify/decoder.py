@@ -90,7 +90,7 @@ def _drift(
 def _first_answer(
     request: VerifyRequest, reference: DecoderReference, artifact: Artifact, tokenizer: Tokenizer
 ) -> dict[str, str]:
-    """The quantised graph's answer to the corpus's first prompt, for a person to read."""
+    """Answers the corpus's first prompt with the quantised graph, for a person to read."""
     first = reference.answers[0]
     params = SamplingParams(max_tokens=reference.answer_tokens, temperature=0.0)
     steps = _engine(artifact, reference, request.threads).submit(first.prompt_ids, params)

@@ -57,7 +57,7 @@ class Comparison:
     """-log p of the text's own next token; NaN at a window's last position, which has none."""
 
     def summary(self) -> Drift:
-        """The three figures, and what they were measured on."""
+        """Returns the three figures, and what they were measured on."""
         loss = float(np.nanmean(self.quantised_loss))
         return Drift(
             tokens=len(self.kl),
@@ -69,7 +69,7 @@ class Comparison:
 
 
 def windows_of(text: str, tokenizer: Tokenizer, context_length: int) -> list[list[int]]:
-    """The text's ids in windows, each after what the tokenizer puts before a text (<s>)."""
+    """Cuts the text's ids into windows, each after what the tokenizer puts before a text (<s>)."""
     ids = tokenizer.encode(text)
     marked = tokenizer.encode(text, add_special_tokens=True)
     prefix = next((marked[:n] for n in range(len(marked)) if marked[n:][: len(ids)] == ids), [])
@@ -129,7 +129,7 @@ def _compare_window(
 
 
 def _batch(ids: NDArray[np.int64], start: int) -> Batch:
-    """The next CHUNK tokens of slot 0, with all their logits."""
+    """Returns the next CHUNK tokens of slot 0, with all their logits."""
     chunk = ids[start : start + CHUNK]
     return Batch(
         first_slot=0,

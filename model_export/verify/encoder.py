@@ -129,7 +129,7 @@ def check_rows(reference: EncoderReference, encoder: Encoder) -> dict[str, Any]:
 
 
 def _difference(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[rows]: the largest difference of a row, NaN where a number is none."""
+    """Returns [rows]: the largest difference of a row, NaN where a number is none."""
     scale = np.maximum(np.abs(one).max(axis=1), 1.0)
     difference: NDArray[np.float32] = np.abs(one - other).max(axis=1) / scale
     return difference
