@@ -4,7 +4,7 @@
 
     recipe.py recipe_loader.py   what to export
     fetch/                       the source's files and the model in memory
-    decoder/ encoder/            what each does in its own way: reference, trace, passes, gates
+    decoder/ encoder/            what each does in its own way: reference, graph, passes, gates
     trace/                       a model of transformers becomes an ONNX graph
     fuse/ quantize/ save.py      the graph becomes fast, small and a file
     verify/                      the gates, in a process of their own

@@ -1,4 +1,4 @@
-"""The steps of an export: load > reference > trace > fuse > quantize > verify > pack.
+"""The steps of an export: fetch > reference > convert > fuse > quantize > verify > pack.
 
 Two artefacts are built in a scratch directory: the fp32 one, which exists to be verified against,
 and the quantised one, which is published once it has passed every gate. What decoders and encoders
@@ -50,8 +50,8 @@ class Strategy(Protocol[ReferenceT]):
     def reference(self, report: Report) -> ReferenceT:
         """Returns transformers' ids and answers, which the export has to reproduce."""
 
-    def trace(self) -> ir.Model:
-        """Returns the fp32 graph as torch traces it."""
+    def convert(self) -> ir.Model:
+        """Traces the model into an fp32 graph, plain and slow."""
 
     def passes(self) -> Sequence[Pass]:
         """Returns the passes that make the traced graph fast."""
@@ -75,7 +75,7 @@ def export(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> 
         strategy = _load(recipe, report)
         reference = strategy.reference(report)
         report("convert to ONNX")
-        graph = strategy.trace()
+        graph = strategy.convert()
         report("fuse")
         fuse(graph, strategy.passes())
         fp32, quantised = scratch / "fp32", scratch / "artefact"

@@ -44,8 +44,8 @@ class DecoderStrategy:
         report("reference: transformers' ids and greedy answers on the corpus")
         return make_reference(self.loaded, self.recipe.export.context_length)
 
-    def trace(self) -> ir.Model:
-        """Returns the graph in the decoder's contract, with its cache."""
+    def convert(self) -> ir.Model:
+        """Traces the graph in the decoder's contract, with its cache."""
         from model_export.decoder.convert import convert
 
         return convert(self.loaded.model, self.recipe.export.context_length)

@@ -42,8 +42,8 @@ class EncoderStrategy:
         report("reference: transformers' ids and answers on the corpus")
         return make_reference(self.source, self.recipe.export.task)
 
-    def trace(self) -> ir.Model:
-        """Returns the graph in the encoder's contract, with its head."""
+    def convert(self) -> ir.Model:
+        """Traces the graph in the encoder's contract, with its head."""
         from model_export.encoder.convert import convert
 
         return convert(self.loaded.model, self.source.head)

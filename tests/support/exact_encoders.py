@@ -71,7 +71,7 @@ def _recipe(source: Path, task: Task, path: Path) -> EncoderRecipe:
 
 def _export(recipe: EncoderRecipe, artefact: Path) -> None:
     strategy = EncoderStrategy.load(recipe, ignore)
-    save(fuse(strategy.trace(), strategy.passes()), artefact)
+    save(fuse(strategy.convert(), strategy.passes()), artefact)
     write_sidecars(artefact, recipe, strategy.loaded)
     files = measure_files(artefact)
     fields = strategy.manifest_fields()
