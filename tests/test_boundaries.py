@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = sorted((ROOT / "handlers").rglob("*.py"))
+EXPORTER = sorted((ROOT / "model_export").rglob("*.py"))
 # From the ground up: a file imports from its own layer and from those before it.
 LAYERS = [
     "__version__",
@@ -57,9 +58,11 @@ def test_every_import_in_the_runtime_points_down_the_layers() -> None:
     assert not wrong
 
 
-def test_no_files_of_the_runtime_import_one_another() -> None:
+@pytest.mark.parametrize("package", [RUNTIME, EXPORTER], ids=["handlers", "model_export"])
+def test_no_files_of_a_package_import_one_another(package: list[Path]) -> None:
     """Also not for type checking only, nor inside functions."""
-    graph = {name(path): set(imported_files(path)) - {name(path)} for path in RUNTIME}
+    modules = {name(path) for path in package}
+    graph = {name(path): set(imported_files(path, modules)) - {name(path)} for path in package}
     reached = {start: reachable(start, graph) for start in graph}
     cycles = {
         frozenset(end for end in reached[start] if start in reached[end])
@@ -69,10 +72,20 @@ def test_no_files_of_the_runtime_import_one_another() -> None:
     assert not cycles
 
 
+def test_no_class_name_of_the_exporter_stands_for_two_things() -> None:
+    names = [
+        node.name
+        for path in EXPORTER
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert sorted(set(names)) == sorted(names)
+
+
 def test_the_exporter_uses_the_engine_and_its_words_but_nothing_that_serves() -> None:
     wrong = [
         f"{name(path)} imports {imported}"
-        for path in sorted((ROOT / "model_export").rglob("*.py"))
+        for path in EXPORTER
         for imported in imports(path)
         if imported.startswith("handlers.") and rank(imported) > rank("handlers.text")
     ]
@@ -215,9 +228,8 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"handlers.{a.name}" for a in node.names) if whole else (node.module,)
 
 
-def imported_files(path: Path) -> Iterator[str]:
-    """The modules of the runtime that a file imports, whole or names in them."""
-    modules = {name(each) for each in RUNTIME}
+def imported_files(path: Path, modules: set[str]) -> Iterator[str]:
+    """Those of `modules` that a file imports, whole or names in them."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in modules)
