@@ -27,17 +27,17 @@ both = pytest.mark.parametrize("path", BODIES)
 def scored(text: str, end: FinishReason = FinishReason.EOS) -> list[Step]:
     """The answer's steps, each id with a logprob of its own and id 1 beside it."""
     ids = TOKENIZER.encode(text)
-    told = [
+    tokens = [
         Step(token_id, logprobs=Logprobs(token_id, -place / 8, ((1, -0.25),)))
         for place, token_id in enumerate(ids)
     ]
-    return [*told, Step(None, end)]
+    return [*tokens, Step(None, end)]
 
 
 def echoing(prompt_ids: list[int], answer: list[Step]) -> list[Step]:
     """The answer's steps, the first with the prompt's logprobs."""
-    told = (None, *(Logprobs(token_id, -2.0, ()) for token_id in prompt_ids[1:]))
-    return [replace(answer[0], prompt_logprobs=told), *answer[1:]]
+    logprobs = (None, *(Logprobs(token_id, -2.0, ()) for token_id in prompt_ids[1:]))
+    return [replace(answer[0], prompt_logprobs=logprobs), *answer[1:]]
 
 
 class OutOfOrder(ScriptedEngine):
@@ -48,8 +48,8 @@ class OutOfOrder(ScriptedEngine):
     ) -> ScriptedGeneration:
         super().submit_all(prompts, deadline)
         scripts = reversed([*enumerate(self.scripts or ())])
-        told = [replace(step, index=index) for index, script in scripts for step in script]
-        self.generation = ScriptedGeneration(told, prompts)
+        reordered = [replace(step, index=index) for index, script in scripts for step in script]
+        self.generation = ScriptedGeneration(reordered, prompts)
         return self.generation
 
 
@@ -162,12 +162,12 @@ def test_a_chats_tokens_have_openais_shape() -> None:
 
 def test_a_texts_tokens_have_openais_older_shape() -> None:
     first, second = TOKENIZER.encode("be")
-    told = [
+    tokens = [
         Step(first, logprobs=Logprobs(first, -0.5, ((1, -0.25),))),
         Step(second, logprobs=Logprobs(second, -0.125, ((second, -0.125),))),
     ]
 
-    body = Client(ScriptedEngine([*told, *steps([])])).json(
+    body = Client(ScriptedEngine([*tokens, *steps([])])).json(
         "POST", TEXT, {"prompt": "Hello", "logprobs": 1}
     )
 

@@ -132,10 +132,10 @@ def choices(api: Api, path: str, fields: dict[str, Any]) -> list[dict[str, Any]]
 
 
 def test_every_choice_is_the_answer_to_its_own_seed(api: Api) -> None:
-    told = SAMPLED | {"logprobs": True, "top_logprobs": 2}
+    sampled = SAMPLED | {"logprobs": True, "top_logprobs": 2}
 
-    together = choices(api, CHAT, told | {"n": 3})
-    alone = [choices(api, CHAT, told | {"seed": 7 + place})[0] for place in range(3)]
+    together = choices(api, CHAT, sampled | {"n": 3})
+    alone = [choices(api, CHAT, sampled | {"seed": 7 + place})[0] for place in range(3)]
 
     assert [rounded(choice) for choice in together] == [rounded(choice) for choice in alone]
     assert len({choice["message"]["content"] for choice in together}) == 3
@@ -165,13 +165,13 @@ def test_an_echo_has_its_prompts_logprobs_in_every_choice(threaded: Api, stream:
 
     for _ in range(2):  # the second time the others find their prompt in the cache
         choices = asyncio.run(first_pieces())
-        told = [choice["logprobs"]["token_logprobs"] for choice in choices]
+        logprobs = [choice["logprobs"]["token_logprobs"] for choice in choices]
         count = sum(
             offset < len("Tell me more") for offset in choices[0]["logprobs"]["text_offset"]
         )
-        assert told[0][0] is None
+        assert logprobs[0][0] is None
         assert count > 3
-        assert told[0][:count] == told[1][:count] == told[2][:count]
+        assert logprobs[0][:count] == logprobs[1][:count] == logprobs[2][:count]
         assert all(choice["text"].startswith("Tell me more") for choice in choices)
 
 

@@ -90,8 +90,8 @@ def test_allowed_tools_are_held_to_and_come_back(mode: str) -> None:
         constraint.accept(token_id)
     allowed = constraint.allowed()
     first = {name: TOKENIZER.encode(name[0])[0] for name in ("add", "subtract")}
-    told = {name: bool(allowed[i // 32] >> i % 32 & 1) for name, i in first.items()}
-    assert told == {"add": True, "subtract": False}
+    may_follow = {name: bool(allowed[i // 32] >> i % 32 & 1) for name, i in first.items()}
+    assert may_follow == {"add": True, "subtract": False}
 
 
 def prompt_of(engine: ScriptedEngine) -> str:

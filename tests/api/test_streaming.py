@@ -177,10 +177,10 @@ def test_a_panic_in_mid_stream_is_its_last_event(
 @both
 def test_what_an_answer_took_is_known_beside_its_body(path: str) -> None:
     client = Client(saying("a long answer"))
-    told = {"stream": True, "stream_options": {"include_usage": True}, "n": 2}
+    streaming = {"stream": True, "stream_options": {"include_usage": True}, "n": 2}
     whole = client.send("POST", path, BODIES[path])
-    streamed = client.send("POST", path, BODIES[path] | told)
-    left = client.send("POST", path, BODIES[path] | told)
+    streamed = client.send("POST", path, BODIES[path] | streaming)
+    left = client.send("POST", path, BODIES[path] | streaming)
     assert isinstance(whole, Response)
     assert isinstance(streamed, StreamResponse)
     assert isinstance(left, StreamResponse)

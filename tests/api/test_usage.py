@@ -25,8 +25,8 @@ def test_a_prompt_counts_once_however_many_choices_it_has() -> None:
     first = [taken(5, 1, 10), taken(5, 5, 20)]
     second = [taken(7, 2, 30), taken(7, 7, 40)]
 
-    told = Usage.of(total_usage(first + second, choices_each=2))
-    assert msgspec.to_builtins(told) == {
+    usage = Usage.of(total_usage(first + second, choices_each=2))
+    assert msgspec.to_builtins(usage) == {
         "prompt_tokens": 12,
         "completion_tokens": 100,
         "total_tokens": 112,
@@ -75,9 +75,9 @@ def test_a_whole_answer_carries_the_tokens_of_its_body(path: str) -> None:
     answer = Client(engine).send("POST", path, BODIES[path])
 
     assert isinstance(answer, Response)
-    told = msgspec.json.decode(answer.body)["usage"]
-    prompt = told.get("prompt_tokens", told.get("input_tokens"))
-    completion = told.get("completion_tokens", told.get("output_tokens"))
+    usage = msgspec.json.decode(answer.body)["usage"]
+    prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
+    completion = usage.get("completion_tokens", usage.get("output_tokens"))
     assert answer.usage == TokenUsage(prompt, completion)
     assert (prompt, completion) == (len(engine.prompt_ids), len(TOKENIZER.encode("yes")))
 
