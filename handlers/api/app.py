@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import force_setattr, replace
 
-from handlers.api.content_coding import HEADER as CONTENT_CODING
-from handlers.api.content_coding import coding_of, decoded
+from handlers.api.content_coding import CONTENT_ENCODING, decompress, parse_coding
 from handlers.api.cors import Answer, Cors
 from handlers.api.error_responses import error_response
 from handlers.api.http import Request, Response, StreamResponse
@@ -75,10 +74,10 @@ class Api:
         return await self.answer(admitted, request.body)
 
     def admit(self, request: Request) -> Admitted | Response:
-        """Judges a request by all but its body, so that an adapter need not read that in vain.
+        """Checks a request's head, so that an adapter need not read the body of a refused one.
 
-        Returns the answer that the request gets whatever its body: a preflight's, or the error of a
-        missing key, an unknown path, or a promised body that is too large.
+        Returns the answer where the head alone decides it: a preflight's, or the error of a missing
+        key, an unknown path, or a promised body that is too large.
         """
         preflight = self._cors.preflight(request)
         if preflight is not None:
@@ -106,24 +105,24 @@ class Api:
 
         `headers`: the request's, as far as they are known.
         """
-        return self._cors.label(error_response(error), headers)
+        return self._cors.with_headers(error_response(error), headers)
 
-    def restored(self) -> None:
-        """Restarts the uptime, where the process goes on as a restored copy of itself."""
+    def reset_uptime(self) -> None:
+        """Restarts the uptime, after the process has been restored from a snapshot."""
         force_setattr(self._model, "ready_since", time.monotonic())
 
     def _finished(self, request: Request, answer: Answer) -> Answer:
         """Leaves out the body where HEAD asks, and adds the headers of CORS."""
         if request.method == "HEAD" and isinstance(answer, Response):
             answer = replace(answer, body=b"", left_out=len(answer.body))
-        return self._cors.label(answer, request.headers)
+        return self._cors.with_headers(answer, request.headers)
 
     async def _respond(self, admitted: Admitted, body: bytes) -> Response | StreamResponse:
-        """Lets the endpoint answer. Raises what `decoded` and the endpoint raise."""
+        """Lets the endpoint answer. Raises what `decompress` and the endpoint raise."""
         request = admitted.request
         if request.method == "OPTIONS":
             return _options(admitted.route)
-        body = decoded(body, _coding(request), self._settings.max_body_bytes)
+        body = decompress(body, _coding(request), self._settings.max_body_bytes)
         return await admitted.route.load()(self._model, replace(request, body=body))
 
     def _route(self, request: Request) -> Match:
@@ -150,11 +149,11 @@ class Api:
                 yield without_prefix(without_empty_parts(path), self._settings.base_path)
 
     def _not_found(self, path: str, paths: Sequence[str]) -> NotFound:
-        served, known = self._model.manifest.task, ", ".join(self._routes)
+        known = ", ".join(self._routes)
         tasks = [task for task, table in ROUTES.items() if match(paths, table)]
         if tasks:
             return NotFound(
-                f"This image serves the task {served} with {self._model.id}; {shortened(path)} "
+                f"This image serves the task {self.task} with {self._model.id}; {shortened(path)} "
                 f"needs {' or '.join(tasks)}. Paths: {known}."
             )
         if asks_for_stored(paths):
@@ -172,7 +171,7 @@ class Api:
     def _authorise(self, request: Request, found: Match | None) -> None:
         key = self._settings.api_key
         needs_key = found is None or found.route.needs_key
-        if key is not None and needs_key and not _carries(request, key):
+        if key is not None and needs_key and not _has_key(request, key):
             raise InvalidApiKey("Send the API key as `Authorization: Bearer <key>`.")
 
     def _check_size(self, request: Request) -> None:
@@ -183,7 +182,7 @@ class Api:
             raise RequestTooLarge(f"The body has {size:,} bytes; {limit:,} are the limit.")
 
 
-def _carries(request: Request, key: str) -> bool:
+def _has_key(request: Request, key: str) -> bool:
     """Whether the request has the API key, compared in constant time."""
     import hmac  # it brings OpenSSL, 10 ms, and most processes have no key
 
@@ -194,7 +193,9 @@ def _carries(request: Request, key: str) -> bool:
 
 def _coding(request: Request) -> str | None:
     """Returns the content coding of a body that is read. Raises UnsupportedMediaType."""
-    return coding_of(request.headers.get(CONTENT_CODING, "")) if request.method == "POST" else None
+    if request.method != "POST":
+        return None
+    return parse_coding(request.headers.get(CONTENT_ENCODING, ""))
 
 
 def _bytes(text: str) -> bytes:

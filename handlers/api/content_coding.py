@@ -1,7 +1,6 @@
-"""Bodies that a client has compressed: https://www.rfc-editor.org/rfc/rfc9110#name-content-codings.
+"""Decompresses request bodies: https://www.rfc-editor.org/rfc/rfc9110#name-content-codings.
 
-On Lambda nothing else does it, and nothing in front of Cloud Run. Knows no endpoint. Called by
-routes.py; what decompresses is imported by the first body that needs it.
+Neither Lambda nor Cloud Run does it. A decompressor is imported by the first body that needs it.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ from handlers.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaTyp
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HEADER = "content-encoding"
+CONTENT_ENCODING = "content-encoding"
 
-# A frame may ask for a window of 2 GB. Who reads HTTP needs 8 MB, 2 to the 23rd, and for a frame in
-# one segment the size of its content: https://www.rfc-editor.org/rfc/rfc9659
+# A frame may ask for a window of 2 GB. HTTP needs 8 MB, 2 to the 23rd, and for a frame in one
+# segment the size of its content: https://www.rfc-editor.org/rfc/rfc9659
 ZSTD_WINDOW_LOG = 23
 
 
 class Decompressor(Protocol):
-    """What zlib's and zstd's have in common."""
+    """The part that the decompressors of zlib and zstd have in common."""
 
     @property
     def eof(self) -> bool:
@@ -32,11 +31,11 @@ class Decompressor(Protocol):
         """The bytes that came after that end."""
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        """Gives the content, no more than `max_length` bytes of it."""
+        """Returns the content, at most `max_length` bytes of it."""
 
 
-def coding_of(header: str) -> str | None:
-    """The one coding that the header names, None where it names none.
+def parse_coding(header: str) -> str | None:
+    """Returns the one coding that the header names, None where it names none.
 
     Raises UnsupportedMediaType for another, and for several: each may expand a thousandfold.
     """
@@ -48,18 +47,18 @@ def coding_of(header: str) -> str | None:
     if len(codings) > 1 or coding not in CODINGS:
         accepted = (*CODINGS, "identity")
         raise UnsupportedMediaType(
-            f"The body has the {HEADER} {quoted(', '.join(codings))}: send it uncompressed, "
-            f"or by one of {', '.join(CODINGS)}.",
+            f"The body has the {CONTENT_ENCODING} {quoted(', '.join(codings))}: "
+            f"send it uncompressed, or by one of {', '.join(CODINGS)}.",
             accepted=accepted,
         )
     return coding
 
 
-def decoded(body: bytes, coding: str | None, limit: int) -> bytes:
-    """The body as it was before the client compressed it. Never makes more than `limit` and one.
+def decompress(body: bytes, coding: str | None, limit: int) -> bytes:
+    """Returns the body as it was before the client compressed it, of at most `limit` bytes.
 
-    Done on the event loop: 4 MB of text take 5 ms from zstd and 14 ms from gzip.
-    Raises InvalidRequest where it is not what `coding` says, and RequestTooLarge.
+    On the event loop: 4 MB of text take 5 ms from zstd and 14 ms from gzip. Raises RequestTooLarge,
+    and InvalidRequest for a body that is not one whole stream of this coding.
     """
     if coding is None or not body:
         return body
@@ -69,13 +68,15 @@ def decoded(body: bytes, coding: str | None, limit: int) -> bytes:
     except (MemoryError, RequestTooLarge):
         raise
     except Exception as error:  # noqa: BLE001 - each library has an error of its own
-        raise InvalidRequest(f"The body is not {coding}, its {HEADER}: {error}.") from None
+        raise InvalidRequest(
+            f"The body is not {coding}, its {CONTENT_ENCODING}: {error}."
+        ) from None
     if len(content) > limit:
         raise _too_large(limit)
     if not decompressor.eof:
-        raise InvalidRequest(f"The body ends before the {coding} of its {HEADER} does.")
+        raise InvalidRequest(f"The body ends before the {coding} of its {CONTENT_ENCODING} does.")
     if decompressor.unused_data:
-        raise InvalidRequest(f"More follows the {coding} that is the body's {HEADER}.")
+        raise InvalidRequest(f"More follows the {coding} that is the body's {CONTENT_ENCODING}.")
     return content
 
 
@@ -90,7 +91,7 @@ def _gzip(_body: bytes, _limit: int) -> Decompressor:
 
 
 def _deflate(body: bytes, _limit: int) -> Decompressor:
-    """Reads zlib's format, and bare deflate, which some clients send under the same name."""
+    """Returns a decompressor of zlib's format or bare deflate, which some clients call the same."""
     import zlib
 
     has_header = body[0] % 16 == zlib.DEFLATED and int.from_bytes(body[:2], "big") % 31 == 0
@@ -98,7 +99,7 @@ def _deflate(body: bytes, _limit: int) -> Decompressor:
 
 
 def _zstd(body: bytes, limit: int) -> Decompressor:
-    """Reads one frame of zstd. Raises RequestTooLarge where its head says that it is too large.
+    """Returns a decompressor of one frame. Raises RequestTooLarge where its header says so.
 
     The window of a frame in one segment is as large as its content, so the limit bounds both.
     """

@@ -1,7 +1,6 @@
-"""Which pages of other origins a browser lets call this server.
+"""Lets pages of other origins call this server from a browser.
 
-https://fetch.spec.whatwg.org/#http-cors-protocol. Knows the configured origins and no endpoint.
-Called by routes.py, so that both clouds' answers and errors carry the same headers.
+https://fetch.spec.whatwg.org/#http-cors-protocol
 """
 
 from __future__ import annotations
@@ -20,17 +19,18 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer", bound=Response | StreamResponse)
 
+REQUEST_METHOD = "access-control-request-method"
 METHODS = "GET, HEAD, POST, OPTIONS"
 EXPOSED = "x-request-id, x-kindling-cold, server-timing, retry-after"
 # Chromium keeps no preflight longer than this.
 PREFLIGHT_SECONDS = "7200"
 
-# What may stand in a list of header names; anything else is not sent back.
+# A list of header names: anything else is not sent back.
 _NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]+")
 
 
 class Cors:
-    """The rules of one process. Without origins it adds nothing and answers nothing."""
+    """The allowed origins of one process. Without any it adds nothing and answers nothing."""
 
     def __init__(self, origins: tuple[str, ...]) -> None:
         """`origins`: as in Settings.cors_origins."""
@@ -38,12 +38,12 @@ class Cors:
         self._anyone = "*" in origins
 
     def preflight(self, request: Request) -> Response | None:
-        """The answer to a browser that asks before it calls, None for any other request.
+        """Answers a browser's preflight request. Returns None for any other request.
 
-        It comes before the check of the API key, which a browser does not send with it.
+        Called before the API key is checked, which a browser does not send with it.
         """
-        asked = "access-control-request-method" in request.headers
-        if request.method != "OPTIONS" or not asked or not self._allows(request.headers):
+        is_preflight = request.method == "OPTIONS" and REQUEST_METHOD in request.headers
+        if not is_preflight or not self._allows(request.headers):
             return None
         headers = {"access-control-allow-methods": METHODS}
         names = request.headers.get("access-control-request-headers", "")
@@ -52,8 +52,8 @@ class Cors:
         headers["access-control-max-age"] = PREFLIGHT_SECONDS
         return Response(204, headers, b"")
 
-    def label(self, answer: Answer, headers: Mapping[str, str]) -> Answer:
-        """The answer with what lets a page read it. `headers`: the request's."""
+    def with_headers(self, answer: Answer, headers: Mapping[str, str]) -> Answer:
+        """Returns the answer with the headers that let a page read it. `headers`: the request's."""
         if not self._origins:
             return answer
         added = {} if self._anyone else {"vary": "Origin"}

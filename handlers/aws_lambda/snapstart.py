@@ -76,7 +76,7 @@ def after_restore(service: Service) -> None:
     so do the ids of answers. Python's shared generator is for packages that may use it.
     """
     random.seed()
-    service.api.restored()
+    service.api.reset_uptime()
     LOGGER.info("restored")
 
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from backports import zstd
 
-from handlers.api.content_coding import decoded
+from handlers.api.content_coding import decompress
 from handlers.api.http import Response
 from handlers.errors import RequestTooLarge
 from tests.api.client import Client, saying
@@ -122,11 +122,11 @@ def test_the_limit_is_that_of_the_body_as_it_was(coding: str, compress: Compress
 def test_a_bomb_is_not_expanded_past_the_limit(coding: str, compress: Compress) -> None:
     limit = 100_000
     bomb = compress(bytes(100_000_000))
-    decoded(compress(BODY), coding, limit)  # what it imports is no part of the bomb
+    decompress(compress(BODY), coding, limit)  # what it imports is no part of the bomb
     tracemalloc.start()
     try:
         with pytest.raises(RequestTooLarge):
-            decoded(bomb, coding, limit)
+            decompress(bomb, coding, limit)
         assert tracemalloc.get_traced_memory()[1] < len(bomb) + 3 * limit
     finally:
         tracemalloc.stop()
@@ -138,7 +138,7 @@ def test_a_body_of_many_megabytes_is_read_where_the_limit_lets_it(
 ) -> None:
     body = random.Random(0).randbytes(12_000_000)
 
-    assert decoded(compress(body), coding, len(body)) == body
+    assert decompress(compress(body), coding, len(body)) == body
 
 
 def test_a_window_of_more_than_http_knows_is_refused() -> None:

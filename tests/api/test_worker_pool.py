@@ -39,7 +39,7 @@ def gate() -> Iterator[Gate]:
     gate.open.set()  # else a failed test would never end
 
 
-def lane(engine: Engine, limit: int = 8) -> WorkerPool:
+def worker_pool(engine: Engine, limit: int = 8) -> WorkerPool:
     return WorkerPool("compiling", engine, threads=1, limit=limit)
 
 
@@ -48,12 +48,12 @@ async def entered(gate: Gate) -> None:
 
 
 def test_where_nobody_else_waits_it_runs_at_once() -> None:
-    inline = lane(Engine(threaded=False))
+    inline = worker_pool(Engine(threaded=False))
     assert run_sync(inline.run(threading.get_ident)) == threading.get_ident()
 
 
 def test_beside_an_event_loop_it_runs_in_a_thread() -> None:
-    assert asyncio.run(lane(Engine()).run(threading.get_ident)) != threading.get_ident()
+    assert asyncio.run(worker_pool(Engine()).run(threading.get_ident)) != threading.get_ident()
 
 
 @pytest.mark.parametrize("threaded", [False, True])
@@ -62,12 +62,12 @@ def test_what_it_raises_is_raised(threaded: bool) -> None:
         raise KeyError
 
     with pytest.raises(KeyError):
-        asyncio.run(lane(Engine(threaded)).run(fail))
+        asyncio.run(worker_pool(Engine(threaded)).run(fail))
 
 
-def test_more_than_the_lane_holds_are_refused_until_one_has_left(gate: Gate) -> None:
+def test_more_than_the_pool_holds_are_refused_until_one_has_left(gate: Gate) -> None:
     async def crowd() -> None:
-        full = lane(Engine(), limit=2)
+        full = worker_pool(Engine(), limit=2)
         inside = [asyncio.ensure_future(full.run(gate)) for _ in range(2)]
         await entered(gate)
         with pytest.raises(Overloaded, match="2 requests wait for compiling"):
@@ -79,22 +79,22 @@ def test_more_than_the_lane_holds_are_refused_until_one_has_left(gate: Gate) -> 
     asyncio.run(crowd())
 
 
-def test_one_lane_does_not_wait_for_another(gate: Gate) -> None:
-    async def two_lanes() -> None:
+def test_one_pool_does_not_wait_for_another(gate: Gate) -> None:
+    async def two_pools() -> None:
         engine = Engine()
-        held = asyncio.ensure_future(lane(engine).run(gate))
+        held = asyncio.ensure_future(worker_pool(engine).run(gate))
         await entered(gate)
-        assert await lane(engine).run(lambda: "past it") == "past it"
+        assert await worker_pool(engine).run(lambda: "past it") == "past it"
         gate.open.set()
         await held
 
-    asyncio.run(two_lanes())
+    asyncio.run(two_pools())
 
 
 def test_what_waits_when_the_server_stops_is_refused_without_the_work(gate: Gate) -> None:
     async def stop() -> None:
         engine, worked = Engine(), []
-        stopping = lane(engine)
+        stopping = worker_pool(engine)
         running = asyncio.ensure_future(stopping.run(gate))
         await entered(gate)
         waiting = asyncio.ensure_future(stopping.run(lambda: worked.append(1)))
@@ -114,7 +114,7 @@ def test_what_waits_when_the_server_stops_is_refused_without_the_work(gate: Gate
 def test_who_leaves_while_waiting_leaves_a_place_and_no_work(gate: Gate) -> None:
     async def leave() -> None:
         worked: list[int] = []
-        small = lane(Engine(), limit=2)
+        small = worker_pool(Engine(), limit=2)
         running = asyncio.ensure_future(small.run(gate))
         await entered(gate)
         leaving = asyncio.ensure_future(small.run(lambda: worked.append(1)))
