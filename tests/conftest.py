@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the servers' output goes."""
+    """The directory of the servers' output."""
     return tmp_path_factory.mktemp("servers")
 
 

@@ -218,7 +218,7 @@ def rank(module: str) -> int:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """What a file imports, wherever in it: also inside functions and for type checking only."""
+    """Returns what a file imports, also inside functions and for type checking only."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -240,7 +240,7 @@ def imported_files(path: Path, modules: set[str]) -> Iterator[str]:
 
 
 def reachable(start: str, graph: Mapping[str, set[str]]) -> set[str]:
-    """What can be reached from `start` by one step or more."""
+    """Returns what can be reached from `start` by one step or more."""
     reached: set[str] = set()
     ahead = [start]
     while ahead:
@@ -256,7 +256,7 @@ def packages(path: Path) -> set[str]:
 
 
 def reads_the_environment(path: Path) -> bool:
-    """Whether a file names os.environ or os.getenv."""
+    """Returns whether a file names os.environ or os.getenv."""
     return any(
         isinstance(node, ast.Attribute | ast.alias)
         and (node.attr if isinstance(node, ast.Attribute) else node.name)

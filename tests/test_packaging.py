@@ -1,4 +1,4 @@
-"""What `pip install .` brings, and that the locks say what pyproject.toml says."""
+"""Tests what `pip install .` brings, and that the locks say what pyproject.toml says."""
 
 from __future__ import annotations
 

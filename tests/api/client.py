@@ -114,7 +114,7 @@ FINGERPRINT = "fp_00000000"
 
 
 def usage(prompt: int, completion: int, cached: int = 0) -> dict[str, object]:
-    """OpenAI's object."""
+    """Returns OpenAI's usage object."""
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,

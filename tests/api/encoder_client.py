@@ -58,7 +58,7 @@ def manifest(task: Task) -> Manifest:
 
 
 def row_of_text(text: str) -> list[float]:
-    """What the fake session gives for a text."""
+    """Returns what the fake session gives for a text."""
     return row_of(TOKENIZER.encode(text, add_special_tokens=True))
 
 

@@ -18,7 +18,7 @@ TOKENIZE = "/tokenize"
 
 
 class Fields(NamedTuple):
-    """What one server takes on one path."""
+    """The fields that one server takes on one path."""
 
     server: str
     path: str

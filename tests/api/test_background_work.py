@@ -1,4 +1,4 @@
-"""What the endpoints do beside the event loop, and what they refuse before they do it."""
+"""Tests what the endpoints do beside the event loop, and what they refuse before they do it."""
 
 from __future__ import annotations
 

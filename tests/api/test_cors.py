@@ -1,4 +1,4 @@
-"""What a browser needs of every answer before a page may read it."""
+"""Tests what a browser needs of every answer before a page may read it."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ NO_THINKING = {"enable_thinking": False}
 
 
 def prompt(path: str, **fields: Any) -> str:
-    """What a request with these fields has for a prompt."""
+    """Returns what a request with these fields has for a prompt."""
     engine = saying("three")
     client = Client(engine, template=TEMPLATE)
     answer = client.json("POST", path, fields)

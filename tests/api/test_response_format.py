@@ -64,7 +64,7 @@ FORMS: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 def follows(constraint: Constraint, text: str) -> bool:
-    """Whether the grammar lets `text` pass, id by id."""
+    """Returns whether the grammar lets `text` pass, id by id."""
     for token_id in TOKENIZER.encode(text):
         if not constraint.allowed()[token_id // 32] >> token_id % 32 & 1:
             return False
@@ -184,7 +184,7 @@ OUTER: dict[str, Any] = {"type": "object", "properties": {"a": INNER}}
 
 
 def allowed_by(strict: bool | None, schema: dict[str, Any], text: str) -> bool:
-    """Whether an answer of this json_schema may be `text`."""
+    """Returns whether an answer of this json_schema may be `text`."""
     engine = saying("yes")
     named = {"name": "x", "schema": schema, "strict": strict}
     form = {"response_format": {"type": "json_schema", "json_schema": named}}

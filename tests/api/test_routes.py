@@ -102,7 +102,7 @@ def test_an_unknown_path_is_not_found(path: str) -> None:
 
 
 def spellings(path: str) -> list[str]:
-    """How base URLs that end in a slash, have /v1 already or lack it make a client write a path."""
+    """Returns the path as clients write it whose base URL ends in a slash, has /v1 or lacks it."""
     bare = path.removeprefix("/v1")
     every = [path, f"/v1{path}", f"/v1/v1{path}", bare, f"/v1{bare}", f"/v1/v1{bare}"]
     return [*every, *(f"{one}/" for one in every), *(one.replace("/", "//") for one in every)]

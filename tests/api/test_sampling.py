@@ -23,7 +23,7 @@ BODIES: dict[str, dict[str, Any]] = {
 
 
 def params(path: str, **wish: Any) -> Any:
-    """What the engine is asked for."""
+    """Returns what the engine is asked for."""
     engine = saying("one two three")
     Client(engine).json("POST", path, BODIES[path] | wish)
     return engine.params

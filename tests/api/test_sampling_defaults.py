@@ -1,4 +1,4 @@
-"""Where a request is silent, the model's own recommendation holds, on every path that answers."""
+"""A silent request gets the model's own recommendation, on every path that answers."""
 
 from __future__ import annotations
 

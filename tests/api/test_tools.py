@@ -49,7 +49,7 @@ def saying(text: str) -> ScriptedEngine:
 
 
 def calling(*calls: tuple[str, Any], before: str = "") -> str:
-    """What a model says that calls."""
+    """Returns what a model says that calls."""
     return before + HERMES.write(calls)
 
 
@@ -287,7 +287,7 @@ def test_a_choice_of_tools_is_held_to(
 
 
 def follows(engine: ScriptedEngine, text: str) -> bool:
-    """Whether the grammar lets a whole answer of `text` pass."""
+    """Returns whether the grammar lets a whole answer of `text` pass."""
     constraint = engine.prompts[0].constraint
     assert constraint is not None
     for token_id in TOKENIZER.encode(text):
@@ -331,7 +331,7 @@ FORMS: list[dict[str, Any]] = [
 
 
 def allows(fields: dict[str, Any], text: str) -> bool:
-    """Whether the grammar of a request with these fields lets the answer be `text`."""
+    """Returns whether the grammar of a request with these fields lets the answer be `text`."""
     engine = saying("")
     Client(engine).json("POST", CHAT, ASKED | fields)
     return follows(engine, text)

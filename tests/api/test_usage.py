@@ -1,4 +1,4 @@
-"""What an answer has taken, and who gave it."""
+"""Tests what an answer has taken, and who gave it."""
 
 from __future__ import annotations
 

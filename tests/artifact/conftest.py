@@ -21,7 +21,7 @@ WEIGHTS = bytes(range(251)) * 1200  # 31 parts, no two alike
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where fetched models go, also those of processes that a test starts."""
+    """The directory of fetched models, also for processes that a test starts."""
     directory = tmp_path / "tmp"
     directory.mkdir()
     monkeypatch.setenv("TMPDIR", str(directory))

@@ -1,4 +1,4 @@
-"""Where a fetched model lies, and what it does when there is no room."""
+"""Tests where a fetched model lies, and what it does when there is no room."""
 
 from __future__ import annotations
 

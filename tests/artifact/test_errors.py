@@ -1,4 +1,4 @@
-"""What a person is told when a model cannot be fetched."""
+"""Tests what a person is told when a model cannot be fetched."""
 
 from __future__ import annotations
 

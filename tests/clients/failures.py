@@ -20,7 +20,7 @@ ADDRESSES = {"free": "http://localhost:8080/v1", "full": "http://localhost:8081/
 
 
 class Person(pydantic.BaseModel):
-    """Somebody."""
+    """A person, as the answer is parsed into it."""
 
     name: str
     age: int

@@ -1,4 +1,4 @@
-"""What docs/clients.md says of refusals and cut forms, for agents and the clients in JavaScript.
+"""Tests what docs/clients.md says of refusals and cut answers, for agents and in JavaScript.
 
 Each language's clients are asked by one program: to import them takes longer than the asking.
 """

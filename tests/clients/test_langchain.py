@@ -71,7 +71,7 @@ def test_a_stream_joins_to_the_answer_and_its_usage(connected: Connected) -> Non
 
 
 def streamed(chunks: Iterable[BaseMessage]) -> AIMessageChunk:
-    """What a program shows in the end: the sum of the chunks."""
+    """Returns what a program shows in the end: the sum of the chunks."""
     first, *others = [chunk for chunk in chunks if isinstance(chunk, AIMessageChunk)]
     return add_ai_message_chunks(first, *others)
 
@@ -110,7 +110,7 @@ def test_the_older_completions_are_answered_too(cloud: Cloud) -> None:
 
 
 class Person(pydantic.BaseModel):
-    """Somebody."""
+    """A person, as the answer is parsed into it."""
 
     name: str = pydantic.Field(max_length=40)
     age: int = pydantic.Field(ge=0, le=150)

@@ -89,7 +89,7 @@ def test_a_text_is_continued(litellm: ModuleType, here: dict[str, Any]) -> None:
 
 
 class Person(pydantic.BaseModel):
-    """Somebody."""
+    """A person, as the answer is parsed into it."""
 
     name: str = pydantic.Field(max_length=40)
     age: int = pydantic.Field(ge=0, le=150)

@@ -123,7 +123,7 @@ def test_a_streamed_raw_answer_has_its_headers_before_its_text(cloud: Cloud) -> 
 
 
 class Person(pydantic.BaseModel):
-    """What the answer is parsed into."""
+    """A person, as the answer is parsed into it."""
 
     name: str = pydantic.Field(max_length=40)
     age: int = pydantic.Field(ge=0, le=150)

@@ -1,4 +1,4 @@
-"""What clients get wrong, sent to both clouds: a clear error, and the process serves on."""
+"""Tests what clients get wrong, sent to both clouds: a clear error, and the process serves on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cannot be served stops the process at start, with one line that says what and where."""
+"""A broken artefact stops the process at start, with one line that says what and where."""
 
 from __future__ import annotations
 

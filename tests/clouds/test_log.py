@@ -20,7 +20,7 @@ from handlers.log import LOGGER, RequestLog, configure
 
 @pytest.fixture
 def output(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """Where a process that has set its log up at INFO writes."""
+    """Sets a process's log up at INFO, and captures what it writes."""
     before = LOGGER.handlers, LOGGER.level, LOGGER.propagate
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stdout", stream)

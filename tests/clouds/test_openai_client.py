@@ -145,7 +145,7 @@ def test_several_prompts_echoed_with_logprobs(client: openai.OpenAI, model: str)
 
 
 class Person(pydantic.BaseModel):
-    """What the answer is parsed into."""
+    """A person, as the answer is parsed into it."""
 
     name: str
     age: int

@@ -104,7 +104,7 @@ def test_what_is_not_stored_is_not_found(client: openai.OpenAI) -> None:
 
 
 class Person(pydantic.BaseModel):
-    """What the answer is parsed into."""
+    """A person, as the answer is parsed into it."""
 
     name: str
     age: int

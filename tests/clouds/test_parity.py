@@ -1,4 +1,4 @@
-"""What must hold whichever cloud a request comes through, on the tiny model and on the demo's."""
+"""Both clouds give the same answers, on the tiny model and on the demo's."""
 
 from __future__ import annotations
 

@@ -232,7 +232,7 @@ Session.__init__ = lambda *names, **values: (loads.append(1), load(*names, **val
 
 
 def run(script: str, artifact: Path) -> str:
-    """What a process of its own writes to standard error; the log goes to standard output."""
+    """Returns what a process writes to standard error; the log goes to standard output."""
     environ = os.environ | {"MODEL_DIR": str(artifact)}
     command = [sys.executable, "-c", script]
     return subprocess.run(

@@ -62,7 +62,7 @@ def completion(text: str, tokens: object = 2) -> bytes:
 
 
 def working(call: HttpCall) -> HttpAnswer:
-    """What all the broken ones are but for one thing."""
+    """Returns what all the broken ones are but for one thing."""
     if is_bad(call):
         return refusal(400)
     if call.method == "OPTIONS":

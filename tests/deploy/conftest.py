@@ -32,7 +32,7 @@ class Account:
 
     @property
     def configuration(self) -> Mapping[str, Any]:
-        """Of the version that is served."""
+        """The configuration of the version that is served."""
         configuration: Mapping[str, Any] = self.function(self.served)["Configuration"]
         return configuration
 

@@ -1,4 +1,4 @@
-"""What docs/deploy.md and the README say of deploying: figures, settings and commands."""
+"""Tests what docs/deploy.md and the README say of deploying: figures, settings and commands."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ CLOSED = ("--set", "UrlAuthType=AWS_IAM", "ApiKeySecret=")
 
 
 def door(account: Account) -> tuple[str, bool]:
-    """How the URL lets one in, and whether what it serves asks for a key."""
+    """Returns how the URL lets one in, and whether what it serves asks for a key."""
     url = account.client("lambda").get_function_url_config(FunctionName="kindling")
     return url["AuthType"], "KINDLING_API_KEY" in account.configuration["Environment"]["Variables"]
 

@@ -1,4 +1,4 @@
-"""What is told of a stack that fails, which no stack of moto does: AWS's words, by Stubber."""
+"""Tests the message about a stack that fails, in AWS's words, by Stubber: none of moto's fails."""
 
 from __future__ import annotations
 

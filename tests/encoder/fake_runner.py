@@ -59,7 +59,7 @@ class GatedRunner(FakeRunner):
 
 
 def row_of(ids: Sequence[int], segments: Sequence[int] | None = None) -> list[float]:
-    """What an input alone must get."""
+    """Returns what an input alone must get."""
     if NAN in ids:
         return [float("nan")] * WIDTH
     places = sum(place * token for place, token in enumerate(ids, start=1)) % 100_003

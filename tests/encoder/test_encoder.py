@@ -1,4 +1,4 @@
-"""What the encoder promises, run inline over a fake session."""
+"""Tests what the encoder promises, run inline over a fake session."""
 
 from __future__ import annotations
 

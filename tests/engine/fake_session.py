@@ -129,7 +129,7 @@ def scripted_logits(ids: Items[int]) -> NDArray[np.float32]:
 
 
 def greedy_answer(prompt: Items[int], max_tokens: int) -> list[int]:
-    """What a sequence alone must answer, without the eos id that may end it."""
+    """Returns what a sequence alone must answer, without the eos id that may end it."""
     ids = list(prompt)
     while len(ids) < len(prompt) + max_tokens:
         token = int(scripted_logits(ids).argmax())

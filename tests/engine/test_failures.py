@@ -1,4 +1,4 @@
-"""What fails ends those whose work it was, and leaves nothing that breaks others."""
+"""A failure ends those whose work it was, and leaves nothing that breaks others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How drafts are found, judged and chosen."""
+"""Tests how drafts are found, judged and chosen."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_lookup_follows_the_answer_and_learns_how_good_its_drafts_are() -> Non
 
 
 def times(**milliseconds: float) -> StepTimer:
-    """Of calls of one row, by columns: one="10", two="11" and so on."""
+    """The times of calls of one row, by columns: one="10", two="11" and so on."""
     known = StepTimer()
     for columns, name in enumerate(("one", "two", "three", "four"), start=1):
         for _ in range(MIN_SAMPLES if name in milliseconds else 0):

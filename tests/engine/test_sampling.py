@@ -92,7 +92,7 @@ def test_a_sum_that_rounding_has_used_up_ends_at_the_last_weight_that_counts() -
 @given(logits=LOGITS)
 @pytest.mark.parametrize("params", [{"temperature": 0.0}, {"top_p": 0.0}])
 def test_greedy_is_argmax_and_no_draw(logits: Floats, params: dict[str, Any]) -> None:
-    """Of equals too, which other filters leave to the draw."""
+    """Greedy takes one of equals too, which other filters leave to the draw."""
     greedy = sampler(**params, seed=1)
     before = greedy._random.getstate()
     assert greedy.sample(logits.copy()) == int(logits.argmax())

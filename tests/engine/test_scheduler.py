@@ -54,7 +54,7 @@ def reasons(events: list[Event]) -> dict[Sequence, FinishReason]:
 
 @dataclass
 class History:
-    """What a random program did to a scheduler, and what came of it."""
+    """The history of a scheduler under a random program, and what came of it."""
 
     submitted: list[Sequence] = field(default_factory=list)
     cancelled: set[int] = field(default_factory=set)

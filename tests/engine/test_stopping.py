@@ -1,4 +1,4 @@
-"""Why a sequence ends, one rule a test."""
+"""Tests why a sequence ends, one rule a test."""
 
 from __future__ import annotations
 

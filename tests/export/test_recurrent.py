@@ -1,4 +1,4 @@
-"""What recurs, by two operators written in plain torch, is what transformers computes.
+"""Recurrent layers, by two operators written in plain torch, compute what transformers does.
 
 transformers 4 has one of the three functions. So beside transformers' own stand tiny_hybrid.py's,
 and Mamba 2 as its paper writes it.

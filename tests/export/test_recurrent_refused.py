@@ -1,4 +1,4 @@
-"""What a recurrent layer must not lose without a word, and what of it gets more bits."""
+"""Tests what a recurrent layer must not lose without a word, and what of it gets more bits."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_an_argument_that_no_operator_has_is_refused(function: str) -> None:
 
 
 def test_mixed_layers_give_a_recurrent_layers_input_more_bits() -> None:
-    """Of three layers the first and the last; here the first is the recurrent one."""
+    """The first and the last of three layers get them; here the first is the recurrent one."""
     model = make_hybrid(tiny_model("llama"), layer=0)
     graph = quantize(fuse(convert(model, LENGTH)), Precision(mixed_layers=True)).graph
     eight = [

@@ -1,4 +1,4 @@
-"""What of a generation_config.json becomes a default, and what is told and left out."""
+"""Tests what of a generation_config.json becomes a default, and what is told and left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written is what was in memory, once for each piece of memory."""
+"""A saved graph is what was in memory, written once for each piece of memory."""
 
 from __future__ import annotations
 

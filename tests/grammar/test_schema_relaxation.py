@@ -45,7 +45,7 @@ def compiler(tokenizer: Tokenizer) -> GrammarCompiler:
 
 
 def ignored(_: str) -> None:
-    """What is left out, where another test looks at it."""
+    """Returns what is left out, where another test looks at it."""
 
 
 def writable(constraint: GrammarConstraint, tokenizer: Tokenizer, value: object) -> bool:

@@ -46,7 +46,7 @@ sys.stdout.buffer.write(client.getresponse().read())
 
 
 def docker(*arguments: str, data: bytes | None = None) -> str:
-    """What the command prints. Raises RuntimeError with its complaint when it fails."""
+    """Returns what the command prints. Raises RuntimeError with its complaint when it fails."""
     done = subprocess.run([DOCKER, *arguments], input=data, capture_output=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"docker {' '.join(arguments)}: {done.stderr.decode()}")
@@ -67,7 +67,7 @@ class Container:
         return self.python(ASK, method, path, str(port), data=data)
 
     def invoke(self, event: object) -> Any:
-        """What the Lambda handler returned to the emulator."""
+        """Returns what the Lambda handler returned to the emulator."""
         return json.loads(self.ask("POST", INVOCATIONS, event))
 
     def on_function_url(self, path: str, body: object) -> tuple[int, Any]:
@@ -80,7 +80,7 @@ class Container:
 
     @property
     def url(self) -> str:
-        """Of a container that was started with PUBLISHED."""
+        """The URL of a container that was started with PUBLISHED."""
         return f"http://{docker('port', self.id, '8080').split()[0]}"
 
     @property
@@ -168,6 +168,6 @@ def copied_model(image: str, directory: Path) -> Path:
 
 
 def inside(image: str, script: str) -> str:
-    """What a Python script prints in a container of its own, to root, who can look everywhere."""
+    """Returns what a Python script prints in a container, run by root to see everything."""
     options = ("--rm", *OFFLINE, "--user", "0", "--entrypoint", "python")
     return docker("run", *options, image, "-c", script)

@@ -1,4 +1,4 @@
-"""What a change builds anew, read from BuildKit's own account of its steps.
+"""Tests what a change builds anew, read from BuildKit's own account of its steps.
 
 Each test builds a copy of the context with one file changed as it never was before. None waits
 for an export: the recipe that changes is broken, so that its export ends at once.
@@ -48,7 +48,7 @@ def build(context: Path, cloud: str, *arguments: str) -> str:
 
 
 def cached(progress: str, command: str) -> bool:
-    """Whether the step was taken from the cache. Raises LookupError when there is no such step."""
+    """Returns whether the step came from the cache. Raises LookupError where there is none."""
     for step in STEP.finditer(progress):
         if command in step["command"]:
             return f"#{step['number']} CACHED" in progress

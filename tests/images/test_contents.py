@@ -1,4 +1,4 @@
-"""What the images hold, and what they do without."""
+"""Tests what the images hold, and what they do without."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Wire:
 
 
 def _begins(frame: bytes) -> bool:
-    """Whether an Ethernet frame is a datagram or a TCP connection's first packet.
+    """Returns whether an Ethernet frame is a datagram or a TCP connection's first packet.
 
     RFC 791, RFC 9293: the IP header's length is in its first byte, TCP's flags in its 14th.
     """

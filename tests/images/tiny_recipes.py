@@ -56,7 +56,7 @@ DRIFT = "max_kl = 5.0\nmin_top1_agreement = 0.1\nmax_perplexity_ratio = 10.0"
 
 @dataclass(frozen=True)
 class TinyModel:
-    """How its folder is saved, what its config.json says besides, and two tables of its recipe."""
+    """A tiny model: how to save its folder, more of its config.json, two tables of its recipe."""
 
     save: str
     config: Mapping[str, Any]

@@ -45,7 +45,7 @@ class Kind:
 
     @property
     def factor(self) -> float:
-        """What scores are multiplied by."""
+        """Returns what scores are multiplied by."""
         return 1 / math.sqrt(self.size) if self.scale is None else self.scale
 
     @property
@@ -125,7 +125,7 @@ class New:
 
 
 def new_tokens(kind: Kind, rows: int = 1, tokens: int = 100, seed: int = 0) -> New:
-    """Random ones."""
+    """Draws random tokens."""
     source = np.random.default_rng(seed)
 
     def normal(heads: int) -> Floats:
@@ -143,7 +143,7 @@ def new_tokens(kind: Kind, rows: int = 1, tokens: int = 100, seed: int = 0) -> N
 
 
 def expected(kind: Kind, new: New) -> Exact:
-    """What tokens that begin at position 0 give, in float64: [rows, tokens, heads * size]."""
+    """The output for tokens from position 0 on, in float64: [rows, tokens, heads * size]."""
     rows, tokens = new.query.shape[:2]
     query = with_rope(kind, new, new.query).astype(np.float64)
     key = stored(kind, with_rope(kind, new, new.key)).repeat(kind.heads // kind.kv_heads, axis=2)

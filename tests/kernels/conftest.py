@@ -1,4 +1,4 @@
-"""What the tests of the kernels go through: both types of a cache."""
+"""Runs the tests of the kernels with both types of a cache."""
 
 from __future__ import annotations
 

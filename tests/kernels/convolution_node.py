@@ -23,13 +23,13 @@ class Convolution:
     bias: bool = False
 
     def session(self, threads: int = 1) -> onnxruntime.InferenceSession:
-        """The node."""
+        """Loads the node into a session."""
         inputs, outputs = element_types(INPUTS), element_types(OUTPUTS)
         left_out = () if self.bias else ("bias",)
         return make_session("CausalConvolution", inputs, outputs, left_out, {}, threads)
 
     def state_shape(self, rows: int) -> tuple[int, ...]:
-        """Of past_state."""
+        """The shape of past_state."""
         return rows, self.width - 1, self.channels
 
     def new_tokens(self, rows: int = 1, tokens: int = 50) -> New:

@@ -43,7 +43,7 @@ def available() -> tuple[str, ...]:
 
 
 def _same(found: Array, portable: Array) -> bool:
-    """Whether the bits are those of the portable kernel.
+    """Returns whether the bits are those of the portable kernel.
 
     One value in an array may be another by a rounding: on x86-64 the portable kernels have no fused
     multiply-add, and its stand-in rounds twice (kernels/kernels.h).

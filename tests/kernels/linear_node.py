@@ -33,7 +33,7 @@ class Linear:
         return {name for name in ("decay", "beta") if not getattr(self, name)}
 
     def session(self, threads: int = 1) -> onnxruntime.InferenceSession:
-        """The node."""
+        """Loads the node into a session."""
         inputs, outputs = element_types(INPUTS), element_types(OUTPUTS)
         attributes: dict[str, float] = {
             "num_heads": self.heads,
@@ -44,7 +44,7 @@ class Linear:
         return make_session("LinearAttention", inputs, outputs, self.left_out, attributes, threads)
 
     def state_shape(self, rows: int) -> tuple[int, ...]:
-        """Of past_state."""
+        """The shape of past_state."""
         return rows, self.heads, self.key_size, self.value_size
 
     def new_tokens(self, rows: int = 1, tokens: int = 50) -> New:

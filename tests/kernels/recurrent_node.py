@@ -44,10 +44,10 @@ class Kind(Protocol):
     """A node's attributes and shapes."""
 
     def session(self, threads: int = 1) -> onnxruntime.InferenceSession:
-        """The node."""
+        """Loads the node into a session."""
 
     def state_shape(self, rows: int) -> tuple[int, ...]:
-        """Of past_state."""
+        """The shape of past_state."""
 
     def new_tokens(self, rows: int = 1, tokens: int = 50) -> New:
         """Random ones, the same at every call."""

@@ -1,4 +1,4 @@
-"""How many cases hypothesis draws: a few in every run, many where somebody asks for them."""
+"""Sets how many cases hypothesis draws: a few in every run, many where somebody asks for them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def register_profiles() -> None:
 
 
 def few_or(many: int, *, few: int) -> hypothesis.settings:
-    """The same `few` cases in every run, so that a failure is a change's fault and not a draw's.
+    """Draws the same `few` cases in every run: a failure is then a change's fault, not a draw's.
 
     With the profile FUZZ `many`, drawn anew.
     """

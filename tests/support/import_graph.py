@@ -14,7 +14,7 @@ OURS = {"bench", "deploy", "handlers", "kernels", "model_export", "scripts", "te
 
 @dataclass(frozen=True)
 class Reach:
-    """What is loaded with a file."""
+    """The modules that are loaded with a file."""
 
     files: frozenset[Path]
     packages: frozenset[str]

@@ -13,7 +13,7 @@ STARTERS = {"subprocess", "multiprocessing"}
 
 @cache
 def starts_processes(path: Path, name: str) -> bool:
-    """Whether `name` of that file, or what it uses of the tests' modules, names a starter."""
+    """Returns whether `name` of that file, or what it uses of the tests, names a starter."""
     return _starts(path, name, set())
 
 

@@ -22,7 +22,7 @@ LIMITS = {
 
 
 class Tiers:
-    """The plugin."""
+    """The plugin that sorts tests into tiers."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.chosen: list[str] = config.getoption("tier") or []

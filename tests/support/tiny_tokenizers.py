@@ -46,7 +46,7 @@ def tiny_tokenizer() -> Tokenizer:
 
 
 def word_piece() -> Tokenizer:
-    """As BERT's: lower case, [CLS] in front, [SEP] behind each segment."""
+    """A tokenizer like BERT's: lower case, [CLS] first, [SEP] after each segment."""
     tokenizer: Any = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

@@ -61,7 +61,7 @@ class Failing:
 
 
 def posted_for(event: object, error: RequestError, streamed: bool) -> tuple[str, Any]:
-    """What our runtime posts where the API fails so: `response` or `error`, and its JSON."""
+    """Returns what our runtime posts after such a failure: `response` or `error`, and its JSON."""
     failing = Failing(error, streamed)
     service: Any = SimpleNamespace(api=failing, settings=Settings.from_environ({}))
     with RuntimeApi() as lambdas_side, closing(client.RuntimeClient(lambdas_side.address)) as ours:

@@ -36,7 +36,7 @@ ANSWER = Response(200, {"content-type": "application/json"}, b'{"answer": "Z\xc3
 
 
 def http_api_1(call: HttpCall) -> Event:
-    """Of an HTTP API whose integration asks for payload 1.0: a REST API's with a version."""
+    """An HTTP API's event with payload 1.0, which is a REST API's with a version."""
     return rest_api(call) | {"version": "1.0"}
 
 
@@ -223,7 +223,7 @@ def test_a_kind_knows_what_its_sender_can_carry(
 
 
 def test_a_function_url_alone_passes_streams_on() -> None:
-    """docs.aws.amazon.com/lambda/latest/dg/configuration-response-streaming.html"""
+    """See docs.aws.amazon.com/lambda/latest/dg/configuration-response-streaming.html."""
     limits = [
         kind_of(wrap(HttpCall("GET", "/")), SETTINGS, "text-generation").max_stream_bytes
         for wrap in HTTP_KINDS

@@ -150,7 +150,7 @@ def test_a_direct_answer_that_is_refused_is_an_error(own: OwnRuntime) -> None:
 
 
 def test_lambdas_500_ends_the_process(own: OwnRuntime) -> None:
-    """ "Non-recoverable state. Runtime should exit promptly." """
+    """AWS: "Non-recoverable state. Runtime should exit promptly"."""
     own.api.send(HELLO, refused_with=500)
     assert own.process.wait() == 1
     assert own.process.output.splitlines()[-1].startswith("Kindling ends: ")
@@ -176,7 +176,7 @@ def test_an_error_of_the_start_may_name_what_utf8_cannot_carry() -> None:
 
 
 class Panic(BaseException):
-    """What a panic in Rust is to Python."""
+    """A panic in Rust as Python sees it."""
 
 
 class Panicking:

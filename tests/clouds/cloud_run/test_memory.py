@@ -1,4 +1,4 @@
-"""What the dry run says a process will hold, beside what one holds."""
+"""Compares the memory that the dry run says a process will hold with what one holds."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def server(tiny_artifact: Path, directory: Path) -> Iterator[CloudRun]:
 
 
 def head(length: int, **headers: str) -> bytes:
-    """Of a POST whose body is still to come."""
+    """The head of a POST whose body is still to come."""
     lines = {"host": "localhost", "content-length": str(length), **headers}
     return "\r\n".join(
         [f"POST {CHAT} HTTP/1.1", *(f"{name}: {value}" for name, value in lines.items()), "", ""]
