@@ -71,11 +71,11 @@ class Conversation(msgspec.Struct, frozen=True):
         if len(self.messages) > context:
             raise ContextLengthExceeded(
                 f"The prompt is too long: it has {len(self.messages):,} messages, and the context "
-                f"holds {context:,} tokens. {model.reader.advice}",
+                f"holds {context:,} tokens. {model.prompt_encoder.advice}",
                 param=field,
             )
         characters = sum(len(message["content"]) for message in self.messages)
-        model.reader.check_length(characters, field)
+        model.prompt_encoder.check_length(characters, field)
         _check_names(self.options, model.template)
         _check_last(self.options, self.messages[-1])
         tools = self.tools.for_template() if self.tools else None
@@ -83,7 +83,7 @@ class Conversation(msgspec.Struct, frozen=True):
 
     def prompt_ids(self, model: DecoderModel) -> list[int]:
         """Tokenises the prompt. Raises InvalidRequest and ContextLengthExceeded."""
-        return model.reader.encode(self.prompt(model), param=self.options.field)
+        return model.prompt_encoder.encode(self.prompt(model), param=self.options.field)
 
     async def generation(
         self,
@@ -100,7 +100,9 @@ class Conversation(msgspec.Struct, frozen=True):
         `defaults`: SamplingParams' fields that `sampling` leaves open or cannot set. They take
         precedence over the model's own. Raises InvalidRequest and ContextLengthExceeded.
         """
-        model.reader.check_room(len(ids), self.options.field)  # before a grammar is compiled
+        model.prompt_encoder.check_room(
+            len(ids), self.options.field
+        )  # before a grammar is compiled
         context_left = model.engine.context_length - len(ids)
         params = sampling.params(context_left, **{**model.sampling, **defaults})
         grammar = await self._grammar(model)

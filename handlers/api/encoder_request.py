@@ -123,12 +123,12 @@ def read_inputs(
     longest = model.engine.context_length
     texts = [format_text(part) for part in parts if isinstance(part, str)]
     if texts:
-        return model.inputs.texts(
+        return model.input_builder.texts(
             texts, field, body.cut_to(longest, model.tokenizer.special_count(1))
         )
     lists = [part for part in parts if isinstance(part, list)]
     _check_ids(lists, model.manifest.vocab_size, field)
-    return model.inputs.ids(lists, field, body.cut_to(longest, 0))
+    return model.input_builder.ids(lists, field, body.cut_to(longest, 0))
 
 
 def check_count(count: int, field: str) -> None:

@@ -40,7 +40,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     engine: Engine | Encoder
     tokenizer: Tokenizer
-    reader: PromptEncoder
+    prompt_encoder: PromptEncoder
     tokenising: WorkerPool
     """Where prompts are rendered and tokenised."""
     manifest: Manifest
@@ -111,7 +111,7 @@ class DecoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
         limit = settings.slots + settings.queue_limit  # as many as the engine holds
         return cls(
             engine=engine,
-            reader=PromptEncoder(
+            prompt_encoder=PromptEncoder(
                 tokenizer, engine.context_length, _advice(engine.context_length, manifest)
             ),
             completer=Completer(engine, tokenizer),
@@ -145,7 +145,7 @@ class DecoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
         return {name: getattr(params, name) for name in names}
 
     @cached_property
-    def grammars(self) -> GrammarCompiler:
+    def grammar_compiler(self) -> GrammarCompiler:
         """The compiler of grammars, made by the first request that needs one."""
         from handlers.grammar.compiler import GrammarCompiler
 
@@ -158,7 +158,7 @@ class EncoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
     """A loaded encoder, which embeds, classifies or ranks texts."""
 
     engine: Encoder
-    inputs: EncoderInputBuilder
+    input_builder: EncoderInputBuilder
     info: EncoderInfo
 
     @classmethod
@@ -181,8 +181,8 @@ class EncoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
         return cls(
             engine=encoder,
             tokenizer=tokenizer,
-            reader=PromptEncoder(tokenizer, None),
-            inputs=EncoderInputBuilder(tokenizer, encoder.context_length),
+            prompt_encoder=PromptEncoder(tokenizer, None),
+            input_builder=EncoderInputBuilder(tokenizer, encoder.context_length),
             info=info,
             tokenising=WorkerPool("tokenising", encoder, threads=THREADS, limit=limit),
             manifest=manifest,

@@ -143,7 +143,7 @@ class OutputConstraint(msgspec.Struct, frozen=True):
     async def grammar(self, model: DecoderModel) -> GrammarConstraint:
         """Compiles the grammar. Raises InvalidRequest that names the field."""
         try:
-            return await model.compiling.run(lambda: self.compile(model.grammars))
+            return await model.compiling.run(lambda: self.compile(model.grammar_compiler))
         except InvalidRequest as error:
             raise self.fault(error) from None
 

@@ -122,7 +122,7 @@ class ToolConfig(msgspec.Struct, frozen=True):
         tool_format = model.template.tool_format
         return await model.compiling.run(
             lambda: compile_tool_grammar(
-                model.grammars, tool_format, self.tools, self.choice, self.parallel, answer
+                model.grammar_compiler, tool_format, self.tools, self.choice, self.parallel, answer
             )
         )
 

@@ -180,24 +180,24 @@ def test_no_grammar_is_compiled_for_a_prompt_that_leaves_no_room(path: str) -> N
 
 def test_a_grammar_is_compiled_while_another_one_compiles() -> None:
     api = threaded(WatchedTemplate())
-    grammars = WatchedGrammars()
-    api._model.__dict__["grammars"] = grammars
+    compiler = WatchedCompiler()
+    api._model.__dict__["grammar_compiler"] = compiler
 
     async def ask() -> None:
         slow = asyncio.ensure_future(
             api.handle(request("/v1/chat/completions", MESSAGES | {"guided_regex": "slow"}))
         )
-        assert await asyncio.to_thread(grammars.begun.wait, PATIENCE_SECONDS)
+        assert await asyncio.to_thread(compiler.begun.wait, PATIENCE_SECONDS)
         quick = api.handle(request("/v1/chat/completions", MESSAGES | {"guided_regex": "yes"}))
         assert status(await quick) == 200
         assert not slow.done()
-        grammars.open.set()
+        compiler.open.set()
         assert status(await slow) == 200
 
     asyncio.run(ask())
 
 
-class WatchedGrammars(GrammarCompiler):
+class WatchedCompiler(GrammarCompiler):
     """Compiles "slow" only when it is let."""
 
     def __init__(self) -> None:

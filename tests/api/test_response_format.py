@@ -1,4 +1,4 @@
-"""Which field asks for which grammar. What grammars allow has tests of its own, in tests/text."""
+"""Which field asks for which grammar. What grammars allow is tested in tests/grammar."""
 
 from __future__ import annotations
 
@@ -332,8 +332,8 @@ def test_the_tokenizer_is_read_once_for_all_grammars() -> None:
     client = Client(saying("yes"))
 
     client.json("POST", CHAT, USER | {"guided_regex": "a"})
-    grammars = client.model.grammars
+    compiler = client.model.grammar_compiler
     client.json("POST", CHAT, USER | {"guided_regex": "b"})
 
-    assert isinstance(grammars, GrammarCompiler)
-    assert client.model.grammars is grammars
+    assert isinstance(compiler, GrammarCompiler)
+    assert client.model.grammar_compiler is compiler

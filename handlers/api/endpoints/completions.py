@@ -263,7 +263,7 @@ async def create(model: DecoderModel, request: Request) -> Response | StreamResp
     body.check()
     prompts = await model.tokenising.run(lambda: _tokenise(model, body))
     for prompt in prompts:
-        model.reader.check_room(len(prompt.ids), "prompt")
+        model.prompt_encoder.check_room(len(prompt.ids), "prompt")
     body.check_echo(sum(len(prompt.ids) for prompt in prompts))
     generation = await _generation(model, body, prompts, request.deadline)
     echo = PromptEcho(model.tokenizer, prompts, body.choices) if body.echo else None
@@ -288,7 +288,7 @@ def _tokenise(model: DecoderModel, body: CompletionRequest) -> list[TokenisedPro
             return TokenisedPrompt(part, None)
         adds = body.add_special_tokens is not False
         return TokenisedPrompt(
-            model.reader.encode(part, param=field, add_special_tokens=adds), part
+            model.prompt_encoder.encode(part, param=field, add_special_tokens=adds), part
         )
 
     if isinstance(body.prompt, str):

@@ -133,4 +133,4 @@ def _pairs(model: EncoderModel, body: RerankRequest, texts: list[str]) -> list[E
     check_size(len(body.query), "query")
     check_text(body.query, "query")
     cut_to = body.cut_to(model.engine.context_length, model.tokenizer.special_count(2))
-    return model.inputs.pairs(body.query, texts, lambda index: f"documents[{index}]", cut_to)
+    return model.input_builder.pairs(body.query, texts, lambda index: f"documents[{index}]", cut_to)

@@ -134,7 +134,9 @@ def encode_text(model: ServedModel, body: TokenizeTextRequest) -> list[int]:
     name, text = ("content", body.content) if body.prompt is None else ("prompt", body.prompt)
     if not text:
         return []
-    return model.reader.encode(text, param=name, add_special_tokens=body.adds_special_tokens)
+    return model.prompt_encoder.encode(
+        text, param=name, add_special_tokens=body.adds_special_tokens
+    )
 
 
 def tokens_response(model: ServedModel, ids: list[int], body: TokenizeTextRequest) -> Response:

@@ -72,7 +72,7 @@ async def render(model: DecoderModel, request: Request) -> Response:
 
 def _render(model: DecoderModel, conversation: Conversation) -> tuple[str, list[int]]:
     text = conversation.prompt(model)
-    return text, model.reader.encode(text, param=conversation.options.field)
+    return text, model.prompt_encoder.encode(text, param=conversation.options.field)
 
 
 def _encode(model: DecoderModel, body: TokenizeRequest) -> list[int]:
