@@ -19,7 +19,7 @@ KindlingError
     Overloaded             429  the queue is full
     EngineFault            500  a bug of ours; its details go to the log, never into the body
     NotReady               503  loading or draining
-    DeadlineExceeded       504  the deadline passed before anything was generated
+    DeadlineExceeded       504  the deadline passed before there was an answer
 
 model_export adds ExportError to the same tree (model_export/reporting.py).
 """
@@ -155,17 +155,15 @@ class InvalidRequest(RequestError):
 
 
 class ContextLengthExceeded(InvalidRequest):
-    """The prompt leaves no room in the context.
+    """The prompt leaves no room in the context."""
 
-    LangChain and litellm know it by words and not by its code. "prompt is too long" are those that
-    both know, so messages begin with them.
-    """
-
+    # LangChain and litellm recognise it by its message and not by its code. Both know "prompt is
+    # too long", so messages begin with that.
     code = "context_length_exceeded"
 
 
 class GrammarTooComplex(RequestError):
-    """The request's grammar outgrows a limit in mid-answer, which compiling it does not show."""
+    """The request's grammar exceeds a limit during the answer, which compiling does not show."""
 
     status = 400
     code = "grammar_too_complex"
@@ -212,7 +210,7 @@ class RequestTooLarge(RequestError):
 
 
 class UnsupportedMediaType(RequestError):
-    """The request's body is compressed in a way that nobody here reads: `accepted` are those."""
+    """The request's body has a content coding that is not supported."""
 
     status = 415
     code = "unsupported_media_type"
@@ -223,14 +221,14 @@ class UnsupportedMediaType(RequestError):
 
 
 class ResponseTooLarge(RequestError):
-    """The answer is over what the platform can carry."""
+    """The answer is larger than the platform can carry."""
 
     status = 413
     code = "response_too_large"
 
 
 class Overloaded(RequestError):
-    """As many requests are held as may be: try again later."""
+    """The queue is full: try again later."""
 
     status = 429
     code = "overloaded"
@@ -247,7 +245,7 @@ class EngineFault(RequestError):
 
 
 class NotReady(RequestError):
-    """Loading or draining."""
+    """The server is loading or shutting down."""
 
     status = 503
     code = "not_ready"
@@ -256,7 +254,7 @@ class NotReady(RequestError):
 
 
 class DeadlineExceeded(RequestError):
-    """The deadline passed before there was anything to answer."""
+    """The deadline passed before there was an answer."""
 
     status = 504
     code = "deadline_exceeded"
