@@ -56,7 +56,7 @@ TARGET INLINE void recall(const Columns *c, const float *key, vector *recalled) 
     for (int64_t i = 0; i < c->attention->key_size; i++)
         for (int part = 0; part < PARTS; part++)
             recalled[part] = __builtin_elementwise_fma(
-                spread(key[i]), load(c->state[i] + part * WIDTH), recalled[part]);
+                broadcast(key[i]), load(c->state[i] + part * WIDTH), recalled[part]);
 }
 
 // One pass over the state for a token: it decays, what is added for the key is added, and it is
@@ -70,11 +70,11 @@ TARGET INLINE void pass(const Columns *c, int64_t token, float decay, const vect
     for (int64_t i = 0; i < c->attention->key_size; i++)
         for (int part = 0; part < PARTS; part++) {
             const vector before = load(c->state[i] + part * WIDTH) * decay;
-            const vector state = __builtin_elementwise_fma(spread(key[i]), added[part], before);
+            const vector state = __builtin_elementwise_fma(broadcast(key[i]), added[part], before);
             save(state, c->state[i] + part * WIDTH);
-            y[part] = __builtin_elementwise_fma(spread(query[i]), state, y[part]);
+            y[part] = __builtin_elementwise_fma(broadcast(query[i]), state, y[part]);
             if (has_next)
-                recalled[part] = __builtin_elementwise_fma(spread(next[i]), state, recalled[part]);
+                recalled[part] = __builtin_elementwise_fma(broadcast(next[i]), state, recalled[part]);
         }
 }
 
@@ -83,12 +83,12 @@ TARGET INLINE void linear_attention_step(const Columns *c, int64_t token, vector
     const LinearAttention *a = c->attention;
     const int64_t number = number_of(c, token, a->settings->heads, c->head);
     const int64_t place = number * a->value_size + c->first;
-    const float decay = a->decay ? exponential(spread(a->decay[number]))[0] : 1;
+    const float decay = a->decay ? exponential(broadcast(a->decay[number]))[0] : 1;
     vector added[PARTS], y[PARTS];
     for (int part = 0; part < PARTS; part++) {
         added[part] = load_first(a->value + place + part * WIDTH, c->count - part * WIDTH);
         if (a->beta)
-            added[part] = __builtin_elementwise_fma(spread(-decay), recalled[part], added[part]) *
+            added[part] = __builtin_elementwise_fma(broadcast(-decay), recalled[part], added[part]) *
                           a->beta[number];
     }
     if (a->beta && token + 1 < a->batch.valid[c->row])
@@ -122,7 +122,7 @@ TARGET static void normalise(const float *x, int64_t size, float epsilon, float 
             const vector part = load_first(x + i + v * WIDTH, size - i - v * WIDTH);
             sums[v] = __builtin_elementwise_fma(part, part, sums[v]);
         }
-    const vector length = __builtin_elementwise_sqrt(spread(sum_of_lanes(sums) + epsilon));
+    const vector length = __builtin_elementwise_sqrt(broadcast(sum_of_lanes(sums) + epsilon));
     for (int64_t i = 0; i < size; i += WIDTH)
         save_first(load_first(x + i, size - i) / length, y + i, size - i);
 }

@@ -20,7 +20,7 @@ typedef struct {
     int64_t left_stride, result_stride;
     int64_t step, unit;  // elements from one step, and from 16 lanes, to the next
     int64_t steps, units;
-    int64_t ahead, end;  // elements from what is read to what is asked for; of all that is read
+    int64_t ahead, end;  // elements from what is read to what is prefetched; of all that is read
     float scale;         // of a fresh result
 } Product;
 

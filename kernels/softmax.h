@@ -13,9 +13,9 @@ typedef struct {
     int64_t start, stop;  // the positions that the query sees; scores outside them are ignored
 } Seen;
 
-TARGET INLINE void cap_scores(const Seen *seen, float cap) {
+TARGET INLINE void softcap_scores(const Seen *seen, float cap) {
     for (int64_t place = 0; place < seen->stop - seen->base; place += WIDTH) {
-        const vector score = capped(load(seen->scores + place), cap);
+        const vector score = softcap(load(seen->scores + place), cap);
         __builtin_memcpy(seen->scores + place, &score, sizeof score);
     }
 }
@@ -37,7 +37,7 @@ TARGET INLINE float largest_score(const Seen *seen) {
     const int64_t first = seen->start / KEY_BLOCK * KEY_BLOCK - seen->base;
     const int64_t count = seen->stop - seen->base - first;
     const float *scores = seen->scores + first;
-    for (int chain = 0; chain < 4; chain++) largest[chain] = spread(-__builtin_inff());
+    for (int chain = 0; chain < 4; chain++) largest[chain] = broadcast(-__builtin_inff());
     int64_t place = 0;
     for (; place + 4 * WIDTH <= count; place += 4 * WIDTH)
         for (int chain = 0; chain < 4; chain++)
@@ -55,7 +55,8 @@ TARGET INLINE float largest_score(const Seen *seen) {
 // Makes each score exp(score - largest). Returns their sum.
 TARGET INLINE float exponentiate(const Seen *seen, float largest) {
     vector sums[VECTORS] = {{0}};
-    for (int64_t block = seen->start / KEY_BLOCK * KEY_BLOCK; block < seen->stop; block += KEY_BLOCK) {
+    const int64_t first = seen->start / KEY_BLOCK * KEY_BLOCK;
+    for (int64_t block = first; block < seen->stop; block += KEY_BLOCK) {
         for (int v = 0; v < VECTORS; v++) {
             float *at = seen->scores + block + v * WIDTH - seen->base;
             const vector weight = exponential(load(at) - largest);
@@ -69,11 +70,11 @@ TARGET INLINE float exponentiate(const Seen *seen, float largest) {
 // Makes the scores weights. Returns the factor by which the weights, and the sink where there is
 // one, add up to 1.
 TARGET static float softmax(const Seen *seen, float cap, const float *sink) {
-    if (cap > 0) cap_scores(seen, cap);
+    if (cap > 0) softcap_scores(seen, cap);
     hide_unseen(seen);
     float largest = largest_score(seen);
     if (sink && *sink > largest) largest = *sink;
     float sum = exponentiate(seen, largest);
-    if (sink) sum += exponential(spread(*sink - largest))[0];
+    if (sink) sum += exponential(broadcast(*sink - largest))[0];
     return 1 / sum;
 }

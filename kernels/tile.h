@@ -1,15 +1,15 @@
 // A few rows by some outputs of a group: the loop over the blocks, for any width of vectors.
 //
-// The file that includes it defines, for its kind of CPU, beside TARGET and WIDTH: ROWS, how many rows
-// share the unpacked weights; ZERO_8, what its dot product has added to an int8 weight; and `dot`,
-// which adds the dot products of one block.
+// The file that includes it defines, for its kind of CPU, beside TARGET and WIDTH: ROWS, how many
+// rows share the unpacked weights; ZERO_8, what its dot product has added to an int8 weight; and
+// `dot`, which adds the dot products of one block.
 #pragma once
 
 #include "kernels.h"
 #include "rows.h"
 #include "vectors.h"
 
-// The core's own prefetcher stops at the end of a page: weights are asked for this many bytes ahead.
+// The core's own prefetcher stops at the end of a page: weights are prefetched this many bytes ahead.
 #define AHEAD 2048
 
 // Adds to dots[row], for each of `rows` rows, its product with the block at `packed`. The rows' int8

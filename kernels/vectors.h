@@ -1,7 +1,7 @@
 // Vectors of the width that the including file defines, and the functions on them that all share.
 //
-// The file defines, for its kind of CPU: TARGET, the attribute of its functions, and WIDTH, a vector's
-// lanes: 16 or a divisor of it.
+// The file defines, for its kind of CPU: TARGET, the attribute of its functions, and WIDTH, the lanes
+// of a vector: 16 or a divisor of it.
 #pragma once
 
 #include "affine.h"
@@ -12,7 +12,7 @@ typedef _Float16 halves __attribute__((vector_size(2 * WIDTH)));
 
 enum { VECTORS = 16 / WIDTH };  // that have 16 lanes together
 
-TARGET INLINE vector spread(float value) { return value - (vector){0}; }
+TARGET INLINE vector broadcast(float value) { return value - (vector){0}; }
 
 TARGET INLINE vector load(const float *from) {
     vector found;
@@ -28,7 +28,7 @@ TARGET INLINE vector floats(const _Float16 *from) {
     return __builtin_convertvector(found, vector);
 }
 
-// The first `lanes` of a vector, which may be more than it has or none; zeros behind them.
+// Loads the first `lanes` of a vector, which may be more than it has or none; zeros after them.
 TARGET INLINE vector load_first(const float *from, int64_t lanes) {
     if (lanes >= WIDTH) return load(from);
     vector found = {0};

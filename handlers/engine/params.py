@@ -80,7 +80,7 @@ class Logprobs(msgspec.Struct, frozen=True):
     token_id: int
     logprob: float
     top: tuple[tuple[int, float], ...]
-    """(id, logprob), the likeliest first; as many as were asked for."""
+    """(id, logprob), the likeliest first; as many as the parameters say."""
 
 
 class Step(msgspec.Struct, frozen=True):
