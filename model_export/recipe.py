@@ -1,4 +1,4 @@
-"""A recipe says what to export: plain data, which recipe_loader.py reads from a TOML file.
+"""The recipe of an export, as plain data; recipe_loader.py reads it from a TOML file.
 
     [model]
     id = "SmolLM2-135M-Instruct"      # the name that clients see

@@ -1,4 +1,4 @@
-"""What an export tells people: lines of progress, and the error that ends it."""
+"""Reports to people: lines of progress, and the error that ends an export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the export of a decoder does in its own way: the steps of pipeline.Strategy."""
+"""Exports a decoder: the steps of pipeline.Strategy that an encoder does in another way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the export of an encoder does in its own way: the steps of pipeline.Strategy."""
+"""Exports an encoder: the steps of pipeline.Strategy that a decoder does in another way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sentence-transformers model does after its transformer, as modules that torch can trace.
+"""The layers of a sentence-transformers model after its transformer, as modules to trace.
 
 Pooling makes one vector of a text's hidden states, Dense and Normalize change it, Truncate keeps
 its beginning. A Head is their chain. The formulas are those of

@@ -1,4 +1,4 @@
-"""Prints what an export would make, from the model's configuration alone: `--dry-run`.
+"""Describes what an export would make, from the model's configuration alone: `--dry-run`.
 
 It reads one small file where the source is on a hub, and no weights. outline.py measures the model,
 footprint.py does the arithmetic.

@@ -1,4 +1,4 @@
-"""Prints the shipped recipes as a table for people: `--list`.
+"""Describes the shipped recipes as a table for people: `--list`.
 
 It reads the recipes and recipe_sizes.json, which has what the dry run says of each: that itself
 takes a model's configuration, and torch. A test holds the file to it.

@@ -1,4 +1,4 @@
-"""Measures what a model is made of from its configuration, without the memory of its weights.
+"""Measures a model by its configuration, without the memory of its weights.
 
 The model is built of torch's fake tensors, which have shapes and nothing else, and passes the
 checks that the export will make. (On the meta device it could be built, but not run: rotary

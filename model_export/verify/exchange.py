@@ -1,4 +1,4 @@
-"""What the exporting process and the verifying process tell each other, as msgpack files.
+"""The messages between the exporting and the verifying process, as msgpack files.
 
 A request goes in, an outcome comes back. Neither process imports what the other one needs.
 """
