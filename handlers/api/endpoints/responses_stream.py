@@ -23,11 +23,11 @@ from handlers.api.endpoints.responses_output import (
     ResponseObject,
     ResponseUsage,
 )
-from handlers.api.error_responses import client_message
+from handlers.api.error_responses import error_body
 from handlers.api.generation import StreamSerializer
 from handlers.api.http import sse_event
 from handlers.api.usage import TokenLogprob, token_logprobs
-from handlers.errors import Overloaded, as_request_error
+from handlers.errors import Overloaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -258,10 +258,9 @@ class ResponseSerializer(StreamSerializer):
 
     def error(self, error: BaseException) -> Events:
         """Returns the last event of a stream that breaks, with what there is of the response."""
-        super().error(error)  # which logs a bug
         self._output.abort()
         code = "rate_limit_exceeded" if isinstance(error, Overloaded) else "server_error"
-        failure = ResponseFailure(code=code, message=client_message(as_request_error(error)))
+        failure = ResponseFailure(code=code, message=error_body(error).error.message)
         response = replace(
             self._response, status="failed", error=failure, output=[*self._output.items]
         )
