@@ -59,12 +59,12 @@ def test_health_and_models_tell_of_an_encoder(task: Task) -> None:
 @pytest.mark.parametrize("task", ENCODER_TASKS)
 def test_an_encoder_counts_tokens_and_spells_them(task: Task) -> None:
     encoder = EncoderClient(task)
-    told = encoder.json("POST", "/tokenize", {"prompt": "Paris"})
+    answer = encoder.json("POST", "/tokenize", {"prompt": "Paris"})
 
-    assert told["tokens"] == ids_of(["Paris"])[0]
-    assert encoder.json("POST", "/tokenize", {"content": "Paris"})["count"] == told["count"] - 2
-    spelt = encoder.json("POST", "/detokenize", {"tokens": told["tokens"]})
-    assert spelt["prompt"].startswith("[CLS]")
+    assert answer["tokens"] == ids_of(["Paris"])[0]
+    assert encoder.json("POST", "/tokenize", {"content": "Paris"})["count"] == answer["count"] - 2
+    text = encoder.json("POST", "/detokenize", {"tokens": answer["tokens"]})
+    assert text["prompt"].startswith("[CLS]")
 
 
 @pytest.mark.parametrize(
