@@ -35,10 +35,10 @@ LAMBDA_IMAGE = $(DOCKER) run --rm --read-only --tmpfs /tmp --cpus 1 --memory 176
 	--entrypoint /aws-lambda-rie kindling-lambda:$(TAG) python -m awslambdaric handlers.aws_lambda.handler
 
 # The tests and figures are the demo model's; the tests of embeddings bring theirs.
-test coverage test-export5 bench: override RECIPE := smollm2-135m
+test test-needs test-api-fuzz coverage test-export5 bench: override RECIPE := smollm2-135m
 
 .NOTPARALLEL:
-.PHONY: help serve lambda test coverage check export kernels bench images lambda-image test-images test-export5 deploy-lambda deploy-cloudrun smoke lock clean
+.PHONY: help serve lambda test test-fast test-api-fuzz test-needs coverage check export kernels bench images lambda-image test-images test-export5 deploy-lambda deploy-cloudrun smoke lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -55,9 +55,18 @@ lambda: $(EXPORTER) $(KERNELS) $(MANIFEST) build/aws-lambda-rie ## the Lambda ha
 	@$(RUN) scripts/first_question.py lambda $(PORT) $(SERVED)/manifest.json
 	@exec env $(LAMBDA)
 
-test: $(VENV)/.dev $(KERNELS) build/model/manifest.json build/aws-lambda-rie build/clients/.npm ## the whole test suite; ARGS='-k stream' chooses
+test: test-needs ## all tests but those of the images; ARGS='-k stream' chooses
+	@$(RUN) -m scripts.run_tests $(ARGS)
+
+test-fast: $(VENV)/.dev $(KERNELS) ## the tests without torch, processes or models: for every save
+	@$(RUN) -m pytest --tier fast --numprocesses 2 $(ARGS)
+
+test-api-fuzz: test-needs ## the API beside its OpenAPI document with many more requests; SEED=1 repeats a run
+	@seed=$${SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')} && echo "SEED=$$seed" && \
+		$(RUN) -m pytest tests/clouds/test_openapi.py --hypothesis-profile fuzz --hypothesis-seed $$seed $(ARGS)
+
+test-needs: $(VENV)/.dev $(KERNELS) build/model/manifest.json build/aws-lambda-rie build/clients/.npm ## what the tests need, and no tests
 	@$(MAKE) -s RECIPE=all-minilm-l6-v2 build/models/all-minilm-l6-v2/manifest.json
-	@$(RUN) -m pytest $(ARGS)
 
 coverage: $(VENV)/.dev $(KERNELS) build/model/manifest.json ## which lines and branches of the API, grammar, text, engine and encoder their tests run, with a floor
 	@$(MAKE) -s RECIPE=all-minilm-l6-v2 build/models/all-minilm-l6-v2/manifest.json
@@ -95,7 +104,7 @@ test-images: $(VENV)/.dev $(KERNELS) build/aws-lambda-rie ## the tests of the tw
 
 test-export5: $(VENV)/.export $(KERNELS) build/model/manifest.json ## the tests of the export with transformers 5, in an environment of its own
 	@$(MAKE) VENV=.venv-transformers5 .venv-transformers5/.transformers5
-	@.venv-transformers5/bin/python -m pytest $(or $(ARGS),tests/export)
+	@.venv-transformers5/bin/python -m pytest --numprocesses 2 --dist worksteal --transformers-major $(or $(ARGS),tests/export)
 
 deploy-lambda: NAME ?= kindling
 deploy-lambda: $(VENV)/.deploy ## push the Lambda image TAG and deploy it as NAME; ARGS='--set MemorySize=3008'

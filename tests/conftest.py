@@ -27,6 +27,11 @@ ROOT = Path(__file__).parent.parent
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--tier", action="append", choices=[*TIERS], help="the tests of this tier")
+    parser.addoption(
+        "--transformers-major",
+        action="store_true",
+        help="only what another major version of transformers may change",
+    )
     parser.addoption("--times", type=Path, help="a file to which a line of all times is added")
 
 

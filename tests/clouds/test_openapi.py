@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,13 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import assume
+from schemathesis.generation.meta import TestPhase
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from handlers.api.openapi import document
 from handlers.api.routes import ROUTES
 from handlers.artifact.manifest import Task
-from tests.support.examples import few_or
+from tests.support.examples import few_or, is_drawn
 from tests.support.servers import CloudRun, cloud_run
 
 
@@ -38,6 +41,17 @@ def encoders(tiny_encoders: dict[Task, Path], directory: Path) -> Iterator[dict[
 SCHEMA, EMBEDDER, CLASSIFIER, RANKER = (
     schemathesis.openapi.from_dict(document(task, needs_key=False)) for task in ROUTES
 )
+
+_numbers: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
+
+
+@schemathesis.hook
+def filter_case(context: schemathesis.HookContext, case: schemathesis.Case[Any]) -> bool:
+    """Of the cases that stand in a list, a part; all of those that are drawn at random."""
+    if case.meta is None or case.meta.phase.name != TestPhase.COVERAGE:
+        return True
+    return is_drawn(next(_numbers[case.operation.label]))
+
 
 # What a body may break though its schema allows it, because JSON Schema cannot say it.
 BEYOND_A_SCHEMA = (

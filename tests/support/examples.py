@@ -1,4 +1,4 @@
-"""Sets how many cases hypothesis draws: a few in every run, many where somebody asks for them."""
+"""Sets how many cases hypothesis and schemathesis make: few in every run, many on request."""
 
 from __future__ import annotations
 
@@ -26,5 +26,17 @@ def few_or(many: int, *, few: int) -> hypothesis.settings:
 
     With the profile FUZZ `many`, drawn anew.
     """
-    fuzz = hypothesis.settings.get_current_profile_name() == FUZZ
-    return hypothesis.settings(max_examples=many if fuzz else few, derandomize=not fuzz)
+    return hypothesis.settings(max_examples=many if _fuzz() else few, derandomize=not _fuzz())
+
+
+def is_drawn(number: int) -> bool:
+    """Whether a run makes the case of that number, of those that stand in a fixed order.
+
+    schemathesis lists a dozen for each field of a body, 2,000 for one with many fields: the first
+    are of the whole body, and of the others every tenth is made, or all with the profile FUZZ.
+    """
+    return number < 40 or number % 10 == 0 or _fuzz()
+
+
+def _fuzz() -> bool:
+    return hypothesis.settings.get_current_profile_name() == FUZZ

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.tiers import TIERS, tier_of, tier_of_file
+from tests.support.tiers import TIERS, depends_on_transformers, tier_of, tier_of_file
 
 ALONE = {"fast", "engine", "demo"}
 """Tiers whose tests start no process and load no torch."""
@@ -26,6 +26,7 @@ class Tiers:
 
     def __init__(self, config: pytest.Config) -> None:
         self.chosen: list[str] = config.getoption("tier") or []
+        self.again: bool = config.getoption("transformers_major")
         self.guarded = False
         for name, meaning in TIERS.items():
             config.addinivalue_line("markers", f"{name}: {meaning}")
@@ -49,7 +50,7 @@ class Tiers:
             for start, seconds in LIMITS.items():
                 if item.nodeid.startswith(start):
                     item.add_marker(pytest.mark.timeout(seconds))
-            if self.chosen and tier not in self.chosen:
+            if not self._is_chosen(item, tier):
                 left_out.append(item)
         if left_out:
             config.hook.pytest_deselected(items=left_out)
@@ -66,6 +67,13 @@ class Tiers:
             self.guarded = False
         if self.chosen and ALONE.issuperset(self.chosen):
             assert "torch" not in sys.modules, "this test, or one before it, loaded torch"
+
+    def _is_chosen(self, item: pytest.Item, tier: str) -> bool:
+        if self.chosen and tier not in self.chosen:
+            return False
+        if self.again and isinstance(item, pytest.Function):
+            return depends_on_transformers(item)
+        return True
 
     def _refuse_a_process(self, event: str, _: tuple[object, ...]) -> None:
         if self.guarded and event in STARTS:

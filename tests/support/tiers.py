@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.import_graph import ROOT, reach
-from tests.support.process_starts import starts_processes
+from tests.support.name_graph import Question
 from tests.support.tiny_artifacts import DECODERS
 
 TIERS = {
@@ -29,6 +29,11 @@ TOGETHER = ("fast", "engine", "demo", "export")
 
 TINY = {*DECODERS, "tiny_decoders", "tiny_encoders"}
 DEMOS = {"demo_artifact", "embeddings_artifact"}
+STARTS_PROCESSES = Question(frozenset({"subprocess", "multiprocessing"}), ("tests",))
+USES_TRANSFORMERS = Question(
+    frozenset({"transformers", "sentence_transformers", "tokenizers", "subprocess"}),
+    ("tests", "model_export"),
+)
 TORCH = {"torch", "transformers", "optimum", "sentence_transformers"}
 
 
@@ -44,16 +49,27 @@ def tier_of(item: pytest.Function) -> str:
     """The tier of a test."""
     if tier := tier_of_file(item.path):
         return tier
-    names, functions = set(fixtures_of(item)), [(item.path, item.originalname)]
-    for name in names - TINY - DEMOS:
-        for fixture in _definitions(item, name):
-            function = inspect.unwrap(fixture.func)
-            functions.append((Path(function.__code__.co_filename), function.__name__))
-    if any(starts_processes(path, name) for path, name in functions):
+    names = set(fixtures_of(item))
+    if any(STARTS_PROCESSES(*function) for function in functions_of(item, names - TINY - DEMOS)):
         return "processes"
     if names & DEMOS:
         return "demo"
     return "engine" if names & TINY else "fast"
+
+
+def depends_on_transformers(item: pytest.Function) -> bool:
+    """Whether another major version of transformers may change what the test finds."""
+    functions = functions_of(item, set(fixtures_of(item)))
+    return any(USES_TRANSFORMERS(*function) for function in functions)
+
+
+def functions_of(item: pytest.Function, fixtures: set[str]) -> Iterator[tuple[Path, str]]:
+    """The file and the name of a test's function, and of those of its fixtures."""
+    yield item.path, item.originalname
+    for name in fixtures:
+        for fixture in _definitions(item, name):
+            function = inspect.unwrap(fixture.func)
+            yield Path(function.__code__.co_filename), function.__name__
 
 
 def fixtures_of(item: pytest.Function) -> Iterator[str]:
