@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.tiers import TIERS, depends_on_transformers, tier_of, tier_of_file
+from tests.support.tiers import TIER, TIERS, depends_on_transformers, tier_of, tier_of_file
 
 ALONE = {"fast", "engine", "demo"}
 """Tiers whose tests start no process and load no torch."""
@@ -47,6 +47,7 @@ class Tiers:
         for item in items:
             tier = tier_of(item) if isinstance(item, pytest.Function) else "processes"
             item.add_marker(tier)
+            item.user_properties.append((TIER, tier))
             for start, seconds in LIMITS.items():
                 if item.nodeid.startswith(start):
                     item.add_marker(pytest.mark.timeout(seconds))

@@ -16,6 +16,8 @@ from tests.support.import_graph import ROOT, reach
 from tests.support.name_graph import Question
 from tests.support.tiny_artifacts import DECODERS
 
+TIER = "tier"
+"""The property of a test's report."""
 TIERS = {
     "fast": "runs in this process, without torch and without a model",
     "engine": "runs a tiny model in this process, without torch",
@@ -29,7 +31,9 @@ TOGETHER = ("fast", "engine", "demo", "export")
 
 TINY = {*DECODERS, "tiny_decoders", "tiny_encoders"}
 DEMOS = {"demo_artifact", "embeddings_artifact"}
-STARTS_PROCESSES = Question(frozenset({"subprocess", "multiprocessing"}), ("tests",))
+STARTS_PROCESSES = Question(
+    frozenset({"subprocess", "multiprocessing"}), ("tests", "scripts", "bench")
+)
 USES_TRANSFORMERS = Question(
     frozenset({"transformers", "sentence_transformers", "tokenizers", "subprocess"}),
     ("tests", "model_export"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.tiers import TIERS
+from tests.support.tiers import TIER
 
 
 class Times:
@@ -21,7 +21,7 @@ class Times:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Adds a test's setup, call and teardown."""
-        tier = next((tier for tier in TIERS if tier in report.keywords), "")
+        tier = str(dict(report.user_properties)[TIER])
         _, before = self._tests.get(report.nodeid, ("", 0.0))
         self._tests[report.nodeid] = (tier, before + report.duration)
 
