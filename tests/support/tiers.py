@@ -22,22 +22,24 @@ TIERS = {
     "fast": "runs in this process, without torch and without a model",
     "engine": "runs a tiny model in this process, without torch",
     "demo": "reads a demo's model in this process, without torch",
+    "aws": "calls AWS, which moto answers in this process",
     "export": "loads torch, or starts an export",
     "processes": "starts servers, emulators, clients or other programs",
     "images": "runs the images with Docker",
 }
-TOGETHER = ("fast", "engine", "demo", "export")
+TOGETHER = ("fast", "engine", "demo", "aws", "export")
 """Those whose tests may run beside each other."""
 
 TINY = {*DECODERS, "tiny_decoders", "tiny_encoders"}
 DEMOS = {"demo_artifact", "embeddings_artifact"}
 STARTS_PROCESSES = Question(
-    frozenset({"subprocess", "multiprocessing"}), ("tests", "scripts", "bench")
+    frozenset({"subprocess", "multiprocessing"}), ("tests", "scripts", "bench", "deploy")
 )
 USES_TRANSFORMERS = Question(
     frozenset({"transformers", "sentence_transformers", "tokenizers", "subprocess"}),
     ("tests", "model_export"),
 )
+USES_MOTO = Question(frozenset({"moto"}), ("tests",))
 TORCH = {"torch", "transformers", "optimum", "sentence_transformers"}
 
 
@@ -54,6 +56,8 @@ def tier_of(item: pytest.Function) -> str:
     if tier := tier_of_file(item.path):
         return tier
     names = set(fixtures_of(item))
+    if any(USES_MOTO(*function) for function in functions_of(item, names - TINY - DEMOS)):
+        return "aws"
     if any(STARTS_PROCESSES(*function) for function in functions_of(item, names - TINY - DEMOS)):
         return "processes"
     if names & DEMOS:
