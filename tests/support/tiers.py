@@ -1,4 +1,4 @@
-"""Which tier a test is of: told by its folder, its file's imports and what its fixtures need.
+"""Tells a test's tier by its folder, its file's imports and what its fixtures need.
 
 No test says its tier itself, and none can be in a wrong one unnoticed: the tests of `fast` fail
 where one starts a process, and a run of `fast` alone never loads torch.
