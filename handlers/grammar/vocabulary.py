@@ -66,7 +66,7 @@ class Vocabulary:
         return [token_id for piece in pieces for token_id in self._encode(piece)]
 
     def _encode(self, text: str) -> list[int]:
-        # A sentencepiece tokenizer puts a space before a text: here it goes before SEPARATOR.
+        # A sentencepiece tokenizer puts a space before a text: here it precedes SEPARATOR.
         if not self._separator_ids:
             return self._tokenizer.encode(text)
         return self._tokenizer.encode(SEPARATOR + text)[len(self._separator_ids) :]

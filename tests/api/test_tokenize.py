@@ -38,7 +38,7 @@ def test_a_text_goes_by_the_names_of_both_servers(name: str) -> None:
     assert tokenize(**{name: TEXT})["tokens"] == TOKENIZER.encode(TEXT)
 
 
-def test_the_ids_are_spelt_as_the_vocabulary_spells_them_when_asked_for() -> None:
+def test_the_token_strings_are_the_vocabularys_when_asked_for() -> None:
     assert "".join(tokenize(prompt="a b", return_token_strs=True)["token_strs"]) == "aĠb"
 
 

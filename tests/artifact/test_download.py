@@ -74,7 +74,7 @@ def test_a_fetch_that_broke_off_is_gone_on_with(place: Place, no_retries: None) 
     assert 0 < place.proxy.fetched(DATA) <= len(WEIGHTS) - (24 - 2 * THREADS) * PART
 
 
-def test_an_object_that_changes_amid_its_parts_is_an_error(place: Place) -> None:
+def test_an_object_that_changes_between_its_parts_is_an_error(place: Place) -> None:
     change = Fault(DATA, skip=12, before=lambda: place.put(DATA, WEIGHTS[::-1]))
     place.proxy.faults.append(change)
     with pytest.raises(FetchError, match=f"{DATA} was changed while it was being fetched"):

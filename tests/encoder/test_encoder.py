@@ -35,7 +35,7 @@ LENGTHS = st.lists(st.integers(1, LONGEST), min_size=1, max_size=40)
 
 
 @given(st.lists(LENGTHS, min_size=1, max_size=5))
-def test_every_input_gets_its_own_row_whoever_else_waits(requests: list[list[int]]) -> None:
+def test_every_input_gets_its_own_row_whatever_else_waits(requests: list[list[int]]) -> None:
     encoder = fake_encoder()
     asked = [inputs(*lengths, first=first) for first, lengths in enumerate(requests)]
 

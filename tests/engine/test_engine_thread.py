@@ -61,7 +61,7 @@ def test_threaded_and_inline_give_the_same_ids(submissions: list[tuple[list[int]
     assert answers == [read(inline.submit(prompt, greedy(n))) for prompt, n in submissions]
 
 
-def test_one_thread_alone_runs_the_session_whoever_submits() -> None:
+def test_one_thread_alone_runs_the_session_for_all_submitters() -> None:
     session = FakeSession()
     engine = fake_engine(session)
     engine.start()

@@ -341,7 +341,7 @@ class FlakyRecurrent(Flaky, RecurrentSession):
 
 @pytest.mark.parametrize("kind", [FlakySession, FlakyRecurrent])
 @given(st.data())
-def test_whatever_fails_and_whoever_leaves_all_end_once_and_the_next_get_a_fresh_engines_ids(
+def test_whatever_fails_and_leaves_all_end_once_and_the_next_get_a_fresh_engines_ids(
     kind: Callable[..., FakeSession], data: st.DataObject
 ) -> None:
     slots, baked = data.draw(st.integers(1, 3)), data.draw(st.integers(0, 20))

@@ -91,7 +91,7 @@ def test_pieces_are_joined_by_their_rank(tokenizer: PreTrainedTokenizerFast, lin
     assert tokenizer.tokenize(line) == joined(line.replace(" ", "▁"))
 
 
-def test_what_has_no_piece_is_spelt_in_bytes(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_what_has_no_piece_is_written_in_bytes(tokenizer: PreTrainedTokenizerFast) -> None:
     ids = tokenizer.encode("€", add_special_tokens=False)
     assert tokenizer.convert_ids_to_tokens(ids) == ["<0xE2>", "<0x82>", "<0xAC>"]
     assert tokenizer.decode(ids) == "€"

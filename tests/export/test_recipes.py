@@ -1,6 +1,6 @@
 """Every shipped decoder's recipe, with what its configuration says of heads, norms and rotation.
 
-The weights are random and the layers few and narrow: real weights are not to be had here.
+The weights are random and the layers few and narrow: real weights cannot be had here.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def test_an_answer_of_the_end_alone_is_empty() -> None:
     assert (delta.text, delta.finish_reason, delta.stats.completion_tokens) == ("", "stop", 0)
 
 
-def test_a_fault_is_raised_also_amid_an_answer_and_frees_the_slot() -> None:
+def test_a_fault_is_raised_also_during_an_answer_and_frees_the_slot() -> None:
     engine = ScriptedEngine(steps(TOKENIZER.encode("half an"), FinishReason.FAULT))
 
     with pytest.raises(EngineFault):
@@ -249,7 +249,7 @@ def test_of_several_answers_one_that_never_began_is_empty() -> None:
     assert [(end.text, end.finish_reason) for end in ends] == [("", "length")] * 2
 
 
-def test_a_stop_string_amid_a_form_ends_the_answer_as_any_other() -> None:
+def test_a_stop_string_within_a_form_ends_the_answer_as_any_other() -> None:
     grammars = GrammarCompiler(
         TOKENIZER, byte_level().get_vocab_size(), (byte_level().token_to_id(END),)
     )

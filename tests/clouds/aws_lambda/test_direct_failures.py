@@ -91,7 +91,7 @@ def test_what_another_try_would_meet_again_is_an_answer(
     assert streamed or (body["status"], body["error"]["code"]) == (error.status, error.code)
 
 
-def test_whoever_asks_by_http_gets_the_status() -> None:
+def test_an_http_client_gets_the_status() -> None:
     what, body = posted_for(HTTP, errors.Overloaded("As many as may be."), False)
     assert (what, body["statusCode"]) == ("response", 429)
 

@@ -234,7 +234,7 @@ def test_each_invocation_hands_its_trace_on(monkeypatch: pytest.MonkeyPatch) -> 
     assert looking.seen == [(bare.trace_id, bare.trace_id), ("Root=1-mine", named.trace_id)]
 
 
-def test_sigterm_amid_a_stream_lets_it_end(own: OwnRuntime) -> None:
+def test_sigterm_during_a_stream_lets_it_end(own: OwnRuntime) -> None:
     invoked = own.begin(CHAT, ENDLESS)
     invoked.chunk()
     own.process.popen.send_signal(signal.SIGTERM)

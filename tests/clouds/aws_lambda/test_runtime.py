@@ -116,7 +116,9 @@ def test_each_event_is_a_chunk(runtime: OwnRuntime) -> None:
 
 
 @pytest.mark.parametrize("wrap", HTTP_KINDS[1:], ids=lambda wrap: wrap.__name__)
-def test_whoever_cannot_pass_a_stream_on_gets_it_whole(runtime: OwnRuntime, wrap: Any) -> None:
+def test_a_sender_that_cannot_pass_a_stream_on_gets_it_whole(
+    runtime: OwnRuntime, wrap: Any
+) -> None:
     call = HttpCall("POST", CHAT, json.dumps(STREAMED).encode(), {"x-a": "b"})
     posted = runtime.api.send(wrap(call)).answer()
     assert not posted.streamed
@@ -238,7 +240,7 @@ def test_a_generation_ends_before_lambda_kills_the_process(runtime: OwnRuntime) 
     assert runtime.health()["running"] == 0
 
 
-def test_an_error_amid_a_stream_leaves_in_the_trailers_too_and_the_next_one_is_answered(
+def test_an_error_during_a_stream_leaves_in_the_trailers_too_and_the_next_one_is_answered(
     runtime: OwnRuntime, tiny_cloud_run: CloudRun
 ) -> None:
     """A grammar that outgrows its limits does so in mid-answer."""

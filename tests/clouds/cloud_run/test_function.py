@@ -81,7 +81,7 @@ def test_a_client_that_leaves_while_it_waits_in_the_queue_leaves_the_queue(
         assert server.health()["running"] == 1
 
 
-def test_a_client_that_leaves_amid_its_body_leaves_the_server_serving(
+def test_a_client_that_leaves_during_its_body_leaves_the_server_serving(
     tiny_cloud_run: CloudRun,
 ) -> None:
     already = len(logged(tiny_cloud_run, 499))
