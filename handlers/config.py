@@ -104,12 +104,12 @@ class Settings(msgspec.Struct, frozen=True):
 
     @property
     def on_demand(self) -> bool:
-        """Whether a request waits for the start."""
+        """Returns whether a request waits for the start."""
         return self.initialization == "on-demand"
 
     @property
     def snap_start(self) -> bool:
-        """Whether the process will be copied, and requests wait for a copy."""
+        """Returns whether the process will be copied, and requests wait for a copy."""
         return self.initialization == "snap-start"
 
     @classmethod

@@ -183,7 +183,7 @@ class Api:
 
 
 def _has_key(request: Request, key: str) -> bool:
-    """Whether the request has the API key, compared in constant time."""
+    """Returns whether the request has the API key, compared in constant time."""
     import hmac  # it brings OpenSSL, 10 ms, and most processes have no key
 
     scheme, _, given = request.headers.get("authorization", "").partition(" ")

@@ -24,7 +24,7 @@ class Decompressor(Protocol):
 
     @property
     def eof(self) -> bool:
-        """Whether the end of the stream has been read."""
+        """Returns whether the end of the stream has been read."""
 
     @property
     def unused_data(self) -> bytes:

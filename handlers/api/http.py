@@ -96,7 +96,7 @@ class StreamResponse(msgspec.Struct, frozen=True):
 
     @property
     def failures(self) -> Sequence[BaseException]:
-        """Why the stream broke, once `chunks` have ended."""
+        """Returns why the stream broke, once `chunks` have ended."""
         return self.outcome.failures
 
     @property

@@ -62,7 +62,7 @@ Content = str | list[Part]
 
 
 class CalledFunction(msgspec.Struct, frozen=True):
-    """What an assistant called."""
+    """The function that an assistant called."""
 
     name: str | None = None
     arguments: Any = None
@@ -89,7 +89,7 @@ class CalledTool(msgspec.Struct, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One turn."""
+    """One turn of a conversation."""
 
     role: Annotated[str, Meta(extra_json_schema={"enum": [*TEMPLATE_ROLES]})]
     content: Content | None = None

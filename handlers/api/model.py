@@ -57,7 +57,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @property
     def slots(self) -> int | None:
-        """How many sequences run at once, None for an encoder."""
+        """Returns how many sequences run at once, None for an encoder."""
         return None
 
     @property
@@ -127,7 +127,7 @@ class DecoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
 
     @property
     def slots(self) -> int:
-        """How many sequences run at once."""
+        """Returns how many sequences run at once."""
         return self.engine.slots
 
     @property

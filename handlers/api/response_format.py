@@ -43,7 +43,7 @@ OTHER_FORMATS = {
 
 
 class TextFormat(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
-    """Any text."""
+    """A format that any text has."""
 
 
 class JsonObjectFormat(

@@ -45,7 +45,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_head(self) -> bool:
-        """Whether HEAD is answered too: where a GET reads no query."""
+        """Returns whether HEAD is answered too: where a GET reads no query."""
         return self.method == "GET" and self.request is None
 
 
@@ -98,7 +98,7 @@ def match(paths: Iterable[str], table: Mapping[str, Route]) -> Match | None:
 
 
 def asks_for_stored(paths: Iterable[str]) -> bool:
-    """Whether one of `paths` asks for what an earlier request left behind at OpenAI."""
+    """Returns whether one of `paths` asks for what an earlier request left behind at OpenAI."""
     return any(path.startswith(STORED) for path in _variants(paths))
 
 

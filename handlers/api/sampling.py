@@ -107,7 +107,7 @@ class SamplingFields(StructuredOutputFields, frozen=True, kw_only=True):
 
     @property
     def may_be_empty(self) -> bool:
-        """Whether a limit of 0 tokens is accepted."""
+        """Returns whether a limit of 0 tokens is accepted."""
         return False
 
     @property
@@ -164,7 +164,7 @@ class OpenAIFields(SamplingFields, frozen=True, kw_only=True):
 
     @property
     def include_usage(self) -> bool:
-        """Whether a stream ends with a usage chunk."""
+        """Returns whether a stream ends with a usage chunk."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
 

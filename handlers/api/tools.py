@@ -72,7 +72,7 @@ class AllowedTools(msgspec.Struct, frozen=True):
 
 
 class AllowedChoice(msgspec.Struct, frozen=True, tag_field="type", tag="allowed_tools"):
-    """Of these functions one may be called, or must."""
+    """One of these functions may be called, or must be."""
 
     allowed_tools: AllowedTools
 
@@ -91,7 +91,7 @@ class ToolConfig(msgspec.Struct, frozen=True):
 
     @property
     def must_call(self) -> bool:
-        """Whether an answer has to be a call."""
+        """Returns whether an answer has to be a call."""
         return self.choice.mode == "required"
 
     def for_template(self) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What an answer took and how likely its tokens were: `usage`, Server-Timing and `logprobs`."""
+"""Tells what an answer took and how likely its tokens were: usage, Server-Timing and logprobs."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ class Artifact(msgspec.Struct, frozen=True):
 
     @property
     def encodes(self) -> bool:
-        """Whether the model is an encoder."""
+        """Returns whether the model is an encoder."""
         return self.manifest.task != "text-generation"
 
     @property
@@ -160,7 +160,7 @@ class Artifact(msgspec.Struct, frozen=True):
 
     @property
     def tokenizer(self) -> Path:
-        """tokenizer.json."""
+        """The path of tokenizer.json."""
         return self.directory / TOKENIZER
 
     @property

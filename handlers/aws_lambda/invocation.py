@@ -120,7 +120,7 @@ class Invocation(msgspec.Struct, frozen=True):
 
     @property
     def streams(self) -> bool:
-        """Whether the sender passes an answer on while it is made."""
+        """Returns whether the sender passes an answer on while it is made."""
         return self.kind.max_stream_bytes is not None
 
     async def answer(self, seconds: float) -> Response | StreamResponse:

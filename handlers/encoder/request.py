@@ -71,7 +71,7 @@ class EncodeRequest(RequestHandle):
 
     @property
     def ready(self) -> bool:
-        """Whether it has ended."""
+        """Returns whether it has ended."""
         return self.ended is not None
 
     def cancel(self) -> None:

@@ -54,7 +54,7 @@ class ModelRunner(Protocol):
 
     @property
     def recurrent(self) -> bool:
-        """Whether a slot holds a state, which is that after its last position and no other."""
+        """Returns whether a slot holds a state, which is that after its last position alone."""
 
     def step(self, batch: Batch) -> NDArray[np.float32]:
         """Returns logits [N, vocab], free to be overwritten, and valid until the next call.

@@ -78,12 +78,12 @@ class EngineDriver(ABC, Generic[Request, Handle]):
 
     @property
     def threaded(self) -> bool:
-        """Whether `start()` has been called."""
+        """Returns whether `start()` has been called."""
         return self._thread is not None
 
     @property
     def accepting(self) -> bool:
-        """Whether new requests are taken: until `stop()`."""
+        """Returns whether new requests are taken: until `stop()`."""
         return self._accepting
 
     def step(self) -> bool:
@@ -168,7 +168,7 @@ class RequestHandle(ABC):
     @property
     @abstractmethod
     def ready(self) -> bool:
-        """Whether there is a result to take."""
+        """Returns whether there is a result to take."""
 
     @abstractmethod
     def cancel(self) -> None:

@@ -30,12 +30,12 @@ class Generation(RequestHandle):
 
     @property
     def ready(self) -> bool:
-        """Whether there is a step."""
+        """Returns whether there is a step."""
         return bool(self._steps)
 
     @property
     def fault(self) -> RequestError | None:
-        """Why a sequence failed, once a step has had FinishReason.FAULT."""
+        """Returns why a sequence failed, once a step has had FinishReason.FAULT."""
         faults = (sequence.fault for sequence in self._sequences)
         return next((fault for fault in faults if fault is not None), None)
 

@@ -137,7 +137,7 @@ class Constraint(Protocol):
 
     @property
     def complete(self) -> bool:
-        """Whether nothing but the end may follow."""
+        """Returns whether nothing but the end may follow."""
 
 
 class Prompt(msgspec.Struct, frozen=True):

@@ -27,7 +27,7 @@ class Slots:
 
     @property
     def full(self) -> bool:
-        """Whether no slot is free."""
+        """Returns whether no slot is free."""
         return None not in self._sequences
 
     def assign(self, sequence: Sequence) -> None:

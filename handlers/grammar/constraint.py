@@ -61,7 +61,7 @@ class GrammarConstraint:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing but the end may follow."""
+        """Returns whether nothing but the end may follow."""
         return self._matcher.is_stopped()
 
     def _check(self) -> None:

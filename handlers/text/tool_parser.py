@@ -65,7 +65,7 @@ class ToolCallParser:
 
     @property
     def inside_call(self) -> bool:
-        """Whether a call has begun and its arguments have not ended."""
+        """Returns whether a call has begun and its arguments have not ended."""
         return self._state in (self._before_arguments, self._in_arguments)
 
     @property

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelKind:
-    """What kind of model a source is loaded as."""
+    """The kind of model that a source is loaded as."""
 
     words: str
     """The kind in a sentence: "a decoder"."""

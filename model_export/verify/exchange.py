@@ -95,7 +95,7 @@ class EncoderReference(msgspec.Struct, frozen=True):
 
 
 class DecoderGates(msgspec.Struct, frozen=True, tag="decoder"):
-    """What a decoder's artefact has to satisfy."""
+    """The gates that a decoder's artefact has to pass."""
 
     reference: DecoderReference
     tolerance: DecoderTolerance
@@ -104,7 +104,7 @@ class DecoderGates(msgspec.Struct, frozen=True, tag="decoder"):
 
 
 class EncoderGates(msgspec.Struct, frozen=True, tag="encoder"):
-    """What an encoder's artefact has to satisfy."""
+    """The gates that an encoder's artefact has to pass."""
 
     reference: EncoderReference
     tolerance: EmbeddingTolerance | ScoreTolerance

@@ -47,7 +47,7 @@ _numbers: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
 
 @schemathesis.hook
 def filter_case(context: schemathesis.HookContext, case: schemathesis.Case[Any]) -> bool:
-    """Of the cases that stand in a list, a part; all of those that are drawn at random."""
+    """Keeps a part of the listed cases, and all that are drawn at random."""
     if case.meta is None or case.meta.phase.name != TestPhase.COVERAGE:
         return True
     return is_drawn(next(_numbers[case.operation.label]))

@@ -30,7 +30,7 @@ def few_or(many: int, *, few: int) -> hypothesis.settings:
 
 
 def is_drawn(number: int) -> bool:
-    """Whether a run makes the case of that number, of those that stand in a fixed order.
+    """Returns whether a run makes the case of that number, of those that stand in a fixed order.
 
     schemathesis lists a dozen for each field of a body, 2,000 for one with many fields: the first
     are of the whole body, and of the others every tenth is made, or all with the profile FUZZ.

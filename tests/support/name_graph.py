@@ -12,7 +12,7 @@ from tests.support.import_graph import ROOT, tree_of
 
 @dataclass(frozen=True)
 class Question:
-    """Whether a name of a file uses one of `packages`, itself or by names of files in `through`."""
+    """A question: does a name use one of `packages`, itself or by names of files in `through`?"""
 
     packages: frozenset[str]
     through: tuple[str, ...]

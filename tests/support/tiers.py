@@ -66,7 +66,7 @@ def tier_of(item: pytest.Function) -> str:
 
 
 def depends_on_transformers(item: pytest.Function) -> bool:
-    """Whether another major version of transformers may change what the test finds."""
+    """Returns whether another major version of transformers may change what the test finds."""
     functions = functions_of(item, set(fixtures_of(item)))
     return any(USES_TRANSFORMERS(*function) for function in functions)
 

@@ -97,7 +97,7 @@ class ChatCompletionRequest(OpenAIFields, frozen=True, kw_only=True):
 
     @property
     def num_top_logprobs(self) -> int | None:
-        """How many of the likeliest tokens to return, None for none. Raises InvalidRequest."""
+        """Returns how many of the likeliest tokens are wanted, or None. Raises InvalidRequest."""
         if self.logprobs:
             return self.top_logprobs or 0
         if self.top_logprobs:

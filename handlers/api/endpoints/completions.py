@@ -74,12 +74,12 @@ class CompletionRequest(OpenAIFields, frozen=True, kw_only=True):
 
     @property
     def may_be_empty(self) -> bool:
-        """Whether a limit of 0 tokens is accepted: an echo returns the prompt alone."""
+        """Returns whether a limit of 0 tokens is accepted: an echo returns the prompt alone."""
         return bool(self.echo)
 
     @property
     def choices(self) -> int:
-        """How many choices each prompt gets. Raises InvalidRequest."""
+        """Returns how many choices each prompt gets. Raises InvalidRequest."""
         if self.best_of not in {None, self.n or 1}:
             raise InvalidRequest(
                 "best_of is not supported by this server: leave it out, or send what n is.",
@@ -89,7 +89,7 @@ class CompletionRequest(OpenAIFields, frozen=True, kw_only=True):
 
     @property
     def num_top_logprobs(self) -> int | None:
-        """How many of the likeliest tokens to return, None for no logprobs."""
+        """Returns how many of the likeliest tokens are wanted, None for no logprobs."""
         return None if self.logprobs is False else self.logprobs
 
     def check(self) -> None:
@@ -127,7 +127,7 @@ class CompletionRequest(OpenAIFields, frozen=True, kw_only=True):
 
 
 class TextChoice(ResponseSchema, frozen=True, kw_only=True):
-    """One continuation."""
+    """One continuation of a prompt."""
 
     index: int
     text: str

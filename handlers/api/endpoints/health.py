@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Health(ResponseSchema, frozen=True, kw_only=True):
-    """What runs and how busy it is."""
+    """The model that runs, and how busy it is."""
 
     state: Literal["ready", "draining"]
     version: str

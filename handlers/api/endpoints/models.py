@@ -36,7 +36,7 @@ class ModelCard(ResponseSchema, frozen=True, kw_only=True):
 
 
 class ModelList(ResponseSchema, frozen=True, kw_only=True):
-    """One model."""
+    """A list of the one model."""
 
     object: Literal["list"]
     data: list[ModelCard]

@@ -62,7 +62,7 @@ class RerankRequest(EncoderRequest, frozen=True, kw_only=True):
 
     @property
     def count(self) -> int | None:
-        """How many results at most, None for all."""
+        """Returns how many results at most, None for all."""
         return self.top_n or self.top_k or None
 
 

@@ -88,7 +88,7 @@ class TextJsonSchemaFormat(msgspec.Struct, frozen=True, tag_field="type", tag="j
 
 
 class TextOptions(msgspec.Struct, frozen=True):
-    """OpenAI's `text`."""
+    """The options of OpenAI's field `text`."""
 
     format: TextFormat | JsonObjectFormat | TextJsonSchemaFormat | None = None
 
@@ -240,7 +240,7 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
 
     @property
     def num_top_logprobs(self) -> int | None:
-        """How many of the likeliest tokens to return, None for no logprobs."""
+        """Returns how many of the likeliest tokens are wanted, None for no logprobs."""
         return (self.top_logprobs or 0) if LOGPROBS in (self.include or ()) else None
 
     def response(self, metadata: ResponseMetadata, params: SamplingParams) -> ResponseObject:

@@ -30,7 +30,7 @@ class OutputPart(ResponseSchema, frozen=True, kw_only=True):
 
 
 class OutputMessage(ResponseSchema, frozen=True, kw_only=True):
-    """What the model says."""
+    """A message that the model writes."""
 
     id: str
     type: Literal["message"]

@@ -44,7 +44,7 @@ class TokenizeTextRequest(RequestBody, frozen=True, kw_only=True):
 
     @property
     def adds_special_tokens(self) -> bool:
-        """Whether to add special tokens: as asked, or by the default of the text's field."""
+        """Returns whether to add special tokens: as asked, or by default of the text's field."""
         given = self.add_special if self.add_special_tokens is None else self.add_special_tokens
         return self.prompt is not None if given is None else given
 
@@ -72,7 +72,7 @@ class DetokenizedText(ResponseSchema, frozen=True, kw_only=True):
 
 
 class TokenizerInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What reads texts. A model may have more special tokens than these, such as cls_token."""
+    """The tokenizer. A model may have more special tokens than these, such as cls_token."""
 
     tokenizer_class: Literal["PreTrainedTokenizerFast"]
     bos_token: str | None

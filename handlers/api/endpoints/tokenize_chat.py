@@ -41,7 +41,7 @@ class TokenizeRequest(TokenizeTextRequest, frozen=True, kw_only=True):
 
 
 class RenderedPrompt(ResponseSchema, frozen=True, kw_only=True):
-    """What a model sees of a chat."""
+    """The prompt that a model gets of a chat."""
 
     prompt: str
     token_ids: list[int]
