@@ -50,9 +50,8 @@ def test_the_readme_rounds_the_same_costs_and_names_the_prices_date() -> None:
     lambda_reads, lambda_writes, reads, writes_one, writes_four = (
         f"${per_million(*cost):.2f}" for cost in COSTS.values()
     )
-    sentence = " ".join(README.split())
-    assert f"{lambda_reads} to read and {lambda_writes} to write on Lambda" in sentence
-    assert f"{reads} and {writes_four} to {writes_one} on Cloud Run" in sentence
+    in_order = [lambda_reads, lambda_writes, reads, writes_four, writes_one]
+    assert re.findall(r"\$\d+\.\d\d", README) == in_order
     for text in (DOCS, README):
         assert PRICES.date in text
 
