@@ -22,17 +22,16 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Sequence as Items
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from handlers.engine.batch import Batch, ModelRunner, decode_batch, prefill_batch
 from handlers.engine.params import FinishReason, Step
-from handlers.engine.postprocess import postprocess
 from handlers.engine.prefix_cache import PrefixCache
-from handlers.engine.sequence import Sequence, check_abort
-from handlers.engine.slots import Slots
+from handlers.engine.sequence import Sequence, check_abort, postprocess
+from handlers.engine.speculative import SpeculationPolicy
 from handlers.errors import as_request_error, ends_a_task
 
 if TYPE_CHECKING:
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from handlers.engine.speculative import SpeculationPolicy
     from handlers.errors import RequestError
 
 Event = tuple[Sequence, Step]
@@ -65,6 +63,7 @@ class Scheduler:
         self._chunk_size = prefill_chunk
         self._prefixes = PrefixCache(runner, slots=slots, capacity=context_length)
         self._slots = Slots(slots, self._prefixes)
+        self._speculation = SpeculationPolicy()
         self._waiting: deque[Sequence] = deque()
         self._arrivals = itertools.count()
         self._oldest_first = False
@@ -138,16 +137,11 @@ class Scheduler:
             for event in self._verify(sequence, draft, [next(rows) for _ in (0, *draft)])
         ]
 
-    @cached_property
-    def _speculation(self) -> SpeculationPolicy:
-        from handlers.engine.speculative import SpeculationPolicy  # not before an answer decodes
-
-        return SpeculationPolicy()
-
     def _drafts(self, decoding: Items[Sequence]) -> list[list[int]]:
         if not self._prompt_lookup:
             return [[] for _ in decoding]
-        return self._speculation.propose(decoding)
+        rows = decoding[-1].held_slot - decoding[0].held_slot + 1
+        return self._speculation.select([sequence.draft() for sequence in decoding], rows)
 
     def _verify(
         self, sequence: Sequence, draft: Items[int], logits: Items[NDArray[np.float32]]
@@ -264,3 +258,52 @@ class Scheduler:
     def _finish(self, sequence: Sequence, reason: FinishReason) -> Event:
         self._slots.free(sequence)
         return sequence, Step(None, reason, sequence.index)
+
+
+class Slots:
+    """The running sequences by slot, and which slot the next one gets."""
+
+    def __init__(self, count: int, prefixes: PrefixCache) -> None:
+        self._sequences: list[Sequence | None] = [None] * count
+        self._prefixes = prefixes
+        self._freed = [0] * count
+        """When a slot was last freed: larger is later, 0 is never."""
+        self._clock = itertools.count(1)
+
+    @property
+    def running(self) -> list[Sequence]:
+        """The sequences that hold a slot, in order of slot."""
+        return [sequence for sequence in self._sequences if sequence is not None]
+
+    @property
+    def full(self) -> bool:
+        """Returns whether no slot is free."""
+        return None not in self._sequences
+
+    def assign(self, sequence: Sequence) -> None:
+        """Gives the sequence a free slot.
+
+        A decode call covers the slots from the first to the last that decodes, so the slot is
+        one that widens it least. Among those it is the one that shares the longest prefix, if that
+        is more than half of its content, otherwise the least recently used one. The baked prefix
+        is kept anyway, so it does not count.
+        """
+        *shared, baked = self._prefixes.match(sequence.prompt).tolist()
+        busy = [member.held_slot for member in self.running]
+
+        def cost(slot: int) -> tuple[int, int, int]:
+            width = max(*busy, slot) - min(*busy, slot) if busy else 0
+            kept = shared[slot] - baked
+            useful = 2 * kept > self._prefixes.cached_len(slot) - baked
+            return width, -kept if useful else 0, self._freed[slot]
+
+        free = (slot for slot, member in enumerate(self._sequences) if member is None)
+        slot = min(free, key=cost)
+        sequence.slot, self._sequences[slot] = slot, sequence
+
+    def free(self, sequence: Sequence) -> None:
+        """Frees the sequence's slot, if it has one. What its cache holds stays."""
+        if sequence.slot is not None:
+            self._sequences[sequence.slot] = None
+            self._freed[sequence.slot] = next(self._clock)
+            sequence.slot = None

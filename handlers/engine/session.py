@@ -28,7 +28,7 @@ from handlers.artifact.graph_contract import (
 from handlers.config import disable_onnxruntime_telemetry
 from handlers.engine.batch import Batch
 from handlers.engine.kv_cache import CacheTensor, KvCache
-from handlers.engine.ngram_proposer import MAX_DRAFT_TOKENS
+from handlers.engine.speculative import MAX_DRAFT_TOKENS
 from handlers.errors import ArtifactError, EngineFault, StartupError
 
 disable_onnxruntime_telemetry()

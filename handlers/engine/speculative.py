@@ -1,4 +1,10 @@
-"""Chooses how many drafted ids a decode call computes after each sequence's newest one.
+"""Speculative decoding: guesses a sequence's next ids, and computes those that are worth it.
+
+Answers that copy (summaries, quotes, edited code) repeat runs of ids of their prompt. So what
+followed the last ids when they came before is a good guess at what follows now, and it costs no
+second model: https://github.com/apoorvumang/prompt-lookup-decoding. A guess is called a draft.
+
+A decode call computes some of the drafted ids after each sequence's newest one:
 
     ids a call is expected to give      sum over its sequences of 1 + p + p^2 + ...
     time it takes                       as measured, by rows and columns
@@ -16,12 +22,21 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING
 
-from handlers.engine.ngram_proposer import NgramProposer
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
-    from handlers.engine.sequence import Sequence
+    from numpy.typing import NDArray
+
+Draft = tuple[list[int], float]
+"""Ids that may come next, and the probability of each of them to do so after those before it."""
+
+MAX_DRAFT_TOKENS = 3
+
+# How much the latest drafted id counts among those before it. A copy that begins is believed after
+# four ids, one that has ended is given up after three.
+LATEST_WEIGHT = 0.2
 
 # The median of each shape's latest calls counts, so that a call that others held up does not.
 WINDOW = 15
@@ -32,28 +47,65 @@ MIN_SAMPLES = 3
 FORGET_EVERY = 128
 
 
+def propose(ids: NDArray[np.int64]) -> list[int]:
+    """Returns what followed the last three ids, otherwise two, when they came before the last time.
+
+    None or MAX_DRAFT_TOKENS ids. An occurrence that ends fewer than those ago is taken to be the
+    period of a repetition.
+    """
+    if len(ids) < 3:
+        return []
+    ends = np.flatnonzero(ids[1:-1] == ids[-1]) + 1
+    ends = ends[ids[ends - 1] == ids[-2]]
+    if not len(ends):
+        return []
+    longer = ends[(ids[ends - 2] == ids[-3]) & (ends > 1)]
+    end = int((longer if len(longer) else ends)[-1])
+    draft: list[int] = np.resize(ids[end + 1 :], MAX_DRAFT_TOKENS).tolist()
+    return draft
+
+
+class NgramProposer:
+    """The drafts of one sequence, and the rate at which its drafted ids come true."""
+
+    def __init__(self, prompt: NDArray[np.int64], max_new_tokens: int) -> None:
+        self._ids = np.empty(len(prompt) + max_new_tokens, np.int64)
+        self._ids[: len(prompt)] = prompt
+        self._known = self._prompt_length = len(prompt)
+        self.draft: list[int] = []
+        self.hit_rate = 0.5
+        """How likely a drafted id is to come true when those before it have."""
+
+    def update(self, answer: Items[int]) -> None:
+        """Judges the last draft by the answer as it is now, and makes the next."""
+        new = answer[self._known - self._prompt_length :]
+        for token_id, drafted in zip(new, self.draft, strict=False):
+            self.hit_rate += LATEST_WEIGHT * ((token_id == drafted) - self.hit_rate)
+        self._ids[self._known : self._known + len(new)] = new
+        self._known += len(new)
+        self.draft = propose(self._ids[: self._known])
+
+
 class SpeculationPolicy:
     """Chooses the drafts of each decode call."""
 
     def __init__(self) -> None:
         self.timer = StepTimer()
 
-    def propose(self, sequences: Items[Sequence]) -> list[list[int]]:
-        """Returns the drafted ids to compute after each sequence's newest one; often none.
+    def select(self, drafts: Items[Draft], rows: int) -> list[list[int]]:
+        """Returns the beginning of each draft that is worth computing; often none of it.
 
-        `sequences` are all that the call decodes, in order of slot.
+        `drafts` are those of all sequences that the call decodes, `rows` the slots that it covers.
         """
-        drafts = [_draft_of(sequence) for sequence in sequences]
-        longest = max(len(draft) for draft, _ in drafts)
-        rows = sequences[-1].held_slot - sequences[0].held_slot + 1
+        longest = max(len(ids) for ids, _ in drafts)
         columns = range(1, 2 + longest)
 
         def speed(width: int) -> float:
-            ids = sum(_expected(min(len(draft), width - 1), rate) for draft, rate in drafts)
-            return ids / self.timer.ratio(rows, width)
+            count = sum(_expected(min(len(ids), width - 1), rate) for ids, rate in drafts)
+            return count / self.timer.ratio(rows, width)
 
         width = max(columns, key=speed)  # of equal ones the narrowest
-        return [draft[: width - 1] for draft, _ in drafts]
+        return [ids[: width - 1] for ids, _ in drafts]
 
 
 class StepTimer:
@@ -87,24 +139,6 @@ class StepTimer:
         for recent in self._seconds.values():
             if recent:
                 recent.popleft()
-
-
-def _draft_of(sequence: Sequence) -> tuple[list[int], float]:
-    """Returns a sequence's draft, and the probability of each of its ids.
-
-    The draft is empty for a grammar's answer, and where there is no memory: it can do without.
-    """
-    if sequence.constraint is not None:
-        return [], 0.0
-    try:
-        if sequence.proposer is None:
-            sequence.proposer = NgramProposer(sequence.prompt, sequence.max_new_tokens)
-        sequence.proposer.update(sequence.tokens)
-    except MemoryError:
-        return [], 0.0
-    # The call gives one id more than the drafted ones that come true.
-    useful = sequence.max_new_tokens - len(sequence.tokens) - 1
-    return sequence.proposer.draft[: max(0, useful)], sequence.proposer.hit_rate
 
 
 def _expected(drafted: int, hit_rate: float) -> float:

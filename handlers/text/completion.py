@@ -22,8 +22,7 @@ from handlers.text.tool_parser import ToolCallDelta, ToolCallParser
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from handlers.engine.engine import Engine
-    from handlers.engine.generation import Generation
+    from handlers.engine.engine import Engine, Generation
     from handlers.engine.params import GenerationStats, Logprobs, Prompt, Step
     from handlers.text.logprobs import ScoredToken
     from handlers.text.tokenizer import Tokenizer

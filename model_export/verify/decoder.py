@@ -20,8 +20,7 @@ from typing import Any
 
 from handlers.artifact.manifest import Artifact, PrefixInfo
 from handlers.config import Settings
-from handlers.engine.engine import Engine
-from handlers.engine.generation import Generation
+from handlers.engine.engine import Engine, Generation
 from handlers.engine.params import FinishReason, SamplingParams
 from handlers.engine.session import Session
 from handlers.errors import InvalidRequest

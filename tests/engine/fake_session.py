@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers.engine.batch import Batch
-from handlers.engine.engine import Engine
-from handlers.engine.generation import Generation
+from handlers.engine.engine import Engine, Generation
 from handlers.engine.params import FinishReason, SamplingParams
 from handlers.engine.sampling import Sampler
 from handlers.engine.sequence import Sequence

@@ -12,16 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from handlers.engine import postprocess
+from handlers.engine import sequence as sequence_module
 from handlers.engine.batch import Batch
-from handlers.engine.engine import Engine
-from handlers.engine.generation import Generation
-from handlers.engine.ngram_proposer import NgramProposer
+from handlers.engine.engine import Engine, Generation
 from handlers.engine.params import FinishReason, Prompt, SamplingParams
 from handlers.engine.prefix_cache import PrefixCache
 from handlers.engine.sampling import Penalties
 from handlers.engine.scheduler import Scheduler
-from handlers.engine.speculative import SpeculationPolicy
+from handlers.engine.speculative import NgramProposer, SpeculationPolicy
 from handlers.errors import EngineFault
 from tests.engine.fake_session import (
     FakeSession,
@@ -81,7 +79,7 @@ PLACES: dict[str, Break] = {
     ),
     "a chunk is computed": breaking(FakeSession, "step", lambda _, call: MARK in call.input_ids),
     "logprobs of a prompt": breaking(
-        postprocess, "compute_logprobs", lambda _logits, token, _n: token == MARK
+        sequence_module, "compute_logprobs", lambda _logits, token, _n: token == MARK
     ),
     "penalties": breaking(Penalties, "apply", lambda *_: True),
 }
@@ -132,7 +130,7 @@ def test_a_decode_call_that_fails_ends_those_in_it_and_who_reads_goes_on(
     reading, waiting = engine.submit(DOCUMENT, greedy()), engine.submit([5, 3], greedy())
     engine.step()
     with monkeypatch.context() as patch:
-        breaking(SpeculationPolicy, "propose", lambda *_: True)(patch, error)
+        breaking(SpeculationPolicy, "select", lambda *_: True)(patch, error)
         engine.step()
     assert [read(generation)[1] for generation in decoding] == [FinishReason.FAULT] * 2
     assert read(reading)[0] == greedy_answer(DOCUMENT, 20)

@@ -17,8 +17,7 @@ from handlers.artifact.manifest import Artifact
 from handlers.config import Settings
 from handlers.engine import session as session_module
 from handlers.engine.batch import Batch
-from handlers.engine.engine import Engine
-from handlers.engine.generation import Generation
+from handlers.engine.engine import Engine, Generation
 from handlers.engine.params import SamplingParams
 from handlers.engine.session import Session
 from handlers.errors import ArtifactError

@@ -17,8 +17,7 @@ from msgspec.structs import replace
 from handlers.artifact.manifest import Artifact
 from handlers.config import Settings
 from handlers.engine.batch import Batch
-from handlers.engine.engine import Engine
-from handlers.engine.generation import Generation
+from handlers.engine.engine import Engine, Generation
 from handlers.engine.params import FinishReason, Logprobs, Prompt, SamplingParams
 from handlers.engine.session import Session
 from handlers.text.chat_template import ChatTemplate

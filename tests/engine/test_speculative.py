@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from handlers.engine.batch import Batch
 from handlers.engine.engine import RequestValidator
-from handlers.engine.ngram_proposer import MAX_DRAFT_TOKENS, propose
 from handlers.engine.params import FinishReason, Prompt, SamplingParams, Step
 from handlers.engine.scheduler import Scheduler
 from handlers.engine.sequence import Sequence
+from handlers.engine.speculative import MAX_DRAFT_TOKENS, propose
 from tests.engine.fake_session import EOS, VOCAB, FakeSession, greedy, scripted_logits
 
 CONTEXT = 48

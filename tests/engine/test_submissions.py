@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from handlers.engine.batch import Batch
-from handlers.engine.generation import Generation
+from handlers.engine.engine import Generation
 from handlers.engine.params import FinishReason, Prompt, Step
 from handlers.errors import InvalidRequest, Overloaded
 from tests.engine.fake_session import (

@@ -8,8 +8,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from handlers.api.http import run_sync
-from handlers.engine.engine import Engine
-from handlers.engine.generation import Generation
+from handlers.engine.engine import Engine, Generation
 from handlers.engine.params import FinishReason, GenerationStats, Prompt, SamplingParams, Step
 from handlers.errors import ContextLengthExceeded, InvalidRequest, RequestError
 

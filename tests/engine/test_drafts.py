@@ -7,14 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.engine.ngram_proposer import MAX_DRAFT_TOKENS, NgramProposer, propose
 from handlers.engine.sequence import Sequence
 from handlers.engine.speculative import (
     FORGET_EVERY,
+    MAX_DRAFT_TOKENS,
     MIN_SAMPLES,
     WINDOW,
+    NgramProposer,
     SpeculationPolicy,
     StepTimer,
+    propose,
 )
 from tests.engine.fake_session import CONTEXT, sequence
 from tests.engine.test_constraint import Pattern
@@ -113,7 +115,7 @@ def drafts(known: StepTimer, *members: Sequence) -> list[list[int]]:
     policy.timer = known
     for slot, member in enumerate(members):
         member.slot, member.num_computed_tokens = slot, len(member.prompt) - 1
-    return policy.propose(members)
+    return policy.select([member.draft() for member in members], len(members))
 
 
 @pytest.mark.parametrize(
@@ -147,14 +149,16 @@ def test_drafts_that_come_false_are_given_up_and_tried_again_when_they_come_true
     policy = SpeculationPolicy()
     policy.timer = known
     member.slot = 0
-    while policy.propose([member])[0]:  # each draft, computed or not, is judged by what comes
+    while policy.select([member.draft()], 1)[
+        0
+    ]:  # each draft, computed or not, is judged by what comes
         member.tokens += [3, 9, 1, 2]
         assert len(member.tokens) < 100
     member.tokens += [3]
     for _ in range(12):
         member.tokens.append(propose(np.array([*member.prompt, *member.tokens]))[0])
-        policy.propose([member])
-    assert len(policy.propose([member])[0]) == MAX_DRAFT_TOKENS
+        member.draft()
+    assert len(policy.select([member.draft()], 1)[0]) == MAX_DRAFT_TOKENS
 
 
 def test_no_id_is_drafted_that_the_answer_has_no_room_for() -> None:
