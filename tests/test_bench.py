@@ -52,6 +52,7 @@ time.sleep(600)
 def logs_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(servers, "CACHE", tmp_path)
     monkeypatch.setattr(rounds, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(servers, "END_LIMIT_SECONDS", 1)  # a background job takes no SIGINT
 
 
 def unused_port() -> int:

@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import boto3
+import botocore.loaders
+import botocore.session
 import pytest
 
 from deploy.aws import image
 from deploy.aws.__main__ import main
 from tests.deploy.docker_stand_in import Docker
 from tests.support.moto_stacks import CREDENTIALS, REGION, moto_server
+
+LOADER = botocore.loaders.create_loader()
 
 
 class Account:
@@ -57,6 +61,8 @@ class Account:
 
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
+    # Each session would read AWS's descriptions of its services anew, a second for each test.
+    monkeypatch.setattr(botocore.session, "create_loader", lambda *_: LOADER)
     with moto_server() as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         for name, value in CREDENTIALS.items():
