@@ -1,6 +1,7 @@
 """The runtime: all that an image runs.
 
-Imports go adapter -> startup -> api -> text -> encoder -> engine, never back.
+Imports go adapter -> startup -> api -> grammar -> text -> encoder -> engine -> artifact, never
+back: tests/test_boundaries.py has the order.
 """
 
 __version__ = "0.2.0"

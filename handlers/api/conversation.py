@@ -100,9 +100,8 @@ class Conversation(msgspec.Struct, frozen=True):
         `defaults`: SamplingParams' fields that `sampling` leaves open or cannot set. They take
         precedence over the model's own. Raises InvalidRequest and ContextLengthExceeded.
         """
-        model.prompt_encoder.check_room(
-            len(ids), self.options.field
-        )  # before a grammar is compiled
+        # Checked before a grammar is compiled, which may take a second.
+        model.prompt_encoder.check_room(len(ids), self.options.field)
         context_left = model.engine.context_length - len(ids)
         params = sampling.params(context_left, **{**model.sampling, **defaults})
         grammar = await self._grammar(model)

@@ -1,6 +1,6 @@
 """Makes the answer of every error: OpenAI's {"error": {"message", "type", "param", "code"}}.
 
-Of whole answers, and of streams that break after they have begun.
+A whole answer gets it as its body, a stream that breaks as its last event.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class Match(msgspec.Struct, frozen=True):
 
 
 def load_name(name: str) -> Any:
-    """Imports what has this name within handlers.api: "health.check"."""
+    """Imports what has this name within handlers.api, such as "endpoints.health.check"."""
     module, _, attribute = name.rpartition(".")
     return getattr(importlib.import_module(f"handlers.api.{module}"), attribute)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from handlers.artifact.manifest import Task
 
 Event = Mapping[str, Any]
-Shape = TypeVar("Shape")
+T = TypeVar("T")
 
 HEALTH_PATH = "/healthz"
 
@@ -89,30 +89,30 @@ class _ProxyEvent(msgspec.Struct, rename="camel"):
 
 def read_http_api(event: Event) -> Request:
     """Reads the event of a function URL or an HTTP API, payload 2.0."""
-    shape = _convert(event, _HttpApiEvent)
-    path = unquote(shape.raw_path)
+    parsed = _convert(event, _HttpApiEvent)
+    path = unquote(parsed.raw_path)
     return Request(
-        method=shape.request_context.http.method.upper(),
+        method=parsed.request_context.http.method.upper(),
         path=path,
-        query=dict(parse_qsl(shape.raw_query_string or "", keep_blank_values=True)),
-        headers=_lower_names(_texts(shape.headers)),
-        body=_body(shape),
-        inner_paths=_inner_paths(path, shape.request_context.stage, shape.path_parameters),
+        query=dict(parse_qsl(parsed.raw_query_string or "", keep_blank_values=True)),
+        headers=_lower_names(_texts(parsed.headers)),
+        body=_body(parsed),
+        inner_paths=_inner_paths(path, parsed.request_context.stage, parsed.path_parameters),
     )
 
 
 def read_rest_api(event: Event) -> Request:
     """Reads the event of a REST API, or of an HTTP API with payload 1.0."""
-    shape = _convert(event, _ProxyEvent)
-    path = unquote(shape.path)
-    stage = shape.request_context.stage if shape.request_context else None
+    parsed = _convert(event, _ProxyEvent)
+    path = unquote(parsed.path)
+    stage = parsed.request_context.stage if parsed.request_context else None
     return Request(
-        method=shape.http_method.upper(),
+        method=parsed.http_method.upper(),
         path=path,
-        query=_query(shape),
-        headers=_headers(shape),
-        body=_body(shape),
-        inner_paths=_inner_paths(path, stage, shape.path_parameters, shape.resource),
+        query=_query(parsed),
+        headers=_headers(parsed),
+        body=_body(parsed),
+        inner_paths=_inner_paths(path, stage, parsed.path_parameters, parsed.resource),
     )
 
 
@@ -158,20 +158,20 @@ def _inner_paths(
     return tuple(one for one in inner if one and one != path and path.endswith(one))
 
 
-def _convert(event: Event, shape: type[Shape]) -> Shape:
+def _convert(event: Event, type_: type[T]) -> T:
     try:
-        return msgspec.convert(event, shape)
+        return msgspec.convert(event, type_)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"The event cannot be read: {error}.") from None
 
 
-def _query(shape: _ProxyEvent) -> dict[str, str]:
-    single = _texts(shape.query_string_parameters)
-    return single or _last(shape.multi_value_query_string_parameters)
+def _query(parsed: _ProxyEvent) -> dict[str, str]:
+    single = _texts(parsed.query_string_parameters)
+    return single or _last(parsed.multi_value_query_string_parameters)
 
 
-def _headers(shape: _ProxyEvent) -> dict[str, str]:
-    return _lower_names(_texts(shape.headers) or _last(shape.multi_value_headers))
+def _headers(parsed: _ProxyEvent) -> dict[str, str]:
+    return _lower_names(_texts(parsed.headers) or _last(parsed.multi_value_headers))
 
 
 def _texts(given: _Texts) -> dict[str, str]:
@@ -186,9 +186,9 @@ def _lower_names(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-def _body(shape: _HttpApiEvent | _ProxyEvent) -> bytes:
-    text = shape.body or ""
-    if not shape.is_base64_encoded:
+def _body(parsed: _HttpApiEvent | _ProxyEvent) -> bytes:
+    text = parsed.body or ""
+    if not parsed.is_base64_encoded:
         # Half a surrogate pair reaches the API as the invalid UTF-8 that it is.
         return text.encode("utf-8", "surrogatepass")
     try:

@@ -16,6 +16,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+CUT = "The connection was closed before the answer was complete."
+
 
 class Reply(msgspec.Struct, frozen=True):
     """A whole response."""
@@ -60,8 +62,8 @@ class Connection:
         """Waits for a reply and reads all of it."""
         version, _, status = _line(self._replies).partition(" ")
         headers = _read_fields(self._replies)
-        keep = version == "HTTP/1.1" and headers.get("connection", "").lower() != "close"
-        self.reusable = keep
+        closes = headers.get("connection", "").lower() == "close"
+        self.reusable = version == "HTTP/1.1" and not closes
         return Reply(_number(status[:3], 10), headers, _read_body(self._replies, headers))
 
     def peer_spoke(self) -> bool:
@@ -105,7 +107,7 @@ def _fields(headers: Mapping[str, str]) -> bytes:
 def _line(stream: IO[bytes]) -> str:
     line = stream.readline()
     if not line.endswith(b"\n"):
-        raise ConnectionError("The connection was closed before the answer was complete.")
+        raise ConnectionError(CUT)
     return line.decode("latin-1").rstrip("\r\n")
 
 
@@ -135,14 +137,12 @@ def _read_chunks(stream: IO[bytes]) -> bytes:
 def _exactly(stream: IO[bytes], size: int) -> bytes:
     data = stream.read(size)
     if len(data) < size:
-        raise ConnectionError("The connection was closed before the answer was complete.")
+        raise ConnectionError(CUT)
     return data
 
 
 def _number(text: str, base: int) -> int:
-    if not text.isalnum() or not text.isascii():  # int() also takes signs and underscores
-        raise ConnectionError(f"What came is not HTTP: {text[:40]!r}.")
-    try:
-        return int(text, base)
-    except ValueError:
-        raise ConnectionError(f"What came is not HTTP: {text[:40]!r}.") from None
+    with contextlib.suppress(ValueError):
+        if text.isalnum() and text.isascii():  # int() also takes signs and underscores
+            return int(text, base)
+    raise ConnectionError(f"What came is not HTTP: {text[:40]!r}.")
