@@ -234,9 +234,10 @@ def imported_files(path: Path, modules: set[str]) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in modules)
         elif isinstance(node, ast.ImportFrom) and node.module in modules:
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                yield inner if inner in modules else str(node.module)
+            yield node.module  # also where the name is a module of this package
+            yield from (
+                inner for alias in node.names if (inner := f"{node.module}.{alias.name}") in modules
+            )
 
 
 def reachable(start: str, graph: Mapping[str, set[str]]) -> set[str]:

@@ -14,7 +14,7 @@ def __getattr__(name: str) -> Any:
     if name != "handler":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from handlers.aws_lambda import function
+        from handlers.aws_lambda.function import handler
     except AttributeError as error:  # awslambdaric would report that there is no handler
         raise RuntimeError(f"The function cannot be loaded: {error}") from error
-    return function.handler
+    return handler

@@ -22,8 +22,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from handlers.aws_lambda import requests, responses
-from handlers.aws_lambda.requests import DIRECT_FIELDS, Event
+from handlers.aws_lambda.event_formats import (
+    DIRECT_FIELDS,
+    Event,
+    read_direct,
+    read_http_api,
+    read_load_balancer,
+    read_ping,
+    read_rest_api,
+    write_direct,
+    write_http,
+    write_load_balancer,
+    write_multi_value_load_balancer,
+)
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -84,50 +95,32 @@ class EventKind(msgspec.Struct, frozen=True):
 def event_kinds(settings: Settings, task: Task) -> tuple[EventKind, ...]:
     """Returns the table for a function. An event is of the first kind that matches it."""
     return (
+        EventKind(_is_function_url, read_http_api, write_http, max_stream_bytes=STREAM_BYTES),
+        EventKind(_is_http_api, read_http_api, write_http, max_seconds=HTTP_API_SECONDS),
         EventKind(
-            _is_function_url,
-            requests.read_http_api,
-            responses.write_http,
-            max_stream_bytes=STREAM_BYTES,
-        ),
-        EventKind(
-            _is_http_api,
-            requests.read_http_api,
-            responses.write_http,
-            max_seconds=HTTP_API_SECONDS,
-        ),
-        EventKind(
-            _is_http_api_of_payload_1,
-            requests.read_rest_api,
-            responses.write_http,
-            max_seconds=HTTP_API_SECONDS,
+            _is_http_api_of_payload_1, read_rest_api, write_http, max_seconds=HTTP_API_SECONDS
         ),
         EventKind(
             _is_rest_api,
-            requests.read_rest_api,
-            responses.write_http,
+            read_rest_api,
+            write_http,
             max_seconds=settings.rest_seconds,
             max_stream_bytes=STREAM_BYTES if settings.rest_streams else None,
         ),
         EventKind(
             _is_load_balancer,
-            requests.read_load_balancer,
-            responses.write_load_balancer,
+            read_load_balancer,
+            write_load_balancer,
             max_response_bytes=LOAD_BALANCER_BYTES,
         ),
         EventKind(
             _is_multi_value_load_balancer,
-            requests.read_load_balancer,
-            responses.write_multi_value_load_balancer,
+            read_load_balancer,
+            write_multi_value_load_balancer,
             max_response_bytes=LOAD_BALANCER_BYTES,
         ),
-        EventKind(
-            _is_direct,
-            partial(requests.read_direct, task),
-            responses.write_direct,
-            is_invoke=True,
-        ),
-        EventKind(_is_ping, requests.read_ping, responses.write_direct, is_invoke=True),
+        EventKind(_is_direct, partial(read_direct, task), write_direct, is_invoke=True),
+        EventKind(_is_ping, read_ping, write_direct, is_invoke=True),
     )
 
 

@@ -55,15 +55,15 @@ def _fault(error: KindlingError, message: str) -> Exception:
 
 def _prepare(service: Service) -> None:
     """Primes the model now, or when awslambdaric is about to let Lambda take the snapshot."""
-    from handlers.aws_lambda import snapstart
+    from handlers.aws_lambda.snapstart import after_restore, prime
 
     if not service.settings.snap_start:
-        snapstart.prime(service)
+        prime(service)
         return
     from snapshot_restore_py import register_after_restore, register_before_snapshot
 
-    register_before_snapshot(snapstart.prime, service)
-    register_after_restore(snapstart.after_restore, service)
+    register_before_snapshot(prime, service)
+    register_after_restore(after_restore, service)
 
 
 SERVICE = load()

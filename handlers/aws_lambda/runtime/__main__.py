@@ -50,19 +50,19 @@ def _load() -> Service:
 
     service = startup.load_service(settings)
     if not settings.on_demand:
-        from handlers.aws_lambda import snapstart
+        from handlers.aws_lambda.snapstart import prime
 
-        snapstart.prime(service)
+        prime(service)
     return service
 
 
 def _restore(address: str, service: Service) -> None:
     """Returns in each copy that is restored from the snapshot. Raises RuntimeApiUnavailable."""
-    from handlers.aws_lambda import snapstart
     from handlers.aws_lambda.runtime.client import RuntimeClient
+    from handlers.aws_lambda.snapstart import after_restore
 
     RuntimeClient(address).wait_for_restore()
-    _reporting_failure(address, "restore", partial(snapstart.after_restore, service))
+    _reporting_failure(address, "restore", partial(after_restore, service))
 
 
 def _reporting_failure(address: str, stage: str, step: Callable[[], T]) -> T:

@@ -1,13 +1,15 @@
-"""Reads a Lambda event of each kind into the API's Request.
+"""Reads a Lambda event of each kind into the API's Request, and writes its Response as an answer.
 
 Each `read_…` function takes an event that events.py has recognised, and raises InvalidRequest where
-it is damaged. https://docs.aws.amazon.com/lambda/latest/dg/lambda-services.html links each format.
+it is damaged. Each `write_…` function returns the JSON value that the event's sender takes.
+https://docs.aws.amazon.com/lambda/latest/dg/lambda-services.html links each format.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import http
 import json
 import re
 from collections.abc import Mapping
@@ -17,7 +19,7 @@ from urllib.parse import parse_qsl, unquote, unquote_plus
 import msgspec
 from msgspec.structs import replace
 
-from handlers.api.http import Request
+from handlers.api.http import Request, Response
 from handlers.api.routing import without_prefix
 from handlers.errors import InvalidRequest
 
@@ -135,6 +137,30 @@ def read_ping(_event: Event) -> Request:
     return Request(method="GET", path=HEALTH_PATH, query={}, headers={}, body=b"")
 
 
+def write_http(response: Response) -> dict[str, Any]:
+    """Writes the answer to a function URL, an HTTP API or a REST API."""
+    return _envelope(response) | {"headers": dict(response.headers)}
+
+
+def write_load_balancer(response: Response) -> dict[str, Any]:
+    """Writes the answer to a load balancer with single headers."""
+    return write_http(response) | _description(response)
+
+
+def write_multi_value_load_balancer(response: Response) -> dict[str, Any]:
+    """Writes the answer to a load balancer with multi-value headers, which takes no others."""
+    headers = {name: [value] for name, value in response.headers.items()}
+    return _envelope(response) | _description(response) | {"multiValueHeaders": headers}
+
+
+def write_direct(response: Response) -> Any:
+    """Returns the body itself: the object, the text of a stream, or an error with its status."""
+    if not response.headers["content-type"].startswith("application/json"):
+        return response.body.decode()
+    answer = json.loads(response.body)
+    return answer if response.status < 400 else {"status": response.status} | answer
+
+
 def _direct_path(task: Task, event: Event) -> str:
     """Returns another task's path if no field is this task's: the API then says what it needs."""
     tables = (DIRECT_PATHS[task], *DIRECT_PATHS.values())
@@ -195,3 +221,15 @@ def _body(parsed: _HttpApiEvent | _ProxyEvent) -> bytes:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise InvalidRequest("The body is not base64, though the event says so.") from None
+
+
+def _envelope(response: Response) -> dict[str, Any]:
+    try:
+        body, is_base64 = response.body.decode(), False
+    except UnicodeDecodeError:
+        body, is_base64 = base64.b64encode(response.body).decode(), True
+    return {"statusCode": response.status, "body": body, "isBase64Encoded": is_base64}
+
+
+def _description(response: Response) -> dict[str, str]:
+    return {"statusDescription": f"{response.status} {http.HTTPStatus(response.status).phrase}"}
