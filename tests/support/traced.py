@@ -49,9 +49,14 @@ def _save(model: ir.Model, directory: Path) -> None:
     """The graph with its weights, and which of them are one: a tied embedding is."""
     owners: dict[tuple[int, int], str] = {}
     shared: dict[str, str] = {}
-    for name, value in model.graph.initializers.items():
-        if value.const_value is not None and value.const_value.nbytes:
-            array = value.const_value.numpy()
+    # All are held until the end: a freed array's address may be the next one's.
+    arrays = {
+        name: value.const_value.numpy()
+        for name, value in model.graph.initializers.items()
+        if value.const_value is not None
+    }
+    for name, array in arrays.items():
+        if array.nbytes:
             memory = (array.__array_interface__["data"][0], array.nbytes)
             if (owner := owners.setdefault(memory, name)) != name:
                 shared[name] = owner
