@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 from msgspec.structs import replace
@@ -25,7 +26,7 @@ from handlers.api.http import (
 )
 from handlers.api.usage import timing_head, timing_whole, total_usage
 from handlers.engine.params import Prompt
-from handlers.errors import GrammarTooComplex, InvalidRequest, ends_a_task
+from handlers.errors import GrammarTooComplex, InvalidRequest, as_request_error, ends_a_task
 from handlers.text.completion import Delta
 from handlers.text.tool_parser import ToolCallDelta
 
@@ -125,7 +126,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
             except BaseException as error:  # the status is sent: an event is all that is left
                 if ends_a_task(error):
                     raise
-                outcome.failures.append(error)
+                outcome.failure = as_request_error(error)
                 for event in serializer.error(error):
                     yield serializer.encode_event(event)
         finally:
@@ -140,23 +141,26 @@ class GenerationRequest(msgspec.Struct, frozen=True):
         return self.prompt_field if error.param == "prompt" else error.param
 
 
-class StreamSerializer(Protocol):
-    """Turns the deltas of one answer into an endpoint's events, as OpenAI's chat by default."""
+class StreamSerializer(ABC):
+    """Base of the classes that turn the deltas of one answer into an endpoint's events.
+
+    The last bytes, errors and the encoding are those of OpenAI's chat, unless a class has its own.
+    """
 
     end: ClassVar[bytes] = SSE_DONE
     """Sent last, unless the stream broke."""
 
+    @abstractmethod
     def start(self) -> Events:
         """Returns the events before the first text."""
-        ...
 
+    @abstractmethod
     def delta(self, delta: Delta) -> Events:
         """Returns the events of a delta; those of a choice's last delta also end the choice."""
-        ...
 
+    @abstractmethod
     def finish(self, usage: TokenUsage) -> Events:
         """Returns the events after the last choice has ended. `usage`: of all choices together."""
-        ...
 
     def error(self, error: BaseException) -> Events:
         """Returns the events that end a stream which breaks."""

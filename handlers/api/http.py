@@ -7,7 +7,7 @@ StreamResponse into what its platform sends.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -76,7 +76,7 @@ class Response(msgspec.Struct, frozen=True):
 class StreamOutcome(msgspec.Struct):
     """How a stream ended. Filled while its chunks are read, complete when they have ended."""
 
-    failures: list[BaseException] = msgspec.field(default_factory=list)
+    failure: RequestError | None = None
     """Why the stream broke; its last chunk has told the client."""
     usage: TokenUsage | None = None
     """The tokens that the whole answer took; None where the stream ended early."""
@@ -95,9 +95,9 @@ class StreamResponse(msgspec.Struct, frozen=True):
     outcome: StreamOutcome = msgspec.field(default_factory=StreamOutcome)
 
     @property
-    def failures(self) -> Sequence[BaseException]:
-        """Returns why the stream broke, once `chunks` have ended."""
-        return self.outcome.failures
+    def failure(self) -> RequestError | None:
+        """The error that broke the stream, once `chunks` have ended."""
+        return self.outcome.failure
 
     @property
     def usage(self) -> TokenUsage | None:

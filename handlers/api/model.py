@@ -108,7 +108,6 @@ class DecoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
         """
         from handlers.text.completion import Completer
 
-        limit = settings.slots + settings.queue_limit  # as many as the engine holds
         return cls(
             engine=engine,
             prompt_encoder=PromptEncoder(
@@ -117,8 +116,8 @@ class DecoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
             completer=Completer(engine, tokenizer),
             tokenizer=tokenizer,
             template=template,
-            tokenising=WorkerPool("tokenising", engine, threads=THREADS, limit=limit),
-            compiling=WorkerPool("compiling", engine, threads=THREADS, limit=limit),
+            tokenising=_worker_pool("tokenising", engine, settings),
+            compiling=_worker_pool("compiling", engine, settings),
             sampling=manifest.sampling.given if settings.sampling_defaults else {},
             manifest=manifest,
             load_ms=load_ms,
@@ -177,18 +176,23 @@ class EncoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
         """
         from handlers.text.encoder_inputs import EncoderInputBuilder
 
-        limit = settings.slots + settings.queue_limit  # as many as the encoder holds
         return cls(
             engine=encoder,
             tokenizer=tokenizer,
             prompt_encoder=PromptEncoder(tokenizer, None),
             input_builder=EncoderInputBuilder(tokenizer, encoder.context_length),
             info=info,
-            tokenising=WorkerPool("tokenising", encoder, threads=THREADS, limit=limit),
+            tokenising=_worker_pool("tokenising", encoder, settings),
             manifest=manifest,
             load_ms=load_ms,
             needs_key=settings.api_key is not None,
         )
+
+
+def _worker_pool(name: str, engine: Engine | Encoder, settings: Settings) -> WorkerPool:
+    """Makes the pool for one kind of work, which takes as many requests as the engine holds."""
+    limit = settings.slots + settings.queue_limit
+    return WorkerPool(name, engine, threads=THREADS, limit=limit)
 
 
 def _advice(context_length: int, manifest: Manifest) -> str:

@@ -89,12 +89,12 @@ class TextLogprobs(ResponseSchema, frozen=True, kw_only=True):
         )
 
 
-def total_usage(stats: Sequence[GenerationStats], choices_each: int) -> TokenUsage:
-    """Adds up the tokens of all choices, of which each prompt has `choices_each` in a row.
+def total_usage(stats: Sequence[GenerationStats], n: int) -> TokenUsage:
+    """Adds up the tokens of all choices, of which each prompt has `n` in a row.
 
     A prompt counts once, however many choices it has.
     """
-    prompts = stats[::choices_each]
+    prompts = stats[::n]
     return TokenUsage(
         prompt_tokens=sum(each.prompt_tokens for each in prompts),
         completion_tokens=sum(each.completion_tokens for each in stats),

@@ -14,13 +14,7 @@ from msgspec.structs import replace
 
 from handlers.api.http import Request, Response, StreamResponse, identifying_headers, request_id
 from handlers.aws_lambda.events import EventKind, kind_of, parse
-from handlers.errors import (
-    InvalidRequest,
-    Overloaded,
-    RequestError,
-    ResponseTooLarge,
-    as_request_error,
-)
+from handlers.errors import InvalidRequest, Overloaded, RequestError, ResponseTooLarge
 from handlers.log import RequestLog
 
 if TYPE_CHECKING:
@@ -185,8 +179,7 @@ async def read_whole(answer: Response | StreamResponse) -> Response:
     if isinstance(answer, Response):
         return answer
     body = b"".join([chunk async for chunk in answer.chunks])
-    failure = as_request_error(answer.failures[0]) if answer.failures else None
-    return Response(answer.status, answer.headers, body, answer.usage, failure=failure)
+    return Response(answer.status, answer.headers, body, answer.usage, failure=answer.failure)
 
 
 def _with_trace(request: Request, trace_id: str | None) -> Request:

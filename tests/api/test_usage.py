@@ -25,7 +25,7 @@ def test_a_prompt_counts_once_however_many_choices_it_has() -> None:
     first = [taken(5, 1, 10), taken(5, 5, 20)]
     second = [taken(7, 2, 30), taken(7, 7, 40)]
 
-    usage = Usage.of(total_usage(first + second, choices_each=2))
+    usage = Usage.of(total_usage(first + second, n=2))
     assert msgspec.to_builtins(usage) == {
         "prompt_tokens": 12,
         "completion_tokens": 100,

@@ -6,7 +6,7 @@ https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 from msgspec import UNSET, Meta, UnsetType
 
@@ -168,7 +168,7 @@ class ChatChoice(ResponseSchema, frozen=True, kw_only=True):
                 tool_calls=calls or UNSET,
             ),
             logprobs=ChatLogprobs.of(choice.tokens) if wants_logprobs else None,
-            finish_reason=choice.finish_reason or "length",
+            finish_reason=cast("Finish", choice.finish_reason),
         )
 
 
@@ -243,7 +243,8 @@ class ChatSerializer(StreamSerializer):
     """Makes OpenAI's chunks: role, text and calls, finish_reason, and the usage on request."""
 
     metadata: ResponseMetadata
-    choices: int
+    n: int
+    """How many choices there are."""
     include_usage: bool
     wants_logprobs: bool
     must_call: bool
@@ -251,7 +252,7 @@ class ChatSerializer(StreamSerializer):
 
     def start(self) -> Events:
         role = ChatDelta(role="assistant", content=None if self.must_call else "")
-        return [self._chunk(index, role) for index in range(self.choices)]
+        return [self._chunk(index, role) for index in range(self.n)]
 
     def delta(self, delta: Delta) -> Events:
         chunks: Events = []

@@ -78,7 +78,7 @@ class CompletionRequest(OpenAIFields, frozen=True, kw_only=True):
         return bool(self.echo)
 
     @property
-    def choices(self) -> int:
+    def num_choices(self) -> int:
         """Returns how many choices each prompt gets. Raises InvalidRequest."""
         if self.best_of not in {None, self.n or 1}:
             raise InvalidRequest(
@@ -102,9 +102,9 @@ class CompletionRequest(OpenAIFields, frozen=True, kw_only=True):
             )
         of_ids = isinstance(self.prompt, list) and isinstance(next(iter(self.prompt), 0), int)
         prompts = 1 if of_ids or isinstance(self.prompt, str) else len(self.prompt)
-        if prompts * self.choices > MAX_CHOICES:
+        if prompts * self.num_choices > MAX_CHOICES:
             raise InvalidRequest(
-                f"{prompts} prompts with {self.choices} choices each are over the limit of "
+                f"{prompts} prompts with {self.num_choices} choices each are over the limit of "
                 f"{MAX_CHOICES} choices: send fewer.",
                 param="prompt",
             )
@@ -117,9 +117,9 @@ class CompletionRequest(OpenAIFields, frozen=True, kw_only=True):
         beside = self.num_top_logprobs
         if not self.echo or beside is None:
             return
-        if tokens * self.choices * (beside + 1) > MAX_ECHOED_LOGPROBS:
+        if tokens * self.num_choices * (beside + 1) > MAX_ECHOED_LOGPROBS:
             raise InvalidRequest(
-                f"An echo of {tokens:,} prompt tokens in {self.choices} choices with "
+                f"An echo of {tokens:,} prompt tokens in {self.num_choices} choices with "
                 f"{beside} logprobs beside each is over the limit of "
                 f"{MAX_ECHOED_LOGPROBS:,} logprobs: ask for fewer.",
                 param="logprobs",
@@ -158,11 +158,9 @@ class TokenisedPrompt(msgspec.Struct, frozen=True):
 class PromptEcho:
     """The prompts that are returned in front of their choices, with their logprobs."""
 
-    def __init__(
-        self, tokenizer: Tokenizer, prompts: Sequence[TokenisedPrompt], choices_each: int
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, prompts: Sequence[TokenisedPrompt], n: int) -> None:
         self._tokenizer = tokenizer
-        self._choices_each = choices_each
+        self._n = n
         self._ids = [prompt.ids for prompt in prompts]
         # Prompts that came as ids have their special tokens in their text.
         self._texts = [
@@ -176,15 +174,15 @@ class PromptEcho:
 
     def first(self, index: int) -> int:
         """Returns the first choice of the same prompt: it brings the prompt's logprobs."""
-        return index - index % self._choices_each
+        return index - index % self._n
 
     def text(self, index: int) -> str:
         """Returns the text in front of a choice."""
-        return self._texts[index // self._choices_each]
+        return self._texts[index // self._n]
 
     def tokens(self, choice: Delta) -> tuple[ScoredToken, ...]:
         """Returns the tokens of that text, decoded once for all choices of a prompt."""
-        prompt = choice.index // self._choices_each
+        prompt = choice.index // self._n
         if choice.prompt_logprobs is not None:
             self._tokens[prompt] = prompt_logprobs(
                 self._tokenizer, self._texts[prompt], self._ids[prompt], choice.prompt_logprobs
@@ -266,7 +264,7 @@ async def create(model: DecoderModel, request: Request) -> Response | StreamResp
         model.prompt_encoder.check_room(len(prompt.ids), "prompt")
     body.check_echo(sum(len(prompt.ids) for prompt in prompts))
     generation = await _generation(model, body, prompts, request.deadline)
-    echo = PromptEcho(model.tokenizer, prompts, body.choices) if body.echo else None
+    echo = PromptEcho(model.tokenizer, prompts, body.num_choices) if body.echo else None
     serializer = CompletionSerializer(
         ResponseMetadata.of(model), echo, body.num_top_logprobs is not None, body.include_usage
     )
@@ -313,12 +311,12 @@ async def _generation(
             logprobs=logprobs,
             prompt_logprobs=logprobs if body.echo else None,
         )
-        choices += expand_n(prompt.ids, params, body.choices, grammar)
+        choices += expand_n(prompt.ids, params, body.num_choices, grammar)
     return GenerationRequest(
         choices,
         body.stop_strings,
         deadline,
         prompt_field="prompt",
-        n=body.choices,
+        n=body.num_choices,
         grammar_field=constraint.field if constraint else None,
     )

@@ -289,7 +289,7 @@ async def create(model: DecoderModel, request: Request) -> Response | StreamResp
     serializer = ResponseSerializer(metadata.key, response)
     if body.stream:
         return await generation.stream(model.completer, serializer)
-    # Of the same events as a stream, so that both have the same items.
+    # Built up by the same events as a stream, so that both have the same items.
     deltas = [delta async for delta in generation.deltas(model.completer)]
     for delta in deltas:
         serializer.delta(delta)

@@ -99,8 +99,7 @@ class GrowingMessage:
 
     def finish(self) -> Iterator[ResponseEvent]:
         """Yields the events before the item's last one."""
-        logprobs = list(self._logprobs)
-        yield self._event("output_text.done", text=self._text, logprobs=logprobs)
+        yield self._event("output_text.done", text=self._text, logprobs=self._logprobs)
         yield self._event("content_part.done", part=self._part())
 
     def _part(self) -> OutputPart:

@@ -113,7 +113,7 @@ def _send_chunks(answer: StreamResponse, run: Run, stream: ResponseStream) -> No
     while (chunk := run(_next(answer.chunks))) is not None:
         stream.check_peer()
         stream.send(chunk)
-    stream.end(_report_of(answer.failures[0]) if answer.failures else None)
+    stream.end(_report_of(answer.failure) if answer.failure else None)
 
 
 def _report_of(error: BaseException) -> ErrorReport:

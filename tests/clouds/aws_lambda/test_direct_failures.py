@@ -57,7 +57,7 @@ class Failing:
             yield b"data: " + msgspec.json.encode(error_body(self._error)) + b"\n\n"
 
         headers = {"content-type": "text/event-stream"}
-        return StreamResponse(200, headers, chunks(), StreamOutcome([self._error]))
+        return StreamResponse(200, headers, chunks(), StreamOutcome(self._error))
 
 
 def posted_for(event: object, error: RequestError, streamed: bool) -> tuple[str, Any]:
