@@ -38,7 +38,7 @@ EXPORTS = SOURCES / "exports.map"
 
 
 def main() -> None:
-    """Parse the command line and compile."""
+    """Parses the command line and compiles."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--out", type=Path, default=LIBRARY)
     parser.add_argument("--machine", default=platform.machine(), help="x86_64 or aarch64")

@@ -97,7 +97,7 @@ class Sequence(msgspec.Struct, eq=False):
     @property
     def num_uncomputed_tokens(self) -> int:
         """Tokens that are not in the cache yet: 1 once it decodes, unless a grammar forces ids."""
-        return len(self.prompt) + len(self.tokens) - self.num_computed_tokens
+        return self.num_tokens - self.num_computed_tokens
 
     @property
     def max_new_tokens(self) -> int:

@@ -41,7 +41,7 @@ def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
 
 
 def _in_float32(model: PreTrainedModel) -> bool:
-    """Buffers too: Apertus has some in bfloat16 beside weights in float32."""
+    """Looks at buffers too: Apertus has some in bfloat16 beside weights in float32."""
     tensors = (*model.parameters(), *model.buffers())
     return all(each.dtype == torch.float32 for each in tensors if each.is_floating_point())
 

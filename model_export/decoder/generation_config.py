@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from model_export.fetch.load import LoadedModel
 
-
+_FIELDS = SamplingDefaults.__struct_fields__
 _NO_OP_VALUES: dict[str, tuple[Any, ...]] = {
     "do_sample": (True,),
     "typical_p": (1.0,),
@@ -50,6 +50,9 @@ _NO_OP_VALUES: dict[str, tuple[Any, ...]] = {
 }
 """Fields that no request can send, and their values that change no answer."""
 
+# Any text will do that no template writes by itself.
+_ANSWER = "kindling answers"
+
 
 def sampling_defaults(generation_config: Mapping[str, Any]) -> SamplingDefaults:
     """Returns the fields of a generation_config.json that requests can send."""
@@ -70,9 +73,6 @@ def unsupported_defaults(generation_config: Mapping[str, Any]) -> str | None:
     return f"{GENERATION_CONFIG}: not taken as defaults are {', '.join(left_out)}"
 
 
-_FIELDS = SamplingDefaults.__struct_fields__
-
-
 def _usable(generation_config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what a request can send, by name. A top_k of -1, as in vLLM, keeps all: that is 0."""
     found = {name: generation_config.get(name) for name in _FIELDS}
@@ -89,10 +89,6 @@ def _fits(name: str, value: Any) -> bool:
     except msgspec.ValidationError:
         return False
     return True
-
-
-# Any text will do that no template writes by itself.
-_ANSWER = "kindling answers"
 
 
 def stop_token_ids(loaded: LoadedModel) -> tuple[int, ...]:

@@ -36,7 +36,7 @@ class TraceableEncoder(torch.nn.Module):
         self.head = head
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Embeddings [batch, dimensions] with a head, logits [batch, labels] without one."""
+        """Returns embeddings [batch, dimensions] with a head, logits [batch, labels] without."""
         named = dict(zip(self.names, inputs, strict=True))
         if self.head is None and self._scores_every_token():
             return self._score_of_the_last(named)

@@ -17,7 +17,7 @@ ACTIVATIONS = ("GELU", "Identity", "ReLU", "Sigmoid", "SiLU", "Tanh")
 
 
 class Pooling(torch.nn.Module):
-    """[batch, sequence, hidden] and a mask of its tokens -> [batch, modes * hidden].
+    """Pools [batch, sequence, hidden] by a mask of its tokens to [batch, modes * hidden].
 
     By one of recipe.POOLING_MODES, or by several, which stand side by side, in their order.
     """
@@ -54,7 +54,7 @@ def _pool(mode: str, hidden: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
 
 
 class Dense(torch.nn.Module):
-    """[batch, inputs] -> [batch, outputs]: a linear layer and an activation of ACTIVATIONS."""
+    """A linear layer and an activation of ACTIVATIONS: [batch, inputs] -> [batch, outputs]."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, activation: str) -> None:
         super().__init__()

@@ -65,7 +65,6 @@ def correct(tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
 
 
 def _correct_pieces(tokenizer: PreTrainedTokenizerFast, reader: GGUFReader) -> None:
-
     pieces = SentencePieces(
         tokens=_field(reader, "tokenizer.ggml.tokens"),
         types=_field(reader, "tokenizer.ggml.token_type"),

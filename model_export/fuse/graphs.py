@@ -103,7 +103,7 @@ def rename(new: ir.Value, old: ir.Value) -> None:
 
 
 def tidy(model: ir.Model) -> None:
-    """Drops nodes and initialisers that nothing reads, and give every value a name of its own.
+    """Drops nodes and initialisers that nothing reads, and gives every value a name of its own.
 
     An output of Microsoft's nodes that nothing reads gets the empty name: a kernel then does not
     compute it, which is 1 of a SkipSimplifiedLayerNormalization's 8 microseconds. ONNX's own

@@ -84,9 +84,8 @@ def _over_last_axis(mean: ir.Node) -> bool:
 def _norm_before_transpose(norm: ir.Node) -> None:
     """Rewrites norm(Transpose(x)) as Transpose(norm(x)): Gemma 3's query norm.
 
-    Only where the last axis stays.
-
-    The Transpose then meets the one after the rotary embedding, and both go.
+    Only where the last axis stays. The Transpose then meets the one after the rotary embedding,
+    and both go.
     """
     swapped = producer(norm.inputs[0], "Transpose")
     order = swapped.attributes["perm"].as_ints() if swapped is not None else [0]

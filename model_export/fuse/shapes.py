@@ -35,7 +35,7 @@ _DATA_LIMIT = 1 << 10
 
 
 def make_shapes_static(model: ir.Model) -> None:
-    """Writes down every shape that is known, and drop the nodes that copy by it."""
+    """Writes down every shape that is known, and drops the nodes that copy by it."""
     infer_shapes(model)
     for node in list(model.graph):
         match node.op_type:

@@ -31,11 +31,9 @@ from model_export.quantize.block_layout import pack
 from model_export.quantize.block_quantizer import Blocks, affine, k_quant, symmetric
 from model_export.recipe import BITS, Precision
 
-__all__ = ["Precision", "quantize"]
-
 
 def quantize(model: ir.Model, precision: Precision) -> ir.Model:
-    """Quantises `model`, in place, and return it. "fp32" leaves it as it is."""
+    """Quantises `model`, in place, and returns it. "fp32" leaves it as it is."""
     if precision.weights == "fp32":
         return model
     linears = [node for node in model.graph if _weight_of(node) is not None]
@@ -124,7 +122,7 @@ def _without_inputs(inside: list[ir.Node]) -> list[ir.Node]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Matrix:
+class _QuantizedMatrix:
     """A quantised matrix in the graph: its initialisers, and the attributes of its readers."""
 
     inputs: list[ir.Value | None]
@@ -137,18 +135,18 @@ class _Quantizer:
 
     model: ir.Model
     precision: Precision
-    done: dict[tuple[ir.Value, str, bool], _Matrix] = field(default_factory=dict)
+    done: dict[tuple[ir.Value, str, bool], _QuantizedMatrix] = field(default_factory=dict)
 
-    def linear(self, node: ir.Node, weights: str) -> _Matrix:
+    def linear(self, node: ir.Node, weights: str) -> _QuantizedMatrix:
         """Quantises the weight of a linear layer, [outputs, inputs]."""
         as_stored = node.op_type == "Gemm" and attribute(node, "transB", 0) == 1
         return self._quantise(cast("ir.Value", node.inputs[1]), weights, transpose=not as_stored)
 
-    def embedding(self, node: ir.Node, weights: str) -> _Matrix:
+    def embedding(self, node: ir.Node, weights: str) -> _QuantizedMatrix:
         """Quantises the table of an embedding, [entries, hidden]."""
         return self._quantise(cast("ir.Value", node.inputs[0]), weights, transpose=False)
 
-    def _quantise(self, value: ir.Value, weights: str, transpose: bool) -> _Matrix:
+    def _quantise(self, value: ir.Value, weights: str, transpose: bool) -> _QuantizedMatrix:
         key = (value, weights, transpose)
         if key not in self.done:
             array = cast("NDArray[np.generic]", constant(value))
@@ -162,13 +160,13 @@ class _Quantizer:
             return symmetric(matrix, bits, size)
         return k_quant(matrix, size) if algorithm == "k_quant" else affine(matrix, size)
 
-    def _store(self, value: ir.Value, blocks: Blocks) -> _Matrix:
+    def _store(self, value: ir.Value, blocks: Blocks) -> _QuantizedMatrix:
         inputs = [
             None if array is None else add_initializer(self.model, f"{value.name}.{name}", array)
             for name, array in pack(blocks)._asdict().items()
         ]
         attributes = {"K": blocks.columns, "N": blocks.rows, "bits": blocks.bits}
-        return _Matrix(inputs, attributes | {"block_size": blocks.block_size})
+        return _QuantizedMatrix(inputs, attributes | {"block_size": blocks.block_size})
 
 
 def _halve_cache(model: ir.Model) -> None:
@@ -178,7 +176,7 @@ def _halve_cache(model: ir.Model) -> None:
             value.type = ir.TensorType(ir.DataType.FLOAT16)
 
 
-def _replace_linear(node: ir.Node, matrix: _Matrix) -> None:
+def _replace_linear(node: ir.Node, matrix: _QuantizedMatrix) -> None:
     result, bias = _result_and_bias(node)
     before = result.producer() or node
     inputs = [node.inputs[0], *matrix.inputs, bias]
@@ -199,7 +197,7 @@ def _result_and_bias(node: ir.Node) -> tuple[ir.Value, ir.Value | None]:
     return (total.outputs[0], bias) if array is not None and array.ndim == 1 else (product, None)
 
 
-def _replace_embedding(node: ir.Node, matrix: _Matrix) -> None:
+def _replace_embedding(node: ir.Node, matrix: _QuantizedMatrix) -> None:
     inputs = [node.inputs[1], *matrix.inputs]
     gather = insert(
         node, "AffineGather", inputs, matrix.attributes, KINDLING, like=[node.outputs[0]]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime.quantization.neural_compressor.weight_only import quant_tensor_k_quant_cpu
 
-Matrix = NDArray[np.float32]
+Floats = NDArray[np.float32]
 
 _ROWS_AT_ONCE = 4096
 """k_quant holds about twelve copies of what it works on; 4096 rows of 4096 are 0.8 GB."""
@@ -44,7 +44,7 @@ class Blocks:
         return int(self.values.shape[1])
 
 
-def symmetric(weight: Matrix, bits: int, block_size: int) -> Blocks:
+def symmetric(weight: Floats, bits: int, block_size: int) -> Blocks:
     """Rounds to nearest around zero, as GGUF's Q4_0 and Q8_0 (ggml-quants.c). No offsets.
 
     In 4 bits the largest value becomes -8, whichever sign that gives the scale.
@@ -61,7 +61,7 @@ def symmetric(weight: Matrix, bits: int, block_size: int) -> Blocks:
     return _blocks(weight, unsigned, scales, None, 4, block_size)
 
 
-def affine(weight: Matrix, block_size: int) -> Blocks:
+def affine(weight: Floats, block_size: int) -> Blocks:
     """Quantises to 4 bits from each block's smallest weight to its largest, as GGUF's Q4_1.
 
     https://github.com/ggml-org/llama.cpp ggml-quants.c has it.
@@ -74,7 +74,7 @@ def affine(weight: Matrix, block_size: int) -> Blocks:
     return _blocks(weight, values, scales, offsets, 4, block_size)
 
 
-def k_quant(weight: Matrix, block_size: int) -> Blocks:
+def k_quant(weight: Floats, block_size: int) -> Blocks:
     """Quantises to 4 bits, scale and offset by a weighted search, as llama.cpp's k-quants.
 
     ONNX Runtime's port of https://github.com/ggml-org/llama.cpp ggml-quants.c, whose zero points
@@ -88,8 +88,8 @@ def k_quant(weight: Matrix, block_size: int) -> Blocks:
     return _blocks(weight, values, _float16(scales), _float16(-scales * zeros), 4, block_size)
 
 
-def _k_quant(cut: Matrix, block_size: int) -> tuple[NDArray[np.uint8], Matrix, Matrix]:
-    """Values [rows, blocks, block_size], scales and zeros [rows, blocks]."""
+def _k_quant(cut: Floats, block_size: int) -> tuple[NDArray[np.uint8], Floats, Floats]:
+    """Returns values [rows, blocks, block_size], scales and zeros [rows, blocks]."""
     rows, blocks, _ = cut.shape
     with np.errstate(divide="ignore", invalid="ignore"):  # blocks of one value
         values, scales, zeros = quant_tensor_k_quant_cpu(cut.reshape(rows, -1), 4, block_size)
@@ -100,7 +100,7 @@ def _k_quant(cut: Matrix, block_size: int) -> tuple[NDArray[np.uint8], Matrix, M
     )
 
 
-def _cut(weight: Matrix, block_size: int) -> Matrix:
+def _cut(weight: Floats, block_size: int) -> Floats:
     """Cuts rows to [rows, blocks, block_size]; the last block is filled with the last weight.
 
     Zeros would move the ends of a block that does not reach them.
@@ -111,19 +111,19 @@ def _cut(weight: Matrix, block_size: int) -> Matrix:
     )
 
 
-def _float16(figures: Matrix) -> NDArray[np.float16]:
+def _float16(figures: Floats) -> NDArray[np.float16]:
     return figures.astype(np.float16)
 
 
-def _steps(cut: Matrix, scales: NDArray[np.float16]) -> Matrix:
+def _steps(cut: Floats, scales: NDArray[np.float16]) -> Floats:
     """Divides weights by scales; 0 where the scale is zero, in a block of one value."""
     wide = scales.astype(np.float32)[..., np.newaxis]
-    steps: Matrix = np.rint(cut / np.where(wide == 0, np.float32(np.inf), wide))
+    steps: Floats = np.rint(cut / np.where(wide == 0, np.float32(np.inf), wide))
     return steps
 
 
 def _blocks(
-    weight: Matrix,
+    weight: Floats,
     values: NDArray[np.uint8] | NDArray[np.int8],
     scales: NDArray[np.float16],
     offsets: NDArray[np.float16] | None,

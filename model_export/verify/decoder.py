@@ -194,7 +194,7 @@ def check_greedy(
     """Returns the figures of gate 2. Raises ExportError at the first difference."""
     params = SamplingParams(max_tokens=reference.answer_tokens, temperature=0.0)
     prompts = [answer.prompt_ids for answer in reference.answers]
-    # All at once: rows join, leave and read their prompts in chunks while others decode. First,
+    # All at once: rows join, leave and prefill in chunks while others decode. First,
     # while no slot holds a prompt that could be reused; alone, some then are.
     together = [_collect(generation) for generation in [engine.submit(p, params) for p in prompts]]
     alone = [_collect(engine.submit(ids, params)) for ids in prompts]

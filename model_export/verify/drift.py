@@ -143,7 +143,7 @@ def _batch(ids: NDArray[np.int64], start: int) -> Batch:
 def _compare_logits(
     fp32: NDArray[np.float32], quantised: NDArray[np.float32], targets: NDArray[np.int64]
 ) -> tuple[NDArray[Any], ...]:
-    """Logits [positions, vocabulary] of both graphs, and the text's next ids, -1 for none."""
+    """Compares logits [positions, vocabulary]; `targets`: the text's next ids, -1 for none."""
     log_p, log_q = _log_softmax(fp32), _log_softmax(quantised)
     kl = np.einsum("pv,pv->p", np.exp(log_p), log_p - log_q, dtype=np.float64)
     rows = np.arange(len(targets))

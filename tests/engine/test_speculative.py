@@ -1,4 +1,4 @@
-"""The law of drafts: an answer, its end and its logprobs are what they are without any."""
+"""The invariant of drafts: an answer, its end and its logprobs are what they are without any."""
 
 from __future__ import annotations
 
