@@ -153,6 +153,11 @@ class InvalidRequest(RequestError):
     status = 400
     code = "invalid_request_error"
 
+    def within(self, field: str) -> InvalidRequest:
+        """Returns an error about a field's value as one that names the field, and a path in it."""
+        param = f"{field}.{self.param}" if self.param else field
+        return InvalidRequest(f"{field}: {self}", param=param)
+
 
 class ContextLengthExceeded(InvalidRequest):
     """The prompt leaves no room in the context."""

@@ -18,6 +18,7 @@ from handlers.api.parsing import (
     why_not_json,
 )
 from handlers.errors import InvalidRequest, quoted
+from handlers.grammar.tool_grammar import AnswerSchema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from handlers.api.model import DecoderModel
     from handlers.grammar.compiler import GrammarCompiler
     from handlers.grammar.constraint import GrammarConstraint
-    from handlers.grammar.tool_grammar import AnswerSchema
 
 JsonSchema = dict[str, Any]
 
@@ -122,8 +122,6 @@ class OutputConstraint(msgspec.Struct, frozen=True):
 
     def answer_schema(self) -> AnswerSchema:
         """Returns the schema of an answer that calls no tool. Raises InvalidRequest."""
-        from handlers.grammar.tool_grammar import AnswerSchema
-
         if self.schema is None:
             raise InvalidRequest(
                 f"{self.field} cannot go with tools that may be called, only a form of JSON can: "
@@ -131,21 +129,16 @@ class OutputConstraint(msgspec.Struct, frozen=True):
                 param=self.field,
             )
         try:
-            return AnswerSchema(_decode(self.schema), self.strict, self.fault)
+            return AnswerSchema(_decode(self.schema), self.strict, self.field)
         except InvalidRequest as error:
-            raise self.fault(error) from None
-
-    def fault(self, error: InvalidRequest) -> InvalidRequest:
-        """Returns an error about the format as one that names the field, and a path within it."""
-        param = f"{self.field}.{error.param}" if error.param else self.field
-        return InvalidRequest(f"{self.field}: {error}", param=param)
+            raise error.within(self.field) from None
 
     async def grammar(self, model: DecoderModel) -> GrammarConstraint:
         """Compiles the grammar. Raises InvalidRequest that names the field."""
         try:
             return await model.compiling.run(lambda: self.compile(model.grammar_compiler))
         except InvalidRequest as error:
-            raise self.fault(error) from None
+            raise error.within(self.field) from None
 
 
 def check_format(field: str, value: msgspec.Raw, schema_inside: bool = True) -> None:

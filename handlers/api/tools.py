@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from handlers.errors import InvalidRequest, quoted
-from handlers.grammar.tool_grammar import Tool, ToolChoice
+from handlers.grammar.tool_grammar import Tool, ToolChoice, compile_tool_grammar
 from handlers.log_once import log_once
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class ToolConfig(msgspec.Struct, frozen=True):
             try:
                 check_depth(tool.parameters)
             except InvalidRequest as error:
-                raise tool.fault(error) from None
+                raise tool.locate(error) from None
         return [{"type": FUNCTION, "function": _described(tool)} for tool in self.tools]
 
     async def grammar(
@@ -115,8 +115,6 @@ class ToolConfig(msgspec.Struct, frozen=True):
 
         `constraint`: the format of an answer that calls no tool.
         """
-        from handlers.grammar.tool_grammar import compile_tool_grammar
-
         may_talk = self.choice.mode == "auto"
         answer = constraint.answer_schema() if constraint and may_talk else None
         tool_format = model.template.tool_format

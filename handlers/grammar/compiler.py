@@ -111,11 +111,11 @@ class GrammarCompiler:
         self,
         lines: Sequence[str],
         schemas: Mapping[str, EnforceableSchema],
-        fault: Callable[[str, InvalidRequest], InvalidRequest],
+        locate: Callable[[str, InvalidRequest], InvalidRequest],
     ) -> GrammarConstraint:
         """Compiles Lark of this project, with a rule that is JSON for each of `schemas`.
 
-        `fault` makes the error about the schema of a rule, whose name no client knows.
+        `locate` returns an error about the schema of a rule as one that names the request's field.
         """
         relaxed = {rule: source.schema for rule, source in schemas.items()}
         matcher = self._matcher_with_schemas(lines, relaxed)
@@ -124,7 +124,7 @@ class GrammarCompiler:
             for rule, source in schemas.items():
                 why = self._compile_error(source.schema)
                 if why and source.strict:
-                    raise fault(rule, Repair(source, trials).fault(why))
+                    raise locate(rule, Repair(source, trials).fault(why))
                 if why:
                     relaxed[rule] = Repair(source, trials).repaired(log_left_out)
             matcher = self._matcher_with_schemas(lines, relaxed)
@@ -132,7 +132,7 @@ class GrammarCompiler:
             return self._constraint("The JSON schema", matcher)
         except InvalidRequest as error:
             rule = rule_at_fault(lark_with_json(lines, relaxed), matcher.get_error())
-            raise (fault(rule, error) if rule in schemas else error) from None
+            raise (locate(rule, error) if rule in schemas else error) from None
 
     def gbnf(self, grammar: str) -> GrammarConstraint:
         """Compiles llama.cpp's GBNF; the answer follows the rule `root`."""

@@ -46,7 +46,9 @@ class Tool(msgspec.Struct, frozen=True):
         """The schema that arguments are held to, of type object. Raises InvalidRequest."""
         schema = dict(self.parameters or {"properties": {}})
         if not _may_be_object(schema.get("type", "object")):
-            raise self.fault(InvalidRequest("its parameters must be of type object.", param="type"))
+            raise self.locate(
+                InvalidRequest("its parameters must be of type object.", param="type")
+            )
         schema["type"] = "object"
         return schema
 
@@ -60,7 +62,7 @@ class Tool(msgspec.Struct, frozen=True):
                 param=f"{self.field}.name",
             )
 
-    def fault(self, error: InvalidRequest) -> InvalidRequest:
+    def locate(self, error: InvalidRequest) -> InvalidRequest:
         """Returns an error about this tool's schema as one that names the tool and its field."""
         path = f".{error.param}" if error.param else ""
         return InvalidRequest(
@@ -87,8 +89,8 @@ class AnswerSchema(msgspec.Struct, frozen=True):
 
     schema: Mapping[str, Any]
     strict: bool
-    fault: Callable[[InvalidRequest], InvalidRequest]
-    """Returns an error about the schema as one that names the request's field."""
+    field: str
+    """The request's field that has the schema, for errors."""
 
 
 def compile_tool_grammar(
@@ -119,12 +121,12 @@ def compile_tool_grammar(
         *_call_rules(tool_format, by_rule, may_repeat),
     ]
 
-    def fault(rule: str, error: InvalidRequest) -> InvalidRequest:
+    def locate(rule: str, error: InvalidRequest) -> InvalidRequest:
         if answer and rule == ANSWER_RULE:
-            return answer.fault(error)
-        return by_rule[rule].fault(error)
+            return error.within(answer.field)
+        return by_rule[rule].locate(error)
 
-    return compiler.lark_with_schemas(lines, _schemas(by_rule, answer, fault), fault)
+    return compiler.lark_with_schemas(lines, _schemas(by_rule, answer, locate), locate)
 
 
 def _start_rules(
@@ -164,7 +166,7 @@ def _call_rules(
 def _schemas(
     tools: Mapping[str, Tool],
     answer: AnswerSchema | None,
-    fault: Callable[[str, InvalidRequest], InvalidRequest],
+    locate: Callable[[str, InvalidRequest], InvalidRequest],
 ) -> dict[str, EnforceableSchema]:
     """Returns the schemas of the rules that are JSON, by the names of the rules."""
     from handlers.grammar.errors import log_left_out
@@ -180,7 +182,7 @@ def _schemas(
         try:
             schemas[rule] = enforceable(schema, strict=strict, budget=budget, report=log_left_out)
         except InvalidRequest as error:
-            raise fault(rule, error) from None
+            raise locate(rule, error) from None
     return schemas
 
 

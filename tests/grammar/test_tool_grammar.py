@@ -165,7 +165,7 @@ FORM = {
 }
 
 
-ANSWER = AnswerSchema(FORM, False, lambda error: error)
+ANSWER = AnswerSchema(FORM, False, "answer")
 
 
 @pytest.mark.parametrize("text", ['{"name": "now", "age": 3}', '{"name": "Ann", "age": 3}'])
@@ -217,17 +217,14 @@ def test_a_call_that_is_required_leaves_the_schema_for_the_answer_out(
 def test_a_strict_schema_for_the_answer_that_cannot_be_enforced_is_refused_as_such(
     compiler: GrammarCompiler, schema: dict[str, Any]
 ) -> None:
-    def named(error: InvalidRequest) -> InvalidRequest:
-        return InvalidRequest(str(error), param=f"answer.{error.param}")
-
     with pytest.raises(InvalidRequest) as refused:
         compile_tool_grammar(
-            compiler, HERMES, TOOLS, ToolChoice(), True, AnswerSchema(schema, True, named)
+            compiler, HERMES, TOOLS, ToolChoice(), True, AnswerSchema(schema, True, "answer")
         )
 
     assert refused.value.param == f"answer.{next(iter(schema))}"
     assert compile_tool_grammar(
-        compiler, HERMES, TOOLS, ToolChoice(), True, AnswerSchema(schema, False, named)
+        compiler, HERMES, TOOLS, ToolChoice(), True, AnswerSchema(schema, False, "answer")
     )
 
 
