@@ -14,7 +14,7 @@ import msgspec
 
 from handlers.api.worker_pool import WorkerPool
 from handlers.artifact.manifest import SamplingDefaults
-from handlers.text.prompts import PromptEncoder
+from handlers.text.tokenizer import PromptEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -162,6 +162,8 @@ class ChatTemplate:
     ) -> tuple[Messages, Tools | None]:
         if self._knows_tools or (tools and self._tool_template):
             return messages, tools
+        if not tools and not any(map(_is_about_tools, messages)):
+            return messages, None
         try:
             return without_tools(messages, tools), None
         except RecursionError:
@@ -213,6 +215,10 @@ def _up_to_mark(prompt: str, text: str) -> str:
         )
     kept = prompt[:place]
     return kept if prompt.startswith(MARK, place) else kept.rstrip()
+
+
+def _is_about_tools(message: Mapping[str, Any]) -> bool:
+    return message["role"] == "tool" or "tool_calls" in message
 
 
 def _too_deep(field: str) -> InvalidRequest:

@@ -119,7 +119,7 @@ class _Answer:
         self._parser = None if tool_format is None else ToolCallParser(tool_format)
         self._called = False
         """Whether it has a tool call."""
-        self._stops = StopStrings(stop)
+        self._stops = StopStrings(stop) if stop else None
         self._decoded = 0
         """Characters that the ids so far have become."""
         self._sent = 0
@@ -133,7 +133,7 @@ class _Answer:
         """Returns the next delta, None where nothing is certain yet."""
         text = self._text(step)
         self._sent += len(text)
-        finish: Finish | None = "stop" if self._stops.matched else _finish(step.finish_reason)
+        finish: Finish | None = "stop" if self._stopped else _finish(step.finish_reason)
         self.ended = finish is not None
         tokens = self._tokens()
         calls: list[ToolCallDelta] = []
@@ -167,19 +167,24 @@ class _Answer:
                 self._pending.append(token)
             text = self._pass_on(self._detokenizer.push(step.token_id))
         if step.finish_reason is not None:
-            text += self._pass_on(self._detokenizer.flush()) + self._stops.flush()
+            text += self._pass_on(self._detokenizer.flush())
+            text += self._stops.flush() if self._stops else ""
         return text
 
     def _pass_on(self, piece: str) -> str:
         self._decoded += len(piece)
-        return self._stops.push(piece)
+        return self._stops.push(piece) if self._stops else piece
+
+    @property
+    def _stopped(self) -> bool:
+        return self._stops is not None and self._stops.matched
 
     def _tokens(self) -> tuple[ScoredToken, ...]:
         """Returns the tokens whose text has begun to leave; at an end without a stop string, all.
 
         So a token of a stop string is returned only where part of it was text before.
         """
-        everything = self.ended and not self._stops.matched
+        everything = self.ended and not self._stopped
         tokens = []
         while self._pending and (everything or self._pending[0].offset < self._sent):
             tokens.append(self._pending.popleft())

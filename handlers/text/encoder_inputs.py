@@ -10,7 +10,7 @@ import numpy as np
 
 from handlers.encoder.request import EncoderInput
 from handlers.errors import ContextLengthExceeded
-from handlers.text.prompts import MAX_CHARACTERS, check_size, check_text
+from handlers.text.tokenizer import MAX_CHARACTERS, check_size, check_text
 
 if TYPE_CHECKING:
     from handlers.text.tokenizer import EncodedText, Tokenizer

@@ -3,8 +3,7 @@ from __future__ import annotations
 import tokenizers
 from tokenizers import processors
 
-from handlers.text.prompts import PromptEncoder
-from handlers.text.tokenizer import Tokenizer
+from handlers.text.tokenizer import PromptEncoder, Tokenizer
 from tests.api.client import FINGERPRINT, TOKENIZER, Client, saying, usage
 from tests.support.tokenizer_kinds import END, byte_level
 

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from handlers.errors import ContextLengthExceeded
 from handlers.text.encoder_inputs import MAX_BATCH, EncoderInputBuilder
-from handlers.text.prompts import MAX_CHARACTERS, PromptEncoder
-from handlers.text.tokenizer import Tokenizer
+from handlers.text.tokenizer import MAX_CHARACTERS, PromptEncoder, Tokenizer
 from tests.support.tiny_tokenizers import word_piece
 
 BACKEND = word_piece()

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 
 from handlers.errors import ContextLengthExceeded, InvalidRequest
-from handlers.text.prompts import PromptEncoder
-from handlers.text.tokenizer import Tokenizer
+from handlers.text.tokenizer import PromptEncoder, Tokenizer
 from tests.support.tokenizer_kinds import byte_level
 
 TOKENIZER = Tokenizer(byte_level())

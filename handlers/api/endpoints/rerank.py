@@ -23,7 +23,7 @@ from handlers.api.parsing import read_json
 from handlers.api.schemas import ResponseSchema
 from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.encoder.encoder import apply_activation
-from handlers.text.prompts import check_size, check_text
+from handlers.text.tokenizer import check_size, check_text
 
 if TYPE_CHECKING:
     from handlers.api.http import Request, Response
