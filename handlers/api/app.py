@@ -59,7 +59,7 @@ class Api:
         self._model = model
         self._routes = ROUTES[model.manifest.task]
         self._settings = settings
-        self._cors = Cors(settings.cors_origins)
+        self._cors = Cors(settings.cors_origins) if settings.cors_origins else None
 
     @property
     def task(self) -> Task:
@@ -79,7 +79,7 @@ class Api:
         Returns the answer where the head alone decides it: a preflight's, or the error of a missing
         key, an unknown path, or a promised body that is too large.
         """
-        preflight = self._cors.preflight(request)
+        preflight = self._cors.preflight(request) if self._cors else None
         if preflight is not None:
             return self._finished(request, preflight)
         try:
@@ -105,7 +105,7 @@ class Api:
 
         `headers`: the request's, as far as they are known.
         """
-        return self._cors.with_headers(error_response(error), headers)
+        return self._with_cors(error_response(error), headers)
 
     def reset_uptime(self) -> None:
         """Restarts the uptime, after the process has been restored from a snapshot."""
@@ -115,14 +115,19 @@ class Api:
         """Leaves out the body where HEAD asks, and adds the headers of CORS."""
         if request.method == "HEAD" and isinstance(answer, Response):
             answer = replace(answer, body=b"", left_out=len(answer.body))
-        return self._cors.with_headers(answer, request.headers)
+        return self._with_cors(answer, request.headers)
+
+    def _with_cors(self, answer: Answer, headers: Mapping[str, str]) -> Answer:
+        return self._cors.with_headers(answer, headers) if self._cors else answer
 
     async def _respond(self, admitted: Admitted, body: bytes) -> Response | StreamResponse:
         """Lets the endpoint answer. Raises what `decompress` and the endpoint raise."""
         request = admitted.request
         if request.method == "OPTIONS":
             return _options(admitted.route)
-        body = decompress(body, _coding(request), self._settings.max_body_bytes)
+        coding = _coding(request)
+        if coding is not None:
+            body = decompress(body, coding, self._settings.max_body_bytes)
         return await admitted.route.load()(self._model, replace(request, body=body))
 
     def _route(self, request: Request) -> Match:
@@ -193,9 +198,8 @@ def _has_key(request: Request, key: str) -> bool:
 
 def _coding(request: Request) -> str | None:
     """Returns the content coding of a body that is read. Raises UnsupportedMediaType."""
-    if request.method != "POST":
-        return None
-    return parse_coding(request.headers.get(CONTENT_ENCODING, ""))
+    named = request.headers.get(CONTENT_ENCODING)
+    return parse_coding(named) if named and request.method == "POST" else None
 
 
 def _bytes(text: str) -> bytes:

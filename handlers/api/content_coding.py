@@ -54,13 +54,13 @@ def parse_coding(header: str) -> str | None:
     return coding
 
 
-def decompress(body: bytes, coding: str | None, limit: int) -> bytes:
+def decompress(body: bytes, coding: str, limit: int) -> bytes:
     """Returns the body as it was before the client compressed it, of at most `limit` bytes.
 
     On the event loop: 4 MB of text take 5 ms from zstd and 14 ms from gzip. Raises RequestTooLarge,
     and InvalidRequest for a body that is not one whole stream of this coding.
     """
-    if coding is None or not body:
+    if not body:
         return body
     try:
         decompressor = CODINGS[coding](body, limit)

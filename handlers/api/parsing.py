@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import msgspec
@@ -13,10 +14,13 @@ from handlers.api.unsupported_fields import ADVICE, EMPTY_VALUES, UnsupportedFie
 from handlers.errors import InvalidRequest, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 RawFields = dict[str, msgspec.Raw]
 """An object's members by name, each as undecoded JSON."""
+
+MemberCheck = Callable[[msgspec.Raw], None]
+"""Raises InvalidRequest for a member that would change the answer and is not supported."""
 
 # Ids are checked against the vocabulary by the engine, which knows it.
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -39,12 +43,8 @@ class RequestBody(msgspec.Struct, frozen=True):
     unsupported: ClassVar[UnsupportedFields] = {}
     """The fields that are refused because they would change the answer."""
 
-    @classmethod
-    def check_members(cls, fields: RawFields) -> None:
-        """Checks the members of objects, where msgspec ignores unknown ones.
-
-        Raises InvalidRequest for a member that would change the answer and is not supported.
-        """
+    member_checks: ClassVar[Mapping[str, MemberCheck]] = {}
+    """The checks of fields that are objects, of which msgspec ignores unknown members."""
 
 
 T = TypeVar("T", bound=RequestBody)
@@ -70,7 +70,9 @@ def read_json(body: bytes, type_: type[T]) -> T:
         for name, value in fields.items():
             if name in type_.unsupported:
                 _reject_unless_no_op(name, _without_space(value), type_.unsupported[name])
-        type_.check_members(fields)
+        for name, check in type_.member_checks.items():
+            if name in fields:
+                check(fields[name])
         return _decode(body, type_)
     except msgspec.ValidationError as error:
         raise _wrong_field(error) from None

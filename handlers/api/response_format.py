@@ -5,13 +5,14 @@ They say which grammar is meant; handlers/grammar compiles it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
 from handlers.api.parsing import (
-    RawFields,
+    MemberCheck,
     RequestBody,
     members_of,
     reject_unknown,
@@ -85,9 +86,43 @@ class StructuredOutputs(msgspec.Struct, frozen=True):
     grammar: str | None = None
 
 
+def _check_structured_outputs(value: msgspec.Raw) -> None:
+    known = StructuredOutputs.__struct_fields__
+    reject_unknown("structured_outputs", value, (*known, *NO_OP_OPTIONS))
+
+
+def check_format(field: str, value: msgspec.Raw, schema_inside: bool = True) -> None:
+    """Raises InvalidRequest for a type or members of a format that are not supported.
+
+    `schema_inside`: whether a json_schema has an object of its own for its schema.
+    """
+    members = members_of(value)
+    kind = msgspec.json.decode(members.get("type", b"null"))
+    if isinstance(kind, str) and kind in OTHER_FORMATS:
+        raise InvalidRequest(
+            f"{field}.type: {quoted(kind)} is not supported by this server: {OTHER_FORMATS[kind]}.",
+            param=f"{field}.type",
+        )
+    named = NamedSchema.__struct_fields__
+    known = {
+        "text": (),
+        "json_object": ("schema",),
+        "json_schema": ("json_schema",) if schema_inside else named,
+    }.get(str(kind))
+    if known is None:
+        return
+    reject_unknown(field, value, ("type", *known))
+    if "json_schema" in known and "json_schema" in members:
+        reject_unknown(f"{field}.json_schema", members["json_schema"], named)
+
+
 class StructuredOutputFields(RequestBody, frozen=True, kw_only=True):
     """The fields of which at most one may ask for a format."""
 
+    member_checks: ClassVar[Mapping[str, MemberCheck]] = {
+        "structured_outputs": _check_structured_outputs,
+        "response_format": partial(check_format, "response_format"),
+    }
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     guided_json: JsonSchema | str | None = None
@@ -98,16 +133,6 @@ class StructuredOutputFields(RequestBody, frozen=True, kw_only=True):
     """llama.cpp's."""
     grammar: str | None = None
     """llama.cpp's, in GBNF."""
-
-    @classmethod
-    def check_members(cls, fields: RawFields) -> None:
-        """Raises InvalidRequest for members that would change the format and are not supported."""
-        if "structured_outputs" in fields:
-            known = StructuredOutputs.__struct_fields__
-            value = fields["structured_outputs"]
-            reject_unknown("structured_outputs", value, (*known, *NO_OP_OPTIONS))
-        if "response_format" in fields:
-            check_format("response_format", fields["response_format"])
 
 
 class OutputConstraint(msgspec.Struct, frozen=True):
@@ -139,31 +164,6 @@ class OutputConstraint(msgspec.Struct, frozen=True):
             return await model.compiling.run(lambda: self.compile(model.grammar_compiler))
         except InvalidRequest as error:
             raise error.within(self.field) from None
-
-
-def check_format(field: str, value: msgspec.Raw, schema_inside: bool = True) -> None:
-    """Raises InvalidRequest for a type or members of a format that are not supported.
-
-    `schema_inside`: whether a json_schema has an object of its own for its schema.
-    """
-    members = members_of(value)
-    kind = msgspec.json.decode(members.get("type", b"null"))
-    if isinstance(kind, str) and kind in OTHER_FORMATS:
-        raise InvalidRequest(
-            f"{field}.type: {quoted(kind)} is not supported by this server: {OTHER_FORMATS[kind]}.",
-            param=f"{field}.type",
-        )
-    named = NamedSchema.__struct_fields__
-    known = {
-        "text": (),
-        "json_object": ("schema",),
-        "json_schema": ("json_schema",) if schema_inside else named,
-    }.get(str(kind))
-    if known is None:
-        return
-    reject_unknown(field, value, ("type", *known))
-    if "json_schema" in known and "json_schema" in members:
-        reject_unknown(f"{field}.json_schema", members["json_schema"], named)
 
 
 def output_constraint(body: StructuredOutputFields) -> OutputConstraint | None:

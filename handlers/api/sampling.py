@@ -12,7 +12,11 @@ import msgspec
 from msgspec import Meta
 
 from handlers.api.parsing import TokenId
-from handlers.api.response_format import StructuredOutputFields
+from handlers.api.response_format import (
+    OutputConstraint,
+    StructuredOutputFields,
+    output_constraint,
+)
 from handlers.engine.params import SamplingParams
 from handlers.errors import InvalidRequest, shortened
 
@@ -46,6 +50,8 @@ LogitBias = Annotated[
         },
     ),
 ]
+
+FORMAT_FIELDS = StructuredOutputFields.__struct_fields__
 
 _CONVERTED = (
     "max_tokens",
@@ -93,6 +99,12 @@ class SamplingFields(StructuredOutputFields, frozen=True, kw_only=True):
                     param=name,
                 )
         _check_biases(self.logit_bias or {})
+
+    @property
+    def output_constraint(self) -> OutputConstraint | None:
+        """The format that the answer is held to, None for any text. Raises InvalidRequest."""
+        asked = any(getattr(self, name) is not None for name in FORMAT_FIELDS)
+        return output_constraint(self) if asked else None
 
     @property
     def stop_strings(self) -> tuple[str, ...]:

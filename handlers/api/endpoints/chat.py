@@ -15,7 +15,6 @@ from handlers.api.conversation import Conversation, TemplateKwargs, chat_options
 from handlers.api.generation import ResponseMetadata, StreamSerializer
 from handlers.api.messages import Messages, template_messages
 from handlers.api.parsing import read_json
-from handlers.api.response_format import output_constraint
 from handlers.api.sampling import OpenAIFields, Tokens
 from handlers.api.schemas import ResponseSchema
 from handlers.api.tools import (
@@ -85,6 +84,8 @@ class ChatCompletionRequest(OpenAIFields, frozen=True, kw_only=True):
     @property
     def tool_config(self) -> ToolConfig | None:
         """The tools that the answers may call. Raises InvalidRequest."""
+        if not self.tools and self.tool_choice is None:
+            return None
         tools, choice = chat_tools(self.tools), chat_tool_choice(self.tool_choice)
         return tool_config(tools, choice, self.parallel_tool_calls)
 
@@ -93,7 +94,7 @@ class ChatCompletionRequest(OpenAIFields, frozen=True, kw_only=True):
         """The conversation that is to be answered. Raises InvalidRequest."""
         options = chat_options(self)
         messages = template_messages(self.messages)
-        return Conversation(messages, output_constraint(self), self.tool_config, options)
+        return Conversation(messages, self.output_constraint, self.tool_config, options)
 
     @property
     def num_top_logprobs(self) -> int | None:

@@ -19,7 +19,6 @@ from handlers.api.generation import (
     expand_n,
 )
 from handlers.api.parsing import PromptInput, as_list, read_json
-from handlers.api.response_format import output_constraint
 from handlers.api.sampling import MAX_CHOICES, OpenAIFields, TokensOrNone
 from handlers.api.schemas import ResponseSchema
 from handlers.api.unsupported_fields import UnsupportedFields
@@ -301,7 +300,7 @@ async def _generation(
     prompts: Sequence[TokenisedPrompt],
     deadline: float | None,
 ) -> GenerationRequest:
-    constraint, logprobs = output_constraint(body), body.num_top_logprobs
+    constraint, logprobs = body.output_constraint, body.num_top_logprobs
     grammar = await constraint.grammar(model) if constraint else None
     choices = []
     for prompt in prompts:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 from handlers.api import unsupported_fields
 from handlers.api.conversation import Conversation, TemplateKwargs, prompt_options, tokenise
 from handlers.api.parsing import read_json, read_query
-from handlers.api.response_format import output_constraint
 from handlers.api.sampling import SamplingFields
 from handlers.api.schemas import ResponseSchema
 from handlers.api.unsupported_fields import UnsupportedFields
@@ -48,7 +47,7 @@ class GenerateRequest(SamplingFields, frozen=True, kw_only=True):
         """The prompt as one user's message. Raises InvalidRequest."""
         messages = [{"role": "user", "content": self.prompt}]
         options = prompt_options("prompt", self.chat_template_kwargs, self.enable_thinking)
-        return Conversation(messages, output_constraint(self), options=options)
+        return Conversation(messages, self.output_constraint, options=options)
 
 
 class Generated(ResponseSchema, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ https://platform.openai.com/docs/api-reference/responses
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import msgspec
@@ -19,14 +20,13 @@ from handlers.api.endpoints.responses_output import ResponseInputTokens, Respons
 from handlers.api.endpoints.responses_stream import ResponseSerializer
 from handlers.api.generation import ResponseMetadata
 from handlers.api.http import json_response
-from handlers.api.parsing import RawFields, members_of, read_json
+from handlers.api.parsing import MemberCheck, members_of, read_json
 from handlers.api.response_format import (
     JsonObjectFormat,
     JsonSchema,
     OutputConstraint,
     TextFormat,
     check_format,
-    output_constraint,
     schema_constraint,
 )
 from handlers.api.sampling import SamplingFields, Tokens
@@ -157,10 +157,20 @@ class ResponseChoice(ChosenTool, frozen=True, omit_defaults=True):
         return ToolChoice(self.mode, allowed=allowed)
 
 
+def _check_text(value: msgspec.Raw) -> None:
+    members = members_of(value)
+    if "format" in members:
+        check_format("text.format", members["format"], schema_inside=False)
+
+
 class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
     """The body of a request to /v1/responses."""
 
     unsupported: ClassVar[UnsupportedFields] = UNSUPPORTED
+    member_checks: ClassVar[Mapping[str, MemberCheck]] = {
+        **SamplingFields.member_checks,
+        "text": _check_text,
+    }
     model: str | None = None
     """Any name: a process serves one model, and the answer says which."""
     input: Annotated[str, Meta(min_length=1)] | Annotated[list[CheckedItem], Meta(min_length=1)]
@@ -178,14 +188,6 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
     enable_thinking: bool | None = None
     """The same as in chat_template_kwargs, which take precedence."""
 
-    @classmethod
-    def check_members(cls, fields: RawFields) -> None:
-        """Raises InvalidRequest for members of `text.format`, too, that are not supported."""
-        super().check_members(fields)
-        text = members_of(fields.get("text"))
-        if "format" in text:
-            check_format("text.format", text["format"], schema_inside=False)
-
     @property
     def limits(self) -> dict[str, int | None]:
         """The fields that limit the answer, OpenAI's name before ours."""
@@ -199,7 +201,7 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
     @property
     def constraint(self) -> OutputConstraint | None:
         """The format that any of the fields asks for. Raises InvalidRequest where two do."""
-        given, other = self.format, output_constraint(self)
+        given, other = self.format, self.output_constraint
         if isinstance(given, TextFormat):
             return other
         if other is not None:
