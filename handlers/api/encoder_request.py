@@ -13,7 +13,7 @@ from msgspec import Meta
 from handlers.api.http import TokenUsage, json_response
 from handlers.api.parsing import RequestBody, as_list
 from handlers.api.schemas import ResponseSchema
-from handlers.api.usage import timing_header
+from handlers.api.usage import server_timing
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ async def encode(
 
 def encoder_response(body: ResponseSchema, stats: EncodeStats) -> Response:
     """Returns a response of status 200 whose Server-Timing says how long it took."""
-    timing = timing_header(queue=stats.queue_ms, encode=stats.encode_ms)
+    timing = server_timing(queue=stats.queue_ms, encode=stats.encode_ms)
     return json_response(body, timing, TokenUsage(stats.tokens))
 
 

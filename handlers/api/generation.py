@@ -24,7 +24,7 @@ from handlers.api.http import (
     json_response,
     sse_event,
 )
-from handlers.api.usage import timing_head, timing_whole, total_usage
+from handlers.api.usage import answer_timing, stream_timing, total_usage
 from handlers.engine.params import Prompt
 from handlers.errors import GrammarTooComplex, InvalidRequest, as_request_error, ends_a_task
 from handlers.text.completion import Delta
@@ -85,7 +85,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
         outcome = StreamOutcome()
         chunks = self._chunks(first, deltas, serializer, outcome)
         await anext(chunks)
-        return StreamResponse(200, {**SSE_HEADERS, **timing_head(first.stats)}, chunks, outcome)
+        return StreamResponse(200, {**SSE_HEADERS, **stream_timing(first.stats)}, chunks, outcome)
 
     def usage(self, choices: Iterable[Delta]) -> TokenUsage:
         """Adds up the tokens of all choices. `choices`: the last delta of each, by its index."""
@@ -93,7 +93,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
 
     def response(self, body: object, choices: Sequence[Delta]) -> Response:
         """Makes the response of a whole answer, with the times and the tokens that it took."""
-        timing = timing_whole(choice.stats for choice in choices)
+        timing = answer_timing(choice.stats for choice in choices)
         return json_response(body, timing, self.usage(choices))
 
     async def _chunks(

@@ -127,22 +127,22 @@ def _by_text(token: ScoredToken) -> dict[str, float] | None:
     return others | {token.text: max(token.logprob, others.get(token.text, token.logprob))}
 
 
-def timing_head(stats: GenerationStats) -> dict[str, str]:
+def stream_timing(stats: GenerationStats) -> dict[str, str]:
     """Returns the header of a stream: the times that are over when its first text leaves."""
-    return timing_header(queue=stats.queue_ms, prefill=stats.prefill_ms)
+    return server_timing(queue=stats.queue_ms, prefill=stats.prefill_ms)
 
 
-def timing_whole(stats: Iterable[GenerationStats]) -> dict[str, str]:
+def answer_timing(stats: Iterable[GenerationStats]) -> dict[str, str]:
     """Returns the header of a whole answer: of its choices, which run side by side, the longest."""
     several = list(stats)
-    return timing_header(
+    return server_timing(
         queue=max(each.queue_ms for each in several),
         prefill=max(each.prefill_ms for each in several),
         decode=max(each.decode_ms for each in several),
     )
 
 
-def timing_header(**milliseconds: float) -> dict[str, str]:
+def server_timing(**milliseconds: float) -> dict[str, str]:
     """Returns the header that https://www.w3.org/TR/server-timing/ defines."""
     metrics = (f"{name};dur={duration:.1f}" for name, duration in milliseconds.items())
     return {TIMING_HEADER: ", ".join(metrics)}

@@ -49,7 +49,8 @@ PING_KEY = re.compile(r"((is|keep|pre|vapor)[_-]?)?warm[_-]?(er|ing|up)?|ping", 
 PING_WORD = re.compile(r"(?<![a-z])(keep|pre)?[_-]?warm(er|ing|up)?(?![a-z])", re.IGNORECASE)
 # Keys in the events of AWS's own services, none of which is a request or a ping.
 SERVICE_KEYS = ("Records", "eventSource", "detail-type", "detail")
-# Keys whose value may say so: `source` of serverless-plugin-warmup, `type` of OpenNext.
+# Keys whose value may say that it is a ping: `source` of serverless-plugin-warmup, `type` of
+# OpenNext.
 PING_NAMES = ("source", "type", "action")
 # The detail-type of an EventBridge rule or schedule without an input, and of Zappa's keep_warm.
 SCHEDULED = "Scheduled Event"

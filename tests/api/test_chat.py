@@ -127,7 +127,9 @@ def test_absent_fields_and_null_mean_the_defaults_and_all_of_the_context(
         ({"max_completion_tokens": 5, "max_tokens": 6}, 5),
     ],
 )
-def test_max_completion_tokens_goes_before_max_tokens(fields: dict[str, int], limit: int) -> None:
+def test_max_completion_tokens_takes_precedence_over_max_tokens(
+    fields: dict[str, int], limit: int
+) -> None:
     engine = saying("")
 
     Client(engine).json("POST", PATH, {"messages": USER, **fields})

@@ -132,7 +132,7 @@ def test_the_id_of_a_model_may_be_any_text(identity: str) -> None:
     assert len(error["message"]) <= 1024
 
 
-def test_a_path_that_a_route_has_goes_before_one_that_is_made_to_fit() -> None:
+def test_a_path_that_a_route_has_takes_precedence_over_one_that_is_made_to_fit() -> None:
     both = {"/v1/rerank": DECODER_ROUTES["/tokenize"], "/rerank": DECODER_ROUTES["/detokenize"]}
 
     assert match(["/rerank/"], both) == Match(both["/rerank"], "/rerank")
@@ -158,7 +158,7 @@ def test_a_base_path_that_no_path_begins_with_is_refused(base: str) -> None:
         client(KINDLING_BASE_PATH=base)
 
 
-def test_a_path_behind_an_unknown_prefix_is_answered_with_what_to_do() -> None:
+def test_a_path_after_an_unknown_prefix_is_answered_with_what_to_do() -> None:
     status, error = client().error("POST", "/llm/v1/chat/completions", BODY)
 
     assert status == 404

@@ -123,7 +123,7 @@ def test_a_response_without_a_limit_says_so() -> None:
     assert Client(saying("")).json("POST", RESPONSES, body)["max_output_tokens"] is None
 
 
-def test_the_newer_name_goes_first_unless_it_is_null() -> None:
+def test_the_newer_name_takes_precedence_unless_it_is_null() -> None:
     assert params(CHAT, max_tokens=16, max_completion_tokens=None).max_tokens == 16
     assert params(CHAT, max_tokens=16, max_completion_tokens=9).max_tokens == 9
     assert params(CHAT, max_tokens=16, max_completion_tokens=-1).max_tokens > 200

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from handlers.api.http import Response, StreamResponse, TokenUsage
-from handlers.api.usage import Usage, timing_head, timing_whole, total_usage
+from handlers.api.usage import Usage, answer_timing, stream_timing, total_usage
 from handlers.artifact.manifest import FileInfo
 from handlers.engine.params import GenerationStats
 from tests.api.client import MANIFEST, TOKENIZER, Client, saying
@@ -36,13 +36,13 @@ def test_a_prompt_counts_once_however_many_choices_it_has() -> None:
 
 
 def test_of_several_choices_the_longest_times_are_told() -> None:
-    assert timing_whole([taken(1, 0, 1, 4.0), taken(1, 0, 1, 5.04)]) == {
+    assert answer_timing([taken(1, 0, 1, 4.0), taken(1, 0, 1, 5.04)]) == {
         "server-timing": "queue;dur=5.0, prefill;dur=10.1, decode;dur=15.1"
     }
 
 
 def test_a_head_tells_what_is_over() -> None:
-    assert timing_head(taken(1, 0, 1, 4.0)) == {"server-timing": "queue;dur=4.0, prefill;dur=8.0"}
+    assert stream_timing(taken(1, 0, 1, 4.0)) == {"server-timing": "queue;dur=4.0, prefill;dur=8.0"}
 
 
 def fingerprint(**hashes: str) -> str:

@@ -36,7 +36,7 @@ class Gate:
 def gate() -> Iterator[Gate]:
     gate = Gate()
     yield gate
-    gate.open.set()  # else a failed test would never end
+    gate.open.set()  # otherwise a failed test would never end
 
 
 def worker_pool(engine: Engine, limit: int = 8) -> WorkerPool:
@@ -47,12 +47,12 @@ async def entered(gate: Gate) -> None:
     assert await asyncio.to_thread(gate.entered.wait, PATIENCE_SECONDS)
 
 
-def test_where_nobody_else_waits_it_runs_at_once() -> None:
+def test_without_an_event_loop_it_runs_at_once() -> None:
     inline = worker_pool(Engine(threaded=False))
     assert run_sync(inline.run(threading.get_ident)) == threading.get_ident()
 
 
-def test_beside_an_event_loop_it_runs_in_a_thread() -> None:
+def test_with_an_event_loop_it_runs_in_a_thread() -> None:
     assert asyncio.run(worker_pool(Engine()).run(threading.get_ident)) != threading.get_ident()
 
 

@@ -1,4 +1,4 @@
-"""The headers that both clouds' answers carry: names of requests, times, and leave for browsers."""
+"""The headers that both clouds' answers carry: ids of requests, times, and CORS."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ def open_cloud(
             yield server
 
 
-def wait_until_logged(cloud: Cloud, name: str) -> None:
+def wait_until_logged(cloud: Cloud, identity: str) -> None:
     """The line of a request is written once its answer has left, so the client may be ahead."""
-    wait_until(lambda: name in [line["id"] for line in cloud.process.requests])
+    wait_until(lambda: identity in [line["id"] for line in cloud.process.requests])
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_request_keeps_its_name_in_the_answer_and_in_the_log(cloud: Cloud, stream: bool) -> None:
-    name = f"mine/{stream}"
+def test_a_request_keeps_its_id_in_the_answer_and_in_the_log(cloud: Cloud, stream: bool) -> None:
+    identity = f"mine/{stream}"
 
-    answer = cloud.post(CHAT, HELLO | {"stream": stream}, **{"X-Request-Id": name})
+    answer = cloud.post(CHAT, HELLO | {"stream": stream}, **{"X-Request-Id": identity})
 
-    assert answer.headers["x-request-id"] == name
-    wait_until_logged(cloud, name)
+    assert answer.headers["x-request-id"] == identity
+    wait_until_logged(cloud, identity)
 
 
-@pytest.mark.parametrize("name", ["two words", "x" * 129])
-def test_a_name_that_cannot_be_kept_is_replaced(cloud: Cloud, name: str) -> None:
-    answer = cloud.post(CHAT, HELLO, **{"x-request-id": name})
+@pytest.mark.parametrize("identity", ["two words", "x" * 129])
+def test_an_id_that_cannot_be_kept_is_replaced(cloud: Cloud, identity: str) -> None:
+    answer = cloud.post(CHAT, HELLO, **{"x-request-id": identity})
 
     given = answer.headers["x-request-id"]
     assert re.fullmatch("[0-9a-f-]{32,36}", given)
     wait_until_logged(cloud, given)
 
 
-def test_an_error_keeps_the_name_too(cloud: Cloud) -> None:
+def test_an_error_keeps_the_id_too(cloud: Cloud) -> None:
     answer = cloud.post(CHAT, {}, **{"x-request-id": "wrong-1"})
 
     assert (answer.status, answer.headers["x-request-id"]) == (400, "wrong-1")

@@ -302,9 +302,7 @@ def test_a_prompt_beyond_the_context_is_a_bad_request(client: openai.OpenAI, mod
     assert caught.value.code == "context_length_exceeded"
 
 
-def test_a_request_keeps_the_name_that_its_client_gave_it(
-    client: openai.OpenAI, model: str
-) -> None:
+def test_a_request_keeps_the_id_that_its_client_gave_it(client: openai.OpenAI, model: str) -> None:
     completion = client.chat.completions.create(
         model=model, messages=HELLO, max_tokens=1, extra_headers={"x-request-id": "mine-1"}
     )
