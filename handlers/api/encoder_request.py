@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
 
-from handlers.api.http import TokenUsage, json_response
+from handlers.api.http import TokenUsage, json_response, server_timing
 from handlers.api.parsing import RequestBody, as_list
 from handlers.api.schemas import ResponseSchema
-from handlers.api.usage import server_timing
 from handlers.errors import InvalidRequest
 
 if TYPE_CHECKING:

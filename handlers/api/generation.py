@@ -21,10 +21,12 @@ from handlers.api.http import (
     Response,
     StreamOutcome,
     StreamResponse,
+    TokenUsage,
     json_response,
+    server_timing,
     sse_event,
 )
-from handlers.api.usage import answer_timing, stream_timing, total_usage
+from handlers.api.schemas import ResponseSchema
 from handlers.engine.params import Prompt
 from handlers.errors import GrammarTooComplex, InvalidRequest, as_request_error, ends_a_task
 from handlers.text.completion import Delta
@@ -33,9 +35,8 @@ from handlers.text.tool_parser import ToolCallDelta
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence
 
-    from handlers.api.http import TokenUsage
     from handlers.api.model import DecoderModel
-    from handlers.engine.params import SamplingParams
+    from handlers.engine.params import GenerationStats, SamplingParams
     from handlers.grammar.constraint import GrammarConstraint
     from handlers.text.completion import Completer
     from handlers.text.tool_format import ToolFormat
@@ -171,6 +172,39 @@ class StreamSerializer(ABC):
         return sse_event(event)
 
 
+class PromptTokensDetails(ResponseSchema, frozen=True, kw_only=True):
+    """`cached_tokens` of the prompt were read from an earlier request's cache."""
+
+    cached_tokens: int
+
+
+class CompletionTokensDetails(ResponseSchema, frozen=True, kw_only=True):
+    """No model here hides its reasoning."""
+
+    reasoning_tokens: int
+
+
+class Usage(ResponseSchema, frozen=True, kw_only=True):
+    """Tokens of the prompt and of the answer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
+
+    @classmethod
+    def of(cls, tokens: TokenUsage) -> Usage:
+        """Returns the counts as OpenAI has them. Clients read the 0 of the reasoning."""
+        return cls(
+            prompt_tokens=tokens.prompt_tokens,
+            completion_tokens=tokens.completion_tokens,
+            total_tokens=tokens.prompt_tokens + tokens.completion_tokens,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=tokens.cached_tokens),
+            completion_tokens_details=CompletionTokensDetails(reasoning_tokens=0),
+        )
+
+
 class ResponseMetadata(msgspec.Struct, frozen=True):
     """The members that all bodies of one answer share."""
 
@@ -230,3 +264,31 @@ def _merge_calls(pieces: Iterable[ToolCallDelta]) -> tuple[ToolCallDelta, ...]:
             arguments = call.arguments + piece.arguments
             calls[piece.index] = replace(call, arguments=arguments)
     return tuple(calls.values())
+
+
+def total_usage(stats: Sequence[GenerationStats], n: int) -> TokenUsage:
+    """Adds up the tokens of all choices, of which each prompt has `n` in a row.
+
+    A prompt counts once, however many choices it has.
+    """
+    prompts = stats[::n]
+    return TokenUsage(
+        prompt_tokens=sum(each.prompt_tokens for each in prompts),
+        completion_tokens=sum(each.completion_tokens for each in stats),
+        cached_tokens=sum(each.cached_tokens for each in prompts),
+    )
+
+
+def stream_timing(stats: GenerationStats) -> dict[str, str]:
+    """Returns the header of a stream: the times that are over when its first text leaves."""
+    return server_timing(queue=stats.queue_ms, prefill=stats.prefill_ms)
+
+
+def answer_timing(stats: Iterable[GenerationStats]) -> dict[str, str]:
+    """Returns the header of a whole answer: of its choices, which run side by side, the longest."""
+    several = list(stats)
+    return server_timing(
+        queue=max(each.queue_ms for each in several),
+        prefill=max(each.prefill_ms for each in several),
+        decode=max(each.decode_ms for each in several),
+    )

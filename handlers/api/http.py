@@ -23,6 +23,7 @@ SSE_DONE = b"data: [DONE]\n\n"
 """OpenAI's end of a stream; absent when the stream broke."""
 
 REQUEST_ID_HEADER = "x-request-id"
+TIMING_HEADER = "server-timing"
 COLD_HEADER = "x-kindling-cold"
 """Marks an answer that waited for its process to start, or to be restored."""
 
@@ -134,6 +135,12 @@ def identifying_headers(identity: str, cold: bool) -> dict[str, str]:
     """Returns the headers of every answer: its request's id and, if it was cold, that it was."""
     headers = {REQUEST_ID_HEADER: identity}
     return headers | {COLD_HEADER: "true"} if cold else headers
+
+
+def server_timing(**milliseconds: float) -> dict[str, str]:
+    """Returns the header that https://www.w3.org/TR/server-timing/ defines."""
+    metrics = (f"{name};dur={duration:.1f}" for name, duration in milliseconds.items())
+    return {TIMING_HEADER: ", ".join(metrics)}
 
 
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:

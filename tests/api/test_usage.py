@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from handlers.api.generation import Usage, answer_timing, stream_timing, total_usage
 from handlers.api.http import Response, StreamResponse, TokenUsage
-from handlers.api.usage import Usage, answer_timing, stream_timing, total_usage
 from handlers.artifact.manifest import FileInfo
 from handlers.engine.params import GenerationStats
 from tests.api.client import MANIFEST, TOKENIZER, Client, saying

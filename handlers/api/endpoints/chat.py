@@ -12,7 +12,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from handlers.api import unsupported_fields
 from handlers.api.conversation import Conversation, TemplateKwargs, chat_options, tokenise
-from handlers.api.generation import ResponseMetadata, StreamSerializer
+from handlers.api.generation import ResponseMetadata, StreamSerializer, Usage
+from handlers.api.logprobs import TokenLogprob, token_logprobs
 from handlers.api.messages import Messages, template_messages
 from handlers.api.parsing import read_json
 from handlers.api.sampling import OpenAIFields, Tokens
@@ -26,7 +27,6 @@ from handlers.api.tools import (
     tool_config,
 )
 from handlers.api.unsupported_fields import UnsupportedFields
-from handlers.api.usage import TokenLogprob, Usage, token_logprobs
 from handlers.errors import InvalidRequest
 from handlers.text.completion import Finish
 

@@ -16,13 +16,14 @@ from handlers.api.generation import (
     GenerationRequest,
     ResponseMetadata,
     StreamSerializer,
+    Usage,
     expand_n,
 )
+from handlers.api.logprobs import TextLogprobs
 from handlers.api.parsing import PromptInput, as_list, read_json
 from handlers.api.sampling import MAX_CHOICES, OpenAIFields, TokensOrNone
 from handlers.api.schemas import ResponseSchema
 from handlers.api.unsupported_fields import UnsupportedFields
-from handlers.api.usage import TextLogprobs, Usage
 from handlers.errors import InvalidRequest
 from handlers.text.logprobs import prompt_logprobs
 

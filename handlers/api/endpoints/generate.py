@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from handlers.api import unsupported_fields
 from handlers.api.conversation import Conversation, TemplateKwargs, prompt_options, tokenise
+from handlers.api.generation import Usage
 from handlers.api.parsing import read_json, read_query
 from handlers.api.sampling import SamplingFields
 from handlers.api.schemas import ResponseSchema
 from handlers.api.unsupported_fields import UnsupportedFields
-from handlers.api.usage import Usage
 
 if TYPE_CHECKING:
     from handlers.api.http import Request, Response

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
+from handlers.api.logprobs import TokenLogprob
 from handlers.api.schemas import ResponseSchema
-from handlers.api.usage import TokenLogprob
 
 if TYPE_CHECKING:
     from handlers.api.http import TokenUsage

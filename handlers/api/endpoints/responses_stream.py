@@ -26,7 +26,7 @@ from handlers.api.endpoints.responses_output import (
 from handlers.api.error_responses import error_body
 from handlers.api.generation import StreamSerializer
 from handlers.api.http import sse_event
-from handlers.api.usage import TokenLogprob, token_logprobs
+from handlers.api.logprobs import TokenLogprob, token_logprobs
 from handlers.errors import Overloaded
 
 if TYPE_CHECKING:
