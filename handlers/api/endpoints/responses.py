@@ -199,9 +199,9 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
         return (self.text and self.text.format) or TextFormat()
 
     @property
-    def constraint(self) -> OutputConstraint | None:
-        """The format that any of the fields asks for. Raises InvalidRequest where two do."""
-        given, other = self.format, self.output_constraint
+    def output_constraint(self) -> OutputConstraint | None:
+        """The format that `text` or another field asks for. Raises InvalidRequest where two do."""
+        given, other = self.format, super().output_constraint
         if isinstance(given, TextFormat):
             return other
         if other is not None:
@@ -238,7 +238,7 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
         """The conversation that is to be answered. Raises InvalidRequest."""
         messages = input_messages(self.instructions, self.input)
         options = prompt_options("input", self.chat_template_kwargs, self.enable_thinking)
-        return Conversation(messages, self.constraint, self.tool_config, options)
+        return Conversation(messages, self.output_constraint, self.tool_config, options)
 
     @property
     def num_top_logprobs(self) -> int | None:
