@@ -85,7 +85,7 @@ class Conversation(msgspec.Struct, frozen=True):
         """Tokenises the prompt. Raises InvalidRequest and ContextLengthExceeded."""
         return model.prompt_encoder.encode(self.prompt(model), param=self.options.field)
 
-    async def generation(
+    async def generation_request(
         self,
         model: DecoderModel,
         ids: list[int],

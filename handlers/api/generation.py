@@ -1,7 +1,7 @@
 """Runs a generation request of any endpoint: prompts in, whole choices or a stream of events out.
 
 An error before the first token is raised, so that it can still be an HTTP status. A later one
-becomes an event of the stream.
+becomes an event of the stream. What the choices took is counted here, too: usage and Server-Timing.
 """
 
 from __future__ import annotations
@@ -91,11 +91,6 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     def usage(self, choices: Iterable[Delta]) -> TokenUsage:
         """Adds up the tokens of all choices. `choices`: the last delta of each, by its index."""
         return total_usage([choice.stats for choice in choices], self.n)
-
-    def response(self, body: object, choices: Sequence[Delta]) -> Response:
-        """Makes the response of a whole answer, with the times and the tokens that it took."""
-        timing = answer_timing(choice.stats for choice in choices)
-        return json_response(body, timing, self.usage(choices))
 
     async def _chunks(
         self,
@@ -266,6 +261,11 @@ def _merge_calls(pieces: Iterable[ToolCallDelta]) -> tuple[ToolCallDelta, ...]:
     return tuple(calls.values())
 
 
+def whole_response(body: object, choices: Sequence[Delta], usage: TokenUsage) -> Response:
+    """Returns the response of a whole answer, with the times and the tokens that it took."""
+    return json_response(body, answer_timing([choice.stats for choice in choices]), usage)
+
+
 def total_usage(stats: Sequence[GenerationStats], n: int) -> TokenUsage:
     """Adds up the tokens of all choices, of which each prompt has `n` in a row.
 
@@ -284,11 +284,10 @@ def stream_timing(stats: GenerationStats) -> dict[str, str]:
     return server_timing(queue=stats.queue_ms, prefill=stats.prefill_ms)
 
 
-def answer_timing(stats: Iterable[GenerationStats]) -> dict[str, str]:
+def answer_timing(stats: Sequence[GenerationStats]) -> dict[str, str]:
     """Returns the header of a whole answer: of its choices, which run side by side, the longest."""
-    several = list(stats)
     return server_timing(
-        queue=max(each.queue_ms for each in several),
-        prefill=max(each.prefill_ms for each in several),
-        decode=max(each.decode_ms for each in several),
+        queue=max(each.queue_ms for each in stats),
+        prefill=max(each.prefill_ms for each in stats),
+        decode=max(each.decode_ms for each in stats),
     )

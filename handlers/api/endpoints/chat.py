@@ -12,7 +12,12 @@ from msgspec import UNSET, Meta, UnsetType
 
 from handlers.api import unsupported_fields
 from handlers.api.conversation import Conversation, TemplateKwargs, chat_options, tokenise
-from handlers.api.generation import ResponseMetadata, StreamSerializer, Usage
+from handlers.api.generation import (
+    ResponseMetadata,
+    StreamSerializer,
+    Usage,
+    whole_response,
+)
 from handlers.api.logprobs import TokenLogprob, token_logprobs
 from handlers.api.messages import Messages, template_messages
 from handlers.api.parsing import read_json
@@ -302,15 +307,16 @@ async def create(model: DecoderModel, request: Request) -> Response | StreamResp
     body = read_json(request.body, ChatCompletionRequest)
     n, logprobs = body.n or 1, body.num_top_logprobs
     conversation, ids = await tokenise(model, lambda: body.conversation)
-    generation = await conversation.generation(
+    generation_request = await conversation.generation_request(
         model, ids, body, request.deadline, n=n, logprobs=logprobs
     )
     metadata, wants_logprobs = ResponseMetadata.of(model), logprobs is not None
     if body.stream:
         must_call = conversation.tools is not None and conversation.tools.must_call
         serializer = ChatSerializer(metadata, n, body.include_usage, wants_logprobs, must_call)
-        return await generation.stream(model.completer, serializer)
-    choices = await generation.run(model.completer)
+        return await generation_request.stream(model.completer, serializer)
+    choices = await generation_request.run(model.completer)
+    usage = generation_request.usage(choices)
     completion = ChatCompletion(
         id=f"chatcmpl-{metadata.key}",
         object="chat.completion",
@@ -318,6 +324,6 @@ async def create(model: DecoderModel, request: Request) -> Response | StreamResp
         model=metadata.model,
         system_fingerprint=metadata.system_fingerprint,
         choices=[ChatChoice.of(choice, wants_logprobs) for choice in choices],
-        usage=Usage.of(generation.usage(choices)),
+        usage=Usage.of(usage),
     )
-    return generation.response(completion, choices)
+    return whole_response(completion, choices, usage)

@@ -18,6 +18,7 @@ from handlers.api.generation import (
     StreamSerializer,
     Usage,
     expand_n,
+    whole_response,
 )
 from handlers.api.logprobs import TextLogprobs
 from handlers.api.parsing import PromptInput, as_list, read_json
@@ -263,16 +264,16 @@ async def create(model: DecoderModel, request: Request) -> Response | StreamResp
     for prompt in prompts:
         model.prompt_encoder.check_room(len(prompt.ids), "prompt")
     body.check_echo(sum(len(prompt.ids) for prompt in prompts))
-    generation = await _generation(model, body, prompts, request.deadline)
+    generation_request = await _generation_request(model, body, prompts, request.deadline)
     echo = PromptEcho(model.tokenizer, prompts, body.num_choices) if body.echo else None
     serializer = CompletionSerializer(
         ResponseMetadata.of(model), echo, body.num_top_logprobs is not None, body.include_usage
     )
     if body.stream:
-        return await generation.stream(model.completer, serializer)
-    choices = await generation.run(model.completer)
-    completion = serializer.whole(choices, generation.usage(choices))
-    return generation.response(completion, choices)
+        return await generation_request.stream(model.completer, serializer)
+    choices = await generation_request.run(model.completer)
+    usage = generation_request.usage(choices)
+    return whole_response(serializer.whole(choices, usage), choices, usage)
 
 
 def _tokenise(model: DecoderModel, body: CompletionRequest) -> list[TokenisedPrompt]:
@@ -295,7 +296,7 @@ def _tokenise(model: DecoderModel, body: CompletionRequest) -> list[TokenisedPro
     return [tokenised(part, f"prompt[{index}]") for index, part in enumerate(parts)]
 
 
-async def _generation(
+async def _generation_request(
     model: DecoderModel,
     body: CompletionRequest,
     prompts: Sequence[TokenisedPrompt],

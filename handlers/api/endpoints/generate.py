@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from handlers.api import unsupported_fields
 from handlers.api.conversation import Conversation, TemplateKwargs, prompt_options, tokenise
-from handlers.api.generation import Usage
+from handlers.api.generation import Usage, whole_response
 from handlers.api.parsing import read_json, read_query
 from handlers.api.sampling import SamplingFields
 from handlers.api.schemas import ResponseSchema
@@ -68,11 +68,14 @@ async def create(model: DecoderModel, request: Request) -> Response:
     else:
         body = read_json(request.body, GenerateRequest)
     conversation, ids = await tokenise(model, lambda: body.conversation)
-    generation = await conversation.generation(model, ids, body, request.deadline, temperature=0.0)
-    (choice,) = choices = await generation.run(model.completer)
+    generation_request = await conversation.generation_request(
+        model, ids, body, request.deadline, temperature=0.0
+    )
+    (choice,) = choices = await generation_request.run(model.completer)
+    usage = generation_request.usage(choices)
     generated = Generated(
         response=choice.text,
         finish_reason=cast('Literal["stop", "length"]', choice.finish_reason),
-        usage=Usage.of(generation.usage(choices)),
+        usage=Usage.of(usage),
     )
-    return generation.response(generated, choices)
+    return whole_response(generated, choices, usage)

@@ -18,7 +18,7 @@ from handlers.api.conversation import Conversation, TemplateKwargs, prompt_optio
 from handlers.api.endpoints.responses_input import CheckedItem, input_messages
 from handlers.api.endpoints.responses_output import ResponseInputTokens, ResponseObject
 from handlers.api.endpoints.responses_stream import ResponseSerializer
-from handlers.api.generation import ResponseMetadata
+from handlers.api.generation import ResponseMetadata, whole_response
 from handlers.api.http import json_response
 from handlers.api.parsing import MemberCheck, members_of, read_json
 from handlers.api.response_format import (
@@ -283,20 +283,20 @@ async def create(model: DecoderModel, request: Request) -> Response | StreamResp
     """Answers an input."""
     body = read_json(request.body, ResponsesRequest)
     conversation, ids = await tokenise(model, lambda: body.conversation)
-    generation = await conversation.generation(
+    generation_request = await conversation.generation_request(
         model, ids, body, request.deadline, logprobs=body.num_top_logprobs
     )
     metadata = ResponseMetadata.of(model)
-    response = body.response(metadata, generation.prompts[0].params)
+    response = body.response(metadata, generation_request.prompts[0].params)
     serializer = ResponseSerializer(metadata.key, response)
     if body.stream:
-        return await generation.stream(model.completer, serializer)
+        return await generation_request.stream(model.completer, serializer)
     # Built up by the same events as a stream, so that both have the same items.
-    deltas = [delta async for delta in generation.deltas(model.completer)]
+    deltas = [delta async for delta in generation_request.deltas(model.completer)]
     for delta in deltas:
         serializer.delta(delta)
-    whole = serializer.whole(generation.usage(deltas[-1:]))
-    return generation.response(whole, deltas[-1:])
+    usage = generation_request.usage(deltas[-1:])
+    return whole_response(serializer.whole(usage), deltas[-1:], usage)
 
 
 async def count(model: DecoderModel, request: Request) -> Response:
