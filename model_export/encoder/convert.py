@@ -8,7 +8,6 @@ no other patch than ours.
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from transformers import PreTrainedModel
 from handlers.artifact import graph_contract as contract
 from model_export.encoder.head import Pooling
 from model_export.reporting import ExportError
+from model_export.trace import optimum
 from model_export.trace.tracing import patch_unsupported_ops, trace
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ _DERIVED = ("position_ids",)
 
 def _input_names(model: PreTrainedModel, task: str) -> list[str]:
     """Returns the inputs of the contract that the model takes. Raises ExportError."""
-    if importlib.util.find_spec("optimum") is None:
+    if not optimum.is_installed():
         return _names_by_signature(model)
     wanted = _optimum_config(model, task).inputs
     unknown = set(wanted) - {*_KNOWN, *_DERIVED}
@@ -133,7 +133,7 @@ def _input_names(model: PreTrainedModel, task: str) -> list[str]:
 
 def _traceable(model: PreTrainedModel, task: str) -> AbstractContextManager[object]:
     """Lets torch trace the model inside the block."""
-    if importlib.util.find_spec("optimum") is None:
+    if not optimum.is_installed():
         return patch_unsupported_ops()
     patcher: AbstractContextManager[object] = _optimum_config(model, task).patch_model_for_export(
         model
@@ -154,17 +154,11 @@ def _names_by_signature(model: PreTrainedModel) -> list[str]:
 
 
 def _optimum_config(model: PreTrainedModel, task: str) -> Any:
-    """Returns optimum's OnnxConfig of the architecture."""
-    import optimum.exporters.onnx.model_configs  # noqa: F401  (registers the architectures)
-    from optimum.exporters.tasks import TasksManager
-
-    kind = model.config.model_type
-    if kind not in TasksManager.get_supported_model_type_for_task(task, "onnx"):
+    """Returns optimum's OnnxConfig of the architecture. Raises ExportError where it has none."""
+    config = optimum.onnx_config(model, task)
+    if config is None:
         raise ExportError(
-            f"{type(model).__name__} ({kind}) is not an architecture that optimum can export to "
-            f"ONNX for {task}."
+            f"{type(model).__name__} ({model.config.model_type}) is not an architecture that "
+            f"optimum can export to ONNX for {task}."
         )
-    constructor = TasksManager.get_exporter_config_constructor(
-        "onnx", model_type=kind, task=task, library_name="transformers"
-    )
-    return constructor(model.config)
+    return config

@@ -18,6 +18,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from handlers.artifact.graph_contract import BY_POSITION
 from model_export.fetch.load import (
     CLASSIFIER,
     DECODER,
@@ -29,6 +30,8 @@ from model_export.fetch.load import (
 from model_export.recipe import DecoderRecipe, EncoderRecipe
 from model_export.reporting import ExportError
 from model_export.sizing.footprint import Matrix, Outline
+from model_export.trace.cache_spec import cache_spec
+from model_export.trace.support import check_exportable
 
 _NOT_EXPORTED = ("vision", "audio", "multi_modal")
 """In the names of modules that see and hear: the graph has none of them."""
@@ -80,10 +83,6 @@ def _kept_values(model: PreTrainedModel, context_length: int) -> tuple[int, int]
 
     Raises ExportError.
     """
-    from handlers.artifact.graph_contract import BY_POSITION
-    from model_export.trace.cache_spec import cache_spec
-    from model_export.trace.support import check_exportable
-
     check_exportable(model, context_length)
     kept = {True: 0, False: 0}
     for shape in cache_spec(model):

@@ -2,6 +2,7 @@
 
 tracing.py              the trace itself, and the operations that torch cannot write
 support.py              refusals that need no trace
+optimum.py              what optimum knows of an architecture, where it is installed
 patches.py              what must be changed about an architecture while it is traced
 transformers5_only.py   families that only transformers 5 lets out
 attention.py            attention becomes com.microsoft::GroupQueryAttention

@@ -1,9 +1,4 @@
-"""Patches a decoder of transformers for the length of a trace, with optimum or without.
-
-optimum knows the architectures of transformers 4 and which of their operations must be patched
-before a trace; it holds transformers below 4.58. The extra `export-transformers5` is without it:
-transformers 5 sends its experts through an interface of their own, and needs no other patch than
-those of this file and tracing.py. This file and transformers5_only.py know of the difference.
+"""Patches a decoder of transformers for the length of a trace, by optimum and by ourselves.
 
 Mixtures of experts: transformers' own loop runs over the experts that the example's tokens happen
 to choose, which a trace would freeze. Here it runs over all of them, each with the tokens that
@@ -31,6 +26,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoSelfAttention
 
 from model_export.reporting import ExportError
+from model_export.trace import optimum
 from model_export.trace.attention import Window
 from model_export.trace.tracing import patch_unsupported_ops, quiet
 from model_export.trace.transformers5_only import pointing_to_transformers_5
@@ -66,34 +62,21 @@ def traceable(model: PreTrainedModel) -> Iterator[None]:
 
 def optimum_patches(model: PreTrainedModel) -> bool:
     """Tells whether optimum has more than its general patches for the architecture."""
-    if not _listed(model):
+    config = _optimum_config(model)
+    if config is None:
         return False
     from optimum.exporters.onnx.model_patcher import ModelPatcher
 
-    return type(_optimum_patcher(model)) is not ModelPatcher
-
-
-def _listed(model: PreTrainedModel) -> bool:
-    if importlib.util.find_spec("optimum") is None:
-        return False
-    import optimum.exporters.onnx.model_configs  # noqa: F401  (registers the architectures)
-    from optimum.exporters.tasks import TasksManager
-
-    kinds = TasksManager.get_supported_model_type_for_task(_TASK, "onnx")
-    return model.config.model_type in kinds
+    return type(config.patch_model_for_export(model)) is not ModelPatcher
 
 
 def _optimum_patcher(model: PreTrainedModel) -> AbstractContextManager[object]:
-    if not _listed(model):
-        return nullcontext()
-    from optimum.exporters.tasks import TasksManager
+    config = _optimum_config(model)
+    return nullcontext() if config is None else config.patch_model_for_export(model)
 
-    constructor = TasksManager.get_exporter_config_constructor(
-        "onnx", model_type=model.config.model_type, task=_TASK, library_name="transformers"
-    )
-    config = constructor(model.config, use_past=True, use_past_in_inputs=True)
-    patcher: AbstractContextManager[object] = config.patch_model_for_export(model)
-    return patcher
+
+def _optimum_config(model: PreTrainedModel) -> Any | None:
+    return optimum.onnx_config(model, _TASK, use_past=True, use_past_in_inputs=True)
 
 
 @contextmanager
