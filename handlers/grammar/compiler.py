@@ -84,7 +84,7 @@ class GrammarCompiler:
         if _is_repairable(matcher):
             repair = Repair(source, Trials(self._compile_error))
             if strict:
-                raise repair.fault(reason(matcher.get_error()))
+                raise repair.schema_error(reason(matcher.get_error()))
             matcher = self._schema_matcher(repair.repaired(report))
         return self._constraint("The JSON schema", matcher)
 
@@ -124,7 +124,7 @@ class GrammarCompiler:
             for rule, source in schemas.items():
                 why = self._compile_error(source.schema)
                 if why and source.strict:
-                    raise locate(rule, Repair(source, trials).fault(why))
+                    raise locate(rule, Repair(source, trials).schema_error(why))
                 if why:
                     relaxed[rule] = Repair(source, trials).repaired(log_left_out)
             matcher = self._matcher_with_schemas(lines, relaxed)

@@ -38,7 +38,7 @@ from handlers.grammar.schema.patterns import (
     kept_pattern,
     with_ascii_spaces,
 )
-from handlers.grammar.schema.strictness import OMITTED, Strictness, schema_fault, shown
+from handlers.grammar.schema.strictness import OMITTED, Strictness, schema_error, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -253,7 +253,7 @@ class _Relaxer:
         if keyword == "anyOf" or branches is OMITTED or self._are_disjoint(schemas, path):
             return branches
         if self._strictness.strict:
-            raise schema_fault(
+            raise schema_error(
                 path,
                 "oneOf is supported only where no value can fit two of its branches: use anyOf",
             )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from handlers.errors import InvalidRequest
 from handlers.grammar.errors import TOO_COMPLEX
-from handlers.grammar.schema.strictness import schema_fault
+from handlers.grammar.schema.strictness import schema_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,7 +99,7 @@ class Repair:
             report("a whole schema, in which more is at fault than is looked for")
             return {"type": "object"} if self._root.get("type") == "object" else {}
 
-    def fault(self, reason: str) -> InvalidRequest:
+    def schema_error(self, reason: str) -> InvalidRequest:
         """Returns the error that refuses the schema, with the innermost part that does not compile.
 
         `reason`: why the whole schema does not compile, for the case that no part is found.
@@ -109,10 +109,10 @@ class Repair:
             for alone in (True, False):
                 for unit, path in units:
                     if self._reason(unit, alone):
-                        return schema_fault(*self._innermost(unit, path, alone))
+                        return schema_error(*self._innermost(unit, path, alone))
         except _Exhausted:
             pass
-        return schema_fault((), reason)
+        return schema_error((), reason)
 
     def _searched(self, report: Callable[[str], None]) -> dict[str, Any]:
         """Tries each part without its references first, then with all that it refers to.

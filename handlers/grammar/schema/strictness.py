@@ -27,12 +27,12 @@ class Strictness:
     def refuse_or_omit(self, path: Path, what: str, rest: object = OMITTED) -> object:
         """Reports `what` and returns `rest` in its place. Raises InvalidRequest if strict."""
         if self.strict:
-            raise schema_fault(path, f"{what} is not supported")
+            raise schema_error(path, f"{what} is not supported")
         self.report(what)
         return rest
 
 
-def schema_fault(path: Path, reason: str) -> InvalidRequest:
+def schema_error(path: Path, reason: str) -> InvalidRequest:
     """Returns the error that refuses a strict schema for the part at `path`."""
     names = [each for before, each in pairwise(path) if before == "properties"]
     where = f"property {shown(names[-1])}: " if names else ""
