@@ -84,6 +84,22 @@ def read_json(body: bytes, type_: type[T]) -> T:
         raise InvalidRequest(_not_json(body, error)) from None
 
 
+def read_query(query: Mapping[str, str], type_: type[T]) -> T:
+    """Parses a query into a struct. Raises InvalidRequest, as read_json does.
+
+    Numbers and booleans are read from their text; an empty value counts as absent.
+    """
+    given = {name: value for name, value in query.items() if value}
+    for name, value in given.items():
+        if name in type_.unsupported:
+            no_op_values = tuple(each.strip('"') for each in type_.unsupported[name])
+            _reject_unless_no_op(name, _without_fraction(value), no_op_values)
+    try:
+        return msgspec.convert(given, type_, strict=False)
+    except msgspec.ValidationError as error:
+        raise _wrong_field(error) from None
+
+
 def reject_unknown(field: str, value: msgspec.Raw, known: Iterable[str]) -> None:
     """Raises InvalidRequest where an object has a member besides `known` that is no no-op."""
     members = members_of(value)
@@ -98,6 +114,24 @@ def members_of(value: msgspec.Raw | None) -> RawFields:
         return msgspec.json.decode(value or b"{}", type=RawFields)
     except msgspec.ValidationError:
         return {}
+
+
+def as_list(value: PromptInput, field: str) -> list[str | list[int]]:
+    """Returns what `field` holds as a list of one kind. Raises InvalidRequest for a mixture."""
+    if isinstance(value, str):
+        return [value]
+    ids = [part for part in value if isinstance(part, int)]
+    parts = [part for part in value if not isinstance(part, int)]
+    if (ids and parts) or len({type(part) for part in parts}) > 1:
+        raise InvalidRequest(f"{field} mixes texts and ids: send one kind.", param=field)
+    return parts or [ids]
+
+
+def why_not_json(text: bytes, error: Exception) -> str:
+    """Returns msgspec's reason, except for half of a surrogate pair, which msgspec calls cut."""
+    if _HALF_PAIR.search(text):
+        return r"a \u escape may be half of a surrogate pair"
+    return str(error)
 
 
 def _decode(body: bytes, type_: type[T]) -> T:
@@ -124,22 +158,6 @@ def _integers(value: Any) -> Any:
             for part in value
         ]
     return int(value) if type(value) is float and value.is_integer() else value
-
-
-def read_query(query: Mapping[str, str], type_: type[T]) -> T:
-    """Parses a query into a struct. Raises InvalidRequest, as read_json does.
-
-    Numbers and booleans are read from their text; an empty value counts as absent.
-    """
-    given = {name: value for name, value in query.items() if value}
-    for name, value in given.items():
-        if name in type_.unsupported:
-            no_op_values = tuple(each.strip('"') for each in type_.unsupported[name])
-            _reject_unless_no_op(name, _without_fraction(value), no_op_values)
-    try:
-        return msgspec.convert(given, type_, strict=False)
-    except msgspec.ValidationError as error:
-        raise _wrong_field(error) from None
 
 
 def _without_space(value: msgspec.Raw) -> str:
@@ -183,21 +201,3 @@ def _not_json(body: bytes, error: msgspec.DecodeError) -> str:
     if not body:
         return "The body is empty: send a JSON object."
     return f"The body is not JSON: {why_not_json(body, error)}."
-
-
-def why_not_json(text: bytes, error: Exception) -> str:
-    """Returns msgspec's reason, except for half of a surrogate pair, which msgspec calls cut."""
-    if _HALF_PAIR.search(text):
-        return r"a \u escape may be half of a surrogate pair"
-    return str(error)
-
-
-def as_list(value: PromptInput, field: str) -> list[str | list[int]]:
-    """Returns what `field` holds as a list of one kind. Raises InvalidRequest for a mixture."""
-    if isinstance(value, str):
-        return [value]
-    ids = [part for part in value if isinstance(part, int)]
-    parts = [part for part in value if not isinstance(part, int)]
-    if (ids and parts) or len({type(part) for part in parts}) > 1:
-        raise InvalidRequest(f"{field} mixes texts and ids: send one kind.", param=field)
-    return parts or [ids]
