@@ -90,7 +90,7 @@ def _start_loading(settings: Settings) -> Loading:
     ms: dict[str, float] = {}
     limit_openblas_threads()
     with _timed("imports", ms):
-        load = _import_encoder() if artifact.encodes else _import_engine()
+        load = _import_encoder() if artifact.is_encoder else _import_engine()
     engine = _load_in_thread(source, partial(_load_engine, load, source, settings, ms))
     return Loading(artifact, engine, ms)
 
@@ -131,12 +131,12 @@ def _finish(loading: Loading, settings: Settings) -> Service:
 
         tokenizer = Tokenizer.load(artifact.tokenizer)
         preload(artifact.manifest.task)
-        model_of = _encoder_model(artifact) if artifact.encodes else _decoder_model(artifact)
+        model_of = _encoder_model(artifact) if artifact.is_encoder else _decoder_model(artifact)
     engine = loading.engine.result()
     ms["session"] = round(engine.load_ms, 1)
     ms["process"] = process_age_ms()
     fields = {"model": artifact.manifest.model.id, "ms": ms}
-    if not artifact.encodes:
+    if not artifact.is_encoder:
         fields["baked_tokens"] = engine.baked_tokens
     log.LOGGER.info("ready", extra={"fields": fields})
     api = Api(model_of(engine, tokenizer, settings=settings, load_ms=ms), settings)

@@ -158,11 +158,11 @@ def _available_memory() -> int:
     try:
         limit = int((CGROUP / "memory.max").read_text())
         used = int((CGROUP / "memory.current").read_text())
-        of = _numbers(CGROUP / "memory.stat")
+        stat = _numbers(CGROUP / "memory.stat")
     except (OSError, ValueError):  # "max" where there is no limit
         return available
     # The cache of files on disks is counted as used, but given back as soon as memory is wanted.
-    return min(available, limit - used + of["file"] - of["shmem"])
+    return min(available, limit - used + stat["file"] - stat["shmem"])
 
 
 def _numbers(table: Path) -> dict[str, int]:

@@ -139,7 +139,7 @@ class Artifact(msgspec.Struct, frozen=True):
         return cls(directory, manifest)
 
     @property
-    def encodes(self) -> bool:
+    def is_encoder(self) -> bool:
         """Returns whether the model is an encoder."""
         return self.manifest.task != "text-generation"
 

@@ -109,9 +109,9 @@ class KvCache:
         Of keys whole blocks. So before `start` both slots must hold the same, and after `stop`
         the target nothing that is still needed. Of states all, so the source must end at `stop`.
         """
-        targets = self.slot_views(target, start, stop)
-        for to, of in zip(targets, self.slot_views(source, start, stop), strict=True):
-            to[:] = of
+        written = self.slot_views(target, start, stop)
+        for view, copied in zip(written, self.slot_views(source, start, stop), strict=True):
+            view[:] = copied
 
 
 def _sizes(tensors: tuple[CacheTensor, ...], positions: int) -> list[int]:

@@ -42,7 +42,7 @@ class SamplingParams(msgspec.Struct, frozen=True):
     """
 
     max_tokens: int
-    """0 reads the prompt and ends: for its logprobs."""
+    """0 computes the prompt and ends: for its logprobs."""
     min_tokens: int = 0
     """No id that ends the answer is chosen before this many ids, unless a grammar wants it."""
     temperature: float = 1.0
