@@ -42,20 +42,25 @@ def _fused(family: str) -> ir.Model:
 
 
 def _kept(name: str, make: Callable[[], ir.Model]) -> ir.Model:
-    return _load(kept(name, reach(Path(__file__), late=True).files, lambda out: _save(make(), out)))
+    sources = reach(Path(__file__), late=True).files
+    return load_graph(kept(name, sources, lambda out: save_graph(make(), out)))
 
 
-def _save(model: ir.Model, directory: Path) -> None:
+def save_graph(model: ir.Model, directory: Path) -> None:
     """The graph with its weights, and which of them are one: a tied embedding is."""
     owners: dict[tuple[int, int], str] = {}
     shared: dict[str, str] = {}
-    # All are held until the end: a freed array's address may be the next one's.
-    arrays = {
-        name: value.const_value.numpy()
+    # All are held until the end: a freed array's address may be the next one's. And each tensor is
+    # asked once, as one that was loaded makes another array every time.
+    tensors = {
+        name: value.const_value
         for name, value in model.graph.initializers.items()
         if value.const_value is not None
     }
-    for name, array in arrays.items():
+    found = {id(tensor): tensor for tensor in tensors.values()}
+    arrays = {key: tensor.numpy() for key, tensor in found.items()}
+    for name, tensor in tensors.items():
+        array = arrays[id(tensor)]
         if array.nbytes:
             memory = (array.__array_interface__["data"][0], array.nbytes)
             if (owner := owners.setdefault(memory, name)) != name:
@@ -64,7 +69,8 @@ def _save(model: ir.Model, directory: Path) -> None:
     (directory / SHARED).write_text(json.dumps(shared))
 
 
-def _load(directory: Path) -> ir.Model:
+def load_graph(directory: Path) -> ir.Model:
+    """The graph that `save_graph` wrote, whose shared weights are one tensor again."""
     model = ir.load(directory / GRAPH)
     initializers = model.graph.initializers
     for name, owner in json.loads((directory / SHARED).read_text()).items():
