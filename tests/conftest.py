@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import jinja2.loaders  # noqa: F401 - whole, before the runtime imports it without what flask needs
 import pytest
 
 from handlers.artifact.manifest import Task
