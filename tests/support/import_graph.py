@@ -21,6 +21,7 @@ class Reach:
     """Those of others: the first part of their names."""
 
 
+@cache
 def reach(start: Path, *, late: bool) -> Reach:
     """All that `start` imports, itself included; with `late` also what functions import late.
 

@@ -29,20 +29,12 @@ class Question:
         if (path, name) in seen:
             return False
         seen.add((path, name))
-        own, imported = _definitions(path), _imported(path)
-        if name in imported:
-            return self._imports(imported[name], seen)
-        for node in own.get(name, ()):
-            for used in ast.walk(node):
-                if isinstance(used, ast.Attribute) and isinstance(used.value, ast.Name):
-                    module = imported.get(used.value.id)
-                    if module and self._imports(f"{module}.{used.attr}", seen):
-                        return True
-                elif isinstance(used, ast.Name) and used.id != name:
-                    known = used.id in own or used.id in imported
-                    if known and self._uses(path, used.id, seen):
-                        return True
-        return False
+        if name in _imported(path):
+            return self._imports(_imported(path)[name], seen)
+        return any(
+            self._imports(used, seen) if "." in used else self._uses(path, used, seen)
+            for used in _used(path, name)
+        )
 
     def _imports(self, dotted: str, seen: set[tuple[Path, str]]) -> bool:
         package, _, _ = dotted.partition(".")
@@ -54,6 +46,24 @@ class Question:
         place = ROOT.joinpath(*module.split("."))
         files = (place.with_suffix(".py"), place / "__init__.py")
         return any(path.is_file() and self._uses(path, name, seen) for path in files)
+
+
+@cache
+def _used(path: Path, name: str) -> tuple[str, ...]:
+    """The names that a definition uses: plain ones of its file, dotted ones of others."""
+    own, imported = _definitions(path), _imported(path)
+    found: dict[str, None] = {}
+    for used in (part for node in own.get(name, ()) for part in ast.walk(node)):
+        if isinstance(used, ast.Attribute) and isinstance(used.value, ast.Name):
+            if module := imported.get(used.value.id):
+                found[f"{module}.{used.attr}"] = None
+        elif (
+            isinstance(used, ast.Name)
+            and used.id != name
+            and (used.id in own or used.id in imported)
+        ):
+            found[used.id] = None
+    return tuple(found)
 
 
 @cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,12 +44,16 @@ USES_MOTO = Question(frozenset({"moto"}), ("tests",))
 TORCH = {"torch", "transformers", "optimum", "sentence_transformers"}
 
 
+@cache
 def tier_of_file(path: Path) -> str | None:
     """The tier of all tests of a file, where its folder or its imports tell it."""
     folders = path.relative_to(ROOT / "tests").parts
     if folders[0] in {"images", "export"}:
         return folders[0]
-    return "export" if reach(path, late=False).packages & TORCH else None
+    packages = reach(path, late=False).packages
+    if "schemathesis" in packages:  # it writes thousands of requests to a server when collected
+        return "processes"
+    return "export" if packages & TORCH else None
 
 
 def tier_of(item: pytest.Function) -> str:
