@@ -9,11 +9,11 @@ constant: 0 for a dimension that stays, -1 for the one that does not.
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
 from model_export.fuse.graphs import (
     add_initializer,
@@ -25,6 +25,9 @@ from model_export.fuse.graphs import (
     tidy,
 )
 from model_export.reporting import ExportError
+
+if TYPE_CHECKING:
+    from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
 _OWN_OPERATORS = {"CausalConvolution": (0, 3), "LinearAttention": (2, 5)}
 """Operators that a trace leaves: the input whose shape each output has."""
@@ -75,6 +78,9 @@ def infer_shapes(model: ir.Model) -> None:
 
 def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Does what SymbolicShapeInference.infer_shapes does, which cannot learn our operators."""
+    # It brings torch, ten seconds that the quantiser's tests need not wait.
+    from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
+
     inference = SymbolicShapeInference(_LARGEST, True, False, 0)
     for op_type, like in _OWN_OPERATORS.items():
         inference.dispatcher_[op_type] = partial(_as_inputs, inference, like)
