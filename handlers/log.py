@@ -12,6 +12,7 @@ import itertools
 import json
 import logging
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -31,6 +32,12 @@ CLIENT_CLOSED_REQUEST = 499
 MESSAGE_CHARACTERS = 2048
 TRACEBACK_CHARACTERS = 16_384
 
+# Lines that one process writes for each message of log_once.
+MOST_LINES = 100
+
+_logged: dict[str, set[str]] = {}
+"""What log_once wrote, by message. Nothing is taken out, or it would be logged again."""
+_logged_lock = threading.Lock()
 _requests = itertools.count()
 
 
@@ -124,3 +131,18 @@ class RequestLog(msgspec.Struct, frozen=True):
 
 def _rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def log_once(logger: logging.Logger, message: str, what: str) -> None:
+    """Logs a warning, unless the same was logged before or the message has had all its lines.
+
+    For things of which clients can make up any number. `message`: a constant of ours, with one %s
+    in it for `what`, which may be the client's.
+    """
+    what = shortened(what)
+    with _logged_lock:
+        written = _logged.setdefault(message, set())
+        if what in written or len(written) >= MOST_LINES:
+            return
+        written.add(what)
+    logger.warning(message, what)

@@ -18,7 +18,6 @@ LAYERS = [
     "__version__",
     "errors",
     "log",
-    "log_once",
     "lazy_imports",
     "cpus",
     "config",

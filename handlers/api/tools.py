@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from handlers.errors import InvalidRequest, quoted
 from handlers.grammar.tool_grammar import Tool, ToolChoice, compile_tool_grammar
-from handlers.log_once import log_once
+from handlers.log import log_once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

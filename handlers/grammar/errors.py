@@ -6,7 +6,7 @@ import logging
 import re
 
 from handlers.errors import EngineFault, shortened
-from handlers.log_once import log_once
+from handlers.log import log_once
 
 LOGGER = logging.getLogger(__name__)
 

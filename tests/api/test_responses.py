@@ -10,7 +10,7 @@ from openai.types.responses import Response as OpenAIResponse
 from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from handlers import log_once
+from handlers import log
 from handlers.api.http import Response, StreamResponse
 from handlers.engine.params import FinishReason
 from tests.api.client import TOKENIZER, Client, saying
@@ -412,14 +412,14 @@ def test_tools_that_are_left_out_alone_leave_an_answer(caplog: pytest.LogCapture
 def test_the_log_has_one_line_of_each_type_that_is_left_out_and_a_bounded_number_of_lines(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_once, "_logged", {})
+    monkeypatch.setattr(log, "_logged", {})
     kinds = [{"type": f"{number}{'x' * 10_000}"} for number in range(128)]
 
     for _ in range(5):
         Client(saying("Hi")).json("POST", PATH, {"input": "a", "tools": kinds})
 
     lines = [each for each in caplog.messages if each.startswith("Tools of the type")]
-    assert len(lines) == len(set(lines)) == log_once.MOST
+    assert len(lines) == len(set(lines)) == log.MOST_LINES
     assert max(map(len, lines)) < 400
 
 

@@ -17,7 +17,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
-from handlers import log_once
+from handlers import log
 from handlers.errors import InvalidRequest
 from handlers.grammar.compiler import GrammarCompiler
 from handlers.grammar.constraint import GrammarConstraint
@@ -703,7 +703,7 @@ def test_a_boundary_of_words_is_refused_or_left_out(compiler: GrammarCompiler) -
 def test_the_log_says_once_and_shortly_what_is_left_out(
     compiler: GrammarCompiler, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_once, "_logged", {})
+    monkeypatch.setattr(log, "_logged", {})
 
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
@@ -711,7 +711,7 @@ def test_the_log_says_once_and_shortly_what_is_left_out(
         for number in range(200):
             compiler.json_schema({"type": "string", "format": f"made up {number}"})
 
-    assert len(caplog.records) == log_once.MOST
+    assert len(caplog.records) == log.MOST_LINES
     assert max(len(record.getMessage()) for record in caplog.records) < 500
 
 
