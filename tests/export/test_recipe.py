@@ -222,7 +222,8 @@ def test_a_transformers_that_no_environment_has_is_refused(tmp_path: Path) -> No
 def test_the_other_transformers_is_refused_before_anything_is_fetched(
     tmp_path: Path, option: str
 ) -> None:
-    program = "import sys; from model_export import recipe; recipe.version = lambda _: '4.57.6'"
+    program = "import sys; from model_export import recipe_loader as loader"
+    program += "; loader.version = lambda _: '4.57.6'"
     program += "; from model_export.__main__ import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", program, write(tmp_path, NEEDS_5), option]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)

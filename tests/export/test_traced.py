@@ -40,9 +40,17 @@ def assert_same(found: ir.Model, expected: ir.Model) -> None:
     assert shared_weights(found) == shared_weights(expected)
 
 
+def contents(model: ir.Model) -> tuple[list[str], list[tuple[str, list[int], bytes]]]:
+    """The operators in their order, and all weights."""
+    arrays = [array_of(value) for value in model.graph.initializers.values()]
+    weights = [(str(array.dtype), list(array.shape), array.tobytes()) for array in arrays]
+    return [node.op_type for node in model.graph], sorted(weights)
+
+
 def test_a_kept_graph_is_a_fresh_one(tmp_path: Path) -> None:
     fresh = convert(tiny_model("llama"), CONTEXT_LENGTH)
-    assert_same(traced("llama"), fresh)
+    # Not by names: a process that has traced before may choose others.
+    assert contents(traced("llama")) == contents(fresh)
 
     initializers = fresh.graph.initializers
     first, *others = [name for name in initializers if name.endswith("layernorm.weight")]
