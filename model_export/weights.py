@@ -1,0 +1,125 @@
+"""The weights of a source model, which are read when they are asked for.
+
+A Weight knows its shape and gives its rows as float32. The files' weights are Weights
+(fetch/checkpoint.py); what the passes make of them, transposed and stacked, is one too. So a model
+of any size passes through the export a part of a matrix at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+class Weight(Protocol):
+    """A tensor of floats that is read when it is asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The sizes of the axes."""
+
+    def read(self, start: int = 0, stop: int | None = None) -> Floats:
+        """Reads the entries `start` to `stop` of the first axis, all without them.
+
+        Nobody may write into what is returned, which may be a view.
+        """
+
+
+def size_of(weight: Weight) -> int:
+    """Counts the values of a weight."""
+    return math.prod(weight.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayWeight:
+    """A weight that is in memory."""
+
+    array: NDArray[np.generic]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the array."""
+        return self.array.shape
+
+    def read(self, start: int = 0, stop: int | None = None) -> Floats:
+        """Returns a view where the array is float32."""
+        return np.asarray(self.array[start:stop], np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class ComputedWeight:
+    """A weight that is computed whole whenever a part of it is read."""
+
+    shape: tuple[int, ...]
+    compute: Callable[[], Floats]
+
+    def read(self, start: int = 0, stop: int | None = None) -> Floats:
+        """Computes the whole and returns a part of it."""
+        return self.compute()[start:stop]
+
+
+@dataclass(frozen=True, slots=True)
+class TransposedWeight:
+    """The transpose of a matrix. Reading all of it reads each value once; a part reads all."""
+
+    matrix: Weight
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the matrix, turned round."""
+        return self.matrix.shape[::-1]
+
+    def read(self, start: int = 0, stop: int | None = None) -> Floats:
+        """Returns a view of what the matrix gives."""
+        return self.matrix.read().T[start:stop]
+
+
+@dataclass(frozen=True, slots=True)
+class StackedWeight:
+    """Weights one after the other along the first axis; the other axes are alike."""
+
+    parts: tuple[Weight, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The first axis has the sum of the parts' entries."""
+        return (sum(part.shape[0] for part in self.parts), *self.parts[0].shape[1:])
+
+    def read(self, start: int = 0, stop: int | None = None) -> Floats:
+        """Reads the parts that the range touches, and joins them where there are several."""
+        end = self.shape[0] if stop is None else min(stop, self.shape[0])
+        found: list[Floats] = []
+        first = 0
+        for part in self.parts:
+            count = part.shape[0]
+            low, high = max(start - first, 0), min(end - first, count)
+            if low < high:
+                found.append(part.read(low, high))
+            first += count
+        if len(found) == 1:
+            return found[0]
+        return np.concatenate(found) if found else np.empty((0, *self.shape[1:]), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class ReshapedWeight:
+    """A weight under another shape with the same first axis."""
+
+    weight: Weight
+    shape: tuple[int, ...]
+
+    def read(self, start: int = 0, stop: int | None = None) -> Floats:
+        """Returns the same values in the new shape."""
+        return self.weight.read(start, stop).reshape(-1, *self.shape[1:])
+
+
+def transposed(matrix: Weight) -> Weight:
+    """Returns the transpose; of a transpose, what it was made of."""
+    return matrix.matrix if isinstance(matrix, TransposedWeight) else TransposedWeight(matrix)
