@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from model_export.fetch.checkpoint import SAFETENSORS
+from model_export.fetch.pickled_weights import PICKLED
 from model_export.reporting import ExportError, Report
 
 TOKENIZER_FILES = (
@@ -22,9 +24,9 @@ TOKENIZER_FILES = (
 )
 """Files of which transformers makes a tokenizer.json, beside files of JSON."""
 
-# What an export reads. Pickled weights are left out: loading them runs code.
+# What an export reads, where a repository has safetensors.
 WANTED = [
-    "*.safetensors",
+    SAFETENSORS,
     "*.json",
     "*.jinja",
     *TOKENIZER_FILES,
@@ -37,6 +39,14 @@ WANTED = [
 # folders that begin with a digit are sentence-transformers' modules: 1_Pooling, 2_Dense. Of others
 # only the templates in additional_chat_templates are left.
 UNWANTED = ["[!0-9]*/*.safetensors", "[!0-9]*/*.json", "consolidated*.safetensors"]
+
+
+def download_weights(repository: str, revision: str) -> Path:
+    """Downloads what an export reads, pickled weights only where there are no others."""
+    directory = download(repository, revision)
+    if any(directory.glob(SAFETENSORS)):
+        return directory
+    return download(repository, revision, wanted=[*WANTED, PICKLED])
 
 
 def download(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from huggingface_hub.errors import StrictDataclassError
 
+from model_export.fetch.checkpoint import SAFETENSORS, CheckpointTensor, open_checkpoint
 from model_export.fetch.locate import Located, locate
 from model_export.recipe import Source
 from model_export.reporting import ExportError, Report
@@ -105,6 +106,15 @@ def fetch(source: Source, report: Report) -> LoadedModel:
 
 def load(located: Located, kind: ModelKind = DECODER) -> LoadedModel:
     """Loads a model in fp32. Raises ExportError when transformers cannot, or not as `kind`."""
+    if located.gguf_file is None:
+        return _load(located, kind)
+    from model_export.fetch.gguf_file import parsed_once
+
+    with parsed_once(located.directory / located.gguf_file):
+        return _load(located, kind)
+
+
+def _load(located: Located, kind: ModelKind) -> LoadedModel:
     tokenizer = _load_tokenizer(located)
     templates = _templates(located, tokenizer.chat_template, kind)
     return LoadedModel(
@@ -146,7 +156,8 @@ def _load_model(located: Located, kind: ModelKind) -> PreTrainedModel:
         "output_loading_info": True,
     }
     if located.gguf_file is None:
-        options["use_safetensors"] = True
+        _open_weights(located)
+        options["use_safetensors"] = any(located.directory.glob(SAFETENSORS))
     else:
         options["gguf_file"] = located.gguf_file
     try:
@@ -158,6 +169,13 @@ def _load_model(located: Located, kind: ModelKind) -> PreTrainedModel:
     loaded: PreTrainedModel = model
     loaded.eval()
     return loaded
+
+
+def _open_weights(located: Located) -> Mapping[str, CheckpointTensor]:
+    try:
+        return open_checkpoint(located.directory)
+    except ExportError as error:
+        raise ExportError(f"{located.description}: {error}") from error
 
 
 def _refuse_missing(located: Located, kind: ModelKind, keys: Iterable[str]) -> None:

@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_export.fetch.hub import TOKENIZER_FILES, download
+from model_export.fetch.checkpoint import SAFETENSORS
+from model_export.fetch.hub import TOKENIZER_FILES, download, download_weights
+from model_export.fetch.pickled_weights import PICKLED
 from model_export.fetch.plain_weights import CONFIG, SMALL_FILES, refuse_packed
 from model_export.recipe import FolderSource, GgufSource, HubSource, PackageSource, Source
 from model_export.reporting import ExportError, Report
@@ -25,7 +27,7 @@ class Located:
 
     directory: Path
     gguf_file: str | None
-    """A file name inside `directory`; None for a folder of safetensors."""
+    """A file name inside `directory`; None for a model folder."""
     licence_files: tuple[Path, ...]
     description: str
     """The source in words, for the manifest and the progress lines."""
@@ -50,7 +52,7 @@ def _hub(source: HubSource, report: Report) -> Located:
     small = download(source.hub, source.revision, report, wanted=SMALL_FILES)
     refuse_packed(small, description)
     report("download its weights and its tokenizer")
-    return _folder(download(source.hub, source.revision), description, source.revision)
+    return _folder(download_weights(source.hub, source.revision), description, source.revision)
 
 
 def _folder(directory: Path, description: str, revision: str | None) -> Located:
@@ -67,11 +69,10 @@ def _folder(directory: Path, description: str, revision: str | None) -> Located:
             f"{directory} is not a model folder: it has no tokenizer.json, nor what transformers "
             f"makes one of, such as vocab.txt, vocab.json with merges.txt, or tokenizer.model."
         )
-    weights = tuple(directory.glob("*.safetensors"))
-    if not weights:
+    if not any(_matching(directory, (SAFETENSORS, PICKLED))):
         raise ExportError(
-            f"{directory} has no .safetensors file. Pickled weights (.bin, .pt) are not loaded, "
-            f"since loading them runs code: save them again with safe_serialization=True."
+            f"{directory} has no .safetensors file and no pytorch_model.bin, so no weights that "
+            f"the export reads: save the model again with save_pretrained."
         )
     return Located(
         directory=directory,
@@ -87,7 +88,8 @@ def _read_from(directory: Path) -> list[Path]:
 
     Also those in the folders of sentence-transformers' modules, 1_Pooling and its neighbours.
     """
-    top = ("*.safetensors", "*.json", "*.jinja", *TOKENIZER_FILES)
+    weights = SAFETENSORS if any(directory.glob(SAFETENSORS)) else PICKLED
+    top = (weights, "*.json", "*.jinja", *TOKENIZER_FILES)
     below = ("[0-9]_*/*.safetensors", "[0-9]_*/*.json", "additional_chat_templates/*.jinja")
     return _matching(directory, (*top, *below))
 

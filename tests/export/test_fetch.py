@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from model_export.fetch.load import fetch
 from model_export.fetch.locate import locate
@@ -151,18 +152,54 @@ def test_a_folder_that_lacks_a_file_is_refused(tmp_path: Path, name: str) -> Non
         fetch(FolderSource(path=incomplete), ignore)
 
 
-def test_a_folder_of_pickled_weights_is_refused(tmp_path: Path) -> None:
-    pickled = save_tiny_folder(tmp_path / "pickled")
-    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
-    with pytest.raises(ExportError, match="loading them runs code"):
-        fetch(FolderSource(path=pickled), ignore)
+def pickled(folder: Path) -> Path:
+    """`folder` with its weights as repositories from before safetensors have them."""
+    weights = folder / "model.safetensors"
+    torch.save(load_file(weights), folder / "pytorch_model.bin")
+    weights.unlink()
+    return folder
+
+
+def test_a_folder_of_pickled_weights_loads_the_same(folder: Path, tmp_path: Path) -> None:
+    older = pickled(save_tiny_folder(tmp_path / "pickled"))
+    expected = fetch(FolderSource(path=folder), ignore).model.state_dict()
+    found = fetch(FolderSource(path=older), ignore).model.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    older = pickled(save_tiny_folder(tmp_path / "pickled"))
+    torch.save({"lm_head.weight": print}, older / "pytorch_model.bin")
+    with pytest.raises(ExportError, match=r"^folder:pickled: pytorch_model\.bin .* runs code"):
+        fetch(FolderSource(path=older), ignore)
+
+
+def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
+    empty = save_tiny_folder(tmp_path / "empty")
+    (empty / "model.safetensors").unlink()
+    (empty / "training_args.bin").write_bytes(b"no weights")
+    with pytest.raises(ExportError, match="no weights that the export reads"):
+        fetch(FolderSource(path=empty), ignore)
+
+
+def test_pickled_weights_are_downloaded_where_there_are_no_others(tmp_path: Path) -> None:
+    served = pickled(save_tiny_folder(tmp_path / "served"))
+    (served / "optimizer.bin").write_bytes(b"no weights")
+    with serve_hub(served) as endpoint:
+        ended = download(endpoint, tmp_path / "cache", REPOSITORY, COMMIT)
+        again = download(endpoint, tmp_path / "cache", REPOSITORY, COMMIT)
+    assert ended.returncode == 0, ended.stderr
+    names = {path.name for path in Path(ended.stdout.split()[0]).iterdir()}
+    assert names == {path.name for path in served.iterdir()} - {"optimizer.bin"}
+    assert again.stdout == ended.stdout
 
 
 def test_weights_that_are_cut_short_are_refused(tmp_path: Path) -> None:
     cut = save_tiny_folder(tmp_path / "cut")
     weights = cut / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ExportError, match="cannot load as a decoder"):
+    with pytest.raises(ExportError, match=r"folder:cut: model\.safetensors is cut short"):
         fetch(FolderSource(path=cut), ignore)
 
 
