@@ -6,7 +6,7 @@
 
     [source]                          # exactly one of hub, path, gguf, package
     hub = "HuggingFaceTB/SmolLM2-135M-Instruct"
-    revision = "<40 hexadecimal digits>"
+    revision = "<40 hexadecimal digits>"  # may be left out: main's, as every export then says
 
     [precision]                       # the fields of Precision
     [export]                          # of a decoder:
@@ -65,7 +65,8 @@ class HubSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[source]: a repository of a Hugging Face hub at one commit."""
 
     hub: str
-    revision: str
+    revision: str | None = None
+    """None: the commit that main is at, which the export reports and the manifest records."""
 
 
 class FolderSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -236,12 +236,17 @@ def _parse_source(table: dict[str, Any], directory: Path) -> Source:
         return GgufSource(gguf=(directory / source.gguf.expanduser()).resolve())
     if isinstance(source, PackageSource) and (source.file is None) == (source.folder is None):
         raise ExportError("[source] package takes exactly one of file (a GGUF file) and folder.")
-    if isinstance(source, HubSource) and not _COMMIT.fullmatch(source.revision):
+    if isinstance(source, HubSource):
+        _check_revision(source.revision)
+    return source
+
+
+def _check_revision(revision: str | None) -> None:
+    if revision is not None and not _COMMIT.fullmatch(revision):
         raise ExportError(
-            f"[source] revision is {source.revision!r}, but must be the commit's 40 hexadecimal "
+            f"[source] revision is {revision!r}, but must be the commit's 40 hexadecimal "
             f"digits: a branch or a tag can move, and the same recipe would make another model."
         )
-    return source
 
 
 def _check_tables(document: dict[str, Any], optional: tuple[str, ...] = ()) -> None:

@@ -1,4 +1,4 @@
-"""Downloads one commit of a hub repository with huggingface_hub.
+"""Downloads one commit of a hub repository with huggingface_hub: the recipe's, or main's.
 
 That library keeps the cache (HF_HOME), resumes broken downloads and honours HF_ENDPOINT,
 HF_TOKEN and HF_HUB_OFFLINE; here its failures become sentences.
@@ -41,6 +41,10 @@ WANTED = [
 UNWANTED = ["[!0-9]*/*.safetensors", "[!0-9]*/*.json", "consolidated*.safetensors"]
 
 
+MAIN = "main"
+"""The branch whose commit is taken where a recipe pins none."""
+
+
 def download_weights(repository: str, revision: str) -> Path:
     """Downloads what an export reads, pickled weights only where there are no others."""
     directory = download(repository, revision)
@@ -50,17 +54,26 @@ def download_weights(repository: str, revision: str) -> Path:
 
 
 def download(
-    repository: str, revision: str, report: Report | None = None, wanted: Sequence[str] = WANTED
+    repository: str,
+    revision: str | None,
+    report: Report | None = None,
+    wanted: Sequence[str] = WANTED,
 ) -> Path:
-    """Downloads the files `wanted` to the hub's cache and returns their directory."""
+    """Downloads the files `wanted` to the hub's cache and returns their directory.
+
+    Without a revision the commit is main's, which a line tells. The directory is named after it.
+    """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub import errors as hub_errors
 
     if report is not None:
-        report(f"download {repository}@{revision[:12]} from {constants.ENDPOINT}")
+        report(f"download {repository}@{(revision or MAIN)[:12]} from {constants.ENDPOINT}")
     try:
         directory = snapshot_download(
-            repository, revision=revision, allow_patterns=list(wanted), ignore_patterns=UNWANTED
+            repository,
+            revision=revision or MAIN,
+            allow_patterns=list(wanted),
+            ignore_patterns=UNWANTED,
         )
     except hub_errors.GatedRepoError:
         problem = (
@@ -68,7 +81,7 @@ def download(
             f"may read it at {constants.ENDPOINT}/settings/tokens, and set HF_TOKEN to it"
         )
     except hub_errors.RevisionNotFoundError:
-        problem = f"has no commit {revision}"
+        problem = f"has no commit {revision}" if revision else f"has no branch {MAIN}"
     except hub_errors.RepositoryNotFoundError:
         problem = "does not exist there, or is private: check the name, or set HF_TOKEN"
     except hub_errors.LocalEntryNotFoundError as error:
@@ -78,5 +91,14 @@ def download(
         # OSError: requests' exceptions and the hub's other HTTP errors derive from it.
         problem = f"cannot be downloaded: {str(error).splitlines()[0]}"
     else:
+        if revision is None and report is not None:
+            report(_not_pinned(repository, Path(directory).name))
         return Path(directory)
     raise ExportError(f"{repository} ({constants.ENDPOINT}) {problem}.")
+
+
+def _not_pinned(repository: str, commit: str) -> str:
+    return (
+        f"not pinned: the recipe names no revision of {repository}, so this is {MAIN}, which "
+        f'moves: commit {commit} now. To pin it: revision = "{commit}" in the recipe\'s [source]'
+    )

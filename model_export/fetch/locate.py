@@ -52,7 +52,8 @@ def _hub(source: HubSource, report: Report) -> Located:
     small = download(source.hub, source.revision, report, wanted=SMALL_FILES)
     refuse_packed(small, description)
     report("download its weights and its tokenizer")
-    return _folder(download_weights(source.hub, source.revision), description, source.revision)
+    commit = source.revision or small.name  # main may have moved since
+    return _folder(download_weights(source.hub, commit), description, commit)
 
 
 def _folder(directory: Path, description: str, revision: str | None) -> Located:

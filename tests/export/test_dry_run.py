@@ -162,6 +162,16 @@ def test_a_hub_is_asked_for_the_configuration_alone(tmp_path: Path) -> None:
     assert [path.name for path in cache.glob("hub/*/snapshots/*/*")] == ["config.json"]
 
 
+def test_a_hub_without_a_revision_says_which_commit_it_looked_at(tmp_path: Path) -> None:
+    folder = save_tiny_folder(tmp_path / "source")
+    recipe = write_recipe(tmp_path, f'hub = "{REPOSITORY}"')
+    with serve_hub(folder) as endpoint:
+        ended = run("--dry-run", recipe, HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path / "cache"))
+    assert ended.returncode == 0, ended.stderr
+    assert f"not pinned: the recipe names no revision of {REPOSITORY}" in ended.stdout
+    assert f"commit {COMMIT} now" in ended.stdout
+
+
 def test_a_gated_repository_says_where_to_accept_its_terms_and_what_to_set(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, f'hub = "{GATED}"\nrevision = "{COMMIT}"')
     with serve_hub(tmp_path) as endpoint:

@@ -48,11 +48,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_folder(tmp_path_factory.mktemp("tiny"))
 
 
-def download(endpoint: str, cache: Path, repository: str, revision: str):  # type: ignore[no-untyped-def]
+def download(endpoint: str, cache: Path, *source: str):  # type: ignore[no-untyped-def]
     """In a process of its own: huggingface_hub reads HF_ENDPOINT while it is imported."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     return subprocess.run(
-        [sys.executable, "-c", DOWNLOAD, repository, revision],
+        [sys.executable, "-c", DOWNLOAD, *source],
         cwd=ROOT,
         env={**kept, "HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "TQDM_DISABLE": "1"},
         capture_output=True,
@@ -80,6 +80,22 @@ def test_a_hub_repository_is_downloaded_at_its_commit_and_loads(
     assert {path.name for path in snapshot.iterdir()} == wanted
     loaded = fetch(FolderSource(path=snapshot), ignore)
     assert loaded.model.config.model_type == "llama"
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_a_hub_repository_without_a_revision_is_mains_commit_and_says_how_to_pin_it(
+    folder: Path, tmp_path: Path, reachable: bool
+) -> None:
+    with serve_hub(folder) as endpoint:
+        ended = download(endpoint, tmp_path, REPOSITORY)
+    if not reachable:  # what main was is in the cache
+        ended = download(endpoint, tmp_path, REPOSITORY)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.split()[2] == COMMIT
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("not pinned: ")]
+    assert len(lines) == 1
+    assert f"commit {COMMIT} now" in lines[0]
+    assert f'revision = "{COMMIT}" in the recipe\'s [source]' in lines[0]
 
 
 def test_a_download_that_is_cached_needs_no_hub(folder: Path, tmp_path: Path) -> None:

@@ -84,9 +84,10 @@ def test_every_architecture_goes_through_every_gate(tmp_path: Path, family: str)
     assert list(dict.fromkeys(steps)) == order
 
 
-def test_a_hub_repository_becomes_an_artefact_on_the_command_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pin", [f'\nrevision = "{COMMIT}"', ""])
+def test_a_hub_repository_becomes_an_artefact_on_the_command_line(tmp_path: Path, pin: str) -> None:
     folder = save_tiny_folder(tmp_path / "source")
-    recipe = write_recipe(tmp_path, f'hub = "{REPOSITORY}"\nrevision = "{COMMIT}"')
+    recipe = write_recipe(tmp_path, f'hub = "{REPOSITORY}"{pin}')
     out = tmp_path / "out"
     with serve_hub(folder) as endpoint:
         ended = run(
@@ -95,6 +96,7 @@ def test_a_hub_repository_becomes_an_artefact_on_the_command_line(tmp_path: Path
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""
     assert ended.stdout.splitlines()[-1].endswith("MB)")
+    assert ("not pinned: " in ended.stdout) == (not pin)
     model = assert_served(out).model
     assert (model.id, model.source, model.revision) == ("Tiny", f"hub:{REPOSITORY}", COMMIT)
 

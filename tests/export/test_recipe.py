@@ -171,6 +171,12 @@ def test_a_hub_revision_that_can_move_is_refused(tmp_path: Path, revision: str) 
     assert "40 hexadecimal digits" in refusal(tmp_path, COMMIT, revision)
 
 
+def test_a_hub_revision_may_be_left_out(tmp_path: Path) -> None:
+    text = RECIPE.replace(f'revision = "{COMMIT}"\n', "")
+    source = load_decoder_recipe(write(tmp_path, text)).source
+    assert source == HubSource(hub="someone/tiny", revision=None)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [

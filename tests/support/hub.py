@@ -1,7 +1,7 @@
 """A stand-in for the Hugging Face hub: the part of its HTTP API that a download uses.
 
-One repository, one commit, files out of a folder. Anything else is answered as the hub answers
-it: 404 with X-Error-Code.
+One repository, one commit, which is main's, files out of a folder. Anything else is answered as the
+hub answers it: 404 with X-Error-Code.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 REPOSITORY = "someone/tiny"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+MAIN = "main"
 GATED = "someone/gated"
 
 
@@ -59,9 +60,9 @@ class _Handler(BaseHTTPRequestHandler):
         api = f"/api/models/{REPOSITORY}/revision/"
         tree = f"/api/models/{REPOSITORY}/tree/"  # since huggingface_hub 2
         files = f"/{REPOSITORY}/resolve/{COMMIT}/"
-        if self.path == f"{api}{COMMIT}":
+        if self.path in {f"{api}{COMMIT}", f"{api}{MAIN}"}:
             return 200, {"Content-Type": "application/json"}, self._repository()
-        if self.path.startswith(f"{tree}{COMMIT}"):
+        if self.path.startswith((f"{tree}{COMMIT}", f"{tree}{MAIN}")):
             return 200, {"Content-Type": "application/json"}, self._tree()
         if self.path.startswith((api, tree)):
             return 404, {"X-Error-Code": "RevisionNotFound"}, b""
