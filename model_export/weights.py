@@ -123,3 +123,10 @@ class ReshapedWeight:
 def transposed(matrix: Weight) -> Weight:
     """Returns the transpose; of a transpose, what it was made of."""
     return matrix.matrix if isinstance(matrix, TransposedWeight) else TransposedWeight(matrix)
+
+
+def reshaped(weight: Weight, shape: tuple[int, ...]) -> Weight:
+    """Returns the same values in another shape; a change of the first axis reads all of them."""
+    if shape[:1] == weight.shape[:1]:
+        return ReshapedWeight(weight, shape)
+    return ComputedWeight(shape, lambda: weight.read().reshape(shape))

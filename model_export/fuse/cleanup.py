@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 from onnxscript.optimizer import fold_constants
 
-from model_export.fuse.graphs import add_initializer, constant, producer, replace, tidy
+from model_export.fuse.graphs import add_weight, constant, producer, replace, tidy, weight_of
+from model_export.weights import reshaped
 
 _FOLD_LIMIT = 1 << 14
 """Elements of the largest constant that is computed now: norm weights, shapes, frequencies.
@@ -26,6 +26,7 @@ def clean(model: ir.Model) -> None:
         onnx_shape_inference=False,
         input_size_limit=_FOLD_LIMIT,
         output_size_limit=_FOLD_LIMIT,
+        should_fold=_should_fold,
     )
     for node in model.graph:
         if node.op_type == "Transpose":
@@ -36,6 +37,13 @@ def clean(model: ir.Model) -> None:
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.DeduplicateInitializersPass()(model)
     tidy(model)
+
+
+def _should_fold(node: ir.Node) -> bool | None:
+    """Keeps onnxscript from folding a Transpose of a weight, which no limit of its own does."""
+    tensors = [value.const_value for value in node.inputs if value is not None]
+    large = any(tensor is not None and tensor.size > _FOLD_LIMIT for tensor in tensors)
+    return False if large else None
 
 
 def _cancel(node: ir.Node) -> None:
@@ -51,8 +59,11 @@ def _cancel(node: ir.Node) -> None:
 
 def _squeeze_weight(model: ir.Model, node: ir.Node) -> None:
     """Replaces a Squeeze of a weight by a view of it: a short convolution's, however large."""
-    weight, axes = constant(node.inputs[0]), constant(node.inputs[1] if node.inputs[1:] else None)
+    weight, axes = weight_of(node.inputs[0]), constant(node.inputs[1] if node.inputs[1:] else None)
     if weight is not None and axes is not None:
-        view = np.squeeze(weight, tuple(axes.reshape(-1).tolist()))
+        rank = len(weight.shape)
+        gone = {int(axis) % rank for axis in axes.reshape(-1)}
+        shape = tuple(size for axis, size in enumerate(weight.shape) if axis not in gone)
         name = str(node.inputs[0].name)  # type: ignore[union-attr]
-        replace(node.outputs[0], add_initializer(model, f"{name}/squeezed", view))
+        squeezed = add_weight(model, f"{name}/squeezed", reshaped(weight, shape))
+        replace(node.outputs[0], squeezed)

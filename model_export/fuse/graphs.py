@@ -9,14 +9,38 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes import common
 
+from model_export.lazy_tensors import WeightTensor
+from model_export.weights import ArrayWeight, Weight
+
 MICROSOFT = "com.microsoft"
 KINDLING = "kindling"
 
 
 def constant(value: ir.Value | None) -> NDArray[np.generic] | None:
-    """Returns the array of an initialiser or a Constant node, None for anything else."""
-    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
-    return None if tensor is None else tensor.numpy()
+    """Returns the array of an initialiser or a Constant node, None for anything else.
+
+    Also for a weight that is not in memory, which `weight_of` returns unread.
+    """
+    tensor = _tensor_of(value)
+    return None if tensor is None or isinstance(tensor, ir.LazyTensor) else tensor.numpy()
+
+
+def weight_of(value: ir.Value | None) -> Weight | None:
+    """Returns what a constant's values are read from, None for what is no constant of floats."""
+    tensor = _tensor_of(value)
+    if tensor is None or tensor.dtype != ir.DataType.FLOAT:
+        return None
+    return tensor.weight if isinstance(tensor, WeightTensor) else ArrayWeight(tensor.numpy())
+
+
+def constant_rank(value: ir.Value | None) -> int | None:
+    """Returns the number of a constant's axes, None for what is no constant."""
+    tensor = _tensor_of(value)
+    return None if tensor is None else len(tensor.shape)
+
+
+def _tensor_of(value: ir.Value | None) -> ir.TensorProtocol | None:
+    return ir.convenience.get_const_tensor(value) if value is not None else None
 
 
 def scalar(value: ir.Value | None) -> float | None:
@@ -52,13 +76,23 @@ def dimensions(value: ir.Value) -> tuple[int | str | None, ...] | None:
 
 def add_initializer(model: ir.Model, name: str, array: NDArray[np.generic]) -> ir.Value:
     """Adds an initialiser; `name` is made unique."""
+    return add_tensor(model, name, ir.tensor(array))
+
+
+def add_weight(model: ir.Model, name: str, weight: Weight) -> ir.Value:
+    """Adds an initialiser that is read when it is written; `name` is made unique."""
+    return add_tensor(model, name, WeightTensor(weight))
+
+
+def add_tensor(model: ir.Model, name: str, tensor: ir.TensorProtocol) -> ir.Value:
+    """Adds an initialiser of a tensor without a name; `name` is made unique."""
     unique, number = name, 0
     while unique in model.graph.initializers:
         number += 1
         unique = f"{name}.{number}"
-    value = ir.Value(name=unique, const_value=ir.tensor(array, name=unique))
-    value.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
-    value.shape = ir.Shape(array.shape)
+    tensor.name = unique
+    value = ir.Value(name=unique, const_value=tensor)
+    value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
     model.graph.initializers.add(value)
     return value
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from model_export.fuse.graphs import (
-    add_initializer,
+    add_weight,
     attribute,
-    constant,
+    constant_rank,
     dimensions,
     insert,
     only_user,
@@ -20,7 +20,9 @@ from model_export.fuse.graphs import (
     rename,
     replace,
     tidy,
+    weight_of,
 )
+from model_export.weights import transposed
 
 
 def plain_linears(model: ir.Model) -> None:
@@ -34,16 +36,16 @@ def plain_linears(model: ir.Model) -> None:
 
 
 def _transpose_weight(model: ir.Model, node: ir.Node) -> None:
-    transposed = producer(node.inputs[1], "Transpose")
-    weight = transposed.inputs[0] if transposed is not None else None
-    array = constant(weight)
-    if weight is None or array is None or array.ndim != 2:
+    turned = producer(node.inputs[1], "Transpose")
+    value = turned.inputs[0] if turned is not None else None
+    weight = weight_of(value) if constant_rank(value) == 2 else None
+    if value is None or weight is None:
         return
     if len(dimensions(node.inputs[0]) or ()) == 2:  # type: ignore[arg-type]
-        gemm = insert(node, "Gemm", [node.inputs[0], weight], {"transB": 1}, like=node.outputs)
+        gemm = insert(node, "Gemm", [node.inputs[0], value], {"transB": 1}, like=node.outputs)
         rename(gemm.outputs[0], node.outputs[0])
     else:
-        node.replace_input_with(1, add_initializer(model, f"{weight.name}.T", array.T))
+        node.replace_input_with(1, add_weight(model, f"{value.name}.T", transposed(weight)))
 
 
 def _unflatten(node: ir.Node) -> None:
@@ -54,8 +56,9 @@ def _unflatten(node: ir.Node) -> None:
         return
     source = flat.inputs[0]
     before, after = dimensions(source), dimensions(back.outputs[0])  # type: ignore[arg-type]
-    weight = constant(node.inputs[1])
-    if before is None or after is None or weight is None or before[:-1] != after[:-1]:
+    if before is None or after is None or before[:-1] != after[:-1]:
+        return
+    if constant_rank(node.inputs[1]) is None:
         return
     product = insert(node, "MatMul", [source, node.inputs[1]], like=back.outputs)
     total = insert(node, "Add", [product.outputs[0], node.inputs[2]], like=back.outputs)

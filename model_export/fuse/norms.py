@@ -12,6 +12,7 @@ import onnx_ir as ir
 from model_export.fuse.graphs import (
     attribute,
     constant,
+    constant_rank,
     insert,
     only_user,
     producer,
@@ -45,8 +46,8 @@ def _fuse(square: ir.Node) -> None:
     if epsilon is None or normal is None or scaled is None or source not in normal.inputs:
         return
     weight = next((value for value in scaled.inputs if value is not normal.outputs[0]), None)
-    array, number = constant(weight), scalar(epsilon.inputs[1])
-    if array is None or array.ndim != 1 or number is None:
+    number = scalar(epsilon.inputs[1])
+    if constant_rank(weight) != 1 or number is None:
         return
     fused = insert(
         scaled,

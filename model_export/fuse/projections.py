@@ -9,11 +9,19 @@ stay two: the Split that packing them needs costs more than the product saves
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
-import numpy as np
 import onnx_ir as ir
 
-from model_export.fuse.graphs import add_initializer, constant, insert, producer, tidy
+from model_export.fuse.graphs import (
+    add_weight,
+    constant_rank,
+    insert,
+    producer,
+    tidy,
+    weight_of,
+)
+from model_export.weights import StackedWeight, Weight, transposed
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +48,37 @@ def pack_projections(model: ir.Model) -> None:
 def _linear(value: ir.Value | None) -> _Linear | None:
     total, bias = producer(value, "Add"), None
     if total is not None:
-        bias = next((v for v in total.inputs if constant(v) is not None), None)
+        bias = next((v for v in total.inputs if constant_rank(v) is not None), None)
         value = next((v for v in total.inputs if v is not bias), None)
     product = producer(value, "MatMul")
-    if product is None or constant(product.inputs[1]) is None or (total is None) != (bias is None):
+    if product is None or constant_rank(product.inputs[1]) != 2:
+        return None
+    if (total is None) != (bias is None):
         return None
     return _Linear(product.inputs[0], product.inputs[1], bias)  # type: ignore[arg-type]
 
 
 def _pack(model: ir.Model, node: ir.Node, linears: list[_Linear]) -> None:
     source = linears[0].source
-    weight = np.concatenate([constant(linear.weight) for linear in linears], axis=1)
+    weight = transposed(_stack([transposed(_weight(linear.weight)) for linear in linears]))
     name = f"{node.name}/projection"
-    packed = insert(node, "MatMul", [source, add_initializer(model, name, weight)]).outputs[0]
+    packed = insert(node, "MatMul", [source, add_weight(model, name, weight)]).outputs[0]
     _set_width(packed, source, weight.shape[1])
     if linears[0].bias is not None:
-        bias = np.concatenate([constant(linear.bias) for linear in linears])
-        addend = add_initializer(model, f"{name}.bias", bias)
+        bias = _stack([_weight(linear.bias) for linear in linears])
+        addend = add_weight(model, f"{name}.bias", bias)
         packed = insert(node, "Add", [packed, addend], like=[packed]).outputs[0]
     for index, value in enumerate((packed, None, None)):
         node.replace_input_with(index, value)
+
+
+def _weight(value: ir.Value | None) -> Weight:
+    """Returns what `_linear` found to be a constant."""
+    return cast("Weight", weight_of(value))
+
+
+def _stack(parts: list[Weight]) -> Weight:
+    return StackedWeight(tuple(parts))
 
 
 def _set_width(value: ir.Value, like: ir.Value, width: int) -> None:

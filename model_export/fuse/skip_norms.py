@@ -16,7 +16,7 @@ import onnx_ir as ir
 from model_export.fuse.graphs import (
     MICROSOFT,
     attribute,
-    constant,
+    constant_rank,
     dimensions,
     insert,
     producer,
@@ -65,7 +65,7 @@ def sum_residuals(model: ir.Model) -> None:
     for node in list(model.graph):
         if node.op_type == "LayerNormalization":
             total = producer(node.inputs[0], "Add")
-            if total is not None and not any(constant(value) is not None for value in total.inputs):
+            if total is not None and all(constant_rank(value) is None for value in total.inputs):
                 plain = insert(total, "Sum", list(total.inputs), like=total.outputs)
                 replace(total.outputs[0], plain.outputs[0])
     tidy(model)

@@ -11,29 +11,31 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import cast
 
-import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from handlers.artifact import graph_contract as contract
 from model_export.fuse.graphs import (
     KINDLING,
-    add_initializer,
+    add_tensor,
     attribute,
-    constant,
+    constant_rank,
     insert,
     only_user,
     rename,
     replace,
     tidy,
+    weight_of,
 )
-from model_export.quantize.block_layout import pack
-from model_export.quantize.block_quantizer import Blocks, affine, k_quant, symmetric
+from model_export.quantize.quantized_tensors import quantized_tensors
 from model_export.recipe import BITS, Precision
+from model_export.weights import Weight, transposed
 
 
 def quantize(model: ir.Model, precision: Precision) -> ir.Model:
-    """Quantises `model`, in place, and returns it. "fp32" leaves it as it is."""
+    """Quantises `model`, in place, and returns it. "fp32" leaves it as it is.
+
+    The blocks themselves are computed when they are written.
+    """
     if precision.weights == "fp32":
         return model
     linears = [node for node in model.graph if _weight_of(node) is not None]
@@ -149,24 +151,20 @@ class _Quantizer:
     def _quantise(self, value: ir.Value, weights: str, transpose: bool) -> _QuantizedMatrix:
         key = (value, weights, transpose)
         if key not in self.done:
-            array = cast("NDArray[np.generic]", constant(value))
-            matrix = np.asarray(array.T if transpose else array, np.float32)
-            self.done[key] = self._store(value, self._algorithm(matrix, BITS[weights]))
+            weight = cast("Weight", weight_of(value))
+            matrix = transposed(weight) if transpose else weight
+            self.done[key] = self._store(value, matrix, BITS[weights])
         return self.done[key]
 
-    def _algorithm(self, matrix: NDArray[np.float32], bits: int) -> Blocks:
-        size, algorithm = self.precision.block_size, self.precision.algorithm
-        if bits == 8 or algorithm == "symmetric":
-            return symmetric(matrix, bits, size)
-        return k_quant(matrix, size) if algorithm == "k_quant" else affine(matrix, size)
-
-    def _store(self, value: ir.Value, blocks: Blocks) -> _QuantizedMatrix:
+    def _store(self, value: ir.Value, matrix: Weight, bits: int) -> _QuantizedMatrix:
+        size = self.precision.block_size
+        tensors = quantized_tensors(matrix, bits, size, self.precision.algorithm)
         inputs = [
-            None if array is None else add_initializer(self.model, f"{value.name}.{name}", array)
-            for name, array in pack(blocks)._asdict().items()
+            None if tensor is None else add_tensor(self.model, f"{value.name}.{name}", tensor)
+            for name, tensor in zip(("values", "scales", "offsets"), tensors, strict=True)
         ]
-        attributes = {"K": blocks.columns, "N": blocks.rows, "bits": blocks.bits}
-        return _QuantizedMatrix(inputs, attributes | {"block_size": blocks.block_size})
+        rows, columns = matrix.shape
+        return _QuantizedMatrix(inputs, {"K": columns, "N": rows, "bits": bits, "block_size": size})
 
 
 def _halve_cache(model: ir.Model) -> None:
@@ -193,8 +191,7 @@ def _result_and_bias(node: ir.Node) -> tuple[ir.Value, ir.Value | None]:
     if total is None or total.op_type != "Add":
         return product, None
     bias = next(value for value in total.inputs if value is not product)
-    array = constant(bias)
-    return (total.outputs[0], bias) if array is not None and array.ndim == 1 else (product, None)
+    return (total.outputs[0], bias) if constant_rank(bias) == 1 else (product, None)
 
 
 def _replace_embedding(node: ir.Node, matrix: _QuantizedMatrix) -> None:

@@ -33,17 +33,22 @@ class Packed(NamedTuple):
 
 def pack(blocks: Blocks) -> Packed:
     """Returns `blocks` in the order of the kernels."""
-    values = blocks.values.view(np.uint8)
-    rows, columns = -(-values.shape[0] // LANES) * LANES, -(-values.shape[1] // BLOCK) * BLOCK
-    padded = np.zeros((rows, columns), np.uint8)
-    padded[: values.shape[0], : values.shape[1]] = values
-    quads = padded.reshape(rows // LANES, LANES, columns // BLOCK, BLOCK // QUAD, QUAD)
-    quads = quads.transpose(0, 2, 3, 1, 4)
+    values = _in_whole_groups(blocks.values.view(np.uint8))
+    groups, columns = values.shape[0] // LANES, values.shape[1] // BLOCK
+    quads = values.view(np.uint32).reshape(groups, LANES, columns, BLOCK // QUAD)
+    quads = np.ascontiguousarray(quads.transpose(0, 2, 3, 1))
     if blocks.bits == 4:
-        quads = quads[:, :, :4] | quads[:, :, 4:] << 4
-    packed = np.ascontiguousarray(quads).reshape(rows // LANES, columns // BLOCK, -1)
+        quads = quads[:, :, :4] | quads[:, :, 4:] << np.uint32(4)  # in all four bytes of a quad
+    packed = quads.view(np.uint8).reshape(groups, columns, -1)
     offsets = None if blocks.offsets is None else _by_lanes(blocks.offsets)
     return Packed(packed, _by_lanes(blocks.scales), offsets)
+
+
+def _in_whole_groups(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Fills rows and columns with zeros up to whole groups and blocks."""
+    rows, columns = values.shape
+    fill = ((0, -rows % LANES), (0, -columns % BLOCK))
+    return np.pad(values, fill) if fill != ((0, 0), (0, 0)) else np.ascontiguousarray(values)
 
 
 def _by_lanes(figures: NDArray[np.float16]) -> NDArray[np.float16]:

@@ -22,6 +22,9 @@ import onnx
 import onnx_ir as ir
 import torch
 
+from model_export.fetch.stand_ins import weight_of
+from model_export.lazy_tensors import WeightTensor
+
 OPSET = 20
 """The newest that torch's TorchScript exporter writes."""
 
@@ -48,6 +51,7 @@ def trace(
             buffer,  # type: ignore[arg-type]
             dynamo=False,
             export_params=False,
+            keep_initializers_as_inputs=True,  # otherwise torch makes one of all equal weights
             do_constant_folding=False,
             opset_version=OPSET,
             custom_opsets=dict.fromkeys(domains, 1),
@@ -85,15 +89,22 @@ def typed_as(outputs: Any, like: Sequence[Any]) -> Any:
 
 
 def _with_weights(proto: onnx.ModelProto, module: torch.nn.Module) -> ir.Model:
-    """Turns the inputs that stand for weights into initialisers over the module's own memory."""
+    """Turns the inputs that stand for weights into initialisers.
+
+    They view the module's own memory; those of stand-ins are read when they are written.
+    """
     model = ir.from_proto(proto)
     tensors: dict[str, torch.Tensor] = {}
     tensors.update(module.named_parameters(remove_duplicate=False))
     tensors.update(module.named_buffers(remove_duplicate=False))
     for value in [value for value in model.graph.inputs if value.name in tensors]:
         model.graph.inputs.remove(value)
-        array = tensors[str(value.name)].detach().numpy()
-        value.const_value = ir.tensor(array, name=value.name)
+        tensor = tensors[str(value.name)]
+        weight = weight_of(tensor)
+        if weight is None:
+            value.const_value = ir.tensor(tensor.detach().numpy(), name=value.name)
+        else:
+            value.const_value = WeightTensor(weight, value.name)
         model.graph.initializers.add(value)
     return model
 

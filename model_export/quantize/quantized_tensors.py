@@ -1,0 +1,42 @@
+"""The tensors of a quantised matrix, which are computed when they are written."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from model_export.lazy_tensors import Arrays, GroupTensor, TensorGroup
+from model_export.quantize.block_layout import BLOCK, LANES, pack
+from model_export.quantize.block_quantizer import Blocks, affine, k_quant, symmetric
+from model_export.weights import Floats, Weight
+
+
+def quantized_tensors(
+    matrix: Weight, bits: int, block_size: int, algorithm: str
+) -> tuple[GroupTensor, GroupTensor, GroupTensor | None]:
+    """Returns values, scales and offsets of `matrix` [outputs, inputs], as block_layout.py says.
+
+    Every group of 16 rows is computed by itself, so a slice of the matrix gives the same bytes as
+    the whole.
+    """
+    is_symmetric = bits == 8 or algorithm == "symmetric"
+
+    def compute(rows: Floats) -> Arrays:
+        packed = pack(_quantised(rows, bits, block_size, algorithm))
+        return tuple(array for array in packed if array is not None)
+
+    rows, columns = matrix.shape
+    group = TensorGroup(matrix, LANES, compute)
+    groups = -(-rows // LANES)
+    values = (groups, -(-columns // BLOCK), bits * BLOCK * LANES // 8)
+    scales = (groups, -(-columns // block_size), LANES)
+    return (
+        GroupTensor(group, 0, ir.DataType.UINT8, values),
+        GroupTensor(group, 1, ir.DataType.FLOAT16, scales),
+        None if is_symmetric else GroupTensor(group, 2, ir.DataType.FLOAT16, scales),
+    )
+
+
+def _quantised(rows: Floats, bits: int, block_size: int, algorithm: str) -> Blocks:
+    if bits == 8 or algorithm == "symmetric":
+        return symmetric(rows, bits, block_size)
+    return k_quant(rows, block_size) if algorithm == "k_quant" else affine(rows, block_size)
