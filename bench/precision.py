@@ -36,6 +36,7 @@ from model_export.reporting import console
 from model_export.save import save
 from model_export.verify.corpus import evaluation_text
 from model_export.verify.drift import WINDOW, Drift, compare, windows_of
+from model_export.verify.exchange import EncodedText
 
 BASE = Precision()
 CANDIDATES = (
@@ -102,7 +103,9 @@ def _drifts(
     graphs: Mapping[Precision, Path], scratch: Path, threads: int
 ) -> dict[Precision, Drift]:
     tokenizer = Tokenizer.load(scratch / "tokenizer.json")
-    windows = windows_of(evaluation_text(), tokenizer, WINDOW)
+    text = evaluation_text()
+    plain, marked = (tokenizer.encode(text, add_special_tokens=given) for given in (False, True))
+    windows = windows_of(EncodedText(text, plain, marked), WINDOW)
     exact = _session(scratch / "exact", threads)
     report, drifts = console(), {}
     for precision, directory in graphs.items():

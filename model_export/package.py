@@ -1,53 +1,51 @@
-"""Writes an artefact's small files, and puts a finished artefact in its place.
+"""Writes an artefact, its small files too, and puts a finished artefact in its place.
 
-An artefact is built in a hidden sibling of its destination and renamed when all is done, so that
-nothing half made is ever in its place. handlers/artifact/manifest.py says what the files mean.
+It is built in a hidden sibling of its destination (scratch.py) and renamed when all is done, so
+that nothing half made is ever in its place. handlers/artifact/manifest.py says what the files mean.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 import tokenizers
 
-from handlers.artifact.manifest import (
-    CHAT_TEMPLATE,
-    MANIFEST,
-    TOKENIZER,
-    TOOL_TEMPLATE,
-    Manifest,
-)
+from handlers.artifact.manifest import CHAT_TEMPLATE, TOKENIZER, TOOL_TEMPLATE
 from model_export.fetch.load import LoadedModel
-from model_export.recipe import Recipe
-from model_export.reporting import ExportError
+from model_export.manifest import ManifestFields, make_manifest, save_manifest
+from model_export.recipe import DecoderRecipe, EncoderRecipe, Recipe
 
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from handlers.artifact.manifest import FileInfo, Manifest
+
+REPLACED = "replaced"
+"""Where an older artefact waits beside the new one until it is no longer needed."""
 LICENCE_TEXTS = Path(__file__).parent / "licences"
 
 
-@contextmanager
-def scratch_dir(out: Path) -> Iterator[Path]:
-    """Makes a scratch directory on the file system of `out`; it is gone when the block ends.
+def write_artefact(
+    graph: ir.Model,
+    directory: Path,
+    recipe: DecoderRecipe | EncoderRecipe,
+    loaded: LoadedModel,
+    fields: ManifestFields,
+    precision: str,
+    describe: Callable[[Path], dict[str, FileInfo]],
+) -> Manifest:
+    """Writes an artefact that is complete but for its verification. Returns its manifest."""
+    from model_export.save import save
 
-    Raises ExportError at once when `out` holds something that is not an artefact.
-    """
-    if out.exists() and not _replaceable(out):
-        raise ExportError(
-            f"{out} exists and is not an artefact (it has no {MANIFEST} of one): it is left alone. "
-            f"Choose another --out, or delete it."
-        )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-building-", dir=out.parent))
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch)
+    save(graph, directory)
+    write_sidecars(directory, recipe, loaded)
+    manifest = make_manifest(recipe, loaded, fields, precision, describe(directory))
+    save_manifest(directory, manifest)
+    return manifest
 
 
 def publish(artefact: Path, out: Path) -> None:
@@ -55,7 +53,7 @@ def publish(artefact: Path, out: Path) -> None:
 
     When the second rename fails, or a signal comes between the two, the older one is put back.
     """
-    replaced = artefact.parent / "replaced"
+    replaced = artefact.parent / REPLACED
     try:
         if out.exists():
             out.rename(replaced)
@@ -89,19 +87,6 @@ def _tokenizer_of(loaded: LoadedModel) -> tokenizers.Tokenizer:
     rows = loaded.vocabulary_size
     content["added_tokens"] = [one for one in content["added_tokens"] if one["id"] < rows]
     return tokenizers.Tokenizer.from_str(json.dumps(content))
-
-
-def _replaceable(out: Path) -> bool:
-    return out.is_dir() and (_is_artefact(out) or not any(out.iterdir()))
-
-
-def _is_artefact(directory: Path) -> bool:
-    """Reads its manifest: web apps and browser extensions have a manifest.json too."""
-    try:
-        msgspec.json.decode((directory / MANIFEST).read_bytes(), type=Manifest)
-    except (OSError, msgspec.DecodeError):
-        return False
-    return True
 
 
 def _write_licence(directory: Path, recipe: Recipe, loaded: LoadedModel) -> None:

@@ -1,14 +1,15 @@
-"""The steps of an export: fetch > reference > convert > fuse > quantize > verify > pack.
+"""The steps of an export: fetch > reference > convert > quantize > verify > pack.
 
-Two artefacts are built in a scratch directory: the fp32 one, which exists to be verified against,
-and the quantised one, which is published once it has passed every gate. What decoders and encoders
-do in different ways is a Strategy: decoder/export.py and encoder/export.py.
+No step holds the model's weights: they are read from the source's files when they are asked for,
+a layer at a time by the reference, a part of a matrix at a time by the quantiser. Two artefacts are
+built in a scratch directory: an fp32 one, which exists to be verified against, and the quantised
+one, which is published once it has passed every gate. What decoders and encoders do in different
+ways is a Strategy: decoder/export.py and encoder/export.py.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -17,47 +18,47 @@ import msgspec
 from handlers.config import Settings
 from model_export.decoder.export import DecoderStrategy
 from model_export.encoder.export import EncoderStrategy
-from model_export.manifest import (
-    ManifestFields,
-    describe_files,
-    make_manifest,
-    measure_files,
-    save_manifest,
-)
-from model_export.package import publish, scratch_dir, write_sidecars
+from model_export.manifest import ManifestFields, describe_files, save_manifest
+from model_export.package import publish, write_artefact
 from model_export.recipe import DecoderRecipe, EncoderRecipe
 from model_export.reporting import Report
-from model_export.verify.exchange import DecoderGates, EncoderGates, VerifyRequest
+from model_export.scratch import check_destination, fingerprint, scratch_dir
+from model_export.verify.exchange import (
+    DecoderGates,
+    EncoderGates,
+    VerifyRequest,
+    read_gates,
+    write,
+)
 from model_export.verify.launch import verify
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from handlers.artifact.manifest import FileInfo, Manifest
     from model_export.fetch.load import LoadedModel
-    from model_export.fuse import Pass
 
-ReferenceT = TypeVar("ReferenceT")
+GatesT = TypeVar("GatesT", DecoderGates, EncoderGates)
+REFERENCE = "reference.msgpack"
 
 
-class Strategy(Protocol[ReferenceT]):
+class Strategy(Protocol[GatesT]):
     """The steps that decoders and encoders do in different ways, over a loaded model."""
 
     @property
     def loaded(self) -> LoadedModel:
         """The model of transformers, its tokenizer and what else its source has."""
 
-    def reference(self, report: Report) -> ReferenceT:
-        """Returns transformers' ids and answers, which the export has to reproduce."""
+    def reference(self, directory: Path, report: Report) -> GatesT:
+        """Computes with transformers what the export has to reproduce.
+
+        What is large goes to files in `directory`.
+        """
 
     def convert(self) -> ir.Model:
-        """Traces the model into an fp32 graph, plain and slow."""
+        """Traces the model into a graph in fp32, and runs the passes that make it fast."""
 
-    def passes(self) -> Sequence[Pass]:
-        """Returns the passes that make the traced graph fast."""
-
-    def gates(self, reference: ReferenceT) -> DecoderGates | EncoderGates:
-        """Returns what the verifying process has to check."""
+    def write_exact(self, graph: ir.Model, directory: Path, gates: GatesT) -> None:
+        """Writes the graph that is compared with transformers in fp32."""
 
     def manifest_fields(self) -> ManifestFields:
         """Returns what this kind of model says of itself in its manifest."""
@@ -65,26 +66,28 @@ class Strategy(Protocol[ReferenceT]):
 
 def export(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> None:
     """Writes the artefact of `recipe` to `out`, or raises ExportError and leaves `out` alone."""
-    with scratch_dir(out) as scratch:
-        threads = Settings.from_environ().threads
-        _set_torch_threads(threads)
+    check_destination(out)
+    threads = Settings.from_environ().threads
+    _set_torch_threads(threads)
+    strategy = _load(recipe, report)
+    mark = fingerprint(recipe, strategy.loaded.revision)
+    with scratch_dir(out, mark, report) as scratch:
         # After torch, which is what a person has to install first where all is missing.
-        from model_export.fuse import fuse
         from model_export.quantize import quantize
 
-        strategy = _load(recipe, report)
-        reference = strategy.reference(report)
+        gates = _reference(strategy, scratch, report)
         report("convert to ONNX")
         graph = strategy.convert()
-        report("fuse")
-        fuse(graph, strategy.passes())
         fp32, quantised = scratch / "fp32", scratch / "artefact"
-        _write_artefact(graph, fp32, recipe, strategy, "fp32", measure_files)
+        strategy.write_exact(graph, fp32, gates)
         precision = recipe.precision.describe()
         report(f"quantize to {precision}")
         quantize(graph, recipe.precision)
-        manifest = _write_artefact(graph, quantised, recipe, strategy, precision, describe_files)
-        request = VerifyRequest(strategy.gates(reference), fp32, quantised, threads)
+        fields = strategy.manifest_fields()
+        manifest = write_artefact(
+            graph, quantised, recipe, strategy.loaded, fields, precision, describe_files
+        )
+        request = VerifyRequest(gates, fp32, quantised, threads)
         outcome = verify(request, scratch / "exchange", report)
         report(f"pack {out}")
         verified = msgspec.structs.replace(
@@ -111,21 +114,12 @@ def _load(recipe: DecoderRecipe | EncoderRecipe, report: Report) -> Strategy[Any
     return DecoderStrategy.load(recipe, report)
 
 
-def _write_artefact(
-    graph: ir.Model,
-    directory: Path,
-    recipe: DecoderRecipe | EncoderRecipe,
-    strategy: Strategy[Any],
-    precision: str,
-    describe: Callable[[Path], dict[str, FileInfo]],
-) -> Manifest:
-    """Writes an artefact that is complete but for its verification. Returns its manifest."""
-    from model_export.save import save
-
-    loaded = strategy.loaded
-    save(graph, directory)
-    write_sidecars(directory, recipe, loaded)
-    files = describe(directory)
-    manifest = make_manifest(recipe, loaded, strategy.manifest_fields(), precision, files)
-    save_manifest(directory, manifest)
-    return manifest
+def _reference(strategy: Strategy[GatesT], scratch: Path, report: Report) -> GatesT:
+    """Computes the reference, or reads what an export that was interrupted has computed."""
+    file = scratch / REFERENCE
+    if file.is_file():
+        return read_gates(file)  # type: ignore[return-value]
+    gates = strategy.reference(scratch, report)
+    write(file.with_suffix(".part"), gates)
+    file.with_suffix(".part").rename(file)
+    return gates

@@ -8,7 +8,7 @@ of any size passes through the export a part of a matrix at a time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -130,3 +130,10 @@ def reshaped(weight: Weight, shape: tuple[int, ...]) -> Weight:
     if shape[:1] == weight.shape[:1]:
         return ReshapedWeight(weight, shape)
     return ComputedWeight(shape, lambda: weight.read().reshape(shape))
+
+
+def rows_of(weight: Weight, indices: Sequence[int]) -> Floats:
+    """Reads single entries of the first axis, in the order of `indices`."""
+    if isinstance(weight, ComputedWeight):  # it is computed whole for each
+        return weight.read()[list(indices)]
+    return np.concatenate([weight.read(index, index + 1) for index in indices])

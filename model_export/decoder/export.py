@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_export.decoder.generation_config import (
@@ -16,12 +16,10 @@ from model_export.fetch.load import LoadedModel, fetch
 from model_export.manifest import ManifestFields
 from model_export.recipe import DecoderRecipe
 from model_export.reporting import Report
-from model_export.verify.exchange import DecoderGates, DecoderReference
+from model_export.verify.exchange import DecoderGates
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-    from model_export.fuse import Pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,31 +37,35 @@ class DecoderStrategy:
             report(line)
         return cls(recipe, loaded)
 
-    def reference(self, report: Report) -> DecoderReference:
-        """Encodes and answers the corpus with transformers."""
-        report("reference: transformers' ids and greedy answers on the corpus")
-        return make_reference(self.loaded, self.recipe.export.context_length)
+    def reference(self, directory: Path, report: Report) -> DecoderGates:
+        """Computes ids, answers and logits of the corpus with transformers.
 
-    def convert(self) -> ir.Model:
-        """Traces the graph in the decoder's contract, with its cache."""
-        from model_export.decoder.convert import convert
-
-        return convert(self.loaded.model, self.recipe.export.context_length)
-
-    def passes(self) -> Sequence[Pass]:
-        """Returns the passes of a decoder's graph."""
-        from model_export.fuse import DECODER_PASSES
-
-        return DECODER_PASSES
-
-    def gates(self, reference: DecoderReference) -> DecoderGates:
-        """Asks for ids, greedy answers, drift, and the prefix that is to be baked in."""
+        The gates ask for these, for drift, and for the prefix that is to be baked in.
+        """
         prefix = self.recipe.prefix
         return DecoderGates(
-            reference=reference,
+            reference=make_reference(
+                self.loaded, self.recipe.export.context_length, directory, report
+            ),
             tolerance=self.recipe.tolerance,
             system_prompt=prefix.system_prompt if prefix else None,
         )
+
+    def convert(self) -> ir.Model:
+        """Traces the graph in the decoder's contract, with its cache, and makes it fast."""
+        from model_export.decoder.convert import convert
+        from model_export.fuse import DECODER_PASSES, fuse
+
+        graph = convert(self.loaded.model, self.recipe.export.context_length)
+        return fuse(graph, DECODER_PASSES)
+
+    def write_exact(self, _: ir.Model, directory: Path, gates: DecoderGates) -> None:
+        """Writes the graph of the model cut to one of each kind of layer."""
+        from model_export.decoder.cut import cut_to_kinds
+        from model_export.save import save
+
+        with cut_to_kinds(self.loaded.model, gates.reference.cut.vocabulary):
+            save(self.convert(), directory)
 
     def manifest_fields(self) -> ManifestFields:
         """Returns the longest sequence, the ids that end an answer, and sampling defaults."""

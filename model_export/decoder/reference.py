@@ -1,22 +1,27 @@
-"""Asks transformers for what a decoder's export has to reproduce: ids, chats, greedy answers.
+"""Asks transformers for what a decoder's export has to reproduce: ids, chats, answers, logits.
 
-The only part of the gates that needs torch. It runs before the export, on the model as it was
-loaded, and its result is plain data.
+The only part of the gates that needs torch. It runs before the export, and its result is plain
+data, and two files of logits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 
 from model_export.decoder.generation_config import stop_token_ids
-from model_export.reporting import ExportError
+from model_export.reporting import ExportError, Report, Timed
 from model_export.verify.corpus import corpus, evaluation_text
+from model_export.verify.drift import windows_of
 from model_export.verify.exchange import (
+    CutReference,
     DecoderReference,
     EncodedText,
     GreedyAnswer,
+    Prompt,
     RefusedChat,
     RenderedChat,
 )
@@ -33,20 +38,71 @@ LONG_PROMPT, LONGEST_PROMPT = 512, 1500
 """Tokens of the one long prompt: enough for a window to slide, up to what 2 cores read in 10 s."""
 
 
-def make_reference(loaded: LoadedModel, context_length: int) -> DecoderReference:
-    """Encodes and answers the shipped corpus.
-
-    Takes about 20 s for a model of 135M weights on 2 cores, nearly all of it answers.
-    """
+def make_reference(
+    loaded: LoadedModel, context_length: int, directory: Path, report: Report
+) -> DecoderReference:
+    """Encodes the shipped corpus, and computes answers and logits; these go to `directory`."""
     texts = [*corpus().texts, *corpus().completions, evaluation_text()]
-    chats, refusals = _chats(loaded)
+    encoded = [_encode(loaded.tokenizer, text) for text in texts]
+    chats, refusals = chats_of(loaded)
+    prompts = prompts_of(loaded, chats, context_length)
+    windows = windows_of(encoded[-1], context_length)
+    cut = _cut_reference(loaded, prompts, directory / "cut.logits", report)
     return DecoderReference(
-        texts=[_encode(loaded.tokenizer, text) for text in texts],
+        texts=encoded,
         chats=chats,
         refusals=refusals,
-        answers=_answers(loaded, chats, context_length),
-        answer_tokens=ANSWER_TOKENS,
+        first_prompt=prompts[0],
+        cut=cut,
+        windows=windows,
+        logits=_logits(loaded, windows, directory / "logits", report),
     )
+
+
+def _cut_reference(
+    loaded: LoadedModel, prompts: list[Prompt], path: Path, report: Report
+) -> CutReference:
+    """Answers the prompts with the model cut to one of each kind of layer."""
+    from model_export.decoder.cut import cut_to_kinds
+    from model_export.decoder.logits import record_logits
+
+    eos = [token for token in stop_token_ids(loaded) if token < loaded.vocabulary_size]
+    kept = sorted({token for prompt in prompts for token in prompt.ids} | set(eos))
+    with cut_to_kinds(loaded.model, kept) as cut:
+        report(f"reference: transformers' answers with its layers {_listed(cut.layers)}")
+        row_of = {token: row for row, token in enumerate(cut.vocabulary)}
+        rows = [[row_of[token] for token in prompt.ids] for prompt in prompts]
+        ends = tuple(row_of[token] for token in eos)
+        record_logits(loaded.model, [rows[-1]], path, lambda *_: None)
+        return CutReference(
+            layers=list(cut.layers),
+            vocabulary=list(cut.vocabulary),
+            answers=[
+                _answer(loaded.model, prompt.text, ids, ends)
+                for prompt, ids in zip(prompts, rows, strict=True)
+            ],
+            answer_tokens=ANSWER_TOKENS,
+            eos_token_ids=list(ends),
+            logits=path,
+        )
+
+
+def _listed(layers: Sequence[int]) -> str:
+    """Names layers: "0, 4 and 29"."""
+    *first, last = map(str, layers)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _logits(loaded: LoadedModel, windows: list[list[int]], path: Path, report: Report) -> Path:
+    """Computes the whole model's logits on the evaluation text."""
+    from model_export.decoder.cut import layers_of
+    from model_export.decoder.logits import record_logits
+
+    tokens = sum(map(len, windows))
+    way = "a layer at a time" if layers_of(loaded.model) else "whole, as its layers share caches"
+    report(f"reference: transformers' logits of {tokens:,} tokens, {way}")
+    record_logits(loaded.model, windows, path, Timed(report, "reference"))
+    return path
 
 
 def _encode(tokenizer: PreTrainedTokenizerFast, text: str) -> EncodedText:
@@ -57,7 +113,7 @@ def _encode(tokenizer: PreTrainedTokenizerFast, text: str) -> EncodedText:
     )
 
 
-def _chats(loaded: LoadedModel) -> tuple[list[RenderedChat], list[RefusedChat]]:
+def chats_of(loaded: LoadedModel) -> tuple[list[RenderedChat], list[RefusedChat]]:
     """Renders the corpus's conversations by the model's template, which may refuse some.
 
     Gemma 2's takes no system message, for one. Raises ExportError when a template takes none.
@@ -86,36 +142,35 @@ def _chat(loaded: LoadedModel, messages: list[dict[str, str]]) -> RenderedChat:
     return RenderedChat(messages=messages, rendered=str(rendered), ids=ids)
 
 
-def _answers(
-    loaded: LoadedModel, chats: list[RenderedChat], context_length: int
-) -> list[GreedyAnswer]:
-    """Answers the prompts that leave room for a whole answer: in a real context, all."""
+def prompts_of(loaded: LoadedModel, chats: list[RenderedChat], context_length: int) -> list[Prompt]:
+    """Returns the prompts that leave room for a whole answer: in a real context, all.
+
+    The last is a long one.
+    """
     longest = context_length - ANSWER_TOKENS - 1
-    prompts = [(chat.rendered, chat.ids) for chat in chats]
+    prompts = [Prompt(text=chat.rendered, ids=chat.ids) for chat in chats]
     prompts += [
-        (text, loaded.tokenizer.encode(text, add_special_tokens=True))
+        Prompt(text=text, ids=loaded.tokenizer.encode(text, add_special_tokens=True))
         for text in corpus().completions
     ]
-    fitting = [prompt for prompt in prompts if len(prompt[1]) <= longest]
+    fitting = [prompt for prompt in prompts if len(prompt.ids) <= longest]
     if len(fitting) < LEAST_PROMPTS:
         raise ExportError(
             f"Only {len(fitting)} prompts of the corpus fit into a context of {context_length} "
             f"tokens, too few to verify anything: raise [export] context_length."
         )
-    fitting.append(_long_prompt(loaded, longest))
-    eos = stop_token_ids(loaded)
-    return [_answer(loaded, text, ids, eos) for text, ids in fitting]
+    return [*fitting, _long_prompt(loaded, longest)]
 
 
-def _long_prompt(loaded: LoadedModel, longest: int) -> tuple[str, list[int]]:
+def _long_prompt(loaded: LoadedModel, longest: int) -> Prompt:
     """Returns the beginning of the evaluation text, longer than a sliding window if possible."""
     window = getattr(loaded.model.config.get_text_config(), "sliding_window", None) or 0
     length = min(longest, max(LONG_PROMPT, window + 64), LONGEST_PROMPT)
     ids = loaded.tokenizer.encode(evaluation_text(), add_special_tokens=True)[:length]
-    return loaded.tokenizer.decode(ids), ids
+    return Prompt(text=loaded.tokenizer.decode(ids), ids=ids)
 
 
-def _answer(loaded: LoadedModel, text: str, ids: list[int], eos: tuple[int, ...]) -> GreedyAnswer:
+def _answer(model: Any, text: str, ids: list[int], eos: tuple[int, ...]) -> GreedyAnswer:
     import torch
     from transformers import GenerationConfig
 
@@ -128,7 +183,6 @@ def _answer(loaded: LoadedModel, text: str, ids: list[int], eos: tuple[int, ...]
         return_dict_in_generate=True,
     )
     prompt = torch.tensor([ids])
-    model: Any = loaded.model  # torch types a module's attributes as tensors
     # Some models carry sampling and penalties as defaults; greedy is without them.
     defaults, model.generation_config = model.generation_config, greedy
     try:

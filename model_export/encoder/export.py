@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_export.encoder.reference import make_reference
 from model_export.encoder.source import EncoderSource, fetch_encoder
 from model_export.fetch.load import LoadedModel
-from model_export.manifest import ManifestFields
+from model_export.manifest import ManifestFields, measure_files
+from model_export.package import write_artefact
 from model_export.recipe import EncoderRecipe
 from model_export.reporting import Report
-from model_export.verify.exchange import EncoderGates, EncoderReference
+from model_export.verify.exchange import EncoderGates
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-    from model_export.fuse import Pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,26 +36,25 @@ class EncoderStrategy:
         """The model without its head."""
         return self.source.loaded
 
-    def reference(self, report: Report) -> EncoderReference:
-        """Encodes the corpus with transformers."""
+    def reference(self, _: Path, report: Report) -> EncoderGates:
+        """Encodes the corpus with transformers. The gates ask for its ids, its rows, and drift."""
         report("reference: transformers' ids and answers on the corpus")
-        return make_reference(self.source, self.recipe.export.task)
+        return EncoderGates(
+            reference=make_reference(self.source, self.recipe.export.task),
+            tolerance=self.recipe.tolerance,
+        )
 
     def convert(self) -> ir.Model:
-        """Traces the graph in the encoder's contract, with its head."""
+        """Traces the graph in the encoder's contract, with its head, and makes it fast."""
         from model_export.encoder.convert import convert
+        from model_export.fuse import ENCODER_PASSES, fuse
 
-        return convert(self.loaded.model, self.source.head)
+        return fuse(convert(self.loaded.model, self.source.head), ENCODER_PASSES)
 
-    def passes(self) -> Sequence[Pass]:
-        """Returns the passes of an encoder's graph."""
-        from model_export.fuse import ENCODER_PASSES
-
-        return ENCODER_PASSES
-
-    def gates(self, reference: EncoderReference) -> EncoderGates:
-        """Asks for ids, rows of the fp32 graph, and drift."""
-        return EncoderGates(reference=reference, tolerance=self.recipe.tolerance)
+    def write_exact(self, graph: ir.Model, directory: Path, _: EncoderGates) -> None:
+        """Writes the whole graph in fp32."""
+        fields = self.manifest_fields()
+        write_artefact(graph, directory, self.recipe, self.loaded, fields, "fp32", measure_files)
 
     def manifest_fields(self) -> ManifestFields:
         """Returns the longest input, and what only an encoder has."""

@@ -3,22 +3,25 @@
 1. The runtime's tokenizer and chat template give transformers' ids on the corpus. Both are
    re-implementations here (tokenizers alone, jinja2 alone), and a single wrong space before a
    role's name makes a model worse without making it fail.
-2. The fp32 graph answers every prompt of the corpus as transformers does, alone and in a batch.
-   Both compute in fp32 but add in another order, so a logit may differ in its last digits. Where
-   transformers' two best tokens are closer than TIE, either is right and the answers part for good:
-   such a prompt is compared up to there. The figures say how often that happened; where it leaves
-   less than half of all tokens to compare, the gate fails.
-3. The quantised graph stays within the recipe's limits of the fp32 graph: drift.py.
+2. The conversion is right in fp32, on the model cut to one of each kind of layer (decoder/cut.py).
+   The cut graph answers every prompt of the corpus as transformers does, alone and in a batch, and
+   gives its logits of one long prompt. Both compute in fp32 but add in another order, so a logit
+   may differ in its last digits. Where transformers' two best tokens are closer than TIE, either is
+   right and the answers part for good: such a prompt is compared up to there. The figures say how
+   often that happened; where it leaves less than half of all tokens to compare, the gate fails.
+3. The quantised graph stays within the recipe's limits of the whole model in fp32: drift.py.
 
 An artefact that has passed is given its baked prefix, which the engine has to compute too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from handlers.artifact.manifest import Artifact, PrefixInfo
+from handlers.artifact.manifest import GRAPH, Artifact, PrefixInfo
 from handlers.config import Settings
 from handlers.engine.engine import Engine, Generation
 from handlers.engine.params import FinishReason, SamplingParams
@@ -27,9 +30,9 @@ from handlers.errors import InvalidRequest
 from handlers.text.chat_template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from model_export.reporting import ExportError, Report
-from model_export.verify.corpus import evaluation_text
-from model_export.verify.drift import WINDOW, check_drift, compare, windows_of
+from model_export.verify.drift import RecordedLogits, check_drift, compare
 from model_export.verify.exchange import (
+    CutReference,
     DecoderGates,
     DecoderReference,
     EncodedText,
@@ -46,6 +49,9 @@ PREFILL_CHUNK = 16
 larger chunks. Gate 2 compares both with transformers."""
 TIE = 1e-3
 """Logits. Ten times the largest difference seen between torch and ONNX Runtime on SmolLM2-135M."""
+EXACT_KL = 1e-6
+"""Nats. Far above what another order of additions makes, 1e-11 with three layers of SmolLM2-135M,
+and far below what a wrong window or a rotary embedding off by one position does."""
 
 Collected = tuple[list[int], FinishReason | None]
 
@@ -57,19 +63,19 @@ def verify_decoder(request: VerifyRequest, gates: DecoderGates, report: Report) 
 
 
 def _run_gates(request: VerifyRequest, gates: DecoderGates, report: Report) -> dict[str, Any]:
-    reference = gates.reference
+    reference, cut = gates.reference, gates.reference.cut
     artifact = Artifact.open(request.quantised)
     tokenizer = Tokenizer.load(artifact.tokenizer)
     template = ChatTemplate.of(artifact)
     report("verify: gate 1, ids of texts and chats")
     tokens = check_tokens(reference, tokenizer, template)
-    report(f"verify: gate 2, {len(reference.answers)} answers of the fp32 graph")
-    fp32 = _engine(Artifact.open(request.fp32), reference, request.threads)
-    greedy = check_greedy(reference, fp32, tokenizer)
+    report(f"verify: gate 2, {len(cut.answers)} answers of the fp32 graph")
+    greedy = check_greedy(cut, cut_engine(request.fp32 / GRAPH, cut, request.threads), tokenizer)
+    exact = check_logits(cut, request.fp32 / GRAPH, request.threads)
     report("verify: gate 3, drift of the quantised graph")
     return {
         "tokens": tokens,
-        "greedy": greedy,
+        "greedy": greedy | exact,
         "drift": _drift(request, gates, artifact, tokenizer),
         "answer": _first_answer(request, reference, artifact, tokenizer),
     }
@@ -78,27 +84,26 @@ def _run_gates(request: VerifyRequest, gates: DecoderGates, report: Report) -> d
 def _drift(
     request: VerifyRequest, gates: DecoderGates, artifact: Artifact, tokenizer: Tokenizer
 ) -> dict[str, Any]:
-    windows = windows_of(evaluation_text(), tokenizer, artifact.manifest.context_length)
-    fp32, quantised = (
-        Session(directory / artifact.graph.name, threads=request.threads, slots=1, capacity=WINDOW)
-        for directory in (request.fp32, request.quantised)
-    )
+    windows = gates.reference.windows
+    fp32 = RecordedLogits(gates.reference.logits, artifact.manifest.vocab_size)
+    quantised = _session(artifact.graph, request.threads, windows)
     return check_drift(compare(fp32, quantised, windows), gates.tolerance, windows, tokenizer)
+
+
+def _session(graph: Path, threads: int, windows: list[list[int]]) -> Session:
+    return Session(graph, threads=threads, slots=1, capacity=max(map(len, windows)))
 
 
 def _first_answer(
     request: VerifyRequest, reference: DecoderReference, artifact: Artifact, tokenizer: Tokenizer
 ) -> dict[str, str]:
     """Answers the corpus's first prompt with the quantised graph, for a person to read."""
-    first = reference.answers[0]
-    params = SamplingParams(max_tokens=reference.answer_tokens, temperature=0.0)
-    steps = _engine(artifact, reference, request.threads).submit(first.prompt_ids, params)
+    first, limit = reference.first_prompt, reference.cut.answer_tokens
+    settings = _settings(request.threads, len(first.ids) + limit + 1, 1)
+    params = SamplingParams(max_tokens=limit, temperature=0.0)
+    steps = Engine.load(artifact, settings).submit(first.ids, params)
     ids = [step.token_id for step in steps if step.token_id is not None]
-    return {
-        "prompt": first.prompt,
-        "fp32": tokenizer.decode(first.ids),
-        "text": tokenizer.decode(ids),
-    }
+    return {"prompt": first.text, "text": tokenizer.decode(ids)}
 
 
 def _bake(request: VerifyRequest, gates: DecoderGates, report: Report) -> PrefixInfo | None:
@@ -111,18 +116,36 @@ def _bake(request: VerifyRequest, gates: DecoderGates, report: Report) -> Prefix
     return info
 
 
-def _engine(artifact: Artifact, reference: DecoderReference, threads: int) -> Engine:
-    longest = max(len(answer.prompt_ids) for answer in reference.answers)
-    return Engine.load(
-        artifact,
-        Settings.from_environ(
-            {
-                "KINDLING_THREADS": str(threads),
-                "KINDLING_CONTEXT_LENGTH": str(longest + reference.answer_tokens + 1),
-                "KINDLING_PREFILL_CHUNK": str(PREFILL_CHUNK),
-                "KINDLING_QUEUE_LIMIT": str(len(reference.answers)),
-            }
-        ),
+def cut_engine(graph: Path, cut: CutReference, threads: int) -> Engine:
+    """Loads the fp32 graph of the cut model, which is no artefact."""
+    longest = max(len(answer.prompt_ids) for answer in cut.answers)
+    settings = _settings(threads, longest + cut.answer_tokens + 1, len(cut.answers))
+    session = Session(
+        graph,
+        threads=settings.threads,
+        slots=settings.slots,
+        capacity=settings.context_length,
+    )
+    return Engine(
+        session,
+        vocab_size=session.vocab_size,
+        eos_token_ids=cut.eos_token_ids,
+        slots=settings.slots,
+        context_length=settings.context_length,
+        prefill_chunk=settings.prefill_chunk,
+        prompt_lookup=settings.prompt_lookup,
+        queue_limit=settings.queue_limit,
+    )
+
+
+def _settings(threads: int, context_length: int, queue_limit: int) -> Settings:
+    return Settings.from_environ(
+        {
+            "KINDLING_THREADS": str(threads),
+            "KINDLING_CONTEXT_LENGTH": str(context_length),
+            "KINDLING_PREFILL_CHUNK": str(PREFILL_CHUNK),
+            "KINDLING_QUEUE_LIMIT": str(queue_limit),
+        }
     )
 
 
@@ -188,29 +211,45 @@ def _ids_differ(text: str, expected: list[int], ids: list[int]) -> ExportError:
     )
 
 
-def check_greedy(
-    reference: DecoderReference, engine: Engine, tokenizer: Tokenizer
-) -> dict[str, Any]:
-    """Returns the figures of gate 2. Raises ExportError at the first difference."""
-    params = SamplingParams(max_tokens=reference.answer_tokens, temperature=0.0)
-    prompts = [answer.prompt_ids for answer in reference.answers]
+def check_logits(cut: CutReference, graph: Path, threads: int) -> dict[str, Any]:
+    """Compares the cut graph's logits of the last prompt with transformers'. Raises ExportError."""
+    windows = [cut.answers[-1].prompt_ids]
+    said = RecordedLogits(cut.logits, len(cut.vocabulary))
+    drift = compare(said, _session(graph, threads, windows), windows).summary()
+    if not drift.kl <= EXACT_KL:  # a NaN is not
+        raise ExportError(
+            f"Gate 2 failed: the fp32 graph's logits of {drift.tokens} tokens are not "
+            f"transformers': their mean KL divergence is {drift.kl:.2g}, where the order of "
+            f"additions explains {EXACT_KL:g}."
+        )
+    return {"kl": drift.kl, "layers": cut.layers}
+
+
+def check_greedy(cut: CutReference, engine: Engine, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Returns the figures of the answers of gate 2. Raises ExportError at the first difference."""
+    text_of = partial(_text_of, cut.vocabulary, tokenizer)
+    params = SamplingParams(max_tokens=cut.answer_tokens, temperature=0.0)
+    prompts = [answer.prompt_ids for answer in cut.answers]
     # All at once: rows join, leave and prefill in chunks while others decode. First,
     # while no slot holds a prompt that could be reused; alone, some then are.
     together = [_collect(generation) for generation in [engine.submit(p, params) for p in prompts]]
     alone = [_collect(engine.submit(ids, params)) for ids in prompts]
     for mode, collected in (("alone", alone), ("in a batch", together)):
-        for answer, (ids, reason) in zip(reference.answers, collected, strict=True):
-            _check_answer(answer, ids, reason, mode, tokenizer)
-    _check_batch(reference.answers, alone, together, tokenizer)
-    comparable = [_comparable(answer) for answer in reference.answers]
-    _check_comparable_share(
-        sum(comparable), sum(len(answer.margins) for answer in reference.answers)
-    )
+        for answer, (ids, reason) in zip(cut.answers, collected, strict=True):
+            _check_answer(answer, ids, reason, mode, text_of)
+    _check_batch(cut.answers, alone, together, text_of)
+    comparable = [_comparable(answer) for answer in cut.answers]
+    _check_comparable_share(sum(comparable), sum(len(answer.margins) for answer in cut.answers))
     return {
         "prompts": len(prompts),
         "tokens": sum(comparable),
-        "ties": sum(n < len(a.margins) for n, a in zip(comparable, reference.answers, strict=True)),
+        "ties": sum(n < len(a.margins) for n, a in zip(comparable, cut.answers, strict=True)),
     }
+
+
+def _text_of(vocabulary: list[int], tokenizer: Tokenizer, rows: list[int]) -> str:
+    """Decodes rows of a cut vocabulary."""
+    return tokenizer.decode([vocabulary[row] for row in rows])
 
 
 def _collect(generation: Generation) -> Collected:
@@ -229,7 +268,7 @@ def _check_answer(
     ids: list[int],
     reason: FinishReason | None,
     mode: str,
-    tokenizer: Tokenizer,
+    text_of: Callable[[list[int]], str],
 ) -> None:
     expected = [*answer.ids, None] if answer.ended else list(answer.ids)
     found = [*ids, None] if reason is FinishReason.EOS else list(ids)
@@ -238,7 +277,7 @@ def _check_answer(
             continue
         raise ExportError(
             f"Gate 2 failed: the fp32 graph, {mode}, answers {answer.prompt[-200:]!r} with "
-            f"{tokenizer.decode(ids)!r}, transformers with {tokenizer.decode(answer.ids)!r}; they "
+            f"{text_of(ids)!r}, transformers with {text_of(answer.ids)!r}; they "
             f"part at token {step}, where transformers' best two are {answer.margins[step]:.4f} "
             f"apart."
         )
@@ -248,14 +287,14 @@ def _check_batch(
     answers: list[GreedyAnswer],
     alone: list[Collected],
     together: list[Collected],
-    tokenizer: Tokenizer,
+    text_of: Callable[[list[int]], str],
 ) -> None:
     """Refuses an answer that its neighbours in a batch change, beyond a tie too."""
     for answer, one, other in zip(answers, alone, together, strict=True):
         if one != other:
             raise ExportError(
                 f"Gate 2 failed: the fp32 graph answers {answer.prompt[-200:]!r} with "
-                f"{tokenizer.decode(one[0])!r} alone, with {tokenizer.decode(other[0])!r} in a "
+                f"{text_of(one[0])!r} alone, with {text_of(other[0])!r} in a "
                 f"batch."
             )
 

@@ -1,4 +1,4 @@
-"""Gate 3 of decoders: how far the quantised graph drifts from the fp32 graph on the shipped text.
+"""Gate 3 of decoders: how far the quantised graph drifts from the fp32 model on the shipped text.
 
 Three figures, over every position of every window of the text:
     kl                  mean Kullback-Leibler divergence of the next-token distributions, in nats:
@@ -14,18 +14,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from handlers.engine.batch import Batch
-from handlers.engine.session import Session
-from handlers.text.tokenizer import Tokenizer
 from model_export.recipe import DecoderTolerance
 from model_export.reporting import ExportError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from handlers.text.tokenizer import Tokenizer
+    from model_export.verify.exchange import EncodedText
 
 WINDOW = 256
 """Tokens that a window's last position sees. Each window starts with an empty cache."""
@@ -68,18 +70,41 @@ class Comparison:
         )
 
 
-def windows_of(text: str, tokenizer: Tokenizer, context_length: int) -> list[list[int]]:
+class Logits(Protocol):
+    """A source of the logits of a text: a Session, or what a model said before."""
+
+    def step(self, batch: Batch) -> NDArray[np.float32]:
+        """Returns float32 [wanted, vocabulary] of the next tokens."""
+
+
+@dataclass(slots=True)
+class RecordedLogits:
+    """The logits that decoder/logits.py has written, in the order of the windows."""
+
+    path: Path
+    vocabulary: int
+    rows: int = 0
+
+    def step(self, batch: Batch) -> NDArray[np.float32]:
+        """Reads the next rows."""
+        count = len(batch.logits_indices)
+        offset = self.rows * self.vocabulary * 4
+        self.rows += count
+        read = np.fromfile(self.path, np.float32, count * self.vocabulary, offset=offset)
+        return read.reshape(count, self.vocabulary)
+
+
+def windows_of(text: EncodedText, context_length: int) -> list[list[int]]:
     """Cuts the text's ids into windows, each after what the tokenizer puts before a text (<s>)."""
-    ids = tokenizer.encode(text)
-    marked = tokenizer.encode(text, add_special_tokens=True)
+    ids, marked = text.ids, text.ids_with_special_tokens
     prefix = next((marked[:n] for n in range(len(marked)) if marked[n:][: len(ids)] == ids), [])
     size = min(WINDOW, context_length) - len(prefix)
     cut = [ids[start : start + size] for start in range(0, len(ids), size)]
     return [[*prefix, *window] for window in cut if len(window) > 1]
 
 
-def compare(fp32: Session, quantised: Session, windows: list[list[int]]) -> Comparison:
-    """Runs both graphs over all windows. Each session needs one slot of WINDOW tokens."""
+def compare(fp32: Logits, quantised: Logits, windows: list[list[int]]) -> Comparison:
+    """Runs both over all windows. A session needs one slot of the longest window."""
     parts = [part for window in windows for part in _compare_window(fp32, quantised, window)]
     return Comparison(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
@@ -117,7 +142,7 @@ def check_drift(
 
 
 def _compare_window(
-    fp32: Session, quantised: Session, window: list[int]
+    fp32: Logits, quantised: Logits, window: list[int]
 ) -> Iterator[tuple[NDArray[Any], ...]]:
     ids = np.array(window, np.int64)
     targets = np.append(ids[1:], -1)

@@ -40,6 +40,13 @@ class RefusedChat(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Prompt(msgspec.Struct, frozen=True):
+    """A prompt of the corpus and its ids."""
+
+    text: str
+    ids: list[int]
+
+
 class GreedyAnswer(msgspec.Struct, frozen=True):
     """transformers' greedy answer to one prompt."""
 
@@ -53,16 +60,34 @@ class GreedyAnswer(msgspec.Struct, frozen=True):
     """Whether an end-of-sequence id came before the limit."""
 
 
+class CutReference(msgspec.Struct, frozen=True):
+    """transformers' answers with a model cut to some of its layers and rows (decoder/cut.py)."""
+
+    layers: list[int]
+    """The numbers of its layers in the whole model."""
+    vocabulary: list[int]
+    """The ids of its rows in the whole model. All other ids here are numbers of its rows."""
+    answers: list[GreedyAnswer]
+    answer_tokens: int
+    """The limit of every answer's length."""
+    eos_token_ids: list[int]
+    logits: Path
+    """float32 [tokens of the last prompt, rows]."""
+
+
 class DecoderReference(msgspec.Struct, frozen=True):
-    """transformers' ids and greedy answers, which a decoder's export has to reproduce."""
+    """transformers' ids, answers and logits, which a decoder's export has to reproduce."""
 
     texts: list[EncodedText]
     chats: list[RenderedChat]
     """Empty for a model without a chat template."""
     refusals: list[RefusedChat]
-    answers: list[GreedyAnswer]
-    answer_tokens: int
-    """The limit of every answer's length."""
+    first_prompt: Prompt
+    cut: CutReference
+    windows: list[list[int]]
+    """The evaluation text's ids, each with what the tokenizer puts before a text."""
+    logits: Path
+    """float32 [tokens of all windows, vocabulary] of the whole model."""
 
 
 class EncodedInput(msgspec.Struct, frozen=True):
@@ -115,7 +140,7 @@ class VerifyRequest(msgspec.Struct, frozen=True):
 
     gates: DecoderGates | EncoderGates
     fp32: Path
-    """The artefact in fp32."""
+    """The graph in fp32: an encoder's artefact, or a decoder's graph cut to some of its layers."""
     quantised: Path
     """The artefact that is to be shipped."""
     threads: int
@@ -138,6 +163,13 @@ def write(path: Path, message: msgspec.Struct) -> None:
 def read_request(path: Path) -> VerifyRequest:
     """Reads a request that `write` wrote."""
     return msgspec.msgpack.decode(path.read_bytes(), type=VerifyRequest, dec_hook=_path)
+
+
+def read_gates(path: Path) -> DecoderGates | EncoderGates:
+    """Reads gates that `write` wrote."""
+    return msgspec.msgpack.decode(
+        path.read_bytes(), type=DecoderGates | EncoderGates, dec_hook=_path
+    )
 
 
 def read_outcome(path: Path) -> Outcome:

@@ -6,6 +6,7 @@ are passed on.
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ def verify(request: VerifyRequest, directory: Path, report: Report) -> Outcome:
     `directory` is made for the exchange of files. Raises ExportError with the sentence of the gate
     that failed.
     """
+    shutil.rmtree(directory, ignore_errors=True)  # of an export that was interrupted
     directory.mkdir()
     write(directory / REQUEST, request)
     code, errors = _run(directory, report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,15 @@ from handlers.text.tokenizer import Tokenizer
 from model_export.recipe import DecoderTolerance
 from model_export.reporting import ExportError
 from model_export.verify.corpus import evaluation_text
-from model_export.verify.drift import CHUNK, Comparison, check_drift, compare, windows_of
+from model_export.verify.drift import (
+    CHUNK,
+    Comparison,
+    RecordedLogits,
+    check_drift,
+    compare,
+    windows_of,
+)
+from model_export.verify.exchange import EncodedText
 from tests.support.tiny_tokenizers import tiny_tokenizer
 
 
@@ -90,8 +99,26 @@ def test_gate_3_fails_with_the_figure_the_limit_and_the_first_difference(
         check_drift(comparison, tolerance, [[first, second] * 8], tokenizer)
 
 
+def encoded(text: str, tokenizer: Tokenizer) -> EncodedText:
+    plain, marked = (tokenizer.encode(text, add_special_tokens=given) for given in (False, True))
+    return EncodedText(text=text, ids=plain, ids_with_special_tokens=marked)
+
+
+def test_recorded_logits_are_read_in_their_order(tmp_path: Path) -> None:
+    rows = np.arange(3 * CHUNK * 4, dtype=np.float32).reshape(-1, 4)
+    (tmp_path / "logits").write_bytes(rows.tobytes())
+    session: Any = ScriptedLogits([[0.0] * 4])
+    said = RecordedLogits(tmp_path / "logits", 4)
+    windows = [[0] * (CHUNK + 5), [0] * (2 * CHUNK - 5)]
+    comparison = compare(said, session, windows)
+    exact = rows - rows.max(axis=1, keepdims=True)
+    probabilities = np.exp(exact) / np.exp(exact).sum(axis=1, keepdims=True)
+    wanted = (probabilities * np.log(4 * probabilities)).sum(axis=1)
+    assert comparison.kl == pytest.approx(wanted, abs=1e-5)
+
+
 def test_windows_cover_the_whole_text_and_stay_inside_the_context(tokenizer: Tokenizer) -> None:
-    windows = windows_of(evaluation_text(), tokenizer, 100)
+    windows = windows_of(encoded(evaluation_text(), tokenizer), 100)
     assert {len(window) for window in windows[:-1]} == {100}
     assert [token for window in windows for token in window] == tokenizer.encode(evaluation_text())
 
@@ -101,5 +128,6 @@ def test_every_window_starts_with_what_the_tokenizer_puts_before_a_text() -> Non
     backend.post_processor = TemplateProcessing(
         single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
     )
-    windows = windows_of("the quick brown fox jumps over the lazy dog", Tokenizer(backend), 5)
+    text = encoded("the quick brown fox jumps over the lazy dog", Tokenizer(backend))
+    windows = windows_of(text, 5)
     assert all(window[0] == 0 and len(window) <= 5 for window in windows)

@@ -12,15 +12,14 @@ import tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from handlers import __version__
-from handlers.artifact.manifest import MANIFEST, SCHEMA, Manifest, ModelInfo
+from handlers.artifact.manifest import MANIFEST, SCHEMA, Manifest
 from model_export.decoder.export import DecoderStrategy
 from model_export.decoder.generation_config import stop_token_ids
 from model_export.fetch.load import LoadedModel, fetch
 from model_export.manifest import describe_files, make_manifest, save_manifest
-from model_export.package import publish, scratch_dir, write_sidecars
+from model_export.package import write_sidecars
 from model_export.recipe import DecoderRecipe, FolderSource
 from model_export.recipe_loader import load_decoder_recipe
-from model_export.reporting import ExportError
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder
 from tests.support.tiny_tokenizers import CHATML, END_OF_TEXT, IM_END, VOCABULARY
@@ -232,85 +231,3 @@ def test_only_a_token_right_after_the_answer_ends_a_turn(
 def test_a_model_that_declares_no_end_takes_the_tokenizers(loaded: LoadedModel) -> None:
     declare_end(loaded, None)
     assert stop_token_ids(replace(loaded, chat_template=None)) == (IM_END,)
-
-
-def manifest_of(model_id: str) -> bytes:
-    model = ModelInfo(id=model_id, source="", revision="", architecture="", licence="")
-    return msgspec.json.encode(
-        Manifest(
-            schema=SCHEMA,
-            task="text-generation",
-            model=model,
-            precision="fp32",
-            vocab_size=0,
-            context_length=0,
-            eos_token_ids=(),
-            special_tokens={},
-            files={},
-            created=0,
-            versions={},
-            verification={},
-        )
-    )
-
-
-def build(out: Path, model_id: str) -> None:
-    with scratch_dir(out) as scratch:
-        artefact = scratch / "artefact"
-        artefact.mkdir()
-        (artefact / MANIFEST).write_bytes(manifest_of(model_id))
-        publish(artefact, out)
-
-
-def _fail(out: Path) -> None:
-    with scratch_dir(out) as scratch:
-        (scratch / MANIFEST).write_text("half made")
-        raise ExportError("a gate failed")
-
-
-def test_an_artefact_replaces_an_older_one_whole(tmp_path: Path) -> None:
-    out = tmp_path / "deep" / "model"
-    build(out, "old")
-    (out / "left-over").write_text("of the old one")
-    build(out, "new")
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == {
-        MANIFEST: manifest_of("new")
-    }
-    assert list(out.parent.iterdir()) == [out]
-
-
-def test_an_export_that_fails_leaves_the_older_artefact_and_nothing_else(tmp_path: Path) -> None:
-    out = tmp_path / "model"
-    build(out, "old")
-    with pytest.raises(ExportError, match="gate"):
-        _fail(out)
-    assert (out / MANIFEST).read_bytes() == manifest_of("old")
-    assert list(tmp_path.iterdir()) == [out]
-
-
-def test_the_older_artefact_is_put_back_when_the_new_one_cannot_take_its_place(
-    tmp_path: Path,
-) -> None:
-    out = tmp_path / "model"
-    build(out, "old")
-    with scratch_dir(out) as scratch, pytest.raises(FileNotFoundError):
-        publish(scratch / "absent", out)
-    assert (out / MANIFEST).read_bytes() == manifest_of("old")
-    assert list(tmp_path.iterdir()) == [out]
-
-
-@pytest.mark.parametrize("manifest", [None, "not JSON", '{"manifest_version": 3, "name": "App"}'])
-def test_a_directory_that_is_not_an_artefact_is_left_alone(
-    tmp_path: Path, manifest: str | None
-) -> None:
-    (tmp_path / "thesis.txt").write_text("years of work")
-    if manifest is not None:
-        (tmp_path / MANIFEST).write_text(manifest)
-    with pytest.raises(ExportError, match="is not an artefact"), scratch_dir(tmp_path):
-        pass
-    assert (tmp_path / "thesis.txt").read_text() == "years of work"
-
-
-def test_a_published_artefact_can_be_read_by_every_user(tmp_path: Path) -> None:
-    build(tmp_path / "model", "any")
-    assert (tmp_path / "model").stat().st_mode & 0o055 == 0o055

@@ -80,7 +80,7 @@ def test_every_architecture_goes_through_every_gate(tmp_path: Path, family: str)
     assert manifest.precision == "int8 block 32"
     assert manifest.verification["greedy"]["tokens"] > 100
     steps = [line.partition(" ")[0].rstrip(":,") for line in lines]
-    order = ["load", "reference", "convert", "fuse", "quantize", "verify", "pack"]
+    order = ["load", "reference", "convert", "quantize", "verify", "pack"]
     assert list(dict.fromkeys(steps)) == order
 
 
@@ -145,14 +145,16 @@ def test_an_older_artefact_survives_an_export_that_fails(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_stopped_export_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_stopped_export_goes_on_and_leaves_nothing_behind(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     save_tiny_folder(tmp_path / "source")
     recipe = write_recipe(tmp_path, 'path = "source"')
     before = set(tmp_path.iterdir())
     heard = ["env", "--default-signal"]  # under nohup SIGHUP would be ignored
-    export = [sys.executable, "-m", "model_export", str(recipe), "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "model_export", str(recipe), "--out", str(tmp_path / "out")]
     with subprocess.Popen(
-        [*heard, *export],
+        [*heard, *command],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -165,7 +167,13 @@ def test_a_stopped_export_leaves_nothing_behind(tmp_path: Path, number: signal.S
         _, errors = process.communicate()
     assert process.returncode == 128 + number
     assert errors == ""
-    assert set(tmp_path.iterdir()) == before
+    assert set(tmp_path.iterdir()) == before | {tmp_path / ".out-building"}
+    lines: list[str] = []
+    export(load_decoder_recipe(str(recipe)), tmp_path / "out", lines.append)
+    assert "go on with the export that was interrupted" in lines
+    assert not [line for line in lines if line.startswith("reference")]
+    assert_served(tmp_path / "out")
+    assert set(tmp_path.iterdir()) == before | {tmp_path / "out"}
 
 
 def test_a_package_that_is_missing_is_one_line_that_says_how_to_get_it(tmp_path: Path) -> None:

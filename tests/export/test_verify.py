@@ -13,19 +13,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from handlers.artifact.manifest import Artifact
-from handlers.config import Settings
+from handlers.artifact.manifest import GRAPH, Artifact
 from handlers.engine.engine import Engine
 from handlers.text.chat_template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
-from model_export.decoder.reference import make_reference
+from model_export.decoder.export import DecoderStrategy
+from model_export.decoder.reference import chats_of, prompts_of
 from model_export.fetch.load import LoadedModel, fetch
 from model_export.recipe import DecoderTolerance, FolderSource
+from model_export.recipe_loader import load_decoder_recipe
 from model_export.reporting import ExportError
 from model_export.verify.corpus import corpus, evaluation_text
-from model_export.verify.decoder import TIE, check_greedy, check_tokens
+from model_export.verify.decoder import TIE, check_greedy, check_tokens, cut_engine
 from model_export.verify.exchange import (
     REQUEST,
+    CutReference,
     DecoderGates,
     DecoderReference,
     VerifyRequest,
@@ -55,8 +57,34 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 
 
 @pytest.fixture(scope="module")
-def reference(loaded: LoadedModel) -> DecoderReference:
-    return make_reference(loaded, CONTEXT_LENGTH)
+def strategy(loaded: LoadedModel) -> DecoderStrategy:
+    recipe = load_decoder_recipe("smollm2-135m")
+    export = msgspec.structs.replace(recipe.export, context_length=CONTEXT_LENGTH)
+    return DecoderStrategy(msgspec.structs.replace(recipe, export=export), loaded)
+
+
+@pytest.fixture(scope="module")
+def gates(strategy: DecoderStrategy, tmp_path_factory: pytest.TempPathFactory) -> DecoderGates:
+    return strategy.reference(tmp_path_factory.mktemp("reference"), ignore)
+
+
+@pytest.fixture(scope="module")
+def reference(gates: DecoderGates) -> DecoderReference:
+    return gates.reference
+
+
+@pytest.fixture(scope="module")
+def cut(reference: DecoderReference) -> CutReference:
+    return reference.cut
+
+
+@pytest.fixture(scope="module")
+def exact(
+    strategy: DecoderStrategy, gates: DecoderGates, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    directory = tmp_path_factory.mktemp("exact")
+    strategy.write_exact(strategy.convert(), directory, gates)
+    return directory
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +98,8 @@ def tokenizer(artifact: Artifact) -> Tokenizer:
 
 
 @pytest.fixture
-def engine(artifact: Artifact) -> Engine:
-    settings = {"KINDLING_QUEUE_LIMIT": "100", "KINDLING_PREFILL_CHUNK": "16"}
-    return Engine.load(artifact, Settings.from_environ(settings))
+def engine(exact: Path, cut: CutReference) -> Engine:
+    return cut_engine(exact / GRAPH, cut, threads=1)
 
 
 def test_the_corpus_has_what_tokenizers_get_wrong() -> None:
@@ -96,11 +123,12 @@ def test_gate_1_passes_the_same_tokenizer_and_template(
 
 
 def test_gate_1_passes_a_template_that_refuses_a_chat_on_both_sides(
-    loaded: LoadedModel, tokenizer: Tokenizer
+    loaded: LoadedModel, reference: DecoderReference, tokenizer: Tokenizer
 ) -> None:
     source = NO_SYSTEM + CHATML
-    strict = make_reference(replace(loaded, chat_template=source), CONTEXT_LENGTH)
-    assert {refusal.reason for refusal in strict.refusals} == {"System role not supported"}
+    chats, refusals = chats_of(replace(loaded, chat_template=source))
+    assert {refusal.reason for refusal in refusals} == {"System role not supported"}
+    strict = msgspec.structs.replace(reference, chats=chats, refusals=refusals)
     figures = check_tokens(strict, tokenizer, ChatTemplate(source, {}))
     assert figures["refused_chats"] == len(strict.refusals)
     assert figures["chats"] + figures["refused_chats"] == len(corpus().chats)
@@ -111,7 +139,7 @@ def test_gate_1_passes_a_template_that_refuses_a_chat_on_both_sides(
 def test_a_template_that_refuses_every_chat_is_refused(loaded: LoadedModel) -> None:
     source = "{{ raise_exception('Not today') }}"
     with pytest.raises(ExportError, match="refuses every conversation: Not today"):
-        make_reference(replace(loaded, chat_template=source), CONTEXT_LENGTH)
+        chats_of(replace(loaded, chat_template=source))
 
 
 def test_gate_1_fails_at_the_first_differing_id(
@@ -133,80 +161,84 @@ def test_gate_1_fails_for_a_template_that_renders_one_space_more(
 
 
 def test_gate_2_passes_the_graph_of_the_same_model(
-    reference: DecoderReference, engine: Engine, tokenizer: Tokenizer
+    cut: CutReference, engine: Engine, tokenizer: Tokenizer
 ) -> None:
-    figures = check_greedy(reference, engine, tokenizer)
-    assert figures["prompts"] == len(reference.answers) > 8
+    figures = check_greedy(cut, engine, tokenizer)
+    assert figures["prompts"] == len(cut.answers) > 8
     assert figures["tokens"] > 8 * figures["prompts"]
 
 
-def test_gate_2_reads_one_prompt_that_fills_the_context(reference: DecoderReference) -> None:
-    longest = max(len(answer.prompt_ids) for answer in reference.answers)
-    assert longest == CONTEXT_LENGTH - reference.answer_tokens - 1
+def test_gate_2_reads_one_prompt_that_fills_the_context(cut: CutReference) -> None:
+    longest = max(len(answer.prompt_ids) for answer in cut.answers)
+    assert longest == CONTEXT_LENGTH - cut.answer_tokens - 1
 
 
 def test_a_context_that_no_prompt_fits_into_is_refused(loaded: LoadedModel) -> None:
     with pytest.raises(ExportError, match="too few to verify anything"):
-        make_reference(loaded, 24)
+        prompts_of(loaded, chats_of(loaded)[0], 24)
 
 
 def test_gate_2_fails_when_ties_leave_too_little_to_compare(
-    reference: DecoderReference, engine: Engine, tokenizer: Tokenizer
+    cut: CutReference, engine: Engine, tokenizer: Tokenizer
 ) -> None:
     answers = [
         msgspec.structs.replace(answer, margins=[TIE / 2] * len(answer.margins))
-        for answer in reference.answers
+        for answer in cut.answers
     ]
     with pytest.raises(ExportError, match=r"leave 0 of \d+ tokens to compare"):
-        check_greedy(msgspec.structs.replace(reference, answers=answers), engine, tokenizer)
+        check_greedy(msgspec.structs.replace(cut, answers=answers), engine, tokenizer)
 
 
 def test_gate_2_fails_at_the_first_differing_token(
-    reference: DecoderReference, engine: Engine, tokenizer: Tokenizer
+    cut: CutReference, engine: Engine, tokenizer: Tokenizer
 ) -> None:
-    first = reference.answers[0]
+    first = cut.answers[0]
     ids = [*first.ids[:2], (first.ids[2] + 1) % 500, *first.ids[3:]]
-    answers = [msgspec.structs.replace(first, ids=ids), *reference.answers[1:]]
+    answers = [msgspec.structs.replace(first, ids=ids), *cut.answers[1:]]
     with pytest.raises(ExportError, match=r"Gate 2 failed: .* alone, .* part at token 2"):
-        check_greedy(msgspec.structs.replace(reference, answers=answers), engine, tokenizer)
+        check_greedy(msgspec.structs.replace(cut, answers=answers), engine, tokenizer)
 
 
 def test_gate_2_fails_when_the_graph_ends_where_transformers_goes_on(
-    reference: DecoderReference, engine: Engine, tokenizer: Tokenizer
+    cut: CutReference, engine: Engine, tokenizer: Tokenizer
 ) -> None:
-    first = msgspec.structs.replace(reference.answers[0], ids=reference.answers[0].ids[:4])
+    first = msgspec.structs.replace(cut.answers[0], ids=cut.answers[0].ids[:4])
     ended = msgspec.structs.replace(first, ended=True, margins=first.margins[:5])
     with pytest.raises(ExportError, match="part at token 4"):
-        check_greedy(msgspec.structs.replace(reference, answers=[ended]), engine, tokenizer)
+        check_greedy(msgspec.structs.replace(cut, answers=[ended]), engine, tokenizer)
 
 
 def test_gate_2_compares_a_tied_answer_up_to_the_tie_and_counts_it(
-    reference: DecoderReference, engine: Engine, tokenizer: Tokenizer
+    cut: CutReference, engine: Engine, tokenizer: Tokenizer
 ) -> None:
-    first = reference.answers[0]
+    first = cut.answers[0]
     margins = [*first.margins[:2], TIE / 2, *first.margins[3:]]
     tied = msgspec.structs.replace(first, ids=[*first.ids[:2], 1, 1], margins=margins)
-    before = check_greedy(reference, engine, tokenizer)
-    answers = [tied, *reference.answers[1:]]
-    figures = check_greedy(msgspec.structs.replace(reference, answers=answers), engine, tokenizer)
+    before = check_greedy(cut, engine, tokenizer)
+    answers = [tied, *cut.answers[1:]]
+    figures = check_greedy(msgspec.structs.replace(cut, answers=answers), engine, tokenizer)
     assert figures["ties"] == before["ties"] + 1
     assert figures["tokens"] == before["tokens"] - len(first.margins) + 2
 
 
 def request(
-    reference: DecoderReference, artefact: Path, tolerance: DecoderTolerance = WIDE
+    reference: DecoderReference, exact: Path, artefact: Path, tolerance: DecoderTolerance = WIDE
 ) -> VerifyRequest:
-    return VerifyRequest(DecoderGates(reference, tolerance), artefact, artefact, threads=1)
+    return VerifyRequest(DecoderGates(reference, tolerance), exact, artefact, threads=1)
 
 
 def test_gate_4_runs_the_gates_in_a_process_of_its_own_and_reports(
-    reference: DecoderReference, tiny_artifact: Path, tmp_path: Path
+    reference: DecoderReference, exact: Path, tiny_artifact: Path, tmp_path: Path
 ) -> None:
     lines: list[str] = []
-    figures = verify(request(reference, tiny_artifact), tmp_path / "exchange", lines.append).figures
+    figures = verify(
+        request(reference, exact, tiny_artifact), tmp_path / "exchange", lines.append
+    ).figures
     assert set(figures) == {"tokens", "greedy", "drift", "answer"}
-    assert figures["drift"]["kl"] == 0.0
-    assert figures["answer"]["text"] == figures["answer"]["fp32"]
+    assert figures["greedy"]["kl"] < 1e-9
+    assert figures["greedy"]["layers"] == [0, 2]
+    assert figures["drift"]["kl"] < 1e-9
+    assert figures["answer"]["prompt"] == reference.chats[0].rendered
     assert [line.partition(",")[0] for line in lines] == [
         "verify: gate 1",
         "verify: gate 2",
@@ -215,9 +247,9 @@ def test_gate_4_runs_the_gates_in_a_process_of_its_own_and_reports(
 
 
 def test_gate_4_needs_nothing_that_only_the_build_has(
-    reference: DecoderReference, tiny_artifact: Path, tmp_path: Path
+    reference: DecoderReference, exact: Path, tiny_artifact: Path, tmp_path: Path
 ) -> None:
-    write(tmp_path / REQUEST, request(reference, tiny_artifact))
+    write(tmp_path / REQUEST, request(reference, exact, tiny_artifact))
     program = "import sys; from model_export.verify.__main__ import main; main()"
     program += "; print(*sys.modules)"
     command = [sys.executable, "-c", program, str(tmp_path)]
@@ -228,22 +260,22 @@ def test_gate_4_needs_nothing_that_only_the_build_has(
 
 
 def test_gate_4_passes_on_the_sentence_of_the_gate_that_failed(
-    reference: DecoderReference, tiny_artifact: Path, tmp_path: Path
+    reference: DecoderReference, exact: Path, tiny_artifact: Path, tmp_path: Path
 ) -> None:
     strict = DecoderTolerance(max_kl=1.0, min_top1_agreement=1.0, max_perplexity_ratio=0.5)
     with pytest.raises(ExportError, match="Gate 3 failed: the quantised graph's perplexity ratio"):
-        verify(request(reference, tiny_artifact, strict), tmp_path / "exchange", ignore)
+        verify(request(reference, exact, tiny_artifact, strict), tmp_path / "exchange", ignore)
 
 
 def test_gate_4_says_when_an_artefact_cannot_be_served(
-    reference: DecoderReference, tmp_path: Path
+    reference: DecoderReference, exact: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ExportError, match="No model at"):
-        verify(request(reference, tmp_path / "absent"), tmp_path / "exchange", ignore)
+        verify(request(reference, exact, tmp_path / "absent"), tmp_path / "exchange", ignore)
 
 
 def test_gate_4_says_when_its_process_was_killed(
-    reference: DecoderReference, tiny_artifact: Path, tmp_path: Path
+    reference: DecoderReference, exact: Path, tiny_artifact: Path, tmp_path: Path
 ) -> None:
     def kill_the_child(line: str) -> None:
         children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
@@ -252,4 +284,4 @@ def test_gate_4_says_when_its_process_was_killed(
                 os.kill(int(child), signal.SIGKILL)
 
     with pytest.raises(ExportError, match="was killed, most likely because memory ran out"):
-        verify(request(reference, tiny_artifact), tmp_path / "exchange", kill_the_child)
+        verify(request(reference, exact, tiny_artifact), tmp_path / "exchange", kill_the_child)

@@ -11,7 +11,6 @@ from handlers.config import Settings
 from handlers.encoder.encoder import Encoder
 from handlers.text.tokenizer import Tokenizer
 from model_export.encoder.export import EncoderStrategy
-from model_export.fuse import fuse
 from model_export.manifest import make_manifest, measure_files, save_manifest
 from model_export.package import write_sidecars
 from model_export.recipe import EncoderRecipe
@@ -71,7 +70,7 @@ def _recipe(source: Path, task: Task, path: Path) -> EncoderRecipe:
 
 def _export(recipe: EncoderRecipe, artefact: Path) -> None:
     strategy = EncoderStrategy.load(recipe, ignore)
-    save(fuse(strategy.convert(), strategy.passes()), artefact)
+    save(strategy.convert(), artefact)
     write_sidecars(artefact, recipe, strategy.loaded)
     files = measure_files(artefact)
     fields = strategy.manifest_fields()
