@@ -4,6 +4,7 @@
     make bench ARGS="kindling llama-server"     these peers alone
     make bench ARGS="--avx2"                    as on a CPU with AVX2 and nothing wider
     make bench ARGS="sizes [RECIPE ...]"        other models, export included: bench/sizes.py
+    make bench ARGS="export NAME ..."           their exports, beside others': bench/export.py
 
 The peers are bench/peers/. All get the same prompts, token counts and threads. Progress goes to
 standard error; on standard output there are a card, the goals, a row for BENCHMARKS.md, and as its
@@ -20,7 +21,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import report, sizes
+from bench import export, report, sizes
 from bench.avx2 import show_avx2_alone
 from bench.installed import installed_mb
 from bench.machine import describe_machine
@@ -35,8 +36,8 @@ from handlers.cpus import available_cpus
 
 def main() -> None:
     """Measures, then prints."""
-    if sys.argv[1:2] == ["sizes"]:
-        sizes.main(sys.argv[2:])
+    if sys.argv[1:2] in (["sizes"], ["export"]):
+        {"sizes": sizes, "export": export}[sys.argv[1]].main(sys.argv[2:])
         return
     options = _parser().parse_args()
     if options.avx2:

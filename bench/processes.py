@@ -19,7 +19,33 @@ def peak_rss_mb(pid: int) -> float:
 
 def rss_mb(pid: int) -> float:
     """Megabytes (1e6) that they hold now. Pages that several of them map count in each."""
-    return sum(_field(pid, "status", "VmRSS") for pid in process_tree(pid)) * 1024 / 1e6
+    return memory_mb(pid)[0]
+
+
+def memory_mb(pid: int) -> tuple[float, float]:
+    """Megabytes (1e6) that they hold now: all that is resident, and what of it is no file's.
+
+    Pages that several of them map count in each. A process that is ending counts as nothing.
+    """
+    resident = own = 0
+    try:
+        members = process_tree(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0, 0.0
+    for member in members:
+        try:
+            status = Path(f"/proc/{member}/status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if "VmRSS:" in status:
+            resident += _value(status, "VmRSS")
+            own += _value(status, "RssAnon") + _value(status, "RssShmem")
+    return resident * 1024 / 1e6, own * 1024 / 1e6
+
+
+def available_mb() -> float:
+    """Megabytes (1e6) that new programs can have without swapping (proc_meminfo(5))."""
+    return _value(Path("/proc/meminfo").read_text(), "MemAvailable") * 1024 / 1e6
 
 
 def read_mb(pid: int) -> float:
@@ -42,7 +68,10 @@ def process_tree(pid: int) -> list[int]:
 
 
 def _field(pid: int, file: str, name: str) -> int:
-    text = Path(f"/proc/{pid}/{file}").read_text()
+    return _value(Path(f"/proc/{pid}/{file}").read_text(), name)
+
+
+def _value(text: str, name: str) -> int:
     return int(text.partition(f"{name}:")[2].split()[0])
 
 

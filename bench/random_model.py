@@ -1,18 +1,22 @@
-"""A model of a shipped recipe's size with random weights, as a folder that the export reads.
+"""Writes a model of a shipped recipe's size with random weights, as a folder that exports read.
 
     python -m bench.random_model RECIPE DIR
 
-Time and memory do not depend on the values. The tokenizer is a demo's, whose ids every larger
-vocabulary has; that of the encoders is BERT's own, as theirs is. In a process of its own, whose
-memory bench.sizes does not count.
+Time and memory do not depend on the values, which are the same at every call. The model is never in
+memory: its modules are built on torch's meta device, and bench/random_weights.py writes a tensor at
+a time. The tokenizer is a demo's, whose ids every larger vocabulary has; that of the encoders is
+BERT's own, as theirs is. Runs in a process of its own, whose memory no benchmark counts.
 """
 
 from __future__ import annotations
 
+import json
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 import transformers
 from transformers import (
@@ -22,32 +26,16 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from model_export.fetch.load import fetch
+from bench.random_weights import save_weights
+from model_export.fetch.gguf_tokenizer import correct
 from model_export.fetch.locate import locate
-from model_export.recipe import DecoderRecipe, EncoderRecipe
+from model_export.recipe import DecoderRecipe, EncoderRecipe, Precision
 from model_export.recipe_loader import load_recipe
 from tests.support.configurations import shipped
 
-RECIPE = """
-[model]
-id = "{name}-random"
-licence = "Apache-2.0"
-
-[source]
-path = "source"
-
-[export]
-{export}
-
-[precision]
-{precision}
-
-[tolerance]
-{tolerance}
-"""
-DRIFTING = "max_kl = 100.0\nmin_top1_agreement = 0.0\nmax_perplexity_ratio = 100.0"
-TURNING = "min_mean_cosine = -1.0\nmin_cosine = -1.0"
-SCORING = "min_top1_agreement = 0.0\nmax_score_difference = 100.0"
+DRIFTING = {"max_kl": 100.0, "min_top1_agreement": 0.0, "max_perplexity_ratio": 100.0}
+TURNING = {"min_mean_cosine": -1.0, "min_cosine": -1.0}
+SCORING = {"min_top1_agreement": 0.0, "max_score_difference": 100.0}
 CLASSES = {
     "text-generation": "AutoModelForCausalLM",
     "feature-extraction": "AutoModel",
@@ -57,50 +45,85 @@ CLASSES = {
 
 
 def write(name: str, directory: Path) -> None:
-    """`directory`/source and `directory`/recipe.toml. The weights are bfloat16."""
+    """Writes `directory`/source, whose weights are bfloat16, and `directory`/recipe.toml."""
     recipe, config = shipped(name)
-    _random(config, CLASSES[recipe.export.task]).save_pretrained(directory / "source")
-    tables = _encoder(recipe) if isinstance(recipe, EncoderRecipe) else _decoder(recipe)
-    _tokenizer(isinstance(recipe, EncoderRecipe)).save_pretrained(directory / "source")
-    text = RECIPE.format(name=name, **tables)
-    (directory / "recipe.toml").write_text(text, encoding="utf-8")
+    source = directory / "source"
+    source.mkdir(parents=True, exist_ok=True)
+    model = _skeleton(config, CLASSES[recipe.export.task])
+    save_weights(shapes_of(model), source, getattr(config, "initializer_range", 0.02))
+    model.config.architectures = [type(model).__name__]
+    model.config.dtype = torch.bfloat16
+    model.config.save_pretrained(source)
+    if model.can_generate() and model.generation_config is not None:
+        model.generation_config.save_pretrained(source)
+    _tokenizer(isinstance(recipe, EncoderRecipe)).save_pretrained(source)
+    (directory / "recipe.toml").write_text(_recipe(recipe), encoding="utf-8")
 
 
-def _random(config: PretrainedConfig, auto_class: str) -> PreTrainedModel:
-    torch.manual_seed(0)
+def shapes_of(model: PreTrainedModel) -> dict[str, tuple[int, ...]]:
+    """Returns what a checkpoint of the model holds: without tied weights and transient buffers.
+
+    Raises ValueError for a buffer that a checkpoint holds, since its values are not random.
+    """
+    parameters = {name: tuple(value.shape) for name, value in model.named_parameters()}
+    held = set(model.state_dict()) - {
+        name for name, _ in model.named_parameters(remove_duplicate=False)
+    }
+    if held:
+        raise ValueError(f"The model has buffers among its weights: {', '.join(sorted(held))}.")
+    return parameters
+
+
+def _skeleton(config: PretrainedConfig, auto_class: str) -> PreTrainedModel:
     auto: Any = getattr(transformers, auto_class)
-    model: PreTrainedModel = auto.from_config(config, dtype=torch.bfloat16)
+    with torch.device("meta"):
+        model: PreTrainedModel = auto.from_config(config, dtype=torch.bfloat16)
+    model.tie_weights()
     return model
 
 
+@cache
 def _tokenizer(encodes: bool) -> PreTrainedTokenizerBase:
-    demo = load_recipe("all-minilm-l6-v2" if encodes else "smollm2-135m")
-    if not encodes:
-        return fetch(demo.source, print).tokenizer
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        locate(demo.source, print).directory
+    located = locate(load_recipe("all-minilm-l6-v2" if encodes else "smollm2-135m").source, print)
+    tokenizer: Any = AutoTokenizer.from_pretrained(
+        located.directory, gguf_file=located.gguf_file, local_files_only=True
     )
-    return tokenizer
+    if located.gguf_file is not None:
+        correct(tokenizer, located.directory / located.gguf_file)
+    random: PreTrainedTokenizerBase = tokenizer
+    return random
 
 
-def _decoder(recipe: DecoderRecipe) -> dict[str, str]:
-    precision = recipe.precision
-    return {
-        "export": f"context_length = {recipe.export.context_length}",
-        "precision": f'weights = "{precision.weights}"\nlm_head = "{precision.head}"\n'
-        f"block_size = {precision.block_size}",
-        "tolerance": DRIFTING,
+def _recipe(recipe: DecoderRecipe | EncoderRecipe) -> str:
+    """Returns the shipped recipe with the folder for a source, and limits that anything keeps."""
+    export = msgspec.to_builtins(recipe.export)
+    tolerance = DRIFTING
+    if isinstance(recipe, EncoderRecipe):
+        tolerance = TURNING if recipe.export.task == "feature-extraction" else SCORING
+    if recipe.export.task == "feature-extraction":
+        defaults = {"pooling": "cls", "normalize": True}  # the folder has no modules.json
+        export |= {key: value for key, value in defaults.items() if export.get(key) is None}
+    tables = {
+        "model": {"id": f"{recipe.name}-random", "licence": "Apache-2.0"},
+        "source": {"path": "source"},
+        "export": export,
+        "precision": _precision(recipe.precision),
+        "tolerance": tolerance,
     }
+    return "\n".join(f"[{name}]\n{_toml(values)}" for name, values in tables.items())
 
 
-def _encoder(recipe: EncoderRecipe) -> dict[str, str]:
-    embeds = recipe.export.task == "feature-extraction"
-    pooling = '\npooling = "cls"\nnormalize = true' if embeds else ""
-    return {
-        "export": f'task = "{recipe.export.task}"{pooling}',
-        "precision": f'weights = "{recipe.precision.weights}"',
-        "tolerance": TURNING if embeds else SCORING,
-    }
+def _precision(precision: Precision) -> dict[str, Any]:
+    """Returns what is not the default, which an encoder's recipe may not even name."""
+    defaults = msgspec.to_builtins(Precision())
+    fields = msgspec.to_builtins(precision)
+    return {key: value for key, value in fields.items() if value != defaults[key]}
+
+
+def _toml(values: dict[str, Any]) -> str:
+    """Returns lines of a table: JSON writes texts, numbers and truths as TOML does."""
+    known = {key: value for key, value in values.items() if value is not None}
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in known.items())
 
 
 if __name__ == "__main__":

@@ -12,17 +12,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.encoder_load import measure_encoder
+from bench.exporters import export_command
 from bench.machine import commit, describe_machine
-from bench.processes import rss_mb
 from bench.rounds import say
 from bench.servers import ROOT, Capacity, python
 from bench.sweep import measure
+from bench.watched import Limits, run
 from handlers.cpus import available_cpus
 from model_export.recipe_loader import load_recipe
 
@@ -31,7 +31,6 @@ RECIPES = ("qwen2.5-0.5b", "llama-3.2-1b")
 SLOTS = 8
 """As many as bench.sweep has streams."""
 CONTEXT_LENGTH = 1024
-SAMPLE_SECONDS = 0.2
 
 COLUMNS = {
     "date": "date",
@@ -96,22 +95,11 @@ def _cell(figure: object) -> str:
 
 def export(directory: Path) -> dict[str, float]:
     """Seconds, and the most that the process and its children together held at once."""
-    command = python(
-        "-m", "model_export", str(directory / "recipe.toml"), "--out", str(directory / "model")
-    )
-    started = time.perf_counter()
-    peak = 0.0
-    with subprocess.Popen(command, cwd=ROOT) as process:
-        while process.poll() is None:
-            try:
-                peak = max(peak, rss_mb(process.pid))
-            except (FileNotFoundError, ProcessLookupError, ValueError, IndexError):
-                continue  # a child has ended between its name and its file
-            time.sleep(SAMPLE_SECONDS)
-    if process.returncode != 0:
-        raise RuntimeError(f"The export of {directory} ended with {process.returncode}.")
-    seconds = time.perf_counter() - started
-    return {"export_seconds": round(seconds), "export_peak_mb": round(peak)}
+    command = export_command(str(directory / "recipe.toml"), directory / "model")
+    usage = run(command, directory / "export.log", Limits())
+    if usage.failed:
+        raise RuntimeError(f"The export of {directory} {usage.failed}")
+    return {"export_seconds": round(usage.seconds), "export_peak_mb": round(usage.peak_mb)}
 
 
 if __name__ == "__main__":

@@ -81,15 +81,16 @@ def exported() -> list[Path]:
     """The demo and the other decoders that `make export` has made."""
     others = MODEL.with_name("models").glob("*/manifest.json")
     models = sorted(manifest.parent for manifest in others)
-    return [MODEL, *(model for model in models if _manifest(model)["task"] == "text-generation")]
+    return [MODEL, *(model for model in models if manifest_of(model)["task"] == "text-generation")]
 
 
 def precision_of(model: Path) -> str:
     """The precision as the manifest describes it, with the block size."""
-    return str(_manifest(model)["precision"])
+    return str(manifest_of(model)["precision"])
 
 
-def _manifest(model: Path) -> dict[str, Any]:
+def manifest_of(model: Path) -> dict[str, Any]:
+    """What an artefact says of itself."""
     described: dict[str, Any] = json.loads((model / "manifest.json").read_text())
     return described
 

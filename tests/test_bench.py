@@ -10,24 +10,32 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from bench import __main__ as program
-from bench import report, rounds, servers, sizes, sweep
+from bench import export, random_weights, report, rounds, servers, sizes, sweep, watched
 from bench.chart import PANELS, chart
 from bench.cold import cold_start
 from bench.cost import Prices, per_million
+from bench.export_stages import stages_of
+from bench.exporters import Exporter, kindling
 from bench.goals import GOALS, MODEL, Goal, judge, ratios
 from bench.machine import describe_machine
 from bench.peers import PEERS, llama_cpp
 from bench.peers.peer import Peer
 from bench.prepare import NotRunnable
 from bench.prompts import Prompts
+from bench.random_weights import save_weights
 from bench.rounds import Entry, Plan
 from bench.runtime_api import RuntimeApi
 from bench.servers import Capacity, Server, python, running
+from bench.watched import Command, Limits, Usage
 from bench.workload import ask, first_answer
 
 CAPACITY = Capacity(threads=1, slots=1)
@@ -278,12 +286,14 @@ def test_a_sweep_is_of_the_demo_and_of_other_decoders(
     assert sweep.exported() == [tmp_path / "model", tmp_path / "models" / "larger"]
 
 
-def test_the_benchmark_hands_sizes_the_recipes_that_are_named(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("benchmark", [sizes, export])
+def test_the_other_benchmarks_get_the_recipes_that_are_named(
+    monkeypatch: pytest.MonkeyPatch, benchmark: ModuleType
 ) -> None:
     named: list[list[str]] = []
-    monkeypatch.setattr(sizes, "main", named.append)
-    monkeypatch.setattr("sys.argv", ["bench", "sizes", "gpt2", "qwen3-0.6b"])
+    monkeypatch.setattr(benchmark, "main", named.append)
+    name = benchmark.__name__.removeprefix("bench.")
+    monkeypatch.setattr("sys.argv", ["bench", name, "gpt2", "qwen3-0.6b"])
     program.main()
     assert named == [["gpt2", "qwen3-0.6b"]]
 
@@ -293,6 +303,117 @@ def test_a_table_of_sizes_has_a_cell_for_every_figure_that_a_model_has() -> None
     head, _, row = sizes.table([figures]).split("\n")
     assert head.count("|") == row.count("|") == len(sizes.COLUMNS) + 2
     assert row.replace(" ", "").strip("|").split("|")[:3] == ["`tiny`", "today", "1,234"]
+
+
+HOLDER = """
+import subprocess, sys, time
+subprocess.run([sys.executable, "-c", "a = bytearray(200_000_000); import time; time.sleep(0.6)"])
+"""
+
+
+def watch(script: str, tmp_path: Path, **limits: float) -> Usage:
+    return watched.run(Command(python("-c", script)), tmp_path / "log", Limits(**limits))
+
+
+def test_a_programs_memory_and_time_are_those_of_its_children_too(tmp_path: Path) -> None:
+    usage = watch(HOLDER, tmp_path)
+    assert usage.failed is None
+    assert usage.seconds > 0.6
+    assert usage.cpu_seconds > 0
+    assert 200 < usage.peak_own_mb < usage.peak_mb < 300
+
+
+def test_a_program_that_takes_too_much_memory_is_killed_alone(tmp_path: Path) -> None:
+    usage = watch(HOLDER.replace("0.6", "600"), tmp_path, memory_mb=150)
+    assert usage.failed == "killed: it took more than 150 MB of memory"
+    assert usage.peak_own_mb > 150
+    assert usage.seconds < 60
+
+
+def test_a_program_that_fills_the_disk_is_killed(tmp_path: Path) -> None:
+    usage = watch("import time; time.sleep(600)", tmp_path, free_disk_mb=1e12)
+    assert usage.failed is not None
+    assert usage.failed.startswith("killed: it left less than")
+
+
+def test_a_program_that_fails_is_quoted(tmp_path: Path) -> None:
+    assert watch("raise SystemExit('no such tensor')", tmp_path).failed == (
+        "ended with 1: no such tensor"
+    )
+
+
+def test_an_exports_seconds_are_told_by_stage() -> None:
+    lines = "[   2.0 s] load x\n[   5.5 s] odd words\n[   6.0 s] fuse\n[   8.0 s] done: x\n"
+    assert stages_of("A warning\n" + lines, 9.5) == {"start": 3.5, "load": 4.0, "fuse": 2.0}
+
+
+def write(path: Path) -> Command:
+    script = "import sys, time; time.sleep(0.1); open(sys.argv[1], 'wb').write(bytes(10**6))"
+    return Command(python("-c", script, str(path)))
+
+
+def test_an_exporters_programs_are_measured_one_after_the_other(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "weights").write_text("1")
+
+    def commands(folder: Path) -> dict[str, Command]:
+        return {name: write(folder / "made" / name) for name in ("one", "two")}
+
+    figures = export.measure(Exporter("made", commands, "two"), tmp_path, Limits())
+    assert figures["artefact_mb"] == 1.0
+    assert figures["stages"] == {"one": pytest.approx(0.1, abs=1), "two": pytest.approx(0.1, abs=1)}
+    assert figures["failed"] is None
+
+
+def test_an_exporter_that_cannot_be_had_is_a_row_with_its_reason(tmp_path: Path) -> None:
+    figures = export.measure(Exporter("absent", lambda _: {}, "x", absent), tmp_path, Limits())
+    row = {"model": "tiny", "exporter": "absent"} | figures
+    table = export.table([row, row | {"peak_rss_mb": 5.0}]).split("\n")
+    assert "failed: no compiler" in table[2]
+    assert len({line.count("|") for line in table}) == 1
+
+
+def test_a_demo_is_exported_from_its_package_too() -> None:
+    names = [exporter.name for exporter in export.exporters_of("smollm2-135m", None)]
+    assert names == ["kindling", "kindling-package", "llama.cpp", "genai"]
+    other = [exporter.name for exporter in export.exporters_of("qwen2.5-0.5b", Path("before"))]
+    assert other == ["kindling", "kindling-before", "llama.cpp", "genai"]
+
+
+def test_another_revision_is_exported_in_its_own_tree(tmp_path: Path) -> None:
+    (command,) = kindling("before", tmp_path).commands(Path("folder")).values()
+    assert command.directory == tmp_path
+    assert command.words[1:] == (
+        *("-m", "model_export", "folder/recipe.toml", "--out", "folder/before/model"),
+    )
+
+
+def test_random_weights_depend_on_their_names_alone(tmp_path: Path) -> None:
+    shapes = {"a.weight": (3, 5), "b.weight": (3, 5), "norm.weight": (5,), "a.bias": (3,)}
+    save_weights(shapes, tmp_path, 0.02)
+    whole = load_file(tmp_path / "model.safetensors")
+    assert not (tmp_path / "model.safetensors.index.json").exists()
+    assert {name: tuple(value.shape) for name, value in whole.items()} == shapes
+    assert not torch.equal(whole["a.weight"], whole["b.weight"])
+    assert whole["norm.weight"].tolist() == [1.0] * 5
+    assert whole["a.bias"].tolist() == [0.0] * 3
+    save_weights(dict(reversed(shapes.items())), tmp_path, 0.02, shard_bytes=40)
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    assert {*index["weight_map"]} == {*shapes}
+    assert index["metadata"]["total_size"] == 2 * (15 + 15 + 5 + 3)
+    assert len({*index["weight_map"].values()}) == 3
+    for name, file in index["weight_map"].items():
+        assert torch.equal(load_file(tmp_path / file)[name], whole[name])
+
+
+def test_no_row_of_a_large_random_matrix_is_like_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(random_weights, "BLOCK", 101)
+    parts = list(random_weights.values_of("embedding.weight", (50, 8), 0.02))
+    assert [len(part) for part in parts] == [101, 101, 101, 97]
+    rows = np.concatenate(parts).reshape(50, 8)
+    assert len(np.unique(rows, axis=0)) == 50
 
 
 def test_a_peer_whose_process_has_ended_says_so() -> None:

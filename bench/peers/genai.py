@@ -10,6 +10,7 @@ from bench.prepare import run_once
 from bench.servers import ROOT, Capacity, Server, python, uvicorn
 
 PORT = 18485
+BUILDER = "onnxruntime_genai.models.builder"
 
 
 def directory() -> Path:
@@ -25,7 +26,7 @@ def prepare() -> None:
 
 def builder(source: Path, target: Path) -> tuple[str, ...]:
     """The command that makes a graph of a folder of a model: as Precision() means int4."""
-    command = ("-m", "onnxruntime_genai.models.builder", "-m", str(source), "-o", str(target))
+    command = ("-m", BUILDER, "-m", str(source), "-o", str(target))
     options = ("is_symmetric=true", "block_size=32", "accuracy_level=4")
     return python(*command, "-p", "int4", "-e", "cpu", "--extra_options", *options)
 

@@ -20,6 +20,10 @@ from handlers.cpus import available_cpus
 VERSION = "0.3.36"
 HOME = CACHE / f"llama.cpp-{VERSION}"
 SOURCE = HOME / "source"
+TREE = SOURCE / "vendor" / "llama.cpp"
+CONVERTER_NEEDS = HOME / "python"
+"""A folder for what the converter imports and no other peer needs."""
+SENTENCEPIECE = "sentencepiece==0.2.1"
 CMAKE_OPTIONS = (
     "-DCMAKE_BUILD_TYPE=Release",
     "-DLLAMA_BUILD_TESTS=OFF",
@@ -37,22 +41,29 @@ AVX2 = (
 
 # GCC before 14 tells its optimizer that ldtilecfg reads 8 bytes of the 64, so it drops the stores
 # to the rest, and the first product on a CPU with AMX dies (SIGSEGV or SIGILL, seen with 12.2).
-AMX = SOURCE / "vendor" / "llama.cpp" / "ggml" / "src" / "ggml-cpu" / "amx" / "mmq.cpp"
+AMX = TREE / "ggml" / "src" / "ggml-cpu" / "amx" / "mmq.cpp"
 LOAD = "    _tile_loadconfig(&tc);"
 BARRIER = '    __asm__ volatile("" : : "r"(&tc) : "memory");\n'
 
 
-def build() -> None:
-    """Fetches, unpacks and compiles, each unless done. Raises NotRunnable."""
-    if llama_server().exists():
+def build(program: str = "llama-server") -> None:
+    """Fetches, unpacks and compiles a program, each unless done. Raises NotRunnable."""
+    if (binaries() / program).exists():
         return
     fetch()
     AMX.write_text(with_barrier(AMX.read_text()))
-    tree = str(SOURCE / "vendor" / "llama.cpp")
     configured = binaries().parent / "CMakeCache.txt"
-    run_once(configured, ("cmake", "-S", tree, "-B", str(configured.parent), *_options()))
-    command = ("cmake", "--build", str(configured.parent), "--target", "llama-server")
-    run_once(llama_server(), (*command, "--parallel", str(available_cpus())))
+    run_once(configured, ("cmake", "-S", str(TREE), "-B", str(configured.parent), *_options()))
+    command = ("cmake", "--build", str(configured.parent), "--target", program)
+    run_once(binaries() / program, (*command, "--parallel", str(available_cpus())))
+
+
+def prepare_export() -> None:
+    """Makes what a folder is converted and quantised with. Raises NotRunnable."""
+    build("llama-quantize")
+    pip = (sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check")
+    wanted = ("--no-deps", "--target", str(CONVERTER_NEEDS), SENTENCEPIECE)
+    run_once(CONVERTER_NEEDS / "sentencepiece", (*pip, *wanted))
 
 
 def binaries() -> Path:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 from bench import random_model
 from model_export.encoder.source import fetch_encoder
-from model_export.recipe import EncoderRecipe
+from model_export.recipe import DecoderRecipe, EncoderRecipe
 from model_export.recipe_loader import load_recipe, shipped_recipes
 from tests.support.configurations import shipped
 from tests.support.reports import ignore
@@ -21,6 +24,9 @@ SMALL = {
     "dim": 24,
     "hidden_dim": 32,
     "n_layers": 1,
+    "n_embd": 24,
+    "n_layer": 1,
+    "layer_types": ["full_attention"],
 }
 
 
@@ -34,6 +40,8 @@ def small(name: str) -> Any:
     for key, value in SMALL.items():
         if key in config.to_dict():
             setattr(config, key, value)
+    if isinstance(recipe, DecoderRecipe) and name != "gpt2":
+        config.num_attention_heads, config.num_key_value_heads = 2, 1
     return recipe, config
 
 
@@ -51,3 +59,26 @@ def test_an_encoder_is_loaded_as_its_recipe_says(
     source = fetch_encoder(written, ignore)
     assert source.info.max_tokens == 512
     assert source.loaded.tokenizer("A kettle")["input_ids"][0] == 101  # BERT's own [CLS]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama-3.2-1b", "qwen2.5-0.5b"])
+def test_a_decoders_weights_are_all_there_and_finite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(random_model, "shipped", small)
+
+    random_model.write(name, tmp_path)
+
+    recipe = load_recipe(str(tmp_path / "recipe.toml"))
+    assert recipe.precision == load_recipe(name).precision
+    config = json.loads((tmp_path / "source" / "config.json").read_text())
+    assert config["dtype"] == "bfloat16"
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "source", output_loading_info=True, dtype=torch.float32
+    )
+    model, info = loaded
+    assert config["architectures"] == [type(model).__name__]
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    logits = model(torch.arange(12)[None]).logits
+    assert 0 < logits.std() < 100
