@@ -132,8 +132,22 @@ def reshaped(weight: Weight, shape: tuple[int, ...]) -> Weight:
     return ComputedWeight(shape, lambda: weight.read().reshape(shape))
 
 
+def reads_by_rows(weight: Weight) -> bool:
+    """Tells whether some rows of a weight are read without reading all of it."""
+    match weight:
+        case ComputedWeight():
+            return False
+        case TransposedWeight():
+            return isinstance(weight.matrix, ArrayWeight)
+        case StackedWeight():
+            return all(map(reads_by_rows, weight.parts))
+        case ReshapedWeight():
+            return reads_by_rows(weight.weight)
+    return True
+
+
 def rows_of(weight: Weight, indices: Sequence[int]) -> Floats:
     """Reads single entries of the first axis, in the order of `indices`."""
-    if isinstance(weight, ComputedWeight):  # it is computed whole for each
+    if not reads_by_rows(weight):  # it would be computed whole for each
         return weight.read()[list(indices)]
     return np.concatenate([weight.read(index, index + 1) for index in indices])

@@ -1,0 +1,69 @@
+"""Writes a graph and its weights: model.onnx, and model.onnx.data beside it.
+
+The weights lie raw and page-aligned, so that ONNX Runtime can map them. Where each lies is known
+before the first is computed (layout.py); they are computed and written a part at a time, on several
+threads (writer.py); and a save that was killed goes on where it was (journal.py).
+
+Memory: a few MB for each thread. A weight that cannot be read by rows, a transposed one or one that
+is computed, is held whole by the thread that writes it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx_ir as ir
+
+from handlers.artifact.manifest import GRAPH, WEIGHTS
+from model_export.reporting import Report
+from model_export.save.journal import Journal
+from model_export.save.layout import Layout, Place
+from model_export.save.progress import Progress
+from model_export.save.writer import write_weights
+
+_INLINE = 256
+"""Bytes up to which a tensor stays in the graph: scalars and shapes that ONNX Runtime's own
+optimisations want to see at once."""
+
+
+def save(
+    model: ir.Model, directory: Path, *, threads: int = 1, report: Report | None = None
+) -> None:
+    """Writes `model` into `directory`. The model itself keeps its tensors.
+
+    The bytes are the same with any number of threads. `report` gets a line every few seconds. Of
+    what a call that was killed left in `directory`, the bytes that are whole are kept: whoever
+    calls again answers for the weights being the same.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    layout, values = Layout(), [v for v in model.graph.initializers.values() if _is_large(v)]
+    tensors = [value.const_value for value in values]
+    places = [layout.add(tensor) for tensor in tensors if tensor is not None]
+    journal = Journal(directory / f"{WEIGHTS}.journal", layout.digest())
+    with journal:
+        write_weights(directory / WEIGHTS, layout, journal, threads, Progress(report, layout.end))
+    try:
+        for value, place in zip(values, places, strict=True):
+            value.const_value = _external(value, place, directory)
+        ir.save(model, directory / GRAPH)
+    finally:
+        for value, tensor in zip(values, tensors, strict=True):
+            value.const_value = tensor
+    journal.remove()
+
+
+def _is_large(value: ir.Value) -> bool:
+    return value.const_value is not None and value.const_value.nbytes > _INLINE
+
+
+def _external(value: ir.Value, place: Place, directory: Path) -> ir.ExternalTensor:
+    tensor = value.const_value
+    return ir.ExternalTensor(
+        WEIGHTS,
+        place.offset,
+        place.size,
+        tensor.dtype,  # type: ignore[union-attr]
+        shape=ir.Shape(tensor.shape.numpy()),  # type: ignore[union-attr]
+        name=str(value.name),
+        base_dir=directory,
+    )
