@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from model_export.decoder.cut import LayerList, layers_of, without_layers
 from model_export.fetch.stand_ins import real_weights, weight_of
+from model_export.reporting import ExportError
 
 ROWS = 256
 """Positions whose logits are computed at once: 131 MB for 128,256 entries of a vocabulary."""
@@ -72,19 +73,27 @@ def _hidden_states(
     model: PreTrainedModel, found: LayerList, ids: torch.Tensor, progress: Progress
 ) -> torch.Tensor:
     """Returns what the output projection reads, [windows, positions, hidden]."""
-    kept: list[torch.Tensor] = []
-
-    def keep(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        kept.append(inputs[0])
-        return (inputs[0][:, :1],)  # all logits at once would be gigabytes
-
-    hook = model.get_output_embeddings().register_forward_pre_hook(keep)
+    hook = model.get_output_embeddings().register_forward_pre_hook(_stop)
     try:
         with _weights_when_used(model, found, progress):
             model(input_ids=ids, use_cache=False)
+    except _Reached as reached:
+        return reached.states
     finally:
         hook.remove()
-    return kept[0]
+    raise ExportError(f"{type(model).__name__} never reaches its output projection.")
+
+
+class _Reached(Exception):
+    """Ends a forward before the output projection: all logits at once would be gigabytes."""
+
+    def __init__(self, states: torch.Tensor) -> None:
+        super().__init__()
+        self.states = states
+
+
+def _stop(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+    raise _Reached(inputs[0])
 
 
 def _logits(model: PreTrainedModel, hidden: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -114,6 +123,7 @@ def _weights_when_used(
     """Gives each layer, and each module outside of them, its weights while it computes."""
     layers = list(found.layers)
     inside = {part for layer in layers for part in layer.modules()}
+    inside.add(model.get_output_embeddings())  # it is not reached
     others = [part for part in model.modules() if part not in inside and _owns_stand_ins(part)]
     with ExitStack() as undo:
         for number, layer in enumerate(layers):
