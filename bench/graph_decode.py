@@ -33,6 +33,7 @@ from handlers.cpus import available_cpus
 from handlers.engine.session import register_kernels
 from model_export.decoder.convert import convert
 from model_export.fetch.load import fetch
+from model_export.fetch.stand_ins import fill
 from model_export.fuse import fuse
 from model_export.quantize import quantize
 from model_export.recipe import Precision
@@ -167,6 +168,7 @@ def build(name: str, scratch: Path) -> tuple[Path, Path]:
     report = console()
     recipe = load_decoder_recipe(name)
     loaded = fetch(recipe.source, report)
+    fill(loaded.model)
     report("our graph")
     graph = fuse(convert(loaded.model, recipe.export.context_length))
     save(quantize(graph, EQUAL), scratch / "ours")

@@ -27,6 +27,7 @@ from handlers.engine.session import Session
 from handlers.text.tokenizer import Tokenizer
 from model_export.decoder.convert import convert
 from model_export.fetch.load import fetch
+from model_export.fetch.stand_ins import fill
 from model_export.fuse import fuse
 from model_export.package import write_sidecars
 from model_export.quantize import quantize
@@ -87,6 +88,7 @@ def _build(name: str, scratch: Path) -> dict[Precision, Path]:
     report = console()
     recipe = load_decoder_recipe(name)
     loaded = fetch(recipe.source, report)
+    fill(loaded.model)
     report("convert and fuse")
     exact = scratch / "exact"
     save(fuse(convert(loaded.model, recipe.export.context_length)), exact)

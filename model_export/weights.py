@@ -62,7 +62,7 @@ class ComputedWeight:
 
     def read(self, start: int = 0, stop: int | None = None) -> Floats:
         """Computes the whole and returns a part of it."""
-        return self.compute()[start:stop]
+        return self.compute()[start:stop] if self.shape else self.compute()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,56 @@ class StackedWeight:
         if len(found) == 1:
             return found[0]
         return np.concatenate(found) if found else np.empty((0, *self.shape[1:]), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class SlicedWeight:
+    """The entries `start` to `stop` of a weight's first axis."""
+
+    weight: Weight
+    start: int
+    stop: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the weight, with fewer entries."""
+        return (self.stop - self.start, *self.weight.shape[1:])
+
+    def read(self, start: int = 0, stop: int | None = None) -> Floats:
+        """Reads of the weight only what is wanted."""
+        first, last, _ = slice(start, stop).indices(self.stop - self.start)
+        return self.weight.read(self.start + first, self.start + max(first, last))
+
+
+@dataclass(frozen=True, slots=True)
+class UnsqueezedWeight:
+    """A weight under a new first axis of one entry."""
+
+    weight: Weight
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the weight after a one."""
+        return (1, *self.weight.shape)
+
+    def read(self, start: int = 0, stop: int | None = None) -> Floats:
+        """Reads the whole weight, or nothing."""
+        if len(range(*slice(start, stop).indices(1))) == 0:
+            return np.empty((0, *self.weight.shape), np.float32)
+        return self.weight.read()[None]
+
+
+@dataclass(frozen=True, slots=True)
+class RowwiseWeight:
+    """Weights with the same first axis, of whose entries each entry of this one is computed."""
+
+    shape: tuple[int, ...]
+    parts: tuple[Weight, ...]
+    compute: Callable[[Sequence[Floats]], Floats]
+
+    def read(self, start: int = 0, stop: int | None = None) -> Floats:
+        """Reads those entries of all parts, and computes of them what is wanted."""
+        return self.compute([part.read(start, stop) for part in self.parts])
 
 
 @dataclass(frozen=True, slots=True)

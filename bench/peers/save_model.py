@@ -10,12 +10,14 @@ import sys
 from pathlib import Path
 
 from model_export.fetch.load import fetch
+from model_export.fetch.stand_ins import fill
 from model_export.recipe_loader import load_recipe
 
 
 def main(recipe: str, target: Path) -> None:
     """Writes the directory whole or not at all."""
     loaded = fetch(load_recipe(recipe).source, lambda _line: None)
+    fill(loaded.model)
     partial = target.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     loaded.model.save_pretrained(partial)

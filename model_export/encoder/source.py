@@ -19,8 +19,9 @@ from model_export.encoder.sentence_transformers import (
     read_activation,
     read_modules,
 )
-from model_export.fetch.load import CLASSIFIER, TRANSFORMER, LoadedModel, load
-from model_export.fetch.locate import locate
+from model_export.fetch.load import CLASSIFIER, TRANSFORMER, LoadedModel, ModelKind, load
+from model_export.fetch.locate import Located, locate
+from model_export.fetch.stand_ins import fill
 from model_export.reporting import ExportError, Report
 
 if TYPE_CHECKING:
@@ -52,9 +53,16 @@ def fetch_encoder(recipe: EncoderRecipe, report: Report) -> EncoderSource:
     report(f"load {located.description} in fp32")
     if recipe.export.task == "feature-extraction":
         modules = read_modules(located.directory)
-        return _embedder(recipe.export, load(located, TRANSFORMER), modules)
+        return _embedder(recipe.export, _load(located, TRANSFORMER, report), modules)
     named = read_activation(located.directory)
-    return _classifier(recipe.export, load(located, CLASSIFIER), named)
+    return _classifier(recipe.export, _load(located, CLASSIFIER, report), named)
+
+
+def _load(located: Located, kind: ModelKind, report: Report) -> LoadedModel:
+    """Loads the model with its weights: an encoder is small, and its reference runs whole."""
+    loaded = load(located, kind, report=report)
+    fill(loaded.model)
+    return loaded
 
 
 def _embedder(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from huggingface_hub.errors import StrictDataclassError
 
-from model_export.fetch.checkpoint import SAFETENSORS, CheckpointTensor, open_checkpoint
 from model_export.fetch.locate import Located, locate
 from model_export.recipe import Source
 from model_export.reporting import ExportError, Report
@@ -77,7 +76,7 @@ class LoadedModel:
     """A loaded source: the reference that the export must reproduce."""
 
     model: PreTrainedModel
-    """fp32, in evaluation mode."""
+    """fp32, in evaluation mode. Its large weights are stand-ins (fetch/stand_ins.py)."""
     tokenizer: PreTrainedTokenizerFast
     chat_template: str | None
     """jinja2 source."""
@@ -101,24 +100,24 @@ def fetch(source: Source, report: Report) -> LoadedModel:
     """Downloads what is not on disk, then loads a decoder in fp32. Raises ExportError."""
     located = locate(source, report)
     report(f"load {located.description} in fp32")
-    return load(located)
+    return load(located, report=report)
 
 
-def load(located: Located, kind: ModelKind = DECODER) -> LoadedModel:
+def load(located: Located, kind: ModelKind = DECODER, *, report: Report) -> LoadedModel:
     """Loads a model in fp32. Raises ExportError when transformers cannot, or not as `kind`."""
     if located.gguf_file is None:
-        return _load(located, kind)
+        return _load(located, kind, report)
     from model_export.fetch.gguf_file import parsed_once
 
     with parsed_once(located.directory / located.gguf_file):
-        return _load(located, kind)
+        return _load(located, kind, report)
 
 
-def _load(located: Located, kind: ModelKind) -> LoadedModel:
+def _load(located: Located, kind: ModelKind, report: Report) -> LoadedModel:
     tokenizer = _load_tokenizer(located)
     templates = _templates(located, tokenizer.chat_template, kind)
     return LoadedModel(
-        model=_load_model(located, kind),
+        model=_load_model(located, kind, report),
         tokenizer=tokenizer,
         chat_template=templates.get("default"),
         tool_template=templates.get("tool_use"),
@@ -143,39 +142,15 @@ def _generation_config(located: Located) -> dict[str, Any]:
         ) from None
 
 
-def _load_model(located: Located, kind: ModelKind) -> PreTrainedModel:
-    import torch
-    import transformers
-    from safetensors import SafetensorError
+def _load_model(located: Located, kind: ModelKind, report: Report) -> PreTrainedModel:
+    from model_export.fetch.skeleton import load_skeleton
 
-    options: dict[str, Any] = {
-        "dtype": torch.float32,
-        "local_files_only": True,
-        "trust_remote_code": False,
-        "attn_implementation": "eager",  # transformers' SDPA leaves out Gemma 2's soft cap
-        "output_loading_info": True,
-    }
-    if located.gguf_file is None:
-        _open_weights(located)
-        options["use_safetensors"] = any(located.directory.glob(SAFETENSORS))
-    else:
-        options["gguf_file"] = located.gguf_file
     try:
-        auto = getattr(transformers, kind.auto_class)
-        model, info = auto.from_pretrained(located.directory, **options)
-    except (*UNREADABLE, SafetensorError) as error:
+        model, missing = load_skeleton(located, kind.auto_class, report)
+    except UNREADABLE as error:
         raise _cannot_load(located, f"as {kind.words}", error) from error
-    _refuse_missing(located, kind, info["missing_keys"])
-    loaded: PreTrainedModel = model
-    loaded.eval()
-    return loaded
-
-
-def _open_weights(located: Located) -> Mapping[str, CheckpointTensor]:
-    try:
-        return open_checkpoint(located.directory)
-    except ExportError as error:
-        raise ExportError(f"{located.description}: {error}") from error
+    _refuse_missing(located, kind, missing)
+    return model
 
 
 def _refuse_missing(located: Located, kind: ModelKind, keys: Iterable[str]) -> None:

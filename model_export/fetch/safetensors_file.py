@@ -93,8 +93,8 @@ class StoredTensor:
         """Returns rows as float32."""
         stored = self.stored(start, stop)
         if self.type == "BF16":
-            wide: NDArray[np.uint32] = np.left_shift(stored, 16, dtype=np.uint32, casting="unsafe")
-            return wide.view(np.float32)
+            wide = np.left_shift(stored, 16, dtype=np.uint32, casting="unsafe")
+            return np.asarray(wide).view(np.float32)
         return np.asarray(stored, np.float32)
 
 

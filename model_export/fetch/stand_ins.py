@@ -36,24 +36,36 @@ def real(weight: Weight) -> torch.nn.Parameter:
     return torch.nn.Parameter(torch.from_numpy(values), requires_grad=False)
 
 
+def fill(module: torch.nn.Module) -> None:
+    """Reads all weights of `module` and its children into memory, in place of their stand-ins."""
+    filled: dict[int, torch.nn.Parameter] = {}
+    for owner, name, parameter, weight in _stand_ins(module):
+        if id(parameter) not in filled:
+            filled[id(parameter)] = real(weight)
+        setattr(owner, name, filled[id(parameter)])
+
+
 @contextmanager
 def real_weights(module: torch.nn.Module) -> Iterator[None]:
     """Fills the stand-ins of `module` and its children with values while the block runs.
 
     A parameter that two modules share is read once.
     """
-    before: list[tuple[torch.nn.Module, str, torch.nn.Parameter]] = []
-    filled: dict[int, torch.nn.Parameter] = {}
+    before = list(_stand_ins(module))
     try:
-        for owner in module.modules():
-            for name, parameter in list(owner.named_parameters(recurse=False)):
-                weight = weight_of(parameter)
-                if weight is not None:
-                    before.append((owner, name, parameter))
-                    if id(parameter) not in filled:
-                        filled[id(parameter)] = real(weight)
-                    setattr(owner, name, filled[id(parameter)])
+        fill(module)
         yield
     finally:
-        for owner, name, parameter in before:
+        for owner, name, parameter, _ in before:
             setattr(owner, name, parameter)
+
+
+def _stand_ins(
+    module: torch.nn.Module,
+) -> Iterator[tuple[torch.nn.Module, str, torch.nn.Parameter, Weight]]:
+    """Yields each stand-in with its module and its name there; a shared one more than once."""
+    for owner in module.modules():
+        for name, parameter in list(owner.named_parameters(recurse=False, remove_duplicate=False)):
+            weight = weight_of(parameter)
+            if weight is not None:
+                yield owner, name, parameter, weight
