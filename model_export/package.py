@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from handlers.artifact.manifest import FileInfo, Manifest
+    from model_export.reporting import Report
 
 REPLACED = "replaced"
 """Where an older artefact waits beside the new one until it is no longer needed."""
@@ -37,11 +38,13 @@ def write_artefact(
     fields: ManifestFields,
     precision: str,
     describe: Callable[[Path], dict[str, FileInfo]],
+    threads: int,
+    report: Report,
 ) -> Manifest:
     """Writes an artefact that is complete but for its verification. Returns its manifest."""
     from model_export.save import save
 
-    save(graph, directory)
+    save(graph, directory, threads=threads, report=report)
     write_sidecars(directory, recipe, loaded)
     manifest = make_manifest(recipe, loaded, fields, precision, describe(directory))
     save_manifest(directory, manifest)

@@ -57,7 +57,7 @@ class Strategy(Protocol[GatesT]):
     def convert(self) -> ir.Model:
         """Traces the model into a graph in fp32, and runs the passes that make it fast."""
 
-    def write_exact(self, graph: ir.Model, directory: Path, gates: GatesT) -> None:
+    def write_exact(self, graph: ir.Model, directory: Path, gates: GatesT, threads: int) -> None:
         """Writes the graph that is compared with transformers in fp32."""
 
     def manifest_fields(self) -> ManifestFields:
@@ -79,13 +79,21 @@ def export(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> 
         report("convert to ONNX")
         graph = strategy.convert()
         fp32, quantised = scratch / "fp32", scratch / "artefact"
-        strategy.write_exact(graph, fp32, gates)
+        strategy.write_exact(graph, fp32, gates, threads)
         precision = recipe.precision.describe()
         report(f"quantize to {precision}")
         quantize(graph, recipe.precision)
         fields = strategy.manifest_fields()
         manifest = write_artefact(
-            graph, quantised, recipe, strategy.loaded, fields, precision, describe_files
+            graph,
+            quantised,
+            recipe,
+            strategy.loaded,
+            fields,
+            precision,
+            describe_files,
+            threads,
+            report,
         )
         request = VerifyRequest(gates, fp32, quantised, threads)
         outcome = verify(request, scratch / "exchange", report)

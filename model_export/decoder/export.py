@@ -61,13 +61,13 @@ class DecoderStrategy:
         graph = convert(self.loaded.model, self.recipe.export.context_length)
         return fuse(graph, DECODER_PASSES)
 
-    def write_exact(self, _: ir.Model, directory: Path, gates: DecoderGates) -> None:
+    def write_exact(self, _: ir.Model, directory: Path, gates: DecoderGates, threads: int) -> None:
         """Writes the graph of the model cut to one of each kind of layer."""
         from model_export.decoder.cut import cut_to_kinds
         from model_export.save import save
 
         with cut_to_kinds(self.loaded.model, gates.reference.cut.vocabulary):
-            save(self.convert(), directory)
+            save(self.convert(), directory, threads=threads)
 
     def manifest_fields(self) -> ManifestFields:
         """Returns the longest sequence, the ids that end an answer, and sampling defaults."""

@@ -51,10 +51,19 @@ class EncoderStrategy:
 
         return fuse(convert(self.loaded.model, self.source.head), ENCODER_PASSES)
 
-    def write_exact(self, graph: ir.Model, directory: Path, _: EncoderGates) -> None:
+    def write_exact(self, graph: ir.Model, directory: Path, _: EncoderGates, threads: int) -> None:
         """Writes the whole graph in fp32."""
-        fields = self.manifest_fields()
-        write_artefact(graph, directory, self.recipe, self.loaded, fields, "fp32", measure_files)
+        write_artefact(
+            graph,
+            directory,
+            self.recipe,
+            self.loaded,
+            self.manifest_fields(),
+            "fp32",
+            measure_files,
+            threads,
+            report=lambda _: None,
+        )
 
     def manifest_fields(self) -> ManifestFields:
         """Returns the longest input, and what only an encoder has."""

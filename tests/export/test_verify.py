@@ -86,7 +86,7 @@ def exact(
     strategy: DecoderStrategy, gates: DecoderGates, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     directory = tmp_path_factory.mktemp("exact")
-    strategy.write_exact(strategy.convert(), directory, gates)
+    strategy.write_exact(strategy.convert(), directory, gates, threads=1)
     return directory
 
 
