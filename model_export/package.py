@@ -1,4 +1,4 @@
-"""Writes an artefact, its small files too, and puts a finished artefact in its place.
+"""Writes an artefact's small files, and puts a finished artefact in its place.
 
 It is built in a hidden sibling of its destination (scratch.py) and renamed when all is done, so
 that nothing half made is ever in its place. handlers/artifact/manifest.py says what the files mean.
@@ -20,31 +20,22 @@ from model_export.manifest import ManifestFields, make_manifest, save_manifest
 from model_export.recipe import DecoderRecipe, EncoderRecipe, Recipe
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
-
     from handlers.artifact.manifest import FileInfo, Manifest
-    from model_export.reporting import Report
 
 REPLACED = "replaced"
 """Where an older artefact waits beside the new one until it is no longer needed."""
 LICENCE_TEXTS = Path(__file__).parent / "licences"
 
 
-def write_artefact(
-    graph: ir.Model,
+def complete(
     directory: Path,
     recipe: DecoderRecipe | EncoderRecipe,
     loaded: LoadedModel,
     fields: ManifestFields,
     precision: str,
     describe: Callable[[Path], dict[str, FileInfo]],
-    threads: int,
-    report: Report,
 ) -> Manifest:
-    """Writes an artefact that is complete but for its verification. Returns its manifest."""
-    from model_export.save import save
-
-    save(graph, directory, threads=threads, report=report)
+    """Writes all that an artefact has beside its graph. Returns its manifest, without figures."""
     write_sidecars(directory, recipe, loaded)
     manifest = make_manifest(recipe, loaded, fields, precision, describe(directory))
     save_manifest(directory, manifest)

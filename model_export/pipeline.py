@@ -19,7 +19,7 @@ from handlers.config import Settings
 from model_export.decoder.export import DecoderStrategy
 from model_export.encoder.export import EncoderStrategy
 from model_export.manifest import ManifestFields, describe_files, save_manifest
-from model_export.package import publish, write_artefact
+from model_export.package import complete, publish
 from model_export.recipe import DecoderRecipe, EncoderRecipe
 from model_export.reporting import Report
 from model_export.scratch import check_destination, fingerprint, scratch_dir
@@ -74,6 +74,7 @@ def export(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> 
     with scratch_dir(out, mark, report) as scratch:
         # After torch, which is what a person has to install first where all is missing.
         from model_export.quantize import quantize
+        from model_export.save import save
 
         gates = _reference(strategy, scratch, report)
         report("convert to ONNX")
@@ -83,18 +84,9 @@ def export(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> 
         precision = recipe.precision.describe()
         report(f"quantize to {precision}")
         quantize(graph, recipe.precision)
-        fields = strategy.manifest_fields()
-        manifest = write_artefact(
-            graph,
-            quantised,
-            recipe,
-            strategy.loaded,
-            fields,
-            precision,
-            describe_files,
-            threads,
-            report,
-        )
+        save(graph, quantised, threads=threads, report=report)
+        fields, loaded = strategy.manifest_fields(), strategy.loaded
+        manifest = complete(quantised, recipe, loaded, fields, precision, describe_files)
         request = VerifyRequest(gates, fp32, quantised, threads)
         outcome = verify(request, scratch / "exchange", report)
         report(f"pack {out}")

@@ -10,7 +10,7 @@ from model_export.encoder.reference import make_reference
 from model_export.encoder.source import EncoderSource, fetch_encoder
 from model_export.fetch.load import LoadedModel
 from model_export.manifest import ManifestFields, measure_files
-from model_export.package import write_artefact
+from model_export.package import complete
 from model_export.recipe import EncoderRecipe
 from model_export.reporting import Report
 from model_export.verify.exchange import EncoderGates
@@ -53,17 +53,11 @@ class EncoderStrategy:
 
     def write_exact(self, graph: ir.Model, directory: Path, _: EncoderGates, threads: int) -> None:
         """Writes the whole graph in fp32."""
-        write_artefact(
-            graph,
-            directory,
-            self.recipe,
-            self.loaded,
-            self.manifest_fields(),
-            "fp32",
-            measure_files,
-            threads,
-            report=lambda _: None,
-        )
+        from model_export.save import save
+
+        save(graph, directory, threads=threads)
+        fields = self.manifest_fields()
+        complete(directory, self.recipe, self.loaded, fields, "fp32", measure_files)
 
     def manifest_fields(self) -> ManifestFields:
         """Returns the longest input, and what only an encoder has."""
