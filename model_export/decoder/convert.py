@@ -20,7 +20,7 @@ from model_export.trace.cache_spec import CacheShape, cache_spec
 from model_export.trace.patches import traceable
 from model_export.trace.recurrent import Recurrence, RecurrentOperators, recurrence_of
 from model_export.trace.support import check_exportable
-from model_export.trace.tracing import trace
+from model_export.trace.tracing import NoProducts, trace
 
 
 def convert(model: PreTrainedModel, context_length: int) -> ir.Model:
@@ -137,6 +137,7 @@ class TraceableDecoder(torch.nn.Module):
             attention_of(self.model, attention.attend, attention.mask),
             recurrence_of(self.model, Recurrence(recurrent.convolve, recurrent.attend_linearly)),
             _WantedLogits(self.model, logits_indices),
+            NoProducts(),
         ):
             outputs = self.model(
                 input_ids=input_ids,

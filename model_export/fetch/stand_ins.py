@@ -28,6 +28,12 @@ def weight_of(tensor: torch.Tensor) -> Weight | None:
     return found
 
 
+def is_stand_in(tensor: torch.Tensor) -> bool:
+    """Tells whether a tensor is a stand-in or a part of one: zeros that are one in memory."""
+    shares = tensor.numel() > 1 and not any(tensor.stride())
+    return shares and not tensor[(0,) * tensor.ndim].item()
+
+
 def real(weight: Weight) -> torch.nn.Parameter:
     """Reads the whole weight into a parameter of float32, which nobody may write into."""
     values = weight.read()

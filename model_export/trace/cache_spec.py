@@ -20,6 +20,7 @@ from model_export.trace.cache import SharedCache
 from model_export.trace.patches import traceable
 from model_export.trace.recurrent import LinearAttention, Recurrence, recurrence_of
 from model_export.trace.support import RECURRENT, STATELESS
+from model_export.trace.tracing import NoProducts
 
 _DOES: dict[CacheKind, str] = {
     "key": "attends",
@@ -116,7 +117,8 @@ def cache_spec(model: PreTrainedModel) -> list[CacheShape]:
         attention_of(model, recorder.attend, recorder.mask),
         recurrence_of(model, recurrence),
     ):
-        model(input_ids=one, position_ids=one, past_key_values=recorder.cache, use_cache=True)
+        with NoProducts():
+            model(input_ids=one, position_ids=one, past_key_values=recorder.cache, use_cache=True)
         _check_all_seen(model, {layer for layer, _ in recorder.seen})
         _check_convolutions(recorder)
     order = get_args(CacheKind)

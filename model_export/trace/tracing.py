@@ -21,12 +21,15 @@ from typing import Any, NamedTuple
 import onnx
 import onnx_ir as ir
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from model_export.fetch.stand_ins import weight_of
+from model_export.fetch.stand_ins import is_stand_in, weight_of
 from model_export.lazy_tensors import WeightTensor
 
 OPSET = 20
 """The newest that torch's TorchScript exporter writes."""
+_ADDMM = torch.ops.aten.addmm.default
+_PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.bmm.default, _ADDMM)
 
 
 def trace(
@@ -44,7 +47,7 @@ def trace(
     evaluation mode; no gradients are recorded.
     """
     buffer = io.BytesIO()
-    with quiet(), torch.no_grad():
+    with quiet(), torch.no_grad(), _without_inference():
         torch.onnx.export(
             module,
             tuple(examples),
@@ -61,6 +64,42 @@ def trace(
         )
     module.eval()  # torch.onnx.export leaves it in training mode
     return _with_weights(onnx.load_from_string(buffer.getvalue()), module)
+
+
+@contextmanager
+def _without_inference() -> Iterator[None]:
+    """Keeps torch from inferring the shapes of the whole graph, which took half of a trace's time.
+
+    The passes infer them by ONNX Runtime, and torch has those of each node by itself.
+    """
+    name = "_jit_pass_onnx_graph_shape_type_inference"
+    before = getattr(torch._C, name)
+    setattr(torch._C, name, lambda *_: None)
+    try:
+        yield
+    finally:
+        setattr(torch._C, name, before)
+
+
+class NoProducts(TorchDispatchMode):
+    """Keeps torch from computing products with stand-ins, which are zeros, as it would copy them.
+
+    It stands below torch's tracer, which sees the same operations as before.
+    """
+
+    def __torch_dispatch__(
+        self,
+        operation: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Runs an operation of torch as it is, or returns the zeros that it would compute."""
+        if operation in _PRODUCTS and not kwargs and any(map(is_stand_in, args[-2:])):
+            left, right = args[-2:]
+            zeros = left.new_zeros(*left.shape[:-1], right.shape[-1])
+            return zeros + args[0] if operation is _ADDMM else zeros
+        return operation(*args, **(kwargs or {}))
 
 
 @contextmanager

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
+from torch.nn.functional import linear
 
-from model_export.trace.tracing import patch_unsupported_ops
+from model_export.fetch.stand_ins import stand_in
+from model_export.trace.tracing import NoProducts, patch_unsupported_ops
+from model_export.weights import ArrayWeight
 
 
 def turned(states: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
@@ -40,3 +46,25 @@ def test_the_greatest_of_all_and_of_two_are_torchs() -> None:
     with patch_unsupported_ops():
         assert one.max().item() == 4.0
         assert one.max(other).tolist() == [2.0, 4.0]
+
+
+def test_a_product_with_a_stand_in_is_torchs() -> None:
+    inputs, bias, small = torch.randn(2, 3, 8), torch.randn(4), torch.randn(4, 8)
+    weight = stand_in(ArrayWeight(np.zeros((4, 8), np.float32)))
+    layers: list[Callable[[], torch.Tensor]] = [
+        lambda: linear(inputs, weight),
+        lambda: linear(inputs, weight, bias),
+        lambda: torch.addmm(bias, inputs[0], weight.T),
+        lambda: torch.bmm(inputs, weight.expand(2, 4, 8).transpose(1, 2)),
+        lambda: linear(inputs, small, bias),
+    ]
+    for layer in layers:
+        expected = layer()
+        with NoProducts():
+            assert torch.equal(layer(), expected)
+
+
+def test_a_product_with_a_stand_in_is_not_computed() -> None:
+    weight = torch.nn.Parameter(torch.zeros(()).expand(1 << 19, 1 << 19), requires_grad=False)
+    with NoProducts():  # a copy would take a terabyte
+        assert not linear(torch.ones(3, 1 << 19), weight).any()
