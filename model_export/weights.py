@@ -170,6 +170,23 @@ class ReshapedWeight:
         return self.weight.read(start, stop).reshape(-1, *self.shape[1:])
 
 
+@dataclass(frozen=True, slots=True)
+class EntryWeight:
+    """One entry of a weight's first axis, such as the matrix of one of many experts."""
+
+    weight: Weight
+    index: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The other axes of the weight."""
+        return self.weight.shape[1:]
+
+    def read(self, start: int = 0, stop: int | None = None) -> Floats:
+        """Reads the whole entry and returns a part of it."""
+        return self.weight.read(self.index, self.index + 1)[0, start:stop]
+
+
 def transposed(matrix: Weight) -> Weight:
     """Returns the transpose; of a transpose, what it was made of."""
     return matrix.matrix if isinstance(matrix, TransposedWeight) else TransposedWeight(matrix)
@@ -185,7 +202,7 @@ def reshaped(weight: Weight, shape: tuple[int, ...]) -> Weight:
 def reads_by_rows(weight: Weight) -> bool:
     """Tells whether some rows of a weight are read without reading all of it."""
     match weight:
-        case ComputedWeight():
+        case ComputedWeight() | EntryWeight():
             return False
         case TransposedWeight():
             return isinstance(weight.matrix, ArrayWeight)

@@ -6,8 +6,17 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 from onnxscript.optimizer import fold_constants
 
-from model_export.fuse.graphs import add_weight, constant, producer, replace, tidy, weight_of
-from model_export.weights import reshaped
+from model_export.fuse.graphs import (
+    add_weight,
+    attribute,
+    constant,
+    constant_rank,
+    producer,
+    replace,
+    tidy,
+    weight_of,
+)
+from model_export.weights import EntryWeight, reshaped
 
 _FOLD_LIMIT = 1 << 14
 """Elements of the largest constant that is computed now: norm weights, shapes, frequencies.
@@ -33,6 +42,8 @@ def clean(model: ir.Model) -> None:
             _cancel(node)
         elif node.op_type == "Squeeze":
             _squeeze_weight(model, node)
+        elif node.op_type == "Gather":
+            _pick_entry(model, node)
     common.IdentityEliminationPass()(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.DeduplicateInitializersPass()(model)
@@ -67,3 +78,15 @@ def _squeeze_weight(model: ir.Model, node: ir.Node) -> None:
         name = str(node.inputs[0].name)  # type: ignore[union-attr]
         squeezed = add_weight(model, f"{name}/squeezed", reshaped(weight, shape))
         replace(node.outputs[0], squeezed)
+
+
+def _pick_entry(model: ir.Model, node: ir.Node) -> None:
+    """Replaces a Gather of one matrix out of many, an expert's, by that matrix."""
+    source, index = node.inputs[0], constant(node.inputs[1])
+    weight = weight_of(source) if constant_rank(source) == 3 else None
+    if source is None or weight is None or index is None or index.ndim:
+        return
+    if attribute(node, "axis", 0) == 0:
+        number = int(index) % weight.shape[0]
+        entry = add_weight(model, f"{source.name}.{number}", EntryWeight(weight, number))
+        replace(node.outputs[0], entry)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 import torch
@@ -13,7 +14,8 @@ import torch
 from model_export.decoder.convert import convert
 from model_export.fetch.stand_ins import stand_in
 from model_export.fuse import cleanup, fuse
-from model_export.lazy_tensors import GroupTensor
+from model_export.fuse.linears import plain_linears
+from model_export.lazy_tensors import GroupTensor, WeightTensor
 from model_export.quantize import quantize
 from model_export.quantize.quantized_tensors import quantized_tensors
 from model_export.recipe import Precision
@@ -120,3 +122,36 @@ def test_a_matrix_quantised_in_slices_is_the_matrix_quantised_whole(algorithm: s
         entries = slice(start // 16, -(-stop // 16))
         for part, array in zip(group.compute(matrix[start:stop]), whole, strict=True):
             assert np.array_equal(part, array[entries])
+
+
+def test_the_matrix_of_one_expert_is_a_weight_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers 5 stacks the matrices of all experts."""
+    monkeypatch.setattr(cleanup, "_FOLD_LIMIT", SMALL)
+    experts = np.random.default_rng(0).normal(size=(3, 24, 64)).astype(np.float32)
+    nodes = [
+        onnx.helper.make_node("Gather", ["experts", "number"], ["picked"], axis=0),
+        onnx.helper.make_node("Transpose", ["picked"], ["turned"], perm=[1, 0]),
+        onnx.helper.make_node("MatMul", ["x", "turned"], ["y"]),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "graph",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 64])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 24])],
+        [
+            onnx.numpy_helper.from_array(experts, "experts"),
+            onnx.numpy_helper.from_array(np.array(1), "number"),
+        ],
+    )
+    model = ir.from_proto(onnx.helper.make_model(graph))
+    lock = Lock()
+    model.graph.initializers["experts"].const_value = WeightTensor(LockedWeight(experts, lock))
+    fuse(model, [cleanup.clean, plain_linears])
+    quantize(model, Precision("int8"))
+    (node,) = model.graph
+    assert node.op_type == "AffineMatMul"
+    lock.closed = False
+    for value, array in zip(node.inputs[1:3], quantised(experts[1], "int8", 32), strict=True):
+        assert value is not None
+        assert isinstance(value.const_value, GroupTensor)
+        assert_holds(value.const_value, array)
