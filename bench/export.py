@@ -17,6 +17,8 @@ import argparse
 import json
 import os
 import shutil
+import signal
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -60,6 +62,8 @@ SERVED = {
 def main(arguments: list[str]) -> None:
     """Measures each model with each exporter, and prints a table and one JSON object."""
     options = _parser().parse_args(arguments)
+    # What is running has a session of its own: it would go on alone.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     machine = describe_machine(available_cpus())
     if machine["load_average"] > 0.5:
         say(f"warning: this machine is busy (load average {machine['load_average']})")
@@ -198,3 +202,7 @@ def _served(artefact: Path) -> dict[str, object]:
 def _size_mb(path: Path) -> float:
     files = path.rglob("*") if path.is_dir() else [path]
     return round(sum(file.stat().st_size for file in files if file.is_file()) / 1e6, 1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
