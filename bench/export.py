@@ -119,6 +119,7 @@ def rows_of(name: str, options: argparse.Namespace) -> Iterator[dict[str, object
         say(f"{name}: {exporter.name}")
         memory = options.memory_gb * 1e3 if options.memory_gb else available_mb() - LEFT_MB
         row: dict[str, object] = {"model": name, "exporter": exporter.name, "date": today}
+        row["load_average"] = round(os.getloadavg()[0], 2)
         row |= measure(exporter, folder, replace(limits, memory_mb=memory))
         if options.serve and exporter.name == "kindling" and not row["failed"]:
             say(f"{name}: serve")
