@@ -27,21 +27,27 @@ optimisations want to see at once."""
 
 
 def save(
-    model: ir.Model, directory: Path, *, threads: int = 1, report: Report | None = None
+    model: ir.Model,
+    directory: Path,
+    *,
+    threads: int = 1,
+    report: Report | None = None,
+    journal: Path | None = None,
 ) -> None:
     """Writes `model` into `directory`. The model itself keeps its tensors.
 
     The bytes are the same with any number of threads. `report` gets a line every few seconds. Of
     what a call that was killed left in `directory`, the bytes that are whole are kept: whoever
-    calls again answers for the weights being the same.
+    calls again answers for the weights being the same. A file at `journal` stays when all is
+    written, so that a later call finds all of it whole; otherwise it lies in `directory` and goes.
     """
     directory.mkdir(parents=True, exist_ok=True)
     layout, values = Layout(), [v for v in model.graph.initializers.values() if _is_large(v)]
     tensors = [value.const_value for value in values]
     places = [layout.add(tensor) for tensor in tensors if tensor is not None]
-    journal = Journal(directory / f"{WEIGHTS}.journal", layout.digest())
-    with journal:
-        write_weights(directory / WEIGHTS, layout, journal, threads, Progress(report, layout.end))
+    notes = Journal(journal or directory / f"{WEIGHTS}.journal", layout.digest())
+    with notes:
+        write_weights(directory / WEIGHTS, layout, notes, threads, Progress(report, layout.end))
     try:
         for value, place in zip(values, places, strict=True):
             value.const_value = _external(value, place, directory)
@@ -49,7 +55,8 @@ def save(
     finally:
         for value, tensor in zip(values, tensors, strict=True):
             value.const_value = tensor
-    journal.remove()
+    if journal is None:
+        notes.remove()
 
 
 def _is_large(value: ir.Value) -> bool:

@@ -109,10 +109,10 @@ def wait_for_lines(path: Path, count: int) -> None:
         time.sleep(0.01)
 
 
-def reads_of_a_second_save(directory: Path) -> int:
+def reads_of_a_second_save(directory: Path, journal: Path | None = None) -> int:
     """How many parts it computes."""
     reads: list[None] = []
-    save(seeded_graph(lambda: reads.append(None)), directory, threads=2)
+    save(seeded_graph(lambda: reads.append(None)), directory, threads=2, journal=journal)
     return len(reads)
 
 
@@ -123,6 +123,17 @@ def test_a_save_that_was_killed_goes_on_where_it_was(killed: Path, whole: Path) 
     assert reads_of_a_second_save(killed) == PARTS - 5
     assert content(killed) == content(whole)
     assert not (killed / "model.onnx.data.journal").exists()
+
+
+def test_a_journal_elsewhere_stays_and_a_later_save_finds_all_of_it_whole(
+    tmp_path: Path, whole: Path
+) -> None:
+    journal, directory = tmp_path / "journal", tmp_path / "artefact"
+    save(seeded_graph(), directory, threads=2, journal=journal)
+    assert content(directory) == content(whole)
+    assert reads_of_a_second_save(directory, journal) == 0
+    assert content(directory) == content(whole)
+    assert len(list(directory.iterdir())) == 2
 
 
 def tear_last_line(directory: Path) -> None:
