@@ -13,7 +13,6 @@ from model_export.decoder.generation_config import (
 )
 from model_export.decoder.reference import make_reference
 from model_export.fetch.load import LoadedModel, fetch
-from model_export.fetch.stand_ins import fill
 from model_export.manifest import ManifestFields
 from model_export.recipe import DecoderRecipe
 from model_export.reporting import Report
@@ -34,7 +33,6 @@ class DecoderStrategy:
     def load(cls, recipe: DecoderRecipe, report: Report) -> DecoderStrategy:
         """Downloads what is not on disk, then loads the model in fp32. Raises ExportError."""
         loaded = fetch(recipe.source, report)
-        fill(loaded.model)
         if line := unsupported_defaults(loaded.generation_config):
             report(line)
         return cls(recipe, loaded)

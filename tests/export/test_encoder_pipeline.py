@@ -293,4 +293,4 @@ def test_a_gate_that_fails_is_one_line_on_the_command_line(tmp_path: Path) -> No
     assert len(ended.stderr.splitlines()) == 1
     assert set(tmp_path.iterdir()) == before
     steps = [line[11:].partition(" ")[0].rstrip(":,") for line in ended.stdout.splitlines()]
-    assert steps == ["load", "reference", "convert", "fuse", "quantize", *["verify"] * 3]
+    assert steps == ["load", "reference", "convert", "quantize", *["verify"] * 3]

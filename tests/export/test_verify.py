@@ -20,7 +20,6 @@ from handlers.text.tokenizer import Tokenizer
 from model_export.decoder.export import DecoderStrategy
 from model_export.decoder.reference import chats_of, prompts_of
 from model_export.fetch.load import LoadedModel, fetch
-from model_export.fetch.stand_ins import fill
 from model_export.recipe import DecoderTolerance, FolderSource
 from model_export.recipe_loader import load_decoder_recipe
 from model_export.reporting import ExportError
@@ -54,9 +53,7 @@ NO_SYSTEM = (
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     folder = save_tiny_folder(tmp_path_factory.mktemp("tiny"))
-    loaded = fetch(FolderSource(path=folder), ignore)
-    fill(loaded.model)
-    return loaded
+    return fetch(FolderSource(path=folder), ignore)
 
 
 @pytest.fixture(scope="module")
