@@ -173,7 +173,7 @@ class DecoderTolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_top1_agreement: float
     """Share of positions at which both graphs put the same token first."""
     max_perplexity_ratio: float
-    """Perplexity of the quantised graph over that of the fp32 graph."""
+    """Perplexity of the quantised graph over that of the model in fp32."""
 
 
 class EmbeddingTolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):

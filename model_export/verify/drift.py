@@ -37,7 +37,7 @@ CHUNK = 128
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """The quantised graph against the fp32 graph."""
+    """The quantised graph against the model in fp32."""
 
     tokens: int
     kl: float
