@@ -26,6 +26,12 @@ An encoder has other keys in two of these tables, and no [prefix]:
     pooling = "cls"                   # these two only for a model without modules.json,
     normalize = true                  # sentence-transformers' own word on them
 
+    [export.judge]                    # of a language model that ranks by saying yes or no
+    yes = "yes"                       # words of one token; the score is the logit of yes less
+    no = "no"                         # that of no, which may be left out
+    template = "... {instruction} ... {query} ... {document} ..."
+    instruction = "Given a web search query, ..."  # where a request names none
+
     [tolerance]                       # of "feature-extraction"
     min_mean_cosine = 0.999           # of the quantised embeddings to the fp32 ones
     min_cosine = 0.995
@@ -155,6 +161,16 @@ class DecoderExport(ExportTable, frozen=True):
     task: Literal["text-generation"] = "text-generation"
 
 
+class JudgeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[export.judge]: a language model that ranks by its next token, and the prompt it reads."""
+
+    yes: str
+    no: str | None = None
+    template: str
+    """The whole prompt, special tokens included; docs/encoder.md."""
+    instruction: str | None = None
+
+
 class EncoderExport(ExportTable, frozen=True):
     """[export] of an encoder."""
 
@@ -163,6 +179,7 @@ class EncoderExport(ExportTable, frozen=True):
     pooling: str | None = None
     """One of POOLING_MODES."""
     normalize: bool | None = None
+    judge: JudgeTable | None = None
 
 
 class DecoderTolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -200,7 +200,25 @@ def _check_encoder(recipe: EncoderRecipe, precision: dict[str, Any]) -> None:
             f"[export] pooling is {export.pooling!r}{_suggest(export.pooling, POOLING_MODES)} "
             f"Known are: {', '.join(POOLING_MODES)}."
         )
+    _check_judge(export)
     _check_encoder_tolerance(recipe.tolerance)
+
+
+def _check_judge(export: EncoderExport) -> None:
+    judge = export.judge
+    if judge is None:
+        return
+    if export.task != "text-ranking":
+        raise ExportError(f"[export.judge] is a ranker's, not {export.task}'s.")
+    for name, least in (("query", 1), ("document", 1), ("instruction", 0)):
+        if not least <= judge.template.count(f"{{{name}}}") <= 1:
+            times = "exactly" if least else "at most"
+            raise ExportError(f"[export.judge] template must have {{{name}}} {times} once.")
+    if ("{instruction}" in judge.template) != (judge.instruction is not None):
+        raise ExportError(
+            "[export.judge] instruction is what {instruction} in the template stands for where a "
+            "request names none: write both, or neither."
+        )
 
 
 def _check_encoder_tolerance(tolerance: EmbeddingTolerance | ScoreTolerance) -> None:

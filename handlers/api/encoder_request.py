@@ -40,6 +40,8 @@ UNSUPPORTED: UnsupportedFields = {
     "options": (),
     "texts": (),
     "inputs": (),
+    "chat_template": (),
+    "chat_template_kwargs": (),
 }
 """The fields that every endpoint of encoders refuses, since each would change the answer."""
 
@@ -47,8 +49,6 @@ CHAT_ONLY: UnsupportedFields = {
     "messages": (),
     "add_generation_prompt": ("false",),
     "continue_final_message": ("false",),
-    "chat_template": (),
-    "chat_template_kwargs": (),
 }
 """vLLM's fields for an input that is a chat. Refused where an input is embedded or classified."""
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from handlers.text.chat_template import ChatTemplate
     from handlers.text.completion import Completer
     from handlers.text.encoder_inputs import EncoderInputBuilder
+    from handlers.text.pair_prompt import PairPromptBuilder
     from handlers.text.tokenizer import Tokenizer
 
 # Two threads for each kind of work: one long prompt does not delay the short ones, nor one grammar
@@ -159,6 +160,8 @@ class EncoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
     engine: Encoder
     input_builder: EncoderInputBuilder
     info: EncoderInfo
+    pair_prompts: PairPromptBuilder | None = None
+    """Of a ranker that is a language model."""
 
     @classmethod
     def of(
@@ -182,11 +185,22 @@ class EncoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
             prompt_encoder=PromptEncoder(tokenizer, None),
             input_builder=EncoderInputBuilder(tokenizer, encoder.context_length),
             info=info,
+            pair_prompts=_pair_prompts(encoder, tokenizer, info),
             tokenising=_worker_pool("tokenising", encoder, settings),
             manifest=manifest,
             load_ms=load_ms,
             needs_key=settings.api_key is not None,
         )
+
+
+def _pair_prompts(
+    encoder: Encoder, tokenizer: Tokenizer, info: EncoderInfo
+) -> PairPromptBuilder | None:
+    if info.pair_prompt is None:
+        return None
+    from handlers.text.pair_prompt import PairPromptBuilder
+
+    return PairPromptBuilder(tokenizer, info.pair_prompt, encoder.context_length)
 
 
 def _worker_pool(name: str, engine: Engine | Encoder, settings: Settings) -> WorkerPool:

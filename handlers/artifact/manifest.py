@@ -48,6 +48,15 @@ class ModelInfo(msgspec.Struct, frozen=True):
     licence: str
 
 
+class PairPrompt(msgspec.Struct, frozen=True):
+    """The prompt in which a language model reads a query and a document."""
+
+    template: str
+    """Has {query} and {document} once each, and {instruction} where there is one."""
+    instruction: str | None = None
+    """What {instruction} stands for where a request names none."""
+
+
 class EncoderInfo(msgspec.Struct, frozen=True):
     """The properties of an encoder."""
 
@@ -63,6 +72,8 @@ class EncoderInfo(msgspec.Struct, frozen=True):
     """Texts that the model wants before an input, by the kind of input: "query"."""
     default_prompt: str | None = None
     """The name of the prompt that a text gets when the request names none."""
+    pair_prompt: PairPrompt | None = None
+    """That of a ranker that is a language model; None for one that reads the pair alone."""
 
 
 class SamplingDefaults(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -34,7 +34,7 @@ class EncoderInputBuilder(msgspec.Struct, frozen=True):
 
         Raises InvalidRequest for a null, and ContextLengthExceeded.
         """
-        _check(texts, field)
+        check_texts(texts, field)
         return self._build(texts, field, cut_to)
 
     def pairs(
@@ -46,11 +46,10 @@ class EncoderInputBuilder(msgspec.Struct, frozen=True):
         twice what a pair can keep: twice, since a word that is cut may be tokenised otherwise. If
         the second text is longer still, the one token that cannot be shared out goes to it.
         """
-        _check(seconds, field)
+        check_texts(seconds, field)
         if cut_to is None:
-            self._check_length(
-                len(self.tokenizer.encode(first)) + self.tokenizer.special_count(2), "query"
-            )
+            length = len(self.tokenizer.encode(first)) + self.tokenizer.special_count(2)
+            check_length(length, self.max_tokens, "query")
         else:
             first = self.tokenizer.beginning(first, 2 * self.max_tokens)
         return self._build([(first, second) for second in seconds], field, cut_to)
@@ -62,7 +61,7 @@ class EncoderInputBuilder(msgspec.Struct, frozen=True):
         limit = self.max_tokens if cut_to is None else cut_to
         if cut_to is None:
             for index, ids in enumerate(lists):
-                self._check_length(len(ids), field(index))
+                check_length(len(ids), limit, field(index))
         return [EncoderInput(np.array(ids[:limit], np.int64)) for ids in lists]
 
     def _build(
@@ -74,42 +73,43 @@ class EncoderInputBuilder(msgspec.Struct, frozen=True):
             made = _input(encoded)
             if len(made.ids) > limit:
                 if cut_to is None:
-                    self._check_length(len(made.ids), field(index))
+                    check_length(len(made.ids), limit, field(index))
                 made = _input(self.tokenizer.encode_truncated(texts[index], limit))
             inputs.append(made)
         return inputs
 
     def _encoded(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> Iterator[EncodedText]:
-        start = 0
-        for end in _batch_ends([_characters(text) for text in texts]):
+        for start, end in batches([_characters(text) for text in texts]):
             yield from self.tokenizer.encode_all(texts[start:end])
-            start = end
-
-    def _check_length(self, length: int, field: str) -> None:
-        if length > self.max_tokens:
-            raise ContextLengthExceeded(
-                f"The prompt is too long: {field} has {length:,} tokens, and the model takes "
-                f"{self.max_tokens:,}. Shorten it, or send truncate: true to leave out its end.",
-                param=field,
-            )
 
 
-def _check(texts: Sequence[str], field: FieldOf) -> None:
+def check_length(length: int, limit: int, field: str) -> None:
+    """Raises ContextLengthExceeded for an input of more than `limit` tokens."""
+    if length > limit:
+        raise ContextLengthExceeded(
+            f"The prompt is too long: {field} has {length:,} tokens, and the model takes "
+            f"{limit:,}. Shorten it, or send truncate: true to leave out its end.",
+            param=field,
+        )
+
+
+def check_texts(texts: Sequence[str], field: FieldOf) -> None:
+    """Raises InvalidRequest for a null, and ContextLengthExceeded for too many characters."""
     for index, text in enumerate(texts):
         check_size(len(text), field(index))
         check_text(text, field(index))
 
 
-def _batch_ends(sizes: Sequence[int]) -> Iterator[int]:
-    """Yields the end of each batch of texts of these sizes, in characters."""
+def batches(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yields the start and the end of each batch of texts of these sizes, in characters."""
     start = characters = 0
     for index, size in enumerate(sizes):
         if index > start and (index - start == MAX_BATCH or characters + size > MAX_CHARACTERS):
-            yield index
+            yield start, index
             start, characters = index, 0
         characters += size
     if sizes:
-        yield len(sizes)
+        yield start, len(sizes)
 
 
 def _characters(text: str | tuple[str, str]) -> int:

@@ -93,6 +93,14 @@ class Tokenizer:
         return encoded
 
     @panic_is_fault("tokenizers")
+    def encode_prompts(self, prompts: Sequence[str]) -> list[EncodedText]:
+        """Encodes texts that have all their special tokens in them."""
+        encoded: list[EncodedText] = self._backend.encode_batch_fast(
+            prompts, add_special_tokens=False
+        )
+        return encoded
+
+    @panic_is_fault("tokenizers")
     def beginning(self, text: str, tokens: int) -> str:
         """Returns the part of a text that becomes its first `tokens` tokens."""
         (encoded,) = self._backend.encode_batch([text], add_special_tokens=False)

@@ -9,7 +9,7 @@ no other patch than ours.
 from __future__ import annotations
 
 import inspect
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
@@ -17,33 +17,42 @@ import torch
 from transformers import PreTrainedModel
 
 from handlers.artifact import graph_contract as contract
-from model_export.encoder.head import Pooling
+from model_export.encoder.head import LogitDifference, Pooling
 from model_export.reporting import ExportError
 from model_export.trace import optimum
 from model_export.trace.tracing import patch_unsupported_ops, trace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from model_export.encoder.head import Head
+    from model_export.encoder.judge import Judge
 
 
 class TraceableEncoder(torch.nn.Module):
     """An encoder and its head as a module that torch can trace."""
 
-    def __init__(self, model: PreTrainedModel, names: list[str], head: Head | None) -> None:
+    def __init__(
+        self, model: PreTrainedModel, names: list[str], head: Head | None, judges: bool
+    ) -> None:
         super().__init__()
         self.model = model
         self.names = names
         self.head = head
+        self.judges = judges
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Returns embeddings [batch, dimensions] with a head, logits [batch, labels] without."""
         named = dict(zip(self.names, inputs, strict=True))
+        if self.judges:
+            logits = self.model(**named, use_cache=False)["logits"]
+            return self._last(logits, named[contract.ATTENTION_MASK])
         if self.head is None and self._scores_every_token():
             return self._score_of_the_last(named)
         outputs = self.model(**named)
         if self.head is None:
-            logits: torch.Tensor = outputs["logits"]
-            return logits
+            scores: torch.Tensor = outputs["logits"]
+            return scores
         embeddings: torch.Tensor = self.head(
             outputs["last_hidden_state"], named[contract.ATTENTION_MASK]
         )
@@ -63,25 +72,49 @@ class TraceableEncoder(torch.nn.Module):
         if pad is not None:
             mask = mask * (named[contract.INPUT_IDS] != pad)
         states = self.model.base_model(**named)["last_hidden_state"]
-        last = Pooling(["last_token"])
-        pooled: torch.Tensor = last(self.model.score(states), mask)  # type: ignore[operator]
+        return self._last(self.model.score(states), mask)  # type: ignore[operator]
+
+    @staticmethod
+    def _last(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        pooled: torch.Tensor = Pooling(["last_token"])(logits, mask)
         return pooled
 
 
-def convert(model: PreTrainedModel, head: Head | None) -> ir.Model:
+def convert(model: PreTrainedModel, head: Head | None, judge: Judge | None = None) -> ir.Model:
     """Traces `model` in float32: with `head` for embeddings, without for its logits.
 
-    Raises ExportError, naming the architecture and the reason, for what cannot be expressed.
+    Of a language model, with `judge` for the one logit by which it ranks. Raises ExportError,
+    naming the architecture and the reason, for what cannot be expressed.
     """
     task = "text-classification" if head is None else "feature-extraction"
-    encoder = TraceableEncoder(model.float(), _input_names(model, task), head).eval()
+    if judge is not None:
+        task = "text-generation"
+    names = _input_names(model, task)
+    encoder = TraceableEncoder(model.float(), names, head, judge is not None).eval()
     try:
-        with _traceable(model, task):
+        with _one_logit(model, judge), _traceable(model, task):
             return _trace(encoder)
     # torch, transformers and optimum raise errors of any type where a model cannot be traced.
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ExportError(f"{type(model).__name__} cannot be traced: {reason[0]}") from error
+
+
+@contextmanager
+def _one_logit(model: PreTrainedModel, judge: Judge | None) -> Iterator[None]:
+    """Puts the difference of two rows in the place of the output projection inside the block.
+
+    What the model does to its logits besides, such as a scale, is traced with it.
+    """
+    if judge is None:
+        yield
+        return
+    projection: Any = model.get_output_embeddings()
+    model.set_output_embeddings(LogitDifference(projection, judge.yes, judge.no))
+    try:
+        yield
+    finally:
+        model.set_output_embeddings(projection)
 
 
 def _trace(encoder: TraceableEncoder) -> ir.Model:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model_export.encoder.judge_reference import make_judge_reference
 from model_export.encoder.reference import make_reference
 from model_export.encoder.source import EncoderSource, fetch_encoder
 from model_export.fetch.load import LoadedModel
@@ -39,17 +40,19 @@ class EncoderStrategy:
     def reference(self, _: Path, report: Report) -> EncoderGates:
         """Encodes the corpus with transformers. The gates ask for its ids, its rows, and drift."""
         report("reference: transformers' ids and answers on the corpus")
-        return EncoderGates(
-            reference=make_reference(self.source, self.recipe.export.task),
-            tolerance=self.recipe.tolerance,
-        )
+        judge = self.source.judge
+        if judge is None:
+            reference = make_reference(self.source, self.recipe.export.task)
+        else:
+            reference = make_judge_reference(self.source, judge)
+        return EncoderGates(reference=reference, tolerance=self.recipe.tolerance)
 
     def convert(self) -> ir.Model:
         """Traces the graph in the encoder's contract, with its head, and makes it fast."""
         from model_export.encoder.convert import convert
         from model_export.fuse import ENCODER_PASSES, fuse
 
-        return fuse(convert(self.loaded.model, self.source.head), ENCODER_PASSES)
+        return fuse(convert(self.loaded.model, self.source.head, self.source.judge), ENCODER_PASSES)
 
     def write_exact(self, graph: ir.Model, directory: Path, _: EncoderGates, threads: int) -> None:
         """Writes the whole graph in fp32."""

@@ -92,6 +92,25 @@ class Truncate(torch.nn.Module):
         return embedding[:, : self.dimensions]
 
 
+class LogitDifference(torch.nn.Module):
+    """The logit of one token less that of another, out of a language model's output projection.
+
+    A product and its sum rather than a linear layer of one output, which would be quantised.
+    """
+
+    def __init__(self, projection: torch.nn.Linear, yes: int, no: int | None) -> None:
+        super().__init__()
+        weight, bias = projection.weight.detach().float(), projection.bias
+        self.row = torch.nn.Parameter(weight[yes] - (0 if no is None else weight[no]))
+        self.bias = 0.0
+        if bias is not None:
+            self.bias = float(bias[yes]) - (0.0 if no is None else float(bias[no]))
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Takes hidden states [..., hidden]. Returns [..., 1]."""
+        return (hidden * self.row).sum(dim=-1, keepdim=True) + self.bias
+
+
 class Head(torch.nn.Module):
     """Pooling, and the modules that follow it."""
 

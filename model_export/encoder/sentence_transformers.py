@@ -7,6 +7,8 @@
                                         roberta_config.json, or another architecture's name
     config_sentence_transformers.json   prompts by name, and how many dimensions are kept; of a
                                         CrossEncoder, what makes scores of logits
+    N_LogitScore/config.json            of a CrossEncoder that is a language model: the ids of the
+                                        tokens by whose logits it judges
 
 A module of another kind, or a setting that the graph could not honour, is refused by its name: to
 leave it out would make other embeddings.
@@ -59,6 +61,37 @@ class ModuleEntry(msgspec.Struct, frozen=True):
     path: str
 
 
+_MESSAGE = {"method": "forward", "method_output_name": "logits", "format": "flat"}
+_JUDGE = {
+    "transformer_task": "text-generation",
+    "module_output_name": "causal_logits",
+    "processing_kwargs": {},
+}
+"""The same of a language model that judges, beside its chat template's settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogitScore:
+    """The settings of a CrossEncoder that is a language model."""
+
+    yes: int
+    no: int | None
+    instruction: str | None
+    """The prompt that a pair gets by default; None: as the chat template has it."""
+    rendering: dict[str, Any]
+    """Arguments of the tokenizer's apply_chat_template."""
+    max_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CrossEncoder:
+    """What the files say of a model that classifies or ranks."""
+
+    activation: str | None
+    """Its name in torch; None where the files have none."""
+    judge: LogitScore | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class SentenceTransformer:
     """The settings and the head that the files describe."""
@@ -88,26 +121,56 @@ def read_modules(directory: Path) -> SentenceTransformer | None:
     return _sentence_transformer(directory, _pooling_modes(folders[1]), others)
 
 
-def read_activation(directory: Path) -> str | None:
-    """Returns a CrossEncoder's activation, by its name in torch; None where its files have none.
+def read_cross_encoder(directory: Path) -> CrossEncoder:
+    """Reads a classifier's or a ranker's files, of which there may be none.
 
-    Raises ExportError for a chain that is more than a Transformer.
+    Raises ExportError for a chain that is more than a Transformer and a LogitScore.
     """
     path = directory / "modules.json"
-    kinds = [module.type for module in _decode(path, list[ModuleEntry])] if path.is_file() else []
+    modules = _decode(path, list[ModuleEntry]) if path.is_file() else []
+    kinds = [_kind(module.type) for module in modules]
+    settings = _read_if_there(directory / "config_sentence_transformers.json")
+    named = settings.get("activation_fn")
+    activation = None if named is None else str(named)
+    if kinds == ["Transformer", "LogitScore"]:
+        score = _read(directory / modules[1].path / "config.json")
+        return CrossEncoder(activation, _logit_score(directory, score, settings))
     if len(kinds) > 1:
         raise ExportError(
             f"{directory.name}/modules.json has {len(kinds)} modules; a classifier or a ranker of "
-            f"one Transformer alone can be exported."
+            f"one Transformer alone, or with a LogitScore, can be exported."
         )
-    settings = _read_if_there(directory / "config_sentence_transformers.json")
     if settings.get("default_prompt_name") is not None:
         raise ExportError(
             f"{directory.name}/config_sentence_transformers.json puts a prompt in front of every "
             f"text (default_prompt_name), which a classifier or a ranker here does not."
         )
-    named = settings.get("activation_fn")
-    return None if named is None else str(named)
+    return CrossEncoder(activation)
+
+
+def _logit_score(directory: Path, score: dict[str, Any], settings: dict[str, Any]) -> LogitScore:
+    name, transformer = _transformer_settings(directory)
+    processing = dict(transformer.get("processing_kwargs") or {})
+    rendering = processing.pop("chat_template", {})
+    _check_settings(name, {**transformer, "processing_kwargs": processing}, _JUDGE)
+    message = (transformer.get("modality_config") or {}).get("message")
+    _check_settings(
+        name, {"modality_config.message": message}, {"modality_config.message": _MESSAGE}
+    )
+    prompts, default = settings.get("prompts") or {}, settings.get("default_prompt_name")
+    return LogitScore(
+        yes=score["true_token_id"],
+        no=score.get("false_token_id"),
+        instruction=prompts.get(default),
+        rendering=rendering,
+        max_tokens=transformer.get("max_seq_length"),
+    )
+
+
+def _transformer_settings(directory: Path) -> tuple[str, dict[str, Any]]:
+    """Returns the file's name for errors, and what it has."""
+    named = sorted(directory.glob("sentence_*_config.json"))
+    return (f"{directory.name}/{named[0].name}", _read(named[0])) if named else ("", {})
 
 
 def _kind(name: str) -> str:
@@ -127,9 +190,8 @@ def _sentence_transformer(
 ) -> SentenceTransformer:
     from model_export.encoder.head import Truncate
 
-    named = sorted(directory.glob("sentence_*_config.json"))
-    transformer = _read(named[0]) if named else {}
-    _check_settings(f"{directory.name}/{named[0].name}" if named else "", transformer, _TRANSFORMER)
+    name, transformer = _transformer_settings(directory)
+    _check_settings(name, transformer, _TRANSFORMER)
     settings = _read_if_there(directory / "config_sentence_transformers.json")
     kept = settings.get("truncate_dim")
     return SentenceTransformer(

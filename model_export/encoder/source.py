@@ -13,13 +13,15 @@ from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any, Literal
 
 from handlers.artifact.manifest import EncoderInfo
+from model_export.encoder.judge import Judge, judge_of_files, judge_of_recipe
 from model_export.encoder.sentence_transformers import (
+    CrossEncoder,
     SentenceTransformer,
     head_of,
-    read_activation,
+    read_cross_encoder,
     read_modules,
 )
-from model_export.fetch.load import CLASSIFIER, TRANSFORMER, LoadedModel, ModelKind, load
+from model_export.fetch.load import CLASSIFIER, JUDGE, TRANSFORMER, LoadedModel, ModelKind, load
 from model_export.fetch.locate import Located, locate
 from model_export.fetch.stand_ins import fill
 from model_export.reporting import ExportError, Report
@@ -45,6 +47,8 @@ class EncoderSource:
     head: Head | None
     """None for a classifier or a ranker."""
     info: EncoderInfo
+    judge: Judge | None = None
+    """Of a ranker that is a language model."""
 
 
 def fetch_encoder(recipe: EncoderRecipe, report: Report) -> EncoderSource:
@@ -54,8 +58,10 @@ def fetch_encoder(recipe: EncoderRecipe, report: Report) -> EncoderSource:
     if recipe.export.task == "feature-extraction":
         modules = read_modules(located.directory)
         return _embedder(recipe.export, _load(located, TRANSFORMER, report), modules)
-    named = read_activation(located.directory)
-    return _classifier(recipe.export, _load(located, CLASSIFIER, report), named)
+    files = read_cross_encoder(located.directory)
+    if recipe.export.judge is not None or files.judge is not None:
+        return _judge(recipe.export, _load(located, JUDGE, report), files)
+    return _classifier(recipe.export, _load(located, CLASSIFIER, report), files)
 
 
 def _load(located: Located, kind: ModelKind, report: Report) -> LoadedModel:
@@ -127,7 +133,36 @@ def _dimensions(loaded: LoadedModel, head: Head) -> int:
         return int(head(states, torch.ones((1, 1), dtype=torch.int64)).shape[-1])
 
 
-def _classifier(export: EncoderExport, loaded: LoadedModel, named: str | None) -> EncoderSource:
+def _judge(export: EncoderExport, loaded: LoadedModel, files: CrossEncoder) -> EncoderSource:
+    described = []
+    if files.judge is not None:
+        described.append(judge_of_files(files.judge, loaded.tokenizer))
+    if export.judge is not None:
+        described.append(judge_of_recipe(export.judge, loaded.tokenizer))
+    judge = described[0]
+    if described[-1] != judge:
+        raise ExportError(
+            "The model's modules.json and chat template say how it judges, and [export.judge] "
+            "says otherwise: leave it out."
+        )
+    config = loaded.model.config
+    if getattr(config.get_text_config(), "final_logit_softcapping", None):
+        raise ExportError(
+            "The model caps its logits (final_logit_softcapping), so that the difference of two is "
+            "not that of two rows of its output projection, which the graph has."
+        )
+    limit = None if files.judge is None else files.judge.max_tokens
+    info = EncoderInfo(
+        dimensions=0,
+        max_tokens=_max_tokens(loaded, export.max_tokens, limit),
+        labels=(str(loaded.tokenizer.decode([judge.yes])),),
+        activation=_named_activation(config, files.activation) or "sigmoid",
+        pair_prompt=judge.prompt,
+    )
+    return EncoderSource(loaded, None, info, judge)
+
+
+def _classifier(export: EncoderExport, loaded: LoadedModel, files: CrossEncoder) -> EncoderSource:
     config: Any = loaded.model.config
     labels = tuple(str(config.id2label[index]) for index in range(config.num_labels))
     ranks = export.task == "text-ranking"
@@ -142,7 +177,7 @@ def _classifier(export: EncoderExport, loaded: LoadedModel, named: str | None) -
         dimensions=0,
         max_tokens=_max_tokens(loaded, export.max_tokens, None),
         labels=labels,
-        activation=_activation(config, named, ranks=ranks),
+        activation=_activation(config, files.activation, ranks=ranks),
     )
     return EncoderSource(loaded, None, info)
 
@@ -151,24 +186,32 @@ def _activation(config: Any, named: str | None, *, ranks: bool) -> Activation:
     """Returns sentence-transformers' activation, or the one that transformers' pipeline uses.
 
     A ranker's one score goes through a sigmoid for every problem type, as in CrossEncoder.
-    `named`: that of its newer versions, in a file of their own.
     """
-    section = getattr(config, "sentence_transformers", None) or {}
-    older = getattr(config, "sbert_ce_default_activation_function", None)
-    name = named or section.get("activation_fn") or older
-    if name is not None:
-        activation = _ACTIVATIONS.get(str(name).rpartition(".")[2].rstrip("()"))
-        if activation is None or not str(name).startswith("torch."):
-            raise ExportError(
-                f"The model's files make scores by {name}; known are torch's "
-                f"{', '.join(_ACTIVATIONS)}."
-            )
+    if activation := _named_activation(config, named):
         return activation
     if config.problem_type == "regression" and not ranks:
         return "none"
     if config.problem_type == "multi_label_classification" or config.num_labels == 1:
         return "sigmoid"
     return "softmax"
+
+
+def _named_activation(config: Any, named: str | None) -> Activation | None:
+    """Returns sentence-transformers' activation; `named`: of its newer versions, in another file.
+
+    Raises ExportError for one that is not known.
+    """
+    section = getattr(config, "sentence_transformers", None) or {}
+    older = getattr(config, "sbert_ce_default_activation_function", None)
+    name = named or section.get("activation_fn") or older
+    if name is None:
+        return None
+    activation = _ACTIVATIONS.get(str(name).rpartition(".")[2].rstrip("()"))
+    if activation is None or not str(name).startswith("torch."):
+        raise ExportError(
+            f"The model's files make scores by {name}; known are torch's {', '.join(_ACTIVATIONS)}."
+        )
+    return activation
 
 
 def _max_tokens(loaded: LoadedModel, in_recipe: int | None, in_files: int | None) -> int:

@@ -67,7 +67,13 @@ CLASSIFIER = ModelKind(
     "a classifier",
     "AutoModelForSequenceClassification",
     otherwise="A model that judges by the words yes and no, as Qwen3-Reranker, has none of its "
-    "own: export a converted copy, whose name often ends in -seq-cls.",
+    "own: name the words and the prompt in [export.judge] (docs/encoder.md), or export a "
+    "converted copy, whose name often ends in -seq-cls.",
+)
+JUDGE = ModelKind(
+    "a language model that judges pairs",
+    "AutoModelForCausalLM",
+    otherwise=DECODER.otherwise,
 )
 
 

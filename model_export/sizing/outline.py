@@ -27,7 +27,7 @@ from model_export.fetch.load import (
     ModelKind,
     reason_of,
 )
-from model_export.recipe import DecoderRecipe, EncoderRecipe
+from model_export.recipe import DecoderRecipe, EncoderExport, EncoderRecipe
 from model_export.reporting import ExportError
 from model_export.sizing.footprint import Matrix, Outline
 from model_export.trace.cache_spec import cache_spec
@@ -41,12 +41,14 @@ def outline_of(config: PretrainedConfig, recipe: DecoderRecipe | EncoderRecipe) 
     """Measures the model of a configuration. Raises ExportError where it cannot be exported."""
     with FakeTensorMode(shape_env=ShapeEnv()):  # experts take as many tokens as choose them
         if isinstance(recipe, EncoderRecipe):
-            return _encoder(config, recipe.export.task)
+            return _encoder(config, recipe.export)
         return _decoder(config, recipe.export.context_length)
 
 
-def _encoder(config: PretrainedConfig, task: str) -> Outline:
-    kind = TRANSFORMER if task == "feature-extraction" else CLASSIFIER
+def _encoder(config: PretrainedConfig, export: EncoderExport) -> Outline:
+    """Measures an encoder. Of a language model that judges, the graph has no output projection."""
+    bare = export.task == "feature-extraction" or export.judge is not None
+    kind = TRANSFORMER if bare else CLASSIFIER
     model = _build(config, kind.auto_class)
     _check_head(model, kind)
     return _measure(model, 0, 0, 0, kind.unused)

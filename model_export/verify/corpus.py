@@ -72,6 +72,11 @@ def query_document_pairs() -> tuple[tuple[str, str], ...]:
 @cache
 def texts_and_pairs() -> tuple[tuple[str, ...], ...]:
     """Returns all that only has to be encoded, the corpus's odd texts alone and in pairs too."""
-    odd = corpus().texts
-    pairs = [*pairwise(odd), *query_document_pairs()]
-    return (*((text,) for text in (*odd, *passages())), *pairs)
+    pairs = [*odd_pairs(), *query_document_pairs()]
+    return (*((text,) for text in (*corpus().texts, *passages())), *pairs)
+
+
+@cache
+def odd_pairs() -> tuple[tuple[str, str], ...]:
+    """Returns pairs of the corpus's odd texts."""
+    return tuple(pairwise(corpus().texts))

@@ -1,7 +1,8 @@
 """The gates between an exported encoder and its artefact, in the verifying process.
 
 1. The runtime's tokenizer gives transformers' ids and segments, of texts and of pairs: whole, cut
-   to 32 tokens, and cut to the longest that the model takes.
+   to 32 tokens, and cut to the longest that the model takes. Of a language model that ranks, of
+   pairs in its prompt.
 2. The fp32 graph gives transformers' rows, alone and in a batch, and of a text of the longest that
    the model takes, or of 1,024 tokens.
 3. The quantised graph stays within the recipe's limits of the fp32 graph, on the shipped text:
@@ -14,14 +15,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from handlers.artifact.manifest import Artifact
+from handlers.artifact.manifest import Artifact, PairPrompt
 from handlers.config import Settings
 from handlers.encoder.encoder import Encoder, apply_activation
 from handlers.encoder.request import EncoderInput
+from handlers.text.pair_prompt import PairPromptBuilder
 from handlers.text.tokenizer import Tokenizer
 from model_export.recipe import EmbeddingTolerance, ScoreTolerance
 from model_export.reporting import ExportError, Report
@@ -50,7 +53,8 @@ def verify_encoder(request: VerifyRequest, gates: EncoderGates, report: Report) 
     reference = gates.reference
     artifact = Artifact.open(request.quantised)
     report("verify: gate 1, ids of texts and pairs")
-    tokens = check_tokens(reference, Tokenizer.load(artifact.tokenizer))
+    tokenizer = Tokenizer.load(artifact.tokenizer)
+    tokens = check_tokens(reference, tokenizer, artifact.encoder.pair_prompt)
     report(f"verify: gate 2, {len(reference.answers) + 1} rows of the fp32 graph")
     fp32 = _encoder(Artifact.open(request.fp32), reference, request.threads)
     figures = {"tokens": tokens, "exact": check_rows(reference, fp32)}
@@ -74,17 +78,38 @@ def _encoder(artifact: Artifact, reference: EncoderReference, threads: int) -> E
     return Encoder.load(artifact, Settings.from_environ(settings))
 
 
-def check_tokens(reference: EncoderReference, tokenizer: Tokenizer) -> dict[str, Any]:
+def check_tokens(
+    reference: EncoderReference, tokenizer: Tokenizer, prompt: PairPrompt | None = None
+) -> dict[str, Any]:
     """Returns the figures of gate 1. Raises ExportError at the first difference."""
-    for encoded in reference.whole:
-        (found,) = tokenizer.encode_all([_texts(encoded)])
-        _compare_ids(encoded, found.ids, found.type_ids)
-    for limit, cut in reference.cut.items():
-        for encoded in cut:
-            found = tokenizer.encode_truncated(_texts(encoded), limit)
-            _compare_ids(encoded, found.ids, found.type_ids)
+    for limit, inputs in ((None, reference.whole), *reference.cut.items()):
+        for encoded in inputs:
+            if prompt is None:
+                _compare_ids(encoded, *_encoded(tokenizer, encoded, limit))
+            else:
+                ids = _encoded_in_prompt(tokenizer, prompt, encoded, limit)
+                _compare_ids(encoded, ids, [0] * len(ids))
     pairs = sum(len(encoded.texts) == 2 for encoded in reference.whole)
     return {"texts": len(reference.whole) - pairs, "pairs": pairs}
+
+
+def _encoded(
+    tokenizer: Tokenizer, encoded: EncodedInput, limit: int | None
+) -> tuple[list[int], list[int]]:
+    if limit is None:
+        (found,) = tokenizer.encode_all([_texts(encoded)])
+    else:
+        found = tokenizer.encode_truncated(_texts(encoded), limit)
+    return found.ids, found.type_ids
+
+
+def _encoded_in_prompt(
+    tokenizer: Tokenizer, prompt: PairPrompt, encoded: EncodedInput, limit: int | None
+) -> list[int]:
+    query, document = encoded.texts
+    builder = PairPromptBuilder(tokenizer, prompt, sys.maxsize)
+    (found,) = builder.pairs(query, [document], lambda _: "documents", limit)
+    return [int(each) for each in found.ids]
 
 
 def _texts(encoded: EncodedInput) -> Any:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from handlers.api.endpoints import rerank
-from handlers.artifact.manifest import EncoderInfo
-from tests.api.encoder_client import EncoderClient, row_of_pair
+from handlers.artifact.manifest import EncoderInfo, PairPrompt
+from tests.api.encoder_client import TOKENIZER, EncoderClient, row_of_pair
 from tests.encoder.fake_runner import LONGEST
 
 PATH = "/v1/rerank"
@@ -132,6 +132,9 @@ def test_a_document_may_be_empty() -> None:
         ({"max_tokens_per_doc": 10}, "max_tokens_per_doc"),
         ({"truncate": "START"}, "truncate"),
         ({"truncate_prompt_tokens": 3}, "truncate_prompt_tokens"),
+        ({"instruction": "Find rain."}, "instruction"),
+        ({"instruct": "Find rain."}, "instruct"),
+        ({"chat_template_kwargs": {"instruction": "Find rain."}}, "chat_template_kwargs"),
     ],
 )
 def test_what_cannot_be_ranked_is_refused_by_name(change: dict[str, Any], param: str) -> None:
@@ -181,3 +184,60 @@ def test_a_text_of_too_many_characters_is_refused_even_where_it_would_be_cut(
     status, error = client().error("POST", PATH, BODY | {"truncate": True} | change)
 
     assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", param)
+
+
+def judge(prompt: PairPrompt) -> EncoderClient:
+    info = EncoderInfo(dimensions=0, max_tokens=LONGEST, labels=("yes",), pair_prompt=prompt)
+    return EncoderClient("text-ranking", info=info)
+
+
+JUDGED = PairPrompt("Look: {instruction} {query} is {document} so?", "kettle")
+
+
+@pytest.mark.parametrize(
+    ("wish", "instruction"),
+    [
+        ({}, "kettle"),
+        ({"instruction": None, "instruct": ""}, "kettle"),
+        ({"instruction": "Jupiter sings"}, "Jupiter sings"),
+        ({"instruct": "Jupiter sings"}, "Jupiter sings"),
+        ({"instruction": "Jupiter sings", "instruct": "years"}, "Jupiter sings"),
+    ],
+)
+def test_a_language_model_reads_its_own_prompt(wish: dict[str, Any], instruction: str) -> None:
+    body = judge(JUDGED).json("POST", PATH, BODY | wish)
+
+    scores = {each["index"]: each["relevance_score"] for each in body["results"]}
+    texts = [f"Look: {instruction} {QUERY} is {each} so?" for each in DOCUMENTS]
+    assert [scores[n] for n in range(4)] == [len(TOKENIZER.encode(text)) for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "change", "param"),
+    [
+        (PairPrompt("{query} is {document}"), {"instruction": "Find rain."}, "instruction"),
+        (JUDGED, {"instruction": "null \0"}, "instruction"),
+        (JUDGED, {"instruct": 7}, "instruct"),
+        (JUDGED, {"instruction": "x" * 300_000}, "instruction"),
+        (JUDGED, {"query": "a " * 700}, "query"),
+        (JUDGED, {"instruction": "a " * 700}, "query"),
+        (JUDGED, {"documents": ["a", "a " * 700]}, "documents[1]"),
+        (JUDGED, {"truncate_prompt_tokens": 5}, "query"),
+    ],
+)
+def test_what_a_language_model_cannot_rank_is_refused_by_name(
+    prompt: PairPrompt, change: dict[str, Any], param: str
+) -> None:
+    status, error = judge(prompt).error("POST", PATH, BODY | change)
+
+    assert (status, error["param"]) == (400, param), error
+
+
+def test_a_language_model_reads_a_long_document_cut() -> None:
+    ranker = judge(JUDGED)
+    wish = {"documents": ["a " * 700], "truncate": True}
+    body = ranker.json("POST", PATH, BODY | wish)
+
+    (batch,) = ranker.runner.batches
+    assert body["usage"]["total_tokens"] == LONGEST
+    assert batch.input_ids[0, -2:].tolist() == TOKENIZER.encode("so?")[-2:]

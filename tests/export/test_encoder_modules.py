@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from model_export.encoder.head import Dense, Normalize, Pooling
 from model_export.encoder.sentence_transformers import (
     SentenceTransformer,
-    read_activation,
+    read_cross_encoder,
     read_modules,
 )
 from model_export.recipe import POOLING_MODES
@@ -226,8 +226,8 @@ def test_what_the_graph_could_not_honour_is_refused(
 def test_a_prompt_that_a_cross_encoder_puts_before_every_text_is_refused(tmp_path: Path) -> None:
     settings = {"activation_fn": "torch.nn.Sigmoid", "default_prompt_name": None}
     write_json(tmp_path, {"config_sentence_transformers.json": settings})
-    assert read_activation(tmp_path) == "torch.nn.Sigmoid"
+    assert read_cross_encoder(tmp_path).activation == "torch.nn.Sigmoid"
     settings["default_prompt_name"] = "query"
     write_json(tmp_path, {"config_sentence_transformers.json": settings})
     with pytest.raises(ExportError, match="puts a prompt in front of every text"):
-        read_activation(tmp_path)
+        read_cross_encoder(tmp_path)

@@ -274,7 +274,7 @@ def test_an_activation_that_nobody_knows_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_ranker_of_several_modules_is_refused(tmp_path: Path) -> None:
-    modules = {"modules.json": modules_json("LogitScore")}
+    modules = {"modules.json": modules_json("Dense")}
     save_encoder_folder(tmp_path / "source", labels=1, files=modules)
     assert "source/modules.json has 2 modules" in refusal(tmp_path, "text-ranking")
 

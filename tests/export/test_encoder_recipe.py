@@ -50,6 +50,7 @@ def test_every_shipped_recipe_is_a_decoders_or_an_encoders() -> None:
         "bge-small-en-v1.5",
         "distilbert-sst-2",
         "ms-marco-minilm-l6-v2",
+        "qwen3-reranker-0.6b",
     }
     for name in shipped_recipes():
         assert type(load_recipe(name)) is (EncoderRecipe if name in encoders else DecoderRecipe), (

@@ -133,6 +133,21 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "rope_theta": 1000000,
         "tie_word_embeddings": True,
     },
+    # Qwen3 0.6B's shape without the rows that only pad its vocabulary: 151,669 as vLLM's example
+    # says, which make up MTEB's count of the parameters.
+    "qwen3-reranker-0.6b": {
+        "model_type": "qwen3",
+        "vocab_size": 151669,
+        "hidden_size": 1024,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "max_position_embeddings": 40960,
+        "rope_theta": 1000000,
+        "tie_word_embeddings": True,
+    },
     "qwen3.5-0.8b": {
         "model_type": "qwen3_5_text",
         "vocab_size": 248320,
@@ -189,6 +204,7 @@ PARAMETERS = {
     "phi-4-mini": 3_836_021_760,
     "qwen2.5-0.5b": 494_032_768,
     "qwen3-0.6b": 596_049_920,
+    "qwen3-reranker-0.6b": 595_776_512,
     "qwen3.5-0.8b": 752_393_024,
     "smollm2-1.7b": 1_711_376_384,
     "smollm2-135m": 134_515_008,

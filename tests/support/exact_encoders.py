@@ -29,7 +29,7 @@ path = "{source}"
 
 [export]
 task = "{task}"
-
+{table}
 [precision]
 weights = "fp32"
 
@@ -38,9 +38,12 @@ weights = "fp32"
 """
 
 
-def serve(source: Path, task: Task, artefact: Path) -> ApiClient:
-    """The API over the model in `source`, whose artefact is written to `artefact`."""
-    _export(_recipe(source, task, artefact.with_suffix(".toml")), artefact)
+def serve(source: Path, task: Task, artefact: Path, table: str = "") -> ApiClient:
+    """The API over the model in `source`, whose artefact is written to `artefact`.
+
+    `table` stands in the recipe after [export].
+    """
+    _export(_recipe(source, task, artefact.with_suffix(".toml"), table), artefact)
     settings = Settings.from_environ({"MODEL_DIR": str(artefact), "KINDLING_THREADS": "1"})
     opened = Artifact.open(artefact)
     manifest = opened.manifest
@@ -56,13 +59,14 @@ def serve(source: Path, task: Task, artefact: Path) -> ApiClient:
     return ApiClient(Api(model, settings))
 
 
-def _recipe(source: Path, task: Task, path: Path) -> EncoderRecipe:
+def _recipe(source: Path, task: Task, path: Path, table: str) -> EncoderRecipe:
     embeds = task == "feature-extraction"
     limits = ("min_mean_cosine", "min_cosine") if embeds else ("min_top1_agreement",)
     tolerance = "\n".join(f"{limit} = 1.0" for limit in limits)
     if not embeds:
         tolerance += "\nmax_score_difference = 0.0"
-    path.write_text(RECIPE.format(source=source, task=task, tolerance=tolerance), encoding="utf-8")
+    text = RECIPE.format(source=source, task=task, table=table, tolerance=tolerance)
+    path.write_text(text, encoding="utf-8")
     recipe = load_recipe(str(path))
     assert isinstance(recipe, EncoderRecipe)
     return recipe

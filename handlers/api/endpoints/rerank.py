@@ -23,11 +23,13 @@ from handlers.api.parsing import read_json
 from handlers.api.schemas import ResponseSchema
 from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.encoder.encoder import apply_activation
+from handlers.errors import InvalidRequest
 from handlers.text.tokenizer import check_size, check_text
 
 if TYPE_CHECKING:
     from handlers.api.http import Request, Response
     from handlers.api.model import EncoderModel
+    from handlers.artifact.manifest import PairPrompt
     from handlers.encoder.request import EncoderInput
 
 UNSUPPORTED: UnsupportedFields = encoder_request.UNSUPPORTED | {
@@ -59,6 +61,10 @@ class RerankRequest(EncoderRequest, frozen=True, kw_only=True):
     top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     """Voyage's name for top_n, which takes precedence over it."""
     return_documents: bool | None = None
+    instruction: str | None = None
+    """vLLM's and llama-server's: tells a language model what makes a document a good answer."""
+    instruct: str | None = None
+    """SGLang's name for it. `instruction` takes precedence."""
 
     @property
     def count(self) -> int | None:
@@ -132,5 +138,27 @@ def _pairs(model: EncoderModel, body: RerankRequest, texts: list[str]) -> list[E
     """Builds an input of the query and each text. Raises as EncoderInputBuilder.pairs does."""
     check_size(len(body.query), "query")
     check_text(body.query, "query")
+    if model.pair_prompts is not None:
+        cut_to = body.cut_to(model.engine.context_length, 0)
+        instruction = _instruction(body, model.pair_prompts.prompt)
+        return model.pair_prompts.pairs(body.query, texts, _field, cut_to, instruction)
+    _instruction(body, None)
     cut_to = body.cut_to(model.engine.context_length, model.tokenizer.special_count(2))
-    return model.input_builder.pairs(body.query, texts, lambda index: f"documents[{index}]", cut_to)
+    return model.input_builder.pairs(body.query, texts, _field, cut_to)
+
+
+def _field(index: int) -> str:
+    return f"documents[{index}]"
+
+
+def _instruction(body: RerankRequest, prompt: PairPrompt | None) -> str | None:
+    """Returns the request's instruction. Raises InvalidRequest where the model takes none."""
+    param = "instruction" if body.instruction else "instruct"
+    instruction = body.instruction or body.instruct or None
+    if instruction is None:
+        return None
+    if prompt is None or prompt.instruction is None:
+        raise InvalidRequest(f"The model takes no instruction: leave {param} out.", param=param)
+    check_size(len(instruction), param)
+    check_text(instruction, param)
+    return instruction
