@@ -2,8 +2,8 @@
 
 To the bit what ONNX Runtime's quant_tensor_k_quant_cpu finds
 (onnxruntime/python/tools/quantization/neural_compressor/weight_only.py of 1.32.0, a port of
-https://github.com/ggml-org/llama.cpp ggml-quants.c), in a sixth of its time: blocks are columns
-here, so that numpy works on whole rows and never along an axis of 32, and all in place.
+https://github.com/ggml-org/llama.cpp ggml-quants.c), in less than half of its time: blocks are
+columns here, so that numpy works on whole rows and never along an axis of 32, and all in place.
 """
 
 from __future__ import annotations
