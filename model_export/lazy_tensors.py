@@ -8,14 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from model_export.weights import Floats, Weight
+from model_export.weights import Weight
 
 Arrays = tuple[NDArray[np.generic], ...]
+
+
+class Rows(Protocol):
+    """What a group of tensors is made of: a weight, or its rows in another form."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The sizes of the axes, of which the first are the rows."""
+
+    def read(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Reads the rows `start` to `stop`, all without them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,9 +39,9 @@ class TensorGroup:
     every tensor.
     """
 
-    weight: Weight
+    weight: Rows
     rows_per_entry: int
-    compute: Callable[[Floats], Arrays]
+    compute: Callable[[NDArray[Any]], Arrays]
 
 
 class GroupTensor(ir.LazyTensor):

@@ -53,8 +53,14 @@ class ArrayWeight:
         return np.asarray(self.array[start:stop], np.float32)
 
 
+class ReadWhole:
+    """Marks a weight of which some rows take as long to read as all of them."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
-class ComputedWeight:
+class ComputedWeight(ReadWhole):
     """A weight that is computed whole whenever a part of it is read."""
 
     shape: tuple[int, ...]
@@ -128,7 +134,7 @@ class SlicedWeight:
 
 
 @dataclass(frozen=True, slots=True)
-class UnsqueezedWeight:
+class UnsqueezedWeight(ReadWhole):
     """A weight under a new first axis of one entry."""
 
     weight: Weight
@@ -171,7 +177,7 @@ class ReshapedWeight:
 
 
 @dataclass(frozen=True, slots=True)
-class EntryWeight:
+class EntryWeight(ReadWhole):
     """One entry of a weight's first axis, such as the matrix of one of many experts."""
 
     weight: Weight
@@ -202,15 +208,13 @@ def reshaped(weight: Weight, shape: tuple[int, ...]) -> Weight:
 def reads_by_rows(weight: Weight) -> bool:
     """Tells whether some rows of a weight are read without reading all of it."""
     match weight:
-        case ComputedWeight() | EntryWeight():
-            return False
         case TransposedWeight():
             return isinstance(weight.matrix, ArrayWeight)
-        case StackedWeight():
+        case StackedWeight() | RowwiseWeight():
             return all(map(reads_by_rows, weight.parts))
-        case ReshapedWeight():
+        case ReshapedWeight() | SlicedWeight():
             return reads_by_rows(weight.weight)
-    return True
+    return not isinstance(weight, ReadWhole)
 
 
 def rows_of(weight: Weight, indices: Sequence[int]) -> Floats:

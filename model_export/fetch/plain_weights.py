@@ -1,4 +1,4 @@
-"""Refuses what a repository holds in place of plain weights, by its small files alone.
+"""Refuses what the export cannot read in place of plain weights, by the small files alone.
 
 Quantised copies of a model are the hub's most loaded ones, and what a fine-tuning leaves is often
 an adapter. transformers would need another library to load one, or would load something else.
@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from model_export.fetch.packing import Packing, packing_of
 from model_export.reporting import ExportError
 
 CONFIG = "config.json"
@@ -50,18 +51,27 @@ _BASE = re.compile(r"^base_model:\s*(?:\n\s*-\s*)?[\"']?([\w.-]+/[\w.-]+)", re.M
 
 
 def refuse_packed(directory: Path, description: str) -> None:
-    """Raises ExportError for a folder of quantised weights, and for one with an adapter."""
+    """Raises ExportError for quantised weights, but those that fit, and for an adapter."""
     if (directory / ADAPTER).is_file():
         raise ExportError(_of_adapter(directory, description))
+    packing = packing_of(_read(directory / CONFIG))
+    if isinstance(packing, Packing):
+        return
     kind = _quantised_by(directory)
     if kind is None:
         return
     base = _base_of(directory)
     which = f", {base}," if base else ", the base model that its page names,"
+    why = "and the export quantises plain ones itself"
+    if packing is not None:
+        why = (
+            f"and {packing}: of {kind} the export takes over 4 bits in groups of 32 or a multiple, "
+            f"without act-order"
+        )
     raise ExportError(
-        f"{description} has weights that are already quantised ({kind}), and the export quantises "
-        f"plain ones itself: name in [source] the repository of the plain weights{which} or save "
-        f"a dequantised copy with transformers and name its folder."
+        f"{description} has weights that are already quantised ({kind}), {why}: name in [source] "
+        f"the repository of the plain weights{which} or save a dequantised copy with transformers "
+        f"and name its folder."
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from model_export.weights import (
-    ComputedWeight,
+    EntryWeight,
     Floats,
     ReshapedWeight,
     RowwiseWeight,
@@ -50,9 +50,7 @@ def recorded(
     if func is _aten.unsqueeze.default and args[1] % len(shape) == 0:
         return UnsqueezedWeight(args[0])
     if func is _aten.select.int and args[1] % len(args[0].shape) == 0:
-        first = args[2] % args[0].shape[0]
-        entry = SlicedWeight(args[0], first, first + 1)
-        return ComputedWeight(tuple(shape), lambda: entry.read()[0])
+        return EntryWeight(args[0], args[2] % args[0].shape[0])
     return _cut(func, args, shape, number)
 
 

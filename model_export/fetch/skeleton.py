@@ -16,7 +16,10 @@ from transformers.models.auto import auto_factory
 from model_export.fetch.checkpoint import CheckpointTensor, open_checkpoint
 from model_export.fetch.lazy import LazyTensor, read
 from model_export.fetch.locate import Located
+from model_export.fetch.packed_weights import unpacked
+from model_export.fetch.packing import Packing, packing_of
 from model_export.fetch.stand_ins import stand_in
+from model_export.grouped_weights import GroupedWeight
 from model_export.reporting import ExportError, Report
 
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ def load_skeleton(
         model, info = _of_gguf(located, located.gguf_file, auto, report)
     else:
         config = _config(located)
-        state = {name: _tensor(tensor) for name, tensor in _open(located).items()}
+        state = {name: _tensor(tensor) for name, tensor in _open(located, config).items()}
         model, info = _placed_in(auto, config, state)
         _read_generation_config(model, located)
     put_stand_ins(model)
@@ -90,16 +93,26 @@ def _config(located: Located) -> PretrainedConfig:
     return config
 
 
-def _open(located: Located) -> dict[str, CheckpointTensor]:
+def _open(
+    located: Located, config: PretrainedConfig
+) -> Mapping[str, CheckpointTensor | GroupedWeight]:
+    """Opens the folder's files, and makes a plain configuration of one of packed weights."""
+    packing = packing_of(config.to_dict())
     try:
-        return dict(open_checkpoint(located.directory))
+        tensors = open_checkpoint(located.directory)
+        if not isinstance(packing, Packing):
+            return tensors
+        del config.quantization_config
+        return unpacked(tensors, packing)
     except ExportError as error:
         raise ExportError(f"{located.description}: {error}") from error
 
 
-def _tensor(tensor: CheckpointTensor) -> torch.Tensor:
+def _tensor(tensor: CheckpointTensor | GroupedWeight) -> torch.Tensor:
     """Returns integers as they are: they are small buffers, as positions."""
-    return LazyTensor(tensor) if tensor.is_float else torch.from_numpy(tensor.stored())
+    if isinstance(tensor, GroupedWeight) or tensor.is_float:
+        return LazyTensor(tensor)
+    return torch.from_numpy(tensor.stored())
 
 
 def _read_generation_config(model: PreTrainedModel, located: Located) -> None:
@@ -132,6 +145,6 @@ def put_stand_ins(model: torch.nn.Module) -> None:
 
 
 def _placed(tensor: LazyTensor) -> torch.nn.Parameter:
-    if tensor.numel() > _REAL:
+    if tensor.numel() > _REAL or isinstance(tensor.weight, GroupedWeight):  # which keeps its blocks
         return stand_in(tensor.weight)
     return torch.nn.Parameter(read(tensor.weight).clone(), requires_grad=False)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from model_export.lazy_tensors import Arrays, GroupTensor, TensorGroup
 from model_export.quantize.block_layout import BLOCK, LANES, pack
 from model_export.quantize.block_quantizer import Blocks, affine, k_quant, symmetric
+from model_export.quantize.stored_blocks import blocks_in, stored_blocks
 from model_export.weights import Floats, Weight
 
 
@@ -15,17 +19,26 @@ def quantized_tensors(
 ) -> tuple[GroupTensor, GroupTensor, GroupTensor | None]:
     """Returns values, scales and offsets of `matrix` [outputs, inputs], as block_layout.py says.
 
-    Every group of 16 rows is computed by itself, so a slice of the matrix gives the same bytes as
-    the whole.
+    A matrix that its file has in blocks that fit keeps these. Every group of 16 rows is computed by
+    itself, so a slice of the matrix gives the same bytes as the whole.
     """
     is_symmetric = bits == 8 or algorithm == "symmetric"
+    affine_int4 = bits == 4 and algorithm == "affine"
+    stored = stored_blocks(matrix, block_size) if affine_int4 else None
 
     def compute(rows: Floats) -> Arrays:
         packed = pack(_quantised(rows, bits, block_size, algorithm))
         return tuple(array for array in packed if array is not None)
 
+    def take_over(records: NDArray[Any]) -> Arrays:
+        return tuple(pack(blocks_in(records, block_size)))  # type: ignore[arg-type]
+
     rows, columns = matrix.shape
-    group = TensorGroup(matrix, LANES, compute)
+    group = (
+        TensorGroup(matrix, LANES, compute)
+        if stored is None
+        else TensorGroup(stored, LANES, take_over)
+    )
     groups = -(-rows // LANES)
     values = (groups, -(-columns // BLOCK), bits * BLOCK * LANES // 8)
     scales = (groups, -(-columns // block_size), LANES)
