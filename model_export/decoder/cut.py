@@ -40,7 +40,7 @@ class LayerList:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What is left of a model."""
+    """The layers and the rows that are left of a model."""
 
     layers: tuple[int, ...]
     """The numbers of its layers in the whole model."""
