@@ -84,7 +84,8 @@ def export(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> 
         precision = recipe.precision.describe()
         report(f"quantize to {precision}")
         quantize(graph, recipe.precision)
-        save(graph, quantised, threads=threads, report=report)
+        journal = scratch / "weights.journal"
+        save(graph, quantised, threads=threads, report=report, journal=journal)
         fields, loaded = strategy.manifest_fields(), strategy.loaded
         manifest = complete(quantised, recipe, loaded, fields, precision, describe_files)
         request = VerifyRequest(gates, fp32, quantised, threads)
