@@ -31,20 +31,37 @@ def console() -> Report:
     return report
 
 
-class Timed:
-    """Reports how much of a long step is done and how long the rest may take, now and then."""
+class Progress:
+    """Says every few seconds how much of a long step is done, and how long the rest will take."""
 
-    INTERVAL = 10.0
-    """Seconds between two lines; a step that is shorter has none."""
+    INTERVAL = 5.0
+    """Seconds between two lines. What takes less than that has none."""
 
-    def __init__(self, report: Report, step: str, unit: str = "layers") -> None:
-        self._report, self._step, self._unit = report, step, unit
-        self._began = self._said = time.monotonic()
+    def __init__(
+        self,
+        report: Report,
+        total: int,
+        say: Callable[[int], str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Counts up to `total`; `say` puts into words how much is done."""
+        self._report, self._total, self._say, self._clock = report, total, say, clock
+        self._began = self._last = clock()
+        self._done = self._kept = 0
 
-    def __call__(self, done: int, total: int) -> None:
-        """Takes how many units are done, and how many there are."""
-        now = time.monotonic()
-        if done < total and now - self._said >= self.INTERVAL:
-            self._said = now
-            left = (now - self._began) / done * (total - done)
-            self._report(f"{self._step}: {done} of {total} {self._unit}, {left:.0f} s left")
+    def add(self, amount: int, *, kept: bool = False) -> None:
+        """Counts what has just been done. What an earlier run did says nothing of the speed."""
+        if kept:
+            self._kept += amount
+        else:
+            self._done += amount
+        now = self._clock()
+        left = self._total - self._done - self._kept
+        if left and self._done and now - self._last >= self.INTERVAL:
+            self._last = now
+            seconds = (now - self._began) / self._done * left
+            self._report(f"  {self._say(self._done + self._kept)}, {_duration(seconds)} left")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -17,17 +17,14 @@ from transformers import PreTrainedModel
 
 from model_export.decoder.cut import LayerList, layers_of, without_layers
 from model_export.fetch.stand_ins import real_weights, weight_of
-from model_export.reporting import ExportError
+from model_export.reporting import ExportError, Progress, Report
 
 ROWS = 256
 """Positions whose logits are computed at once: 131 MB for 128,256 entries of a vocabulary."""
 
-Progress = Callable[[int, int], None]
-"""Takes how many layers, or windows, are done, and how many there are."""
-
 
 def record_logits(
-    model: PreTrainedModel, windows: Sequence[Sequence[int]], path: Path, progress: Progress
+    model: PreTrainedModel, windows: Sequence[Sequence[int]], path: Path, report: Report
 ) -> None:
     """Writes float32 [positions, vocabulary] of all windows, one after the other, to `path`.
 
@@ -35,9 +32,9 @@ def record_logits(
     """
     found = layers_of(model)
     parts = (
-        _whole(model, windows, progress)
+        _whole(model, windows, report)
         if found is None
-        else _by_layers(model, found, windows, progress)
+        else _by_layers(model, found, windows, report)
     )
     with torch.no_grad(), path.open("wb") as file:
         for logits in parts:
@@ -45,37 +42,42 @@ def record_logits(
 
 
 def _whole(
-    model: PreTrainedModel, windows: Sequence[Sequence[int]], progress: Progress
+    model: PreTrainedModel, windows: Sequence[Sequence[int]], report: Report
 ) -> Iterator[torch.Tensor]:
+    progress = _progress(report, len(windows), "windows")
     with real_weights(model):
-        for number, window in enumerate(windows):
+        for window in windows:
             # With a cache: Gemma 3n of transformers 4 answers otherwise without one.
             yield model(input_ids=torch.tensor([window])).logits[0]
-            progress(number + 1, len(windows))
+            progress.add(1)
+
+
+def _progress(report: Report, total: int, units: str) -> Progress:
+    return Progress(report, total, lambda done: f"{done} of {total} {units}")
 
 
 def _by_layers(
     model: PreTrainedModel,
     found: LayerList,
     windows: Sequence[Sequence[int]],
-    progress: Progress,
+    report: Report,
 ) -> Iterator[torch.Tensor]:
     length = max(map(len, windows))
     # A causal model's answers do not depend on what follows, so short windows are filled up.
     ids = torch.tensor([[*window, *[0] * (length - len(window))] for window in windows])
     known = torch.tensor([[n < len(window) for n in range(length)] for window in windows])
-    hidden = _hidden_states(model, found, ids, progress)[known]
+    hidden = _hidden_states(model, found, ids, report)[known]
     with without_layers(model, found), real_weights(model.get_output_embeddings()):
         yield from _logits(model, hidden)
 
 
 def _hidden_states(
-    model: PreTrainedModel, found: LayerList, ids: torch.Tensor, progress: Progress
+    model: PreTrainedModel, found: LayerList, ids: torch.Tensor, report: Report
 ) -> torch.Tensor:
     """Returns what the output projection reads, [windows, positions, hidden]."""
     hook = model.get_output_embeddings().register_forward_pre_hook(_stop)
     try:
-        with _weights_when_used(model, found, progress):
+        with _weights_when_used(model, found, report):
             model(input_ids=ids, use_cache=False)
     except _Reached as reached:
         return reached.states
@@ -117,17 +119,16 @@ def _give(states: torch.Tensor, *_: object) -> tuple[torch.Tensor]:
 
 
 @contextmanager
-def _weights_when_used(
-    model: PreTrainedModel, found: LayerList, progress: Progress
-) -> Iterator[None]:
+def _weights_when_used(model: PreTrainedModel, found: LayerList, report: Report) -> Iterator[None]:
     """Gives each layer, and each module outside of them, its weights while it computes."""
     layers = list(found.layers)
+    progress = _progress(report, len(layers), "layers")
     inside = {part for layer in layers for part in layer.modules()}
     inside.add(model.get_output_embeddings())  # it is not reached
     others = [part for part in model.modules() if part not in inside and _owns_stand_ins(part)]
     with ExitStack() as undo:
-        for number, layer in enumerate(layers):
-            _fill_when_used(layer, undo, partial(progress, number + 1, len(layers)))
+        for layer in layers:
+            _fill_when_used(layer, undo, partial(progress.add, 1))
         for part in others:
             _fill_when_used(part, undo, lambda: None)
         yield

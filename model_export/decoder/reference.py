@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from model_export.decoder.generation_config import stop_token_ids
-from model_export.reporting import ExportError, Report, Timed
+from model_export.reporting import ExportError, Report
 from model_export.verify.corpus import corpus, evaluation_text
 from model_export.verify.drift import windows_of
 from model_export.verify.exchange import (
@@ -73,7 +73,7 @@ def _cut_reference(
         row_of = {token: row for row, token in enumerate(cut.vocabulary)}
         rows = [[row_of[token] for token in prompt.ids] for prompt in prompts]
         ends = tuple(row_of[token] for token in eos)
-        record_logits(loaded.model, [rows[-1]], path, lambda *_: None)
+        record_logits(loaded.model, [rows[-1]], path, lambda _: None)
         return CutReference(
             layers=list(cut.layers),
             vocabulary=list(cut.vocabulary),
@@ -101,7 +101,7 @@ def _logits(loaded: LoadedModel, windows: list[list[int]], path: Path, report: R
     tokens = sum(map(len, windows))
     way = "a layer at a time" if layers_of(loaded.model) else "whole, as its layers share caches"
     report(f"reference: transformers' logits of {tokens:,} tokens, {way}")
-    record_logits(loaded.model, windows, path, Timed(report, "reference"))
+    record_logits(loaded.model, windows, path, report)
     return path
 
 

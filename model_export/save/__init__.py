@@ -10,15 +10,15 @@ is computed, is held whole by the thread that writes it.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import onnx_ir as ir
 
 from handlers.artifact.manifest import GRAPH, WEIGHTS
-from model_export.reporting import Report
+from model_export.reporting import Progress, Report
 from model_export.save.journal import Journal
 from model_export.save.layout import Layout, Place
-from model_export.save.progress import Progress
 from model_export.save.writer import write_weights
 
 _INLINE = 256
@@ -31,7 +31,7 @@ def save(
     directory: Path,
     *,
     threads: int = 1,
-    report: Report | None = None,
+    report: Report = lambda _: None,
     journal: Path | None = None,
 ) -> None:
     """Writes `model` into `directory`. The model itself keeps its tensors.
@@ -46,8 +46,9 @@ def save(
     tensors = [value.const_value for value in values]
     places = [layout.add(tensor) for tensor in tensors if tensor is not None]
     notes = Journal(journal or directory / f"{WEIGHTS}.journal", layout.digest())
+    progress = Progress(report, layout.end, partial(_of, layout.end))
     with notes:
-        write_weights(directory / WEIGHTS, layout, notes, threads, Progress(report, layout.end))
+        write_weights(directory / WEIGHTS, layout, notes, threads, progress)
     try:
         for value, place in zip(values, places, strict=True):
             value.const_value = _external(value, place, directory)
@@ -57,6 +58,13 @@ def save(
             value.const_value = tensor
     if journal is None:
         notes.remove()
+
+
+def _of(total: int, done: int) -> str:
+    """Says how many bytes are written: "1.2 of 4.6 GB"."""
+    if total >= 1e9:
+        return f"{done / 1e9:.1f} of {total / 1e9:.1f} GB"
+    return f"{done / 1e6:.0f} of {total / 1e6:.0f} MB"
 
 
 def _is_large(value: ir.Value) -> bool:

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model_export.reporting import Progress
 from model_export.save.journal import Checksums, Journal
 from model_export.save.layout import Layout, Place, PlacedGroup
-from model_export.save.progress import Progress
 from model_export.weights import reads_by_rows, size_of
 
 _READ = 4 << 20

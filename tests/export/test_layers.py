@@ -14,6 +14,7 @@ from model_export.decoder.cut import cut_to_kinds, layers_of
 from model_export.decoder.logits import record_logits
 from model_export.fetch.stand_ins import weight_of
 from tests.support.families import tiny
+from tests.support.reports import ignore
 from tests.support.skeletons import skeleton_of
 from tests.support.tiny_models import SAVED, tiny_model
 
@@ -28,7 +29,7 @@ def logits_of(model: PreTrainedModel, window: list[int]) -> NDArray[np.float32]:
 
 
 def recorded(model: PreTrainedModel, path: Path) -> NDArray[np.float32]:
-    record_logits(model, WINDOWS, path, lambda *_: None)
+    record_logits(model, WINDOWS, path, ignore)
     return np.fromfile(path, np.float32).reshape(sum(map(len, WINDOWS)), -1)
 
 

@@ -18,7 +18,6 @@ import pytest
 
 from model_export.reporting import ExportError
 from model_export.save import save
-from model_export.save.progress import Progress
 from tests.support.import_graph import ROOT
 from tests.support.seeded_graph import MATRICES, PARTS_OF_ONE, SHAPE, seeded_graph
 
@@ -212,20 +211,6 @@ def test_a_weight_that_cannot_be_read_ends_the_save_and_leaves_what_was_written(
         save(seeded_graph(fail), tmp_path, threads=1)
     assert reads_of_a_second_save(tmp_path) < PARTS
     assert content(tmp_path) == content(whole)
-
-
-def test_progress_says_how_much_is_written_and_how_long_the_rest_takes() -> None:
-    lines: list[str] = []
-    now = [0.0]
-    progress = Progress(lines.append, 4_600_000_000, lambda: now[0])
-    for second, size, kept in [(1, 10**9, True), (4, 10**8, False), (9, 10**8, False)]:
-        now[0] = second
-        progress.add(size, kept=kept)
-    assert lines == ["  1.2 of 4.6 GB, 3 min left"]
-    small = Progress(lines.append, 540_000_000, lambda: now[0])
-    now[0] += 6
-    small.add(120_000_000)
-    assert lines[-1] == "  120 of 540 MB, 21 s left"
 
 
 def test_a_small_model_reports_nothing(tmp_path: Path) -> None:
