@@ -4,8 +4,8 @@
 
 Time and memory do not depend on the values, which are the same at every call. The model is never in
 memory: its modules are built on torch's meta device, and bench/random_weights.py writes a tensor at
-a time. The tokenizer is a demo's, whose ids every larger vocabulary has; that of the encoders is
-BERT's own, as theirs is. Runs in a process of its own, whose memory no benchmark counts.
+a time. The tokenizer is a demo's, whose ids every larger vocabulary has: of decoders one, of others
+BERT's own. Runs in a process of its own, whose memory no benchmark counts.
 """
 
 from __future__ import annotations
@@ -49,15 +49,24 @@ def write(name: str, directory: Path) -> None:
     recipe, config = shipped(name)
     source = directory / "source"
     source.mkdir(parents=True, exist_ok=True)
-    model = _skeleton(config, CLASSES[recipe.export.task])
+    judges = isinstance(recipe, EncoderRecipe) and recipe.export.judge is not None
+    task = "text-generation" if judges else recipe.export.task
+    model = _skeleton(config, CLASSES[task])
     save_weights(shapes_of(model), source, getattr(config, "initializer_range", 0.02))
     model.config.architectures = [type(model).__name__]
     model.config.dtype = torch.bfloat16
     model.config.save_pretrained(source)
     if model.can_generate() and model.generation_config is not None:
         model.generation_config.save_pretrained(source)
-    _tokenizer(isinstance(recipe, EncoderRecipe)).save_pretrained(source)
+    _tokenizer(recipe.export.task != "text-generation" and not decodes(config)).save_pretrained(
+        source
+    )
     (directory / "recipe.toml").write_text(_recipe(recipe), encoding="utf-8")
+
+
+def decodes(config: PretrainedConfig) -> bool:
+    """Says whether a model is of a decoder's shape, even where it embeds or ranks."""
+    return hasattr(config, "num_key_value_heads")
 
 
 def shapes_of(model: PreTrainedModel) -> dict[str, tuple[int, ...]]:
@@ -121,9 +130,19 @@ def _precision(precision: Precision) -> dict[str, Any]:
 
 
 def _toml(values: dict[str, Any]) -> str:
-    """Returns lines of a table: JSON writes texts, numbers and truths as TOML does."""
+    """Returns the lines of a table."""
     known = {key: value for key, value in values.items() if value is not None}
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in known.items())
+    return "".join(f"{key} = {_toml_value(value)}\n" for key, value in known.items())
+
+
+def _toml_value(value: object) -> str:
+    """Returns a value as TOML has it: JSON writes texts, numbers and truths alike."""
+    if isinstance(value, dict):
+        known = (
+            f"{key} = {_toml_value(of_it)}" for key, of_it in value.items() if of_it is not None
+        )
+        return f"{{ {', '.join(known)} }}"
+    return json.dumps(value)
 
 
 if __name__ == "__main__":
