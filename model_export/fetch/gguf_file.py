@@ -13,6 +13,8 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -110,7 +112,14 @@ def parsed_once(path: Path) -> Iterator[None]:
             name = getattr(module, "__name__", "")
             if name.startswith("transformers.") and _LOADER in vars(module):
                 stack.enter_context(mock.patch.object(module, _LOADER, load_once))
+        if find_spec("transformers.integrations.gguf"):  # transformers 5 has its own reader too
+            newer = import_module("transformers.integrations.gguf.reader")
+            stack.enter_context(mock.patch.object(newer, "_mapped", _mapped))
         yield
+
+
+def _mapped(path: str) -> NDArray[np.uint8]:
+    return np.asarray(np.memmap(path, np.uint8, "r"))
 
 
 def _copied(parsed: dict[str, Any]) -> dict[str, Any]:

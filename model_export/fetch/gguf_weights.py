@@ -47,7 +47,9 @@ class GgufTensor:
         first, last, _ = slice(start, stop).indices(self.shape[0])
         row = quant_shape_to_byte_shape(self.shape[1:], self.type)
         size = math.prod(row)
-        count = max(last - first, 0)
+        count = last - first
+        if count <= 0:  # which gguf cannot dequantise
+            return np.empty((0, *self.shape[1:]), np.float32)
         values = self.file.read(self.offset + first * size, count * size).reshape(count, *row)
         return np.asarray(gguf.dequantize(values, self.type))
 

@@ -60,7 +60,7 @@ def _of_gguf(located: Located, name: str, auto: Any, report: Report) -> Any:
 
     path = located.directory / name
     if is_loaded_whole(path):
-        report(f"load all weights of {name} into memory: only transformers can place its experts")
+        report(f"load all weights of {name} into memory: transformers places them at once")
         return auto.from_pretrained(located.directory, gguf_file=name, **_PLACED)
     config = _config(located)
     with torch.device("meta"):

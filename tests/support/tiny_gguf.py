@@ -26,9 +26,15 @@ _LAYER_NAMES = {
 
 
 def write_tiny_gguf(
-    path: Path, pre_tokenizer: str = "smollm", add_bos: bool | None = False
+    path: Path,
+    pre_tokenizer: str = "smollm",
+    add_bos: bool | None = False,
+    quantised: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
 ) -> Path:
-    """The weights of `tiny_model("llama")`, in float32. `add_bos` None: the file does not say."""
+    """The weights of `tiny_model("llama")`. `add_bos` None: the file does not say.
+
+    `quantised`: the type of the layers' matrices.
+    """
     model = tiny_model("llama")
     config = model.config
     writer = gguf.GGUFWriter(path, "llama")
@@ -54,7 +60,9 @@ def write_tiny_gguf(
             heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
             if short in heads:
                 weight = _interleaved(weight, heads[short])
-            writer.add_tensor(f"blk.{layer}.{short}.weight", weight)
+            kind = quantised if weight.ndim == 2 else gguf.GGMLQuantizationType.F32
+            blocks = gguf.quantize(weight, kind)
+            writer.add_tensor(f"blk.{layer}.{short}.weight", blocks, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
