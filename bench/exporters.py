@@ -58,7 +58,7 @@ def kindling(name: str = "kindling", tree: Path = ROOT, recipe: str | None = Non
 def _llama_cpp(folder: Path) -> Commands:
     out = folder / "llama.cpp"
     bf16, q4_1 = str(out / "bf16.gguf"), str(out / "q4_1.gguf")
-    convert = (str(llama_cpp.TREE / "convert_hf_to_gguf.py"), str(folder / "source"))
+    convert = ("-m", "bench.peers.llama_convert", str(llama_cpp.TREE), str(folder / "source"))
     quantize = (str(llama_cpp.binaries() / "llama-quantize"), bf16, q4_1, "Q4_1")
     words = python(*convert, "--outtype", "bf16", "--outfile", bf16)
     environ = {"PYTHONPATH": os.pathsep.join([str(llama_cpp.CONVERTER_NEEDS), *_python_path()])}

@@ -28,6 +28,7 @@ from bench.exporters import Exporter, kindling
 from bench.goals import GOALS, MODEL, Goal, judge, ratios
 from bench.machine import describe_machine
 from bench.peers import PEERS, llama_cpp
+from bench.peers.llama_convert import PRE_TOKENIZER, with_own_vocabulary
 from bench.peers.peer import Peer
 from bench.prepare import NotRunnable
 from bench.prompts import Prompts
@@ -423,3 +424,18 @@ def test_a_peer_whose_process_has_ended_says_so() -> None:
         with entry.attempt("decoding"):
             raise ConnectionRefusedError("refused")
     assert entry.failed == "decoding: refused (its process ended with status 3)"
+
+
+def test_llama_cpps_converter_takes_the_random_folders_vocabulary() -> None:
+    class Converter:
+        def set_vocab(self) -> str:
+            raise NotImplementedError("BPE pre-tokenizer was not recognized")
+
+        def _set_vocab_gpt2(self) -> str:
+            return self.get_vocab_base_pre("a tokenizer")
+
+        def get_vocab_base_pre(self, tokenizer: str) -> str:
+            raise NotImplementedError("BPE pre-tokenizer was not recognized")
+
+    converter: Any = with_own_vocabulary(lambda _: Converter)("LlamaForCausalLM")
+    assert converter().set_vocab() == PRE_TOKENIZER
