@@ -90,7 +90,7 @@ def precision_of(model: Path) -> str:
 
 
 def manifest_of(model: Path) -> dict[str, Any]:
-    """What an artefact says of itself."""
+    """Reads what an artefact says of itself."""
     described: dict[str, Any] = json.loads((model / "manifest.json").read_text())
     return described
 

@@ -45,7 +45,7 @@ class Command:
 
 @dataclass(slots=True)
 class Usage:
-    """What a program took. Megabytes are 1e6 bytes, at their peak."""
+    """The time and the memory that a program took. Megabytes are 1e6 bytes, at their peak."""
 
     seconds: float = 0.0
     cpu_seconds: float = 0.0

@@ -20,7 +20,7 @@ Arrays = tuple[NDArray[np.generic], ...]
 
 
 class Rows(Protocol):
-    """What a group of tensors is made of: a weight, or its rows in another form."""
+    """The source of a group of tensors: a weight, or its rows in another form."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -85,7 +85,7 @@ class LogitScore:
 
 @dataclass(frozen=True, slots=True)
 class CrossEncoder:
-    """What the files say of a model that classifies or ranks."""
+    """The files' words on a model that classifies or ranks."""
 
     activation: str | None
     """Its name in torch; None where the files have none."""

@@ -23,7 +23,7 @@ class CheckpointTensor(Weight, Protocol):
 
     @property
     def is_float(self) -> bool:
-        """Whether the tensor holds floats."""
+        """Returns whether the tensor holds floats."""
 
     def stored(self, start: int = 0, stop: int | None = None) -> NDArray[np.generic]:
         """Returns rows in the type of the file, which is one of numpy's."""

@@ -37,7 +37,7 @@ class PickledTensor:
 
     @property
     def is_float(self) -> bool:
-        """Whether the tensor holds floats."""
+        """Returns whether the tensor holds floats."""
         return self.tensor.is_floating_point()
 
     def stored(self, start: int = 0, stop: int | None = None) -> NDArray[np.generic]:

@@ -75,7 +75,7 @@ class StoredTensor:
 
     @property
     def is_float(self) -> bool:
-        """Whether the tensor holds floats."""
+        """Returns whether the tensor holds floats."""
         return self.type in ("F64", "F32", "F16", "BF16")
 
     def stored(self, start: int = 0, stop: int | None = None) -> NDArray[np.generic]:

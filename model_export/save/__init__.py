@@ -37,8 +37,8 @@ def save(
     """Writes `model` into `directory`. The model itself keeps its tensors.
 
     The bytes are the same with any number of threads. `report` gets a line every few seconds. Of
-    what a call that was killed left in `directory`, the bytes that are whole are kept: whoever
-    calls again answers for the weights being the same. A file at `journal` stays when all is
+    what a call that was killed left in `directory`, the bytes that are whole are kept: the
+    caller answers for the weights being the same. A file at `journal` stays when all is
     written, so that a later call finds all of it whole; otherwise it lies in `directory` and goes.
     """
     directory.mkdir(parents=True, exist_ok=True)

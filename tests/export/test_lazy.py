@@ -1,4 +1,4 @@
-"""What is done to a lazy tensor gives what torch gives, and reads no rows but its own."""
+"""An operation on a lazy tensor gives what torch gives, and reads no rows but its own."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_any_number_of_threads_gives_the_same_bytes(
 
 @pytest.fixture(scope="module")
 def left_over(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a save leaves that is killed when five parts are written."""
+    """Returns what a save leaves that is killed when five parts are written."""
     directory = tmp_path_factory.mktemp("killed")
     command = [sys.executable, "-m", "tests.support.seeded_graph", str(directory), "5"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as process:

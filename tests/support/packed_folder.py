@@ -25,7 +25,7 @@ _ORDER = {"awq": (0, 2, 4, 6, 1, 3, 5, 7), "gptq": tuple(range(8))}
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """What a packed layer was made of: `values` [rows, columns], the others [rows, groups]."""
+    """The numbers of a packed layer: `values` [rows, columns], the others [rows, groups]."""
 
     values: NDArray[np.uint8]
     scales: NDArray[np.float16]
@@ -33,7 +33,7 @@ class Matrix:
     group_size: int
 
     def exact(self) -> NDArray[np.float64]:
-        """The weights."""
+        """The weights that the layer stands for."""
         scales = np.repeat(self.scales.astype(np.float64), self.group_size, axis=1)
         zeros = np.repeat(self.zeros.astype(np.float64), self.group_size, axis=1)
         exact: NDArray[np.float64] = scales * (self.values - zeros)

@@ -17,7 +17,7 @@ def quantised(weight: Floats, algorithm: str, block_size: int) -> Arrays:
     values, *scales = ALGORITHMS[algorithm](cut)
     by_row = values.reshape(len(weight), -1)[:, : weight.shape[1]].astype(np.int8).view(np.uint8)
     packed = _packed(by_row, 8 if algorithm == "int8" else 4)
-    return (packed, *(_by_lanes(each) for each in scales))
+    return (packed, *(_interleaved(each) for each in scales))
 
 
 def _int8(cut: Floats) -> Arrays:
@@ -67,7 +67,7 @@ def _packed(values: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(quads).reshape(rows // 16, columns // 32, -1)
 
 
-def _by_lanes(figures: NDArray[np.generic]) -> NDArray[np.generic]:
+def _interleaved(figures: NDArray[np.generic]) -> NDArray[np.generic]:
     rows, blocks = figures.shape
     padded = np.zeros((-(-rows // 16) * 16, blocks), np.float16)
     padded[:rows] = figures
