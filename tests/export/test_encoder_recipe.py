@@ -47,9 +47,13 @@ def load(directory: Path, old: str = "", new: str = "") -> DecoderRecipe | Encod
 def test_every_shipped_recipe_is_a_decoders_or_an_encoders() -> None:
     encoders = {
         "all-minilm-l6-v2",
+        "bge-m3",
         "bge-small-en-v1.5",
         "distilbert-sst-2",
         "ms-marco-minilm-l6-v2",
+        "multilingual-e5-small",
+        "nomic-embed-text-v1.5",
+        "qwen3-embedding-0.6b",
         "qwen3-reranker-0.6b",
     }
     for name in shipped_recipes():

@@ -168,13 +168,23 @@ GEMMA = (
     "ai.google.dev/gemma/terms"
 )
 LLAMA = (
-    "Llama 3.2 is licensed under the Llama 3.2 Community License, Copyright © Meta Platforms, Inc. "
+    "Llama {0} is licensed under the Llama {0} Community License, Copyright © Meta Platforms, Inc. "
+    "All Rights Reserved."
+)
+QWEN = (
+    "Qwen is licensed under the Qwen RESEARCH LICENSE AGREEMENT, Copyright (c) Alibaba Cloud. "
     "All Rights Reserved."
 )
 
 
 @pytest.mark.parametrize(
-    ("licence", "sentence"), [("LicenseRef-Gemma", GEMMA), ("LicenseRef-Llama-3.2", LLAMA)]
+    ("licence", "sentence"),
+    [
+        ("LicenseRef-Gemma", GEMMA),
+        ("LicenseRef-Llama-3.1", LLAMA.format("3.1")),
+        ("LicenseRef-Llama-3.2", LLAMA.format("3.2")),
+        ("LicenseRef-Qwen-Research", QWEN),
+    ],
 )
 def test_a_licence_that_asks_for_a_notice_gets_its_sentence_beside_the_models_own_files(
     tmp_path: Path, loaded: LoadedModel, recipe: DecoderRecipe, licence: str, sentence: str

@@ -13,15 +13,15 @@ from transformers import AutoModelForCausalLM
 from bench import random_model
 from model_export.encoder.source import fetch_encoder
 from model_export.recipe import EncoderRecipe
-from model_export.recipe_loader import load_recipe, shipped_recipes
-from tests.support.configurations import shipped
+from model_export.recipe_loader import load_recipe
+from tests.support.configurations import exportable, shipped
 from tests.support.reports import ignore
 
 SMALL = {
-    "hidden_size": 24,
+    "hidden_size": 48,
     "intermediate_size": 32,
     "num_hidden_layers": 1,
-    "dim": 24,
+    "dim": 48,
     "hidden_dim": 32,
     "n_layers": 1,
     "n_embd": 24,
@@ -31,7 +31,7 @@ SMALL = {
 
 
 def encoders() -> list[str]:
-    recipes = [load_recipe(name) for name in shipped_recipes()]
+    recipes = [load_recipe(name) for name in exportable()]
     return [recipe.name for recipe in recipes if isinstance(recipe, EncoderRecipe)]
 
 

@@ -26,12 +26,20 @@ SMALL: dict[str, Any] = {
     "eos_token_id": 1,
     "pad_token_id": 0,
 }
-LAYERS = {
+LAYERS: dict[str, dict[str, Any]] = {
     "gpt2": {"n_layer": 2},
     "gemma3_text": {"num_hidden_layers": 6},
+    "granitemoehybrid": {
+        "num_hidden_layers": 2,
+        "layer_types": ["attention"] * 2,
+        "shared_intermediate_size": 256,
+    },
+    "lfm2": {"num_hidden_layers": 3, "block_ff_dim": 384},
     "qwen3_5_text": {"num_hidden_layers": 4},
+    "smollm3": {"num_hidden_layers": 4},
 }
-"""Others have two. Of Gemma's every sixth sees all tokens, of Qwen3.5's every fourth attends."""
+"""Others have two. Of Gemma's every sixth sees all tokens, of Qwen3.5's every fourth attends and of
+LFM2's the third, and SmolLM3's fourth has no rotary embedding."""
 
 
 def decoders() -> list[str]:
@@ -60,5 +68,8 @@ def test_an_agents_first_prompt_fits_by_default_where_the_model_holds_it(name: s
 
 
 @pytest.mark.parametrize("name", decoders())
-def test_two_layers_in_a_recipes_shape_answer_as_transformers_does(name: str) -> None:
-    assert examine_model(few_layers(name)).outcome == EXPORTS
+def test_a_few_layers_in_a_recipes_shape_answer_as_transformers_does_and_are_quantised(
+    name: str,
+) -> None:
+    verdict = examine_model(few_layers(name), load_recipe(name).precision)
+    assert verdict.outcome == EXPORTS

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import onnx_ir as ir
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -20,6 +21,8 @@ from handlers.engine.engine import Engine
 from handlers.engine.params import SamplingParams
 from model_export.decoder.convert import convert
 from model_export.fuse import fuse
+from model_export.quantize import quantize
+from model_export.recipe import Precision
 from model_export.reporting import ExportError
 from tests.support.family_configurations import (
     CONTEXT_LENGTH,
@@ -58,8 +61,8 @@ def examine(kind: str) -> Verdict:
     return examine_model(tiny(kind))
 
 
-def examine_model(model: PreTrainedModel) -> Verdict:
-    """Examines a model of VOCABULARY ids. Raises AssertionError where ids differ."""
+def examine_model(model: PreTrainedModel, precision: Precision | None = None) -> Verdict:
+    """Examines a model of VOCABULARY ids, and quantises it. AssertionError where ids differ."""
     name = type(model).__name__
     try:
         graph = fuse(convert(model, CONTEXT_LENGTH))
@@ -70,7 +73,23 @@ def examine_model(model: PreTrainedModel) -> Verdict:
         answers = _engine_ids(Artifact.open(write_artifact(name, graph, Path(directory), ())))
     assert answers == expected, f"{name} answers otherwise than transformers"
     assert len({token for answer in expected for token in answer}) > 8, f"{name} repeats itself"
+    if precision is not None:
+        _check_quantised(quantize(graph, precision))
     return Verdict(name, EXPORTS)
+
+
+def _check_quantised(graph: ir.Model) -> None:
+    """Computes every weight, and holds that no node multiplies by a plain one."""
+    for value in graph.graph.initializers.values():
+        assert value.const_value is not None
+        assert value.const_value.numpy().size > 0
+    plain = [
+        node.name
+        for node in graph.graph
+        if node.op_type in ("MatMul", "Gemm")
+        and any(each is not None and each.is_initializer() for each in node.inputs)
+    ]
+    assert not plain
 
 
 def _engine_ids(artifact: Artifact) -> list[list[int]]:
@@ -103,7 +122,17 @@ def enliven(model: PreTrainedModel, width: float = 0.3) -> None:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
             elif parameter.std() < 0.8 * width:
                 parameter.normal_(0, width)
-        scaled = getattr(model.config, "scale_embedding", False)
-        if scaled or model.config.model_type.startswith("gemma"):  # by sqrt(hidden_size): it echoes
+        scale = _embedding_scale(model)
+        if scale != 1:  # it echoes
             table = cast("torch.nn.Embedding", model.get_input_embeddings()).weight
-            table.mul_(0.8 / table.shape[1] ** 0.5)
+            table.mul_(0.8 / scale)
+
+
+def _embedding_scale(model: PreTrainedModel) -> float:
+    """Returns by how much the embeddings grow beside what the layers add."""
+    config = model.config
+    if getattr(config, "scale_embedding", False) or config.model_type.startswith("gemma"):
+        return float(config.hidden_size**0.5)
+    return float(
+        getattr(config, "embedding_multiplier", 1) / getattr(config, "residual_multiplier", 1)
+    )

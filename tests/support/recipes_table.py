@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import msgspec
 
 from handlers.config import Settings
+from model_export.recipe import DecoderRecipe, EncoderRecipe
 from model_export.recipe_loader import shipped_recipes
 from model_export.sizing.dry_run import slots_of
 from model_export.sizing.footprint import (
+    Outline,
     cache_bytes,
     machine_for,
     run_time_bytes,
@@ -51,10 +54,14 @@ def written_rows() -> dict[str, str]:
 
 
 def write_table() -> None:
-    """Replaces the page's table, in the order of the recipes' names."""
+    """Replaces the page's table, in the order of the recipes' names.
+
+    A new recipe that takes another transformers has its row once that one has written it too.
+    """
+    new = rows()
     before, _, after = _split()
-    known = written_rows() | rows()
-    table = HEAD + "".join(known[name] for name in shipped_recipes())
+    known = written_rows() | new
+    table = HEAD + "".join(known[name] for name in shipped_recipes() if name in known)
     PAGE.write_text(before + table + after, encoding="utf-8")
 
 
@@ -71,15 +78,21 @@ def sizes() -> dict[str, RecipeSize]:
 
 def write_sizes() -> None:
     """Replaces what `--list` shows."""
-    known = shipped_sizes() | sizes()
-    ordered = {name: known[name] for name in shipped_recipes()}
+    new = sizes()
+    known = shipped_sizes() | new
+    ordered = {name: known[name] for name in shipped_recipes() if name in known}
     encoded = msgspec.json.format(msgspec.json.encode(ordered), indent=2)
     SIZES.write_bytes(encoded + b"\n")
 
 
-def _size(name: str) -> RecipeSize:
+@cache
+def _measured(name: str) -> tuple[DecoderRecipe | EncoderRecipe, Outline]:
     recipe, config = shipped(name)
-    outline = outline_of(config, recipe)
+    return recipe, outline_of(config, recipe)
+
+
+def _size(name: str) -> RecipeSize:
+    recipe, outline = _measured(name)
     weights = weights_of(outline, recipe.precision)
     slots, tokens = slots_of(recipe, Settings.from_environ({}))
     cache = slots * cache_bytes(outline, recipe.precision, tokens)
@@ -101,8 +114,7 @@ def _split() -> tuple[str, str, str]:
 
 
 def _row(name: str) -> str:
-    recipe, config = shipped(name)
-    outline = outline_of(config, recipe)
+    recipe, outline = _measured(name)
     weights = weights_of(outline, recipe.precision)
     slots, tokens = slots_of(recipe, Settings.from_environ({}))
     slot = cache_bytes(outline, recipe.precision, tokens)
@@ -116,7 +128,9 @@ def _row(name: str) -> str:
         f"{token_bytes(outline, recipe.precision) / 1e3:,.0f} kB" if slots else "",
         f"{memory / 1e6:,.0f} MB",
         f"{machine.lambda_mb:,} MB" if machine.lambda_mb else "does not fit",
-        f"{machine.cloud_run_cpus} CPU, {machine.cloud_run_mib:,} MiB",
+        f"{machine.cloud_run_cpus} CPU, {machine.cloud_run_mib:,} MiB"
+        if machine.cloud_run_cpus
+        else "does not fit",
         _verified_with(name),
     )
     return f"| {' | '.join(cells)} |\n"

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 import transformers
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from tests.support.tiny_tokenizers import WORD_PIECES, word_piece
+from tests.support.tiny_tokenizers import VOCABULARY, WORD_PIECES, ending_tokenizer, word_piece
 
 POSITIONS = 130
 _COMMON: dict[str, Any] = {
@@ -58,6 +59,8 @@ FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
     "roberta": lambda: transformers.RobertaConfig(**_ROBERTA),
     "xlm-roberta": lambda: transformers.XLMRobertaConfig(**_ROBERTA),
 }
+if "nomic_bert" in CONFIG_MAPPING:  # of transformers 5
+    FAMILIES["nomic_bert"] = lambda: CONFIG_MAPPING["nomic_bert"](**_COMMON)
 
 
 def tiny_transformer(family: str, labels: int = 0) -> PreTrainedModel:
@@ -115,6 +118,39 @@ def save_encoder_folder(
     ).save_pretrained(directory)
     (directory / "LICENSE").write_text("The tiny licence.\n", encoding="utf-8")
     write_json(directory, files or {})
+    return directory
+
+
+DECODER_MADE: Mapping[str, Any] = {
+    "modules.json": modules_json("Pooling", "Normalize"),
+    "1_Pooling/config.json": {
+        "pooling_mode_mean_tokens": False,
+        "pooling_mode_lasttoken": True,
+        "include_prompt": True,
+    },
+    "config_sentence_transformers.json": {
+        "prompts": {"query": "Find what answers:", "document": ""},
+        "default_prompt_name": None,
+    },
+}
+"""The files of Qwen3-Embedding, with a prompt of its kind."""
+
+
+def save_decoder_made_folder(directory: Path) -> Path:
+    """An embedder of a decoder's architecture, which pads on the left and ends every text."""
+    torch.manual_seed(0)
+    config = transformers.Qwen3Config(
+        **_COMMON | {"vocab_size": VOCABULARY}, num_key_value_heads=2, head_dim=16
+    )
+    transformers.Qwen3Model(config).save_pretrained(directory)
+    PreTrainedTokenizerFast(
+        tokenizer_object=ending_tokenizer(),
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        padding_side="left",
+        model_max_length=POSITIONS,
+    ).save_pretrained(directory)
+    write_json(directory, DECODER_MADE)
     return directory
 
 

@@ -45,6 +45,17 @@ def tiny_tokenizer() -> Tokenizer:
     return tokenizer
 
 
+def ending_tokenizer() -> Tokenizer:
+    """The same, which puts <|endoftext|> behind every text, as Qwen3-Embedding's does."""
+    tokenizer: Any = tiny_tokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <|endoftext|>",
+        pair="$A $B <|endoftext|>",
+        special_tokens=[("<|endoftext|>", END_OF_TEXT)],
+    )
+    return tokenizer
+
+
 def word_piece() -> Tokenizer:
     """A tokenizer like BERT's: lower case, [CLS] first, [SEP] after each segment."""
     tokenizer: Any = Tokenizer(models.WordPiece(unk_token="[UNK]"))
