@@ -2,7 +2,8 @@
 
 RECIPE is a shipped recipe's name (`--list` shows them) or the path of a TOML file. Exit code 0:
 the artefact is at DIR and has passed every gate. 1: one line says what is wrong, and DIR is as
-it was. With `--dry-run` it says how large the artefact would be, and writes nothing.
+it was. With `--dry-run` it says how large the artefact would be and what making it takes, and
+writes nothing; exit code 1 then also means that this machine cannot hold the export.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.list:
             return _list()
         if options.dry_run:
-            return _dry_run(options.recipe)
+            return _dry_run(options.recipe, options.out)
         return _export(options.recipe, options.out)
     except ModuleNotFoundError as error:
         print(f"error: {error.name} is not installed. {INSTALL}", file=sys.stderr)
@@ -53,14 +54,18 @@ def _list() -> int:
     return 0
 
 
-def _dry_run(name: str) -> int:
+def _dry_run(name: str, out: Path) -> int:
     from handlers.config import Settings
     from model_export.recipe_loader import check_transformers, load_recipe
     from model_export.sizing.dry_run import dry_run
+    from model_export.sizing.limits import check_limits, limits_of
 
     recipe = load_recipe(name)
     check_transformers(recipe)
-    print(dry_run(recipe, Settings.from_environ(), console()))
+    report = console()
+    prediction = dry_run(recipe, Settings.from_environ(), report)
+    print(prediction.table)
+    check_limits(prediction.cost, limits_of(out), report)
     return 0
 
 
@@ -88,8 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the sizes, the memory and the machines that RECIPE would need; it reads the "
-        "model's configuration, no weights",
+        help="print the sizes, the memory and the machines that RECIPE would need, and what the "
+        "export itself takes; it reads the model's configuration, no weights",
     )
     parser.add_argument(
         "--out",

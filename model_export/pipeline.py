@@ -69,7 +69,7 @@ def export(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> 
     check_destination(out)
     threads = Settings.from_environ().threads
     _set_torch_threads(threads)
-    strategy = _load(recipe, report)
+    strategy = _load(recipe, out, report)
     mark = fingerprint(recipe, strategy.loaded.revision)
     with scratch_dir(out, mark, report) as scratch:
         # After torch, which is what a person has to install first where all is missing.
@@ -109,10 +109,18 @@ def _set_torch_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-def _load(recipe: DecoderRecipe | EncoderRecipe, report: Report) -> Strategy[Any]:
-    if isinstance(recipe, EncoderRecipe):
-        return EncoderStrategy.load(recipe, report)
-    return DecoderStrategy.load(recipe, report)
+def _load(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> Strategy[Any]:
+    """Loads the source, and refuses a model that this machine cannot hold."""
+    from model_export.sizing.check import check_before_download, check_loaded
+
+    check_before_download(recipe, out, report)
+    strategy = (
+        EncoderStrategy.load(recipe, report)
+        if isinstance(recipe, EncoderRecipe)
+        else DecoderStrategy.load(recipe, report)
+    )
+    check_loaded(strategy.loaded.model, recipe, out, report)
+    return strategy
 
 
 def _reference(strategy: Strategy[GatesT], scratch: Path, report: Report) -> GatesT:

@@ -35,6 +35,11 @@ def check_destination(out: Path) -> None:
         )
 
 
+def scratch_path(out: Path) -> Path:
+    """Returns where an export to `out` works: on the same file system, as it is renamed."""
+    return out.parent / f".{out.name}-building"
+
+
 def fingerprint(recipe: Recipe, revision: str) -> str:
     """Returns a digest of all that decides an artefact's bytes: recipe, source, versions, code."""
     digest = hashlib.sha256(msgspec.json.encode([recipe, revision], enc_hook=repr))
@@ -53,7 +58,7 @@ def scratch_dir(out: Path, mark: str, report: Report) -> Iterator[Path]:
     there. `mark`: its fingerprint. Raises ExportError while another export to `out` is running.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = out.parent / f".{out.name}-building"
+    scratch = scratch_path(out)
     lock = _locked(scratch, out)
     try:
         _put_back(scratch / REPLACED, out)

@@ -20,6 +20,7 @@ LAYERS = [
     "log",
     "lazy_imports",
     "cpus",
+    "memory",
     "config",
     "artifact",
     "engine",

@@ -22,12 +22,12 @@ from typing import IO
 from handlers.artifact.file_system import file_system, is_memory
 from handlers.artifact.manifest import FileInfo
 from handlers.errors import FetchError
+from handlers.memory import available_memory
 
 log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 USED = ".used"
-CGROUP = Path("/sys/fs/cgroup")
 
 _used: list[IO[bytes]] = []
 """Open, and so locked, for the process's life: a session maps its files for as long."""
@@ -149,26 +149,7 @@ def _partial_bytes(path: Path) -> int:
 
 def _free_space(directory: Path) -> int:
     free = shutil.disk_usage(directory).free
-    return min(free, _available_memory()) if is_memory(file_system(directory)) else free
-
-
-def _available_memory() -> int:
-    """Returns the free bytes of the machine, or of the container where that has fewer."""
-    available = 1024 * _numbers(Path("/proc/meminfo"))["MemAvailable:"]
-    try:
-        limit = int((CGROUP / "memory.max").read_text())
-        used = int((CGROUP / "memory.current").read_text())
-        stat = _numbers(CGROUP / "memory.stat")
-    except (OSError, ValueError):  # "max" where there is no limit
-        return available
-    # The cache of files on disks is counted as used, but given back as soon as memory is wanted.
-    return min(available, limit - used + stat["file"] - stat["shmem"])
-
-
-def _numbers(table: Path) -> dict[str, int]:
-    """Parses the first two columns of a table."""
-    rows = (line.split() for line in table.read_text().splitlines())
-    return {row[0]: int(row[1]) for row in rows}
+    return min(free, available_memory()) if is_memory(file_system(directory)) else free
 
 
 def _delete_unused(directory: Path) -> None:

@@ -57,7 +57,7 @@ def cut_to_kinds(model: PreTrainedModel, ids: Sequence[int]) -> Iterator[Cut]:
     found = layers_of(model)
     with ExitStack() as undo:
         if found is not None:
-            layers, rows = _one_of_each_kind(found.layers), tuple(ids)
+            layers, rows = one_of_each_kind(found.layers), tuple(ids)
             _cut_layers(model, found, layers, undo)
             _cut_vocabulary(model, rows, undo)
         else:
@@ -112,7 +112,7 @@ def _cut_layers(
     _set(found.owner, found.name, few, undo)
 
 
-def _one_of_each_kind(layers: torch.nn.ModuleList) -> tuple[int, ...]:
+def one_of_each_kind(layers: torch.nn.ModuleList) -> tuple[int, ...]:
     """Returns the numbers of the first and the last layer, and of the first of each kind."""
     first: dict[object, int] = {}
     for number, layer in enumerate(layers):

@@ -30,7 +30,7 @@ def weight_of(tensor: torch.Tensor) -> Weight | None:
 
 def is_stand_in(tensor: torch.Tensor) -> bool:
     """Tells whether a tensor is a stand-in or a part of one: zeros that are one in memory."""
-    shares = tensor.numel() > 1 and not any(tensor.stride())
+    shares = not any(tensor.stride()) and tensor.numel() > 1  # a fake tensor knows its strides
     return shares and not tensor[(0,) * tensor.ndim].item()
 
 

@@ -1,11 +1,12 @@
-"""Describes what an export would make, from the model's configuration alone: `--dry-run`.
+"""Describes an export and what it would make, from the model's configuration alone: `--dry-run`.
 
-It reads one small file where the source is on a hub, and no weights. outline.py measures the model,
-footprint.py does the arithmetic.
+It reads one small file where the source is on a hub, and no weights. outline.py measures the model;
+footprint.py, cost.py and duration.py do the arithmetic.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ from model_export.recipe import (
     Source,
 )
 from model_export.reporting import ExportError, Report
+from model_export.sizing.cost import Cost, cost_of
+from model_export.sizing.duration import measured_speed, seconds_of
 from model_export.sizing.footprint import (
     Machine,
     Outline,
@@ -35,6 +38,7 @@ from model_export.sizing.footprint import (
     token_bytes,
     weights_of,
 )
+from model_export.sizing.limits import gigabytes
 from model_export.sizing.outline import outline_of
 
 if TYPE_CHECKING:
@@ -44,16 +48,36 @@ if TYPE_CHECKING:
 MB = 1_000_000
 
 
-def dry_run(recipe: DecoderRecipe | EncoderRecipe, settings: Settings, report: Report) -> str:
-    """Fetches the configuration and returns the table. Raises ExportError."""
-    return describe(fetch_config(recipe.source, report), recipe, settings)
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What is known of an export before it is made."""
+
+    table: str
+    """For people."""
+    cost: Cost
+
+
+def dry_run(
+    recipe: DecoderRecipe | EncoderRecipe, settings: Settings, report: Report
+) -> Prediction:
+    """Fetches the configuration and predicts the export. Raises ExportError."""
+    outline = outline_of(fetch_config(recipe.source, report), recipe)
+    speed, hashed = measured_speed(settings.threads), hashed_bytes(recipe.source)
+    seconds = seconds_of(outline, hashed, speed, settings.threads)
+    cost = cost_of(outline, weights_of(outline, recipe.precision))
+    return Prediction(describe(outline, recipe, settings, seconds), cost)
 
 
 def describe(
-    config: PretrainedConfig, recipe: DecoderRecipe | EncoderRecipe, settings: Settings
+    outline: Outline,
+    recipe: DecoderRecipe | EncoderRecipe,
+    settings: Settings,
+    seconds: float,
 ) -> str:
-    """Returns the table. `settings` say how many slots of how many tokens serve."""
-    outline = outline_of(config, recipe)
+    """Returns the table. `settings` say how many slots of how many tokens serve.
+
+    `seconds`: how long the export takes.
+    """
     weights = weights_of(outline, recipe.precision)
     slots, tokens = slots_of(recipe, settings)
     slot = cache_bytes(outline, recipe.precision, tokens)
@@ -65,6 +89,7 @@ def describe(
         *(_cache_rows(token_bytes(outline, recipe.precision), slot) if slots else ()),
         ("memory at run time", _megabytes(memory) + _slots_in_words(slots, tokens)),
         *_machine_rows(machine_for(outline, weights, memory)),
+        ("the export itself", _cost_in_words(cost_of(outline, weights), seconds)),
     ]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
@@ -113,11 +138,26 @@ def _machine_rows(machine: Machine) -> list[tuple[str, str]]:
     return [("AWS Lambda", lambda_row), ("Cloud Run", cloud_run_row)]
 
 
+def _cost_in_words(cost: Cost, seconds: float) -> str:
+    duration = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+    memory, disk = gigabytes(cost.memory), gigabytes(cost.scratch)
+    return f"{duration} here and {memory} of memory; {disk} of disk beside the artefact until then"
+
+
+def hashed_bytes(source: Source) -> int:
+    """Counts what an export digests before it begins: all of a folder or of a GGUF file."""
+    if isinstance(source, GgufSource):
+        return source.gguf.stat().st_size
+    if isinstance(source, FolderSource):
+        return sum(path.stat().st_size for path in source.path.iterdir() if path.is_file())
+    return 0
+
+
 def _megabytes(count: int) -> str:
     return f"{count / MB:,.0f} MB"
 
 
-def fetch_config(source: Source, report: Report) -> PretrainedConfig:
+def fetch_config(source: Source, report: Report | None = None) -> PretrainedConfig:
     """Returns a source's configuration. Raises ExportError where transformers cannot read it."""
     from transformers import AutoConfig
 
@@ -144,7 +184,7 @@ def fetch_config(source: Source, report: Report) -> PretrainedConfig:
     return config
 
 
-def _config_path(source: Source, report: Report) -> Path:
+def _config_path(source: Source, report: Report | None) -> Path:
     """Returns a folder with a config.json, or a GGUF file."""
     if isinstance(source, HubSource):
         return download(source.hub, source.revision, report, wanted=SMALL_FILES)

@@ -39,6 +39,17 @@ class Matrix:
 
 
 @dataclass(frozen=True, slots=True)
+class Layers:
+    """The layers of a decoder, which an export computes one after the other."""
+
+    count: int
+    largest: int
+    """Values of the largest one, or of the model where it does not divide."""
+    cut: int
+    """Values of those that prove the conversion (decoder/cut.py)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outline:
     """A model's counts that decide sizes."""
 
@@ -52,6 +63,20 @@ class Outline:
     state: int
     """Values of states of fixed size that a slot has, in all layers; 0 for most decoders."""
     vocabulary: int
+    heads: int
+    """Of attention, in a layer."""
+    layers: Layers | None
+    """None for an encoder, which is computed whole."""
+
+    @property
+    def width(self) -> int:
+        """The values of a token between two layers."""
+        return max((matrix.columns for matrix in self.matrices if matrix.head), default=0)
+
+    @property
+    def inner(self) -> int:
+        """The most values of a token that a linear layer reads: inside an MLP."""
+        return max((matrix.columns for matrix in self.matrices if not matrix.head), default=0)
 
 
 @dataclass(frozen=True, slots=True)

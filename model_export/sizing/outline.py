@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 import transformers
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from handlers.artifact.graph_contract import BY_POSITION
+from model_export.decoder.cut import layers_of, one_of_each_kind
 from model_export.fetch.load import (
     CLASSIFIER,
     DECODER,
@@ -27,9 +27,9 @@ from model_export.fetch.load import (
     ModelKind,
     reason_of,
 )
-from model_export.recipe import DecoderRecipe, EncoderExport, EncoderRecipe
+from model_export.recipe import DecoderRecipe, EncoderRecipe
 from model_export.reporting import ExportError
-from model_export.sizing.footprint import Matrix, Outline
+from model_export.sizing.footprint import Layers, Matrix, Outline
 from model_export.trace.cache_spec import cache_spec
 from model_export.trace.support import check_exportable
 
@@ -39,19 +39,36 @@ _NOT_EXPORTED = ("vision", "audio", "multi_modal")
 
 def outline_of(config: PretrainedConfig, recipe: DecoderRecipe | EncoderRecipe) -> Outline:
     """Measures the model of a configuration. Raises ExportError where it cannot be exported."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    kind = _kind_of(recipe)
     with FakeTensorMode(shape_env=ShapeEnv()):  # experts take as many tokens as choose them
+        model = _build(config, kind.auto_class)
         if isinstance(recipe, EncoderRecipe):
-            return _encoder(config, recipe.export)
-        return _decoder(config, recipe.export.context_length)
+            _check_head(model, kind)
+            return outline_of_model(model, recipe)
+        cache, state = _kept_values(model, recipe.export.context_length)
+        return replace(outline_of_model(model, recipe), cache=cache, state=state)
 
 
-def _encoder(config: PretrainedConfig, export: EncoderExport) -> Outline:
-    """Measures an encoder. Of a language model that judges, the graph has no output projection."""
+def outline_of_model(model: PreTrainedModel, recipe: DecoderRecipe | EncoderRecipe) -> Outline:
+    """Measures a model that is loaded, whose weights may be stand-ins, but for its cache."""
+    if isinstance(recipe, EncoderRecipe):
+        return _measure(model, without=_kind_of(recipe).unused)
+    return replace(_measure(model, recipe.export.context_length), layers=_layers(model))
+
+
+def _kind_of(recipe: DecoderRecipe | EncoderRecipe) -> ModelKind:
+    """Returns the kind of model that a recipe's source is measured as.
+
+    Of a language model that judges, the graph has no output projection.
+    """
+    if isinstance(recipe, DecoderRecipe):
+        return DECODER
+    export = recipe.export
     bare = export.task == "feature-extraction" or export.judge is not None
-    kind = TRANSFORMER if bare else CLASSIFIER
-    model = _build(config, kind.auto_class)
-    _check_head(model, kind)
-    return _measure(model, 0, 0, 0, kind.unused)
+    return TRANSFORMER if bare else CLASSIFIER
 
 
 def _check_head(model: PreTrainedModel, kind: ModelKind) -> None:
@@ -62,11 +79,6 @@ def _check_head(model: PreTrainedModel, kind: ModelKind) -> None:
         names = (name for name, _ in model.named_parameters() if not name.startswith(base))
         if error := kind.lacks(f"{', '.join(declared)} of its config.json", names):
             raise error
-
-
-def _decoder(config: PretrainedConfig, context_length: int) -> Outline:
-    model = _build(config, DECODER.auto_class)
-    return _measure(model, context_length, *_kept_values(model, context_length))
 
 
 def _build(config: PretrainedConfig, auto_class: str) -> PreTrainedModel:
@@ -92,9 +104,21 @@ def _kept_values(model: PreTrainedModel, context_length: int) -> tuple[int, int]
     return kept[True], kept[False]
 
 
-def _measure(
-    model: PreTrainedModel, tokens: int, cache: int, state: int, without: tuple[str, ...] = ()
-) -> Outline:
+def _layers(model: PreTrainedModel) -> Layers:
+    found = layers_of(model)
+    if found is None:
+        values = _values_of(model)
+        return Layers(model.config.get_text_config().num_hidden_layers, values, values)
+    each = [_values_of(layer) for layer in found.layers]
+    cut = sum(each[number] for number in one_of_each_kind(found.layers))
+    return Layers(len(each), max(each), cut)
+
+
+def _values_of(module: torch.nn.Module) -> int:
+    return sum(map(torch.numel, module.parameters()))
+
+
+def _measure(model: PreTrainedModel, tokens: int = 0, without: tuple[str, ...] = ()) -> Outline:
     """Counts values; `tokens` are the positions of the rotary embeddings' tables."""
     weights = list(_matrices(model, without))
     parameters = {
@@ -103,14 +127,17 @@ def _measure(
         if _exported(name, without)
     }
     matrices = sum(matrix.rows * matrix.columns for matrix in weights)
+    config: Any = model.config.get_text_config()
     return Outline(
         architecture=type(model).__name__,
         parameters=sum(parameters.values()),
         matrices=tuple(weights),
         plain=sum(parameters.values()) - matrices + _rotary_values(model, tokens),
-        cache=cache,
-        state=state,
-        vocabulary=int(model.config.get_text_config().vocab_size),
+        cache=0,
+        state=0,
+        vocabulary=int(config.vocab_size),
+        heads=int(getattr(config, "num_attention_heads", 1)),
+        layers=None,
     )
 
 

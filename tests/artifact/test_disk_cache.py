@@ -12,6 +12,7 @@ from typing import IO
 
 import pytest
 
+from handlers import memory
 from handlers.artifact import disk_cache
 from handlers.artifact.download import fetch
 from handlers.errors import FetchError
@@ -21,9 +22,9 @@ from tests.support.object_servers import Place
 DATA = "model.onnx.data"
 
 
-def memory(monkeypatch: pytest.MonkeyPatch, cgroup: Path, *, file: int, shmem: int) -> None:
+def limit_memory(monkeypatch: pytest.MonkeyPatch, cgroup: Path, *, file: int, shmem: int) -> None:
     """A container of 500,000 bytes, half of which are used, and whose /tmp is memory."""
-    monkeypatch.setattr(disk_cache, "CGROUP", cgroup)
+    monkeypatch.setattr(memory, "CGROUP", cgroup)
     monkeypatch.setattr(disk_cache, "file_system", lambda _: "tmpfs")
     (cgroup / "memory.max").write_text("500000\n")
     (cgroup / "memory.current").write_text("250000\n")
@@ -44,7 +45,7 @@ def test_a_full_disk_is_told_before_anything_is_fetched(
 def test_files_in_memory_have_the_room_that_memory_has(
     web: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    memory(monkeypatch, tmp_path, file=100_000, shmem=100_000)
+    limit_memory(monkeypatch, tmp_path, file=100_000, shmem=100_000)
     with pytest.raises(FetchError, match=r"there are 250,000\. .* a higher memory limit"):
         fetch(web.uri)
     (tmp_path / "memory.max").write_text("max\n")
@@ -94,7 +95,7 @@ def test_an_earlier_model_makes_room_for_the_next(
 def test_the_cache_of_files_on_disks_is_room_too(
     web: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    memory(monkeypatch, tmp_path, file=400_000, shmem=100_000)
+    limit_memory(monkeypatch, tmp_path, file=400_000, shmem=100_000)
     assert (fetched(web).directory / DATA).read_bytes() == WEIGHTS
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -21,8 +23,10 @@ from model_export.recipe import EncoderRecipe, FolderSource, Precision
 from model_export.recipe_loader import load_recipe, shipped_recipes
 from model_export.reporting import ExportError
 from model_export.save.layout import Layout
+from model_export.sizing.cost import Cost, cost_of
 from model_export.sizing.dry_run import describe, dry_run, fetch_config
 from model_export.sizing.footprint import (
+    Layers,
     Matrix,
     Outline,
     cache_bytes,
@@ -30,6 +34,7 @@ from model_export.sizing.footprint import (
     run_time_bytes,
     weights_of,
 )
+from model_export.sizing.limits import Limits, check_limits
 from model_export.sizing.listing import shipped_sizes
 from model_export.sizing.outline import outline_of
 from tests.support.configurations import PARAMETERS, exportable, shipped
@@ -86,7 +91,7 @@ def test_every_shipped_recipe_has_a_dry_run_with_the_parameters_that_its_publish
     recipe, config = shipped(name)
     outline = outline_of(config, recipe)
     assert outline.parameters == pytest.approx(PARAMETERS[name], rel=0.01)
-    text = describe(config, recipe, SETTINGS)
+    text = describe(outline, recipe, SETTINGS, seconds=90.0)
     assert recipe.model.id in text
     assert "AWS Lambda" in text
 
@@ -187,13 +192,13 @@ def test_a_folder_needs_no_weights(tmp_path: Path) -> None:
     folder = save_tiny_folder(tmp_path / "source")
     (folder / "model.safetensors").unlink()
     recipe = load_recipe(write_recipe(tmp_path, 'path = "source"'))
-    assert "LlamaForCausalLM" in dry_run(recipe, SETTINGS, ignore)
+    assert "LlamaForCausalLM" in dry_run(recipe, SETTINGS, ignore).table
 
 
 def test_a_gguf_file_is_read_without_its_weights(tmp_path: Path) -> None:
     write_tiny_gguf(tmp_path / "tiny.gguf")
     recipe = load_recipe(write_recipe(tmp_path, 'gguf = "tiny.gguf"'))
-    assert "LlamaForCausalLM" in dry_run(recipe, SETTINGS, ignore)
+    assert "LlamaForCausalLM" in dry_run(recipe, SETTINGS, ignore).table
 
 
 def test_a_folder_without_a_configuration_is_named(tmp_path: Path) -> None:
@@ -223,7 +228,9 @@ def test_a_state_takes_four_bytes_a_value_whatever_the_length_of_a_slot() -> Non
 
 
 def outline(columns: int, cache: int, state: int = 0) -> Outline:
-    return Outline("Some", 0, (Matrix(1_000_000, columns, head=False),), 0, cache, state, 1000)
+    return Outline(
+        "Some", 0, (Matrix(1_000_000, columns, head=False),), 0, cache, state, 1000, 1, None
+    )
 
 
 @pytest.mark.parametrize(
@@ -243,6 +250,85 @@ def test_a_machine_holds_the_memory_and_reads_the_weights(
     machine = machine_for(some, weights, run_time_bytes(some, weights, 4 * slot))
     assert machine.lambda_mb == lambda_mb
     assert machine.cloud_run_cpus == cpus
+
+
+COSTS = {  # GB of memory at the peak, and of disk beside the artefact
+    "smollm2-135m": (1.2, 0.7),
+    "qwen2.5-0.5b": (1.9, 2.3),
+    "llama-3.2-1b": (2.3, 2.3),
+    "phi-4-mini": (4.4, 3.7),
+    "all-minilm-l6-v2": (1.0, 0.1),
+}
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_the_dry_run_says_what_the_export_itself_takes(name: str) -> None:
+    recipe, config = shipped(name)
+    text = describe(outline_of(config, recipe), recipe, SETTINGS, seconds=240.0)
+    memory, disk = COSTS[name]
+    row = next(line for line in text.splitlines() if line.startswith("the export itself"))
+    assert f"4.0 min here and {memory} GB of memory; {disk} GB of disk beside" in row
+
+
+def test_a_model_that_does_not_divide_costs_all_of_its_weights() -> None:
+    """A layer of Gemma 3n reads what others have cached, so its reference runs whole."""
+    matrices = (Matrix(1000, 500_000, head=False), Matrix(1000, 1000, head=True))
+    some = Outline("Some", 0, matrices, 0, 8, 0, 1000, 8, Layers(20, 25_000_000, 50_000_000))
+    whole = replace(some, layers=Layers(20, 500_000_000, 500_000_000))
+    weights = weights_of(some, Precision())
+    assert cost_of(whole, weights).memory - cost_of(some, weights).memory > 1e9
+
+
+def test_an_export_is_refused_that_the_machine_cannot_hold() -> None:
+    cost = Cost(memory=5_100_000_000, artefact=2_000_000_000, scratch=1_500_000_000)
+    check_limits(cost, Limits(6_000_000_000, 6_000_000_000, 4_000_000_000), refuse)
+    small = Limits(4_000_000_000, 3_000_000_000, 4_000_000_000)
+    with pytest.raises(ExportError, match=r"5\.1 GB of memory .* 4\.0 GB in all: .* with 6 GB"):
+        check_limits(cost, small, refuse)
+    full = Limits(6_000_000_000, 6_000_000_000, 1_000_000_000)
+    with pytest.raises(ExportError, match=r"3\.5 GB of disk .* 1\.0 GB is free there: make room"):
+        check_limits(cost, full, refuse)
+
+
+def refuse(line: str) -> None:
+    raise AssertionError(line)
+
+
+def test_where_memory_is_free_by_and_by_the_export_goes_on_with_a_line() -> None:
+    cost, lines = Cost(5_100_000_000, 0, 0), list[str]()
+    check_limits(cost, Limits(6_000_000_000, 3_000_000_000, 1), lines.append)
+    assert len(lines) == 1
+    assert "about 5.1 GB at its peak, and 3.0 GB is free now" in lines[0]
+
+
+def huge_folder(directory: Path) -> Path:
+    """A model whose embedding alone is a terabyte, in no file."""
+    folder = save_tiny_folder(directory)
+    (folder / "model.safetensors").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"vocab_size": 1 << 20, "hidden_size": 1 << 18, "intermediate_size": 1 << 18}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_huge_model_is_refused_before_its_weights_are_downloaded(tmp_path: Path) -> None:
+    folder, cache = huge_folder(tmp_path / "source"), tmp_path / "cache"
+    recipe = write_recipe(tmp_path, f'hub = "{REPOSITORY}"\nrevision = "{COMMIT}"')
+    with serve_hub(folder) as endpoint:
+        variables = {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache)}
+        ended = run(recipe, "--out", str(tmp_path / "out"), **variables)
+    assert ended.returncode == 1
+    assert "GB of memory at its peak, and this machine has" in ended.stderr
+    assert [path.name for path in cache.glob("hub/*/snapshots/*/*")] == ["config.json"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_of_a_huge_model_the_table_is_shown_before_it_is_refused(tmp_path: Path) -> None:
+    huge_folder(tmp_path / "source")
+    ended = run("--dry-run", write_recipe(tmp_path, 'path = "source"'))
+    assert ended.returncode == 1
+    assert "the export itself" in ended.stdout
+    assert ended.stderr.startswith("error: The export takes about")
 
 
 def test_the_recipes_are_listed_with_their_tasks_precisions_and_sizes() -> None:

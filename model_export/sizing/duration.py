@@ -1,0 +1,63 @@
+"""Predicts how long an export takes, on the machine that it is asked on.
+
+Most of it is products of matrices, whose speed is measured on the spot. The rest are constants,
+fitted to exports of 135M and 494M weights on two cores of a Xeon at 2.8 GHz with AVX-512: half
+their CPU seconds, as the machine had other work too. docs/recipes.md has the comparison.
+"""
+
+from __future__ import annotations
+
+import time
+
+from model_export.sizing.cost import TOKENS
+from model_export.sizing.footprint import Layers, Outline
+
+STARTS = 6.0
+"""Imports of both processes, the tokenizer, the passes."""
+LAYER = 0.15
+"""Tracing a layer."""
+HASHED = 1.2e9
+"""Bytes a second of sha256."""
+REFERENCE = 0.65
+"""Speed of transformers' layers, whose logits are written, in that of plain products."""
+KERNEL = 0.5
+"""Speed of the quantised graph, whose logits are compared, in the same."""
+ANSWERS = 2.6e-7
+"""Of a value of the cut model, which answers the corpus's prompts three times, token by token."""
+QUANTISED = 60e6
+"""Values a second that one thread reads, quantises and writes."""
+_SIZE = 1024
+_ENCODER = Layers(count=12, largest=0, cut=0)
+
+
+def measured_speed(threads: int) -> float:
+    """Measures torch's products of float32 matrices, in operations a second."""
+    import torch
+
+    torch.set_num_threads(threads)
+    one = torch.ones(_SIZE, _SIZE)
+    best = float("inf")
+    for _ in range(6):
+        began = time.perf_counter()
+        one @ one
+        best = min(best, time.perf_counter() - began)
+    return 2 * _SIZE**3 / best
+
+
+def seconds_of(outline: Outline, hashed: int, speed: float, threads: int) -> float:
+    """Predicts the seconds of an export, without a download.
+
+    `hashed`: bytes of files that it digests. Of many experts all are counted, though few compute.
+    """
+    sizes = [(each.head, each.rows * each.columns) for each in outline.matrices]
+    linears = sum(size for head, size in sizes if not head)
+    products = 2 * (linears + outline.vocabulary * outline.width) * TOKENS / speed
+    layers = outline.layers or _ENCODER
+    return (
+        STARTS
+        + LAYER * layers.count
+        + hashed / HASHED
+        + products * (1 / REFERENCE + 1 / KERNEL)
+        + sum(size for _, size in sizes) / QUANTISED / threads
+        + layers.cut * ANSWERS
+    )
