@@ -1,8 +1,8 @@
 """Predicts how long an export takes, on the machine that it is asked on.
 
 Most of it is products of matrices, whose speed is measured on the spot. The rest are constants,
-fitted to exports of 135M and 494M weights on two cores of a Xeon at 2.8 GHz with AVX-512: half
-their CPU seconds, as the machine had other work too. docs/recipes.md has the comparison.
+fitted to exports of 135M, 494M and 1,236M weights on two cores of a Xeon at 2.8 GHz with AVX-512:
+half their CPU seconds, as the machine had other work too. docs/recipes.md has the comparison.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ LAYER = 0.15
 """Tracing a layer."""
 HASHED = 1.2e9
 """Bytes a second of sha256."""
-REFERENCE = 0.65
-"""Speed of transformers' layers, whose logits are written, in that of plain products."""
-KERNEL = 0.5
-"""Speed of the quantised graph, whose logits are compared, in the same."""
-ANSWERS = 2.6e-7
+PRODUCTS = 1.62
+"""Times that of plain products: 0.97 in transformers' layers, 0.65 in the quantised graph."""
+COMPARED = 20e6
+"""Logits a second that are written, computed again and compared."""
+ANSWERS = 2.5e-7
 """Of a value of the cut model, which answers the corpus's prompts three times, token by token."""
-QUANTISED = 60e6
+QUANTISED = 75e6
 """Values a second that one thread reads, quantises and writes."""
 _SIZE = 1024
 _ENCODER = Layers(count=12, largest=0, cut=0)
@@ -53,11 +53,13 @@ def seconds_of(outline: Outline, hashed: int, speed: float, threads: int) -> flo
     linears = sum(size for head, size in sizes if not head)
     products = 2 * (linears + outline.vocabulary * outline.width) * TOKENS / speed
     layers = outline.layers or _ENCODER
+    logits = TOKENS * outline.vocabulary if outline.layers else 0
     return (
         STARTS
         + LAYER * layers.count
         + hashed / HASHED
-        + products * (1 / REFERENCE + 1 / KERNEL)
+        + products * PRODUCTS
+        + logits / COMPARED
         + sum(size for _, size in sizes) / QUANTISED / threads
         + layers.cut * ANSWERS
     )
