@@ -50,7 +50,7 @@ class Cost:
 
     @property
     def disk(self) -> int:
-        """Of disk, all in all."""
+        """Returns the bytes of disk, all in all."""
         return self.artefact + self.scratch
 
 

@@ -50,7 +50,7 @@ MB = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What is known of an export before it is made."""
+    """The figures of an export that are known before it is made."""
 
     table: str
     """For people."""
