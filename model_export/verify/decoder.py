@@ -49,6 +49,8 @@ PREFILL_CHUNK = 16
 larger chunks. Gate 2 compares both with transformers."""
 TIE = 1e-3
 """Logits. Ten times the largest difference seen between torch and ONNX Runtime on SmolLM2-135M."""
+SHOWN_TOKENS = 20
+"""Of the answer that the manifest has for people."""
 EXACT_KL = 1e-6
 """Nats. Far above what another order of additions makes, 1e-11 with three layers of SmolLM2-135M,
 and far below what a wrong window or a rotary embedding off by one position does."""
@@ -98,7 +100,8 @@ def _first_answer(
     request: VerifyRequest, reference: DecoderReference, artifact: Artifact, tokenizer: Tokenizer
 ) -> dict[str, str]:
     """Answers the corpus's first prompt with the quantised graph, for a person to read."""
-    first, limit = reference.first_prompt, reference.cut.answer_tokens
+    first = reference.first_prompt
+    limit = min(SHOWN_TOKENS, artifact.manifest.context_length - len(first.ids) - 1)
     settings = _settings(request.threads, len(first.ids) + limit + 1, 1)
     params = SamplingParams(max_tokens=limit, temperature=0.0)
     steps = Engine.load(artifact, settings).submit(first.ids, params)
