@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from bench import __main__ as program
 from bench import export, random_weights, report, rounds, servers, sizes, sweep, watched
@@ -32,7 +30,6 @@ from bench.peers.llama_convert import PRE_TOKENIZER, with_own_vocabulary
 from bench.peers.peer import Peer
 from bench.prepare import NotRunnable
 from bench.prompts import Prompts
-from bench.random_weights import save_weights
 from bench.rounds import Entry, Plan
 from bench.runtime_api import RuntimeApi
 from bench.servers import Capacity, Server, python, running
@@ -387,24 +384,6 @@ def test_another_revision_is_exported_in_its_own_tree(tmp_path: Path) -> None:
     assert command.words[1:] == (
         *("-m", "model_export", "folder/recipe.toml", "--out", "folder/before/model"),
     )
-
-
-def test_random_weights_depend_on_their_names_alone(tmp_path: Path) -> None:
-    shapes = {"a.weight": (3, 5), "b.weight": (3, 5), "norm.weight": (5,), "a.bias": (3,)}
-    save_weights(shapes, tmp_path, 0.02)
-    whole = load_file(tmp_path / "model.safetensors")
-    assert not (tmp_path / "model.safetensors.index.json").exists()
-    assert {name: tuple(value.shape) for name, value in whole.items()} == shapes
-    assert not torch.equal(whole["a.weight"], whole["b.weight"])
-    assert whole["norm.weight"].tolist() == [1.0] * 5
-    assert whole["a.bias"].tolist() == [0.0] * 3
-    save_weights(dict(reversed(shapes.items())), tmp_path, 0.02, shard_bytes=40)
-    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
-    assert {*index["weight_map"]} == {*shapes}
-    assert index["metadata"]["total_size"] == 2 * (15 + 15 + 5 + 3)
-    assert len({*index["weight_map"].values()}) == 3
-    for name, file in index["weight_map"].items():
-        assert torch.equal(load_file(tmp_path / file)[name], whole[name])
 
 
 def test_no_row_of_a_large_random_matrix_is_like_another(

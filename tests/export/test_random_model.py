@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from bench import random_model
+from bench.random_weights import save_weights
 from model_export.encoder.source import fetch_encoder
 from model_export.recipe import EncoderRecipe
 from model_export.recipe_loader import load_recipe
@@ -84,3 +86,21 @@ def test_a_decoders_weights_are_all_there_and_finite(
     assert not info["unexpected_keys"]
     logits = model(torch.arange(12)[None]).logits
     assert 0 < logits.std() < 100
+
+
+def test_random_weights_depend_on_their_names_alone(tmp_path: Path) -> None:
+    shapes = {"a.weight": (3, 5), "b.weight": (3, 5), "norm.weight": (5,), "a.bias": (3,)}
+    save_weights(shapes, tmp_path, 0.02)
+    whole = load_file(tmp_path / "model.safetensors")
+    assert not (tmp_path / "model.safetensors.index.json").exists()
+    assert {name: tuple(value.shape) for name, value in whole.items()} == shapes
+    assert not torch.equal(whole["a.weight"], whole["b.weight"])
+    assert whole["norm.weight"].tolist() == [1.0] * 5
+    assert whole["a.bias"].tolist() == [0.0] * 3
+    save_weights(dict(reversed(shapes.items())), tmp_path, 0.02, shard_bytes=40)
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    assert {*index["weight_map"]} == {*shapes}
+    assert index["metadata"]["total_size"] == 2 * (15 + 15 + 5 + 3)
+    assert len({*index["weight_map"].values()}) == 3
+    for name, file in index["weight_map"].items():
+        assert torch.equal(load_file(tmp_path / file)[name], whole[name])
