@@ -235,9 +235,9 @@ def test_gate_4_runs_the_gates_in_a_process_of_its_own_and_reports(
         request(reference, exact, tiny_artifact), tmp_path / "exchange", lines.append
     ).figures
     assert set(figures) == {"tokens", "greedy", "drift", "answer"}
-    assert figures["greedy"]["kl"] < 1e-9
+    assert figures["greedy"]["kl"] < 1e-7
     assert figures["greedy"]["layers"] == [0, 2]
-    assert figures["drift"]["kl"] < 1e-9
+    assert figures["drift"]["kl"] < 1e-7
     assert figures["answer"]["prompt"] == reference.chats[0].rendered
     assert [line.partition(",")[0] for line in lines] == [
         "verify: gate 1",
