@@ -57,6 +57,7 @@ def filter_case(context: schemathesis.HookContext, case: schemathesis.Case[Any])
 BEYOND_A_SCHEMA = (
     "the context",
     "the model takes",
+    "The model takes no instruction",
     "are over the limit",
     "but tiny-",
     "but the prompts of",

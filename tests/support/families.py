@@ -130,7 +130,7 @@ def enliven(model: PreTrainedModel, width: float = 0.3) -> None:
 
 def _embedding_scale(model: PreTrainedModel) -> float:
     """Returns by how much the embeddings grow beside what the layers add."""
-    config = model.config
+    config = model.config.get_text_config()
     if getattr(config, "scale_embedding", False) or config.model_type.startswith("gemma"):
         return float(config.hidden_size**0.5)
     return float(
