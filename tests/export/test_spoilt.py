@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import msgspec
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -14,19 +14,16 @@ from handlers.artifact.manifest import GRAPH
 from handlers.engine.session import Session
 from handlers.text.tokenizer import Tokenizer
 from model_export.decoder.export import DecoderStrategy
-from model_export.fetch.load import fetch
 from model_export.fuse.graphs import add_initializer, constant, producer
 from model_export.quantize import quantize
-from model_export.recipe import DecoderTolerance, FolderSource, Precision
-from model_export.recipe_loader import load_decoder_recipe
+from model_export.recipe import DecoderTolerance, Precision
 from model_export.reporting import ExportError
 from model_export.save import save
 from model_export.verify.decoder import check_greedy, check_logits, cut_engine
 from model_export.verify.drift import WINDOW, RecordedLogits, check_drift, compare
 from model_export.verify.exchange import DecoderGates
 from tests.support.reports import ignore
-from tests.support.tiny_folder import save_tiny_folder
-from tests.support.tiny_models import CONTEXT_LENGTH
+from tests.support.tiny_strategies import load_tiny, tiny_strategy, write_exact
 from tests.support.tiny_tokenizers import VOCABULARY, tiny_tokenizer
 
 HEAD = 16
@@ -85,11 +82,7 @@ def _last_attention(model: ir.Model) -> ir.Node:
 
 @pytest.fixture(scope="module")
 def strategy(tmp_path_factory: pytest.TempPathFactory) -> DecoderStrategy:
-    folder = save_tiny_folder(tmp_path_factory.mktemp("tiny"), "mistral")
-    recipe = load_decoder_recipe("smollm2-135m")
-    export = msgspec.structs.replace(recipe.export, context_length=CONTEXT_LENGTH)
-    loaded = fetch(FolderSource(path=folder), ignore)
-    return DecoderStrategy(msgspec.structs.replace(recipe, export=export), loaded)
+    return tiny_strategy(load_tiny(tmp_path_factory.mktemp("tiny"), "mistral"))
 
 
 @pytest.fixture(scope="module")
@@ -101,30 +94,32 @@ def gates(strategy: DecoderStrategy, tmp_path_factory: pytest.TempPathFactory) -
 def exact(
     strategy: DecoderStrategy, gates: DecoderGates, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    directory = tmp_path_factory.mktemp("exact")
-    strategy.write_exact(strategy.convert(), directory, gates, threads=1)
-    return directory
+    return write_exact(strategy, gates, tmp_path_factory.mktemp("exact"))
 
 
-def pass_gate_2(directory: Path, gates: DecoderGates) -> None:
+def pass_gate_2(directory: Path, gates: DecoderGates) -> dict[str, Any]:
     cut = gates.reference.cut
-    check_logits(cut, directory / GRAPH, threads=1)
-    check_greedy(cut, cut_engine(directory / GRAPH, cut, threads=1), Tokenizer(tiny_tokenizer()))
+    exact = check_logits(cut, directory / GRAPH, threads=1)
+    engine = cut_engine(directory / GRAPH, cut, threads=1)
+    return exact | check_greedy(cut, engine, Tokenizer(tiny_tokenizer()))
 
 
-def pass_gate_3(graph: ir.Model, directory: Path, gates: DecoderGates) -> None:
+def pass_gate_3(graph: ir.Model, directory: Path, gates: DecoderGates) -> dict[str, Any]:
     save(quantize(graph, Precision("int8")), directory)
     session = Session(directory / GRAPH, threads=1, slots=1, capacity=WINDOW)
     windows = gates.reference.windows
     said = RecordedLogits(gates.reference.logits, VOCABULARY)
-    check_drift(compare(said, session, windows), LIMITS, windows, Tokenizer(tiny_tokenizer()))
+    return check_drift(
+        compare(said, session, windows), LIMITS, windows, Tokenizer(tiny_tokenizer())
+    )
 
 
 def test_the_right_graphs_pass(
     strategy: DecoderStrategy, gates: DecoderGates, exact: Path, tmp_path: Path
 ) -> None:
-    pass_gate_2(exact, gates)
-    pass_gate_3(strategy.convert(), tmp_path, gates)
+    assert pass_gate_2(exact, gates)["prompts"] == len(gates.reference.cut.answers)
+    tokens = sum(map(len, gates.reference.windows))
+    assert pass_gate_3(strategy.convert(), tmp_path, gates)["tokens"] == tokens
 
 
 @pytest.mark.parametrize("spoil", SPOILS)

@@ -19,9 +19,8 @@ from handlers.text.chat_template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from model_export.decoder.export import DecoderStrategy
 from model_export.decoder.reference import chats_of, prompts_of
-from model_export.fetch.load import LoadedModel, fetch
-from model_export.recipe import DecoderTolerance, FolderSource
-from model_export.recipe_loader import load_decoder_recipe
+from model_export.fetch.load import LoadedModel
+from model_export.recipe import DecoderTolerance
 from model_export.reporting import ExportError
 from model_export.verify.corpus import corpus, evaluation_text
 from model_export.verify.decoder import TIE, check_greedy, check_tokens, cut_engine
@@ -35,8 +34,8 @@ from model_export.verify.exchange import (
 )
 from model_export.verify.launch import verify
 from tests.support.reports import ignore
-from tests.support.tiny_folder import save_tiny_folder
 from tests.support.tiny_models import CONTEXT_LENGTH
+from tests.support.tiny_strategies import load_tiny, tiny_strategy, write_exact
 from tests.support.tiny_tokenizers import CHATML
 
 ROOT = Path(__file__).parent.parent.parent
@@ -52,15 +51,12 @@ NO_SYSTEM = (
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    folder = save_tiny_folder(tmp_path_factory.mktemp("tiny"))
-    return fetch(FolderSource(path=folder), ignore)
+    return load_tiny(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")
 def strategy(loaded: LoadedModel) -> DecoderStrategy:
-    recipe = load_decoder_recipe("smollm2-135m")
-    export = msgspec.structs.replace(recipe.export, context_length=CONTEXT_LENGTH)
-    return DecoderStrategy(msgspec.structs.replace(recipe, export=export), loaded)
+    return tiny_strategy(loaded)
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +78,7 @@ def cut(reference: DecoderReference) -> CutReference:
 def exact(
     strategy: DecoderStrategy, gates: DecoderGates, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    directory = tmp_path_factory.mktemp("exact")
-    strategy.write_exact(strategy.convert(), directory, gates, threads=1)
-    return directory
+    return write_exact(strategy, gates, tmp_path_factory.mktemp("exact"))
 
 
 @pytest.fixture(scope="module")
