@@ -193,6 +193,58 @@ class EntryWeight(ReadWhole):
         return self.weight.read(self.index, self.index + 1)[0, start:stop]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CalibratedWeight:
+    """The weight of a linear layer whose inputs were measured on a calibration text.
+
+    `importance` float32 [inputs] is the mean square of each of the layer's inputs, of whichever
+    axis of the weight they are.
+    """
+
+    weight: Weight
+    importance: Floats
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the weight."""
+        return self.weight.shape
+
+    def read(self, start: int = 0, stop: int | None = None) -> Floats:
+        """Returns what the weight gives."""
+        return self.weight.read(start, stop)
+
+
+def importance_of(weight: Weight) -> Floats | None:
+    """Returns the mean squares of the inputs of a layer with this weight, None if not measured.
+
+    Layers that are stacked read the same inputs; where their measures differ, the mean stands for
+    them. The vector may not fit a weight of which only some inputs were cut out.
+    """
+    match weight:
+        case CalibratedWeight():
+            return weight.importance
+        case TransposedWeight():
+            return importance_of(weight.matrix)
+        case SlicedWeight():
+            return importance_of(weight.weight)
+        case ReshapedWeight():
+            return importance_of(weight.weight) if weight.shape == weight.weight.shape else None
+        case StackedWeight():
+            return _in_common([importance_of(part) for part in weight.parts])
+    return None
+
+
+def _in_common(vectors: Sequence[Floats | None]) -> Floats | None:
+    """Returns the mean of the vectors, None where one is missing or of another length."""
+    found = [vector for vector in vectors if vector is not None]
+    if len(found) < len(vectors) or len({len(vector) for vector in found}) != 1:
+        return None
+    if all(np.array_equal(vector, found[0]) for vector in found[1:]):
+        return found[0]
+    mean: Floats = np.mean(found, axis=0, dtype=np.float32)
+    return mean
+
+
 def transposed(matrix: Weight) -> Weight:
     """Returns the transpose; of a transpose, what it was made of."""
     return matrix.matrix if isinstance(matrix, TransposedWeight) else TransposedWeight(matrix)
@@ -212,7 +264,7 @@ def reads_by_rows(weight: Weight) -> bool:
             return isinstance(weight.matrix, ArrayWeight)
         case StackedWeight() | RowwiseWeight():
             return all(map(reads_by_rows, weight.parts))
-        case ReshapedWeight() | SlicedWeight():
+        case ReshapedWeight() | SlicedWeight() | CalibratedWeight():
             return reads_by_rows(weight.weight)
     return not isinstance(weight, ReadWhole)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from model_export.grouped_weights import GroupedWeight
 from model_export.quantize.block_quantizer import Blocks
-from model_export.weights import ReadWhole, SlicedWeight, StackedWeight, Weight
+from model_export.weights import CalibratedWeight, ReadWhole, SlicedWeight, StackedWeight, Weight
 
 
 class _Range(NamedTuple):
@@ -64,6 +64,8 @@ def _ranges(weight: Weight, start: int, stop: int) -> tuple[_Range, ...] | None:
     match weight:
         case GroupedWeight():
             return (_Range(weight, start, stop),)
+        case CalibratedWeight():
+            return _ranges(weight.weight, start, stop)
         case SlicedWeight():
             return _ranges(weight.weight, weight.start + start, weight.start + stop)
         case StackedWeight():
