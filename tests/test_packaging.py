@@ -80,12 +80,17 @@ def test_the_wheel_never_asks_for_torch_outside_the_export_extra(wheel: ZipFile)
     assert required.isdisjoint({"torch", "transformers", "optimum", "onnx"})
 
 
-def test_the_wheel_holds_both_packages_with_the_recipes_and_nothing_else(wheel: ZipFile) -> None:
+def test_the_wheel_holds_both_packages_with_recipes_and_corpus_and_nothing_else(
+    wheel: ZipFile,
+) -> None:
     files = {path for path in wheel.namelist() if ".dist-info/" not in path}
     assert {path.split("/")[0] for path in files} == {"handlers", "model_export"}
     recipes = sorted((ROOT / "model_export" / "recipes").glob("*.toml"))
     assert recipes
     assert files >= {str(path.relative_to(ROOT)) for path in recipes}
+    corpus = [path for path in (ROOT / "model_export" / "corpus").iterdir() if path.is_file()]
+    assert len(corpus) >= 3
+    assert files >= {str(path.relative_to(ROOT)) for path in corpus}
 
 
 def test_a_wheel_with_kernels_is_for_their_kind_of_machine_alone(wheel: ZipFile) -> None:

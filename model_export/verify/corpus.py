@@ -1,6 +1,7 @@
-"""The texts that the gates compare on: package data, written for this project.
+"""The texts of gates and calibration: package data, written for this project.
 
 A decoder reads texts, prompts and chats; an encoder passages, and pairs of a query and a document.
+What weights are calibrated on shares no sentence with what the gates compare on.
 """
 
 from __future__ import annotations
@@ -41,6 +42,20 @@ def corpus() -> Corpus:
 def evaluation_text() -> str:
     """Returns about 3,400 tokens of prose, dialogue, code and tables, for gate 3."""
     return (DIRECTORY / "evaluation.txt").read_text(encoding="utf-8")
+
+
+class Calibration(msgspec.Struct, frozen=True):
+    """The texts of corpus/calibration.toml; in both lists the kinds take turns."""
+
+    texts: list[str]
+    chats: list[Conversation]
+
+
+@cache
+def calibration() -> Calibration:
+    """Returns about 6,500 tokens of prose, eleven other languages, code, tables and chats."""
+    document = tomllib.loads((DIRECTORY / "calibration.toml").read_text(encoding="utf-8"))
+    return msgspec.convert(document, Calibration)
 
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
