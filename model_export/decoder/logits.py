@@ -2,7 +2,7 @@
 
 transformers' own forward runs once over all windows together. Hooks fill the stand-ins of a layer
 (fetch/stand_ins.py) before it runs and drop them after it, so each weight is read once. The logits
-go to a file: 3,400 rows of 128,256 float32 are 1.7 GB.
+go to a file: 1,700 rows of 128,256 float32 are 0.9 GB.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def record_logits(
     )
     with torch.no_grad(), path.open("wb") as file:
         for logits in parts:
-            file.write(logits.float().contiguous().numpy().tobytes())
+            file.write(logits.float().contiguous().numpy().data)
 
 
 def _whole(

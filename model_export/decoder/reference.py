@@ -15,7 +15,7 @@ import jinja2
 from model_export.decoder.generation_config import stop_token_ids
 from model_export.reporting import ExportError, Report
 from model_export.verify.corpus import corpus, evaluation_text
-from model_export.verify.drift import windows_of
+from model_export.verify.drift import held_out, windows_of
 from model_export.verify.exchange import (
     CutReference,
     DecoderReference,
@@ -48,7 +48,7 @@ def make_reference(
     encoded = [_encode(loaded.tokenizer, text) for text in texts]
     chats, refusals = chats_of(loaded)
     prompts = prompts_of(loaded, chats, context_length)
-    windows = windows_of(encoded[-1], context_length)
+    windows = held_out(windows_of(encoded[-1], context_length))
     cut = _cut_reference(loaded, prompts, directory / "cut.logits", report)
     return DecoderReference(
         texts=encoded,

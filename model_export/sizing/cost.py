@@ -17,8 +17,8 @@ from model_export.sizing.footprint import (
 )
 from model_export.verify.drift import CHUNK, WINDOW
 
-WINDOWS = 14
-"""Windows of the evaluation text: 3,400 tokens in most vocabularies."""
+WINDOWS = 7
+"""Windows of the held-out half of the evaluation text: 1,700 tokens in most vocabularies."""
 TOKENS = WINDOWS * WINDOW
 LONGEST = 1024
 """Tokens of the longest text that an encoder's reference reads."""
@@ -32,8 +32,8 @@ VERIFIER_BYTES = 75_000_000
 """The verifying process: interpreter, libraries, two sessions without their weights."""
 LOGITS = 3
 """Copies of ROWS logits: as computed, as the model scales or converts them, and as bytes."""
-COMPARED = 7
-"""Arrays of CHUNK logits while two graphs are compared: drift.py."""
+COMPARED = 3
+"""Arrays of CHUNK logits while two graphs are compared: both graphs', and one in the session."""
 STORED = 2
 """Bytes of a value in the source's file, which lie beside its float32 while a weight is read."""
 

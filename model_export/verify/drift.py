@@ -103,6 +103,14 @@ def windows_of(text: EncodedText, context_length: int) -> list[list[int]]:
     return [[*prefix, *window] for window in cut if len(window) > 1]
 
 
+def held_out(windows: list[list[int]]) -> list[list[int]]:
+    """Returns every second window, so that both halves have some of each kind of text.
+
+    The gates judge on this half alone; the other is for choosing among precisions.
+    """
+    return windows[1::2] or windows
+
+
 def compare(fp32: Logits, quantised: Logits, windows: list[list[int]]) -> Comparison:
     """Runs both over all windows. A session needs one slot of the longest window."""
     parts = [part for window in windows for part in _compare_window(fp32, quantised, window)]
@@ -168,19 +176,42 @@ def _batch(ids: NDArray[np.int64], start: int) -> Batch:
 def _compare_logits(
     fp32: NDArray[np.float32], quantised: NDArray[np.float32], targets: NDArray[np.int64]
 ) -> tuple[NDArray[Any], ...]:
-    """Compares logits [positions, vocabulary]; `targets`: the text's next ids, -1 for none."""
-    log_p, log_q = _log_softmax(fp32), _log_softmax(quantised)
-    kl = np.einsum("pv,pv->p", np.exp(log_p), log_p - log_q, dtype=np.float64)
-    rows = np.arange(len(targets))
-    known = targets >= 0
-    losses = (np.where(known, -log[rows, targets], np.nan) for log in (log_p, log_q))
-    return kl, log_p.argmax(axis=1), log_q.argmax(axis=1), *losses
+    """Compares logits [positions, vocabulary]; `targets`: the text's next ids, -1 for none.
+
+    A position at a time, in the same memory: 0.6 MB for 150,000 entries stay in a CPU's cache, and
+    all of it takes a third of the time that whole chunks take.
+    """
+    scratch = np.empty((3, fp32.shape[1]), np.float32)
+    positions = [
+        _compare_position(one, other, target, scratch)
+        for one, other, target in zip(fp32, quantised, targets, strict=True)
+    ]
+    return tuple(np.array(column) for column in zip(*positions, strict=True))
 
 
-def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    shifted: NDArray[np.float32] = logits - logits.max(axis=1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return shifted
+def _compare_position(
+    fp32: NDArray[np.float32],
+    quantised: NDArray[np.float32],
+    target: int,
+    scratch: NDArray[np.float32],
+) -> tuple[float, int, int, float, float]:
+    """Returns what Comparison has of a position; both logits are [vocabulary].
+
+    With p and q as exp(logit - largest), and P and Q as their sums, the divergence is
+    sum(p * (log p - log q)) / P - log P + log Q.
+    """
+    log_p, log_q, difference = scratch
+    fp32_top1, quantised_top1 = int(fp32.argmax()), int(quantised.argmax())
+    np.subtract(fp32, fp32[fp32_top1], out=log_p)
+    np.subtract(quantised, quantised[quantised_top1], out=log_q)
+    np.subtract(log_p, log_q, out=difference)
+    fp32_loss, quantised_loss = -float(log_p[target]), -float(log_q[target])
+    p, q = np.exp(log_p, out=log_p), np.exp(log_q, out=log_q)
+    log_sum_p, log_sum_q = (math.log(each.sum(dtype=np.float64)) for each in (p, q))
+    kl = float(np.dot(p, difference)) / math.exp(log_sum_p) - log_sum_p + log_sum_q
+    if target < 0:
+        return kl, fp32_top1, quantised_top1, math.nan, math.nan
+    return kl, fp32_top1, quantised_top1, fp32_loss + log_sum_p, quantised_loss + log_sum_q
 
 
 def _first_difference(

@@ -22,6 +22,7 @@ from model_export.verify.drift import (
     RecordedLogits,
     check_drift,
     compare,
+    held_out,
     windows_of,
 )
 from model_export.verify.exchange import EncodedText
@@ -121,6 +122,12 @@ def test_windows_cover_the_whole_text_and_stay_inside_the_context(tokenizer: Tok
     windows = windows_of(encoded(evaluation_text(), tokenizer), 100)
     assert {len(window) for window in windows[:-1]} == {100}
     assert [token for window in windows for token in window] == tokenizer.encode(evaluation_text())
+
+
+def test_the_gates_judge_every_second_window_and_leave_the_others() -> None:
+    windows = [[number] * 4 for number in range(5)]
+    assert held_out(windows) == [[1] * 4, [3] * 4]
+    assert held_out(windows[:1]) == windows[:1]  # of a text that fits one window
 
 
 def test_every_window_starts_with_what_the_tokenizer_puts_before_a_text() -> None:

@@ -253,10 +253,10 @@ def test_a_machine_holds_the_memory_and_reads_the_weights(
 
 
 COSTS = {  # GB of memory at the peak, and of disk beside the artefact
-    "smollm2-135m": (1.2, 0.7),
-    "qwen2.5-0.5b": (1.9, 2.3),
-    "llama-3.2-1b": (2.3, 2.3),
-    "phi-4-mini": (4.4, 3.7),
+    "smollm2-135m": (1.1, 0.4),
+    "qwen2.5-0.5b": (1.7, 1.2),
+    "llama-3.2-1b": (2.3, 1.4),
+    "phi-4-mini": (4.4, 2.2),
     "all-minilm-l6-v2": (1.0, 0.1),
 }
 
