@@ -19,7 +19,7 @@ from model_export.quantize import quantize
 from model_export.recipe import DecoderTolerance, Precision
 from model_export.reporting import ExportError
 from model_export.save import save
-from model_export.verify.decoder import check_greedy, check_logits, cut_engine
+from model_export.verify.conversion import check_greedy, check_logits, cut_engine
 from model_export.verify.drift import WINDOW, RecordedLogits, check_drift, compare
 from model_export.verify.exchange import DecoderGates
 from tests.support.reports import ignore

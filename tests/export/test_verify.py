@@ -22,8 +22,8 @@ from model_export.decoder.reference import chats_of, prompts_of
 from model_export.fetch.load import LoadedModel
 from model_export.recipe import DecoderTolerance
 from model_export.reporting import ExportError
+from model_export.verify.conversion import TIE, check_greedy, cut_engine
 from model_export.verify.corpus import corpus, evaluation_text
-from model_export.verify.decoder import TIE, check_greedy, check_tokens, cut_engine
 from model_export.verify.exchange import (
     REQUEST,
     CutReference,
@@ -33,6 +33,7 @@ from model_export.verify.exchange import (
     write,
 )
 from model_export.verify.launch import verify
+from model_export.verify.tokens import check_tokens
 from tests.support.reports import ignore
 from tests.support.tiny_models import CONTEXT_LENGTH
 from tests.support.tiny_strategies import load_tiny, tiny_strategy, write_exact
