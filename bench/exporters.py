@@ -6,7 +6,6 @@ Each reads <folder>/source and writes into <folder>/<its own name>.
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +57,8 @@ def kindling(name: str = "kindling", tree: Path = ROOT, recipe: str | None = Non
 def _llama_cpp(folder: Path) -> Commands:
     out = folder / "llama.cpp"
     bf16, q4_1 = str(out / "bf16.gguf"), str(out / "q4_1.gguf")
-    convert = ("-m", "bench.peers.llama_convert", str(llama_cpp.TREE), str(folder / "source"))
+    words, environ = llama_cpp.convert(folder / "source", out / "bf16.gguf", "bf16")
     quantize = (str(llama_cpp.binaries() / "llama-quantize"), bf16, q4_1, "Q4_1")
-    words = python(*convert, "--outtype", "bf16", "--outfile", bf16)
-    environ = {"PYTHONPATH": os.pathsep.join([str(llama_cpp.CONVERTER_NEEDS), *_python_path()])}
     return {
         "convert": Command(words, environ=environ),
         "quantize": Command((*quantize, str(available_cpus()))),
@@ -73,10 +70,6 @@ def _genai(folder: Path) -> Commands:
     words = genai.builder(folder / "source", out / "model")
     command = Command((*words, "-c", str(out / "cache")), environ={"HF_HUB_OFFLINE": "1"})
     return {"build": command}
-
-
-def _python_path() -> list[str]:
-    return [path for path in [os.environ.get("PYTHONPATH")] if path]
 
 
 def _prepare_genai() -> None:

@@ -10,13 +10,11 @@ BERT's own. Runs in a process of its own, whose memory no benchmark counts.
 
 from __future__ import annotations
 
-import json
 import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 import transformers
 from transformers import (
@@ -26,16 +24,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from bench.folder_recipe import RECIPE, SOURCE, folder_recipe
 from bench.random_weights import save_weights
 from model_export.fetch.gguf_tokenizer import correct
 from model_export.fetch.locate import locate
-from model_export.recipe import DecoderRecipe, EncoderRecipe, Precision
+from model_export.recipe import EncoderRecipe, ModelTable
 from model_export.recipe_loader import load_recipe
 from tests.support.configurations import shipped
 
-DRIFTING = {"max_kl": 100.0, "min_top1_agreement": 0.0, "max_perplexity_ratio": 100.0}
-TURNING = {"min_mean_cosine": -1.0, "min_cosine": -1.0}
-SCORING = {"min_top1_agreement": 0.0, "max_score_difference": 100.0}
 CLASSES = {
     "text-generation": "AutoModelForCausalLM",
     "feature-extraction": "AutoModel",
@@ -47,7 +43,7 @@ CLASSES = {
 def write(name: str, directory: Path) -> None:
     """Writes `directory`/source, whose weights are bfloat16, and `directory`/recipe.toml."""
     recipe, config = shipped(name)
-    source = directory / "source"
+    source = directory / SOURCE
     source.mkdir(parents=True, exist_ok=True)
     judges = isinstance(recipe, EncoderRecipe) and recipe.export.judge is not None
     task = "text-generation" if judges else recipe.export.task
@@ -61,7 +57,8 @@ def write(name: str, directory: Path) -> None:
     _tokenizer(recipe.export.task != "text-generation" and not decodes(config)).save_pretrained(
         source
     )
-    (directory / "recipe.toml").write_text(_recipe(recipe), encoding="utf-8")
+    named = ModelTable(id=f"{recipe.name}-random", licence="Apache-2.0")
+    (directory / RECIPE).write_text(folder_recipe(recipe, named), encoding="utf-8")
 
 
 def decodes(config: PretrainedConfig) -> bool:
@@ -101,48 +98,6 @@ def _tokenizer(encodes: bool) -> PreTrainedTokenizerBase:
         correct(tokenizer, located.directory / located.gguf_file)
     random: PreTrainedTokenizerBase = tokenizer
     return random
-
-
-def _recipe(recipe: DecoderRecipe | EncoderRecipe) -> str:
-    """Returns the shipped recipe with the folder for a source, and limits that anything keeps."""
-    export = msgspec.to_builtins(recipe.export)
-    tolerance = DRIFTING
-    if isinstance(recipe, EncoderRecipe):
-        tolerance = TURNING if recipe.export.task == "feature-extraction" else SCORING
-    if recipe.export.task == "feature-extraction":
-        defaults = {"pooling": "cls", "normalize": True}  # the folder has no modules.json
-        export |= {key: value for key, value in defaults.items() if export.get(key) is None}
-    tables = {
-        "model": {"id": f"{recipe.name}-random", "licence": "Apache-2.0"},
-        "source": {"path": "source"},
-        "export": export,
-        "precision": _precision(recipe.precision),
-        "tolerance": tolerance,
-    }
-    return "\n".join(f"[{name}]\n{_toml(values)}" for name, values in tables.items())
-
-
-def _precision(precision: Precision) -> dict[str, Any]:
-    """Returns what is not the default, which an encoder's recipe may not even name."""
-    defaults = msgspec.to_builtins(Precision())
-    fields = msgspec.to_builtins(precision)
-    return {key: value for key, value in fields.items() if value != defaults[key]}
-
-
-def _toml(values: dict[str, Any]) -> str:
-    """Returns the lines of a table."""
-    known = {key: value for key, value in values.items() if value is not None}
-    return "".join(f"{key} = {_toml_value(value)}\n" for key, value in known.items())
-
-
-def _toml_value(value: object) -> str:
-    """Returns a value as TOML has it: JSON writes texts, numbers and truths alike."""
-    if isinstance(value, dict):
-        known = (
-            f"{key} = {_toml_value(of_it)}" for key, of_it in value.items() if of_it is not None
-        )
-        return f"{{ {', '.join(known)} }}"
-    return json.dumps(value)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Twelve minutes on two cores, once. It is compiled for what this machine's CPU ha
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from bench.avx2 import is_shown_alone
 from bench.prepare import NotRunnable, run_once
-from bench.servers import CACHE
+from bench.servers import CACHE, python
 from handlers.cpus import available_cpus
 
 VERSION = "0.3.36"
@@ -64,6 +65,21 @@ def prepare_export() -> None:
     pip = (sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check")
     wanted = ("--no-deps", "--target", str(CONVERTER_NEEDS), SENTENCEPIECE)
     run_once(CONVERTER_NEEDS / "sentencepiece", (*pip, *wanted))
+
+
+def convert(
+    folder: Path, out: Path, kind: str, vocabulary: Path | None = None
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Returns the command that makes a GGUF file of a folder, and what its environment needs.
+
+    `kind` is the type of its values, "f32" or "bf16"; `vocabulary` a GGUF file whose tokenizer it
+    gets.
+    """
+    module = ("-m", "bench.peers.llama_convert", str(TREE))
+    options = () if vocabulary is None else ("--vocabulary", str(vocabulary))
+    words = python(*module, *options, str(folder), "--outtype", kind, "--outfile", str(out))
+    paths = [str(CONVERTER_NEEDS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return words, {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def binaries() -> Path:
