@@ -9,6 +9,7 @@ ways is a Strategy: decoder/export.py and encoder/export.py.
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -54,6 +55,9 @@ class Strategy(Protocol[GatesT]):
         What is large goes to files in `directory`.
         """
 
+    def calibrate(self, directory: Path) -> None:
+        """Tells the weights, before `convert`, what `reference` put in `directory` for them."""
+
     def convert(self) -> ir.Model:
         """Traces the model into a graph in fp32, and runs the passes that make it fast."""
 
@@ -68,7 +72,7 @@ def export(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> 
     """Writes the artefact of `recipe` to `out`, or raises ExportError and leaves `out` alone."""
     check_destination(out)
     threads = Settings.from_environ().threads
-    _set_torch_threads(threads)
+    _prepare_torch(threads)
     strategy = _load(recipe, out, report)
     mark = fingerprint(recipe, strategy.loaded.revision)
     with scratch_dir(out, mark, report) as scratch:
@@ -77,6 +81,7 @@ def export(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> 
         from model_export.save import save
 
         gates = _reference(strategy, scratch, report)
+        strategy.calibrate(scratch)
         report("convert to ONNX")
         graph = strategy.convert()
         fp32, quantised = scratch / "fp32", scratch / "artefact"
@@ -102,11 +107,18 @@ def export(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> 
         publish(quantised, out)
 
 
-def _set_torch_threads(count: int) -> None:
-    """Sets what torch cannot see: it counts the host's CPUs, not those of this process."""
+def _prepare_torch(threads: int) -> None:
+    """Sets the threads of torch, which counts the host's CPUs, not those of this process.
+
+    Their number must not change what is measured of the layers' inputs. MKL cuts a product with
+    few outputs along its inputs, by the number of threads, unless it is told otherwise before its
+    first one: https://www.intel.com/content/www/us/en/docs/onemkl/developer-guide-linux/2024-2/
+    obtaining-numerically-reproducible-results.html
+    """
+    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     import torch
 
-    torch.set_num_threads(count)
+    torch.set_num_threads(threads)
 
 
 def _load(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> Strategy[Any]:

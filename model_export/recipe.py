@@ -18,7 +18,10 @@
     [prefix]                          # may be left out
     system_prompt = "You are ..."     # whose keys and values are baked in: docs/engine.md
 
-An encoder has other keys in two of these tables, and no [prefix]:
+    [calibration]                     # may be left out
+    text = "what-it-reads.txt"        # UTF-8, in the shipped text's place: docs/precision.md
+
+An encoder has other keys in two of these tables, and neither [prefix] nor [calibration]:
 
     [export]
     task = "feature-extraction"       # or "text-classification", "text-ranking"
@@ -132,6 +135,11 @@ class Precision:
             raise ExportError('mixed_layers gives int8 to some of the int4 layers: use "int4".')
 
     @property
+    def is_calibrated(self) -> bool:
+        """Tells whether int4 blocks are chosen by what their layers read of a calibration text."""
+        return self.algorithm == "affine" and "int4" in (self.weights, self.head)
+
+    @property
     def head(self) -> str:
         """The output projection's weights."""
         return self.lm_head or self.weights
@@ -214,6 +222,12 @@ class PrefixTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     system_prompt: str
 
 
+class CalibrationTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[calibration]: a text like those that the model will read. The loader has read its file."""
+
+    text: str
+
+
 class Recipe(msgspec.Struct, frozen=True):
     """A checked recipe. `name` is its file's stem."""
 
@@ -230,6 +244,7 @@ class DecoderRecipe(Recipe, frozen=True):
     export: DecoderExport
     tolerance: DecoderTolerance
     prefix: PrefixTable | None = None
+    calibration: CalibrationTable | None = None
 
 
 class EncoderRecipe(Recipe, frozen=True):

@@ -18,6 +18,7 @@ import msgspec
 
 from model_export.recipe import (
     POOLING_MODES,
+    CalibrationTable,
     DecoderExport,
     DecoderRecipe,
     DecoderTolerance,
@@ -45,6 +46,8 @@ SHIPPED = Path(__file__).parent / "recipes"
 _TABLES = ("model", "source", "export", "precision", "tolerance")
 _DECODER_TASK = "text-generation"
 _TASKS = (_DECODER_TASK, *get_args(EncoderTask))
+_LEAST_CALIBRATION = 1_000
+"""Characters of a recipe's own calibration text: about 250 tokens."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SOURCES: dict[str, type[HubSource | FolderSource | GgufSource | PackageSource]] = {
     "hub": HubSource,
@@ -123,8 +126,8 @@ def _any_recipe(tables: dict[str, Any], path: Path) -> DecoderRecipe | EncoderRe
 
 
 def _decoder_recipe(tables: dict[str, Any], path: Path) -> DecoderRecipe:
-    _check_tables(tables, optional=("prefix",))
-    prefix = tables.get("prefix")
+    _check_tables(tables, optional=("prefix", "calibration"))
+    prefix, calibration = tables.get("prefix"), tables.get("calibration")
     recipe = DecoderRecipe(
         name=path.stem,
         model=_parse_model(tables["model"]),
@@ -133,6 +136,7 @@ def _decoder_recipe(tables: dict[str, Any], path: Path) -> DecoderRecipe:
         precision=_parse_table(tables["precision"], Precision, "precision"),
         tolerance=_parse_table(tables["tolerance"], DecoderTolerance, "tolerance"),
         prefix=None if prefix is None else _parse_table(prefix, PrefixTable, "prefix"),
+        calibration=None if calibration is None else _parse_calibration(calibration, path.parent),
     )
     _check_decoder(recipe)
     return recipe
@@ -152,10 +156,36 @@ def _check_decoder(recipe: DecoderRecipe) -> None:
             recipe.prefix is None or bool(recipe.prefix.system_prompt.strip()),
             "[prefix] system_prompt is empty: name one, or leave the table out",
         ),
+        (
+            recipe.calibration is None or recipe.precision.is_calibrated,
+            "[calibration] is for int4 affine blocks, which [precision] has not: leave it out",
+        ),
     )
     for holds, problem in checks:
         if not holds:
             raise ExportError(f"{problem}.")
+
+
+def _parse_calibration(table: dict[str, Any], directory: Path) -> CalibrationTable:
+    """Reads the text, whose path is relative to `directory`."""
+    named = _parse_table(table, CalibrationTable, "calibration").text
+    path = (directory / Path(named).expanduser()).resolve()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        problem = f"the file {path} cannot be read: {error.strerror}. Name one of plain text"
+    except UnicodeDecodeError:
+        problem = f"the file {path} is not UTF-8: convert it"
+    else:
+        if len(text.strip()) >= _LEAST_CALIBRATION:
+            return CalibrationTable(text)
+        problem = (
+            f"the file {path} has {len(text.strip())} characters, too few to measure anything: "
+            f"give it at least {_LEAST_CALIBRATION:,} of what the model will read, better 10,000"
+        )
+    raise ExportError(
+        f"[calibration] text: {problem}, or leave the table out, and the shipped text is read."
+    )
 
 
 def _encoder_recipe(tables: dict[str, Any], path: Path) -> EncoderRecipe:

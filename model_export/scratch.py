@@ -41,11 +41,14 @@ def scratch_path(out: Path) -> Path:
 
 
 def fingerprint(recipe: Recipe, revision: str) -> str:
-    """Returns a digest of all that decides an artefact's bytes: recipe, source, versions, code."""
+    """Returns a digest of all that decides an artefact's bytes: recipe, source, versions, code.
+
+    The shipped texts are of the code; a recipe's own is of the recipe.
+    """
     digest = hashlib.sha256(msgspec.json.encode([recipe, revision], enc_hook=repr))
     digest.update(repr(sorted(package_versions().items())).encode())
     package = Path(__file__).parent
-    for path in sorted(package.rglob("*.py")):
+    for path in sorted([*package.rglob("*.py"), *(package / "corpus").iterdir()]):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -21,6 +21,11 @@ from model_export.verify.exchange import DecoderGates
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from model_export.decoder.calibration import InputSquares
+
+IMPORTANCE = "importance.safetensors"
+"""The file of what the reference measures of the inputs of linear layers."""
+
 
 @dataclass(frozen=True, slots=True)
 class DecoderStrategy:
@@ -42,14 +47,37 @@ class DecoderStrategy:
 
         The gates ask for these, for drift, and for the prefix that is to be baked in.
         """
-        prefix = self.recipe.prefix
+        prefix, inputs = self.recipe.prefix, self._inputs(report)
+        reference = make_reference(
+            self.loaded, self.recipe.export.context_length, directory, report, inputs
+        )
+        if inputs is not None:
+            inputs.save(directory / IMPORTANCE)
         return DecoderGates(
-            reference=make_reference(
-                self.loaded, self.recipe.export.context_length, directory, report
-            ),
+            reference=reference,
             tolerance=self.recipe.tolerance,
             system_prompt=prefix.system_prompt if prefix else None,
         )
+
+    def _inputs(self, report: Report) -> InputSquares | None:
+        """Returns what measures the inputs of linear layers, None where no weight asks for it."""
+        from model_export.decoder.calibration import InputSquares, calibration_windows
+
+        recipe = self.recipe
+        if not recipe.precision.is_calibrated:
+            return None
+        own_text = recipe.calibration.text if recipe.calibration else None
+        windows = calibration_windows(self.loaded, recipe.export.context_length, own_text)
+        text = "the recipe's own" if recipe.calibration else "the shipped"
+        report(f"calibration: {sum(map(len, windows)):,} tokens of {text} text")
+        return InputSquares(windows)
+
+    def calibrate(self, directory: Path) -> None:
+        """Gives the weights what `reference` measured of their inputs, with the same directory."""
+        from model_export.decoder.calibration import attach
+
+        if (directory / IMPORTANCE).is_file():
+            attach(self.loaded.model, directory / IMPORTANCE)
 
     def convert(self) -> ir.Model:
         """Traces the graph in the decoder's contract, with its cache, and makes it fast."""

@@ -2,7 +2,8 @@
 
 transformers' own forward runs once over all windows together. Hooks fill the stand-ins of a layer
 (fetch/stand_ins.py) before it runs and drop them after it, so each weight is read once. The logits
-go to a file: 1,700 rows of 128,256 float32 are 0.9 GB.
+go to a file: 1,700 rows of 128,256 float32 are 0.9 GB. Windows of a calibration text go along, of
+which the inputs of linear layers are measured (calibration.py).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from model_export.decoder.calibration import InputSquares
 from model_export.decoder.cut import LayerList, layers_of, without_layers
 from model_export.fetch.stand_ins import real_weights, weight_of
 from model_export.reporting import ExportError, Progress, Report
@@ -24,17 +26,22 @@ ROWS = 256
 
 
 def record_logits(
-    model: PreTrainedModel, windows: Sequence[Sequence[int]], path: Path, report: Report
+    model: PreTrainedModel,
+    windows: Sequence[Sequence[int]],
+    path: Path,
+    report: Report,
+    inputs: InputSquares | None = None,
 ) -> None:
     """Writes float32 [positions, vocabulary] of all windows, one after the other, to `path`.
 
-    A model that does not divide is filled whole, and reads a window at a time.
+    `inputs` measures its own windows in the same pass. A model that does not divide is filled
+    whole, and reads a window at a time.
     """
-    found = layers_of(model)
+    found, inputs = layers_of(model), inputs or InputSquares([])
     parts = (
-        _whole(model, windows, report)
+        _whole(model, windows, inputs, report)
         if found is None
-        else _by_layers(model, found, windows, report)
+        else _by_layers(model, found, windows, inputs, report)
     )
     with torch.no_grad(), path.open("wb") as file:
         for logits in parts:
@@ -42,13 +49,20 @@ def record_logits(
 
 
 def _whole(
-    model: PreTrainedModel, windows: Sequence[Sequence[int]], report: Report
+    model: PreTrainedModel,
+    windows: Sequence[Sequence[int]],
+    inputs: InputSquares,
+    report: Report,
 ) -> Iterator[torch.Tensor]:
-    progress = _progress(report, len(windows), "windows")
+    progress = _progress(report, len(windows) + len(inputs.windows), "windows")
     with real_weights(model):
         for window in windows:
             # With a cache: Gemma 3n of transformers 4 answers otherwise without one.
             yield model(input_ids=torch.tensor([window])).logits[0]
+            progress.add(1)
+        for window in inputs.windows:
+            with inputs.measured(model, [len(window)], len(window)):
+                model(input_ids=torch.tensor([window]))
             progress.add(1)
 
 
@@ -60,13 +74,18 @@ def _by_layers(
     model: PreTrainedModel,
     found: LayerList,
     windows: Sequence[Sequence[int]],
+    inputs: InputSquares,
     report: Report,
 ) -> Iterator[torch.Tensor]:
-    length = max(map(len, windows))
+    together = [*windows, *inputs.windows]
+    length = max(map(len, together))
     # A causal model's answers do not depend on what follows, so short windows are filled up.
-    ids = torch.tensor([[*window, *[0] * (length - len(window))] for window in windows])
-    known = torch.tensor([[n < len(window) for n in range(length)] for window in windows])
-    hidden = _hidden_states(model, found, ids, report)[known]
+    ids = torch.tensor([[*window, *[0] * (length - len(window))] for window in together])
+    measured = [0] * len(windows) + [len(window) for window in inputs.windows]
+    with inputs.measured(model, measured, length):
+        states = _hidden_states(model, found, ids, report)
+    hidden = torch.cat([states[row, : len(window)] for row, window in enumerate(windows)])
+    del states
     with without_layers(model, found), real_weights(model.get_output_embeddings()):
         yield from _logits(model, hidden)
 

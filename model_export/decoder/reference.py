@@ -29,6 +29,7 @@ from model_export.verify.exchange import (
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+    from model_export.decoder.calibration import InputSquares
     from model_export.fetch.load import LoadedModel
 
 ANSWER_TOKENS = 12
@@ -41,9 +42,16 @@ LONG_PROMPT, LONGEST_PROMPT = 512, 1500
 
 
 def make_reference(
-    loaded: LoadedModel, context_length: int, directory: Path, report: Report
+    loaded: LoadedModel,
+    context_length: int,
+    directory: Path,
+    report: Report,
+    inputs: InputSquares | None = None,
 ) -> DecoderReference:
-    """Encodes the shipped corpus, and computes answers and logits; these go to `directory`."""
+    """Encodes the shipped corpus, and computes answers and logits; these go to `directory`.
+
+    `inputs` measures what linear layers read of its windows, in the same pass as the logits.
+    """
     texts = [*corpus().texts, *corpus().completions, evaluation_text()]
     encoded = [_encode(loaded.tokenizer, text) for text in texts]
     chats, refusals = chats_of(loaded)
@@ -57,7 +65,7 @@ def make_reference(
         first_prompt=prompts[0],
         cut=cut,
         windows=windows,
-        logits=_logits(loaded, windows, directory / "logits", report),
+        logits=_logits(loaded, windows, directory / "logits", report, inputs),
     )
 
 
@@ -95,7 +103,13 @@ def _listed(layers: Sequence[int]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _logits(loaded: LoadedModel, windows: list[list[int]], path: Path, report: Report) -> Path:
+def _logits(
+    loaded: LoadedModel,
+    windows: list[list[int]],
+    path: Path,
+    report: Report,
+    inputs: InputSquares | None,
+) -> Path:
     """Computes the whole model's logits on the evaluation text."""
     from model_export.decoder.cut import layers_of
     from model_export.decoder.logits import record_logits
@@ -103,7 +117,7 @@ def _logits(loaded: LoadedModel, windows: list[list[int]], path: Path, report: R
     tokens = sum(map(len, windows))
     way = "a layer at a time" if layers_of(loaded.model) else "whole, as its layers share caches"
     report(f"reference: transformers' logits of {tokens:,} tokens, {way}")
-    record_logits(loaded.model, windows, path, report)
+    record_logits(loaded.model, windows, path, report, inputs)
     return path
 
 

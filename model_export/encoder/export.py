@@ -47,6 +47,9 @@ class EncoderStrategy:
             reference = make_judge_reference(self.source, judge)
         return EncoderGates(reference=reference, tolerance=self.recipe.tolerance)
 
+    def calibrate(self, _: Path) -> None:
+        """Does nothing: an encoder's weights are rounded without a calibration."""
+
     def convert(self) -> ir.Model:
         """Traces the graph in the encoder's contract, with its head, and makes it fast."""
         from model_export.encoder.convert import convert

@@ -16,7 +16,8 @@ from model_export.fuse.graphs import (
     tidy,
     weight_of,
 )
-from model_export.weights import EntryWeight, reshaped
+from model_export.lazy_tensors import WeightTensor
+from model_export.weights import EntryWeight, importance_of, reshaped
 
 _FOLD_LIMIT = 1 << 14
 """Elements of the largest constant that is computed now: norm weights, shapes, frequencies.
@@ -53,8 +54,14 @@ def clean(model: ir.Model) -> None:
 def _should_fold(node: ir.Node) -> bool | None:
     """Keeps onnxscript from folding a Transpose of a weight, which no limit of its own does."""
     tensors = [value.const_value for value in node.inputs if value is not None]
-    large = any(tensor is not None and tensor.size > _FOLD_LIMIT for tensor in tensors)
-    return False if large else None
+    return False if any(tensor is not None and _is_weight(tensor) for tensor in tensors) else None
+
+
+def _is_weight(tensor: ir.TensorProtocol) -> bool:
+    """Tells matrices from other constants: those that are large, or whose inputs were measured."""
+    if isinstance(tensor, WeightTensor) and importance_of(tensor.weight) is not None:
+        return True
+    return tensor.size > _FOLD_LIMIT
 
 
 def _cancel(node: ir.Node) -> None:

@@ -34,5 +34,6 @@ def check_loaded(
 def _check(
     outline: Outline, recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report
 ) -> None:
-    cost = cost_of(outline, weights_of(outline, recipe.precision))
+    weights, is_calibrated = weights_of(outline, recipe.precision), recipe.precision.is_calibrated
+    cost = cost_of(outline, weights, is_calibrated=is_calibrated)
     check_limits(cost, limits_of(out), report)

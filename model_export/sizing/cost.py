@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from model_export.decoder.calibration import CALIBRATION_TOKENS
 from model_export.decoder.logits import ROWS
 from model_export.sizing.footprint import (
     FLOAT32,
@@ -20,6 +21,8 @@ from model_export.verify.drift import CHUNK, WINDOW
 WINDOWS = 7
 """Windows of the held-out half of the evaluation text: 1,700 tokens in most vocabularies."""
 TOKENS = WINDOWS * WINDOW
+CALIBRATION_WINDOWS = CALIBRATION_TOKENS // WINDOW
+"""Windows that go along where the precision is calibrated."""
 LONGEST = 1024
 """Tokens of the longest text that an encoder's reference reads."""
 EXPORTER_BYTES = 600_000_000
@@ -54,14 +57,18 @@ class Cost:
         return self.artefact + self.scratch
 
 
-def cost_of(outline: Outline, weights: Weights) -> Cost:
-    """Computes the cost of an export. `weights`: those of the artefact."""
+def cost_of(outline: Outline, weights: Weights, *, is_calibrated: bool) -> Cost:
+    """Computes the cost of an export. `weights`: those of the artefact.
+
+    `is_calibrated`: whether its reference reads a calibration text too.
+    """
     if outline.layers is None:
         return _cost_of_encoder(outline, weights)
     exporter, layers = EXPORTER_BYTES + KEPT_BYTES, outline.layers
+    windows = WINDOWS + (CALIBRATION_WINDOWS if is_calibrated else 0)
     memory = max(
         exporter + layers.cut * FLOAT32,
-        exporter + _reference(outline, layers.largest),
+        exporter + _reference(outline, layers.largest, windows),
         exporter + layers.count * LAYER_BYTES + _verifier(outline, weights, layers.cut),
     )
     scratch = _logits(outline, TOKENS) + layers.cut * FLOAT32
@@ -82,13 +89,14 @@ def _cost_of_encoder(outline: Outline, weights: Weights) -> Cost:
     return Cost(memory, weights.total, scratch=model)
 
 
-def _reference(outline: Outline, layer: int) -> int:
+def _reference(outline: Outline, layer: int, windows: int) -> int:
     """Returns the most of: reading the embedding, a layer over all windows, and the head."""
     table = outline.vocabulary * outline.width
+    states = windows * WINDOW * outline.width
     return max(
         table * (FLOAT32 + STORED),
-        layer * FLOAT32 + _activations(outline, WINDOWS, WINDOW),
-        table * FLOAT32 + TOKENS * outline.width * FLOAT32 + LOGITS * _logits(outline, ROWS),
+        layer * FLOAT32 + _activations(outline, windows, WINDOW),
+        (table + states) * FLOAT32 + LOGITS * _logits(outline, ROWS),
     )
 
 

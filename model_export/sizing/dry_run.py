@@ -63,8 +63,9 @@ def dry_run(
     """Fetches the configuration and predicts the export. Raises ExportError."""
     outline = outline_of(fetch_config(recipe.source, report), recipe)
     speed, hashed = measured_speed(settings.threads), hashed_bytes(recipe.source)
-    seconds = seconds_of(outline, hashed, speed, settings.threads)
-    cost = cost_of(outline, weights_of(outline, recipe.precision))
+    is_calibrated = recipe.precision.is_calibrated
+    seconds = seconds_of(outline, hashed, speed, settings.threads, is_calibrated=is_calibrated)
+    cost = cost_of(outline, weights_of(outline, recipe.precision), is_calibrated=is_calibrated)
     return Prediction(describe(outline, recipe, settings, seconds), cost)
 
 
@@ -82,6 +83,7 @@ def describe(
     slots, tokens = slots_of(recipe, settings)
     slot = cache_bytes(outline, recipe.precision, tokens)
     memory = run_time_bytes(outline, weights, slots * slot)
+    cost = cost_of(outline, weights, is_calibrated=recipe.precision.is_calibrated)
     rows = [
         ("model", f"{recipe.model.id}, {outline.architecture}, {recipe.model.licence}"),
         ("parameters", f"{outline.parameters / MB:,.0f} M"),
@@ -89,7 +91,7 @@ def describe(
         *(_cache_rows(token_bytes(outline, recipe.precision), slot) if slots else ()),
         ("memory at run time", _megabytes(memory) + _slots_in_words(slots, tokens)),
         *_machine_rows(machine_for(outline, weights, memory)),
-        ("the export itself", _cost_in_words(cost_of(outline, weights), seconds)),
+        ("the export itself", _cost_in_words(cost, seconds)),
     ]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)

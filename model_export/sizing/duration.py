@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 
+from model_export.decoder.calibration import CALIBRATION_TOKENS
 from model_export.sizing.cost import TOKENS
 from model_export.sizing.footprint import Layers, Outline
 
@@ -18,8 +19,8 @@ LAYER = 0.15
 """Tracing a layer."""
 HASHED = 1.2e9
 """Bytes a second of sha256."""
-PRODUCTS = 1.62
-"""Times that of plain products: 0.97 in transformers' layers, 0.65 in the quantised graph."""
+REFERENCE, QUANTISED_GRAPH = 0.97, 0.65
+"""Times that of plain products, in transformers' layers and in the quantised graph."""
 COMPARED = 20e6
 """Logits a second that are written, computed again and compared."""
 ANSWERS = 2.5e-7
@@ -44,21 +45,25 @@ def measured_speed(threads: int) -> float:
     return 2 * _SIZE**3 / best
 
 
-def seconds_of(outline: Outline, hashed: int, speed: float, threads: int) -> float:
+def seconds_of(
+    outline: Outline, hashed: int, speed: float, threads: int, *, is_calibrated: bool
+) -> float:
     """Predicts the seconds of an export, without a download.
 
-    `hashed`: bytes of files that it digests. Of many experts all are counted, though few compute.
+    `hashed`: bytes of files that it digests. `is_calibrated`: whether its reference reads a
+    calibration text too. Of many experts all are counted, though few compute.
     """
     sizes = [(each.head, each.rows * each.columns) for each in outline.matrices]
     linears = sum(size for head, size in sizes if not head)
-    products = 2 * (linears + outline.vocabulary * outline.width) * TOKENS / speed
     layers = outline.layers or _ENCODER
+    compared = 2 * (linears + outline.vocabulary * outline.width) * TOKENS
+    measured = 2 * linears * CALIBRATION_TOKENS if is_calibrated and outline.layers else 0
     logits = TOKENS * outline.vocabulary if outline.layers else 0
     return (
         STARTS
         + LAYER * layers.count
         + hashed / HASHED
-        + products * PRODUCTS
+        + (compared * (REFERENCE + QUANTISED_GRAPH) + measured * REFERENCE) / speed
         + logits / COMPARED
         + sum(size for _, size in sizes) / QUANTISED / threads
         + layers.cut * ANSWERS

@@ -12,7 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from model_export.decoder.calibration import InputSquares, attach
 from model_export.decoder.convert import convert
+from model_export.decoder.logits import record_logits
 from model_export.fetch.load import LoadedModel, fetch
 from model_export.fetch.locate import locate
 from model_export.fetch.stand_ins import real_weights, weight_of
@@ -26,6 +28,7 @@ from model_export.recipe import FolderSource, Precision
 from model_export.recipe_loader import load_decoder_recipe
 from model_export.reporting import ExportError
 from model_export.sizing.dry_run import fetch_config
+from model_export.weights import CalibratedWeight
 from tests.export.test_pipeline import assert_served, write_recipe
 from tests.support.packed_folder import AWQ, GPTQ, GPTQ_V2, LAYERS, Matrix, save_packed_folder
 from tests.support.reports import ignore
@@ -108,6 +111,24 @@ def test_the_graph_holds_the_blocks_of_the_checkpoint(
 ) -> None:
     matrices, loaded = load_packed(tmp_path / "packed", settings, group_size)
     graph = quantize(fuse(convert(loaded.model, CONTEXT_LENGTH)), Precision())
+    assert_taken_over(graph, matrices)
+
+
+def test_weights_whose_inputs_were_measured_keep_their_blocks(tmp_path: Path) -> None:
+    matrices, loaded = load_packed(tmp_path / "packed", AWQ, 32)
+    inputs = InputSquares([[3, 4, 5, 6]])
+    record_logits(loaded.model, [[1, 2, 3]], tmp_path / "logits", ignore, inputs)
+    inputs.save(tmp_path / "importance")
+    attach(loaded.model, tmp_path / "importance")
+    assert all(
+        isinstance(weight_of(loaded.model.get_parameter(name)), CalibratedWeight)
+        for name in matrices
+    )
+    graph = quantize(fuse(convert(loaded.model, CONTEXT_LENGTH)), Precision())
+    assert_taken_over(graph, matrices)
+
+
+def assert_taken_over(graph: ir.Model, matrices: dict[str, Matrix]) -> None:
     nodes = layers_of(graph)
     expected = [pack(as_blocks(parts, 32)) for parts in in_order(matrices)]
     assert len(nodes) == len(expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from model_export import recipe_loader
-from model_export.recipe import FolderSource, GgufSource, HubSource, PackageSource, PrefixTable
+from model_export.recipe import (
+    CalibrationTable,
+    FolderSource,
+    GgufSource,
+    HubSource,
+    PackageSource,
+    PrefixTable,
+)
 from model_export.recipe_loader import (
     check_transformers,
     load_decoder_recipe,
@@ -44,6 +52,37 @@ def write(directory: Path, text: str) -> str:
     path = directory / "tiny.toml"
     path.write_text(text, encoding="utf-8")
     return str(path)
+
+
+def test_a_recipe_may_name_its_own_calibration_text(tmp_path: Path) -> None:
+    assert load_decoder_recipe(write(tmp_path, RECIPE)).calibration is None
+    text = "Das Lager schließt um acht. " * 50
+    (tmp_path / "own.txt").write_text(text, encoding="utf-8")
+    recipe = load_decoder_recipe(write(tmp_path, RECIPE + '[calibration]\ntext = "own.txt"\n'))
+    assert recipe.calibration == CalibrationTable(text)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "own.txt cannot be read: No such file or directory. Name one of plain text, or"),
+        (b"\xff\xfe" * 600, "own.txt is not UTF-8: convert it, or leave the table out"),
+        (b"Too short. ", "own.txt has 10 characters, too few .* at least 1,000"),
+    ],
+)
+def test_a_calibration_text_that_cannot_be_used_is_refused(
+    tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    if content is not None:
+        (tmp_path / "own.txt").write_bytes(content)
+    message = refusal(tmp_path, "[export]", '[calibration]\ntext = "own.txt"\n[export]')
+    assert re.search(rf"\[calibration\] text: the file .*{said}", message)
+
+
+def test_a_calibration_text_that_no_weight_would_use_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("Something to read. " * 100, encoding="utf-8")
+    added = '[calibration]\ntext = "own.txt"\n[precision]\nweights = "int8"'
+    assert "leave it out" in refusal(tmp_path, "[precision]", added)
 
 
 def refusal(directory: Path, old: str, new: str) -> str:
@@ -150,6 +189,8 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
         ("[export]", "[prefix]\nsystem_prompt = 7\n[export]", "[prefix] system_prompt: expected"),
         ("[export]", "[prefix]\ntext = 'x'\n[export]", "'text' is not a key in [prefix]"),
         ("[model]", "prefix = 'x'\n[model]", "prefix"),
+        ("[export]", "[calibration]\ntext = 7\n[export]", "[calibration] text: expected"),
+        ("[export]", "[calibration]\n[export]", "[calibration] lacks the key `text`"),
     ],
 )
 def test_a_wrong_type_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:

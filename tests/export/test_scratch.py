@@ -9,7 +9,7 @@ import pytest
 
 from handlers.artifact.manifest import MANIFEST, SCHEMA, Manifest, ModelInfo
 from model_export.package import publish
-from model_export.recipe import DecoderRecipe
+from model_export.recipe import CalibrationTable, DecoderRecipe
 from model_export.recipe_loader import load_decoder_recipe
 from model_export.reporting import ExportError
 from model_export.scratch import check_destination, fingerprint, scratch_dir
@@ -132,6 +132,10 @@ def test_the_fingerprint_is_of_recipe_and_source() -> None:
     assert fingerprint(recipe, "1") != fingerprint(
         msgspec.structs.replace(recipe, tolerance=wider), "1"
     )
+    one, other = (
+        msgspec.structs.replace(recipe, calibration=CalibrationTable(text)) for text in "ab"
+    )
+    assert fingerprint(one, "1") != fingerprint(other, "1")
 
 
 @pytest.mark.parametrize("manifest", [None, "not JSON", '{"manifest_version": 3, "name": "App"}'])
