@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from model_export.quantize.importance_search import search_affine
 from model_export.quantize.k_quant import search_blocks
 from model_export.weights import Floats
 
@@ -64,12 +65,19 @@ def symmetric(weight: Floats, bits: int, block_size: int) -> Blocks:
     return _blocks(weight, values.view(np.uint8), scales, None, 4, block_size)
 
 
-def affine(weight: Floats, block_size: int) -> Blocks:
+def affine(weight: Floats, block_size: int, importance: Floats | None = None) -> Blocks:
     """Quantises to 4 bits from each block's smallest weight to its largest, as GGUF's Q4_1.
 
-    https://github.com/ggml-org/llama.cpp ggml-quants.c has it.
+    https://github.com/ggml-org/llama.cpp ggml-quants.c has it. With the mean squares of the inputs,
+    float32 [columns], scale and offset are those by which the outputs err least.
     """
     cut = _cut(weight, block_size)
+    if importance is not None:
+        fill = (0, -len(importance) % block_size)  # what a row is filled with is read by nobody
+        counts = np.pad(importance, fill).reshape(-1, block_size)
+        values, *figures = search_affine(cut.reshape(-1, block_size), counts)
+        scales, offsets = (each.reshape(cut.shape[:2]) for each in figures)
+        return _blocks(weight, values, scales, offsets, 4, block_size)
     low, high = _ends(cut)
     scales, offsets = _float16((high - low) / np.float32(15)), _float16(low)
     steps = cut - offsets.astype(np.float32)[..., np.newaxis]

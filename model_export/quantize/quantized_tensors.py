@@ -11,7 +11,7 @@ from model_export.lazy_tensors import Arrays, GroupTensor, TensorGroup
 from model_export.quantize.block_layout import BLOCK, LANES, pack
 from model_export.quantize.block_quantizer import Blocks, affine, k_quant, symmetric
 from model_export.quantize.stored_blocks import blocks_in, stored_blocks
-from model_export.weights import Floats, Weight
+from model_export.weights import Floats, Weight, importance_of
 
 
 def quantized_tensors(
@@ -19,15 +19,17 @@ def quantized_tensors(
 ) -> tuple[GroupTensor, GroupTensor, GroupTensor | None]:
     """Returns values, scales and offsets of `matrix` [outputs, inputs], as block_layout.py says.
 
-    A matrix that its file has in blocks that fit keeps these. Every group of 16 rows is computed by
+    A matrix that its file has in blocks that fit keeps these. Affine int4 blocks are chosen by the
+    importance of the inputs where they were measured. Every group of 16 rows is computed by
     itself, so a slice of the matrix gives the same bytes as the whole.
     """
     is_symmetric = bits == 8 or algorithm == "symmetric"
     affine_int4 = bits == 4 and algorithm == "affine"
     stored = stored_blocks(matrix, block_size) if affine_int4 else None
+    importance = _fitting_importance(matrix) if affine_int4 else None
 
     def compute(rows: Floats) -> Arrays:
-        packed = pack(_quantised(rows, bits, block_size, algorithm))
+        packed = pack(_quantised(rows, bits, block_size, algorithm, importance))
         return tuple(array for array in packed if array is not None)
 
     def take_over(records: NDArray[Any]) -> Arrays:
@@ -49,7 +51,17 @@ def quantized_tensors(
     )
 
 
-def _quantised(rows: Floats, bits: int, block_size: int, algorithm: str) -> Blocks:
+def _fitting_importance(matrix: Weight) -> Floats | None:
+    """Returns the mean squares of the matrix's inputs, None where there is not one for each."""
+    importance = importance_of(matrix)
+    return importance if importance is not None and len(importance) == matrix.shape[1] else None
+
+
+def _quantised(
+    rows: Floats, bits: int, block_size: int, algorithm: str, importance: Floats | None
+) -> Blocks:
     if bits == 8 or algorithm == "symmetric":
         return symmetric(rows, bits, block_size)
-    return k_quant(rows, block_size) if algorithm == "k_quant" else affine(rows, block_size)
+    if algorithm == "k_quant":
+        return k_quant(rows, block_size)
+    return affine(rows, block_size, importance)
