@@ -359,7 +359,9 @@ def test_an_exporters_programs_are_measured_one_after_the_other(tmp_path: Path) 
 
     figures = export.measure(Exporter("made", commands, "two"), tmp_path, Limits())
     assert figures["artefact_mb"] == 1.0
-    assert figures["stages"] == {"one": pytest.approx(0.1, abs=1), "two": pytest.approx(0.1, abs=1)}
+    assert isinstance(figures["stages"], dict)
+    assert [*figures["stages"]] == ["one", "two"]
+    assert min(figures["stages"].values()) >= 0.1
     assert figures["failed"] is None
 
 
