@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from handlers.engine.session import Session
+from model_export.decoder.calibration import InputSquares
 from model_export.decoder.logits import record_logits
 from model_export.fetch.load import LoadedModel, fetch
 from model_export.recipe import GgufSource
@@ -31,14 +32,19 @@ class Fp32:
     vocabulary: int
 
     @classmethod
-    def record(cls, loaded: LoadedModel, logits: Path, report: Report) -> Fp32:
-        """Computes with transformers, a layer at a time, and writes to the file `logits`."""
+    def record(
+        cls, loaded: LoadedModel, logits: Path, inputs: InputSquares, report: Report
+    ) -> Fp32:
+        """Computes with transformers, a layer at a time, and writes to the file `logits`.
+
+        `inputs` measures the calibration text in the same pass.
+        """
         text = evaluation_text()
         plain, marked = (
             loaded.tokenizer.encode(text, add_special_tokens=given) for given in (False, True)
         )
         windows = windows_of(EncodedText(text, plain, marked), WINDOW)
-        record_logits(loaded.model, windows, logits, report)
+        record_logits(loaded.model, windows, logits, report, inputs)
         return cls(windows, logits, loaded.vocabulary_size)
 
     def drift_of_graph(self, graph: Path, threads: int) -> Drift:

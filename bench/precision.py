@@ -19,7 +19,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,24 +32,42 @@ from bench.peers.llama_quantize import quantised_files
 from bench.prepare import run_once
 from bench.rounds import say
 from bench.servers import ROOT, python
+from handlers.artifact.manifest import GRAPH
 from handlers.cpus import available_cpus
-from model_export.decoder.export import DecoderStrategy
-from model_export.fetch.load import LoadedModel
+from model_export.decoder.calibration import InputSquares, calibration_windows, shipped_text
+from model_export.decoder.export import IMPORTANCE, DecoderStrategy
 from model_export.quantize import quantize
 from model_export.recipe import Precision
 from model_export.recipe_loader import load_decoder_recipe, shipped_recipes
 from model_export.save import save
-from model_export.verify.corpus import calibration
 from model_export.verify.drift import Drift
 
 DIRECTORY = ROOT / "build" / "permuted"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A precision that one may choose."""
+
+    precision: Precision
+    calibrated: bool = True
+    """Whether the int4 blocks are chosen by what their layers read."""
+
+    @property
+    def words(self) -> str:
+        """The row's name."""
+        return self.precision.describe() + ("" if self.calibrated else ", not calibrated")
+
+
 CANDIDATES = (
-    Precision(lm_head="int8"),
-    Precision(lm_head="int8", mixed_layers=True),
-    Precision(),
-    Precision(weights="int8"),
+    Candidate(Precision(lm_head="int8")),
+    Candidate(Precision(lm_head="int8"), calibrated=False),
+    Candidate(Precision(lm_head="int8", mixed_layers=True)),
+    Candidate(Precision()),
+    Candidate(Precision(weights="int8")),
 )
-"""Those that one chooses among: add others here. Decode speeds are ratios to the first."""
+"""What one chooses among, and what the calibration is worth: add others here. Decode speeds are
+ratios to the first."""
 LLAMA_CPP, KINDLING = "llama.cpp", "Kindling"
 COLUMNS = {
     "megabytes": "size, MB",
@@ -95,15 +113,20 @@ def rows_of(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yields a model's rows."""
     folder = folder_of(name)
     base = {"model": name, "date": datetime.now(tz=UTC).date().isoformat()}
+    recipe = load_decoder_recipe(str(folder / RECIPE))
+    strategy = DecoderStrategy.load(recipe, say)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         directory = Path(scratch)
-        strategy = DecoderStrategy.load(load_decoder_recipe(str(folder / RECIPE)), say)
-        fp32 = Fp32.record(strategy.loaded, directory / "fp32.logits", say)
+        inputs = InputSquares(
+            calibration_windows(strategy.loaded, recipe.export.context_length, None)
+        )
+        fp32 = Fp32.record(strategy.loaded, directory / "fp32.logits", inputs, say)
+        inputs.save(directory / IMPORTANCE)
         found: list[Iterable[dict[str, Any]]] = []
         if options.only != LLAMA_CPP:
             found.append(_ours(strategy, fp32, directory, options.rounds))
         if options.only != KINDLING:
-            found.append(_llama_cpps(folder, calibration_text(strategy.loaded), fp32))
+            found.append(_llama_cpps(folder, shipped_text(strategy.loaded), fp32))
         for row in (row for rows in found for row in rows):
             say(json.dumps(row))
             yield base | row
@@ -118,39 +141,32 @@ def folder_of(name: str) -> Path:
     return folder
 
 
-def calibration_text(loaded: LoadedModel) -> str:
-    """Returns the calibration text that is shipped, its chats by the model's template."""
-    parts = list(calibration().texts)
-    for messages in (conversation.messages for conversation in calibration().chats):
-        if loaded.chat_template is None:
-            parts += [message["content"] for message in messages]
-            continue
-        parts.append(
-            str(
-                loaded.tokenizer.apply_chat_template(
-                    messages, chat_template=loaded.chat_template, tokenize=False
-                )
-            )
-        )
-    return "\n\n".join(parts)
-
-
 def _ours(
     strategy: DecoderStrategy, fp32: Fp32, directory: Path, rounds: int
 ) -> Iterator[dict[str, Any]]:
     threads = available_cpus()
-    graphs: dict[Precision, Path] = {}
-    for number, precision in enumerate(CANDIDATES):
-        say(f"quantize to {precision.describe()}")
-        graphs[precision] = directory / str(number)
-        save(quantize(strategy.convert(), precision), graphs[precision], threads=threads)
+    # A graph reads what its weights knew of their inputs when it was traced.
+    graphs = dict(_saved(strategy, (each for each in CANDIDATES if not each.calibrated), directory))
+    strategy.calibrate(directory)
+    graphs |= _saved(strategy, (each for each in CANDIDATES if each.calibrated), directory)
     speeds = _speeds(graphs, rounds, threads) if rounds else {}
-    for precision, graph in graphs.items():
-        say(f"drift of {precision.describe()}")
-        drift = fp32.drift_of_graph(graph / "model.onnx", threads)
-        size = sum(path.stat().st_size for path in graph.iterdir())
-        row = _row(KINDLING, precision.describe(), size, drift)
-        yield row | speeds.get(precision, {})
+    for candidate, graph_directory in graphs.items():
+        say(f"drift of {candidate.words}")
+        drift = fp32.drift_of_graph(graph_directory / GRAPH, threads)
+        size = sum(path.stat().st_size for path in graph_directory.iterdir())
+        yield _row(KINDLING, candidate.words, size, drift) | speeds.get(candidate, {})
+
+
+def _saved(
+    strategy: DecoderStrategy, candidates: Iterable[Candidate], directory: Path
+) -> Iterator[tuple[Candidate, Path]]:
+    """Yields candidates, and the directories that their graphs are saved to."""
+    for candidate in candidates:
+        say(f"quantize to {candidate.words}")
+        path = directory / candidate.words
+        graph = quantize(strategy.convert(), candidate.precision)
+        save(graph, path, threads=available_cpus())
+        yield candidate, path
 
 
 def _llama_cpps(folder: Path, text: str, fp32: Fp32) -> Iterator[dict[str, Any]]:
@@ -169,26 +185,26 @@ def _row(quantiser: str, precision: str, size: int, drift: Drift) -> dict[str, A
 
 
 def _speeds(
-    graphs: Mapping[Precision, Path], rounds: int, threads: int
-) -> dict[Precision, dict[str, float]]:
+    graphs: Mapping[Candidate, Path], rounds: int, threads: int
+) -> dict[Candidate, dict[str, float]]:
     """Measures milliseconds a token, and the ratio to the first candidate: over 1 is faster."""
-    loaded = {p: Graph(directory / "model.onnx", 1, threads) for p, directory in graphs.items()}
-    seconds: dict[Precision, list[float]] = {precision: [] for precision in loaded}
+    loaded = {each: Graph(directory / GRAPH, 1, threads) for each, directory in graphs.items()}
+    seconds: dict[Candidate, list[float]] = {candidate: [] for candidate in loaded}
     for number in range(rounds + 1):
         say(f"decode, round {number} of {rounds}")
-        for precision, graph in loaded.items():
+        for candidate, graph in loaded.items():
             took = graph.decode_round()
             if number:  # the first round only warms up
-                seconds[precision].append(took)
+                seconds[candidate].append(took)
     base = seconds[CANDIDATES[0]]
     return {
-        precision: {
+        candidate: {
             "decode_ms": round(1000 * statistics.median(took), 2),
             "decode_ratio": round(
                 statistics.median(b / t for b, t in zip(base, took, strict=True)), 3
             ),
         }
-        for precision, took in seconds.items()
+        for candidate, took in seconds.items()
     }
 
 

@@ -48,7 +48,7 @@ def calibration_windows(
 
     They have CALIBRATION_TOKENS together. `own_text` takes the place of the text that is shipped.
     """
-    text = _shipped_text(loaded) if own_text is None else own_text
+    text = shipped_text(loaded) if own_text is None else own_text
     plain, marked = (
         loaded.tokenizer.encode(text, add_special_tokens=given) for given in (False, True)
     )
@@ -58,7 +58,7 @@ def calibration_windows(
     return [windows[int(number * step)] for number in range(min(count, len(windows)))]
 
 
-def _shipped_text(loaded: LoadedModel) -> str:
+def shipped_text(loaded: LoadedModel) -> str:
     """Joins texts and chats, these by the model's template.
 
     A chat that the template refuses is left out; without a template, chats are plain text.

@@ -27,4 +27,4 @@ def test_a_row_without_a_speed_has_an_empty_cell() -> None:
 
 
 def test_every_candidate_has_words_of_its_own() -> None:
-    assert len({precision.describe() for precision in CANDIDATES}) == len(CANDIDATES)
+    assert len({candidate.words for candidate in CANDIDATES}) == len(CANDIDATES)
