@@ -3,7 +3,8 @@
 RECIPE is a shipped recipe's name (`--list` shows them) or the path of a TOML file. Exit code 0:
 the artefact is at DIR and has passed every gate. 1: one line says what is wrong, and DIR is as
 it was. With `--dry-run` it says how large the artefact would be and what making it takes, and
-writes nothing; exit code 1 then also means that this machine cannot hold the export.
+writes nothing; exit code 1 then also means that this machine cannot hold the export. With `--plan`
+it measures int8 in more and more of a decoder's matrices, and prints what each costs and keeps.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
             return _list()
         if options.dry_run:
             return _dry_run(options.recipe, options.out)
+        if options.plan:
+            return _plan(options.recipe, options.out)
         return _export(options.recipe, options.out)
     except ModuleNotFoundError as error:
         print(f"error: {error.name} is not installed. {INSTALL}", file=sys.stderr)
@@ -69,6 +72,16 @@ def _dry_run(name: str, out: Path) -> int:
     return 0
 
 
+def _plan(name: str, out: Path) -> int:
+    from model_export.pipeline import measure_plans
+    from model_export.recipe_loader import check_transformers, load_decoder_recipe
+
+    recipe = load_decoder_recipe(name)
+    check_transformers(recipe)
+    print(measure_plans(recipe, out, console()))
+    return 0
+
+
 def _export(name: str, out: Path) -> int:
     from model_export.pipeline import export
     from model_export.recipe_loader import check_transformers, load_recipe
@@ -95,6 +108,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="print the sizes, the memory and the machines that RECIPE would need, and what the "
         "export itself takes; it reads the model's configuration, no weights",
+    )
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help='print what weights = "auto" chooses from: bytes, drift and predicted speed of int4 '
+        "with more and more matrices in int8; it takes as long as some exports and leaves nothing",
     )
     parser.add_argument(
         "--out",

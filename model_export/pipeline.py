@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -21,7 +24,7 @@ from model_export.decoder.export import DecoderStrategy
 from model_export.encoder.export import EncoderStrategy
 from model_export.manifest import ManifestFields, describe_files, save_manifest
 from model_export.package import complete, publish
-from model_export.recipe import DecoderRecipe, EncoderRecipe
+from model_export.recipe import DecoderRecipe, EncoderRecipe, Precision
 from model_export.reporting import Report
 from model_export.scratch import check_destination, fingerprint, scratch_dir
 from model_export.verify.exchange import (
@@ -36,7 +39,9 @@ from model_export.verify.launch import verify
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from handlers.artifact.manifest import PlanInfo
     from model_export.fetch.load import LoadedModel
+    from model_export.plan_search import PlanSearch
 
 GatesT = TypeVar("GatesT", DecoderGates, EncoderGates)
 REFERENCE = "reference.msgpack"
@@ -70,30 +75,18 @@ class Strategy(Protocol[GatesT]):
 
 def export(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> None:
     """Writes the artefact of `recipe` to `out`, or raises ExportError and leaves `out` alone."""
-    check_destination(out)
-    threads = Settings.from_environ().threads
-    _prepare_torch(threads)
-    strategy = _load(recipe, out, report)
-    mark = fingerprint(recipe, strategy.loaded.revision)
-    with scratch_dir(out, mark, report) as scratch:
-        # After torch, which is what a person has to install first where all is missing.
-        from model_export.quantize import quantize
+    with _converted(recipe, out, report) as source:
         from model_export.save import save
 
-        gates = _reference(strategy, scratch, report)
-        strategy.calibrate(scratch)
-        report("convert to ONNX")
-        graph = strategy.convert()
+        strategy, scratch, threads = source.strategy, source.scratch, source.threads
         fp32, quantised = scratch / "fp32", scratch / "artefact"
-        strategy.write_exact(graph, fp32, gates, threads)
-        precision = recipe.precision.describe()
-        report(f"quantize to {precision}")
-        quantize(graph, recipe.precision)
+        strategy.write_exact(source.graph, fp32, source.gates, threads)
+        graph, precision, plan = _quantised(source, recipe, report)
         journal = scratch / "weights.journal"
         save(graph, quantised, threads=threads, report=report, journal=journal)
         fields, loaded = strategy.manifest_fields(), strategy.loaded
         manifest = complete(quantised, recipe, loaded, fields, precision, describe_files)
-        request = VerifyRequest(gates, fp32, quantised, threads)
+        request = VerifyRequest(source.gates, fp32, quantised, threads)
         outcome = verify(request, scratch / "exchange", report)
         report(f"pack {out}")
         verified = msgspec.structs.replace(
@@ -102,9 +95,79 @@ def export(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> 
             created=int(time.time()),
             verification=outcome.figures,
             prefix=outcome.prefix,
+            plan=plan,
         )
         save_manifest(quantised, verified)
         publish(quantised, out)
+
+
+def measure_plans(recipe: DecoderRecipe, out: Path, report: Report) -> str:
+    """Measures plans from all int4 to all int8, and returns a table of them. Raises ExportError.
+
+    It works beside `out`, as an export does, and leaves nothing there.
+    """
+    searched = msgspec.structs.replace(recipe, precision=recipe.precision.searched())
+    with _converted(searched, out.with_name(f"{out.name}-plan"), report) as source:
+        from model_export.plan_search import SHOWN, table
+
+        search = _search(source, searched.precision, report)
+        return table([search.measure(count) for count in search.frontier.counts(SHOWN)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Converted:
+    """A model that is traced and fused, what it has to reproduce, and where the export works."""
+
+    strategy: Strategy[Any]
+    gates: DecoderGates | EncoderGates
+    graph: ir.Model
+    scratch: Path
+    threads: int
+
+
+@contextmanager
+def _converted(
+    recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report
+) -> Iterator[_Converted]:
+    """Takes the steps up to the fused graph, in the scratch directory of `out`."""
+    check_destination(out)
+    threads = Settings.from_environ().threads
+    _prepare_torch(threads)
+    strategy = _load(recipe, out, report)
+    mark = fingerprint(recipe, strategy.loaded.revision)
+    with scratch_dir(out, mark, report) as scratch:
+        gates = _reference(strategy, scratch, report)
+        strategy.calibrate(scratch)
+        report("convert to ONNX")
+        yield _Converted(strategy, gates, strategy.convert(), scratch, threads)
+
+
+def _quantised(
+    source: _Converted, recipe: DecoderRecipe | EncoderRecipe, report: Report
+) -> tuple[ir.Model, str, PlanInfo | None]:
+    """Returns the quantised graph, its precision in words, and the plan where it was chosen."""
+    # After torch, which is what a person has to install first where all is missing.
+    from model_export.quantize import quantize
+
+    precision = recipe.precision
+    if precision.weights == "auto" and isinstance(recipe, DecoderRecipe):
+        search = _search(source, precision, report)
+        int8 = search.chosen(recipe.tolerance)
+        words = precision.describe(f"{int8} of {len(search.frontier.candidates)}")
+        report(f"quantize to {words}")
+        return search.quantised(int8), words, search.info(int8)
+    report(f"quantize to {precision.describe()}")
+    return quantize(source.graph, precision), precision.describe(), None
+
+
+def _search(source: _Converted, precision: Precision, report: Report) -> PlanSearch:
+    from model_export.plan_search import PlanSearch
+
+    reference = cast("DecoderGates", source.gates).reference
+    directory = source.scratch / "plans"
+    directory.mkdir(exist_ok=True)
+    report("plan: order the matrices by what int4 loses")
+    return PlanSearch(source.graph, precision, reference, directory, source.threads, report)
 
 
 def _prepare_torch(threads: int) -> None:

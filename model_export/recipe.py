@@ -48,7 +48,7 @@ Paths in a recipe are relative to the recipe's own directory.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -106,12 +106,15 @@ Source = HubSource | FolderSource | GgufSource | PackageSource
 class Precision:
     """[precision]: how the weights are stored. Raises ExportError for what cannot be.
 
-    weights       of the linear layers: "fp32", "int4" or "int8"
+    weights       of the linear layers: "fp32", "int4", "int8", or "auto", of a decoder: int8 for as
+                  few of the int4 matrices as keep the limits of [tolerance]
+    max_mb        of "auto": int8 for as many as fit, so that the file of weights is no larger
     block_size    weights that share a scale, along the input: a power of two from 32 to 256
     algorithm     of the int4 blocks: "affine", from the smallest to the largest weight, the grid of
                   GGUF's Q4_1; "k_quant", the same by llama.cpp's search, on a coarser grid;
                   "symmetric", around zero, a tenth smaller. int8 is always symmetric, as Q8_0
-    lm_head       of the output projection, and of the embedding; "" is as the others
+    lm_head       of the output projection, and of the embedding; "" is as the others, and
+                  int8 where these are "auto"
     mixed_layers  int8 for the most sensitive int4 layers (llama.cpp's choice, see quantize/)
     """
 
@@ -120,9 +123,10 @@ class Precision:
     algorithm: str = "affine"
     lm_head: str = ""
     mixed_layers: bool = False
+    max_mb: float | None = None
 
     def __post_init__(self) -> None:
-        _check_choice("weights", self.weights, ("fp32", "int4", "int8"))
+        _check_choice("weights", self.weights, ("fp32", "int4", "int8", "auto"))
         _check_choice("algorithm", self.algorithm, ("affine", "k_quant", "symmetric"))
         _check_choice("lm_head", self.lm_head, ("", "fp32", "int4", "int8"))
         _check_choice("block_size", self.block_size, (32, 64, 128, 256))
@@ -133,21 +137,46 @@ class Precision:
             )
         if self.mixed_layers and self.weights != "int4":
             raise ExportError('mixed_layers gives int8 to some of the int4 layers: use "int4".')
+        if self.max_mb is not None and self.weights != "auto":
+            raise ExportError('max_mb is a limit of weights = "auto": use that, or leave it out.')
+        if self.max_mb is not None and not self.max_mb > 0:
+            raise ExportError("max_mb must be above 0: it is a size in MB.")
+
+    @property
+    def is_searched(self) -> bool:
+        """Tells whether the export measures precisions to choose one."""
+        return self.weights == "auto" and self.max_mb is None
 
     @property
     def is_calibrated(self) -> bool:
         """Tells whether int4 blocks are chosen by what their layers read of a calibration text."""
-        return self.algorithm == "affine" and "int4" in (self.weights, self.head)
+        has_int4 = "int4" in (self.weights, self.head) or self.weights == "auto"
+        return self.algorithm == "affine" and has_int4
 
     @property
     def head(self) -> str:
         """The output projection's weights."""
-        return self.lm_head or self.weights
+        return self.lm_head or ("int8" if self.weights == "auto" else self.weights)
 
-    def describe(self) -> str:
-        """Returns words for a manifest or a log: "int4 k_quant block 32, int8 lm_head"."""
+    def searched(self) -> Precision:
+        """Returns "auto" without a budget, with the blocks and the head that this one has."""
+        head = "" if self.weights == "fp32" else self.lm_head
+        return replace(self, weights="auto", lm_head=head, mixed_layers=False, max_mb=None)
+
+    def all_in(self, weights: str) -> Precision:
+        """Returns this precision with one kind of weights for all linear layers but the head."""
+        return replace(self, weights=weights, lm_head=self.head, max_mb=None)
+
+    def describe(self, int8: str = "some") -> str:
+        """Returns words for a manifest or a log: "int4 k_quant block 32, int8 lm_head".
+
+        `int8`: how many of the matrices "auto" has given int8, "12 of 211".
+        """
         if self.weights == "fp32":
             return "fp32"
+        if self.weights == "auto":
+            words = f"auto: int4 {self.algorithm} block {self.block_size}, int8 in {int8} matrices"
+            return words + (" and lm_head" if self.head == "int8" else f", {self.head} lm_head")
         algorithm = f" {self.algorithm}" if self.weights == "int4" else ""
         words = f"{self.weights}{algorithm} block {self.block_size}"
         words += f", {self.head} lm_head" if self.head != self.weights else ""

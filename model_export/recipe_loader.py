@@ -215,6 +215,8 @@ def _check_encoder(recipe: EncoderRecipe, precision: dict[str, Any]) -> None:
     for key in ("lm_head", "mixed_layers"):
         if key in precision:
             raise ExportError(f"[precision] {key} is a decoder's: an encoder has no output to it.")
+    if precision.get("weights") == "auto":
+        raise ExportError('[precision] weights = "auto" is a decoder\'s: use "int8" or "int4".')
     if isinstance(source, GgufSource) or (isinstance(source, PackageSource) and source.file):
         raise ExportError(
             "[source] an encoder is exported from a hub or a folder of safetensors: a GGUF file "

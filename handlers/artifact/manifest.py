@@ -107,6 +107,17 @@ class PrefixInfo(msgspec.Struct, frozen=True):
     """sha256 of files and versions of packages, by name."""
 
 
+class PlanInfo(msgspec.Struct, frozen=True):
+    """The plan of an export that chose the weights of each matrix by itself."""
+
+    matrices: int
+    """Of linear layers, without the output projection."""
+    int8: tuple[str, ...]
+    """The names of those in int8, the most sensitive first; the others are int4."""
+    measured: tuple[dict[str, Any], ...]
+    """What was tried, and its drift on the half of the text that the gates do not judge by."""
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """The content of manifest.json."""
 
@@ -133,6 +144,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """None for a decoder."""
     sampling: SamplingDefaults = SamplingDefaults()
     """Defaults of a decoder's requests."""
+    plan: PlanInfo | None = None
+    """None where the recipe named the weights."""
 
 
 class Artifact(msgspec.Struct, frozen=True):

@@ -48,9 +48,7 @@ class DecoderStrategy:
         The gates ask for these, for drift, and for the prefix that is to be baked in.
         """
         prefix, inputs = self.recipe.prefix, self._inputs(report)
-        reference = make_reference(
-            self.loaded, self.recipe.export.context_length, directory, report, inputs
-        )
+        reference = make_reference(self.loaded, self.recipe, directory, report, inputs)
         if inputs is not None:
             inputs.save(directory / IMPORTANCE)
         return DecoderGates(

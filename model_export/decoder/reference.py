@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from model_export.decoder.generation_config import stop_token_ids
+from model_export.recipe import DecoderRecipe
 from model_export.reporting import ExportError, Report
 from model_export.verify.corpus import corpus, evaluation_text
-from model_export.verify.drift import held_out, windows_of
+from model_export.verify.drift import for_choosing, held_out, windows_of
 from model_export.verify.exchange import (
     CutReference,
     DecoderReference,
@@ -43,7 +44,7 @@ LONG_PROMPT, LONGEST_PROMPT = 512, 1500
 
 def make_reference(
     loaded: LoadedModel,
-    context_length: int,
+    recipe: DecoderRecipe,
     directory: Path,
     report: Report,
     inputs: InputSquares | None = None,
@@ -52,11 +53,13 @@ def make_reference(
 
     `inputs` measures what linear layers read of its windows, in the same pass as the logits.
     """
+    context_length = recipe.export.context_length
     texts = [*corpus().texts, *corpus().completions, evaluation_text()]
     encoded = [_encode(loaded.tokenizer, text) for text in texts]
     chats, refusals = chats_of(loaded)
     prompts = prompts_of(loaded, chats, context_length)
-    windows = held_out(windows_of(encoded[-1], context_length))
+    every = windows_of(encoded[-1], context_length)
+    windows, choosing = held_out(every), for_choosing(every) if recipe.precision.is_searched else []
     cut = _cut_reference(loaded, prompts, directory / "cut.logits", report)
     return DecoderReference(
         texts=encoded,
@@ -65,7 +68,9 @@ def make_reference(
         first_prompt=prompts[0],
         cut=cut,
         windows=windows,
-        logits=_logits(loaded, windows, directory / "logits", report, inputs),
+        logits=_logits(loaded, windows + choosing, directory / "logits", report, inputs),
+        vocabulary=loaded.vocabulary_size,
+        choosing=choosing,
     )
 
 

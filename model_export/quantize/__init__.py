@@ -26,22 +26,24 @@ from model_export.fuse.graphs import (
     tidy,
     weight_of,
 )
+from model_export.quantize.plan import Plan
 from model_export.quantize.quantized_tensors import quantized_tensors
 from model_export.recipe import BITS, Precision
 from model_export.weights import Weight, transposed
 
 
-def quantize(model: ir.Model, precision: Precision) -> ir.Model:
+def quantize(model: ir.Model, precision: Precision, plan: Plan | None = None) -> ir.Model:
     """Quantises `model`, in place, and returns it. "fp32" leaves it as it is.
 
-    The blocks themselves are computed when they are written.
+    "auto" takes a plan of all `matrices_of` the model. The blocks themselves are computed when they
+    are written.
     """
     if precision.weights == "fp32":
         return model
-    linears = [node for node in model.graph if _weight_of(node) is not None]
-    plan = _plan(model, linears, precision)
+    linears = _linears(model)
+    plan_of_nodes = _plan(model, linears, precision, plan or {})
     quantizer = _Quantizer(model, precision)
-    for node, weights in plan.items():
+    for node, weights in plan_of_nodes.items():
         if weights != "fp32":
             _replace_linear(node, quantizer.linear(node, weights))
     if precision.head != "fp32":
@@ -51,6 +53,38 @@ def quantize(model: ir.Model, precision: Precision) -> ir.Model:
     tidy(model)
     model.graph.opset_imports[KINDLING] = 1
     return model
+
+
+def matrices_of(model: ir.Model) -> dict[str, Weight]:
+    """Returns the matrices [outputs, inputs] of the linear layers, by their names in the graph.
+
+    Without the output projection, which has a precision of its own.
+    """
+    *others, head = _linears(model)
+    return {
+        _name_of(node): _matrix_of(node.inputs[1], _is_turned(node))
+        for node in others
+        if node.inputs[1] is not head.inputs[1]
+    }
+
+
+def _linears(model: ir.Model) -> list[ir.Node]:
+    return [node for node in model.graph if _weight_of(node) is not None]
+
+
+def _name_of(node: ir.Node) -> str:
+    """Returns the name of a linear layer's matrix."""
+    return str(cast("ir.Value", node.inputs[1]).name)
+
+
+def _is_turned(node: ir.Node) -> bool:
+    """Tells whether a linear layer's matrix lies as [inputs, outputs]."""
+    return node.op_type != "Gemm" or attribute(node, "transB", 0) != 1
+
+
+def _matrix_of(value: ir.Value | None, transpose: bool) -> Weight:
+    weight = cast("Weight", weight_of(value))
+    return transposed(weight) if transpose else weight
 
 
 def _weight_of(node: ir.Node) -> ir.Value | None:
@@ -69,9 +103,11 @@ def _is_embedding(node: ir.Node) -> bool:
     return node.op_type == "Gather" and _is_matrix(node.inputs[0])
 
 
-def _plan(model: ir.Model, linears: list[ir.Node], precision: Precision) -> dict[ir.Node, str]:
+def _plan(
+    model: ir.Model, linears: list[ir.Node], precision: Precision, given: Plan
+) -> dict[ir.Node, str]:
     """Chooses the weights of each linear layer: the last one is the output projection."""
-    plan = dict.fromkeys(linears, precision.weights)
+    plan = {node: given.get(_name_of(node), precision.weights) for node in linears}
     if precision.mixed_layers:
         plan.update(dict.fromkeys(_sensitive(model, linears), "int8"))
     plan[linears[-1]] = precision.head
@@ -140,9 +176,8 @@ class _Quantizer:
     done: dict[tuple[ir.Value, str, bool], _QuantizedMatrix] = field(default_factory=dict)
 
     def linear(self, node: ir.Node, weights: str) -> _QuantizedMatrix:
-        """Quantises the weight of a linear layer, [outputs, inputs]."""
-        as_stored = node.op_type == "Gemm" and attribute(node, "transB", 0) == 1
-        return self._quantise(cast("ir.Value", node.inputs[1]), weights, transpose=not as_stored)
+        """Quantises the weight of a linear layer."""
+        return self._quantise(cast("ir.Value", node.inputs[1]), weights, _is_turned(node))
 
     def embedding(self, node: ir.Node, weights: str) -> _QuantizedMatrix:
         """Quantises the table of an embedding, [entries, hidden]."""
@@ -151,8 +186,7 @@ class _Quantizer:
     def _quantise(self, value: ir.Value, weights: str, transpose: bool) -> _QuantizedMatrix:
         key = (value, weights, transpose)
         if key not in self.done:
-            weight = cast("Weight", weight_of(value))
-            matrix = transposed(weight) if transpose else weight
+            matrix = _matrix_of(value, transpose)
             self.done[key] = self._store(value, matrix, BITS[weights])
         return self.done[key]
 

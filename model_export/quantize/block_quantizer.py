@@ -44,6 +44,17 @@ class Blocks:
         """The inputs of the linear layer, or the width of the embedding."""
         return int(self.values.shape[1])
 
+    def weights(self) -> NDArray[np.float64]:
+        """Returns what the blocks stand for, [rows, columns]."""
+        scales = self._by_column(self.scales)
+        if self.offsets is not None:
+            return self.values * scales + self._by_column(self.offsets)
+        return (self.values - (8.0 if self.bits == 4 else 0.0)) * scales
+
+    def _by_column(self, figures: NDArray[np.float16]) -> NDArray[np.float64]:
+        wide: NDArray[np.float64] = np.repeat(figures.astype(np.float64), self.block_size, axis=1)
+        return wide[:, : self.columns]
+
 
 def symmetric(weight: Floats, bits: int, block_size: int) -> Blocks:
     """Rounds to nearest around zero, as GGUF's Q4_0 and Q8_0 (ggml-quants.c). No offsets.

@@ -26,10 +26,10 @@ def quantized_tensors(
     is_symmetric = bits == 8 or algorithm == "symmetric"
     affine_int4 = bits == 4 and algorithm == "affine"
     stored = stored_blocks(matrix, block_size) if affine_int4 else None
-    importance = _fitting_importance(matrix) if affine_int4 else None
+    importance = fitting_importance(matrix) if affine_int4 else None
 
     def compute(rows: Floats) -> Arrays:
-        packed = pack(_quantised(rows, bits, block_size, algorithm, importance))
+        packed = pack(quantised(rows, bits, block_size, algorithm, importance))
         return tuple(array for array in packed if array is not None)
 
     def take_over(records: NDArray[Any]) -> Arrays:
@@ -51,15 +51,16 @@ def quantized_tensors(
     )
 
 
-def _fitting_importance(matrix: Weight) -> Floats | None:
+def fitting_importance(matrix: Weight) -> Floats | None:
     """Returns the mean squares of the matrix's inputs, None where there is not one for each."""
     importance = importance_of(matrix)
     return importance if importance is not None and len(importance) == matrix.shape[1] else None
 
 
-def _quantised(
+def quantised(
     rows: Floats, bits: int, block_size: int, algorithm: str, importance: Floats | None
 ) -> Blocks:
+    """Quantises some rows of a matrix; `importance` counts for affine int4 blocks alone."""
     if bits == 8 or algorithm == "symmetric":
         return symmetric(rows, bits, block_size)
     if algorithm == "k_quant":

@@ -42,9 +42,9 @@ def save(
     written, so that a later call finds all of it whole; otherwise it lies in `directory` and goes.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    layout, values = Layout(), [v for v in model.graph.initializers.values() if _is_large(v)]
+    values = _large_values(model)
     tensors = [value.const_value for value in values]
-    places = [layout.add(tensor) for tensor in tensors if tensor is not None]
+    layout, places = _laid_out(values)
     notes = Journal(journal or directory / f"{WEIGHTS}.journal", layout.digest())
     progress = Progress(report, layout.end, partial(_of, layout.end))
     with notes:
@@ -60,6 +60,17 @@ def save(
         notes.remove()
 
 
+def size_of_weights(model: ir.Model) -> int:
+    """Returns the bytes of the file of weights that `save` would write, and computes none."""
+    layout, _ = _laid_out(_large_values(model))
+    return layout.end
+
+
+def _laid_out(values: list[ir.Value]) -> tuple[Layout, list[Place]]:
+    layout = Layout()
+    return layout, [layout.add(value.const_value) for value in values if value.const_value]
+
+
 def _of(total: int, done: int) -> str:
     """Says how many bytes are written: "1.2 of 4.6 GB"."""
     if total >= 1e9:
@@ -67,8 +78,10 @@ def _of(total: int, done: int) -> str:
     return f"{done / 1e6:.0f} of {total / 1e6:.0f} MB"
 
 
-def _is_large(value: ir.Value) -> bool:
-    return value.const_value is not None and value.const_value.nbytes > _INLINE
+def _large_values(model: ir.Model) -> list[ir.Value]:
+    """Returns the initialisers that lie in the file of weights."""
+    values = model.graph.initializers.values()
+    return [each for each in values if each.const_value and each.const_value.nbytes > _INLINE]
 
 
 def _external(value: ir.Value, place: Place, directory: Path) -> ir.ExternalTensor:

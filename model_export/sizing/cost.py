@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 from model_export.decoder.calibration import CALIBRATION_TOKENS
 from model_export.decoder.logits import ROWS
+from model_export.recipe import Precision
 from model_export.sizing.footprint import (
     FLOAT32,
     TOKENIZER_BYTES_PER_ENTRY,
     Outline,
     Weights,
+    weights_of,
 )
 from model_export.verify.drift import CHUNK, WINDOW
 
@@ -23,6 +25,8 @@ WINDOWS = 7
 TOKENS = WINDOWS * WINDOW
 CALIBRATION_WINDOWS = CALIBRATION_TOKENS // WINDOW
 """Windows that go along where the precision is calibrated."""
+TRIED = 3
+"""Artefacts that lie beside the one that is chosen: all int4, all int8, and one between them."""
 LONGEST = 1024
 """Tokens of the longest text that an encoder's reference reads."""
 EXPORTER_BYTES = 600_000_000
@@ -57,21 +61,22 @@ class Cost:
         return self.artefact + self.scratch
 
 
-def cost_of(outline: Outline, weights: Weights, *, is_calibrated: bool) -> Cost:
-    """Computes the cost of an export. `weights`: those of the artefact.
-
-    `is_calibrated`: whether its reference reads a calibration text too.
-    """
+def cost_of(outline: Outline, precision: Precision) -> Cost:
+    """Computes the cost of an export."""
+    weights = weights_of(outline, precision)
     if outline.layers is None:
         return _cost_of_encoder(outline, weights)
     exporter, layers = EXPORTER_BYTES + KEPT_BYTES, outline.layers
-    windows = WINDOWS + (CALIBRATION_WINDOWS if is_calibrated else 0)
+    compared = 2 * WINDOWS if precision.is_searched else WINDOWS
+    windows = compared + (CALIBRATION_WINDOWS if precision.is_calibrated else 0)
     memory = max(
         exporter + layers.cut * FLOAT32,
         exporter + _reference(outline, layers.largest, windows),
         exporter + layers.count * LAYER_BYTES + _verifier(outline, weights, layers.cut),
     )
-    scratch = _logits(outline, TOKENS) + layers.cut * FLOAT32
+    scratch = _logits(outline, compared * WINDOW) + layers.cut * FLOAT32
+    if precision.is_searched:
+        scratch += TRIED * weights.total
     return Cost(memory, weights.total, scratch)
 
 

@@ -63,9 +63,8 @@ def dry_run(
     """Fetches the configuration and predicts the export. Raises ExportError."""
     outline = outline_of(fetch_config(recipe.source, report), recipe)
     speed, hashed = measured_speed(settings.threads), hashed_bytes(recipe.source)
-    is_calibrated = recipe.precision.is_calibrated
-    seconds = seconds_of(outline, hashed, speed, settings.threads, is_calibrated=is_calibrated)
-    cost = cost_of(outline, weights_of(outline, recipe.precision), is_calibrated=is_calibrated)
+    seconds = seconds_of(outline, recipe.precision, hashed, speed, settings.threads)
+    cost = cost_of(outline, recipe.precision)
     return Prediction(describe(outline, recipe, settings, seconds), cost)
 
 
@@ -83,7 +82,7 @@ def describe(
     slots, tokens = slots_of(recipe, settings)
     slot = cache_bytes(outline, recipe.precision, tokens)
     memory = run_time_bytes(outline, weights, slots * slot)
-    cost = cost_of(outline, weights, is_calibrated=recipe.precision.is_calibrated)
+    cost = cost_of(outline, recipe.precision)
     rows = [
         ("model", f"{recipe.model.id}, {outline.architecture}, {recipe.model.licence}"),
         ("parameters", f"{outline.parameters / MB:,.0f} M"),
@@ -107,9 +106,14 @@ def slots_of(recipe: DecoderRecipe | EncoderRecipe, settings: Settings) -> tuple
 def _weight_rows(outline: Outline, weights: Weights, precision: Precision) -> list[tuple[str, str]]:
     exact = weights_of(outline, Precision(weights="fp32")).total
     more = ", which mixed_layers makes larger" if precision.mixed_layers else ""
+    total, linears = _megabytes(weights.total), f"{_megabytes(weights.linears)} {precision.weights}"
+    if precision.weights == "auto":
+        least = weights_of(outline, precision.all_in("int4"))
+        total = f"{_megabytes(least.total)}, up to {total}"
+        linears = f"{_megabytes(least.linears)} int4, up to {_megabytes(weights.linears)} with int8"
     return [
-        ("weights on disk", f"{_megabytes(weights.total)}{more} (fp32: {_megabytes(exact)})"),
-        ("  linear layers", f"{_megabytes(weights.linears)} {precision.weights}"),
+        ("weights on disk", f"{total}{more} (fp32: {_megabytes(exact)})"),
+        ("  linear layers", linears),
         ("  embedding, head", f"{_megabytes(weights.heads)} {precision.head}"),
         ("  norms, tables", f"{_megabytes(weights.plain)} fp32"),
     ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 
 from model_export.decoder.calibration import CALIBRATION_TOKENS
+from model_export.recipe import Precision
 from model_export.sizing.cost import TOKENS
 from model_export.sizing.footprint import Layers, Outline
 
@@ -21,6 +22,8 @@ HASHED = 1.2e9
 """Bytes a second of sha256."""
 REFERENCE, QUANTISED_GRAPH = 0.97, 0.65
 """Times that of plain products, in transformers' layers and in the quantised graph."""
+MEASURED_PLANS = 6
+"""Plans that weights = "auto" measures at most (plan_search.py)."""
 COMPARED = 20e6
 """Logits a second that are written, computed again and compared."""
 ANSWERS = 2.5e-7
@@ -46,25 +49,27 @@ def measured_speed(threads: int) -> float:
 
 
 def seconds_of(
-    outline: Outline, hashed: int, speed: float, threads: int, *, is_calibrated: bool
+    outline: Outline, precision: Precision, hashed: int, speed: float, threads: int
 ) -> float:
-    """Predicts the seconds of an export, without a download.
+    """Predicts the seconds of an export, without a download; the most where it is searched.
 
-    `hashed`: bytes of files that it digests. `is_calibrated`: whether its reference reads a
-    calibration text too. Of many experts all are counted, though few compute.
+    `hashed`: bytes of files that it digests. Of many experts all are counted, though few compute.
     """
     sizes = [(each.head, each.rows * each.columns) for each in outline.matrices]
     linears = sum(size for head, size in sizes if not head)
     layers = outline.layers or _ENCODER
     compared = 2 * (linears + outline.vocabulary * outline.width) * TOKENS
-    measured = 2 * linears * CALIBRATION_TOKENS if is_calibrated and outline.layers else 0
+    is_calibrated = precision.is_calibrated and outline.layers
+    measured = 2 * linears * CALIBRATION_TOKENS if is_calibrated else 0
+    halves, passes = (2, 1 + MEASURED_PLANS) if precision.is_searched else (1, 1)
     logits = TOKENS * outline.vocabulary if outline.layers else 0
     return (
         STARTS
         + LAYER * layers.count
         + hashed / HASHED
-        + (compared * (REFERENCE + QUANTISED_GRAPH) + measured * REFERENCE) / speed
-        + logits / COMPARED
-        + sum(size for _, size in sizes) / QUANTISED / threads
+        + compared * (halves * REFERENCE + passes * QUANTISED_GRAPH) / speed
+        + measured * REFERENCE / speed
+        + passes * logits / COMPARED
+        + halves * sum(size for _, size in sizes) / QUANTISED / threads
         + layers.cut * ANSWERS
     )

@@ -7,7 +7,7 @@ Where a constant was measured, docs/recipes.md says how.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from handlers.cpus import LAMBDA_MB_PER_CPU
 from model_export.quantize.block_layout import BLOCK, LANES
@@ -104,14 +104,20 @@ class Machine:
 
 
 def weights_of(outline: Outline, precision: Precision) -> Weights:
-    """Computes the bytes of the weights. Mixed layers come on top: they are counted as others."""
+    """Computes the bytes of the weights. Mixed layers come on top: they are counted as others.
+
+    Those that "auto" chooses are the most that they may be.
+    """
+    weights = "int8" if precision.weights == "auto" else precision.weights
     linears = [matrix for matrix in outline.matrices if not matrix.head]
     heads = [matrix for matrix in outline.matrices if matrix.head]
-    return Weights(
-        linears=sum(_bytes(matrix, precision.weights, precision) for matrix in linears),
+    found = Weights(
+        linears=sum(_bytes(matrix, weights, precision) for matrix in linears),
         heads=sum(_bytes(matrix, precision.head, precision) for matrix in heads),
         plain=outline.plain * FLOAT32,
     )
+    budget = math.inf if precision.max_mb is None else precision.max_mb * 1_000_000
+    return replace(found, linears=int(min(found.linears, budget - found.heads - found.plain)))
 
 
 def _bytes(matrix: Matrix, weights: str, precision: Precision) -> int:

@@ -9,6 +9,7 @@ from handlers.errors import KindlingError
 from model_export.verify.exchange import (
     OUTCOME,
     REQUEST,
+    DriftRequest,
     EncoderGates,
     Outcome,
     VerifyRequest,
@@ -18,7 +19,7 @@ from model_export.verify.exchange import (
 
 
 def main() -> None:
-    """Runs the gates in order and writes the outcome."""
+    """Does what the request asks for and writes the outcome."""
     directory = Path(sys.argv[1])
     try:
         outcome = _verify(read_request(directory / REQUEST))
@@ -27,7 +28,11 @@ def main() -> None:
     write(directory / OUTCOME, outcome)
 
 
-def _verify(request: VerifyRequest) -> Outcome:
+def _verify(request: VerifyRequest | DriftRequest) -> Outcome:
+    if isinstance(request, DriftRequest):
+        from model_export.verify.decoder import measure_drift
+
+        return measure_drift(request)
     gates = request.gates
     if isinstance(gates, EncoderGates):
         from model_export.verify.encoder import verify_encoder

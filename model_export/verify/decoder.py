@@ -9,6 +9,8 @@ An artefact that has passed is given its baked prefix, which the engine has to c
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from handlers.artifact.manifest import GRAPH, Artifact, PrefixInfo
@@ -21,7 +23,13 @@ from handlers.text.tokenizer import Tokenizer
 from model_export.reporting import Report
 from model_export.verify.conversion import check_conversion
 from model_export.verify.drift import RecordedLogits, check_drift, compare
-from model_export.verify.exchange import DecoderGates, DecoderReference, Outcome, VerifyRequest
+from model_export.verify.exchange import (
+    DecoderGates,
+    DecoderReference,
+    DriftRequest,
+    Outcome,
+    VerifyRequest,
+)
 from model_export.verify.prefix import bake
 from model_export.verify.tokens import check_tokens
 
@@ -58,9 +66,20 @@ def _drift(
 ) -> dict[str, Any]:
     windows = gates.reference.windows
     fp32 = RecordedLogits(gates.reference.logits, artifact.manifest.vocab_size)
-    capacity = max(map(len, windows))
-    quantised = Session(artifact.graph, threads=request.threads, slots=1, capacity=capacity)
+    quantised = _session(artifact.graph, request.threads, windows)
     return check_drift(compare(fp32, quantised, windows), gates.tolerance, windows, tokenizer)
+
+
+def measure_drift(request: DriftRequest) -> Outcome:
+    """Measures the three figures of gate 3, and holds them to no limit."""
+    fp32 = RecordedLogits(request.logits, request.vocabulary, rows=request.skipped)
+    quantised = _session(request.graph, request.threads, request.windows)
+    drift = compare(fp32, quantised, request.windows).summary()
+    return Outcome(figures=asdict(drift), failure=None)
+
+
+def _session(graph: Path, threads: int, windows: list[list[int]]) -> Session:
+    return Session(graph, threads=threads, slots=1, capacity=max(map(len, windows)))
 
 
 def _first_answer(

@@ -106,9 +106,14 @@ def windows_of(text: EncodedText, context_length: int) -> list[list[int]]:
 def held_out(windows: list[list[int]]) -> list[list[int]]:
     """Returns every second window, so that both halves have some of each kind of text.
 
-    The gates judge on this half alone; the other is for choosing among precisions.
+    The gates judge on this half alone.
     """
     return windows[1::2] or windows
+
+
+def for_choosing(windows: list[list[int]]) -> list[list[int]]:
+    """Returns the other windows, by which a precision is chosen."""
+    return windows[::2]
 
 
 def compare(fp32: Logits, quantised: Logits, windows: list[list[int]]) -> Comparison:

@@ -87,7 +87,10 @@ class DecoderReference(msgspec.Struct, frozen=True):
     windows: list[list[int]]
     """The evaluation text's ids, each with what the tokenizer puts before a text."""
     logits: Path
-    """float32 [tokens of all windows, vocabulary] of the whole model."""
+    """float32 [tokens of all windows, then of `choosing`, vocabulary] of the whole model."""
+    vocabulary: int
+    choosing: list[list[int]] = []
+    """The other half of the text, where the export chooses a precision by it."""
 
 
 class EncodedInput(msgspec.Struct, frozen=True):
@@ -135,7 +138,19 @@ class EncoderGates(msgspec.Struct, frozen=True, tag="encoder"):
     tolerance: EmbeddingTolerance | ScoreTolerance
 
 
-class VerifyRequest(msgspec.Struct, frozen=True):
+class DriftRequest(msgspec.Struct, frozen=True, tag="drift"):
+    """A request to measure how far a quantised graph drifts, on the text for choosing by."""
+
+    graph: Path
+    windows: list[list[int]]
+    logits: Path
+    skipped: int
+    """Rows of the logits that are of other windows, before those of these."""
+    vocabulary: int
+    threads: int
+
+
+class VerifyRequest(msgspec.Struct, frozen=True, tag="gates"):
     """A request to verify two artefacts of one model."""
 
     gates: DecoderGates | EncoderGates
@@ -147,7 +162,7 @@ class VerifyRequest(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """The gates' figures, or the sentence of the gate that failed."""
+    """The figures of the gates or of a drift, or the sentence of the gate that failed."""
 
     figures: dict[str, Any]
     failure: str | None
@@ -160,9 +175,11 @@ def write(path: Path, message: msgspec.Struct) -> None:
     path.write_bytes(msgspec.msgpack.encode(message, enc_hook=str))
 
 
-def read_request(path: Path) -> VerifyRequest:
+def read_request(path: Path) -> VerifyRequest | DriftRequest:
     """Reads a request that `write` wrote."""
-    return msgspec.msgpack.decode(path.read_bytes(), type=VerifyRequest, dec_hook=_path)
+    return msgspec.msgpack.decode(
+        path.read_bytes(), type=VerifyRequest | DriftRequest, dec_hook=_path
+    )
 
 
 def read_gates(path: Path) -> DecoderGates | EncoderGates:

@@ -16,6 +16,7 @@ from model_export.reporting import ExportError, Report
 from model_export.verify.exchange import (
     OUTCOME,
     REQUEST,
+    DriftRequest,
     Outcome,
     VerifyRequest,
     read_outcome,
@@ -25,8 +26,8 @@ from model_export.verify.exchange import (
 PROGRAM = "model_export.verify"
 
 
-def verify(request: VerifyRequest, directory: Path, report: Report) -> Outcome:
-    """Returns the figures of all gates, and what was baked.
+def verify(request: VerifyRequest | DriftRequest, directory: Path, report: Report) -> Outcome:
+    """Returns the figures of all gates, and what was baked; or those of a drift.
 
     `directory` is made for the exchange of files. Raises ExportError with the sentence of the gate
     that failed.

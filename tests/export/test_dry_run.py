@@ -157,6 +157,20 @@ def test_a_graph_weighs_what_its_configuration_says(family: str, precision: Prec
     assert weights_of(outline, precision).total == pytest.approx(real, rel=0.03)
 
 
+def test_of_weights_that_are_chosen_it_says_the_least_and_the_most() -> None:
+    recipe, config = shipped("smollm2-135m")
+    auto = msgspec.structs.replace(recipe, precision=Precision("auto"))
+    text = describe(outline_of(config, auto), auto, SETTINGS, seconds=90.0)
+    int4, int8 = (
+        weights_of(outline_of(config, recipe), Precision(weights, lm_head="int8")).total / 1e6
+        for weights in ("int4", "int8")
+    )
+    assert f"{int4:,.0f} MB, up to {int8:,.0f} MB (fp32" in text
+    budget = msgspec.structs.replace(recipe, precision=Precision("auto", max_mb=105.0))
+    text = describe(outline_of(config, budget), budget, SETTINGS, seconds=90.0)
+    assert f"{int4:,.0f} MB, up to 105 MB (fp32" in text
+
+
 def test_a_hub_is_asked_for_the_configuration_alone(tmp_path: Path) -> None:
     folder = save_tiny_folder(tmp_path / "source")
     recipe = write_recipe(tmp_path, f'hub = "{REPOSITORY}"\nrevision = "{COMMIT}"')
@@ -275,9 +289,16 @@ def test_a_model_that_does_not_divide_costs_all_of_its_weights() -> None:
     matrices = (Matrix(1000, 500_000, head=False), Matrix(1000, 1000, head=True))
     some = Outline("Some", 0, matrices, 0, 8, 0, 1000, 8, Layers(20, 25_000_000, 50_000_000))
     whole = replace(some, layers=Layers(20, 500_000_000, 500_000_000))
-    weights = weights_of(some, Precision())
-    costs = [cost_of(each, weights, is_calibrated=False).memory for each in (whole, some)]
+    costs = [cost_of(each, Precision(algorithm="symmetric")).memory for each in (whole, some)]
     assert costs[0] - costs[1] > 1e9
+
+
+def test_a_search_for_weights_costs_the_artefacts_that_it_tries() -> None:
+    recipe, config = shipped("smollm2-135m")
+    outline = outline_of(config, recipe)
+    fixed, auto = (cost_of(outline, Precision(weights)) for weights in ("int8", "auto"))
+    assert auto.artefact == fixed.artefact
+    assert auto.scratch - fixed.scratch > 3 * auto.artefact
 
 
 def test_an_export_is_refused_that_the_machine_cannot_hold() -> None:

@@ -97,6 +97,7 @@ def test_a_classifiers_and_a_rankers_tolerance_is_of_scores(tmp_path: Path, task
         ("max_tokens = 64", 'pooling = "average"', "pooling is 'average'"),
         ('weights = "int8"', 'weights = "int8"\nlm_head = "int4"', "lm_head is a decoder's"),
         ('weights = "int8"', "mixed_layers = true", "mixed_layers is a decoder's"),
+        ('weights = "int8"', 'weights = "auto"', '"auto" is a decoder\'s'),
         ('path = "tiny"', 'gguf = "tiny.gguf"', "does not say how to pool"),
         (
             'path = "tiny"',

@@ -275,6 +275,9 @@ def test_a_tied_embedding_and_output_projection_read_the_same_initialisers(tmp_p
         ({"lm_head": "int2"}, "lm_head is 'int2'"),
         ({"weights": "fp32", "lm_head": "int8"}, "quantises nothing"),
         ({"weights": "int8", "mixed_layers": True}, 'use "int4"'),
+        ({"weights": "auto", "mixed_layers": True}, 'use "int4"'),
+        ({"weights": "int4", "max_mb": 100.0}, 'max_mb is a limit of weights = "auto"'),
+        ({"weights": "auto", "max_mb": 0.0}, "max_mb must be above 0"),
     ],
 )
 def test_a_precision_that_is_none_says_what_to_change(
@@ -290,3 +293,6 @@ def test_a_precision_describes_itself() -> None:
     assert Precision().describe() == "int4 affine block 32"
     assert Precision("int8", 64).describe() == "int8 block 64"
     assert Precision("fp32").describe() == "fp32"
+    auto = "auto: int4 affine block 32, int8 in 3 of 9 matrices"
+    assert Precision("auto").describe("3 of 9") == f"{auto} and lm_head"
+    assert Precision("auto", lm_head="int4").describe("3 of 9") == f"{auto}, int4 lm_head"

@@ -1,0 +1,241 @@
+"""weights = "auto" finds the smallest plan that holds, in few measurements, and writes it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import pytest
+
+from handlers.artifact.manifest import Artifact
+from model_export import plan_search
+from model_export.pipeline import export, measure_plans
+from model_export.plan_search import MeasuredPlan, PlanSearch, choose, table, with_margin
+from model_export.quantize import matrices_of, quantize
+from model_export.quantize.plan import Candidate, Frontier
+from model_export.recipe import DecoderTolerance, Precision
+from model_export.recipe_loader import load_decoder_recipe
+from model_export.reporting import ExportError
+from model_export.save import save
+from model_export.verify.exchange import DriftRequest, Outcome
+from tests.support.reports import ignore
+from tests.support.tiny_folder import save_tiny_folder
+from tests.support.tiny_models import CONTEXT_LENGTH
+from tests.support.traced import fused
+
+LIMITS = DecoderTolerance(max_kl=0.1, min_top1_agreement=0.9, max_perplexity_ratio=1.1)
+AUTO = Precision("auto")
+
+
+class Script:
+    """Measures plans by a rule: KL falls from 1 with every matrix in int8, the rest is perfect."""
+
+    def __init__(self, matrices: int = 200, floor: float = 0.0, top1: float = 1.0) -> None:
+        each = [Candidate(str(number), 1.0, 10) for number in range(matrices)]
+        self.frontier = Frontier(tuple(each))
+        self.floor, self.top1, self.asked = floor, top1, list[int]()
+
+    def measure(self, int8: int) -> MeasuredPlan:
+        self.asked.append(int8)
+        matrices = len(self.frontier.candidates)
+        kl = self.floor + (1 - self.floor) * (1 - int8 / max(matrices, 1))
+        return MeasuredPlan(int8, matrices, 1000 + 10 * int8, kl, self.top1, 1.0)
+
+    def choose(self, limits: DecoderTolerance) -> MeasuredPlan:
+        return choose(self.frontier, self.measure, limits)
+
+
+def limited(max_kl: float) -> DecoderTolerance:
+    return DecoderTolerance(max_kl=max_kl, min_top1_agreement=0.9, max_perplexity_ratio=1.1)
+
+
+def test_where_all_int4_holds_nothing_else_is_measured() -> None:
+    script = Script()
+    assert script.choose(limited(2.0)).int8 == 0
+    assert script.asked == [0]
+
+
+@pytest.mark.parametrize("limit", [0.95, 0.7, 0.5, 0.31, 0.1, 0.01, 0.0])
+def test_the_smallest_plan_that_holds_is_found_in_five_more_measurements(limit: float) -> None:
+    script = Script()
+    chosen = script.choose(limited(limit))
+    assert len(script.asked) <= 1 + 5
+    assert len(set(script.asked)) == len(script.asked)
+    assert chosen.kl <= 0.9 * limit
+    smaller = chosen.int8 - 7  # a thirty-first of 200
+    assert smaller <= 0 or script.measure(smaller).kl > 0.9 * limit
+
+
+def test_a_model_of_few_matrices_is_searched_too() -> None:
+    assert [Script(matrices).choose(limited(0.5)).int8 for matrices in (1, 2, 3)] == [1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "script", [Script(floor=0.2), Script(top1=0.5), Script(matrices=0)], ids=["kl", "top1", "none"]
+)
+def test_where_no_plan_holds_the_error_says_what_was_measured_and_what_to_do(
+    script: Script,
+) -> None:
+    count = len(script.frontier.candidates)
+    with pytest.raises(ExportError, match=f"{count} of {count} matrices in int8, .* MB: KL") as say:
+        script.choose(limited(0.1))
+    assert "Widen [tolerance]" in str(say.value)
+    assert len(script.asked) <= 6
+
+
+def test_a_tenth_of_each_limit_is_left_for_the_other_half_of_the_text() -> None:
+    limits = with_margin(LIMITS)
+    assert limits.max_kl == pytest.approx(0.09)
+    assert limits.min_top1_agreement == pytest.approx(0.91)
+    assert limits.max_perplexity_ratio == pytest.approx(1.09)
+    none = with_margin(DecoderTolerance(float("inf"), 0.0, float("inf")))
+    assert MeasuredPlan(0, 1, 1, 99.0, 0.1, 99.0).keeps(none)
+    assert with_margin(DecoderTolerance(1, 1, 0.9)).max_perplexity_ratio == 0.9
+
+
+def test_the_table_has_a_line_for_each_plan_and_predicts_speed_by_bytes() -> None:
+    script = Script()
+    lines = table([script.measure(count) for count in (0, 100, 200)]).splitlines()
+    assert lines[0].split() == ["int8", "MB", "KL", "top-1", "ratio", "decode", "speed"]
+    assert [line.split()[-1] for line in lines[1:]] == ["1.00", "0.50", "0.33"]
+    assert len({len(line) for line in lines}) == 1
+
+
+@pytest.fixture
+def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlanSearch:
+    """A search over a tiny graph, whose KL is the share of matrices that are int4."""
+
+    def measured(request: DriftRequest, *_: object) -> Outcome:
+        bits = bits_in(request.graph)[:-1]
+        kl = bits.count(4) / len(bits)
+        return Outcome({"kl": kl, "top1_agreement": 1.0, "perplexity_ratio": 1.0}, None)
+
+    monkeypatch.setattr(plan_search, "verify", measured)
+    return searching(AUTO, tmp_path)
+
+
+def searching(precision: Precision, directory: Path) -> PlanSearch:
+    reference: Any = Reference(directory)
+    return PlanSearch(fused("llama"), precision, reference, directory, 1, ignore)
+
+
+class Reference:
+    """Holds what a search asks of a reference."""
+
+    def __init__(self, directory: Path) -> None:
+        self.windows, self.choosing, self.vocabulary = [[1, 2]], [[3, 4]], 512
+        self.logits = directory / "logits"
+
+
+def bits_in(graph: Path) -> list[int]:
+    nodes = ir.load(graph).graph
+    return [n.attributes["bits"].value for n in nodes if n.op_type == "AffineMatMul"]
+
+
+def test_a_plan_of_written_matrices_is_the_same_file_as_one_that_is_computed(
+    search: PlanSearch, tmp_path: Path
+) -> None:
+    int8 = search.chosen(limited(0.5))
+    assert 0 < int8 < len(search.frontier.candidates)
+    save(search.quantised(int8), tmp_path / "written")
+    computed = quantize(fused("llama"), AUTO, search.frontier.plan(int8))
+    save(computed, tmp_path / "computed")
+    for name in ("model.onnx", "model.onnx.data"):
+        one, other = (tmp_path / each / name for each in ("written", "computed"))
+        assert one.read_bytes() == other.read_bytes()
+    assert Counter(bits_in(tmp_path / "written" / "model.onnx")[:-1])[8] == int8
+
+
+def test_a_manifest_has_the_plan_by_matrix_and_all_that_was_measured(search: PlanSearch) -> None:
+    int8 = search.chosen(limited(0.5))
+    info = search.info(int8)
+    assert info.matrices == len(matrices_of(fused("llama")))
+    assert set(info.int8) < set(matrices_of(fused("llama")))
+    assert len(info.int8) == int8
+    measured = {each["int8"]: each["kl"] for each in info.measured}
+    assert measured[0] == 1.0
+    assert measured[int8] <= 0.45
+
+
+def test_the_output_projection_keeps_its_own_weights(tmp_path: Path) -> None:
+    for head, bits in (("int4", 4), ("int8", 8), ("", 8)):
+        found = searching(Precision("auto", lm_head=head), tmp_path)
+        for count in (0, len(found.frontier.candidates)):
+            save(found.quantised(count), tmp_path / "out")
+            assert bits_in(tmp_path / "out" / "model.onnx")[-1] == bits
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 1.0])
+def test_a_budget_is_filled_and_not_passed(share: float, tmp_path: Path) -> None:
+    free = searching(AUTO, tmp_path)
+    matrices = len(free.frontier.candidates)
+    least, most = (written(free, count, tmp_path) for count in (0, matrices))
+    budget = least + share * (most - least)
+    found = searching(Precision("auto", max_mb=budget / 1e6), tmp_path)
+    count = found.chosen(LIMITS)
+    assert written(found, count, tmp_path) <= budget
+    assert count == matrices or written(found, count + 1, tmp_path) > budget
+    assert not found.measured
+
+
+def test_a_budget_below_all_int4_is_refused_with_what_that_takes(tmp_path: Path) -> None:
+    found = searching(Precision("auto", max_mb=0.1), tmp_path)
+    with pytest.raises(ExportError, match=r"all matrices in int4 the weights take 0\.2 MB: raise"):
+        found.chosen(LIMITS)
+
+
+def written(search: PlanSearch, int8: int, directory: Path) -> int:
+    save(search.quantised(int8), directory / "out")
+    return (directory / "out" / "model.onnx.data").stat().st_size
+
+
+RECIPE = f"""
+[model]
+id = "Tiny"
+licence = "Apache-2.0"
+
+[source]
+path = "source"
+
+[export]
+context_length = {CONTEXT_LENGTH}
+
+[precision]
+weights = "auto"
+
+[tolerance]
+max_kl = MAX_KL
+min_top1_agreement = 0.0
+max_perplexity_ratio = 2.0
+"""
+
+
+def test_an_export_finds_its_weights_and_passes_the_gates_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_search, "SHOWN", (0, 1))  # each takes a process
+    monkeypatch.setattr(plan_search, "STEPS", 3)
+    save_tiny_folder(tmp_path / "source")
+    path, lines = tmp_path / "tiny.toml", list[str]()
+    path.write_text(RECIPE.replace("MAX_KL", "1000"))
+    shown = measure_plans(load_decoder_recipe(str(path)), tmp_path / "out", ignore)
+    rows = [line.split() for line in shown.splitlines()[1:]]
+    drift = [float(row[4]) for row in rows]
+    assert drift[0] > drift[-1]
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["source", "tiny.toml"]
+
+    limit = (drift[0] + drift[-1]) / 2
+    path.write_text(RECIPE.replace("MAX_KL", str(limit)))
+    export(load_decoder_recipe(str(path)), tmp_path / "out", lines.append)
+    manifest = Artifact.open(tmp_path / "out").manifest
+    assert manifest.plan is not None
+    int8, matrices = len(manifest.plan.int8), manifest.plan.matrices
+    assert 0 < int8 <= matrices
+    assert manifest.precision == (
+        f"auto: int4 affine block 32, int8 in {int8} of {matrices} matrices and lm_head"
+    )
+    assert manifest.verification["drift"]["kl"] <= limit
+    assert Counter(bits_in(tmp_path / "out" / "model.onnx")[:-1])[8] == int8
+    assert any(line.startswith(f"plan: {int8} of {matrices} matrices in int8") for line in lines)
