@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from handlers.errors import KindlingError
-from model_export.reporting import console
+from model_export.reporting import ExportError, console
 
 INSTALL = (
     "An export needs torch (pip install torch --index-url https://download.pytorch.org/whl/cpu) "
@@ -74,9 +74,15 @@ def _dry_run(name: str, out: Path) -> int:
 
 def _plan(name: str, out: Path) -> int:
     from model_export.pipeline import measure_plans
-    from model_export.recipe_loader import check_transformers, load_decoder_recipe
+    from model_export.recipe import DecoderRecipe
+    from model_export.recipe_loader import check_transformers, load_recipe
 
-    recipe = load_decoder_recipe(name)
+    recipe = load_recipe(name)
+    if not isinstance(recipe, DecoderRecipe):
+        raise ExportError(
+            f"--plan is for decoders, and the recipe {recipe.name} is an encoder's: export it with "
+            f'weights = "int8" and with "int4", and compare.'
+        )
     check_transformers(recipe)
     print(measure_plans(recipe, out, console()))
     return 0
@@ -103,13 +109,14 @@ def _parser() -> argparse.ArgumentParser:
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("recipe", nargs="?", help="a shipped recipe's name, or a TOML file")
     chosen.add_argument("--list", action="store_true", help="print the shipped recipes")
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--dry-run",
         action="store_true",
         help="print the sizes, the memory and the machines that RECIPE would need, and what the "
         "export itself takes; it reads the model's configuration, no weights",
     )
-    parser.add_argument(
+    instead.add_argument(
         "--plan",
         action="store_true",
         help='print what weights = "auto" chooses from: bytes, drift and predicted speed of int4 '

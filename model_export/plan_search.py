@@ -9,6 +9,7 @@ that are written once, all in int4 and all in int8.
 
 from __future__ import annotations
 
+import math
 import shutil
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -100,10 +101,10 @@ def with_margin(tolerance: DecoderTolerance) -> DecoderTolerance:
 
 def _nothing_holds(last: MeasuredPlan, tolerance: DecoderTolerance) -> ExportError:
     return ExportError(
-        f"No precision of Kindling's keeps [tolerance] on the text for choosing by: {last}. The "
+        f"Not even int8 in all matrices keeps [tolerance] on the text for choosing by: {last}. The "
         f"limits are KL {tolerance.max_kl:g}, top-1 {tolerance.min_top1_agreement:g} and ratio "
         f"{tolerance.max_perplexity_ratio:g}, of which {MARGIN:.0%} may be used up there. Widen "
-        f'[tolerance], or set weights = "fp32".'
+        f'[tolerance], choose a finer block_size or lm_head, or set weights = "fp32".'
     )
 
 
@@ -134,9 +135,11 @@ class PlanSearch:
         counts = range(len(self.frontier.candidates) + 1)
         fitting = bisect_right(counts, budget * MB, key=self._size)
         if not fitting:
+            least = math.ceil(10 * self._size(0) / MB) / 10
+            smaller = "" if self._precision.head == "int4" else ', or set lm_head = "int4"'
             raise ExportError(
                 f"[precision] max_mb is {budget:g}, and with all matrices in int4 the weights take "
-                f"{self._size(0) / MB:.1f} MB: raise it, or choose a smaller lm_head."
+                f"{least:.1f} MB: raise it to that at least{smaller}."
             )
         return counts[fitting - 1]
 

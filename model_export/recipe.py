@@ -149,9 +149,12 @@ class Precision:
 
     @property
     def is_calibrated(self) -> bool:
-        """Tells whether int4 blocks are chosen by what their layers read of a calibration text."""
-        has_int4 = "int4" in (self.weights, self.head) or self.weights == "auto"
-        return self.algorithm == "affine" and has_int4
+        """Tells whether the export measures what linear layers read of a calibration text.
+
+        Affine int4 blocks are chosen by it, and "auto" orders the matrices by it.
+        """
+        has_int4 = "int4" in (self.weights, self.head)
+        return self.weights == "auto" or (self.algorithm == "affine" and has_int4)
 
     @property
     def head(self) -> str:
@@ -159,7 +162,7 @@ class Precision:
         return self.lm_head or ("int8" if self.weights == "auto" else self.weights)
 
     def searched(self) -> Precision:
-        """Returns "auto" without a budget, with the blocks and the head that this one has."""
+        """Returns "auto" without a budget, with the blocks and the key lm_head of this one."""
         head = "" if self.weights == "fp32" else self.lm_head
         return replace(self, weights="auto", lm_head=head, mixed_layers=False, max_mb=None)
 

@@ -158,7 +158,7 @@ def _check_decoder(recipe: DecoderRecipe) -> None:
         ),
         (
             recipe.calibration is None or recipe.precision.is_calibrated,
-            "[calibration] is for int4 affine blocks, which [precision] has not: leave it out",
+            '[calibration] is for int4 affine blocks and weights = "auto" alone: leave it out',
         ),
     )
     for holds, problem in checks:

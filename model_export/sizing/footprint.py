@@ -116,8 +116,11 @@ def weights_of(outline: Outline, precision: Precision) -> Weights:
         heads=sum(_bytes(matrix, precision.head, precision) for matrix in heads),
         plain=outline.plain * FLOAT32,
     )
-    budget = math.inf if precision.max_mb is None else precision.max_mb * 1_000_000
-    return replace(found, linears=int(min(found.linears, budget - found.heads - found.plain)))
+    if precision.max_mb is None:
+        return found
+    least = weights_of(outline, precision.all_in("int4")).linears
+    room = precision.max_mb * 1_000_000 - found.heads - found.plain
+    return replace(found, linears=int(min(found.linears, max(least, room))))
 
 
 def _bytes(matrix: Matrix, weights: str, precision: Precision) -> int:

@@ -22,6 +22,7 @@ from model_export.verify.drift import (
     RecordedLogits,
     check_drift,
     compare,
+    for_choosing,
     held_out,
     windows_of,
 )
@@ -127,6 +128,7 @@ def test_windows_cover_the_whole_text_and_stay_inside_the_context(tokenizer: Tok
 def test_the_gates_judge_every_second_window_and_leave_the_others() -> None:
     windows = [[number] * 4 for number in range(5)]
     assert held_out(windows) == [[1] * 4, [3] * 4]
+    assert for_choosing(windows) == [[0] * 4, [2] * 4, [4] * 4]
     assert held_out(windows[:1]) == windows[:1]  # of a text that fits one window
 
 

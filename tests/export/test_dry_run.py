@@ -169,6 +169,9 @@ def test_of_weights_that_are_chosen_it_says_the_least_and_the_most() -> None:
     budget = msgspec.structs.replace(recipe, precision=Precision("auto", max_mb=105.0))
     text = describe(outline_of(config, budget), budget, SETTINGS, seconds=90.0)
     assert f"{int4:,.0f} MB, up to 105 MB (fp32" in text
+    small = msgspec.structs.replace(recipe, precision=Precision("auto", max_mb=1.0))
+    text = describe(outline_of(config, small), small, SETTINGS, seconds=90.0)
+    assert f"{int4:,.0f} MB, up to {int4:,.0f} MB (fp32" in text
 
 
 def test_a_hub_is_asked_for_the_configuration_alone(tmp_path: Path) -> None:

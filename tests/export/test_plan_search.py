@@ -11,6 +11,7 @@ import pytest
 
 from handlers.artifact.manifest import Artifact
 from model_export import plan_search
+from model_export.__main__ import main
 from model_export.pipeline import export, measure_plans
 from model_export.plan_search import MeasuredPlan, PlanSearch, choose, table, with_margin
 from model_export.quantize import matrices_of, quantize
@@ -191,6 +192,11 @@ def written(search: PlanSearch, int8: int, directory: Path) -> int:
     return (directory / "out" / "model.onnx.data").stat().st_size
 
 
+def test_an_encoder_has_no_plans(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bge-small-en-v1.5", "--plan"]) == 1
+    assert "--plan is for decoders, and the recipe bge-small-en-v1.5 is" in capsys.readouterr().err
+
+
 RECIPE = f"""
 [model]
 id = "Tiny"
@@ -224,6 +230,7 @@ def test_an_export_finds_its_weights_and_passes_the_gates_with_them(
     rows = [line.split() for line in shown.splitlines()[1:]]
     drift = [float(row[4]) for row in rows]
     assert drift[0] > drift[-1]
+    assert drift[-1] < 0.05  # against the logits of the same windows
     assert sorted(found.name for found in tmp_path.iterdir()) == ["source", "tiny.toml"]
 
     limit = (drift[0] + drift[-1]) / 2

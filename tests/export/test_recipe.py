@@ -85,6 +85,18 @@ def test_a_calibration_text_that_no_weight_would_use_is_refused(tmp_path: Path) 
     assert "leave it out" in refusal(tmp_path, "[precision]", added)
 
 
+@pytest.mark.parametrize("algorithm", ["affine", "k_quant", "symmetric"])
+def test_a_calibration_text_orders_the_matrices_of_auto_whatever_their_blocks(
+    tmp_path: Path, algorithm: str
+) -> None:
+    (tmp_path / "own.txt").write_text("Something to read. " * 100, encoding="utf-8")
+    added = f'[precision]\nweights = "auto"\nalgorithm = "{algorithm}"'
+    text = RECIPE.replace("[precision]", f'[calibration]\ntext = "own.txt"\n{added}')
+    recipe = load_decoder_recipe(write(tmp_path, text))
+    assert recipe.precision.algorithm == algorithm
+    assert recipe.precision.is_calibrated
+
+
 def refusal(directory: Path, old: str, new: str) -> str:
     assert old in RECIPE
     with pytest.raises(ExportError) as raised:
