@@ -342,6 +342,11 @@ def test_a_chat_that_the_template_refuses_is_left_out(tmp_path: Path) -> None:
         assert (message["content"] in reads) == (message["role"] == "user")
 
 
+def test_a_template_that_writes_the_date_writes_the_same_on_any_day(tmp_path: Path) -> None:
+    dated = "Today: {{ strftime_now('%d %b %Y') if strftime_now is defined }}" + CHATML
+    assert text_of(tmp_path, dated).count("Today: 01 Jan 2026") == len(calibration().chats)
+
+
 def text_of(directory: Path, template: str | None) -> str:
     """All that a model with this template would be calibrated on."""
     save_tiny_folder(directory / "source", chat_template=template)
