@@ -1,8 +1,8 @@
 """Predicts how long an export takes, on the machine that it is asked on.
 
 Most of it is products of matrices, whose speed is measured on the spot. The rest are constants,
-fitted to exports of 135M, 494M and 1,236M weights on two cores of a Xeon at 2.8 GHz with AVX-512:
-half their CPU seconds, as the machine had other work too. docs/recipes.md has the comparison.
+fitted to exports of 135M, 494M and 1,236M weights, and of an encoder of 23M, on two cores of a Xeon
+at 2.8 GHz with AVX-512 that nothing else used. docs/recipes.md has the comparison.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from model_export.recipe import Precision
 from model_export.sizing.cost import TOKENS
 from model_export.sizing.footprint import Layers, Outline
 
-STARTS = 6.0
+STARTS = 14.5
 """Imports of both processes, the tokenizer, the passes."""
-LAYER = 0.15
+LAYER = 0.2
 """Tracing a layer."""
 HASHED = 1.2e9
 """Bytes a second of sha256."""
@@ -24,12 +24,16 @@ REFERENCE, QUANTISED_GRAPH = 0.97, 0.65
 """Times that of plain products, in transformers' layers and in the quantised graph."""
 MEASURED_PLANS = 6
 """Plans that weights = "auto" measures at most (plan_search.py)."""
-COMPARED = 20e6
+ACTIVATIONS = 6e-9
+"""Of a value of what a layer computes beside its products: ten of its width, four of its MLP's."""
+COMPARED = 50e6
 """Logits a second that are written, computed again and compared."""
-ANSWERS = 2.5e-7
+ANSWERS = 1e-7
 """Of a value of the cut model, which answers the corpus's prompts three times, token by token."""
 QUANTISED = 75e6
 """Values a second that one thread reads, quantises and writes."""
+SEARCHED = 8.8e6
+"""The same, where the blocks are searched (quantize/importance_search.py)."""
 _SIZE = 1024
 _ENCODER = Layers(count=12, largest=0, cut=0)
 
@@ -59,17 +63,21 @@ def seconds_of(
     linears = sum(size for head, size in sizes if not head)
     layers = outline.layers or _ENCODER
     compared = 2 * (linears + outline.vocabulary * outline.width) * TOKENS
-    is_calibrated = precision.is_calibrated and outline.layers
-    measured = 2 * linears * CALIBRATION_TOKENS if is_calibrated else 0
+    is_calibrated = precision.is_calibrated and outline.layers is not None
+    calibration = CALIBRATION_TOKENS if is_calibrated else 0
     halves, passes = (2, 1 + MEASURED_PLANS) if precision.is_searched else (1, 1)
     logits = TOKENS * outline.vocabulary if outline.layers else 0
+    activations = layers.count * (10 * outline.width + 4 * outline.inner)
+    searched = linears if is_calibrated else 0
+    rounded = sum(size for _, size in sizes) - searched
     return (
         STARTS
         + LAYER * layers.count
         + hashed / HASHED
         + compared * (halves * REFERENCE + passes * QUANTISED_GRAPH) / speed
-        + measured * REFERENCE / speed
+        + 2 * linears * calibration * REFERENCE / speed
+        + activations * (halves * TOKENS + calibration) * ACTIVATIONS
         + passes * logits / COMPARED
-        + halves * sum(size for _, size in sizes) / QUANTISED / threads
+        + (searched / SEARCHED + halves * rounded / QUANTISED) / threads
         + layers.cut * ANSWERS
     )
