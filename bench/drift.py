@@ -39,11 +39,7 @@ class Fp32:
 
         `inputs` measures the calibration text in the same pass.
         """
-        text = evaluation_text()
-        plain, marked = (
-            loaded.tokenizer.encode(text, add_special_tokens=given) for given in (False, True)
-        )
-        windows = windows_of(EncodedText(text, plain, marked), WINDOW)
+        windows = windows_of(EncodedText.of(evaluation_text(), loaded.tokenizer), WINDOW)
         record_logits(loaded.model, windows, logits, report, inputs)
         return cls(windows, logits, loaded.vocabulary_size)
 

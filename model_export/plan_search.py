@@ -25,6 +25,7 @@ from model_export.recipe import DecoderTolerance, Precision
 from model_export.reporting import ExportError, Report
 from model_export.save import save, size_of_weights
 from model_export.save.written import written_tensors
+from model_export.verify.drift import first_over_limit
 from model_export.verify.exchange import DecoderReference, DriftRequest
 from model_export.verify.launch import verify
 
@@ -58,11 +59,7 @@ class MeasuredPlan:
 
     def keeps(self, limits: DecoderTolerance) -> bool:
         """Tells whether no figure is over its limit."""
-        return (
-            self.kl <= limits.max_kl
-            and self.top1_agreement >= limits.min_top1_agreement
-            and self.perplexity_ratio <= limits.max_perplexity_ratio
-        )
+        return first_over_limit(self, limits) is None
 
 
 Measure = Callable[[int], MeasuredPlan]

@@ -362,6 +362,7 @@ def test_an_exporters_programs_are_measured_one_after_the_other(tmp_path: Path) 
     assert isinstance(figures["stages"], dict)
     assert [*figures["stages"]] == ["one", "two"]
     assert min(figures["stages"].values()) >= 0.1
+    assert sum(figures["stages"].values()) == pytest.approx(figures["seconds"], abs=0.2)
     assert figures["failed"] is None
 
 

@@ -62,11 +62,9 @@ def main() -> None:
     options, sys.argv[1:] = parser.parse_known_args()
     sys.path[:0] = [options.tree, f"{options.tree}/gguf-py"]
     conversion: Any = importlib.import_module("conversion")
-    wrap = (
-        partial(with_vocabulary_of, options.vocabulary)
-        if options.vocabulary
-        else (with_own_vocabulary)
-    )
+    wrap = with_own_vocabulary
+    if options.vocabulary:
+        wrap = partial(with_vocabulary_of, options.vocabulary)
     conversion.get_model_class = wrap(conversion.get_model_class)
     runpy.run_path(f"{options.tree}/convert_hf_to_gguf.py", run_name="__main__")
 

@@ -52,10 +52,7 @@ def calibration_windows(
     They have CALIBRATION_TOKENS together. `own_text` takes the place of the text that is shipped.
     """
     text = shipped_text(loaded) if own_text is None else own_text
-    plain, marked = (
-        loaded.tokenizer.encode(text, add_special_tokens=given) for given in (False, True)
-    )
-    windows = windows_of(EncodedText(text, plain, marked), context_length)
+    windows = windows_of(EncodedText.of(text, loaded.tokenizer), context_length)
     count = max(CALIBRATION_TOKENS // len(windows[0]), 1)
     step = max(len(windows) / count, 1)
     return [windows[int(number * step)] for number in range(min(count, len(windows)))]

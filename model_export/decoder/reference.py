@@ -28,8 +28,6 @@ from model_export.verify.exchange import (
 )
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
     from model_export.decoder.calibration import InputSquares
     from model_export.fetch.load import LoadedModel
 
@@ -55,7 +53,7 @@ def make_reference(
     """
     context_length = recipe.export.context_length
     texts = [*corpus().texts, *corpus().completions, evaluation_text()]
-    encoded = [_encode(loaded.tokenizer, text) for text in texts]
+    encoded = [EncodedText.of(text, loaded.tokenizer) for text in texts]
     chats, refusals = chats_of(loaded)
     prompts = prompts_of(loaded, chats, context_length)
     every = windows_of(encoded[-1], context_length)
@@ -124,14 +122,6 @@ def _logits(
     report(f"reference: transformers' logits of {tokens:,} tokens, {way}")
     record_logits(loaded.model, windows, path, report, inputs)
     return path
-
-
-def _encode(tokenizer: PreTrainedTokenizerFast, text: str) -> EncodedText:
-    return EncodedText(
-        text=text,
-        ids=tokenizer.encode(text, add_special_tokens=False),
-        ids_with_special_tokens=tokenizer.encode(text, add_special_tokens=True),
-    )
 
 
 def chats_of(loaded: LoadedModel) -> tuple[list[RenderedChat], list[RefusedChat]]:

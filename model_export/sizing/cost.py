@@ -38,7 +38,7 @@ LAYER_BYTES = 5_000_000
 VERIFIER_BYTES = 75_000_000
 """The verifying process: interpreter, libraries, two sessions without their weights."""
 LOGITS = 3
-"""Copies of ROWS logits: as computed, as the model scales or converts them, and as bytes."""
+"""Arrays of ROWS logits: as computed, and what the model makes of them while it scales or caps."""
 COMPARED = 3
 """Arrays of CHUNK logits while two graphs are compared: both graphs', and one in the session."""
 STORED = 2

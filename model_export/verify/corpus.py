@@ -11,9 +11,11 @@ import tomllib
 from functools import cache
 from itertools import pairwise, product
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
+T = TypeVar("T")
 DIRECTORY = Path(__file__).parent.parent / "corpus"
 
 
@@ -34,8 +36,7 @@ class Corpus(msgspec.Struct, frozen=True):
 @cache
 def corpus() -> Corpus:
     """Returns texts to encode, and prompts to encode and answer."""
-    document = tomllib.loads((DIRECTORY / "prompts.toml").read_text(encoding="utf-8"))
-    return msgspec.convert(document, Corpus)
+    return _read("prompts.toml", Corpus)
 
 
 @cache
@@ -54,8 +55,12 @@ class Calibration(msgspec.Struct, frozen=True):
 @cache
 def calibration() -> Calibration:
     """Returns about 6,500 tokens of prose, eleven other languages, code, tables and chats."""
-    document = tomllib.loads((DIRECTORY / "calibration.toml").read_text(encoding="utf-8"))
-    return msgspec.convert(document, Calibration)
+    return _read("calibration.toml", Calibration)
+
+
+def _read(name: str, kind: type[T]) -> T:
+    """Reads a file of the corpus."""
+    return msgspec.convert(tomllib.loads((DIRECTORY / name).read_text(encoding="utf-8")), kind)
 
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")

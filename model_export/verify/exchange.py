@@ -6,7 +6,7 @@ A request goes in, an outcome comes back. Neither process imports what the other
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -17,12 +17,27 @@ REQUEST = "request.msgpack"
 OUTCOME = "outcome.msgpack"
 
 
+class Encoder(Protocol):
+    """A tokenizer: the runtime's or transformers'."""
+
+    def encode(self, text: str, /, *, add_special_tokens: bool) -> list[int]:
+        """Returns the ids of a text."""
+
+
 class EncodedText(msgspec.Struct, frozen=True):
-    """A text of the corpus and transformers' ids of it."""
+    """A text of the corpus and a tokenizer's ids of it."""
 
     text: str
     ids: list[int]
     ids_with_special_tokens: list[int]
+
+    @classmethod
+    def of(cls, text: str, tokenizer: Encoder) -> EncodedText:
+        """Encodes a text in both ways."""
+        plain, marked = (
+            tokenizer.encode(text, add_special_tokens=given) for given in (False, True)
+        )
+        return cls(text=text, ids=plain, ids_with_special_tokens=marked)
 
 
 class RenderedChat(msgspec.Struct, frozen=True):

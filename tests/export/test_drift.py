@@ -101,11 +101,6 @@ def test_gate_3_fails_with_the_figure_the_limit_and_the_first_difference(
         check_drift(comparison, tolerance, [[first, second] * 8], tokenizer)
 
 
-def encoded(text: str, tokenizer: Tokenizer) -> EncodedText:
-    plain, marked = (tokenizer.encode(text, add_special_tokens=given) for given in (False, True))
-    return EncodedText(text=text, ids=plain, ids_with_special_tokens=marked)
-
-
 def test_recorded_logits_are_read_in_their_order(tmp_path: Path) -> None:
     rows = np.arange(3 * CHUNK * 4, dtype=np.float32).reshape(-1, 4)
     (tmp_path / "logits").write_bytes(rows.tobytes())
@@ -120,7 +115,7 @@ def test_recorded_logits_are_read_in_their_order(tmp_path: Path) -> None:
 
 
 def test_windows_cover_the_whole_text_and_stay_inside_the_context(tokenizer: Tokenizer) -> None:
-    windows = windows_of(encoded(evaluation_text(), tokenizer), 100)
+    windows = windows_of(EncodedText.of(evaluation_text(), tokenizer), 100)
     assert {len(window) for window in windows[:-1]} == {100}
     assert [token for window in windows for token in window] == tokenizer.encode(evaluation_text())
 
@@ -137,6 +132,6 @@ def test_every_window_starts_with_what_the_tokenizer_puts_before_a_text() -> Non
     backend.post_processor = TemplateProcessing(
         single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
     )
-    text = encoded("the quick brown fox jumps over the lazy dog", Tokenizer(backend))
+    text = EncodedText.of("the quick brown fox jumps over the lazy dog", Tokenizer(backend))
     windows = windows_of(text, 5)
     assert all(window[0] == 0 and len(window) <= 5 for window in windows)
