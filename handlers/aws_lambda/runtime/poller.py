@@ -10,8 +10,8 @@ https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custo
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -24,7 +24,6 @@ from handlers.config import set_trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
-    from types import FrameType
 
     from handlers.startup import Service
 
@@ -38,7 +37,7 @@ def poll(service: Service, address: str) -> None:
     """
     clients = [RuntimeClient(address) for _ in range(service.settings.concurrency)]
     shutdown = Shutdown(service, clients)
-    shutdown.install_sigterm_handler()
+    shutdown.begin_at_sigterm()
     if len(clients) > 1:
         _poll_in_threads(service, clients, shutdown)
         return
@@ -102,7 +101,6 @@ class Shutdown:
     def __init__(self, service: Service, clients: Sequence[RuntimeClient]) -> None:
         self._service = service
         self._clients = clients
-        # Not an Event: a signal that arrives while its handler sets it would take its lock twice.
         self._begun = False
 
     def begin(self) -> None:
@@ -114,14 +112,27 @@ class Shutdown:
             client.stop()
         threading.Thread(target=self._drain, daemon=True).start()
 
-    def install_sigterm_handler(self) -> None:
-        """Makes SIGTERM begin the shutdown, and a second SIGTERM end the process at once."""
-        signal.signal(signal.SIGTERM, self._on_signal)
+    def begin_at_sigterm(self) -> None:
+        """Makes SIGTERM begin the shutdown, and a second SIGTERM end the process at once.
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self._begun:
-            sys.exit(0)
-        self.begin()
+        A thread waits for them. Python runs a handler in the main thread, between two steps of its
+        interpreter: a signal that another thread takes, or that comes just before the main thread
+        enters a system call, would wait with it for the next invocation.
+        """
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer)
+        signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+        threading.Thread(target=self._follow_signals, args=(reader,), daemon=True).start()
+
+    def _follow_signals(self, reader: int) -> None:
+        while True:
+            for number in os.read(reader, 16):
+                if number != signal.SIGTERM:
+                    continue
+                if self._begun:
+                    os._exit(0)
+                self.begin()
 
     def _drain(self) -> None:
         """Ends what still runs. An engine without a thread does not wait for it, so this does."""

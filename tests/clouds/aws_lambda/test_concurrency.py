@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from ctypes import CDLL
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from bench.processes import process_tree, rss_mb
 from tests.clouds.aws_lambda.test_runtime import CHAT, ENDLESS, HELLO, NO_REQUESTS, STREAMED
 from tests.support.event_stream import events, joined_text
 from tests.support.lambda_runtime import OwnRuntime, http_answer, own_runtime
-from tests.support.servers import PATIENCE_SECONDS
+from tests.support.servers import PATIENCE_SECONDS, wait_until
 
 AT_ONCE = 4
 
@@ -99,6 +100,21 @@ def test_sigterm_lets_all_finish_what_they_have(tiny_artifact: Path, directory: 
             assert http_answer(stream.answer()).body.endswith(b"data: [DONE]\n\n")
         assert runtime.process.wait() == 0
     assert "Traceback" not in runtime.process.output
+
+
+@pytest.mark.parametrize("concurrency", [1, AT_ONCE])
+def test_sigterm_ends_the_process_whichever_of_its_threads_takes_it(
+    tiny_artifact: Path, directory: Path, concurrency: int
+) -> None:
+    """The kernel chooses one; only in the main thread does it end a wait for the network."""
+    with own_runtime(tiny_artifact, directory, concurrency) as runtime:
+        runtime.health()
+        wait_until(lambda: runtime.api.asked_for)
+        pid = runtime.process.popen.pid
+        *_, another = sorted(int(each.name) for each in Path(f"/proc/{pid}/task").iterdir())
+        assert another != pid
+        assert CDLL(None).tgkill(pid, another, signal.SIGTERM) == 0
+        assert runtime.process.wait() == 0
 
 
 def test_connections_that_all_die_lose_no_later_invocation(
