@@ -9,7 +9,6 @@ that are written once, all in int4 and all in int8.
 
 from __future__ import annotations
 
-import math
 import shutil
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from model_export.recipe import DecoderTolerance, Precision
 from model_export.reporting import ExportError, Report
 from model_export.save import save, size_of_weights
 from model_export.save.written import written_tensors
+from model_export.sizing.limits import budget_too_small
 from model_export.verify.drift import first_over_limit
 from model_export.verify.exchange import DecoderReference, DriftRequest
 from model_export.verify.launch import verify
@@ -132,12 +132,7 @@ class PlanSearch:
         counts = range(len(self.frontier.candidates) + 1)
         fitting = bisect_right(counts, budget * MB, key=self._size)
         if not fitting:
-            least = math.ceil(10 * self._size(0) / MB) / 10
-            smaller = "" if self._precision.head == "int4" else ', or set lm_head = "int4"'
-            raise ExportError(
-                f"[precision] max_mb is {budget:g}, and with all matrices in int4 the weights take "
-                f"{least:.1f} MB: raise it to that at least{smaller}."
-            )
+            raise budget_too_small(self._precision, self._size(0))
         return counts[fitting - 1]
 
     def measure(self, int8: int) -> MeasuredPlan:

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from model_export.fetch.stand_ins import weight_of
+from model_export.reporting import ExportError
 from model_export.verify.corpus import calibration
 from model_export.verify.drift import windows_of
 from model_export.verify.exchange import EncodedText
@@ -50,9 +51,15 @@ def calibration_windows(
     """Cuts the calibration text as the evaluation's is cut, and chooses windows evenly over it.
 
     They have CALIBRATION_TOKENS together. `own_text` takes the place of the text that is shipped.
+    Raises ExportError where that has no two tokens.
     """
     text = shipped_text(loaded) if own_text is None else own_text
     windows = windows_of(EncodedText.of(text, loaded.tokenizer), context_length)
+    if not windows:
+        raise ExportError(
+            "The text of [calibration] has fewer than two tokens: name a text of some thousand, or "
+            "leave [calibration] out."
+        )
     count = max(CALIBRATION_TOKENS // len(windows[0]), 1)
     step = max(len(windows) / count, 1)
     return [windows[int(number * step)] for number in range(min(count, len(windows)))]

@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from handlers.memory import available_memory, total_memory
+from model_export.recipe import Precision
 from model_export.reporting import ExportError, Report
 from model_export.scratch import scratch_path
 from model_export.sizing.cost import Cost
 
 GB = 1e9
+MB = 1e6
+PREDICTED = 0.97
+"""Of a predicted file of weights, what it has at least (tests/export/test_dry_run.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,24 @@ def check_limits(cost: Cost, limits: Limits, report: Report) -> None:
             f"{gigabytes(limits.available)} is free now. If it is killed, stop other programs and "
             f"run it again: it goes on from where it was"
         )
+
+
+def check_budget(precision: Precision, predicted: int) -> None:
+    """Raises ExportError where a file of weights cannot be as small as [precision] max_mb.
+
+    `predicted`: its bytes with all matrices in int4.
+    """
+    if precision.max_mb is not None and predicted * PREDICTED > precision.max_mb * MB:
+        raise budget_too_small(precision, predicted)
+
+
+def budget_too_small(precision: Precision, least: int) -> ExportError:
+    """Returns the error for a max_mb below the bytes of all matrices in int4."""
+    smaller = "" if precision.head == "int4" else ', or set lm_head = "int4"'
+    return ExportError(
+        f"[precision] max_mb is {precision.max_mb:g}, and with all matrices in int4 the weights "
+        f"take {math.ceil(10 * least / MB) / 10:.1f} MB: raise it to that at least{smaller}."
+    )
 
 
 def gigabytes(count: int) -> str:

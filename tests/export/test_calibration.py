@@ -32,6 +32,7 @@ from model_export.fuse import fuse
 from model_export.lazy_tensors import GroupTensor
 from model_export.quantize import quantize
 from model_export.recipe import FolderSource, Precision
+from model_export.reporting import ExportError
 from model_export.trace.patches import EXPERTS_INTERFACE_EXISTS
 from model_export.verify.corpus import calibration
 from model_export.verify.drift import WINDOW
@@ -318,6 +319,13 @@ def test_a_short_text_is_read_whole(tmp_path: Path) -> None:
     loaded = load_tiny(tmp_path / "source")
     windows = calibration_windows(loaded, CONTEXT_LENGTH, "A word or two. " * 80)
     assert "".join(loaded.tokenizer.decode(window) for window in windows) == "A word or two. " * 80
+
+
+@pytest.mark.parametrize("text", ["\n", "a"])
+def test_a_text_of_hardly_a_token_is_refused(tmp_path: Path, text: str) -> None:
+    loaded = load_tiny(tmp_path / "source")
+    with pytest.raises(ExportError, match=r"\[calibration\] has fewer than two tokens"):
+        calibration_windows(loaded, CONTEXT_LENGTH, text)
 
 
 def test_chats_are_read_as_the_models_template_writes_them(tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ from handlers.config import Settings
 from model_export.decoder.convert import convert
 from model_export.fuse import fuse
 from model_export.package import LICENCE_TEXTS
+from model_export.pipeline import export
 from model_export.quantize import quantize
 from model_export.recipe import EncoderRecipe, FolderSource, Precision
-from model_export.recipe_loader import load_recipe, shipped_recipes
+from model_export.recipe_loader import load_decoder_recipe, load_recipe, shipped_recipes
 from model_export.reporting import ExportError
 from model_export.save.layout import Layout
 from model_export.sizing.cost import Cost, cost_of
@@ -34,7 +35,7 @@ from model_export.sizing.footprint import (
     run_time_bytes,
     weights_of,
 )
-from model_export.sizing.limits import Limits, check_limits
+from model_export.sizing.limits import Limits, check_budget, check_limits
 from model_export.sizing.listing import shipped_sizes
 from model_export.sizing.outline import outline_of
 from tests.support.configurations import PARAMETERS, exportable, shipped
@@ -313,6 +314,26 @@ def test_an_export_is_refused_that_the_machine_cannot_hold() -> None:
     full = Limits(6_000_000_000, 6_000_000_000, 1_000_000_000)
     with pytest.raises(ExportError, match=r"3\.5 GB of disk .* 1\.0 GB is free there: make room"):
         check_limits(cost, full, refuse)
+
+
+def test_a_budget_is_refused_that_all_int4_does_not_fit_into() -> None:
+    recipe, config = shipped("smollm2-135m")
+    least = weights_of(outline_of(config, recipe), Precision("int4", lm_head="int8")).total
+    check_budget(Precision("auto"), least)
+    check_budget(Precision("auto", max_mb=0.98 * least / 1e6), least)
+    too_small = Precision("auto", max_mb=0.95 * least / 1e6)
+    with pytest.raises(ExportError, match=rf"take {int(least / 1e6)}\.\d MB: raise"):
+        check_budget(too_small, least)
+
+
+def test_a_budget_is_looked_at_before_anything_is_computed(tmp_path: Path) -> None:
+    save_tiny_folder(tmp_path / "source")
+    recipe = load_decoder_recipe(write_recipe(tmp_path, 'path = "source"'))
+    small = msgspec.structs.replace(recipe, precision=Precision("auto", max_mb=0.01))
+    lines: list[str] = []
+    with pytest.raises(ExportError, match=r"max_mb is 0\.01"):
+        export(small, tmp_path / "out", lines.append)
+    assert [line.split()[0] for line in lines] == ["load"]
 
 
 def refuse(line: str) -> None:
