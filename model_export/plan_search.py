@@ -34,6 +34,8 @@ MARGIN = 0.9
 """Of a limit, what may be used up on the text that a plan is chosen by."""
 STEPS = 31
 """Plans beside all int4, at even distances in bytes: bisection measures five of them at most."""
+BAR = 30
+"""Characters of the longest bar in the table of `--plan`."""
 SHOWN = (0, 0.1, 0.25, 0.5, 0.75, 1)
 """Shares of the bytes that int8 takes more, in the table of `--plan`."""
 
@@ -201,21 +203,24 @@ class PlanSearch:
 
 
 def table(plans: Sequence[MeasuredPlan]) -> str:
-    """Returns what `--plan` prints: a line for each plan, the smallest first."""
+    """Returns what `--plan` prints: a line for each plan, the smallest first, with a bar of KL."""
     rows = [
         (
             f"{plan.int8} of {plan.matrices}",
             f"{plan.bytes / MB:.1f}",
-            f"{plan.kl:.4f}",
             f"{plan.top1_agreement:.3f}",
             f"{plan.perplexity_ratio:.3f}",
             f"{plans[0].bytes / plan.bytes:.2f}",
+            f"{plan.kl:.4f}",
         )
         for plan in plans
     ]
-    head = ("int8", "MB", "KL", "top-1", "ratio", "decode speed")
+    head = ("int8", "MB", "top-1", "ratio", "decode speed", "KL")
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    return "\n".join(
+    lines = [
         "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
         for row in (head, *rows)
-    )
+    ]
+    most = max(plan.kl for plan in plans) or 1.0
+    bars = ("", *("\N{FULL BLOCK}" * round(BAR * plan.kl / most) for plan in plans))
+    return "\n".join(f"{line}  {bar}".rstrip() for line, bar in zip(lines, bars, strict=True))

@@ -13,7 +13,7 @@ from handlers.artifact.manifest import Artifact
 from model_export import plan_search
 from model_export.__main__ import main
 from model_export.pipeline import export, measure_plans
-from model_export.plan_search import MeasuredPlan, PlanSearch, choose, table, with_margin
+from model_export.plan_search import BAR, MeasuredPlan, PlanSearch, choose, table, with_margin
 from model_export.quantize import matrices_of, quantize
 from model_export.quantize.plan import Candidate, Frontier
 from model_export.recipe import DecoderTolerance, Precision
@@ -96,12 +96,20 @@ def test_a_tenth_of_each_limit_is_left_for_the_other_half_of_the_text() -> None:
     assert with_margin(DecoderTolerance(1, 1, 0.9)).max_perplexity_ratio == 0.9
 
 
-def test_the_table_has_a_line_for_each_plan_and_predicts_speed_by_bytes() -> None:
+def test_the_table_has_a_line_for_each_plan_with_its_speed_by_bytes_and_a_bar_of_its_kl() -> None:
     script = Script()
-    lines = table([script.measure(count) for count in (0, 100, 200)]).splitlines()
-    assert lines[0].split() == ["int8", "MB", "KL", "top-1", "ratio", "decode", "speed"]
-    assert [line.split()[-1] for line in lines[1:]] == ["1.00", "0.50", "0.33"]
-    assert len({len(line) for line in lines}) == 1
+    plans = [script.measure(count) for count in (0, 100, 200)]
+    head, *lines = (line.split() for line in table(plans).splitlines())
+    assert head == ["int8", "MB", "top-1", "ratio", "decode", "speed", "KL"]
+    assert [line[6] for line in lines] == ["1.00", "0.50", "0.33"]
+    bars = [line[8] if len(line) > 8 else "" for line in lines]
+    assert [len(bar) for bar in bars] == [round(BAR * plan.kl / plans[0].kl) for plan in plans]
+    assert {*"".join(bars)} == {"\N{FULL BLOCK}"}
+
+
+def test_plans_that_lose_nothing_have_no_bars() -> None:
+    exact = [MeasuredPlan(0, 1, 100, 0.0, 1.0, 1.0), MeasuredPlan(1, 1, 200, 0.0, 1.0, 1.0)]
+    assert "\N{FULL BLOCK}" not in table(exact)
 
 
 @pytest.fixture
@@ -229,7 +237,7 @@ def test_an_export_finds_its_weights_and_passes_the_gates_with_them(
     path.write_text(RECIPE.replace("MAX_KL", "1000"))
     shown = measure_plans(load_decoder_recipe(str(path)), tmp_path / "out", ignore)
     rows = [line.split() for line in shown.splitlines()[1:]]
-    drift = [float(row[4]) for row in rows]
+    drift = [float(row[7]) for row in rows]
     assert drift[0] > drift[-1]
     assert drift[-1] < 0.05  # against the logits of the same windows
     assert sorted(found.name for found in tmp_path.iterdir()) == ["source", "tiny.toml"]
