@@ -22,6 +22,7 @@ SERVED := $(or $(MODEL_DIR),$(EXPORTED))
 SETTINGS := $(if $(filter build/model,$(SERVED)),,MODEL_DIR=$(SERVED) )
 MANIFEST := $(if $(MODEL_DIR),,$(EXPORTED)/manifest.json)
 KERNELS := handlers/engine/kernels.so
+SEARCH := model_export/quantize/search_affine.so
 
 SERVE = $(SETTINGS)FUNCTION_TARGET=handler FUNCTION_SOURCE=handlers/cloud_run/function.py \
 	HOST=$(HOST) PORT=$(PORT) $(RUN) -m handlers.cloud_run
@@ -82,7 +83,7 @@ check: $(VENV)/.dev ## ruff, ruff format, mypy --strict, and the tables of docs/
 export: $(EXPORTER) $(KERNELS) ## export RECIPE (a shipped name or a TOML file) anew
 	@$(RUN) -m model_export $(RECIPE) --out $(EXPORTED)
 
-kernels: $(VENV)/.export ## compile the kernels of quantised weights for this machine
+kernels: $(VENV)/.export ## compile the kernels, and the search of an export, for this machine
 	@$(RUN) -m kernels
 
 bench: $(VENV)/.bench $(KERNELS) build/model/manifest.json ## cold start, speed and memory beside llama.cpp's server and others; ARGS names peers
@@ -120,7 +121,7 @@ lock: $(VENV)/.dev ## pin the dependencies of pyproject.toml in requirements/
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(RUN) scripts/lock.py $(ARGS)
 
 clean: ## remove all that make made: .venv, build/ and the caches
-	@rm -rf $(VENV) .venv-transformers5 build $(KERNELS) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) .venv-transformers5 build $(KERNELS) $(SEARCH) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the words above need. A stamp in .venv says which lock it holds, so a second run does nothing.
@@ -145,7 +146,8 @@ $(VENV)/.deploy: requirements/deploy.txt $(VENV)/.made
 	@$(PIP) --no-deps -r $<
 	@touch $@
 
-$(KERNELS): $(wildcard kernels/*) | $(VENV)/.torch
+# It makes $(SEARCH) too.
+$(KERNELS): $(wildcard kernels/*) $(SEARCH:.so=.c) | $(VENV)/.torch
 	@echo "the kernels: $@"
 	@$(RUN) -m kernels
 

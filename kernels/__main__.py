@@ -1,8 +1,10 @@
-"""Compiles the kernels: `python -m kernels [--out PATH] [--machine x86_64]`.
+"""Compiles what is in C: `python -m kernels [--out FOLDER] [--machine x86_64]`.
+
+Two libraries: the kernels, which an image has, and the export's search for scales and offsets.
 
 The compiler is a package, ziglang: clang with every target's C library, pinned as all packages, so
-neither this machine's compiler nor its C library decides what the library becomes. The result needs
-glibc 2.28, as onnxruntime's own wheel does. It chooses by the CPU when it is loaded, so one library
+neither this machine's compiler nor its C library decides what the library becomes. They need
+glibc 2.28, as onnxruntime's own wheel does, and choose by the CPU when they run, so one library
 serves every CPU of a kind of machine.
 """
 
@@ -18,7 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parent
-LIBRARY = SOURCES.parent / "handlers" / "engine" / "kernels.so"
+ROOT = SOURCES.parent
+KERNELS = Path("handlers", "engine", "kernels.so")
+SEARCH = Path("model_export", "quantize", "search_affine.so")
 FOR_X86 = {"avx2.c", "avx512.c"}
 FLAGS = [
     "-std=gnu17",
@@ -40,26 +44,35 @@ EXPORTS = SOURCES / "exports.map"
 def main() -> None:
     """Parses the command line and compiles."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--out", type=Path, default=LIBRARY)
+    parser.add_argument("--out", type=Path, default=ROOT, help=f"the folder of {KERNELS}, {SEARCH}")
     parser.add_argument("--machine", default=platform.machine(), help="x86_64 or aarch64")
     options = parser.parse_args()
-    sys.exit(compile_library(options.out.resolve(), options.machine))
+    out, machine = options.out.resolve(), options.machine
+    search = ROOT / SEARCH.with_suffix(".c")
+    sys.exit(
+        compile_library(out / KERNELS, machine, kernel_files(machine))
+        or compile_library(out / SEARCH, machine, [search])
+    )
+
+
+def kernel_files(machine: str) -> list[Path]:
+    """Returns the files of the kernels that a kind of machine can run."""
+    every = sorted(SOURCES.glob("*.c"))
+    return [path for path in every if machine == "x86_64" or path.name not in FOR_X86]
 
 
 def compile_library(
-    out: Path, machine: str, more: Sequence[Path] = (), exports: Path = EXPORTS
+    out: Path, machine: str, sources: Sequence[Path], exports: Path = EXPORTS
 ) -> int:
     """Compiles to `out`, which is replaced atomically: a process may have it mapped.
 
-    `more` sources and other `exports` make the tests' own library. Returns the exit status.
+    Returns the exit status.
     """
-    sources = sorted(path.name for path in SOURCES.glob("*.c"))
-    if machine != "x86_64":
-        sources = [name for name in sources if name not in FOR_X86]
+    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         built = Path(scratch) / out.name
         flags = [*FLAGS, f"-I{SOURCES}", f"-Wl,--version-script={exports}"]
-        command = [*compiler(machine), *flags, "-o", str(built), *sources, *map(str, more)]
+        command = [*compiler(machine), *flags, "-o", str(built), *map(str, sources)]
         environ = os.environ | caches(scratch)
         done = subprocess.run(command, cwd=SOURCES, env=environ, check=False)
         if done.returncode == 0:

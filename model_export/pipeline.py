@@ -133,6 +133,10 @@ def _converted(
     check_destination(out)
     threads = Settings.from_environ().threads
     _prepare_torch(threads)
+    if recipe.precision.is_calibrated:  # before the minutes of the reference
+        from model_export.quantize.importance_search import load_search
+
+        load_search()
     strategy = _load(recipe, out, report)
     mark = fingerprint(recipe, strategy.loaded.revision)
     with scratch_dir(out, mark, report) as scratch:

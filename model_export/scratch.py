@@ -48,7 +48,8 @@ def fingerprint(recipe: Recipe, revision: str) -> str:
     digest = hashlib.sha256(msgspec.json.encode([recipe, revision], enc_hook=repr))
     digest.update(repr(sorted(package_versions().items())).encode())
     package = Path(__file__).parent
-    for path in sorted([*package.rglob("*.py"), *(package / "corpus").iterdir()]):
+    code = [*package.rglob("*.py"), *package.rglob("*.c")]
+    for path in sorted([*code, *(package / "corpus").iterdir()]):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -93,8 +93,9 @@ def test_the_wheel_holds_both_packages_with_recipes_and_corpus_and_nothing_else(
     assert files >= {str(path.relative_to(ROOT)) for path in corpus}
 
 
-def test_a_wheel_with_kernels_is_for_their_kind_of_machine_alone(wheel: ZipFile) -> None:
-    assert "handlers/engine/kernels.so" in wheel.namelist()
+def test_a_wheel_with_compiled_c_is_for_its_kind_of_machine_alone(wheel: ZipFile) -> None:
+    libraries = {path for path in wheel.namelist() if path.endswith(".so")}
+    assert libraries == {"handlers/engine/kernels.so", "model_export/quantize/search_affine.so"}
     path = next(path for path in wheel.namelist() if path.endswith(".dist-info/WHEEL"))
     tags = message_from_bytes(wheel.read(path)).get_all("Tag")
     assert tags == [f"py3-none-manylinux_2_28_{platform.machine()}"]

@@ -1,42 +1,40 @@
 """Searches scale and offset of 4 bit blocks by the error that a layer's outputs will have.
 
-A weight's error counts by the mean square of the input that it is multiplied with. Blocks are
-columns here, so that numpy works on whole rows, in place and a cache's worth at a time; sums are
-added in a fixed order, so that a block has the same bits whichever blocks lie beside it.
+A weight's error counts by the mean square of the input that it is multiplied with. The search
+itself is in C, search_affine.c, which `python -m kernels` compiles. It finds the same bits on every
+CPU, whichever blocks lie beside a block.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model_export.reporting import ExportError
 from model_export.weights import Floats
 
-_LARGEST = np.float32(15)
-_TINY = np.float32(1e-6)
-_BATCH = 1024
-"""Blocks that are searched together: eight arrays of them take 1 MB."""
-_CUTS = (
-    (0.01, 0.01),
-    (-0.02, 0.03),
-    (0.03, -0.01),
-    (0.0, -0.06),
-    (0.0, 0.02),
-    (0.02, 0.0),
-    (-0.06, -0.06),
-    (-0.06, -0.01),
-)
-"""Parts that are cut off a block's range below and above before its values are rounded.
-
-Out of a grid of 100 that cut off less than half a step, so that nothing is rounded out of the
-range: each adds the most to those before it. They leave 0.5 % more error than the best of all 100.
-"""
+LIBRARY = Path(__file__).with_name("search_affine.so")
+_SIDE_BY_SIDE = 16
+"""Blocks that the library reads at once, wherever among a row's the first of them is."""
+_LARGEST = 256
+"""Weights that the library has room for in a block."""
 _LEAST = np.float32(0.01)
 """The least that an input counts, as a part of its block's mean: unseen ones are not free."""
-_EXACT = np.float32(1e-6)
-"""The mean square, in ranges, below which a block may lie on a grid: some hundredths of a step."""
+
+
+class _Job(ctypes.Structure):
+    """Tells the library what to search, and where to: the Job of search_affine.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("count", "size", "period")),
+        *((name, ctypes.c_void_p) for name in ("cut", "shares", "values", "scales", "offsets")),
+    )
 
 
 class Found(NamedTuple):
@@ -54,18 +52,34 @@ def search_affine(cut: Floats, importance: Floats) -> Found:
     are 16 steps from its smallest to its largest, as those of a Q4_1 file, stays exactly as it is.
     """
     count, size = cut.shape
-    shares = np.tile(_shares(importance), (1, -(-_BATCH // len(importance)) + 1))
+    if size % 4 or size > _LARGEST:
+        raise ValueError(
+            f"blocks of {size} weights: only multiples of 4 up to {_LARGEST} are searched"
+        )
+    cut = np.ascontiguousarray(cut, np.float32)
+    period = len(importance)
+    shares = _shares(importance)[:, np.arange(period + _SIDE_BY_SIDE - 1) % period]
+    shares = np.ascontiguousarray(shares)
     found = Found(
         np.empty((count, size), np.uint8), np.empty(count, np.float16), np.empty(count, np.float16)
     )
-    for start in range(0, count, _BATCH):
-        batch = slice(start, min(start + _BATCH, count))
-        first, blocks = start % len(importance), batch.stop - start
-        x = np.ascontiguousarray(cut[batch].T)
-        counts = np.ascontiguousarray(shares[:, first : first + blocks])
-        values, found.scales[batch], found.offsets[batch] = _searched(x, counts)
-        found.values[batch] = values.T
+    addresses = (array.ctypes.data for array in (cut, shares, *found))
+    load_search()(ctypes.byref(_Job(count, size, period, *addresses)))
     return found
+
+
+@cache
+def load_search() -> Callable[[Any], None]:
+    """Returns the library's function. Raises ExportError where it was not compiled."""
+    try:
+        search = ctypes.CDLL(str(LIBRARY)).search_affine
+    except OSError as error:
+        raise ExportError(
+            f"The search for scales and offsets cannot be loaded ({error}). It is compiled for one "
+            f"kind of machine: run `make kernels` on this one."
+        ) from error
+    search.restype = None
+    return search
 
 
 def _shares(importance: Floats) -> Floats:
@@ -77,97 +91,6 @@ def _shares(importance: Floats) -> Floats:
     shares += _LEAST
     shares /= _sum(shares)
     return shares
-
-
-def _searched(x: Floats, shares: Floats) -> tuple[Floats, NDArray[np.float16], NDArray[np.float16]]:
-    """Returns values, scales and offsets of the columns of `x`."""
-    low = x.min(axis=0) + np.float32(0)  # which of 0 and -0 is the smaller depends on the CPU
-    ranges = (x.max(axis=0) + np.float32(0)) - low
-    fractions = x - low
-    fractions /= _divisors(ranges)
-    fit = _Fit(fractions, shares)
-    for below, above in _CUTS:
-        steps = _LARGEST / np.float32(1 - below - above)
-        np.multiply(fractions, steps, out=fit.q)
-        fit.q -= np.float32(below) * steps
-        np.rint(fit.q, out=fit.q)
-        fit.improve()
-    _round(fractions, fit.scale, fit.offset(), fit.q)
-    fit.improve()
-    scales = (fit.scale * ranges).astype(np.float16)
-    offsets = (fit.offset() * ranges + low).astype(np.float16)
-    near = np.flatnonzero(fit.left() < _EXACT)
-    if near.size:
-        plain = (ranges[near] / _LARGEST).astype(np.float16), low[near].astype(np.float16)
-        part, counts = x[:, near], shares[:, near]
-        found = _error(part, counts, scales[near], offsets[near])
-        better = near[_error(part, counts, *plain) <= found]
-        scales[better] = (ranges[better] / _LARGEST).astype(np.float16)
-        offsets[better] = low[better].astype(np.float16)
-    _round(x, scales.astype(np.float32), offsets.astype(np.float32), fit.q)
-    return fit.q, scales, offsets
-
-
-class _Fit:
-    """The least squares of scale and offset for values `q`, and the best of them so far."""
-
-    def __init__(self, x: Floats, shares: Floats) -> None:
-        self.shares = shares
-        self.q, self.product = np.empty_like(x), shares * x
-        self.mean = _sum(self.product)
-        np.subtract(x, self.mean, out=self.q)
-        self.weighted = shares * self.q
-        self.variance = _sum(np.multiply(self.weighted, self.q, out=self.product))
-        self.explained, self.scale, self.mean_q = np.zeros((3, x.shape[1]), np.float32)
-
-    def improve(self) -> None:
-        """Keeps the fit of `q` where it is better than those before."""
-        q, product = self.q, self.product
-        mean = _sum(np.multiply(self.shares, q, out=product))
-        variance = _sum(np.multiply(product, q, out=product)) - mean * mean
-        covariance = _sum(np.multiply(self.weighted, q, out=product))
-        scale = covariance / np.maximum(variance, _TINY)
-        explained = scale * covariance
-        better = explained > self.explained
-        np.copyto(self.explained, explained, where=better)
-        np.copyto(self.scale, scale, where=better)
-        np.copyto(self.mean_q, mean, where=better)
-
-    def offset(self) -> Floats:
-        """Returns the offset that belongs to the scale."""
-        return self.mean - self.scale * self.mean_q
-
-    def left(self) -> Floats:
-        """Returns the mean square of what the best fit does not explain."""
-        return self.variance - self.explained
-
-
-def _error(
-    x: Floats, shares: Floats, scales: NDArray[np.float16], offsets: NDArray[np.float16]
-) -> Floats:
-    """Returns the weighted error of blocks with these scales and offsets."""
-    scale, offset = scales.astype(np.float32), offsets.astype(np.float32)
-    q = np.empty_like(x)
-    _round(x, scale, offset, q)
-    q *= scale
-    q += offset
-    q -= x
-    q *= q
-    q *= shares
-    return _sum(q)
-
-
-def _round(x: Floats, scale: Floats, offset: Floats, out: Floats) -> None:
-    """Finds the values of `x` that are nearest."""
-    np.subtract(x, offset, out=out)
-    out /= _divisors(scale)
-    np.rint(out, out=out)
-    np.clip(out, np.float32(0), _LARGEST, out=out)
-
-
-def _divisors(figures: Floats) -> Floats:
-    """Returns what to divide by: infinity in the place of 0, for a block of one value."""
-    return np.where(figures == 0, np.float32(np.inf), figures)
 
 
 def _sum(columns: Floats) -> Floats:

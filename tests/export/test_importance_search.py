@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
+from collections.abc import Callable
 from functools import reduce
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from model_export.quantize import importance_search
 from model_export.quantize.block_quantizer import Blocks, affine
-from model_export.quantize.importance_search import Found, search_affine
+from model_export.quantize.importance_search import (
+    LIBRARY,
+    Found,
+    load_search,
+    search_affine,
+)
 from model_export.quantize.quantized_tensors import quantized_tensors
+from model_export.reporting import ExportError
 from model_export.weights import ArrayWeight, CalibratedWeight, Floats
 from tests.support.affine_node import dequantised
+from tests.support.search_in_numpy import search_in_numpy
 
 ROWS, COLUMNS = 75, 288
 
@@ -25,6 +35,33 @@ def weights(rows: int = ROWS, columns: int = COLUMNS) -> Floats:
 def importances(columns: int = COLUMNS) -> Floats:
     """A few inputs are far larger than the others, as in models."""
     return (np.random.default_rng(1).standard_t(2, size=columns) ** 2).astype(np.float32)
+
+
+def on_a_grid(blocks: Floats) -> Floats:
+    scales: Floats = np.ptp(blocks, axis=1, keepdims=True).astype(np.float16) + np.float16(0.01)
+    return (scales.astype(np.float32) * np.rint(blocks * 3)).astype(np.float32)
+
+
+def mostly_zeros(blocks: Floats) -> Floats:
+    """One in three blocks has no other weight; some zeros are negative."""
+    zeros = np.copysign(np.float32(0), blocks)
+    return np.where(
+        (np.abs(blocks) < 1) | (np.arange(len(blocks)) % 3 == 0)[:, None], zeros, blocks
+    )
+
+
+KINDS: dict[str, Callable[[Floats], Floats]] = {
+    "random": np.copy,
+    "on a grid": on_a_grid,
+    "one value": lambda blocks: np.repeat(blocks[:, :1], blocks.shape[1], axis=1),
+    "mostly zeros": mostly_zeros,
+    "positive": np.abs,
+    "large": lambda blocks: blocks * np.float32(1000),
+    "small": lambda blocks: blocks * np.float32(1e-4),
+    "tiny": lambda blocks: blocks * np.float32(1e-7),
+    "denormal": lambda blocks: blocks * np.float32(1e-41),
+    "one far away": lambda blocks: np.where(np.arange(blocks.shape[1]) == 2, blocks * 900, blocks),
+}
 
 
 def error(blocks: Blocks, matrix: Floats, importance: Floats) -> float:
@@ -105,23 +142,70 @@ def test_one_importance_serves_all_blocks() -> None:
     assert_equal(once, each)
 
 
-def test_a_block_has_the_same_bits_whichever_lie_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_block_has_the_same_bits_whichever_lie_beside_it() -> None:
     cut, importance = weights().reshape(-1, 32), importances().reshape(-1, 32)
     whole = search_affine(cut, importance)
     for number in (0, 1, 300):
         one = search_affine(cut[number : number + 1], importance[number % 9 :][:1])
         place = slice(number, number + 1)
         assert_equal(one, Found(whole.values[place], whole.scales[place], whole.offsets[place]))
-    for batch in (1, 7, 4096):
-        monkeypatch.setattr(importance_search, "_BATCH", batch)
-        again = search_affine(cut, importance)
-        assert_equal(again, whole)
+    for rows in (1, 5, 31):
+        again = search_affine(cut[: 9 * rows], importance)
+        assert_equal(again, Found._make(figures[: 9 * rows] for figures in whole))
+
+
+def test_a_block_that_is_not_finite_spoils_none_beside_it() -> None:
+    cut, importance = weights().reshape(-1, 32), importances().reshape(-1, 32)
+    whole = search_affine(cut, importance)
+    spoilt = cut.copy()
+    spoilt[1::4, 3], spoilt[2::4, 7], spoilt[3::4] = np.nan, np.inf, 1e38
+    assert_equal(
+        Found._make(figures[::4] for figures in search_affine(spoilt, importance)),
+        Found._make(figures[::4] for figures in whole),
+    )
 
 
 def assert_equal(found: Found, expected: Found) -> None:
-    assert np.array_equal(found.values, expected.values)
-    assert np.array_equal(found.scales, expected.scales)
-    assert np.array_equal(found.offsets, expected.offsets)
+    for name in Found._fields:
+        figures, wanted = getattr(found, name), getattr(expected, name)
+        assert figures.dtype == wanted.dtype
+        assert figures.tobytes() == wanted.tobytes()
+
+
+@pytest.fixture(params=["search_affine", "search_affine_portable"])
+def _code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches by the code for this CPU, and by that for any."""
+    code = getattr(ctypes.CDLL(str(LIBRARY)), request.param)
+    monkeypatch.setattr(importance_search, "load_search", lambda: code)
+
+
+@pytest.mark.usefixtures("_code")
+@pytest.mark.parametrize("count", [1, 15, 16, 129])
+@pytest.mark.parametrize("size", [4, 32, 36, 64, 128, 256])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_bits_are_those_of_the_same_search_in_numpy(kind: str, size: int, count: int) -> None:
+    cut = KINDS[kind](weights(count, size))
+    for period in (1, 9, 16, 18):
+        counts = importances(period * size).reshape(period, size)
+        assert_equal(search_affine(cut, counts), search_in_numpy(cut, counts))
+
+
+@pytest.mark.parametrize("size", [33, 260])
+def test_blocks_that_the_library_has_no_room_for_are_refused(size: int) -> None:
+    with pytest.raises(ValueError, match=f"blocks of {size} weights"):
+        search_affine(weights(3, size), importances(size)[np.newaxis])
+
+
+@pytest.mark.parametrize("library", ["missing", "not a library"])
+def test_an_export_without_the_library_says_how_to_make_it(
+    library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "search_affine.so"
+    if library != "missing":
+        path.write_text("text")
+    monkeypatch.setattr(importance_search, "LIBRARY", path)
+    with pytest.raises(ExportError, match="run `make kernels`"):
+        load_search.__wrapped__()
 
 
 def test_sums_are_added_row_after_row() -> None:

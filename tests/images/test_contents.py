@@ -17,7 +17,7 @@ LIMIT_BYTES = 230_000_000
 MODULES = """
 import importlib.util
 names = "pip ensurepip torch transformers optimum onnx numpy onnxruntime handlers".split()
-print(*(name for name in names if importlib.util.find_spec(name)))
+print(*(name for name in [*names, "model_export"] if importlib.util.find_spec(name)))
 """
 
 PROGRAMS = """

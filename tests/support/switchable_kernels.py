@@ -10,7 +10,7 @@ import platform
 from functools import cache
 from pathlib import Path
 
-from kernels.__main__ import SOURCES, compile_library
+from kernels.__main__ import SOURCES, compile_library, kernel_files
 from tests.support.import_graph import ROOT
 from tests.support.kept import kept
 
@@ -24,7 +24,8 @@ def switchable_library() -> Path:
 
     def compiled(directory: Path) -> None:
         out = directory / "kernels.so"
-        assert compile_library(out, platform.machine(), [SWITCH], exports) == 0
+        files = [*kernel_files(platform.machine()), SWITCH]
+        assert compile_library(out, platform.machine(), files, exports) == 0
 
     return kept("kernels", [*kernel_sources(), SWITCH, exports], compiled) / "kernels.so"
 
