@@ -15,9 +15,9 @@ enum {
 };
 
 typedef struct {
-    const uint8_t *packed;    // [groups, blocks, 8 quads, 16 outputs, 4 inputs], 4 or 8 bits each
+    const uint8_t *packed;    // [groups, blocks, 64 * bits]: value_in_block() says where a value is
     const _Float16 *scales;   // [groups, scales, 16]
-    const _Float16 *offsets;  // the same, or NULL: then 4 bits are q - 8
+    const _Float16 *offsets;  // the same, or NULL: then 4 bits are q - 8, and 5 and 6 do not exist
     const float *bias;        // [outputs], or NULL
     int64_t inputs, outputs, groups, blocks, scale_count, blocks_per_scale, bits;
 } Weights;
@@ -31,3 +31,17 @@ typedef struct {
 } Rows;
 
 #define INLINE static inline __attribute__((always_inline))
+
+// The value of an input of the output at `lane`, in a block of 16 outputs by 32 inputs as it lies in
+// the file: 8 quads of [16 outputs, 4 inputs]. Below 8 bits, the low 4 of the quads 4 to 7 lie in the
+// high halves of the bytes of the quads 0 to 3; the high 1 or 2 of each quad lie after all of them,
+// those of quad 0 in the lowest bits of the first [16 outputs, 4 inputs].
+INLINE int value_in_block(const uint8_t *block, int64_t lane, int64_t input, int64_t bits) {
+    const int64_t quad = input / QUAD, place = lane * QUAD + input % QUAD, size = LANES * QUAD;
+    if (bits == 8) return (int8_t)block[quad * size + place];
+    const int low = block[quad % 4 * size + place] >> quad / 4 * 4 & 15;
+    if (bits == 4) return low;
+    const int64_t high_bits = bits - 4, bit = quad * high_bits;
+    const int high = block[(4 + bit / 8) * size + place] >> bit % 8 & ((1 << high_bits) - 1);
+    return high << 4 | low;
+}

@@ -19,18 +19,16 @@ TARGET INLINE __m512i quad(const int8_t *values) {
 
 TARGET INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stride, int rows,
                        int bits, integers *dots) {
-    const __m512i low = _mm512_set1_epi8(15), sign = _mm512_set1_epi8((char)128);
-    for (int j = 0; j < bits; j++) {
-        const __m512i bytes = _mm512_loadu_si512(packed + j * LANES * QUAD);
-        __builtin_prefetch(packed + j * LANES * QUAD + AHEAD);
-        const __m512i first = bits == 8 ? _mm512_xor_si512(bytes, sign) : _mm512_and_si512(bytes, low);
-        const __m512i fifth = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low);
-        for (int r = 0; r < rows; r++) {
-            const int8_t *four = values + r * stride + j * QUAD;
-            __m512i sum = _mm512_dpbusd_epi32((__m512i)dots[r], first, quad(four));
-            if (bits == 4) sum = _mm512_dpbusd_epi32(sum, fifth, quad(four + 16));
-            dots[r] = (integers)sum;
-        }
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 8; i++) {
+        // 0, 4, 1, 5, ...: two quads have their low bits in the same bytes.
+        const int j = bits == 8 ? i : i / 2 + i % 2 * 4;
+        const bytes q = bits == 8 ? load_bytes(packed + j * LANES * QUAD) ^ ZERO_8
+                                  : unpack(packed, j, bits);
+        if (i < bits) __builtin_prefetch(packed + i * LANES * QUAD + AHEAD);
+        for (int r = 0; r < rows; r++)
+            dots[r] = (integers)_mm512_dpbusd_epi32((__m512i)dots[r], (__m512i)q,
+                                                    quad(values + r * stride + j * QUAD));
     }
 }
 

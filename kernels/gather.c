@@ -12,14 +12,14 @@ static void gather_row(void *data, size_t task) {
     const Call *call = data;
     const Weights *w = call->weights;
     const int64_t group = call->ids[task] / LANES, lane = call->ids[task] % LANES;
+    const int zero = w->bits == 4 && !w->offsets ? 8 : 0;
     float *y = call->y + task * w->inputs;
     for (int64_t input = 0; input < w->inputs; input++) {
-        const int64_t block = input / BLOCK, quad = input % BLOCK / QUAD;
+        const int64_t block = input / BLOCK;
         const int64_t place = (group * w->scale_count + block / w->blocks_per_scale) * LANES + lane;
-        const int high = w->bits == 4 && quad >= 4;
-        const uint8_t byte = w->packed[(group * w->blocks + block) * (LANES * QUAD * w->bits) +
-                                       ((quad - 4 * high) * LANES + lane) * QUAD + input % QUAD];
-        const int q = w->bits == 8 ? (int8_t)byte : (high ? byte >> 4 : byte & 15) - (w->offsets ? 0 : 8);
+        const uint8_t *packed =
+            w->packed + (group * w->blocks + block) * (BLOCK * LANES / 8 * w->bits);
+        const int q = value_in_block(packed, lane, input % BLOCK, w->bits) - zero;
         y[input] = q * (float)w->scales[place] + (w->offsets ? (float)w->offsets[place] : 0);
     }
 }

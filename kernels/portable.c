@@ -12,11 +12,8 @@ INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stride, int
                 integers *dots) {
     for (int r = 0; r < rows; r++) {
         for (int input = 0; input < BLOCK; input++) {
-            const int quad = input / QUAD, high = bits == 4 && quad >= 4;
-            const uint8_t *lanes = packed + (quad - 4 * high) * LANES * QUAD + input % QUAD;
             for (int lane = 0; lane < LANES; lane++) {
-                const uint8_t byte = lanes[lane * QUAD];
-                const int32_t q = bits == 8 ? (int8_t)byte : high ? byte >> 4 : byte & 15;
+                const int32_t q = value_in_block(packed, lane, input, bits);
                 dots[r][lane] += q * values[r * stride + input];
             }
         }

@@ -12,6 +12,29 @@
 // The core's own prefetcher stops at the end of a page: weights are prefetched this many bytes ahead.
 #define AHEAD 2048
 
+typedef uint8_t bytes __attribute__((vector_size(4 * WIDTH)));
+typedef uint16_t shorts __attribute__((vector_size(4 * WIDTH)));
+
+TARGET INLINE bytes load_bytes(const uint8_t *from) {
+    bytes found;
+    __builtin_memcpy(&found, from, sizeof found);
+    return found;
+}
+
+// Unpacks a quad of a block's values of 4, 5 or 6 bits, which value_in_block() describes. `quad` has to
+// be a constant where there are more than 4, so that the shifts are. Shifting shorts takes an
+// instruction less than shifting bytes; what comes from a neighbour is masked.
+TARGET INLINE bytes unpack(const uint8_t *packed, const int quad, const int bits) {
+    const bytes both = load_bytes(packed + quad % 4 * LANES * QUAD);
+    const bytes low = (quad < 4 ? both : (bytes)((shorts)both >> 4)) & 15;
+    if (bits == 4) return low;
+    const int high_bits = bits - 4, bit = quad * high_bits;
+    const shorts high = (shorts)load_bytes(packed + (4 + bit / 8) * LANES * QUAD);
+    const int left = 4 - bit % 8;
+    const shorts moved = left > 0 ? high << left : high >> -left;
+    return ((bytes)moved & (uint8_t)(((1 << high_bits) - 1) << 4)) | low;
+}
+
 // Adds to dots[row], for each of `rows` rows, its product with the block at `packed`. The rows' int8
 // values lie `stride` apart.
 TARGET INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stride, int rows,
@@ -90,6 +113,10 @@ TARGET static void multiply(const Weights *w, const Rows *x, int64_t group, floa
         tiles(w, x, group, y, 4, 1);
     else if (w->bits == 4)
         tiles(w, x, group, y, 4, 0);
+    else if (w->bits == 5)
+        tiles(w, x, group, y, 5, 1);
+    else if (w->bits == 6)
+        tiles(w, x, group, y, 6, 1);
     else if (w->offsets)
         tiles(w, x, group, y, 8, 1);
     else

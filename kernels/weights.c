@@ -47,7 +47,8 @@ static OrtStatus *read_attributes(const OrtKernelInfo *info, Weights *w) {
     TRY(ort->KernelInfoGetAttribute_int64(info, "bits", &w->bits));
     TRY(ort->KernelInfoGetAttribute_int64(info, "block_size", &block_size));
     if (w->inputs < 1 || w->outputs < 1) return refuse("K and N must be positive");
-    if (w->bits != 4 && w->bits != 8) return refuse("bits must be 4 or 8");
+    if (w->bits != 4 && w->bits != 5 && w->bits != 6 && w->bits != 8)
+        return refuse("bits must be 4, 5, 6 or 8");
     if (block_size < BLOCK || block_size % BLOCK)
         return refuse("block_size must be a multiple of 32");
     w->blocks_per_scale = block_size / BLOCK;
@@ -70,6 +71,8 @@ OrtStatus *read_weights(const OrtKernelInfo *info, Weights *w) {
         return refuse("scales is not [groups, scales, 16]");
     if (offsets.rank && !is_shape(&offsets, w->groups, w->scale_count, LANES))
         return refuse("offsets is not [groups, scales, 16]");
+    if (!offsets.rank && (w->bits == 5 || w->bits == 6))
+        return refuse("5 and 6 bits must have offsets");
     if (bias.rank && (bias.rank != 1 || bias.sizes[0] != w->outputs))
         return refuse("bias is not [outputs]");
     w->packed = packed.data;

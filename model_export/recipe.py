@@ -56,7 +56,7 @@ import msgspec
 
 from model_export.reporting import ExportError
 
-BITS = {"int4": 4, "int8": 8}
+BITS = {"int4": 4, "int5": 5, "int6": 6, "int8": 8}
 """Bits of a quantised weight."""
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len", "weighted_mean", "last_token")
 

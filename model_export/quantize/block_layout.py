@@ -21,9 +21,10 @@ QUAD = 4
 class Packed(NamedTuple):
     """The inputs of AffineMatMul and AffineGather, in their order, in whole groups and blocks.
 
-    `values` uint8 [groups, blocks of 32, 64 * bits]: 8 quads of 16 rows of 4 values; with 4 bits
-    the fifth quad lies in the high halves of the first's bytes, and so on. `scales` and `offsets`
-    float16 [groups, blocks, 16].
+    `values` uint8 [groups, blocks of 32, 64 * bits]: 8 quads of 16 rows of 4 values. Below 8 bits
+    the fifth quad's low 4 bits lie in the high halves of the first's bytes, and so on; the high
+    bits of 5 and 6 lie after all of these, quad 0's in the lowest bits of the first bytes.
+    `scales` and `offsets` float16 [groups, blocks, 16].
     """
 
     values: NDArray[np.uint8]
@@ -37,11 +38,26 @@ def pack(blocks: Blocks) -> Packed:
     groups, columns = values.shape[0] // LANES, values.shape[1] // BLOCK
     quads = values.view(np.uint32).reshape(groups, LANES, columns, BLOCK // QUAD)
     quads = np.ascontiguousarray(quads.transpose(0, 2, 3, 1))
-    if blocks.bits == 4:
-        quads = quads[:, :, :4] | quads[:, :, 4:] << np.uint32(4)  # in all four bytes of a quad
+    if blocks.bits < 8:
+        quads = _in_planes(quads, blocks.bits)
     packed = quads.view(np.uint8).reshape(groups, columns, -1)
     offsets = None if blocks.offsets is None else _by_lanes(blocks.offsets)
     return Packed(packed, _by_lanes(blocks.scales), offsets)
+
+
+def _in_planes(quads: NDArray[np.uint32], bits: int) -> NDArray[np.uint32]:
+    """Packs a block's 8 quads into `bits`: 4 of low bits, the rest of high ones.
+
+    [groups, blocks, quads, 16]; every operation works in all four bytes of a quad.
+    """
+    low = quads & np.uint32(0x0F0F0F0F)
+    planes = [low[:, :, :4] | low[:, :, 4:] << np.uint32(4)]
+    if bits > 4:
+        high = (quads ^ low) >> np.uint32(4)
+        by_byte = high.reshape(*high.shape[:2], bits - 4, -1, LANES)
+        places = np.arange(0, 8, bits - 4, dtype=np.uint32)[:, np.newaxis]
+        planes.append(np.bitwise_or.reduce(by_byte << places, axis=3))
+    return np.concatenate(planes, axis=2)
 
 
 def _in_whole_groups(values: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -24,8 +24,9 @@ Integer = TypeVar("Integer", np.int8, np.uint8)
 class Blocks:
     """A matrix of `rows` outputs and `columns` inputs, each row cut into blocks.
 
-    `values` [rows, columns]: uint8 from 0 to 15, or int8 from -127 to 127. `scales` and `offsets`
-    float16 [rows, blocks]; without offsets, 4 bits mean scale * (value - 8).
+    `values` [rows, columns]: uint8 from 0 to 2**bits - 1, or int8 from -127 to 127. `scales` and
+    `offsets` float16 [rows, blocks]; 5 and 6 bits have them; without, 4 bits mean
+    scale * (value - 8).
     """
 
     values: NDArray[np.uint8] | NDArray[np.int8]
@@ -76,24 +77,28 @@ def symmetric(weight: Floats, bits: int, block_size: int) -> Blocks:
     return _blocks(weight, values.view(np.uint8), scales, None, 4, block_size)
 
 
-def affine(weight: Floats, block_size: int, importance: Floats | None = None) -> Blocks:
-    """Quantises to 4 bits from each block's smallest weight to its largest, as GGUF's Q4_1.
+def affine(
+    weight: Floats, block_size: int, importance: Floats | None = None, bits: int = 4
+) -> Blocks:
+    """Quantises from each block's smallest weight to its largest, as GGUF's Q4_1 and Q5_1.
 
-    https://github.com/ggml-org/llama.cpp ggml-quants.c has it. With the mean squares of the inputs,
-    float32 [columns], scale and offset are those by which the outputs err least.
+    https://github.com/ggml-org/llama.cpp ggml-quants.c has them. With the mean squares of the
+    inputs, float32 [columns], scale and offset of 4 bits are those by which the outputs err least.
     """
     cut = _cut(weight, block_size)
-    if importance is not None:
+    if importance is not None and bits == 4:
         fill = (0, -len(importance) % block_size)  # what a row is filled with is read by nobody
         counts = np.pad(importance, fill).reshape(-1, block_size)
         values, *figures = search_affine(cut.reshape(-1, block_size), counts)
         scales, offsets = (each.reshape(cut.shape[:2]) for each in figures)
         return _blocks(weight, values, scales, offsets, 4, block_size)
     low, high = _ends(cut)
-    scales, offsets = _float16((high - low) / np.float32(15)), _float16(low)
+    largest = 2**bits - 1
+    scales, offsets = _float16((high - low) / np.float32(largest)), _float16(low)
     steps = cut - offsets.astype(np.float32)[..., np.newaxis]
     steps /= _divisors(scales)
-    return _blocks(weight, _nearest(steps, 0, 15, np.uint8), scales, offsets, 4, block_size)
+    values = _nearest(steps, 0, largest, np.uint8)
+    return _blocks(weight, values, scales, offsets, bits, block_size)
 
 
 def k_quant(weight: Floats, block_size: int) -> Blocks:

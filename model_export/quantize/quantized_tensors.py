@@ -23,7 +23,7 @@ def quantized_tensors(
     importance of the inputs where they were measured. Every group of 16 rows is computed by
     itself, so a slice of the matrix gives the same bytes as the whole.
     """
-    is_symmetric = bits == 8 or algorithm == "symmetric"
+    is_symmetric = bits == 8 or (bits == 4 and algorithm == "symmetric")
     affine_int4 = bits == 4 and algorithm == "affine"
     stored = stored_blocks(matrix, block_size) if affine_int4 else None
     importance = fitting_importance(matrix) if affine_int4 else None
@@ -60,9 +60,12 @@ def fitting_importance(matrix: Weight) -> Floats | None:
 def quantised(
     rows: Floats, bits: int, block_size: int, algorithm: str, importance: Floats | None
 ) -> Blocks:
-    """Quantises some rows of a matrix; `importance` counts for affine int4 blocks alone."""
-    if bits == 8 or algorithm == "symmetric":
+    """Quantises some rows of a matrix; `importance` counts for affine int4 blocks alone.
+
+    `algorithm` is that of int4: 5 and 6 bits are always affine, and 8 symmetric.
+    """
+    if bits == 8 or (bits == 4 and algorithm == "symmetric"):
         return symmetric(rows, bits, block_size)
-    if algorithm == "k_quant":
+    if bits == 4 and algorithm == "k_quant":
         return k_quant(rows, block_size)
-    return affine(rows, block_size, importance)
+    return affine(rows, block_size, importance, bits)

@@ -18,7 +18,7 @@ from model_export.fuse.linears import plain_linears
 from model_export.lazy_tensors import GroupTensor, WeightTensor
 from model_export.quantize import quantize
 from model_export.quantize.quantized_tensors import quantized_tensors
-from model_export.recipe import Precision
+from model_export.recipe import BITS, Precision
 from model_export.save import save
 from model_export.weights import ArrayWeight, Floats
 from tests.support.graph_runner import GraphRunner
@@ -87,7 +87,7 @@ def logits(model: ir.Model, directory: Path) -> np.ndarray:
     return row
 
 
-@pytest.mark.parametrize("algorithm", ["int8", "symmetric", "affine", "k_quant"])
+@pytest.mark.parametrize("algorithm", ["int8", "symmetric", "affine", "k_quant", "int5", "int6"])
 @pytest.mark.parametrize("block_size", [32, 64, 128, 256])
 @pytest.mark.parametrize("shape", [(48, 256), (20, 80), (33, 500), (16, 33)])
 @pytest.mark.parametrize("scale", [1, 1e-3, 1e-7])  # the last one is too small for float16
@@ -97,7 +97,7 @@ def test_quantised_tensors_are_to_the_bit_those_of_the_plain_quantiser(
     source = np.random.default_rng(0)
     matrix = (source.standard_t(3, size=shape) * scale).astype(np.float32)
     matrix[3], matrix[5], matrix[7, :32] = 0, 0.25, -0.5
-    bits = 8 if algorithm == "int8" else 4
+    bits = BITS.get(algorithm, 4)
     tensors = quantized_tensors(ArrayWeight(matrix), bits, block_size, algorithm)
     expected = quantised(matrix, algorithm, block_size)
     found = [tensor for tensor in tensors if tensor is not None]
@@ -112,10 +112,10 @@ def assert_holds(tensor: GroupTensor, array: np.ndarray) -> None:
     assert tensor.tobytes() == array.tobytes()
 
 
-@pytest.mark.parametrize("algorithm", ["int8", "symmetric", "affine", "k_quant"])
+@pytest.mark.parametrize("algorithm", ["int8", "symmetric", "affine", "k_quant", "int5", "int6"])
 def test_a_matrix_quantised_in_slices_is_the_matrix_quantised_whole(algorithm: str) -> None:
     matrix = np.random.default_rng(0).normal(size=(75, 96)).astype(np.float32)
-    bits = 8 if algorithm == "int8" else 4
+    bits = BITS.get(algorithm, 4)
     group = quantized_tensors(ArrayWeight(matrix), bits, 32, algorithm)[0].group
     whole = group.compute(matrix)
     for start, stop in ((0, 16), (16, 48), (48, 75)):

@@ -49,6 +49,8 @@ def bits_of_linears(model: ir.Model) -> list[int]:
 def quantise(matrix: np.ndarray, algorithm: str, size: int = 32) -> Blocks:
     if algorithm == "int8":
         return symmetric(matrix, 8, size)
+    if algorithm in ("int5", "int6"):
+        return affine(matrix, size, bits=int(algorithm[-1]))
     if algorithm == "symmetric":
         return symmetric(matrix, 4, size)
     return k_quant(matrix, size) if algorithm == "k_quant" else affine(matrix, size)
@@ -61,6 +63,8 @@ def quantise(matrix: np.ndarray, algorithm: str, size: int = 32) -> Blocks:
         ("int8", 0.51),
         ("symmetric", 1.01),  # its values end at 7, where 8 would be needed
         ("affine", 0.51),
+        ("int5", 0.51),
+        ("int6", 0.51),
         ("k_quant", 2),  # it may leave out a block's ends
     ],
 )
@@ -73,14 +77,15 @@ def test_blocks_are_within_so_many_steps_of_the_matrix(
     assert np.all(np.abs(dequantised(blocks) - matrix) <= allowed * step)
 
 
-def test_affine_blocks_find_the_weights_of_a_q4_1_file_again() -> None:
+@pytest.mark.parametrize("bits", [4, 5])
+def test_affine_blocks_find_the_weights_of_a_q4_1_or_q5_1_file_again(bits: int) -> None:
     source = np.random.default_rng(0)
     scales = source.uniform(0.001, 0.1, (24, 3, 1)).astype(np.float16).astype(np.float32)
     minimums = source.normal(size=(24, 3, 1)).astype(np.float16).astype(np.float32)
-    values = source.integers(0, 16, (24, 3, 32))
-    values[..., 0], values[..., 1] = 0, 15  # Q4_1 spans a block's range
+    values = source.integers(0, 2**bits, (24, 3, 32))
+    values[..., 0], values[..., 1] = 0, 2**bits - 1  # they span a block's range
     matrix = (scales * values.astype(np.float32) + minimums).reshape(24, 96)
-    blocks = affine(matrix, 32)
+    blocks = affine(matrix, 32, bits=bits)
     assert np.array_equal(blocks.values, values.reshape(24, 96))
     assert np.array_equal(blocks.scales, scales[..., 0])
     assert np.array_equal(blocks.offsets, minimums[..., 0])  # type: ignore[arg-type]
@@ -96,7 +101,7 @@ def test_int8_blocks_find_the_weights_of_a_q8_0_file_again() -> None:
     assert np.array_equal(blocks.scales, scales[..., 0])
 
 
-@pytest.mark.parametrize("algorithm", ["int8", "symmetric", "affine"])
+@pytest.mark.parametrize("algorithm", ["int8", "symmetric", "affine", "int5"])
 def test_a_block_of_one_value_is_that_value(algorithm: str) -> None:
     matrix = np.full((2, 64), -0.25, np.float32)
     np.testing.assert_allclose(dequantised(quantise(matrix, algorithm)), matrix, rtol=1e-3)

@@ -84,11 +84,30 @@ static void linear(const Kernels *kernels, const int64_t *n) {
             kernels->linear_attention_scan(&a, 0, head, first);
 }
 
+// BITS HAS_OFFSETS BLOCK_SIZE INPUTS OUTPUTS ROWS
+static void affine(const Kernels *kernels, const int64_t *n) {
+    const int64_t bits = n[0], inputs = n[3], outputs = n[4], rows = n[5];
+    const int64_t blocks = round_up(inputs, BLOCK) / BLOCK, groups = round_up(outputs, LANES) / LANES;
+    const int64_t scales = round_up(inputs, n[2]) / n[2], figures = groups * scales * LANES * 2;
+    const Weights w = {.packed = fenced(groups * blocks * BLOCK * LANES / 8 * bits),
+                       .scales = fenced(figures), .offsets = n[1] ? fenced(figures) : NULL,
+                       .bias = floats(outputs), .inputs = inputs, .outputs = outputs,
+                       .groups = groups, .blocks = blocks, .scale_count = scales,
+                       .blocks_per_scale = n[2] / BLOCK, .bits = bits};
+    const Rows x = {fenced(rows * blocks * BLOCK), floats(rows * blocks), floats(rows * blocks),
+                    fenced(rows * blocks * sizeof(int32_t)), rows, blocks};
+    const float *from = floats(rows * inputs);
+    float *y = floats(rows * outputs);
+    for (int64_t row = 0; row < rows; row++) kernels->quantize(from + row * inputs, inputs, &x, row);
+    for (int64_t group = 0; group < groups; group++) kernels->multiply(&w, &x, group, y);
+}
+
 static const struct {
     const char *name;
     int numbers;
     void (*compute)(const Kernels *kernels, const int64_t *numbers);
-} operators[] = {{"attention", 8, attention}, {"convolution", 5, convolution}, {"linear", 8, linear}};
+} operators[] = {{"affine", 6, affine}, {"attention", 8, attention}, {"convolution", 5, convolution},
+                 {"linear", 8, linear}};
 
 int main(int count, char **words) {
     const Kernels *kernels = kernels_for_this_cpu(words[1]);

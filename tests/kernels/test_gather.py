@@ -16,8 +16,11 @@ REFUSED = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
 
 @pytest.mark.parametrize(
     "blocks",
-    [affine(TABLE, 32), affine(TABLE, 64), symmetric(TABLE, 4, 32), symmetric(TABLE, 8, 32)],
-    ids=["affine", "affine 64", "symmetric", "int8"],
+    [
+        *(affine(TABLE, 32), affine(TABLE, 64), symmetric(TABLE, 4, 32), symmetric(TABLE, 8, 32)),
+        *(affine(TABLE, 64, bits=5), affine(TABLE, 32, bits=6)),
+    ],
+    ids=["affine", "affine 64", "symmetric", "int8", "int5 64", "int6"],
 )
 def test_rows_come_as_they_are_stored(blocks: object) -> None:
     ids = np.array([[36, 0, 5], [5, 16, 15]])

@@ -95,7 +95,9 @@ def test_a_start_without_kernels_says_how_to_make_them(
     [
         ({"K": 0}, "K and N must be positive"),
         ({"N": -1}, "K and N must be positive"),
-        ({"bits": 5}, "bits must be 4 or 8"),
+        ({"bits": 3}, "bits must be 4, 5, 6 or 8"),
+        ({"bits": 7}, "bits must be 4, 5, 6 or 8"),
+        ({"bits": 5}, "packed is not"),
         ({"block_size": 48}, "multiple of 32"),
         ({"N": 33}, "packed is not"),
         ({"K": 65}, "packed is not"),
@@ -123,6 +125,14 @@ def test_offsets_and_a_bias_of_another_shape_are_refused_too(
 ) -> None:
     with pytest.raises(Exception, match=message):
         load_node(WEIGHTS | changed)
+
+
+@pytest.mark.parametrize("bits", [5, 6])
+def test_5_and_6_bits_without_offsets_are_refused(bits: int) -> None:
+    weights = WEIGHTS | {"values": np.zeros((2, 2, 64 * bits), np.uint8)}
+    load_node(weights | {"offsets": WEIGHTS["scales"]}, {"bits": bits})
+    with pytest.raises(Exception, match="5 and 6 bits must have offsets"):
+        load_node(weights, {"bits": bits})
 
 
 def test_weights_that_a_request_could_change_are_refused() -> None:

@@ -14,7 +14,7 @@ ROWS = [1, 2, 3, 5, 8, 15, 16, 17, 31, 37, 70]
 # Inputs, outputs: SmolLM2's; a part of a block; a part of a group; of both.
 SHAPES = [(576, 48), (100, 32), (96, 33), (33, 5)]
 REFUSED = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
-WEIGHTS = ["affine", "symmetric", "int8", "affine 64", "int8 128", "k_quant"]
+WEIGHTS = ["affine", "symmetric", "int8", "affine 64", "int8 128", "k_quant", "int5", "int6 64"]
 
 
 def matrix(inputs: int, outputs: int, weights: str = "affine") -> Blocks:
@@ -22,6 +22,8 @@ def matrix(inputs: int, outputs: int, weights: str = "affine") -> Blocks:
     name, _, size = weights.partition(" ")
     if name == "int8":
         return symmetric(array, 8, int(size or 32))
+    if name in ("int5", "int6"):
+        return affine(array, int(size or 32), bits=int(name[-1]))
     if name == "symmetric":
         return symmetric(array, 4, 32)
     return k_quant(array, 32) if name == "k_quant" else affine(array, int(size or 32))
@@ -48,16 +50,18 @@ def test_the_product_is_numpys_with_the_rounded_activations(
         assert np.all(np.abs(run(session, x) - expected) <= allowed + 1e-12), rows
 
 
-@pytest.mark.parametrize(("bits", "extremes"), [(4, (0, 15)), (8, (-128, 127))])
+@pytest.mark.parametrize(
+    ("bits", "extremes"), [(4, (0, 15)), (5, (0, 31)), (6, (0, 63)), (8, (-128, 127))]
+)
 @pytest.mark.parametrize("rows", [1, 2, 9])
 def test_no_sum_overflows_at_the_extremes(rows: int, bits: int, extremes: tuple[int, int]) -> None:
     """All sums are integers below 2 ** 24, so float32 holds each of them exactly."""
     values = np.array([[q] * 64 for q in extremes * 8])
     ones, zeros = np.ones((16, 2), np.float16), np.zeros((16, 2), np.float16)
-    if bits == 4:
-        blocks = Blocks(values.astype(np.uint8), ones, zeros, 4, 32)
-    else:
+    if bits == 8:
         blocks = Blocks(values.astype(np.int8), ones, None, 8, 32)
+    else:
+        blocks = Blocks(values.astype(np.uint8), ones, zeros, bits, 32)
     for sign in (1, -1):
         x = np.full((rows, 64), sign * 127, np.float32)
         expected = x.astype(np.float64) @ values.astype(np.float64).T

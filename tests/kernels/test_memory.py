@@ -26,6 +26,8 @@ TOKENS = ["0 1 1", "500 1 1", "500 4 4", "0 100 16", "77 100 16", "333 65 5"]
 """Past, new ones, those of a part."""
 STATES = ["0 1", "0 50", "9 1", "9 50"]
 """Past and new tokens of the operators whose state has a fixed size."""
+BLOCKS = ["4 1 32", "4 0 64", "5 1 32", "6 1 64", "8 0 32"]
+"""Bits, whether there are offsets, and weights that share a scale."""
 WRONG_KERNELS = 3
 """What the program says when the CPU cannot run them."""
 
@@ -44,6 +46,13 @@ def fenced() -> Path:
             subprocess.run(command, env=os.environ | caches(scratch), check=True)
 
     return kept("fenced", [*kernel_sources(), FENCED, Path(__file__)], compiled) / "fenced"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_product_with_weights_touches_no_byte_beyond_its_memory(fenced: Path, name: str) -> None:
+    shapes = ["1 1", "64 16", "100 33", "576 48"]
+    cases = [" ".join(case) for case in itertools.product(BLOCKS, shapes, map(str, [1, 2, 5, 17]))]
+    compute(fenced, name, "affine", cases)
 
 
 @pytest.mark.parametrize("half", [0, 1], ids=["float32", "float16"])
