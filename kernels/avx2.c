@@ -48,7 +48,7 @@ TARGET INLINE void dot_5_or_6(const uint8_t *packed, const int8_t *values, int64
     const int together = bits == 5 ? 2 : 1;
     bytes unpacked[8];
 #pragma clang loop unroll(full)
-    for (int quad = 0; quad < 8; quad++) unpacked[quad] = unpack(packed, quad, bits);
+    for (int i = 0; i < 8; i++) unpacked[i] = unpack(packed, i, bits);
     for (int start = 0; start < 4; start += together)
         dot_quads(packed, unpacked, values, stride, rows, start, start + together, dots);
     for (int line = 4; line < bits && rows < ROWS; line++)
