@@ -156,10 +156,10 @@ def _quantised(
     precision = recipe.precision
     if precision.weights == "auto" and isinstance(recipe, DecoderRecipe):
         search = _search(source, precision, report)
-        int8 = search.chosen(recipe.tolerance)
-        words = precision.describe(f"{int8} of {len(search.frontier.candidates)}")
+        chosen = search.chosen(recipe.tolerance)
+        words = precision.describe(search.describe(chosen))
         report(f"quantize to {words}")
-        return search.quantised(int8), words, search.info(int8)
+        return search.quantised(chosen), words, search.info(chosen)
     report(f"quantize to {precision.describe()}")
     return quantize(source.graph, precision), precision.describe(), None
 
@@ -170,7 +170,7 @@ def _search(source: _Converted, precision: Precision, report: Report) -> PlanSea
     reference = cast("DecoderGates", source.gates).reference
     directory = source.scratch / "plans"
     directory.mkdir(exist_ok=True)
-    report("plan: order the matrices by what int4 loses")
+    report("plan: order the matrices by what more bits keep")
     return PlanSearch(source.graph, precision, reference, directory, source.threads, report)
 
 

@@ -58,6 +58,8 @@ from model_export.reporting import ExportError
 
 BITS = {"int4": 4, "int5": 5, "int6": 6, "int8": 8}
 """Bits of a quantised weight."""
+AFFINE = ("int5", "int6")
+"""Weights that have no other blocks than affine ones."""
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len", "weighted_mean", "last_token")
 
 EncoderTask = Literal["feature-extraction", "text-classification", "text-ranking"]
@@ -106,15 +108,14 @@ Source = HubSource | FolderSource | GgufSource | PackageSource
 class Precision:
     """[precision]: how the weights are stored. Raises ExportError for what cannot be.
 
-    weights       of the linear layers: "fp32", "int4", "int8", or "auto", of a decoder: int8 for as
-                  few of the int4 matrices as keep the limits of [tolerance]
-    max_mb        of "auto": int8 for as many as fit, so that the file of weights is no larger
+    weights       of the linear layers: "fp32", "int4", "int5", "int6", "int8", or "auto", of a
+                  decoder: more bits than int4 for as few matrices as keep the limits of [tolerance]
+    max_mb        of "auto": more bits for as many as fit, so that the file of weights is no larger
     block_size    weights that share a scale, along the input: a power of two from 32 to 256
     algorithm     of the int4 blocks: "affine", from the smallest to the largest weight, the grid of
                   GGUF's Q4_1; "k_quant", the same by llama.cpp's search, on a coarser grid;
                   "symmetric", around zero, a tenth smaller. int8 is always symmetric, as Q8_0
-    lm_head       of the output projection, and of the embedding; "" is as the others, and
-                  int8 where these are "auto"
+    lm_head       of the output projection, and of the embedding; "" is as the others
     mixed_layers  int8 for the most sensitive int4 layers (llama.cpp's choice, see quantize/)
     """
 
@@ -126,15 +127,17 @@ class Precision:
     max_mb: float | None = None
 
     def __post_init__(self) -> None:
-        _check_choice("weights", self.weights, ("fp32", "int4", "int8", "auto"))
+        _check_choice("weights", self.weights, ("fp32", *BITS, "auto"))
         _check_choice("algorithm", self.algorithm, ("affine", "k_quant", "symmetric"))
-        _check_choice("lm_head", self.lm_head, ("", "fp32", "int4", "int8"))
+        _check_choice("lm_head", self.lm_head, ("", "fp32", *BITS))
         _check_choice("block_size", self.block_size, (32, 64, 128, 256))
         if self.weights == "fp32" and (self.lm_head not in ("", "fp32") or self.mixed_layers):
             raise ExportError(
                 'weights = "fp32" quantises nothing: leave out lm_head and mixed_layers, or set '
                 'weights to "int4" or "int8".'
             )
+        if self.algorithm != "affine" and {self.weights, self.lm_head} & set(AFFINE):
+            raise ExportError("int5 and int6 have affine blocks alone: leave out algorithm.")
         if self.mixed_layers and self.weights != "int4":
             raise ExportError('mixed_layers gives int8 to some of the int4 layers: use "int4".')
         if self.max_mb is not None and self.weights != "auto":
@@ -151,15 +154,20 @@ class Precision:
     def is_calibrated(self) -> bool:
         """Tells whether the export measures what linear layers read of a calibration text.
 
-        Affine int4 blocks are chosen by it, and "auto" orders the matrices by it.
+        Affine blocks are chosen by it, and "auto" orders the matrices by it.
         """
-        has_int4 = "int4" in (self.weights, self.head)
-        return self.weights == "auto" or (self.algorithm == "affine" and has_int4)
+        has_affine = not {self.weights, self.head}.isdisjoint(("int4", *AFFINE))
+        return self.weights == "auto" or (self.algorithm == "affine" and has_affine)
 
     @property
     def head(self) -> str:
-        """The output projection's weights."""
+        """The output projection's weights; of "auto" the largest that it may have."""
         return self.lm_head or ("int8" if self.weights == "auto" else self.weights)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The weights that "auto" chooses from, the smallest first."""
+        return tuple(BITS) if self.algorithm == "affine" else ("int4", "int8")
 
     def searched(self) -> Precision:
         """Returns "auto" without a budget, with the blocks and the key lm_head of this one."""
@@ -167,20 +175,20 @@ class Precision:
         return replace(self, weights="auto", lm_head=head, mixed_layers=False, max_mb=None)
 
     def all_in(self, weights: str) -> Precision:
-        """Returns this precision with one kind of weights for all linear layers but the head."""
-        return replace(self, weights=weights, lm_head=self.head, max_mb=None)
+        """Returns this precision with one kind of weights wherever "auto" chooses."""
+        return replace(self, weights=weights, max_mb=None)
 
-    def describe(self, int8: str = "some") -> str:
+    def describe(self, plan: str = "") -> str:
         """Returns words for a manifest or a log: "int4 k_quant block 32, int8 lm_head".
 
-        `int8`: how many of the matrices "auto" has given int8, "12 of 211".
+        `plan`: how many matrices "auto" has given which weights, "199 int4, 12 int8".
         """
         if self.weights == "fp32":
             return "fp32"
         if self.weights == "auto":
-            words = f"auto: int4 {self.algorithm} block {self.block_size}, int8 in {int8} matrices"
-            return words + (" and lm_head" if self.head == "int8" else f", {self.head} lm_head")
-        algorithm = f" {self.algorithm}" if self.weights == "int4" else ""
+            words = f"auto: {self.algorithm} block {self.block_size}, {plan}"
+            return words + (f", {self.lm_head} lm_head" if self.lm_head else "")
+        algorithm = f" {self.algorithm}" if self.weights != "int8" else ""
         words = f"{self.weights}{algorithm} block {self.block_size}"
         words += f", {self.head} lm_head" if self.head != self.weights else ""
         return words + (", int8 mixed layers" if self.mixed_layers else "")

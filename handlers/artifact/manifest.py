@@ -110,10 +110,8 @@ class PrefixInfo(msgspec.Struct, frozen=True):
 class PlanInfo(msgspec.Struct, frozen=True):
     """The plan of an export that chose the weights of each matrix by itself."""
 
-    matrices: int
-    """Of linear layers, without the output projection."""
-    int8: tuple[str, ...]
-    """The names of those in int8, the most sensitive first; the others are int4."""
+    weights: dict[str, str]
+    """Those of each matrix, by its name in the graph: int4, int5, int6 or int8."""
     measured: tuple[dict[str, Any], ...]
     """What was tried, and its drift on the half of the text that the gates do not judge by."""
 

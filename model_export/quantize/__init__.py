@@ -46,26 +46,27 @@ def quantize(model: ir.Model, precision: Precision, plan: Plan | None = None) ->
     for node, weights in plan_of_nodes.items():
         if weights != "fp32":
             _replace_linear(node, quantizer.linear(node, weights))
-    if precision.head != "fp32":
+    head = plan_of_nodes[linears[-1]]
+    if head != "fp32":
         for node in [node for node in model.graph if _is_embedding(node)]:
-            _replace_embedding(node, quantizer.embedding(node, precision.head))
+            _replace_embedding(node, quantizer.embedding(node, head))
     _halve_cache(model)
     tidy(model)
     model.graph.opset_imports[KINDLING] = 1
     return model
 
 
-def matrices_of(model: ir.Model) -> dict[str, Weight]:
-    """Returns the matrices [outputs, inputs] of the linear layers, by their names in the graph.
+def matrices_of(model: ir.Model, precision: Precision) -> dict[str, Weight]:
+    """Returns the matrices [outputs, inputs] that a plan is for, by their names in the graph.
 
-    Without the output projection, which has a precision of its own.
+    They are those of the linear layers, without the output projection where `precision` has
+    weights of its own for that.
     """
     *others, head = _linears(model)
-    return {
-        _name_of(node): _matrix_of(node.inputs[1], _is_turned(node))
-        for node in others
-        if node.inputs[1] is not head.inputs[1]
-    }
+    planned = [node for node in others if node.inputs[1] is not head.inputs[1]]
+    if not precision.lm_head:
+        planned.append(head)
+    return {_name_of(node): _matrix_of(node.inputs[1], _is_turned(node)) for node in planned}
 
 
 def _linears(model: ir.Model) -> list[ir.Node]:
@@ -110,7 +111,8 @@ def _plan(
     plan = {node: given.get(_name_of(node), precision.weights) for node in linears}
     if precision.mixed_layers:
         plan.update(dict.fromkeys(_sensitive(model, linears), "int8"))
-    plan[linears[-1]] = precision.head
+    head = linears[-1]
+    plan[head] = precision.lm_head or given.get(_name_of(head), precision.head)
     return plan
 
 

@@ -1,8 +1,8 @@
-"""Orders matrices by what int4 loses and int8 keeps, for plans of weights = "auto".
+"""Orders what may have more bits than int4 by what that keeps, for plans of weights = "auto".
 
 What a layer's outputs lose is the squared error of its weights, each times the mean square of its
-input. It is estimated on some of the rows. int8 goes first where most of it is lost for each byte
-that int8 takes more. Over the energy of the outputs it foretells less (docs/precision.md).
+input. It is estimated on some of the rows. A matrix gets more bits first where each byte that they
+take keeps the most of it. Over the energy of the outputs it foretells less (docs/precision.md).
 """
 
 from __future__ import annotations
@@ -21,50 +21,70 @@ from model_export.recipe import BITS, Precision
 from model_export.weights import ArrayWeight, Floats, Weight, reads_by_rows
 
 Plan = Mapping[str, str]
-"""int4 or int8 for each matrix, by its name in the graph."""
+"""The weights of each matrix, by its name in the graph: "int4" or one with more bits."""
 _EVERY = 16
 """Of so many groups of rows one is looked at."""
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A matrix that is int4 or int8."""
+class Upgrade:
+    """More bits for a matrix."""
 
-    name: str
-    loss: float
-    """The energy of its outputs that int4 loses and int8 keeps."""
+    matrix: str
+    weights: str
+    gain: float
+    """The energy of the outputs that they keep, beside those before."""
     extra: int
-    """Bytes that int8 takes more."""
+    """Bytes that they take more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """Nested plans from all int4 to all int8: each has the first candidates in int8."""
+    """Nested plans, from all int4 on: each has the first upgrades."""
 
-    candidates: tuple[Candidate, ...]
+    matrices: tuple[str, ...]
+    upgrades: tuple[Upgrade, ...]
 
     def plan(self, count: int) -> Plan:
-        """Returns the plan with so many matrices in int8."""
-        return {
-            each.name: "int8" if place < count else "int4"
-            for place, each in enumerate(self.candidates)
+        """Returns the plan with so many upgrades."""
+        return dict.fromkeys(self.matrices, "int4") | {
+            each.matrix: each.weights for each in self.upgrades[:count]
         }
 
     def counts(self, shares: Iterable[float]) -> list[int]:
-        """Counts the matrices in int8 at these shares of the bytes that int8 takes more."""
-        sizes = list(accumulate(each.extra for each in self.candidates))
+        """Counts the upgrades at these shares of the bytes that all of them take more."""
+        sizes = list(accumulate(each.extra for each in self.upgrades))
         return sorted({bisect_right(sizes, share * sizes[-1]) if sizes else 0 for share in shares})
 
 
 def frontier_of(matrices: Mapping[str, Weight], precision: Precision) -> Frontier:
-    """Orders the matrices [outputs, inputs] by what they lose for each byte, the most first."""
-    found = [_candidate(name, matrix, precision) for name, matrix in matrices.items()]
-    return Frontier(tuple(sorted(found, key=lambda each: -each.loss / each.extra)))
+    """Orders all upgrades of the matrices [outputs, inputs] by what they keep for each byte."""
+    found = [each for name in matrices for each in _upgrades(name, matrices[name], precision)]
+    found.sort(key=lambda each: -each.gain / each.extra)
+    return Frontier(tuple(matrices), tuple(found))
 
 
-def _candidate(name: str, matrix: Weight, precision: Precision) -> Candidate:
-    extra = _bytes(matrix, "int8", precision) - _bytes(matrix, "int4", precision)
-    return Candidate(name, _loss(matrix, precision), extra)
+def _upgrades(name: str, matrix: Weight, precision: Precision) -> list[Upgrade]:
+    """Returns the upgrades of one matrix, of which each keeps less for a byte than that before.
+
+    Weights that keep less for a byte than larger ones are passed over.
+    """
+    choices = precision.choices
+    if precision.algorithm == "affine" and stored_blocks(matrix, precision.block_size):
+        return []  # int4 is what its file has
+    sizes = [_bytes(matrix, weights, precision) for weights in choices]
+    losses = _losses(matrix, precision)
+    found: list[Upgrade] = []
+    place = 0
+    while place + 1 < len(choices):
+        larger = range(place + 1, len(choices))
+        best = max(larger, key=lambda at: (losses[place] - losses[at]) / (sizes[at] - sizes[place]))
+        gain, extra = losses[place] - losses[best], sizes[best] - sizes[place]
+        if gain <= 0:
+            break
+        found.append(Upgrade(name, choices[best], gain, extra))
+        place = best
+    return found
 
 
 def _bytes(matrix: Weight, weights: str, precision: Precision) -> int:
@@ -74,13 +94,11 @@ def _bytes(matrix: Weight, weights: str, precision: Precision) -> int:
     return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
-def _loss(matrix: Weight, precision: Precision) -> float:
-    """Estimates what int4 loses and int8 keeps, of the energy of the matrix's outputs."""
-    if precision.algorithm == "affine" and stored_blocks(matrix, precision.block_size):
-        return 0.0  # int4 is what its file has
+def _losses(matrix: Weight, precision: Precision) -> list[float]:
+    """Estimates the energy of the matrix's outputs that each choice of weights loses."""
     rows, importance = _sample(matrix), fitting_importance(matrix)
-    int4, int8 = (_error(rows, importance, bits, precision) for bits in (4, 8))
-    return max(int4 - int8, 0.0) * matrix.shape[0] / len(rows)
+    scale = matrix.shape[0] / len(rows)
+    return [scale * _error(rows, importance, BITS[each], precision) for each in precision.choices]
 
 
 def _sample(matrix: Weight) -> Floats:

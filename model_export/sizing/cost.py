@@ -25,8 +25,6 @@ WINDOWS = 7
 TOKENS = WINDOWS * WINDOW
 CALIBRATION_WINDOWS = CALIBRATION_TOKENS // WINDOW
 """Windows that go along where the precision is calibrated."""
-TRIED = 3
-"""Artefacts that lie beside the one that is chosen: all int4, all int8, and one between them."""
 LONGEST = 1024
 """Tokens of the longest text that an encoder's reference reads."""
 EXPORTER_BYTES = 600_000_000
@@ -76,7 +74,7 @@ def cost_of(outline: Outline, precision: Precision) -> Cost:
     )
     scratch = _logits(outline, compared * WINDOW) + layers.cut * FLOAT32
     if precision.is_searched:
-        scratch += TRIED * weights.total
+        scratch += weights.total  # the plan that was measured last
     return Cost(memory, weights.total, scratch)
 
 

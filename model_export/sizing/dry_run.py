@@ -107,16 +107,22 @@ def _weight_rows(outline: Outline, weights: Weights, precision: Precision) -> li
     exact = weights_of(outline, Precision(weights="fp32")).total
     more = ", which mixed_layers makes larger" if precision.mixed_layers else ""
     total, linears = _megabytes(weights.total), f"{_megabytes(weights.linears)} {precision.weights}"
+    heads = f"{_megabytes(weights.heads)} {precision.head}"
     if precision.weights == "auto":
         least = weights_of(outline, precision.all_in("int4"))
         total = f"{_megabytes(least.total)}, up to {total}"
-        linears = f"{_megabytes(least.linears)} int4, up to {_megabytes(weights.linears)} with int8"
+        linears = _chosen_in_words(least.linears, weights.linears)
+        heads = heads if precision.lm_head else _chosen_in_words(least.heads, weights.heads)
     return [
         ("weights on disk", f"{total}{more} (fp32: {_megabytes(exact)})"),
         ("  linear layers", linears),
-        ("  embedding, head", f"{_megabytes(weights.heads)} {precision.head}"),
+        ("  embedding, head", heads),
         ("  norms, tables", f"{_megabytes(weights.plain)} fp32"),
     ]
+
+
+def _chosen_in_words(least: int, most: int) -> str:
+    return f"{_megabytes(least)} int4, up to {_megabytes(most)} with int8"
 
 
 def _cache_rows(token: int, slot: int) -> list[tuple[str, str]]:

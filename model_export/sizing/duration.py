@@ -81,6 +81,6 @@ def seconds_of(
         + 2 * linears * calibration * REFERENCE / speed
         + activations * (halves * TOKENS + calibration) * ACTIVATIONS
         + passes * logits / COMPARED
-        + (searched / SEARCHED + halves * rounded / QUANTISED) / threads
+        + passes * (searched / SEARCHED + rounded / QUANTISED) / threads
         + layers.cut * ANSWERS
     )

@@ -118,9 +118,10 @@ def weights_of(outline: Outline, precision: Precision) -> Weights:
     )
     if precision.max_mb is None:
         return found
-    least = weights_of(outline, precision.all_in("int4")).linears
-    room = precision.max_mb * 1_000_000 - found.heads - found.plain
-    return replace(found, linears=int(min(found.linears, max(least, room))))
+    least = weights_of(outline, precision.all_in("int4"))
+    room = max(precision.max_mb * 1_000_000, least.total) - found.plain
+    rest = int(min(found.linears, max(least.linears, room - found.heads)))
+    return replace(found, linears=rest, heads=int(min(found.heads, room - rest)))
 
 
 def _bytes(matrix: Matrix, weights: str, precision: Precision) -> int:

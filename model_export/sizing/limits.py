@@ -77,7 +77,7 @@ def check_budget(precision: Precision, predicted: int) -> None:
 
 def budget_too_small(precision: Precision, least: int) -> ExportError:
     """Returns the error for a max_mb below the bytes of all matrices in int4."""
-    smaller = "" if precision.head == "int4" else ', or set lm_head = "int4"'
+    smaller = "" if precision.lm_head in ("", "int4") else ", or leave lm_head out"
     return ExportError(
         f"[precision] max_mb is {precision.max_mb:g}, and with all matrices in int4 the weights "
         f"take {math.ceil(10 * least / MB) / 10:.1f} MB: raise it to that at least{smaller}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -163,10 +164,13 @@ def test_of_weights_that_are_chosen_it_says_the_least_and_the_most() -> None:
     auto = msgspec.structs.replace(recipe, precision=Precision("auto"))
     text = describe(outline_of(config, auto), auto, SETTINGS, seconds=90.0)
     int4, int8 = (
-        weights_of(outline_of(config, recipe), Precision(weights, lm_head="int8")).total / 1e6
+        weights_of(outline_of(config, recipe), Precision(weights)).total / 1e6
         for weights in ("int4", "int8")
     )
     assert f"{int4:,.0f} MB, up to {int8:,.0f} MB (fp32" in text
+    assert len(re.findall(r" MB int4, up to [\d,]+ MB with int8\n", text)) == 2
+    named = msgspec.structs.replace(recipe, precision=Precision("auto", lm_head="int6"))
+    assert " MB int6\n" in describe(outline_of(config, named), named, SETTINGS, seconds=90.0)
     budget = msgspec.structs.replace(recipe, precision=Precision("auto", max_mb=105.0))
     text = describe(outline_of(config, budget), budget, SETTINGS, seconds=90.0)
     assert f"{int4:,.0f} MB, up to 105 MB (fp32" in text
@@ -318,7 +322,7 @@ def test_an_export_is_refused_that_the_machine_cannot_hold() -> None:
 
 def test_a_budget_is_refused_that_all_int4_does_not_fit_into() -> None:
     recipe, config = shipped("smollm2-135m")
-    least = weights_of(outline_of(config, recipe), Precision("int4", lm_head="int8")).total
+    least = weights_of(outline_of(config, recipe), Precision("int4")).total
     check_budget(Precision("auto"), least)
     check_budget(Precision("auto", max_mb=0.98 * least / 1e6), least)
     too_small = Precision("auto", max_mb=0.95 * least / 1e6)

@@ -1,16 +1,19 @@
-"""Matrices are ordered by what int4 loses for each byte that int8 takes more."""
+"""Upgrades of matrices are ordered by what they keep for each byte that they take."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from model_export.grouped_weights import Grouped, GroupedWeight
 from model_export.quantize.block_quantizer import affine
-from model_export.quantize.plan import Candidate, Frontier, frontier_of
+from model_export.quantize.plan import Frontier, Upgrade, frontier_of
 from model_export.recipe import Precision
 from model_export.weights import ArrayWeight, CalibratedWeight, TransposedWeight, Weight
 
 AUTO = Precision("auto")
+EITHER = Precision("auto", algorithm="symmetric")
+"""int4 or int8."""
 
 
 def random_matrix(rows: int = 64, columns: int = 64, seed: int = 0) -> np.ndarray:
@@ -24,14 +27,32 @@ def on_the_grid(rows: int = 64, columns: int = 64) -> np.ndarray:
 
 
 def order(**matrices: Weight) -> list[str]:
-    return [each.name for each in frontier_of(matrices, AUTO).candidates]
+    """The matrices, by their first upgrades."""
+    return [*dict.fromkeys(each.matrix for each in frontier_of(matrices, AUTO).upgrades)]
 
 
-def test_what_four_bits_hold_is_last() -> None:
-    assert order(held=ArrayWeight(on_the_grid()), lost=ArrayWeight(random_matrix())) == [
-        "lost",
-        "held",
-    ]
+def test_what_four_bits_hold_is_last_if_at_all() -> None:
+    found = order(held=ArrayWeight(on_the_grid()), lost=ArrayWeight(random_matrix()))
+    assert found in (["lost"], ["lost", "held"])
+
+
+def test_a_matrix_has_its_upgrades_from_small_to_large_and_each_keeps_less_for_a_byte() -> None:
+    upgrades = frontier_of({"m": ArrayWeight(random_matrix())}, AUTO).upgrades
+    assert [each.weights for each in upgrades] == ["int5", "int6", "int8"]
+    worth = [each.gain / each.extra for each in upgrades]
+    assert worth == sorted(worth, reverse=True)
+    assert all(each.gain > 0 for each in upgrades)
+
+
+def test_a_matrix_of_stored_blocks_stays_what_it_is() -> None:
+    values, ones = np.ones((16, 32), np.uint8), np.ones((16, 1), np.float16)
+    zeros = np.zeros((16, 1), np.uint8)
+
+    def stored(start: int, stop: int) -> Grouped:
+        return Grouped(values[start:stop], ones[start:stop], zeros[start:stop])
+
+    grouped = GroupedWeight((16, 32), 32, stored)
+    assert not frontier_of({"m": grouped}, AUTO).upgrades
 
 
 def test_of_matrices_that_lose_alike_the_smaller_one_is_first() -> None:
@@ -60,20 +81,26 @@ def test_a_matrix_that_lies_turned_loses_the_same() -> None:
     matrix = random_matrix(rows=512)
     turned = TransposedWeight(ArrayWeight(np.ascontiguousarray(matrix.T)))
     one, other = (
-        frontier_of({"m": weight}, AUTO).candidates for weight in (ArrayWeight(matrix), turned)
+        frontier_of({"m": weight}, AUTO).upgrades for weight in (ArrayWeight(matrix), turned)
     )
     assert one == other
 
 
-def test_int8_takes_half_a_byte_a_weight_more_and_saves_the_offset_of_a_block() -> None:
-    (one,) = frontier_of({"m": ArrayWeight(random_matrix())}, AUTO).candidates
-    assert one.extra == 64 * 64 // 2 - 64 * 2 * 2
+def test_the_bytes_of_an_upgrade_are_those_of_the_kernels_layout() -> None:
+    matrix, weights, scales = {"m": ArrayWeight(random_matrix())}, 64 * 64, 64 * 2 * 2
+    five, six, eight = (each.extra for each in frontier_of(matrix, AUTO).upgrades)
+    assert (five, six) == (weights // 8, weights // 8)
+    assert eight == weights // 4 - scales  # int8 has no offsets
+    (one,) = frontier_of(matrix, EITHER).upgrades
+    assert one.extra == weights // 2
 
 
 @pytest.fixture
 def frontier() -> Frontier:
     """Four matrices, of 10, 20, 30 and 40 bytes more."""
-    return Frontier(tuple(Candidate(f"m{size}", 1 / size, size) for size in (10, 20, 30, 40)))
+    sizes = (10, 20, 30, 40)
+    upgrades = tuple(Upgrade(f"m{size}", "int8", 1.0, size) for size in sizes)
+    return Frontier(tuple(f"m{size}" for size in sizes), upgrades)
 
 
 def test_plans_are_nested(frontier: Frontier) -> None:
@@ -81,8 +108,15 @@ def test_plans_are_nested(frontier: Frontier) -> None:
     assert frontier.plan(2) == {"m10": "int8", "m20": "int8", "m30": "int4", "m40": "int4"}
 
 
-def test_a_share_of_the_bytes_holds_so_many_matrices_in_their_order(frontier: Frontier) -> None:
+def test_the_last_upgrade_of_a_matrix_counts() -> None:
+    upgrades = tuple(Upgrade("m", weights, 1.0, 10) for weights in ("int5", "int8"))
+    found = Frontier(("m", "n"), upgrades)
+    assert [found.plan(count)["m"] for count in range(3)] == ["int4", "int5", "int8"]
+    assert found.plan(2)["n"] == "int4"
+
+
+def test_a_share_of_the_bytes_holds_so_many_upgrades_in_their_order(frontier: Frontier) -> None:
     assert frontier.counts([0, 0.09]) == [0]
     assert frontier.counts([0, 0.1, 0.29, 0.3, 0.5, 0.75, 1]) == [0, 1, 2, 3, 4]
     assert frontier.counts(step / 31 for step in range(1, 32)) == [0, 1, 2, 3, 4]
-    assert Frontier(()).counts([0, 1]) == [0]
+    assert Frontier((), ()).counts([0, 1]) == [0]

@@ -14,9 +14,9 @@ from model_export import plan_search
 from model_export.__main__ import main
 from model_export.pipeline import export, measure_plans
 from model_export.plan_search import BAR, MeasuredPlan, PlanSearch, choose, table, with_margin
-from model_export.quantize import matrices_of, quantize
-from model_export.quantize.plan import Candidate, Frontier
-from model_export.recipe import DecoderTolerance, Precision
+from model_export.quantize import matrices_of
+from model_export.quantize.plan import Frontier, Upgrade
+from model_export.recipe import BITS, DecoderTolerance, Precision
 from model_export.recipe_loader import load_decoder_recipe
 from model_export.reporting import ExportError
 from model_export.save import save
@@ -31,18 +31,19 @@ AUTO = Precision("auto")
 
 
 class Script:
-    """Measures plans by a rule: KL falls from 1 with every matrix in int8, the rest is perfect."""
+    """Measures plans by a rule: KL falls from 1 with every upgrade, the rest is perfect."""
 
     def __init__(self, matrices: int = 200, floor: float = 0.0, top1: float = 1.0) -> None:
-        each = [Candidate(str(number), 1.0, 10) for number in range(matrices)]
-        self.frontier = Frontier(tuple(each))
+        each = [Upgrade(str(number), "int8", 1.0, 10) for number in range(matrices)]
+        self.frontier = Frontier(tuple(upgrade.matrix for upgrade in each), tuple(each))
         self.floor, self.top1, self.asked = floor, top1, list[int]()
 
-    def measure(self, int8: int) -> MeasuredPlan:
-        self.asked.append(int8)
-        matrices = len(self.frontier.candidates)
-        kl = self.floor + (1 - self.floor) * (1 - int8 / max(matrices, 1))
-        return MeasuredPlan(int8, matrices, 1000 + 10 * int8, kl, self.top1, 1.0)
+    def measure(self, upgrades: int) -> MeasuredPlan:
+        self.asked.append(upgrades)
+        matrices = len(self.frontier.upgrades)
+        kl = self.floor + (1 - self.floor) * (1 - upgrades / max(matrices, 1))
+        words = f"{matrices - upgrades} int4, {upgrades} int8"
+        return MeasuredPlan(upgrades, words, 1000 + 10 * upgrades, kl, self.top1, 1.0)
 
     def choose(self, limits: DecoderTolerance) -> MeasuredPlan:
         return choose(self.frontier, self.measure, limits)
@@ -54,7 +55,7 @@ def limited(max_kl: float) -> DecoderTolerance:
 
 def test_where_all_int4_holds_nothing_else_is_measured() -> None:
     script = Script()
-    assert script.choose(limited(2.0)).int8 == 0
+    assert script.choose(limited(2.0)).upgrades == 0
     assert script.asked == [0]
 
 
@@ -65,12 +66,12 @@ def test_the_smallest_plan_that_holds_is_found_in_five_more_measurements(limit: 
     assert len(script.asked) <= 1 + 5
     assert len(set(script.asked)) == len(script.asked)
     assert chosen.kl <= 0.9 * limit
-    smaller = chosen.int8 - 7  # a thirty-first of 200
+    smaller = chosen.upgrades - 7  # a thirty-first of 200
     assert smaller <= 0 or script.measure(smaller).kl > 0.9 * limit
 
 
 def test_a_model_of_few_matrices_is_searched_too() -> None:
-    assert [Script(matrices).choose(limited(0.5)).int8 for matrices in (1, 2, 3)] == [1, 2, 2]
+    assert [Script(matrices).choose(limited(0.5)).upgrades for matrices in (1, 2, 3)] == [1, 2, 2]
 
 
 @pytest.mark.parametrize(
@@ -79,8 +80,8 @@ def test_a_model_of_few_matrices_is_searched_too() -> None:
 def test_where_no_plan_holds_the_error_says_what_was_measured_and_what_to_do(
     script: Script,
 ) -> None:
-    count = len(script.frontier.candidates)
-    with pytest.raises(ExportError, match=f"{count} of {count} matrices in int8, .* MB: KL") as say:
+    count = len(script.frontier.upgrades)
+    with pytest.raises(ExportError, match=f"choosing by: 0 int4, {count} int8, .* MB: KL") as say:
         script.choose(limited(0.1))
     assert "Widen [tolerance]" in str(say.value)
     assert len(script.asked) <= 6
@@ -92,7 +93,7 @@ def test_a_tenth_of_each_limit_is_left_for_the_other_half_of_the_text() -> None:
     assert limits.min_top1_agreement == pytest.approx(0.91)
     assert limits.max_perplexity_ratio == pytest.approx(1.09)
     none = with_margin(DecoderTolerance(float("inf"), 0.0, float("inf")))
-    assert MeasuredPlan(0, 1, 1, 99.0, 0.1, 99.0).keeps(none)
+    assert MeasuredPlan(0, "", 1, 99.0, 0.1, 99.0).keeps(none)
     assert with_margin(DecoderTolerance(1, 1, 0.9)).max_perplexity_ratio == 0.9
 
 
@@ -100,25 +101,29 @@ def test_the_table_has_a_line_for_each_plan_with_its_speed_by_bytes_and_a_bar_of
     script = Script()
     plans = [script.measure(count) for count in (0, 100, 200)]
     head, *lines = (line.split() for line in table(plans).splitlines())
-    assert head == ["int8", "MB", "top-1", "ratio", "decode", "speed", "KL"]
-    assert [line[6] for line in lines] == ["1.00", "0.50", "0.33"]
-    bars = [line[8] if len(line) > 8 else "" for line in lines]
+    assert head == ["matrices", "MB", "top-1", "ratio", "decode", "speed", "KL"]
+    assert [line[:4] for line in lines][1] == ["100", "int4,", "100", "int8"]
+    assert [line[7] for line in lines] == ["1.00", "0.50", "0.33"]
+    bars = [line[9] if len(line) > 9 else "" for line in lines]
     assert [len(bar) for bar in bars] == [round(BAR * plan.kl / plans[0].kl) for plan in plans]
     assert {*"".join(bars)} == {"\N{FULL BLOCK}"}
 
 
 def test_plans_that_lose_nothing_have_no_bars() -> None:
-    exact = [MeasuredPlan(0, 1, 100, 0.0, 1.0, 1.0), MeasuredPlan(1, 1, 200, 0.0, 1.0, 1.0)]
+    exact = [
+        MeasuredPlan(0, "1 int4", 100, 0.0, 1.0, 1.0),
+        MeasuredPlan(1, "1 int8", 200, 0.0, 1.0, 1.0),
+    ]
     assert "\N{FULL BLOCK}" not in table(exact)
 
 
 @pytest.fixture
 def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlanSearch:
-    """A search over a tiny graph, whose KL is the share of matrices that are int4."""
+    """A search over a tiny graph, whose KL falls from 1 to 0 with the bits of its matrices."""
 
     def measured(request: DriftRequest, *_: object) -> Outcome:
-        bits = bits_in(request.graph)[:-1]
-        kl = bits.count(4) / len(bits)
+        bits = bits_in(request.graph)
+        kl = sum(8 - each for each in bits) / (4 * len(bits))
         return Outcome({"kl": kl, "top1_agreement": 1.0, "perplexity_ratio": 1.0}, None)
 
     monkeypatch.setattr(plan_search, "verify", measured)
@@ -143,35 +148,34 @@ def bits_in(graph: Path) -> list[int]:
     return [n.attributes["bits"].value for n in nodes if n.op_type == "AffineMatMul"]
 
 
-def test_a_plan_of_written_matrices_is_the_same_file_as_one_that_is_computed(
+def test_the_smallest_plan_that_holds_is_what_is_written(
     search: PlanSearch, tmp_path: Path
 ) -> None:
-    int8 = search.chosen(limited(0.5))
-    assert 0 < int8 < len(search.frontier.candidates)
-    save(search.quantised(int8), tmp_path / "written")
-    computed = quantize(fused("llama"), AUTO, search.frontier.plan(int8))
-    save(computed, tmp_path / "computed")
-    for name in ("model.onnx", "model.onnx.data"):
-        one, other = (tmp_path / each / name for each in ("written", "computed"))
-        assert one.read_bytes() == other.read_bytes()
-    assert Counter(bits_in(tmp_path / "written" / "model.onnx")[:-1])[8] == int8
+    upgrades = search.chosen(limited(0.5))
+    assert 0 < upgrades < len(search.frontier.upgrades)
+    save(search.quantised(upgrades), tmp_path / "out")
+    plan = search.frontier.plan(upgrades)
+    assert sorted(bits_in(tmp_path / "out" / "model.onnx")) == sorted(
+        BITS[each] for each in plan.values()
+    )
 
 
 def test_a_manifest_has_the_plan_by_matrix_and_all_that_was_measured(search: PlanSearch) -> None:
-    int8 = search.chosen(limited(0.5))
-    info = search.info(int8)
-    assert info.matrices == len(matrices_of(fused("llama")))
-    assert set(info.int8) < set(matrices_of(fused("llama")))
-    assert len(info.int8) == int8
-    measured = {each["int8"]: each["kl"] for each in info.measured}
+    upgrades = search.chosen(limited(0.5))
+    info = search.info(upgrades)
+    assert set(info.weights) == set(matrices_of(fused("llama"), AUTO))
+    assert {"int4"} < set(info.weights.values()) <= set(BITS)
+    measured = {each["upgrades"]: each["kl"] for each in info.measured}
     assert measured[0] == 1.0
-    assert measured[int8] <= 0.45
+    assert measured[upgrades] <= 0.45
 
 
-def test_the_output_projection_keeps_its_own_weights(tmp_path: Path) -> None:
-    for head, bits in (("int4", 4), ("int8", 8), ("", 8)):
+def test_the_output_projection_is_part_of_the_plan_unless_it_has_weights_of_its_own(
+    tmp_path: Path,
+) -> None:
+    for head, ends in (("int4", (4, 4)), ("int6", (6, 6)), ("int8", (8, 8)), ("", (4, 8))):
         found = searching(Precision("auto", lm_head=head), tmp_path)
-        for count in (0, len(found.frontier.candidates)):
+        for count, bits in zip((0, len(found.frontier.upgrades)), ends, strict=True):
             save(found.quantised(count), tmp_path / "out")
             assert bits_in(tmp_path / "out" / "model.onnx")[-1] == bits
 
@@ -179,7 +183,7 @@ def test_the_output_projection_keeps_its_own_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 1.0])
 def test_a_budget_is_filled_and_not_passed(share: float, tmp_path: Path) -> None:
     free = searching(AUTO, tmp_path)
-    matrices = len(free.frontier.candidates)
+    matrices = len(free.frontier.upgrades)
     least, most = (written(free, count, tmp_path) for count in (0, matrices))
     budget = least + share * (most - least)
     found = searching(Precision("auto", max_mb=budget / 1e6), tmp_path)
@@ -237,7 +241,7 @@ def test_an_export_finds_its_weights_and_passes_the_gates_with_them(
     path.write_text(RECIPE.replace("MAX_KL", "1000"))
     shown = measure_plans(load_decoder_recipe(str(path)), tmp_path / "out", ignore)
     rows = [line.split() for line in shown.splitlines()[1:]]
-    drift = [float(row[7]) for row in rows]
+    drift = [float(row[-2] if row[-1].startswith("\N{FULL BLOCK}") else row[-1]) for row in rows]
     assert drift[0] > drift[-1]
     assert drift[-1] < 0.05  # against the logits of the same windows
     assert sorted(found.name for found in tmp_path.iterdir()) == ["source", "tiny.toml"]
@@ -247,11 +251,11 @@ def test_an_export_finds_its_weights_and_passes_the_gates_with_them(
     export(load_decoder_recipe(str(path)), tmp_path / "out", lines.append)
     manifest = Artifact.open(tmp_path / "out").manifest
     assert manifest.plan is not None
-    int8, matrices = len(manifest.plan.int8), manifest.plan.matrices
-    assert 0 < int8 <= matrices
-    assert manifest.precision == (
-        f"auto: int4 affine block 32, int8 in {int8} of {matrices} matrices and lm_head"
-    )
+    counts = Counter(manifest.plan.weights.values())
+    words = ", ".join(f"{counts[weights]} {weights}" for weights in BITS if counts[weights])
+    assert counts["int4"] < counts.total()
+    assert manifest.precision == f"auto: affine block 32, {words}"
     assert manifest.verification["drift"]["kl"] <= limit
-    assert Counter(bits_in(tmp_path / "out" / "model.onnx")[:-1])[8] == int8
-    assert any(line.startswith(f"plan: {int8} of {matrices} matrices in int8") for line in lines)
+    bits = Counter(bits_in(tmp_path / "out" / "model.onnx"))
+    assert bits == Counter({BITS[weights]: count for weights, count in counts.items()})
+    assert any(line.startswith(f"plan: {words}, ") for line in lines)
