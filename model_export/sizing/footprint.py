@@ -131,7 +131,7 @@ def _bytes(matrix: Matrix, weights: str, precision: Precision) -> int:
     rows = -(-matrix.rows // LANES) * LANES
     columns = -(-matrix.columns // BLOCK) * BLOCK
     blocks = -(-matrix.columns // precision.block_size)
-    offsets = weights == "int4" and precision.algorithm != "symmetric"
+    offsets = weights != "int8" and precision.algorithm != "symmetric"
     return rows * (columns * BITS[weights] // 8 + blocks * FLOAT16 * (2 if offsets else 1))
 
 
