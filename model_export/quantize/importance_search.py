@@ -1,4 +1,4 @@
-"""Searches scale and offset of 4 bit blocks by the error that a layer's outputs will have.
+"""Searches scale and offset of affine blocks by the error that a layer's outputs will have.
 
 A weight's error counts by the mean square of the input that it is multiplied with. The search
 itself is in C, search_affine.c, which `python -m kernels` compiles. It finds the same bits on every
@@ -32,24 +32,24 @@ class _Job(ctypes.Structure):
     """Tells the library what to search, and where to: the Job of search_affine.c."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("count", "size", "period")),
+        *((name, ctypes.c_int64) for name in ("count", "size", "period", "largest")),
         *((name, ctypes.c_void_p) for name in ("cut", "shares", "values", "scales", "offsets")),
     )
 
 
 class Found(NamedTuple):
-    """Blocks of values from 0 to 15, [blocks, size], each weight scale * value + offset."""
+    """Blocks of values from 0 on, [blocks, size], each weight scale * value + offset."""
 
     values: NDArray[np.uint8]
     scales: NDArray[np.float16]
     offsets: NDArray[np.float16]
 
 
-def search_affine(cut: Floats, importance: Floats) -> Found:
+def search_affine(cut: Floats, importance: Floats, bits: int = 4) -> Found:
     """Quantises the blocks `cut` [blocks, size] with the least weighted error that is found.
 
     `importance` [blocks of a row, size], or [1, size], serves every row anew. A block whose weights
-    are 16 steps from its smallest to its largest, as those of a Q4_1 file, stays exactly as it is.
+    lie on a grid from its smallest to its largest, as those of a Q4_1 file, stays exactly as it is.
     """
     count, size = cut.shape
     if size % 4 or size > _LARGEST:
@@ -64,7 +64,7 @@ def search_affine(cut: Floats, importance: Floats) -> Found:
         np.empty((count, size), np.uint8), np.empty(count, np.float16), np.empty(count, np.float16)
     )
     addresses = (array.ctypes.data for array in (cut, shares, *found))
-    load_search()(ctypes.byref(_Job(count, size, period, *addresses)))
+    load_search()(ctypes.byref(_Job(count, size, period, 2**bits - 1, *addresses)))
     return found
 
 

@@ -22,6 +22,7 @@ typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
 // much the weights of the first block count, and of every block that is `period` after such a one.
 typedef struct {
     int64_t count, size, period;
+    int64_t largest;             // value: 15, 31 or 63
     const float *cut;            // [count, size]
     const float *shares;         // [size, period + 15]: the first 15 columns once more at the end
     uint8_t *values;             // [count, size]
@@ -31,6 +32,7 @@ typedef struct {
 // Sixteen blocks, value after value, and the best fit of their fractions so far.
 typedef struct {
     int64_t size;
+    float top;                  // the largest value
     Floats x[LARGEST];          // the weights
     Floats shares[LARGEST];     // how much each counts; a block's sum is 1
     Floats fractions[LARGEST];  // 0 is a block's smallest weight, 1 its largest
@@ -41,7 +43,8 @@ typedef struct {
     Floats explained, scale, mean_of_q;  // of the best fit
 } Blocks;
 
-// Parts that are cut off a block's range below and above before its values are rounded.
+// Parts that are cut off a block's range below and above before its values are rounded: of 16 values,
+// and as many steps of more.
 //
 // Out of a grid of 100 that cut off less than half a step, so that nothing is rounded out of the
 // range: each adds the most to those before it. They leave 0.5 % more error than the best of all 100.
@@ -50,7 +53,8 @@ static const double CUTS[][2] = {
     {0.0, 0.02},  {0.02, 0.0},   {-0.06, -0.06}, {-0.06, -0.01},
 };
 static const float TINY = 1e-6f;
-// The mean square, in ranges, below which a block may lie on a grid: some hundredths of a step.
+// The mean square, in ranges, below which a block of 16 values may lie on a grid: some hundredths of
+// a step.
 static const float EXACT = 1e-6f;
 
 #define INLINE static inline __attribute__((always_inline))
@@ -140,15 +144,16 @@ INLINE Floats offset_of(const Blocks *blocks) {
 }
 
 // The value that is nearest to x.
-INLINE Floats nearest(Floats x, Floats by, Floats offset) {
-    return rounded(smaller(larger((x - offset) / by, broadcast(0)), broadcast(15)));
+INLINE Floats nearest(const Blocks *blocks, Floats x, Floats by, Floats offset) {
+    return rounded(smaller(larger((x - offset) / by, broadcast(0)), broadcast(blocks->top)));
 }
 
 // Rounds the fractions by each of the ranges, and keeps the best fit.
 INLINE void try_ranges(Blocks *blocks) {
     for (size_t cut = 0; cut < sizeof CUTS / sizeof *CUTS; cut++) {
-        const double below = CUTS[cut][0], above = CUTS[cut][1];
-        const float steps = 15 / (float)(1 - below - above);
+        const double as_many = 15.0 / blocks->top;
+        const double below = CUTS[cut][0] * as_many, above = CUTS[cut][1] * as_many;
+        const float steps = blocks->top / (float)(1 - below - above);
         const float first = (float)below * steps;
         for (int64_t k = 0; k < blocks->size; k++)
             blocks->q[k] = rounded(blocks->fractions[k] * steps - first);
@@ -160,7 +165,7 @@ INLINE void try_ranges(Blocks *blocks) {
 INLINE void refit(Blocks *blocks) {
     const Floats by = divisor(blocks->scale), offset = offset_of(blocks);
     for (int64_t k = 0; k < blocks->size; k++)
-        blocks->q[k] = nearest(blocks->fractions[k], by, offset);
+        blocks->q[k] = nearest(blocks, blocks->fractions[k], by, offset);
     improve(blocks);
 }
 
@@ -169,7 +174,7 @@ INLINE Floats error_of(const Blocks *blocks, Halves scales, Halves offsets) {
     const Floats scale = to_floats(scales), offset = to_floats(offsets), by = divisor(scale);
     Floats sum = {0};
     for (int64_t k = 0; k < blocks->size; k++) {
-        const Floats x = blocks->x[k], apart = nearest(x, by, offset) * scale + offset - x;
+        const Floats x = blocks->x[k], apart = nearest(blocks, x, by, offset) * scale + offset - x;
         sum += apart * apart * blocks->shares[k];
     }
     return sum;
@@ -177,11 +182,12 @@ INLINE Floats error_of(const Blocks *blocks, Halves scales, Halves offsets) {
 
 // Takes the ends of the range where they are as good: a block on a grid stays exactly as it is.
 INLINE void take_ends(const Blocks *blocks, Halves *scales, Halves *offsets) {
-    const Flags near = blocks->variance - blocks->explained < EXACT;
+    const float step = 15 / blocks->top;
+    const Flags near = blocks->variance - blocks->explained < EXACT * step * step;
     int any = 0;
     for (int lane = 0; lane < LANES; lane++) any |= near[lane];
     if (!any) return;
-    const Halves plain = to_halves(blocks->range / 15), low = to_halves(blocks->low);
+    const Halves plain = to_halves(blocks->range / blocks->top), low = to_halves(blocks->low);
     const Floats found = error_of(blocks, *scales, *offsets);
     const Flags better = near & (error_of(blocks, plain, low) <= found);
     *scales = to_halves(choose(better, to_floats(plain), to_floats(*scales)));
@@ -195,7 +201,7 @@ INLINE void write_values(const Blocks *blocks, Halves scales, Halves offsets, in
     for (int64_t k = 0; k < blocks->size; k += 4) {
         Words four = {0};
         for (int part = 0; part < 4; part++)
-            four |= to_words(nearest(blocks->x[k + part], by, offset)) << 8 * part;
+            four |= to_words(nearest(blocks, blocks->x[k + part], by, offset)) << 8 * part;
         for (int64_t lane = 0; lane < count; lane++) {
             const uint32_t word = four[lane];
             memcpy(values + lane * blocks->size + k, &word, sizeof word);
@@ -205,7 +211,7 @@ INLINE void write_values(const Blocks *blocks, Halves scales, Halves offsets, in
 
 INLINE void search_all(const Job *job) {
     Blocks blocks;
-    blocks.size = job->size;
+    blocks.size = job->size, blocks.top = job->largest;
     for (int64_t start = 0; start < job->count; start += LANES) {
         const int64_t some = job->count - start < LANES ? job->count - start : LANES;
         read_blocks(&blocks, job, start, some);

@@ -6,6 +6,7 @@ import ctypes
 import threading
 from collections.abc import Callable
 from functools import reduce
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -185,9 +186,22 @@ def _code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_bits_are_those_of_the_same_search_in_numpy(kind: str, size: int, count: int) -> None:
     cut = KINDS[kind](weights(count, size))
-    for period in (1, 9, 16, 18):
+    for period, bits in ((1, 4), (9, 4), (16, 5), (18, 6)):
         counts = importances(period * size).reshape(period, size)
-        assert_equal(search_affine(cut, counts), search_in_numpy(cut, counts))
+        assert_equal(search_affine(cut, counts, bits), search_in_numpy(cut, counts, bits))
+
+
+def test_a_bit_more_leaves_about_a_quarter_of_the_error() -> None:
+    cut, importance = weights().reshape(-1, 32), importances().reshape(-1, 32)
+    errors = []
+    for bits in (4, 5, 6):
+        values, scales, offsets = search_affine(cut, importance, bits)
+        assert values.max() == 2**bits - 1
+        found = values * scales[:, None].astype(np.float64) + offsets[:, None].astype(np.float64)
+        counts = np.tile(importance, (len(cut) // len(importance), 1))
+        errors.append(float((np.square(found - cut) * counts).sum()))
+    for smaller, larger in pairwise(errors):
+        assert 0.15 < larger / smaller < 0.35
 
 
 @pytest.mark.parametrize("size", [33, 260])

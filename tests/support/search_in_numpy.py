@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from model_export.quantize.importance_search import Found, _shares, _sum
 from model_export.weights import Floats
 
-LARGEST = np.float32(15)
 TINY = np.float32(1e-6)
 EXACT = np.float32(1e-6)
 CUTS = (
@@ -26,39 +25,44 @@ CUTS = (
 )
 
 
-def search_in_numpy(cut: Floats, importance: Floats) -> Found:
+def search_in_numpy(cut: Floats, importance: Floats, bits: int = 4) -> Found:
     """Finds what `search_affine` finds."""
     counts = _shares(importance)[:, np.arange(len(cut)) % len(importance)]
-    values, scales, offsets = _searched(np.ascontiguousarray(cut.T), np.ascontiguousarray(counts))
+    x, largest = np.ascontiguousarray(cut.T), np.float32(2**bits - 1)
+    values, scales, offsets = _searched(x, np.ascontiguousarray(counts), largest)
     return Found(np.ascontiguousarray(values.T, np.uint8), scales, offsets)
 
 
-def _searched(x: Floats, shares: Floats) -> tuple[Floats, NDArray[np.float16], NDArray[np.float16]]:
+def _searched(
+    x: Floats, shares: Floats, largest: np.float32
+) -> tuple[Floats, NDArray[np.float16], NDArray[np.float16]]:
     """Returns values, scales and offsets of the columns of `x`."""
     low = x.min(axis=0) + np.float32(0)  # which of 0 and -0 is the smaller depends on the CPU
     ranges = (x.max(axis=0) + np.float32(0)) - low
     fractions = x - low
     fractions /= _divisors(ranges)
     fit = _Fit(fractions, shares)
-    for below, above in CUTS:
-        steps = LARGEST / np.float32(1 - below - above)
+    as_many = 15 / float(largest)
+    for below, above in ((below * as_many, above * as_many) for below, above in CUTS):
+        steps = largest / np.float32(1 - below - above)
         np.multiply(fractions, steps, out=fit.q)
         fit.q -= np.float32(below) * steps
         np.rint(fit.q, out=fit.q)
         fit.improve()
-    _round(fractions, fit.scale, fit.offset(), fit.q)
+    _round(fractions, fit.scale, fit.offset(), largest, fit.q)
     fit.improve()
     scales = (fit.scale * ranges).astype(np.float16)
     offsets = (fit.offset() * ranges + low).astype(np.float16)
-    near = np.flatnonzero(fit.left() < EXACT)
+    step = np.float32(15) / largest
+    near = np.flatnonzero(fit.left() < EXACT * step * step)
     if near.size:
-        plain = (ranges[near] / LARGEST).astype(np.float16), low[near].astype(np.float16)
+        plain = (ranges[near] / largest).astype(np.float16), low[near].astype(np.float16)
         part, counts = x[:, near], shares[:, near]
-        found = _error(part, counts, scales[near], offsets[near])
-        better = near[_error(part, counts, *plain) <= found]
-        scales[better] = (ranges[better] / LARGEST).astype(np.float16)
+        found = _error(part, counts, scales[near], offsets[near], largest)
+        better = near[_error(part, counts, *plain, largest) <= found]
+        scales[better] = (ranges[better] / largest).astype(np.float16)
         offsets[better] = low[better].astype(np.float16)
-    _round(x, scales.astype(np.float32), offsets.astype(np.float32), fit.q)
+    _round(x, scales.astype(np.float32), offsets.astype(np.float32), largest, fit.q)
     return fit.q, scales, offsets
 
 
@@ -97,12 +101,16 @@ class _Fit:
 
 
 def _error(
-    x: Floats, shares: Floats, scales: NDArray[np.float16], offsets: NDArray[np.float16]
+    x: Floats,
+    shares: Floats,
+    scales: NDArray[np.float16],
+    offsets: NDArray[np.float16],
+    largest: np.float32,
 ) -> Floats:
     """Returns the weighted error of blocks with these scales and offsets."""
     scale, offset = scales.astype(np.float32), offsets.astype(np.float32)
     q = np.empty_like(x)
-    _round(x, scale, offset, q)
+    _round(x, scale, offset, largest, q)
     q *= scale
     q += offset
     q -= x
@@ -111,12 +119,12 @@ def _error(
     return _sum(q)
 
 
-def _round(x: Floats, scale: Floats, offset: Floats, out: Floats) -> None:
+def _round(x: Floats, scale: Floats, offset: Floats, largest: np.float32, out: Floats) -> None:
     """Finds the values of `x` that are nearest."""
     np.subtract(x, offset, out=out)
     out /= _divisors(scale)
     np.rint(out, out=out)
-    np.clip(out, np.float32(0), LARGEST, out=out)
+    np.clip(out, np.float32(0), largest, out=out)
 
 
 def _divisors(figures: Floats) -> Floats:
