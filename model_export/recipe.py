@@ -58,8 +58,6 @@ from model_export.reporting import ExportError
 
 BITS = {"int4": 4, "int5": 5, "int6": 6, "int8": 8}
 """Bits of a quantised weight."""
-AFFINE = ("int5", "int6")
-"""Weights that have no other blocks than affine ones."""
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len", "weighted_mean", "last_token")
 
 EncoderTask = Literal["feature-extraction", "text-classification", "text-ranking"]
@@ -114,7 +112,8 @@ class Precision:
     block_size    weights that share a scale, along the input: a power of two from 32 to 256
     algorithm     of the int4 blocks: "affine", from the smallest to the largest weight, the grid of
                   GGUF's Q4_1; "k_quant", the same by llama.cpp's search, on a coarser grid;
-                  "symmetric", around zero, a tenth smaller. int8 is always symmetric, as Q8_0
+                  "symmetric", around zero, a tenth smaller. int5 and int6 are always affine,
+                  and int8 symmetric, as Q8_0
     lm_head       of the output projection, and of the embedding; "" is as the others
     mixed_layers  int8 for the most sensitive int4 layers (llama.cpp's choice, see quantize/)
     """
@@ -136,8 +135,6 @@ class Precision:
                 'weights = "fp32" quantises nothing: leave out lm_head and mixed_layers, or set '
                 'weights to "int4" or "int8".'
             )
-        if self.algorithm != "affine" and {self.weights, self.lm_head} & set(AFFINE):
-            raise ExportError("int5 and int6 have affine blocks alone: leave out algorithm.")
         if self.mixed_layers and self.weights != "int4":
             raise ExportError('mixed_layers gives int8 to some of the int4 layers: use "int4".')
         if self.max_mb is not None and self.weights != "auto":
@@ -156,18 +153,13 @@ class Precision:
 
         Affine blocks are chosen by it, and "auto" orders the matrices by it.
         """
-        has_affine = not {self.weights, self.head}.isdisjoint(("int4", *AFFINE))
-        return self.weights == "auto" or (self.algorithm == "affine" and has_affine)
+        affine = {"auto", "int5", "int6"} | ({"int4"} if self.algorithm == "affine" else set())
+        return not affine.isdisjoint((self.weights, self.head))
 
     @property
     def head(self) -> str:
         """The output projection's weights; of "auto" the largest that it may have."""
         return self.lm_head or ("int8" if self.weights == "auto" else self.weights)
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        """The weights that "auto" chooses from, the smallest first."""
-        return tuple(BITS) if self.algorithm == "affine" else ("int4", "int8")
 
     def searched(self) -> Precision:
         """Returns "auto" without a budget, with the blocks and the key lm_head of this one."""
@@ -186,9 +178,11 @@ class Precision:
         if self.weights == "fp32":
             return "fp32"
         if self.weights == "auto":
-            words = f"auto: {self.algorithm} block {self.block_size}, {plan}"
-            return words + (f", {self.lm_head} lm_head" if self.lm_head else "")
-        algorithm = f" {self.algorithm}" if self.weights != "int8" else ""
+            parts = (plan, self.lm_head and f"{self.lm_head} lm_head")
+            return ", ".join(
+                [f"auto: {self.algorithm} block {self.block_size}", *filter(None, parts)]
+            )
+        algorithm = f" {self.algorithm}" if self.weights == "int4" else ""
         words = f"{self.weights}{algorithm} block {self.block_size}"
         words += f", {self.head} lm_head" if self.head != self.weights else ""
         return words + (", int8 mixed layers" if self.mixed_layers else "")

@@ -83,15 +83,15 @@ def affine(
     """Quantises from each block's smallest weight to its largest, as GGUF's Q4_1 and Q5_1.
 
     https://github.com/ggml-org/llama.cpp ggml-quants.c has them. With the mean squares of the
-    inputs, float32 [columns], scale and offset of 4 bits are those by which the outputs err least.
+    inputs, float32 [columns], scale and offset are those by which the outputs err least.
     """
     cut = _cut(weight, block_size)
-    if importance is not None and bits == 4:
+    if importance is not None:
         fill = (0, -len(importance) % block_size)  # what a row is filled with is read by nobody
         counts = np.pad(importance, fill).reshape(-1, block_size)
-        values, *figures = search_affine(cut.reshape(-1, block_size), counts)
+        values, *figures = search_affine(cut.reshape(-1, block_size), counts, bits)
         scales, offsets = (each.reshape(cut.shape[:2]) for each in figures)
-        return _blocks(weight, values, scales, offsets, 4, block_size)
+        return _blocks(weight, values, scales, offsets, bits, block_size)
     low, high = _ends(cut)
     largest = 2**bits - 1
     scales, offsets = _float16((high - low) / np.float32(largest)), _float16(low)

@@ -69,7 +69,7 @@ def _upgrades(name: str, matrix: Weight, precision: Precision) -> list[Upgrade]:
 
     Weights that keep less for a byte than larger ones are passed over.
     """
-    choices = precision.choices
+    choices = tuple(BITS)
     if precision.algorithm == "affine" and stored_blocks(matrix, precision.block_size):
         return []  # int4 is what its file has
     sizes = [_bytes(matrix, weights, precision) for weights in choices]
@@ -98,7 +98,7 @@ def _losses(matrix: Weight, precision: Precision) -> list[float]:
     """Estimates the energy of the matrix's outputs that each choice of weights loses."""
     rows, importance = _sample(matrix), fitting_importance(matrix)
     scale = matrix.shape[0] / len(rows)
-    return [scale * _error(rows, importance, BITS[each], precision) for each in precision.choices]
+    return [scale * _error(rows, importance, bits, precision) for bits in BITS.values()]
 
 
 def _sample(matrix: Weight) -> Floats:

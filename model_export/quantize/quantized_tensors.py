@@ -19,14 +19,13 @@ def quantized_tensors(
 ) -> tuple[GroupTensor, GroupTensor, GroupTensor | None]:
     """Returns values, scales and offsets of `matrix` [outputs, inputs], as block_layout.py says.
 
-    A matrix that its file has in blocks that fit keeps these. Affine int4 blocks are chosen by the
+    A matrix that its file has in int4 blocks that fit keeps these. Affine blocks are chosen by the
     importance of the inputs where they were measured. Every group of 16 rows is computed by
     itself, so a slice of the matrix gives the same bytes as the whole.
     """
-    is_symmetric = bits == 8 or (bits == 4 and algorithm == "symmetric")
-    affine_int4 = bits == 4 and algorithm == "affine"
-    stored = stored_blocks(matrix, block_size) if affine_int4 else None
-    importance = fitting_importance(matrix) if affine_int4 else None
+    kind = kind_of(bits, algorithm)
+    stored = stored_blocks(matrix, block_size) if bits == 4 and kind == "affine" else None
+    importance = fitting_importance(matrix)
 
     def compute(rows: Floats) -> Arrays:
         packed = pack(quantised(rows, bits, block_size, algorithm, importance))
@@ -47,7 +46,7 @@ def quantized_tensors(
     return (
         GroupTensor(group, 0, ir.DataType.UINT8, values),
         GroupTensor(group, 1, ir.DataType.FLOAT16, scales),
-        None if is_symmetric else GroupTensor(group, 2, ir.DataType.FLOAT16, scales),
+        None if kind == "symmetric" else GroupTensor(group, 2, ir.DataType.FLOAT16, scales),
     )
 
 
@@ -60,12 +59,15 @@ def fitting_importance(matrix: Weight) -> Floats | None:
 def quantised(
     rows: Floats, bits: int, block_size: int, algorithm: str, importance: Floats | None
 ) -> Blocks:
-    """Quantises some rows of a matrix; `importance` counts for affine int4 blocks alone.
-
-    `algorithm` is that of int4: 5 and 6 bits are always affine, and 8 symmetric.
-    """
-    if bits == 8 or (bits == 4 and algorithm == "symmetric"):
+    """Quantises some rows of a matrix; `importance` counts for affine blocks alone."""
+    kind = kind_of(bits, algorithm)
+    if kind == "symmetric":
         return symmetric(rows, bits, block_size)
-    if bits == 4 and algorithm == "k_quant":
+    if kind == "k_quant":
         return k_quant(rows, block_size)
     return affine(rows, block_size, importance, bits)
+
+
+def kind_of(bits: int, algorithm: str) -> str:
+    """Returns the kind of blocks: `algorithm` is that of int4; int5 and int6 are always affine."""
+    return algorithm if bits == 4 else "symmetric" if bits == 8 else "affine"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from handlers.cpus import LAMBDA_MB_PER_CPU
 from model_export.quantize.block_layout import BLOCK, LANES
+from model_export.quantize.quantized_tensors import kind_of
 from model_export.recipe import BITS, Precision
 
 FLOAT32 = 4
@@ -131,7 +132,7 @@ def _bytes(matrix: Matrix, weights: str, precision: Precision) -> int:
     rows = -(-matrix.rows // LANES) * LANES
     columns = -(-matrix.columns // BLOCK) * BLOCK
     blocks = -(-matrix.columns // precision.block_size)
-    offsets = weights != "int8" and precision.algorithm != "symmetric"
+    offsets = kind_of(BITS[weights], precision.algorithm) != "symmetric"
     return rows * (columns * BITS[weights] // 8 + blocks * FLOAT16 * (2 if offsets else 1))
 
 

@@ -8,12 +8,12 @@ import pytest
 from model_export.grouped_weights import Grouped, GroupedWeight
 from model_export.quantize.block_quantizer import affine
 from model_export.quantize.plan import Frontier, Upgrade, frontier_of
-from model_export.recipe import Precision
+from model_export.recipe import BITS, Precision
 from model_export.weights import ArrayWeight, CalibratedWeight, TransposedWeight, Weight
 
 AUTO = Precision("auto")
-EITHER = Precision("auto", algorithm="symmetric")
-"""int4 or int8."""
+SYMMETRIC = Precision("auto", algorithm="symmetric")
+"""int4 without offsets, which int5 has."""
 
 
 def random_matrix(rows: int = 64, columns: int = 64, seed: int = 0) -> np.ndarray:
@@ -91,8 +91,8 @@ def test_the_bytes_of_an_upgrade_are_those_of_the_kernels_layout() -> None:
     five, six, eight = (each.extra for each in frontier_of(matrix, AUTO).upgrades)
     assert (five, six) == (weights // 8, weights // 8)
     assert eight == weights // 4 - scales  # int8 has no offsets
-    (one,) = frontier_of(matrix, EITHER).upgrades
-    assert one.extra == weights // 2
+    first = frontier_of(matrix, SYMMETRIC).upgrades[0]
+    assert first.extra == BITS[first.weights] * weights // 8 - weights // 2 + scales
 
 
 @pytest.fixture

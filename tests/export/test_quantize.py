@@ -274,7 +274,7 @@ def test_a_tied_embedding_and_output_projection_read_the_same_initialisers(tmp_p
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"weights": "int3"}, "weights is 'int3', but must be one of 'fp32', 'int4', 'int8'"),
+        ({"weights": "int3"}, "weights is 'int3', but must be one of 'fp32', 'int4', 'int5'"),
         ({"block_size": 48}, "block_size is 48"),
         ({"algorithm": "gptq"}, "algorithm is 'gptq'"),
         ({"lm_head": "int2"}, "lm_head is 'int2'"),
@@ -298,6 +298,9 @@ def test_a_precision_describes_itself() -> None:
     assert Precision().describe() == "int4 affine block 32"
     assert Precision("int8", 64).describe() == "int8 block 64"
     assert Precision("fp32").describe() == "fp32"
-    auto = "auto: int4 affine block 32, int8 in 3 of 9 matrices"
-    assert Precision("auto").describe("3 of 9") == f"{auto} and lm_head"
-    assert Precision("auto", lm_head="int4").describe("3 of 9") == f"{auto}, int4 lm_head"
+    assert Precision("int5", lm_head="int6").describe() == "int5 block 32, int6 lm_head"
+    auto = "auto: affine block 32"
+    assert Precision("auto").describe() == auto
+    assert Precision("auto").describe("3 int4, 6 int5") == f"{auto}, 3 int4, 6 int5"
+    named = Precision("auto", lm_head="int4").describe("3 int4, 6 int5")
+    assert named == f"{auto}, 3 int4, 6 int5, int4 lm_head"
