@@ -24,6 +24,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
+
 from bench.drift import Fp32
 from bench.folder_recipe import RECIPE
 from bench.graph_decode import Graph
@@ -36,8 +38,10 @@ from handlers.artifact.manifest import GRAPH
 from handlers.cpus import available_cpus
 from model_export.decoder.calibration import InputSquares, calibration_windows, shipped_text
 from model_export.decoder.export import IMPORTANCE, DecoderStrategy
-from model_export.quantize import quantize
-from model_export.recipe import Precision
+from model_export.plan_search import upgrades_within
+from model_export.quantize import matrices_of, quantize
+from model_export.quantize.plan import frontier_of
+from model_export.recipe import BITS, Precision
 from model_export.recipe_loader import load_decoder_recipe, shipped_recipes
 from model_export.save import save
 from model_export.verify.drift import Drift
@@ -51,7 +55,7 @@ class Candidate:
 
     precision: Precision
     calibrated: bool = True
-    """Whether the int4 blocks are chosen by what their layers read."""
+    """Whether affine blocks are chosen by what their layers read."""
 
     @property
     def words(self) -> str:
@@ -63,8 +67,8 @@ CANDIDATES = (
     Candidate(Precision(lm_head="int8")),
     Candidate(Precision(lm_head="int8"), calibrated=False),
     Candidate(Precision(lm_head="int8", mixed_layers=True)),
-    Candidate(Precision()),
-    Candidate(Precision(weights="int8")),
+    *(Candidate(Precision(weights=weights)) for weights in BITS),
+    *(Candidate(Precision(weights="auto", max_mb=max_mb)) for max_mb in (91.0, 98.0, 105.0, 112.0)),
 )
 """What one chooses among, and what the calibration is worth: add others here. Decode speeds are
 ratios to the first."""
@@ -164,9 +168,17 @@ def _saved(
     for candidate in candidates:
         say(f"quantize to {candidate.words}")
         path = directory / candidate.words
-        graph = quantize(strategy.convert(), candidate.precision)
-        save(graph, path, threads=available_cpus())
+        save(_quantised(strategy.convert(), candidate.precision), path, threads=available_cpus())
         yield candidate, path
+
+
+def _quantised(graph: ir.Model, precision: Precision) -> ir.Model:
+    """Returns the quantised graph; of "auto", the plan that fits into its budget."""
+    if precision.max_mb is None:
+        return quantize(graph, precision)
+    frontier = frontier_of(matrices_of(graph, precision), precision)
+    upgrades = upgrades_within(precision.max_mb, graph, precision, frontier)
+    return quantize(graph, precision, frontier.plan(upgrades))
 
 
 def _llama_cpps(folder: Path, text: str, fp32: Fp32) -> Iterator[dict[str, Any]]:

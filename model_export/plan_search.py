@@ -88,6 +88,21 @@ def choose(frontier: Frontier, measure: Measure, tolerance: DecoderTolerance) ->
     return found[counts[place]]
 
 
+def upgrades_within(
+    max_mb: float, graph: ir.Model, precision: Precision, frontier: Frontier
+) -> int:
+    """Counts the upgrades that a file of weights of `max_mb` holds. Raises ExportError."""
+
+    def size(upgrades: int) -> int:
+        return size_of_weights(quantize(graph.clone(), precision, frontier.plan(upgrades)))
+
+    counts = range(len(frontier.upgrades) + 1)
+    fitting = bisect_right(counts, max_mb * MB, key=size)
+    if not fitting:
+        raise budget_too_small(precision, size(0))
+    return counts[fitting - 1]
+
+
 def with_margin(tolerance: DecoderTolerance) -> DecoderTolerance:
     """Returns the limits that hold on the text for choosing by."""
     ratio = tolerance.max_perplexity_ratio
@@ -127,14 +142,9 @@ class PlanSearch:
 
     def chosen(self, tolerance: DecoderTolerance) -> int:
         """Counts the upgrades of the plan that is chosen. Raises ExportError."""
-        budget = self._precision.max_mb
-        if budget is None:
+        if self._precision.max_mb is None:
             return choose(self.frontier, self.measure, tolerance).upgrades
-        counts = range(len(self.frontier.upgrades) + 1)
-        fitting = bisect_right(counts, budget * MB, key=self._size)
-        if not fitting:
-            raise budget_too_small(self._precision, self._size(0))
-        return counts[fitting - 1]
+        return upgrades_within(self._precision.max_mb, self._graph, self._precision, self.frontier)
 
     def measure(self, upgrades: int) -> MeasuredPlan:
         """Measures the plan with so many upgrades, and reports it."""
@@ -178,9 +188,6 @@ class PlanSearch:
             vocabulary=reference.vocabulary,
             threads=self._threads,
         )
-
-    def _size(self, upgrades: int) -> int:
-        return size_of_weights(self.quantised(upgrades))
 
 
 def table(plans: Sequence[MeasuredPlan]) -> str:

@@ -178,10 +178,10 @@ class Precision:
         if self.weights == "fp32":
             return "fp32"
         if self.weights == "auto":
-            parts = (plan, self.lm_head and f"{self.lm_head} lm_head")
-            return ", ".join(
-                [f"auto: {self.algorithm} block {self.block_size}", *filter(None, parts)]
-            )
+            budget = "" if self.max_mb is None else f"at most {self.max_mb:g} MB"
+            head = self.lm_head and f"{self.lm_head} lm_head"
+            blocks = f"auto: {self.algorithm} block {self.block_size}"
+            return ", ".join(words for words in (blocks, budget, plan, head) if words)
         algorithm = f" {self.algorithm}" if self.weights == "int4" else ""
         words = f"{self.weights}{algorithm} block {self.block_size}"
         words += f", {self.head} lm_head" if self.head != self.weights else ""

@@ -1,8 +1,9 @@
 """Orders what may have more bits than int4 by what that keeps, for plans of weights = "auto".
 
 What a layer's outputs lose is the squared error of its weights, each times the mean square of its
-input. It is estimated on some of the rows. A matrix gets more bits first where each byte that they
-take keeps the most of it. Over the energy of the outputs it foretells less (docs/precision.md).
+input. It is estimated on some of the rows, and divided by the root of the outputs' own energy: as
+it is, it says too much of layers with large outputs, and as a share of that energy too little. A
+matrix gets more bits first where each byte that they take keeps the most (docs/precision.md).
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model_export.quantize.block_layout import LANES
 from model_export.quantize.quantized_tensors import fitting_importance, quantised, quantized_tensors
@@ -22,6 +25,8 @@ from model_export.weights import ArrayWeight, Floats, Weight, reads_by_rows
 
 Plan = Mapping[str, str]
 """The weights of each matrix, by its name in the graph: "int4" or one with more bits."""
+HEAD = 4.0
+"""How much more the output projection counts: no layer after it evens out what it loses."""
 _EVERY = 16
 """Of so many groups of rows one is looked at."""
 
@@ -33,7 +38,7 @@ class Upgrade:
     matrix: str
     weights: str
     gain: float
-    """The energy of the outputs that they keep, beside those before."""
+    """What they keep that those before lose."""
     extra: int
     """Bytes that they take more."""
 
@@ -58,13 +63,22 @@ class Frontier:
 
 
 def frontier_of(matrices: Mapping[str, Weight], precision: Precision) -> Frontier:
-    """Orders all upgrades of the matrices [outputs, inputs] by what they keep for each byte."""
-    found = [each for name in matrices for each in _upgrades(name, matrices[name], precision)]
+    """Orders all upgrades of the matrices [outputs, inputs] by what they keep for each byte.
+
+    The last is the output projection, where `precision` has no weights of its own for that.
+    """
+    head = None if precision.lm_head else [*matrices][-1:]
+    counts = {name: HEAD if head == [name] else 1.0 for name in matrices}
+    found = [
+        each
+        for name, matrix in matrices.items()
+        for each in _upgrades(name, matrix, precision, counts[name])
+    ]
     found.sort(key=lambda each: -each.gain / each.extra)
     return Frontier(tuple(matrices), tuple(found))
 
 
-def _upgrades(name: str, matrix: Weight, precision: Precision) -> list[Upgrade]:
+def _upgrades(name: str, matrix: Weight, precision: Precision, counts: float) -> list[Upgrade]:
     """Returns the upgrades of one matrix, of which each keeps less for a byte than that before.
 
     Weights that keep less for a byte than larger ones are passed over.
@@ -79,7 +93,7 @@ def _upgrades(name: str, matrix: Weight, precision: Precision) -> list[Upgrade]:
     while place + 1 < len(choices):
         larger = range(place + 1, len(choices))
         best = max(larger, key=lambda at: (losses[place] - losses[at]) / (sizes[at] - sizes[place]))
-        gain, extra = losses[place] - losses[best], sizes[best] - sizes[place]
+        gain, extra = counts * (losses[place] - losses[best]), sizes[best] - sizes[place]
         if gain <= 0:
             break
         found.append(Upgrade(name, choices[best], gain, extra))
@@ -95,9 +109,10 @@ def _bytes(matrix: Weight, weights: str, precision: Precision) -> int:
 
 
 def _losses(matrix: Weight, precision: Precision) -> list[float]:
-    """Estimates the energy of the matrix's outputs that each choice of weights loses."""
+    """Estimates what each choice of weights loses."""
     rows, importance = _sample(matrix), fitting_importance(matrix)
-    scale = matrix.shape[0] / len(rows)
+    energy = _energy(rows, importance)
+    scale = (matrix.shape[0] / len(rows) / (energy or 1.0)) ** 0.5
     return [scale * _error(rows, importance, bits, precision) for bits in BITS.values()]
 
 
@@ -110,5 +125,10 @@ def _sample(matrix: Weight) -> Floats:
 
 def _error(rows: Floats, importance: Floats | None, bits: int, precision: Precision) -> float:
     blocks = quantised(rows, bits, precision.block_size, precision.algorithm, importance)
-    lost = (blocks.weights() - rows) ** 2
-    return float((lost if importance is None else lost * importance).sum())
+    return _energy(blocks.weights() - rows, importance)
+
+
+def _energy(rows: NDArray[np.floating[Any]], importance: Floats | None) -> float:
+    """Returns the energy of what these rows of a matrix make of its inputs."""
+    squares = np.square(rows, dtype=np.float64)
+    return float((squares if importance is None else squares * importance).sum())

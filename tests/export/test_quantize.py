@@ -302,5 +302,6 @@ def test_a_precision_describes_itself() -> None:
     auto = "auto: affine block 32"
     assert Precision("auto").describe() == auto
     assert Precision("auto").describe("3 int4, 6 int5") == f"{auto}, 3 int4, 6 int5"
+    assert Precision("auto", max_mb=105.5).describe("9 int4") == f"{auto}, at most 105.5 MB, 9 int4"
     named = Precision("auto", lm_head="int4").describe("3 int4, 6 int5")
     assert named == f"{auto}, 3 int4, 6 int5, int4 lm_head"
