@@ -4,7 +4,7 @@ RECIPE is a shipped recipe's name (`--list` shows them) or the path of a TOML fi
 the artefact is at DIR and has passed every gate. 1: one line says what is wrong, and DIR is as
 it was. With `--dry-run` it says how large the artefact would be and what making it takes, and
 writes nothing; exit code 1 then also means that this machine cannot hold the export. With `--plan`
-it measures int8 in more and more of a decoder's matrices, and prints what each costs and keeps.
+it measures more and more bits for a decoder's matrices, and prints what they cost and keep.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         "--plan",
         action="store_true",
         help='print what weights = "auto" chooses from: bytes, drift and predicted speed of int4 '
-        "with more and more matrices in int8; it takes as long as some exports and leaves nothing",
+        "and of more and more bits; it takes as long as some exports and leaves nothing",
     )
     parser.add_argument(
         "--out",

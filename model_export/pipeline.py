@@ -102,7 +102,7 @@ def export(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> 
 
 
 def measure_plans(recipe: DecoderRecipe, out: Path, report: Report) -> str:
-    """Measures plans from all int4 to all int8, and returns a table of them. Raises ExportError.
+    """Measures plans from all int4 to the largest, and returns a table of them. Raises ExportError.
 
     It works beside `out`, as an export does, and leaves nothing there.
     """
@@ -133,10 +133,10 @@ def _converted(
     check_destination(out)
     threads = Settings.from_environ().threads
     _prepare_torch(threads)
-    if recipe.precision.is_calibrated:  # before the minutes of the reference
+    if isinstance(recipe, DecoderRecipe) and recipe.precision.is_calibrated:
         from model_export.quantize.importance_search import load_search
 
-        load_search()
+        load_search()  # a failure now saves the minutes of the reference
     strategy = _load(recipe, out, report)
     mark = fingerprint(recipe, strategy.loaded.revision)
     with scratch_dir(out, mark, report) as scratch:

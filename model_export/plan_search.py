@@ -18,7 +18,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from handlers.artifact.manifest import GRAPH, WEIGHTS, PlanInfo
-from model_export.quantize import matrices_of, quantize
+from model_export.quantize import matrices_of, quantize, untied_head
 from model_export.quantize.plan import Frontier, frontier_of
 from model_export.recipe import BITS, DecoderTolerance, Precision
 from model_export.reporting import ExportError, Report
@@ -138,7 +138,7 @@ class PlanSearch:
         self._graph, self._precision, self._reference = graph, precision, reference
         self._directory, self._threads, self._report = directory, threads, report
         self.measured: list[MeasuredPlan] = []
-        self.frontier = frontier_of(matrices_of(graph, precision), precision)
+        self.frontier = frontier_of(matrices_of(graph, precision), precision, untied_head(graph))
 
     def chosen(self, tolerance: DecoderTolerance) -> int:
         """Counts the upgrades of the plan that is chosen. Raises ExportError."""

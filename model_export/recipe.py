@@ -133,7 +133,7 @@ class Precision:
         if self.weights == "fp32" and (self.lm_head not in ("", "fp32") or self.mixed_layers):
             raise ExportError(
                 'weights = "fp32" quantises nothing: leave out lm_head and mixed_layers, or set '
-                'weights to "int4" or "int8".'
+                "other weights."
             )
         if self.mixed_layers and self.weights != "int4":
             raise ExportError('mixed_layers gives int8 to some of the int4 layers: use "int4".')

@@ -158,7 +158,7 @@ def _check_decoder(recipe: DecoderRecipe) -> None:
         ),
         (
             recipe.calibration is None or recipe.precision.is_calibrated,
-            '[calibration] is for int4 affine blocks and weights = "auto" alone: leave it out',
+            '[calibration] is for affine blocks and weights = "auto" alone: leave it out',
         ),
     )
     for holds, problem in checks:
@@ -216,7 +216,7 @@ def _check_encoder(recipe: EncoderRecipe, precision: dict[str, Any]) -> None:
         if key in precision:
             raise ExportError(f"[precision] {key} is a decoder's: an encoder has no output to it.")
     if precision.get("weights") == "auto":
-        raise ExportError('[precision] weights = "auto" is a decoder\'s: use "int8" or "int4".')
+        raise ExportError('[precision] weights = "auto" is a decoder\'s: name one of the others.')
     if isinstance(source, GgufSource) or (isinstance(source, PackageSource) and source.file):
         raise ExportError(
             "[source] an encoder is exported from a hub or a folder of safetensors: a GGUF file "

@@ -69,6 +69,13 @@ def matrices_of(model: ir.Model, precision: Precision) -> dict[str, Weight]:
     return {_name_of(node): _matrix_of(node.inputs[1], _is_turned(node)) for node in planned}
 
 
+def untied_head(model: ir.Model) -> list[str]:
+    """Returns the output projection's matrix where an embedding beside it has the same weights."""
+    head = _linears(model)[-1]
+    tables = {node.inputs[0] for node in model.graph if _is_embedding(node)}
+    return [_name_of(head)] if tables - {head.inputs[1]} else []
+
+
 def _linears(model: ir.Model) -> list[ir.Node]:
     return [node for node in model.graph if _weight_of(node) is not None]
 
@@ -112,8 +119,9 @@ def _plan(
     if precision.mixed_layers:
         plan.update(dict.fromkeys(_sensitive(model, linears), "int8"))
     head = linears[-1]
-    plan[head] = precision.lm_head or given.get(_name_of(head), precision.head)
-    return plan
+    weights = precision.lm_head or given.get(_name_of(head), precision.head)
+    same = [node for node in linears if node.inputs[1] is head.inputs[1]]
+    return plan | dict.fromkeys(same, weights)
 
 
 def _sensitive(model: ir.Model, linears: list[ir.Node]) -> list[ir.Node]:

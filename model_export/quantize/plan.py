@@ -9,7 +9,7 @@ matrix gets more bits first where each byte that they take keeps the most (docs/
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -25,8 +25,6 @@ from model_export.weights import ArrayWeight, Floats, Weight, reads_by_rows
 
 Plan = Mapping[str, str]
 """The weights of each matrix, by its name in the graph: "int4" or one with more bits."""
-HEAD = 4.0
-"""How much more the output projection counts: no layer after it evens out what it loses."""
 _EVERY = 16
 """Of so many groups of rows one is looked at."""
 
@@ -62,23 +60,23 @@ class Frontier:
         return sorted({bisect_right(sizes, share * sizes[-1]) if sizes else 0 for share in shares})
 
 
-def frontier_of(matrices: Mapping[str, Weight], precision: Precision) -> Frontier:
+def frontier_of(
+    matrices: Mapping[str, Weight], precision: Precision, also: Collection[str] = ()
+) -> Frontier:
     """Orders all upgrades of the matrices [outputs, inputs] by what they keep for each byte.
 
-    The last is the output projection, where `precision` has no weights of its own for that.
+    `also`: those of which another matrix of the same shape gets what they get.
     """
-    head = None if precision.lm_head else [*matrices][-1:]
-    counts = {name: HEAD if head == [name] else 1.0 for name in matrices}
     found = [
         each
         for name, matrix in matrices.items()
-        for each in _upgrades(name, matrix, precision, counts[name])
+        for each in _upgrades(name, matrix, precision, 2 if name in also else 1)
     ]
     found.sort(key=lambda each: -each.gain / each.extra)
     return Frontier(tuple(matrices), tuple(found))
 
 
-def _upgrades(name: str, matrix: Weight, precision: Precision, counts: float) -> list[Upgrade]:
+def _upgrades(name: str, matrix: Weight, precision: Precision, copies: int) -> list[Upgrade]:
     """Returns the upgrades of one matrix, of which each keeps less for a byte than that before.
 
     Weights that keep less for a byte than larger ones are passed over.
@@ -86,14 +84,14 @@ def _upgrades(name: str, matrix: Weight, precision: Precision, counts: float) ->
     choices = tuple(BITS)
     if precision.algorithm == "affine" and stored_blocks(matrix, precision.block_size):
         return []  # int4 is what its file has
-    sizes = [_bytes(matrix, weights, precision) for weights in choices]
+    sizes = [copies * _bytes(matrix, weights, precision) for weights in choices]
     losses = _losses(matrix, precision)
     found: list[Upgrade] = []
     place = 0
     while place + 1 < len(choices):
         larger = range(place + 1, len(choices))
         best = max(larger, key=lambda at: (losses[place] - losses[at]) / (sizes[at] - sizes[place]))
-        gain, extra = counts * (losses[place] - losses[best]), sizes[best] - sizes[place]
+        gain, extra = losses[place] - losses[best], sizes[best] - sizes[place]
         if gain <= 0:
             break
         found.append(Upgrade(name, choices[best], gain, extra))

@@ -51,7 +51,7 @@ class Cost:
     """Of both processes together, mapped files included."""
     artefact: int
     scratch: int
-    """Of disk beside the artefact, given back at the end: logits, and the fp32 graph."""
+    """Of disk beside the artefact, given back at the end: logits, the fp32 graph, a plan."""
 
     @property
     def disk(self) -> int:

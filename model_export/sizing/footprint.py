@@ -107,7 +107,7 @@ class Machine:
 def weights_of(outline: Outline, precision: Precision) -> Weights:
     """Computes the bytes of the weights. Mixed layers come on top: they are counted as others.
 
-    Those that "auto" chooses are the most that they may be.
+    Those that "auto" chooses are the most that they may be; a budget goes to linear layers first.
     """
     weights = "int8" if precision.weights == "auto" else precision.weights
     linears = [matrix for matrix in outline.matrices if not matrix.head]
@@ -121,8 +121,8 @@ def weights_of(outline: Outline, precision: Precision) -> Weights:
         return found
     least = weights_of(outline, precision.all_in("int4"))
     room = max(precision.max_mb * 1_000_000, least.total) - found.plain
-    rest = int(min(found.linears, max(least.linears, room - found.heads)))
-    return replace(found, linears=rest, heads=int(min(found.heads, room - rest)))
+    linear = int(min(found.linears, room - least.heads))
+    return replace(found, linears=linear, heads=int(min(found.heads, room - linear)))
 
 
 def _bytes(matrix: Matrix, weights: str, precision: Precision) -> int:

@@ -336,6 +336,8 @@ def test_a_budget_is_looked_at_before_anything_is_computed(tmp_path: Path) -> No
     small = msgspec.structs.replace(recipe, precision=Precision("auto", max_mb=0.01))
     lines: list[str] = []
     with pytest.raises(ExportError, match=r"max_mb is 0\.01"):
+        dry_run(small, SETTINGS, ignore)
+    with pytest.raises(ExportError, match=r"max_mb is 0\.01"):
         export(small, tmp_path / "out", lines.append)
     assert [line.split()[0] for line in lines] == ["load"]
 

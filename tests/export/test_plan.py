@@ -77,6 +77,12 @@ def test_what_is_lost_counts_by_how_much_is_read_there() -> None:
     assert found == ["lost", "held"]
 
 
+def test_bytes_of_a_matrix_beside_it_count() -> None:
+    matrix = {"m": ArrayWeight(random_matrix())}
+    one, both = (frontier_of(matrix, AUTO, also).upgrades for also in ((), ("m",)))
+    assert [each.extra for each in both] == [2 * each.extra for each in one]
+
+
 def test_a_matrix_that_lies_turned_loses_the_same() -> None:
     matrix = random_matrix(rows=512)
     turned = TransposedWeight(ArrayWeight(np.ascontiguousarray(matrix.T)))

@@ -14,7 +14,7 @@ from model_export import plan_search
 from model_export.__main__ import main
 from model_export.pipeline import export, measure_plans
 from model_export.plan_search import BAR, MeasuredPlan, PlanSearch, choose, table, with_margin
-from model_export.quantize import matrices_of
+from model_export.quantize import matrices_of, untied_head
 from model_export.quantize.plan import Frontier, Upgrade
 from model_export.recipe import BITS, DecoderTolerance, Precision
 from model_export.recipe_loader import load_decoder_recipe
@@ -179,6 +179,24 @@ def test_the_output_projection_is_part_of_the_plan_unless_it_has_weights_of_its_
         for count, bits in zip((0, len(found.frontier.upgrades)), ends, strict=True):
             save(found.quantised(count), tmp_path / "out")
             assert bits_in(tmp_path / "out" / "model.onnx")[-1] == bits
+
+
+@pytest.mark.parametrize(("family", "copies"), [("llama", 1), ("qwen2", 2)])
+def test_an_embedding_of_its_own_has_the_weights_of_the_output_projection_and_its_bytes_count(
+    family: str, copies: int, tmp_path: Path
+) -> None:
+    graph = fused(family)
+    search = PlanSearch(graph, AUTO, Reference(tmp_path), tmp_path, 1, ignore)  # type: ignore[arg-type]
+    head = list(matrices_of(graph, AUTO))[-1]
+    assert untied_head(graph) == ([head] if copies == 2 else [])
+    shape = matrices_of(graph, AUTO)[head].shape
+    first = next(each for each in search.frontier.upgrades if each.matrix == head)
+    assert first.weights == "int5"
+    assert first.extra == copies * shape[0] * shape[1] // 8
+    largest = search.quantised(len(search.frontier.upgrades)).graph
+    (gather,) = (node for node in largest if node.op_type == "AffineGather")
+    product = [node for node in largest if node.op_type == "AffineMatMul"][-1]
+    assert gather.attributes["bits"].value == product.attributes["bits"].value == 8
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 1.0])

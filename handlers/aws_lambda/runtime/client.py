@@ -63,7 +63,7 @@ class RuntimeClient:
         self.close()
 
     def stop(self) -> None:
-        """Ends the wait for an invocation, and every later one. Safe in any thread or signal."""
+        """Ends the wait for an invocation, and every later one. Safe in any thread."""
         self._stopped = True
         if (waiting := self._waiting) is not None:
             waiting.shut_down()
