@@ -38,9 +38,8 @@ from handlers.artifact.manifest import GRAPH
 from handlers.cpus import available_cpus
 from model_export.decoder.calibration import InputSquares, calibration_windows, shipped_text
 from model_export.decoder.export import IMPORTANCE, DecoderStrategy
-from model_export.plan_search import upgrades_within
-from model_export.quantize import matrices_of, quantize, untied_head
-from model_export.quantize.plan import frontier_of
+from model_export.plan_search import frontier_of_graph, upgrades_within
+from model_export.quantize import quantize
 from model_export.recipe import BITS, Precision
 from model_export.recipe_loader import load_decoder_recipe, shipped_recipes
 from model_export.save import save
@@ -176,7 +175,7 @@ def _quantised(graph: ir.Model, precision: Precision) -> ir.Model:
     """Returns the quantised graph; of "auto", the plan that fits into its budget."""
     if precision.max_mb is None:
         return quantize(graph, precision)
-    frontier = frontier_of(matrices_of(graph, precision), precision, untied_head(graph))
+    frontier = frontier_of_graph(graph, precision)
     upgrades = upgrades_within(precision.max_mb, graph, precision, frontier)
     return quantize(graph, precision, frontier.plan(upgrades))
 

@@ -23,12 +23,11 @@ from model_export.quantize.plan import Frontier, frontier_of
 from model_export.recipe import BITS, DecoderTolerance, Precision
 from model_export.reporting import ExportError, Report
 from model_export.save import save, size_of_weights
-from model_export.sizing.limits import budget_too_small
+from model_export.sizing.limits import MB, budget_too_small
 from model_export.verify.drift import first_over_limit
 from model_export.verify.exchange import DecoderReference, DriftRequest
 from model_export.verify.launch import verify
 
-MB = 1_000_000
 MARGIN = 0.9
 """Of a limit, what may be used up on the text that a plan is chosen by."""
 STEPS = 31
@@ -88,6 +87,11 @@ def choose(frontier: Frontier, measure: Measure, tolerance: DecoderTolerance) ->
     return found[counts[place]]
 
 
+def frontier_of_graph(graph: ir.Model, precision: Precision) -> Frontier:
+    """Orders the upgrades of a graph that is fused and not quantised."""
+    return frontier_of(matrices_of(graph, precision), precision, untied_head(graph))
+
+
 def upgrades_within(
     max_mb: float, graph: ir.Model, precision: Precision, frontier: Frontier
 ) -> int:
@@ -138,7 +142,7 @@ class PlanSearch:
         self._graph, self._precision, self._reference = graph, precision, reference
         self._directory, self._threads, self._report = directory, threads, report
         self.measured: list[MeasuredPlan] = []
-        self.frontier = frontier_of(matrices_of(graph, precision), precision, untied_head(graph))
+        self.frontier = frontier_of_graph(graph, precision)
 
     def chosen(self, tolerance: DecoderTolerance) -> int:
         """Counts the upgrades of the plan that is chosen. Raises ExportError."""
@@ -151,14 +155,15 @@ class PlanSearch:
         directory = self._directory / "plan"
         shutil.rmtree(directory, ignore_errors=True)
         save(self.quantised(upgrades), directory, threads=self._threads)
-        figures = verify(self._request(directory), self._directory / "exchange", self._report)
+        outcome = verify(self._request(directory), self._directory / "exchange", self._report)
+        figures = outcome.figures
         found = MeasuredPlan(
             upgrades=upgrades,
             matrices=self.describe(upgrades),
             bytes=(directory / WEIGHTS).stat().st_size,
-            kl=figures.figures["kl"],
-            top1_agreement=figures.figures["top1_agreement"],
-            perplexity_ratio=figures.figures["perplexity_ratio"],
+            kl=figures["kl"],
+            top1_agreement=figures["top1_agreement"],
+            perplexity_ratio=figures["perplexity_ratio"],
         )
         self.measured.append(found)
         self._report(f"plan: {found}")

@@ -9,7 +9,7 @@ from model_export.recipe import DecoderRecipe, EncoderRecipe, HubSource
 from model_export.reporting import Report
 from model_export.sizing.cost import cost_of
 from model_export.sizing.dry_run import fetch_config
-from model_export.sizing.footprint import Outline, weights_of
+from model_export.sizing.footprint import Outline
 from model_export.sizing.limits import check_budget, check_limits, limits_of
 from model_export.sizing.outline import outline_of, outline_of_model
 
@@ -34,6 +34,5 @@ def check_loaded(
 def _check(
     outline: Outline, recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report
 ) -> None:
-    precision = recipe.precision
-    check_budget(precision, weights_of(outline, precision.all_in("int4")).total)
-    check_limits(cost_of(outline, precision), limits_of(out), report)
+    check_budget(recipe.precision, outline)
+    check_limits(cost_of(outline, recipe.precision), limits_of(out), report)

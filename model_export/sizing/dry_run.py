@@ -38,14 +38,11 @@ from model_export.sizing.footprint import (
     token_bytes,
     weights_of,
 )
-from model_export.sizing.limits import check_budget, gigabytes
+from model_export.sizing.limits import MB, check_budget, gigabytes
 from model_export.sizing.outline import outline_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
-
-
-MB = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +59,7 @@ def dry_run(
 ) -> Prediction:
     """Fetches the configuration and predicts the export. Raises ExportError."""
     outline = outline_of(fetch_config(recipe.source, report), recipe)
-    check_budget(recipe.precision, weights_of(outline, recipe.precision.all_in("int4")).total)
+    check_budget(recipe.precision, outline)
     speed, hashed = measured_speed(settings.threads), hashed_bytes(recipe.source)
     seconds = seconds_of(outline, recipe.precision, hashed, speed, settings.threads)
     cost = cost_of(outline, recipe.precision)

@@ -16,6 +16,7 @@ from model_export.recipe import Precision
 from model_export.reporting import ExportError, Report
 from model_export.scratch import scratch_path
 from model_export.sizing.cost import Cost
+from model_export.sizing.footprint import Outline, weights_of
 
 GB = 1e9
 MB = 1e6
@@ -66,13 +67,13 @@ def check_limits(cost: Cost, limits: Limits, report: Report) -> None:
         )
 
 
-def check_budget(precision: Precision, predicted: int) -> None:
-    """Raises ExportError where a file of weights cannot be as small as [precision] max_mb.
-
-    `predicted`: its bytes with all matrices in int4.
-    """
-    if precision.max_mb is not None and predicted * PREDICTED > precision.max_mb * MB:
-        raise budget_too_small(precision, predicted)
+def check_budget(precision: Precision, outline: Outline) -> None:
+    """Raises ExportError where a file of weights cannot be as small as [precision] max_mb."""
+    if precision.max_mb is None:
+        return
+    least = weights_of(outline, precision.all_in("int4")).total
+    if least * PREDICTED > precision.max_mb * MB:
+        raise budget_too_small(precision, least)
 
 
 def budget_too_small(precision: Precision, least: int) -> ExportError:

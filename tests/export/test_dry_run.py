@@ -322,12 +322,13 @@ def test_an_export_is_refused_that_the_machine_cannot_hold() -> None:
 
 def test_a_budget_is_refused_that_all_int4_does_not_fit_into() -> None:
     recipe, config = shipped("smollm2-135m")
-    least = weights_of(outline_of(config, recipe), Precision("int4")).total
-    check_budget(Precision("auto"), least)
-    check_budget(Precision("auto", max_mb=0.98 * least / 1e6), least)
+    outline = outline_of(config, recipe)
+    least = weights_of(outline, Precision("int4")).total
+    check_budget(Precision("auto"), outline)
+    check_budget(Precision("auto", max_mb=0.98 * least / 1e6), outline)
     too_small = Precision("auto", max_mb=0.95 * least / 1e6)
     with pytest.raises(ExportError, match=rf"take {int(least / 1e6)}\.\d MB: raise"):
-        check_budget(too_small, least)
+        check_budget(too_small, outline)
 
 
 def test_a_budget_is_looked_at_before_anything_is_computed(tmp_path: Path) -> None:
