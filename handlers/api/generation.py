@@ -248,6 +248,7 @@ def merge(deltas: Sequence[Delta]) -> Delta:
         tool_calls=_merge_calls(call for delta in deltas for call in delta.tool_calls),
         tokens=tuple(token for delta in deltas for token in delta.tokens),
         prompt_logprobs=deltas[0].prompt_logprobs,
+        stop_string=last.stop_string,
     )
 
 

@@ -47,6 +47,8 @@ class Delta(msgspec.Struct, frozen=True):
     """Those that begin in the text, where the request wants logprobs."""
     prompt_logprobs: tuple[Logprobs | None, ...] | None = None
     """Of the prompt's ids, on the first delta, where the request wants them."""
+    stop_string: str | None = None
+    """The stop string that ended the choice, on its last delta."""
 
 
 class Completer:
@@ -133,7 +135,7 @@ class _Answer:
         """Returns the next delta, None where nothing is certain yet."""
         text = self._text(step)
         self._sent += len(text)
-        finish: Finish | None = "stop" if self._stopped else _finish(step.finish_reason)
+        finish: Finish | None = "stop" if self._stop_string else _finish(step.finish_reason)
         self.ended = finish is not None
         tokens = self._tokens()
         calls: list[ToolCallDelta] = []
@@ -147,7 +149,16 @@ class _Answer:
             return None
         # The engine may be ahead of what is read here, by a step that nobody will see.
         stats = replace(stats, completion_tokens=self.tokens)
-        return Delta(step.index, text, finish, stats, tuple(calls), tokens, step.prompt_logprobs)
+        return Delta(
+            index=step.index,
+            text=text,
+            finish_reason=finish,
+            stats=stats,
+            tool_calls=tuple(calls),
+            tokens=tokens,
+            prompt_logprobs=step.prompt_logprobs,
+            stop_string=self._stop_string,
+        )
 
     def _finish_of_calls(self, parser: ToolCallParser, finish: Finish) -> Finish:
         """Agents run calls where an answer ends with "tool_calls", so no call that was cut may."""
@@ -176,15 +187,15 @@ class _Answer:
         return self._stops.push(piece) if self._stops else piece
 
     @property
-    def _stopped(self) -> bool:
-        return self._stops is not None and self._stops.matched
+    def _stop_string(self) -> str | None:
+        return None if self._stops is None else self._stops.matched
 
     def _tokens(self) -> tuple[ScoredToken, ...]:
         """Returns the tokens whose text has begun to leave; at an end without a stop string, all.
 
         So a token of a stop string is returned only where part of it was text before.
         """
-        everything = self.ended and not self._stopped
+        everything = self.ended and not self._stop_string
         tokens = []
         while self._pending and (everything or self._pending[0].offset < self._sent):
             tokens.append(self._pending.popleft())

@@ -13,17 +13,16 @@ class StopStrings:
     def __init__(self, stops: tuple[str, ...]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._pending = ""
-        self.matched = False
-        """Whether a stop string was found: later text is not part of the answer."""
+        self.matched: str | None = None
+        """The stop string that was found: later text is not part of the answer."""
 
     def push(self, piece: str) -> str:
         """Returns the text that is safe to send."""
         if self.matched:
             return ""
         text = self._pending + piece
-        end = self._first_match(text)
-        self.matched = end is not None
-        safe = self._first_possible(text) if end is None else end
+        self.matched = self._first_match(text)
+        safe = text.find(self.matched) if self.matched else self._first_possible(text)
         self._pending = text[safe:]
         return text[:safe]
 
@@ -32,11 +31,11 @@ class StopStrings:
         pending, self._pending = self._pending, ""
         return "" if self.matched else pending
 
-    def _first_match(self, text: str) -> int | None:
-        """Returns the start of the stop string that is complete first, None for none."""
-        found = ((text.find(stop), len(stop)) for stop in self._stops)
-        matches = [(start + length, start) for start, length in found if start >= 0]
-        return min(matches)[1] if matches else None
+    def _first_match(self, text: str) -> str | None:
+        """Returns the stop string that is complete first, None for none."""
+        found = ((text.find(stop), stop) for stop in self._stops)
+        matches = [(start + len(stop), start, stop) for start, stop in found if start >= 0]
+        return min(matches)[2] if matches else None
 
     def _first_possible(self, text: str) -> int:
         """Returns the first position from which `text` may be the beginning of a stop string."""

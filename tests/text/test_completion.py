@@ -55,6 +55,7 @@ def test_a_stop_string_ends_the_answer_wherever_the_tokens_meet(
     assert not any(stop in text_of(deltas) for stop in stops)
     assert text.startswith(text_of(deltas))
     assert deltas[-1].finish_reason == ("stop" if met else "length")
+    assert deltas[-1].stop_string in ({*stops} if met else {None})
     assert met or text_of(deltas) == text
 
 

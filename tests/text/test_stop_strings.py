@@ -56,24 +56,25 @@ def test_no_more_is_held_back_than_the_beginning_of_a_stop_string(
 
 
 @pytest.mark.parametrize(
-    ("stops", "pieces", "answer"),
+    ("stops", "pieces", "answer", "matched"),
     [
-        (("END",), ["one E", "N", "D two"], "one "),
-        (("END",), ["one E", "N", "E two"], "one ENE two"),
-        (("\n\n", "User:"), ["a\n", "\nUser:"], "a"),
-        (("bc", "abcd"), ["abcd"], "a"),
-        (("bc", "abc"), ["abc"], ""),
-        (("aab",), ["a", "a", "a", "b"], "a"),
-        (("🛑",), ["go 🛑 stop"], "go "),
-        ((), ["all", " of it"], "all of it"),
+        (("END",), ["one E", "N", "D two"], "one ", "END"),
+        (("END",), ["one E", "N", "E two"], "one ENE two", None),
+        (("\n\n", "User:"), ["a\n", "\nUser:"], "a", "\n\n"),
+        (("bc", "abcd"), ["abcd"], "a", "bc"),
+        (("bc", "abc"), ["abc"], "", "abc"),
+        (("aab",), ["a", "a", "a", "b"], "a", "aab"),
+        (("🛑",), ["go 🛑 stop"], "go ", "🛑"),
+        ((), ["all", " of it"], "all of it", None),
     ],
 )
 def test_answers_end_before_the_first_complete_stop_string(
-    stops: tuple[str, ...], pieces: list[str], answer: str
+    stops: tuple[str, ...], pieces: list[str], answer: str, matched: str | None
 ) -> None:
     machine = StopStrings(stops)
 
     assert "".join(map(machine.push, pieces)) + machine.flush() == answer
+    assert machine.matched == matched
 
 
 def test_nothing_follows_a_match() -> None:
