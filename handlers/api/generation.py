@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from handlers.engine.params import GenerationStats, SamplingParams
     from handlers.grammar.constraint import GrammarConstraint
     from handlers.text.completion import Completer
-    from handlers.text.tool_format import ToolFormat
+    from handlers.text.dialect import ToolFormat
 
 Events = list[object]
 """Bodies of a stream's events, which become JSON."""
@@ -174,7 +174,7 @@ class PromptTokensDetails(ResponseSchema, frozen=True, kw_only=True):
 
 
 class CompletionTokensDetails(ResponseSchema, frozen=True, kw_only=True):
-    """No model here hides its reasoning."""
+    """`reasoning_tokens` of the answer are thoughts, which come apart from its text."""
 
     reasoning_tokens: int
 
@@ -190,13 +190,15 @@ class Usage(ResponseSchema, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, tokens: TokenUsage) -> Usage:
-        """Returns the counts as OpenAI has them. Clients read the 0 of the reasoning."""
+        """Returns the counts as OpenAI has them."""
         return cls(
             prompt_tokens=tokens.prompt_tokens,
             completion_tokens=tokens.completion_tokens,
             total_tokens=tokens.prompt_tokens + tokens.completion_tokens,
             prompt_tokens_details=PromptTokensDetails(cached_tokens=tokens.cached_tokens),
-            completion_tokens_details=CompletionTokensDetails(reasoning_tokens=0),
+            completion_tokens_details=CompletionTokensDetails(
+                reasoning_tokens=tokens.reasoning_tokens
+            ),
         )
 
 
@@ -243,6 +245,7 @@ def merge(deltas: Sequence[Delta]) -> Delta:
     return Delta(
         index=last.index,
         text="".join(delta.text for delta in deltas),
+        reasoning="".join(delta.reasoning for delta in deltas),
         finish_reason=last.finish_reason,
         stats=last.stats,
         tool_calls=_merge_calls(call for delta in deltas for call in delta.tool_calls),
@@ -277,6 +280,7 @@ def total_usage(stats: Sequence[GenerationStats], n: int) -> TokenUsage:
         prompt_tokens=sum(each.prompt_tokens for each in prompts),
         completion_tokens=sum(each.completion_tokens for each in stats),
         cached_tokens=sum(each.cached_tokens for each in prompts),
+        reasoning_tokens=sum(each.reasoning_tokens for each in stats),
     )
 
 

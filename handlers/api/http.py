@@ -57,6 +57,8 @@ class TokenUsage(msgspec.Struct, frozen=True):
     """0 where nothing is generated."""
     cached_tokens: int = 0
     """Those of the prompts that were read from the cache."""
+    reasoning_tokens: int = 0
+    """Those of the answers' thoughts, which completion_tokens counts too."""
 
 
 class Response(msgspec.Struct, frozen=True):

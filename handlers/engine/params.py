@@ -114,6 +114,8 @@ class GenerationStats(msgspec.Struct, frozen=True):
     """From there to its first id."""
     decode_ms: float
     """From there to its latest id."""
+    reasoning_tokens: int = 0
+    """Completion tokens that are thoughts, filled in by the reader of the text."""
 
 
 class Constraint(Protocol):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from handlers.grammar.compiler import GrammarCompiler
     from handlers.grammar.constraint import GrammarConstraint
     from handlers.grammar.schema.relax import EnforceableSchema
-    from handlers.text.tool_format import ToolFormat
+    from handlers.text.dialect import ToolFormat
 
 # OpenAI's are of 64 ASCII letters, digits, underscores and dashes; those of MCP's servers are
 # longer, and have dots, slashes, colons and letters of any script.
@@ -153,14 +153,15 @@ def _call_rules(
 ) -> Iterable[str]:
     """Yields the rules of calls. `tools`: by the names of the rules of their arguments."""
     separator = tool_format.separator
+    opening, _, middle, _, close = tool_format.call
     again = f"({_lark_string(separator)} call)*" if may_repeat and separator else ""
     yield f"calls: call {again} {_lark_string(tool_format.end)}"
     names = " | ".join(f"call_{rule}" for rule in tools)
-    opening = _lexemes(tool_format.open.removesuffix(QUOTE))
-    yield f"call: {opening} ({names}) {_lark_string(tool_format.close)}"
+    lexemes = _lexemes(opening.removesuffix(QUOTE))
+    yield f"call: {lexemes} ({names}) {_lark_string(close)}"
     for rule, tool in tools.items():
         tool.check_name()
-        yield f"call_{rule}: {_lexemes(QUOTE + tool.name + tool_format.middle)} {rule}"
+        yield f"call_{rule}: {_lexemes(QUOTE + tool.name + middle)} {rule}"
 
 
 def _schemas(

@@ -19,7 +19,9 @@ import msgspec
 
 from handlers.errors import ArtifactError, InvalidRequest
 from handlers.lazy_imports import lazy_imports
-from handlers.text.tool_format import HERMES, ToolFormat, without_tools
+from handlers.text.dialect import HERMES
+from handlers.text.tool_format import known_tool_format
+from handlers.text.tools_as_text import without_tools
 
 # Its cache and its loaders, for templates in files, bring OpenSSL and tempfile: 7 ms. They are
 # jinja2's own, so the thread that loads the weights meanwhile cannot come upon the stand-ins.
@@ -92,10 +94,10 @@ class ChatTemplate:
         """
         self.source = source
         self._special_tokens = dict(special_tokens)
-        own = ToolFormat.of(tool_source)
+        own = known_tool_format(tool_source)
         self._tool_template = _compiled(tool_source) if tool_source and own else None
-        own = own or ToolFormat.of(source)
-        self._knows_tools = ToolFormat.of(source) is not None
+        own = own or known_tool_format(source)
+        self._knows_tools = known_tool_format(source) is not None
         self.tool_format = own or HERMES
         """The format in which this model calls tools: its template's, or the one in the prompt."""
         self._template = _compiled(source or PLAIN_TEMPLATE)

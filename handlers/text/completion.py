@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from handlers.engine.engine import Engine, Generation
     from handlers.engine.params import GenerationStats, Logprobs, Prompt, Step
+    from handlers.text.dialect import ToolFormat
     from handlers.text.logprobs import ScoredToken
     from handlers.text.tokenizer import Tokenizer
-    from handlers.text.tool_format import ToolFormat
 
 Finish = Literal["stop", "length", "tool_calls"]
 """OpenAI's words: the model or a stop string ended the answer, it was cut, or it ends in calls."""
@@ -49,6 +49,8 @@ class Delta(msgspec.Struct, frozen=True):
     """Of the prompt's ids, on the first delta, where the request wants them."""
     stop_string: str | None = None
     """The stop string that ended the choice, on its last delta."""
+    reasoning: str = ""
+    """The next piece of the thoughts, which come before the text."""
 
 
 class Completer:

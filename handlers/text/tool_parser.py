@@ -13,7 +13,7 @@ import msgspec
 from handlers.text.stop_strings import partial_match
 
 if TYPE_CHECKING:
-    from handlers.text.tool_format import ToolFormat
+    from handlers.text.dialect import ToolFormat
 
 
 class ToolCallDelta(msgspec.Struct, frozen=True):
@@ -38,7 +38,7 @@ class ToolCallParser:
         self._format = tool_format
         self._state = self._in_text
         self._pending = ""
-        self._lead = tool_format.begin + tool_format.open
+        self._lead = tool_format.begin + tool_format.call[0]
         """The text before the next call's name."""
         self._calls = 0
         self._object = _ObjectEnd()
@@ -69,15 +69,20 @@ class ToolCallParser:
         return self._state in (self._before_arguments, self._in_arguments)
 
     @property
+    def _middle(self) -> str:
+        """The text between a call's name and its arguments."""
+        return self._format.call[2]
+
+    @property
     def _done(self) -> str:
         """The text after the last call's arguments."""
-        return self._format.close + self._format.end
+        return self._format.call[4] + self._format.end
 
     @property
     def _another(self) -> str:
         """The text between a call's arguments and another call, empty for a format of one call."""
         separator = self._format.separator
-        return "" if separator is None else self._format.close + separator
+        return "" if separator is None else self._format.call[4] + separator
 
     def _in_text(self) -> bool:
         trigger = self._format.trigger
@@ -95,8 +100,8 @@ class ToolCallParser:
     def _before_arguments(self) -> bool:
         if not self._pending.startswith(self._lead):
             return not self._lead.startswith(self._pending) and self._give_up()
-        middle = self._pending.find(self._format.middle, len(self._lead))
-        end = middle + len(self._format.middle)
+        middle = self._pending.find(self._middle, len(self._lead))
+        end = middle + len(self._middle)
         if middle < 0 or end == len(self._pending):
             return False
         if self._pending[end] != "{":
@@ -121,7 +126,7 @@ class ToolCallParser:
     def _after_call(self) -> bool:
         if self._another and self._pending.startswith(self._another):
             self._take(len(self._another))
-            self._lead = self._format.open
+            self._lead = self._format.call[0]
             self._state = self._before_arguments
             return True
         if self._another.startswith(self._pending) or self._done.startswith(self._pending):

@@ -26,8 +26,8 @@ from handlers.grammar.schema.endless import endless_references
 from handlers.grammar.schema.limits import Budget
 from handlers.grammar.schema.references import References
 from handlers.grammar.tool_grammar import Tool, ToolChoice, compile_tool_grammar
+from handlers.text.dialect import HERMES
 from handlers.text.tokenizer import Tokenizer
-from handlers.text.tool_format import HERMES
 from tests.support.random_answers import allowed_ids, is_whole, random_answer
 
 Schema = dict[str, Any]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from handlers.text.tool_format import HERMES, LLAMA, MISTRAL, MISTRAL_SPACED, ToolFormat
+from handlers.text.dialect import HERMES, ToolFormat
+from handlers.text.tool_format import LLAMA, MISTRAL, MISTRAL_SPACED
 from handlers.text.tool_parser import ToolCallDelta, ToolCallParser
 
 FORMATS = {"Hermes": HERMES, "Llama": LLAMA, "Mistral": MISTRAL, "Mistral, spaced": MISTRAL_SPACED}

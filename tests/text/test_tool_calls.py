@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.text.tool_format import HERMES, LLAMA, MISTRAL, MISTRAL_SPACED, ToolFormat
+from handlers.text.dialect import HERMES, ToolFormat
+from handlers.text.tool_format import LLAMA, MISTRAL, MISTRAL_SPACED, known_tool_format
 from tests.support import tool_templates
 from tests.support.tool_calls import FORMATS, Call, parse
 
@@ -30,7 +31,7 @@ from tests.support.tool_calls import FORMATS, Call, parse
 def test_the_chat_template_says_which_format_a_model_has(
     template: str | None, expected: ToolFormat | None
 ) -> None:
-    assert ToolFormat.of(template) is expected
+    assert known_tool_format(template) is expected
 
 
 def test_ids_are_unlike_and_short_where_a_template_checks_them() -> None:

@@ -86,13 +86,13 @@ class ResponseUsage(ResponseSchema, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, tokens: TokenUsage) -> ResponseUsage:
-        """Returns the counts. Clients read the zeros: no cache costs, no reasoning is hidden."""
+        """Returns the counts. Clients read the zero: no cache costs."""
         cached = tokens.cached_tokens
         return cls(
             input_tokens=tokens.prompt_tokens,
             input_tokens_details=InputTokensDetails(cached_tokens=cached, cache_write_tokens=0),
             output_tokens=tokens.completion_tokens,
-            output_tokens_details=OutputTokensDetails(reasoning_tokens=0),
+            output_tokens_details=OutputTokensDetails(reasoning_tokens=tokens.reasoning_tokens),
             total_tokens=tokens.prompt_tokens + tokens.completion_tokens,
         )
 

@@ -1,0 +1,147 @@
+"""The dialect of a model: the marks of its thinking, and the text of its tool calls.
+
+An export finds it in the model's chat template and writes it into the manifest. Prompt, grammar and
+parser are all made from it, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+Slot = Literal["name", "arguments", "id", "index"]
+"""A gap in the text of a call: the function's name, its arguments, the call's id, or its place
+among the calls of an answer, counted from `ToolFormat.first_index`."""
+
+
+class JsonArguments(msgspec.Struct, frozen=True, tag="json"):
+    """Arguments that are one JSON object."""
+
+
+class TaggedArguments(msgspec.Struct, frozen=True, omit_defaults=True, tag="tagged"):
+    """Arguments that stand one by one between marks, as in XML.
+
+    `open` key `middle` value `close`, with `separator` between two. A string stands as it is, any
+    other value as JSON.
+    """
+
+    open: str
+    middle: str
+    close: str
+    separator: str = ""
+    other_middle: str | None = None
+    """Takes the place of `middle` before a value that is no string, where that differs."""
+
+
+class LiteralArguments(msgspec.Struct, frozen=True, omit_defaults=True, tag="literals"):
+    """Arguments that stand one by one as literals of a programming language.
+
+    key `assign` value, with `separator` between two. Lists are in brackets and objects in braces,
+    which have the same `separator`.
+    """
+
+    assign: str
+    separator: str
+    quote: str
+    """Around a string: Python's ', with its escapes within, or a mark that no string contains."""
+    nested_assign: str
+    """Takes the place of `assign` within an object that is a value."""
+    quoted_keys: bool
+    """Whether the keys of an object that is a value stand in quotes."""
+    null: str = "null"
+    true: str = "true"
+    false: str = "false"
+
+
+Arguments = JsonArguments | TaggedArguments | LiteralArguments
+
+
+class ToolFormat(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The text around tool calls: `begin` call (`separator` call)* `end`."""
+
+    trigger: str
+    """The start of `begin` (or of the first call), which text does not contain."""
+    begin: str
+    call: tuple[str, ...]
+    """Literal text and slots in turn: a text, the name of a Slot, a text, and so on to a last text.
+
+    There are one "name" and one "arguments" in it.
+    """
+    separator: str | None
+    """None for a model that makes one call at a time."""
+    end: str
+    arguments: Arguments = JsonArguments()
+    at_start: bool = False
+    """Whether calls are recognised at the start of an answer only."""
+    id_length: int = 24
+    """Hexadecimal digits of a call's id, after call_; 9 without it where a template checks."""
+    first_index: int = 0
+    in_history: bool = True
+    """Whether the template writes earlier calls; otherwise they become text of their messages."""
+    variable: str = "tools"
+    """The template's variable that has the tools."""
+
+    def new_id(self) -> str:
+        """Returns a random id for a call."""
+        digits = os.urandom(12).hex()[: self.id_length]
+        return digits if self.id_length < 10 else f"call_{digits}"
+
+    def write(self, calls: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
+        """Writes calls, each a name and its arguments, as the model would have written them."""
+        texts = [self._write_call(place, *call) for place, call in enumerate(calls)]
+        return f"{self.begin}{(self.separator or '').join(texts)}{self.end}"
+
+    def _write_call(self, place: int, name: str, arguments: Mapping[str, Any]) -> str:
+        values = {
+            "name": name,
+            "arguments": json.dumps(arguments, ensure_ascii=False),
+            "id": self.new_id(),
+            "index": str(self.first_index + place),
+        }
+        slots = self.call[1::2]
+        texts = (values[slot] + text for slot, text in zip(slots, self.call[2::2], strict=True))
+        return self.call[0] + "".join(texts)
+
+
+class Thinking(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The marks of a model's thoughts, which come before its answer: `begin` thoughts `end`.
+
+    Both have the white space that the template writes around them, such as the line break after
+    <think>. A parser looks for them without it.
+    """
+
+    begin: str
+    """A prompt may end with it: then the answer begins with the thoughts. Empty where nothing is
+    written before thoughts, and an answer without any begins with `end` or has none."""
+    end: str
+    on: Mapping[str, Any] = {}
+    """The template's variables that turn thinking on, empty where none does."""
+    off: Mapping[str, Any] = {}
+    effort: str | None = None
+    """The template's variable that takes "low", "medium" and "high"."""
+    member: str | None = None
+    """The member of a message in which the template expects earlier thoughts, None for none."""
+
+
+class Dialect(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The form of a model's answers, as its chat template shows it."""
+
+    tools: ToolFormat | None = None
+    """None for a template that knows no tools: they are described in the system message."""
+    thinking: Thinking | None = None
+    text: tuple[str, str] = ("", "")
+    """The marks around the text of an answer, as in <|START_RESPONSE|>text<|END_RESPONSE|>."""
+
+
+HERMES = ToolFormat(
+    trigger="<tool_call>",
+    begin="<tool_call>\n",
+    call=('{"name": "', "name", '", "arguments": ', "arguments", "}"),
+    separator="\n</tool_call>\n<tool_call>\n",
+    end="\n</tool_call>",
+)
+"""Hermes, Qwen 2.5 and 3, and models whose template knows no tools."""
