@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence
 
     from handlers.api.model import DecoderModel
+    from handlers.artifact.dialect import ToolFormat
     from handlers.engine.params import GenerationStats, SamplingParams
     from handlers.grammar.constraint import GrammarConstraint
     from handlers.text.completion import Completer
-    from handlers.text.dialect import ToolFormat
 
 Events = list[object]
 """Bodies of a stream's events, which become JSON."""

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from handlers.artifact.dialect import Dialect
 from handlers.errors import ArtifactError
 
 SCHEMA = 1
@@ -144,6 +145,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """Defaults of a decoder's requests."""
     plan: PlanInfo | None = None
     """None where the recipe named the weights."""
+    dialect: Dialect = Dialect()
+    """What the chat templates show of the answers' form."""
 
 
 class Artifact(msgspec.Struct, frozen=True):

@@ -16,10 +16,10 @@ from handlers.errors import InvalidRequest, quoted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from handlers.artifact.dialect import ToolFormat
     from handlers.grammar.compiler import GrammarCompiler
     from handlers.grammar.constraint import GrammarConstraint
     from handlers.grammar.schema.relax import EnforceableSchema
-    from handlers.text.dialect import ToolFormat
 
 # OpenAI's are of 64 ASCII letters, digits, underscores and dashes; those of MCP's servers are
 # longer, and have dots, slashes, colons and letters of any script.

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
+from handlers.artifact.dialect import HERMES, Dialect, ToolFormat
 from handlers.errors import ArtifactError, InvalidRequest
 from handlers.lazy_imports import lazy_imports
-from handlers.text.dialect import HERMES
 from handlers.text.tool_format import known_tool_format
 from handlers.text.tools_as_text import without_tools
 
@@ -86,11 +86,13 @@ class ChatTemplate:
         source: str | None,
         special_tokens: Mapping[str, str],
         tool_source: str | None = None,
+        dialect: Dialect | None = None,
     ) -> None:
         """`special_tokens`: by the variables that a template has for them, such as bos_token.
 
         `tool_source`: the source of another template for chats with tools. It is not used if it
-        writes calls in an unknown format. Raises ArtifactError for what is not a template.
+        writes calls in an unknown format. `dialect`: as the manifest has it, by default the tool
+        calls of a few known templates. Raises ArtifactError for what is not a template.
         """
         self.source = source
         self._special_tokens = dict(special_tokens)
@@ -98,9 +100,14 @@ class ChatTemplate:
         self._tool_template = _compiled(tool_source) if tool_source and own else None
         own = own or known_tool_format(source)
         self._knows_tools = known_tool_format(source) is not None
-        self.tool_format = own or HERMES
-        """The format in which this model calls tools: its template's, or the one in the prompt."""
+        self.dialect = dialect or Dialect(tools=own)
+        """The form of this model's answers."""
         self._template = _compiled(source or PLAIN_TEMPLATE)
+
+    @property
+    def tool_format(self) -> ToolFormat:
+        """The format in which this model calls tools: its template's, or the one in the prompt."""
+        return self.dialect.tools or HERMES
 
     @classmethod
     def of(cls, artifact: Artifact) -> ChatTemplate:

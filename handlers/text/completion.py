@@ -22,9 +22,9 @@ from handlers.text.tool_parser import ToolCallDelta, ToolCallParser
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
+    from handlers.artifact.dialect import ToolFormat
     from handlers.engine.engine import Engine, Generation
     from handlers.engine.params import GenerationStats, Logprobs, Prompt, Step
-    from handlers.text.dialect import ToolFormat
     from handlers.text.logprobs import ScoredToken
     from handlers.text.tokenizer import Tokenizer
 

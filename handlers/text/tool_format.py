@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from handlers.text.dialect import HERMES, ToolFormat
+from handlers.artifact.dialect import HERMES, ToolFormat
 
 LLAMA = ToolFormat(
     trigger="{",

@@ -13,7 +13,7 @@ import msgspec
 from handlers.text.stop_strings import partial_match
 
 if TYPE_CHECKING:
-    from handlers.text.dialect import ToolFormat
+    from handlers.artifact.dialect import ToolFormat
 
 
 class ToolCallDelta(msgspec.Struct, frozen=True):

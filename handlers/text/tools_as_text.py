@@ -6,7 +6,7 @@ import json
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from handlers.text.dialect import HERMES
+from handlers.artifact.dialect import HERMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

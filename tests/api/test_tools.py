@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.lib.streaming._deltas import accumulate_delta
 
+from handlers.artifact.dialect import HERMES
 from handlers.engine.params import FinishReason
-from handlers.text.dialect import HERMES
 from tests.api import client
 from tests.api.client import TOKENIZER, Client, usage
 from tests.support.scripted_engine import ScriptedEngine, steps

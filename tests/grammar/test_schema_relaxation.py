@@ -18,6 +18,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from handlers import log
+from handlers.artifact.dialect import HERMES
 from handlers.errors import InvalidRequest
 from handlers.grammar.compiler import GrammarCompiler
 from handlers.grammar.constraint import GrammarConstraint
@@ -26,7 +27,6 @@ from handlers.grammar.schema.endless import endless_references
 from handlers.grammar.schema.limits import Budget
 from handlers.grammar.schema.references import References
 from handlers.grammar.tool_grammar import Tool, ToolChoice, compile_tool_grammar
-from handlers.text.dialect import HERMES
 from handlers.text.tokenizer import Tokenizer
 from tests.support.random_answers import allowed_ids, is_whole, random_answer
 

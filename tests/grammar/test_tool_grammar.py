@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from handlers.artifact.dialect import HERMES
 from handlers.errors import InvalidRequest
 from handlers.grammar.compiler import GrammarCompiler
 from handlers.grammar.constraint import GrammarConstraint
 from handlers.grammar.tool_grammar import AnswerSchema, Tool, ToolChoice, compile_tool_grammar
-from handlers.text.dialect import HERMES
 from handlers.text.tokenizer import Tokenizer
 from tests.support.random_answers import allowed_ids, is_whole, random_answer
 from tests.support.tool_calls import FORMATS, parse

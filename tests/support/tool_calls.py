@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from handlers.text.dialect import HERMES, ToolFormat
+from handlers.artifact.dialect import HERMES, ToolFormat
 from handlers.text.tool_format import LLAMA, MISTRAL, MISTRAL_SPACED
 from handlers.text.tool_parser import ToolCallDelta, ToolCallParser
 

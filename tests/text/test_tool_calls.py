@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.text.dialect import HERMES, ToolFormat
+from handlers.artifact.dialect import HERMES, ToolFormat
 from handlers.text.tool_format import LLAMA, MISTRAL, MISTRAL_SPACED, known_tool_format
 from tests.support import tool_templates
 from tests.support.tool_calls import FORMATS, Call, parse
