@@ -9,27 +9,17 @@ Importing jinja2 takes 30 ms, so startup imports this module beside the loading 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from handlers.artifact.dialect import HERMES, Dialect, ToolFormat
-from handlers.errors import ArtifactError, InvalidRequest
-from handlers.lazy_imports import lazy_imports
+from handlers.errors import InvalidRequest
+from handlers.text.template_sandbox import ESCAPES, REFUSALS, compile_template
 from handlers.text.tool_format import known_tool_format
 from handlers.text.tools_as_text import without_tools
-
-# Its cache and its loaders, for templates in files, bring OpenSSL and tempfile: 7 ms. They are
-# jinja2's own, so the thread that loads the weights meanwhile cannot come upon the stand-ins.
-with lazy_imports("jinja2.bccache", "jinja2.loaders"):
-    import jinja2
-    from jinja2.exceptions import SecurityError
-    from jinja2.ext import Extension, loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 if TYPE_CHECKING:
     from handlers.artifact.manifest import Artifact
@@ -97,12 +87,12 @@ class ChatTemplate:
         self.source = source
         self._special_tokens = dict(special_tokens)
         own = known_tool_format(tool_source)
-        self._tool_template = _compiled(tool_source) if tool_source and own else None
+        self._tool_template = compile_template(tool_source) if tool_source and own else None
         own = own or known_tool_format(source)
         self._knows_tools = known_tool_format(source) is not None
         self.dialect = dialect or Dialect(tools=own)
         """The form of this model's answers."""
-        self._template = _compiled(source or PLAIN_TEMPLATE)
+        self._template = compile_template(source or PLAIN_TEMPLATE)
 
     @property
     def tool_format(self) -> ToolFormat:
@@ -190,7 +180,7 @@ class ChatTemplate:
         }
         try:
             return (own or self._template).render(names)
-        except SecurityError:
+        except ESCAPES:
             raise  # no request is at fault: answered 500, and the log has it
         except RecursionError:
             raise _too_deep(options.field) from None
@@ -198,19 +188,6 @@ class ChatTemplate:
             raise InvalidRequest(
                 f"The model's chat template refuses these messages: {error}", param=options.field
             ) from None
-
-
-# The errors of a template that refuses messages. Not only its own raise_exception: it indexes, adds
-# and filters what it is given, so messages that do not fit it end in any of these. Nothing else
-# runs at that time but the three functions below.
-REFUSALS = (
-    jinja2.TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-)
 
 
 def _up_to_mark(prompt: str, text: str) -> str:
@@ -235,59 +212,3 @@ def _too_deep(field: str) -> InvalidRequest:
         "The messages or the tools are nested too deeply for the model's chat template.",
         param=field,
     )
-
-
-class _Generation(Extension):
-    """Ignores `{% generation %}`, which marks the assistant's words for training."""
-
-    tags = {"generation"}  # noqa: RUF012 - jinja2 declares it as an instance variable
-
-    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _compiled(source: str) -> jinja2.Template:
-    try:
-        return _environment().from_string(source)
-    except jinja2.TemplateSyntaxError as error:
-        raise ArtifactError(
-            f"The chat template cannot be read, line {error.lineno}: "
-            f"{error.message}. Export the model again with a template that jinja2 accepts."
-        ) from None
-
-
-def _environment() -> jinja2.Environment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
-    return environment
-
-
-def _to_json(
-    value: object,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Writes JSON as transformers' filter does: jinja2's own escapes HTML."""
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )
-
-
-def _raise_exception(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
-
-
-def _strftime_now(pattern: str) -> str:
-    """Returns the local time, as in transformers. A container's local time is UTC."""
-    return datetime.now().astimezone().strftime(pattern)
