@@ -57,7 +57,8 @@ class RequestValidator(msgspec.Struct, frozen=True):
             self._check_id(token_id, f"logit_bias.{token_id}")
         for token_id in params.stop_token_ids:
             self._check_id(token_id, "stop_token_ids")
-        ignored = params.ignore_eos and prompt.constraint is None
+        constraint = prompt.constraint
+        ignored = params.ignore_eos and (constraint is None or not constraint.ends_answer)
         eos = params.stop_token_ids | (frozenset() if ignored else self.eos_token_ids)
         return Sequence(
             prompt=ids,
@@ -67,7 +68,7 @@ class RequestValidator(msgspec.Struct, frozen=True):
             max_new_tokens_by_context=self.context_length - len(ids),
             deadline=math.inf if deadline is None else deadline,
             index=index,
-            constraint=prompt.constraint,
+            constraint=constraint,
             submitted=submitted,
         )
 

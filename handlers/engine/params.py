@@ -125,10 +125,18 @@ class Constraint(Protocol):
     that raises GrammarTooComplex or EngineFault ends its sequence, and no other.
     """
 
-    def allowed(self) -> NDArray[np.uint32]:
+    @property
+    def allows_drafts(self) -> bool:
+        """Returns whether the next ids are as free as without a grammar, so that drafts may hit."""
+
+    @property
+    def ends_answer(self) -> bool:
+        """Returns whether it says itself when the answer ends."""
+
+    def allowed(self) -> NDArray[np.uint32] | None:
         """Returns bits [ceil(vocab / 32)]: bit i % 32 of word i // 32 is 1 if id i may come next.
 
-        Ids that end an answer are among them where it may end.
+        Ids that end an answer are among them where it may end. None where any id may come.
         """
 
     def accept(self, token_id: int) -> None:

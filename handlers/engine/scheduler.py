@@ -157,7 +157,9 @@ class Scheduler:
             self._prefixes.record(sequence.held_slot, position, [sequence.last_token()])
             sequence.num_computed_tokens = position + 1
             events += self._process_logits(sequence, position, row[np.newaxis])
-            if sequence.slot is None or sequence.last_token() != drafted:
+            if sequence.slot is None or sequence.num_uncomputed_tokens != 1:  # a grammar forces ids
+                break
+            if sequence.last_token() != drafted:
                 break
         return events
 

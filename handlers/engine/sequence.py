@@ -123,9 +123,9 @@ class Sequence(msgspec.Struct, eq=False):
     def draft(self) -> Draft:
         """Returns the ids that may come next, as many as the answer has room for.
 
-        None for a grammar's answer, and where there is no memory: it can do without.
+        None where a grammar leaves little choice, nor without memory: it can do without.
         """
-        if self.constraint is not None:
+        if self.constraint is not None and not self.constraint.allows_drafts:
             return [], 0.0
         try:
             if self.proposer is None:

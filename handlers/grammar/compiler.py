@@ -56,9 +56,9 @@ class GrammarCompiler:
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, eos_token_ids: Sequence[int]) -> None:
         """`vocab_size`: of the logits, which may have more columns than the tokenizer has ids."""
-        self._tokenizer = tokenizer
-        self._vocab_size = vocab_size
-        self._eos_token_ids = tuple(i for i in eos_token_ids if i < vocab_size)
+        self.tokenizer = tokenizer
+        self.vocab_size = vocab_size
+        self.eos_token_ids = tuple(i for i in eos_token_ids if i < vocab_size)
         self._lock = threading.Lock()
         self._built: llguidance.LLTokenizer | None = None
 
@@ -191,9 +191,9 @@ class GrammarCompiler:
 
         wrapper = cast(
             "llguidance.TokenizerWrapper",
-            Vocabulary(self._tokenizer, self._vocab_size, self._eos_token_ids),
+            Vocabulary(self.tokenizer, self.vocab_size, self.eos_token_ids),
         )
-        return llguidance.LLTokenizer(wrapper, eos_token=list(self._eos_token_ids))
+        return llguidance.LLTokenizer(wrapper, eos_token=list(self.eos_token_ids))
 
 
 def _is_repairable(matcher: llguidance.LLMatcher) -> bool:

@@ -31,6 +31,16 @@ class GrammarConstraint:
         """Returns another constraint at the same position, one for each of a request's `n`."""
         return GrammarConstraint(self._matcher.deep_copy(), self._vocabulary)
 
+    @property
+    def allows_drafts(self) -> bool:
+        """Returns False: few drafts are what a grammar allows."""
+        return False
+
+    @property
+    def ends_answer(self) -> bool:
+        """Returns True: it allows ids that end an answer where it may end."""
+        return True
+
     def allowed(self) -> NDArray[np.uint32]:
         """Returns a bit mask [ceil(vocab / 32)], in a buffer that the next call overwrites.
 

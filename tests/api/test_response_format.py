@@ -13,6 +13,7 @@ from handlers.engine.params import Constraint, FinishReason, Prompt
 from handlers.errors import GrammarTooComplex, InvalidRequest
 from handlers.grammar.compiler import GrammarCompiler
 from tests.api.client import TOKENIZER, Client, saying
+from tests.support.random_answers import allows_id
 from tests.support.scripted_engine import ScriptedEngine, ScriptedGeneration, steps
 
 CHAT = "/v1/chat/completions"
@@ -66,7 +67,7 @@ FORMS: dict[str, tuple[dict[str, Any], str, str]] = {
 def follows(constraint: Constraint, text: str) -> bool:
     """Returns whether the grammar lets `text` pass, id by id."""
     for token_id in TOKENIZER.encode(text):
-        if not constraint.allowed()[token_id // 32] >> token_id % 32 & 1:
+        if not allows_id(constraint, token_id):
             return False
         constraint.accept(token_id)
     return True

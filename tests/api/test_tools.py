@@ -14,6 +14,7 @@ from handlers.artifact.dialect import HERMES
 from handlers.engine.params import FinishReason
 from tests.api import client
 from tests.api.client import TOKENIZER, Client, usage
+from tests.support.random_answers import allows_id
 from tests.support.scripted_engine import ScriptedEngine, steps
 
 CHAT = "/v1/chat/completions"
@@ -291,7 +292,7 @@ def follows(engine: ScriptedEngine, text: str) -> bool:
     constraint = engine.prompts[0].constraint
     assert constraint is not None
     for token_id in TOKENIZER.encode(text):
-        if not constraint.allowed()[token_id // 32] >> token_id % 32 & 1:
+        if not allows_id(constraint, token_id):
             return False
         constraint.accept(token_id)
     return True

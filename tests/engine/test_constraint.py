@@ -43,6 +43,8 @@ class Pattern:
     places: list[set[int]]
     vocabulary: int = VOCAB
     accepted: list[int] = field(default_factory=list)
+    allows_drafts: bool = False
+    ends_answer: bool = True
 
     def allowed(self) -> NDArray[np.uint32]:
         return bits(self._rest[0], self.vocabulary)

@@ -56,16 +56,48 @@ def scheduler(session: FakeSession, **changes: Any) -> Scheduler:
     return Scheduler(session, context_length=CONTEXT, **options | changes)
 
 
-def made(prompt: Items[int], params: SamplingParams) -> Sequence:
-    return VALIDATOR.sequence(Prompt(prompt, params), 0, 0.0, None)
+@dataclass
+class Interrupts:
+    """Leaves every id free, but forces some after each id that is in its table."""
+
+    table: dict[int, list[int]]
+    due: list[int] = field(default_factory=list)
+    ends_answer: bool = False
+    complete: bool = False
+
+    @property
+    def allows_drafts(self) -> bool:
+        return not self.due
+
+    def allowed(self) -> None:
+        assert not self.due
+
+    def accept(self, token_id: int) -> None:
+        if self.due:
+            assert self.due.pop(0) == token_id
+        else:
+            self.due = [*self.table.get(token_id, [])]
+
+    def forced(self) -> list[int]:
+        return [*self.due]
+
+
+def made(
+    prompt: Items[int], params: SamplingParams, interrupts: dict[int, list[int]] | None = None
+) -> Sequence:
+    constraint = None if interrupts is None else Interrupts(interrupts)
+    return VALIDATOR.sequence(Prompt(prompt, params, constraint), 0, 0.0, None)
 
 
 def alone(
-    prompt: Items[int], params: SamplingParams, session: FakeSession | None = None
+    prompt: Items[int],
+    params: SamplingParams,
+    session: FakeSession | None = None,
+    interrupts: dict[int, list[int]] | None = None,
 ) -> list[Step]:
     """The steps of a sequence that has the engine to itself, one id a call."""
     subject = scheduler(session or CopyingSession(1), slots=1, prompt_lookup=False)
-    subject.add(made(prompt, params))
+    subject.add(made(prompt, params, interrupts))
     steps: list[Step] = []
     while subject.running or not steps:
         steps += [step for _, step in subject.step(now=0.0)]
@@ -78,6 +110,8 @@ class Run:
 
     session: CopyingSession
     requests: list[tuple[Sequence, list[Step]]] = field(default_factory=list)
+    interrupts: dict[int, list[int]] | None = None
+    """What all of them have forced, None for no constraint."""
 
 
 PARAMS = st.builds(
@@ -104,11 +138,16 @@ PROMPTS = st.builds(
 )
 
 
+INTERRUPTS = st.none() | st.dictionaries(
+    st.integers(1, 9), st.lists(st.integers(1, 9), min_size=1, max_size=3), max_size=3
+)
+
+
 @st.composite
 def runs(draw: st.DrawFn) -> Run:
     """Any interleaving of requests, cancellations and steps, whatever calls seem to cost."""
     slots = draw(st.integers(1, 4))
-    run = Run(CopyingSession(slots))
+    run = Run(CopyingSession(slots), interrupts=draw(INTERRUPTS))
     clock = seconds(draw(st.integers(0, 99)))
     chunk = draw(st.sampled_from([1, 5, 48]))
     subject = scheduler(run.session, slots=slots, prefill_chunk=chunk, clock=clock)
@@ -116,7 +155,7 @@ def runs(draw: st.DrawFn) -> Run:
     for _ in range(draw(st.integers(1, 20))):
         action = draw(st.sampled_from(["submit", "cancel", "step", "step", "step"]))
         if action == "submit":
-            run.requests.append((made(draw(PROMPTS), draw(PARAMS)), []))
+            run.requests.append((made(draw(PROMPTS), draw(PARAMS), run.interrupts), []))
             subject.add(run.requests[-1][0])
         elif action == "cancel" and run.requests:
             draw(st.sampled_from(run.requests))[0].cancelled = True
@@ -132,7 +171,7 @@ def runs(draw: st.DrawFn) -> Run:
 @given(runs())
 def test_drafts_change_no_step_of_any_answer(run: Run) -> None:
     for member, steps in run.requests:
-        expected = alone(member.prompt.tolist(), member.params)
+        expected = alone(member.prompt.tolist(), member.params, interrupts=run.interrupts)
         if steps[-1].finish_reason is FinishReason.CANCELLED:
             assert steps[:-1] == expected[: len(steps) - 1]
         else:
@@ -218,3 +257,19 @@ def test_an_answer_ends_where_its_end_is_chosen_though_another_id_was_drafted() 
     _, steps = answer(scheduler(session), [7] * 9, greedy(40))
     assert session.batches[-1].columns == 4
     assert steps == alone([7] * 9, greedy(40), EndsAmidARun(1, faithful=True))
+
+
+def test_a_draft_ends_where_ids_are_forced_that_end_as_it_would_have_gone_on() -> None:
+    interrupts = {5: [9, 5]}
+    session = CopyingSession(faithful=True)
+    subject = scheduler(session)
+    answer(subject, COPIED, greedy(9, ignore_eos=True))  # what a call takes is known now
+    begun = len(session.batches)
+    member = made(COPIED, greedy(26, ignore_eos=True), interrupts)
+    subject.add(member)
+    steps = [step for _, step in subject.step(now=0.0)]
+    while subject.running:
+        steps += [step for _, step in subject.step(now=0.0)]
+    expected = alone(COPIED, member.params, CopyingSession(1, faithful=True), interrupts)
+    assert steps == expected
+    assert max(batch.columns for batch in session.batches[begun + 1 :]) == 1 + MAX_DRAFT_TOKENS

@@ -1,4 +1,4 @@
-"""A model that knows nothing: it draws each id at random from those that a grammar allows."""
+"""A model that knows nothing: it draws each id at random from those that a grammar allows_id."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from handlers.engine.params import Constraint
 from handlers.grammar.constraint import GrammarConstraint
 from handlers.text.tokenizer import Tokenizer
 
@@ -19,8 +20,16 @@ class Answer:
     """False for an answer that was cut by its length."""
 
 
-def allowed_ids(constraint: GrammarConstraint) -> NDArray[np.intp]:
-    return np.flatnonzero(np.unpackbits(constraint.allowed().view(np.uint8), bitorder="little"))
+def allowed_ids(constraint: Constraint) -> NDArray[np.intp]:
+    """The ids that may come next, where not any may."""
+    mask = constraint.allowed()
+    assert mask is not None
+    return np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little"))
+
+
+def allows_id(constraint: Constraint, token_id: int) -> bool:
+    mask = constraint.allowed()
+    return mask is None or bool(mask[token_id // 32] >> token_id % 32 & 1)
 
 
 def is_whole(constraint: GrammarConstraint, text: str = "") -> bool:
@@ -31,7 +40,7 @@ def is_whole(constraint: GrammarConstraint, text: str = "") -> bool:
 
 
 def random_answer(
-    constraint: GrammarConstraint,
+    constraint: Constraint,
     tokenizer: Tokenizer,
     seed: int = 0,
     max_tokens: int = 400,
