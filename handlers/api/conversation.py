@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from handlers.api.generation import GenerationRequest, expand_n
 from handlers.errors import ContextLengthExceeded, InvalidRequest
+from handlers.text.answer_format import AnswerFormat, answer_format
 from handlers.text.chat_template import PromptOptions
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 TEMPLATE_KWARGS = "chat_template_kwargs"
 MAX_KWARGS_BYTES = 2**16
 """The most that their JSON may have: a template may write them out."""
+
+TAIL_IDS = 64
+"""More ids than the marks have that a prompt may end with."""
 
 TemplateKwargs = Annotated[dict[str, Any], Meta(max_length=64)]
 
@@ -112,8 +116,18 @@ class Conversation(msgspec.Struct, frozen=True):
             prompt_field=self.options.field,
             n=n,
             grammar_field=self._grammar_field,
-            tool_format=model.template.tool_format if self.tools else None,
+            answer_format=self._answer_format(model, ids),
         )
+
+    def _answer_format(self, model: DecoderModel, ids: list[int]) -> AnswerFormat:
+        """Returns how to read the answer: the end of the prompt says whether thoughts go on."""
+        template, end = model.template, ""
+        if template.dialect.thinking or any(template.dialect.text):
+            end = model.tokenizer.decode(ids[-TAIL_IDS:], skip_special_tokens=False)
+        if not self.tools:
+            return answer_format(template.dialect, end)
+        strings = self.tools.string_arguments(template.tool_format)
+        return answer_format(template.dialect, end, template.tool_format, strings)
 
     async def _grammar(self, model: DecoderModel) -> GrammarConstraint | None:
         if self.tools:

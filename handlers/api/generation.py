@@ -29,16 +29,16 @@ from handlers.api.http import (
 from handlers.api.schemas import ResponseSchema
 from handlers.engine.params import Prompt
 from handlers.errors import GrammarTooComplex, InvalidRequest, as_request_error, ends_a_task
+from handlers.text.answer_format import ToolCallDelta
 from handlers.text.completion import Delta
-from handlers.text.tool_parser import ToolCallDelta
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence
 
     from handlers.api.model import DecoderModel
-    from handlers.artifact.dialect import ToolFormat
     from handlers.engine.params import GenerationStats, SamplingParams
     from handlers.grammar.constraint import GrammarConstraint
+    from handlers.text.answer_format import AnswerFormat
     from handlers.text.completion import Completer
 
 Events = list[object]
@@ -58,12 +58,12 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     """How many prompts in a row are the same."""
     grammar_field: str | None = None
     """The request's field that has the grammar, for errors."""
-    tool_format: ToolFormat | None = None
-    """How the model writes tool calls, where they are to be parsed."""
+    answer_format: AnswerFormat | None = None
+    """How to read the answers' thoughts and tool calls; without it all is text."""
 
     async def deltas(self, completer: Completer) -> AsyncGenerator[Delta]:
         """Yields the deltas of all choices as they come. Raises as Completer.complete does."""
-        deltas = completer.complete(self.prompts, self.stop, self.deadline, self.tool_format)
+        deltas = completer.complete(self.prompts, self.stop, self.deadline, self.answer_format)
         try:
             async for delta in deltas:
                 yield delta

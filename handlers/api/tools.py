@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from handlers.artifact.dialect import TaggedArguments
 from handlers.errors import InvalidRequest, quoted
 from handlers.grammar.tool_grammar import Tool, ToolChoice, compile_tool_grammar
 from handlers.log import log_once
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from handlers.api.model import DecoderModel
     from handlers.api.response_format import OutputConstraint
+    from handlers.artifact.dialect import ToolFormat
     from handlers.grammar.constraint import GrammarConstraint
 
 LOGGER = logging.getLogger(__name__)
@@ -107,6 +109,14 @@ class ToolConfig(msgspec.Struct, frozen=True):
             except InvalidRequest as error:
                 raise tool.locate(error) from None
         return [{"type": FUNCTION, "function": _described(tool)} for tool in self.tools]
+
+    def string_arguments(self, tool_format: ToolFormat) -> dict[str, frozenset[str]]:
+        """Returns the arguments of each tool that are strings, where the format needs to know."""
+        if not isinstance(tool_format.arguments, TaggedArguments):
+            return {}
+        from handlers.grammar.schema.argument_types import string_arguments
+
+        return {tool.name: string_arguments(tool.parameters or {}) for tool in self.tools}
 
     async def grammar(
         self, model: DecoderModel, constraint: OutputConstraint | None = None

@@ -17,14 +17,14 @@ from handlers.errors import (
 )
 from handlers.text.logprobs import token_logprob
 from handlers.text.stop_strings import StopStrings
-from handlers.text.tool_parser import ToolCallDelta, ToolCallParser
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from handlers.artifact.dialect import ToolFormat
     from handlers.engine.engine import Engine, Generation
     from handlers.engine.params import GenerationStats, Logprobs, Prompt, Step
+    from handlers.text.answer_format import AnswerFormat, ToolCallDelta
+    from handlers.text.answer_parser import AnswerParser
     from handlers.text.logprobs import ScoredToken
     from handlers.text.tokenizer import Tokenizer
 
@@ -65,15 +65,15 @@ class Completer:
         prompts: Sequence[Prompt],
         stop: tuple[str, ...] = (),
         deadline: float | None = None,
-        tool_format: ToolFormat | None = None,
+        answer_format: AnswerFormat | None = None,
     ) -> AsyncGenerator[Delta]:
         """Yields the answers, piece by piece as they come. Closing it early frees the slots.
 
-        `deadline` is in seconds of time.monotonic(). `tool_format`: of the tool calls to parse.
+        `deadline` is in seconds of time.monotonic(). Without an `answer_format` all is text.
         Raises what Engine.submit_all raises, DeadlineExceeded or NotReady when the time is over
         before any token, and EngineFault or GrammarTooComplex, also in the middle.
         """
-        answers = [_Answer(self._tokenizer, stop, tool_format) for _ in prompts]
+        answers = [_Answer(self._tokenizer, stop, answer_format) for _ in prompts]
         generation = self._engine.submit_all(prompts, deadline)
         unfinished = len(answers)
         try:
@@ -116,92 +116,132 @@ class _Answer:
     """Turns the steps of one prompt into deltas."""
 
     def __init__(
-        self, tokenizer: Tokenizer, stop: tuple[str, ...], tool_format: ToolFormat | None
+        self, tokenizer: Tokenizer, stop: tuple[str, ...], answer_format: AnswerFormat | None
     ) -> None:
         self._tokenizer = tokenizer
         self._detokenizer = tokenizer.detokenizer()
-        self._parser = None if tool_format is None else ToolCallParser(tool_format)
-        self._called = False
-        """Whether it has a tool call."""
-        self._stops = StopStrings(stop) if stop else None
+        self._parser = _parser(answer_format, stop)
+        self._stops = StopStrings(stop) if stop and self._parser is None else None
         self._decoded = 0
         """Characters that the ids so far have become."""
         self._sent = 0
-        """Characters that have left."""
+        """Characters of the text that have left."""
         self._pending: deque[ScoredToken] = deque()
         """Tokens of which no character has left."""
         self.tokens = 0
+        self._reasoning_tokens = 0
         self.ended = False
 
     def add(self, step: Step, stats: GenerationStats) -> Delta | None:
         """Returns the next delta, None where nothing is certain yet."""
-        text = self._text(step)
-        self._sent += len(text)
-        finish: Finish | None = "stop" if self._stop_string else _finish(step.finish_reason)
+        reasoning, text, calls, stop_string = self._read(step)
+        finish: Finish | None = "stop" if stop_string else _finish(step.finish_reason)
+        if self._parser is not None and finish == "stop":
+            finish = _finish_of_calls(self._parser)
         self.ended = finish is not None
-        tokens = self._tokens()
-        calls: list[ToolCallDelta] = []
-        if self._parser is not None:
-            text, calls = self._parser.push(text)
-            self._called = self._called or bool(calls)
-            if finish is not None:
-                text += self._parser.flush()
-                finish = self._finish_of_calls(self._parser, finish)
-        if not (text or calls or tokens or step.prompt_logprobs or finish):
+        tokens = self._tokens(everything=self.ended and not stop_string)
+        if not (text or reasoning or calls or tokens or step.prompt_logprobs or finish):
             return None
-        # The engine may be ahead of what is read here, by a step that nobody will see.
-        stats = replace(stats, completion_tokens=self.tokens)
         return Delta(
             index=step.index,
             text=text,
             finish_reason=finish,
-            stats=stats,
+            stats=self._counted(stats),
             tool_calls=tuple(calls),
             tokens=tokens,
             prompt_logprobs=step.prompt_logprobs,
-            stop_string=self._stop_string,
+            stop_string=stop_string,
+            reasoning=reasoning,
         )
 
-    def _finish_of_calls(self, parser: ToolCallParser, finish: Finish) -> Finish:
-        """Agents run calls where an answer ends with "tool_calls", so no call that was cut may."""
-        if finish != "stop":
-            return finish
-        if parser.inside_call:
-            return "length"
-        return "tool_calls" if self._called else "stop"
+    def _counted(self, stats: GenerationStats) -> GenerationStats:
+        """Returns the counts of what was read: the engine may be ahead, by a step unseen."""
+        return replace(
+            stats, completion_tokens=self.tokens, reasoning_tokens=self._reasoning_tokens
+        )
 
-    def _text(self, step: Step) -> str:
-        """Returns the text that is certain with this step, stop strings left out."""
+    def _read(self, step: Step) -> tuple[str, str, Sequence[ToolCallDelta], str | None]:
+        """Returns the thoughts, text and calls that are certain with this step.
+
+        The stop string that ends the answer is the last of the four.
+        """
+        piece = self._decode(step)
+        last = step.finish_reason is not None
+        if self._parser is not None:
+            return self._parse(self._parser, piece, last)
+        stop_string = None
+        if self._stops is not None:
+            piece = self._stops.push(piece)
+            piece += self._stops.flush() if last else ""
+            stop_string = self._stops.matched
+        self._sent += len(piece)
+        return "", piece, (), stop_string
+
+    def _parse(
+        self, parser: AnswerParser, piece: str, last: bool
+    ) -> tuple[str, str, Sequence[ToolCallDelta], str | None]:
+        over = parser.thoughts_over
+        reasoning, text, calls = parser.push(piece)
+        if last or parser.stop_string:
+            rest = parser.flush()
+            reasoning, text = reasoning + rest.reasoning, text + rest.text
+            calls = [*calls, *rest.calls]
+        if not over and parser.has_thoughts:
+            self._reasoning_tokens = self.tokens
+        self._sent = parser.text_start + parser.passed
+        return reasoning, text, calls, parser.stop_string
+
+    def _decode(self, step: Step) -> str:
+        """Returns the text that the ids so far have become, as far as it is whole."""
         text = ""
         if step.token_id is not None:
             self.tokens += 1
             if step.logprobs is not None:
                 token = token_logprob(self._tokenizer, step.logprobs, self._decoded)
                 self._pending.append(token)
-            text = self._pass_on(self._detokenizer.push(step.token_id))
+            text = self._detokenizer.push(step.token_id)
         if step.finish_reason is not None:
-            text += self._pass_on(self._detokenizer.flush())
-            text += self._stops.flush() if self._stops else ""
+            text += self._detokenizer.flush()
+        self._decoded += len(text)
         return text
 
-    def _pass_on(self, piece: str) -> str:
-        self._decoded += len(piece)
-        return self._stops.push(piece) if self._stops else piece
-
-    @property
-    def _stop_string(self) -> str | None:
-        return None if self._stops is None else self._stops.matched
-
-    def _tokens(self) -> tuple[ScoredToken, ...]:
+    def _tokens(self, everything: bool) -> tuple[ScoredToken, ...]:
         """Returns the tokens whose text has begun to leave; at an end without a stop string, all.
 
-        So a token of a stop string is returned only where part of it was text before.
+        So a token of a stop string is returned only where part of it was text before. Those of
+        thoughts and of marks are left out.
         """
-        everything = self.ended and not self._stop_string
         tokens = []
         while self._pending and (everything or self._pending[0].offset < self._sent):
             tokens.append(self._pending.popleft())
-        return tuple(tokens)
+        return tuple(tokens if self._parser is None else _of_the_text(tokens, self._parser))
+
+
+def _parser(answer_format: AnswerFormat | None, stop: tuple[str, ...]) -> AnswerParser | None:
+    """Returns None for an answer of text alone."""
+    if answer_format is None or answer_format.is_plain:
+        return None
+    # A request that needs it imports it.
+    from handlers.text.answer_parser import AnswerParser
+
+    return AnswerParser(answer_format, stop)
+
+
+def _of_the_text(tokens: list[ScoredToken], parser: AnswerParser) -> list[ScoredToken]:
+    """Returns the tokens that begin in the text, with their places in it."""
+    start, end = parser.text_start, parser.text_end
+    return [
+        replace(token, offset=token.offset - start)
+        for token in tokens
+        if start <= token.offset and (end is None or token.offset < end)
+    ]
+
+
+def _finish_of_calls(parser: AnswerParser) -> Finish:
+    """Agents run calls where an answer ends with "tool_calls", so no call that was cut may."""
+    if parser.inside_call:
+        return "length"
+    return "tool_calls" if parser.called else "stop"
 
 
 def _finish(reason: FinishReason | None) -> Finish | None:

@@ -8,23 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from handlers.text.answer_format import ToolCallDelta
 from handlers.text.stop_strings import partial_match
 
 if TYPE_CHECKING:
     from handlers.artifact.dialect import ToolFormat
-
-
-class ToolCallDelta(msgspec.Struct, frozen=True):
-    """The start of a tool call, which has `id` and `name`, or the next piece of its arguments."""
-
-    index: int
-    """The call's position among the answer's calls, from 0."""
-    arguments: str = ""
-    """Joined, the pieces are the JSON that the model wrote."""
-    id: str | None = None
-    name: str | None = None
 
 
 class ToolCallParser:

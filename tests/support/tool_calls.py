@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from handlers.artifact.dialect import HERMES, ToolFormat
+from handlers.text.answer_format import ToolCallDelta
 from handlers.text.tool_format import LLAMA, MISTRAL, MISTRAL_SPACED
-from handlers.text.tool_parser import ToolCallDelta, ToolCallParser
+from handlers.text.tool_parser import ToolCallParser
 
 FORMATS = {"Hermes": HERMES, "Llama": LLAMA, "Mistral": MISTRAL, "Mistral, spaced": MISTRAL_SPACED}
 

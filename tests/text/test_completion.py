@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from handlers.api.http import run_sync
+from handlers.artifact.dialect import HERMES, Thinking
 from handlers.engine.params import FinishReason, Logprobs, Prompt, SamplingParams, Step
 from handlers.errors import (
     DeadlineExceeded,
@@ -13,6 +14,7 @@ from handlers.errors import (
     NotReady,
 )
 from handlers.grammar.compiler import GrammarCompiler
+from handlers.text.answer_format import AnswerFormat
 from handlers.text.completion import Completer, Delta
 from handlers.text.tokenizer import Tokenizer
 from tests.support.scripted_engine import ScriptedEngine, drain, steps
@@ -260,3 +262,61 @@ def test_a_stop_string_within_a_form_ends_the_answer_as_any_other() -> None:
     deltas = drain(Completer(engine, TOKENIZER).complete([prompt], ('": ',)))
 
     assert (text_of(deltas), deltas[-1].finish_reason) == ('{"a', "stop")
+
+
+THINKING = Thinking("<think>\n", "\n</think>\n\n")
+
+
+def complete_in(
+    form: AnswerFormat, script: list[Step], stop: tuple[str, ...] = ()
+) -> tuple[str, list[Delta]]:
+    """The thoughts, and all deltas."""
+    prompts = [Prompt([1, 2], PARAMS)]
+    engine = ScriptedEngine(script)
+    deltas = drain(Completer(engine, TOKENIZER).complete(prompts, stop, answer_format=form))
+    return "".join(delta.reasoning for delta in deltas), deltas
+
+
+@pytest.mark.parametrize("thinks", [True, False])
+def test_thoughts_come_apart_and_their_tokens_are_counted(thinks: bool) -> None:
+    begin = "" if thinks else "<think>\n"
+    thoughts, answer = TOKENIZER.encode(f"{begin}so END\n</think>"), TOKENIZER.encode("\n\nyes")
+
+    reasoning, deltas = complete_in(
+        AnswerFormat(thinking=THINKING, thinks=thinks), scored(thoughts + answer), ("END",)
+    )
+
+    assert (reasoning, text_of(deltas), deltas[-1].finish_reason) == ("so END", "yes", "stop")
+    assert deltas[-1].stats.reasoning_tokens == len(thoughts)
+    assert deltas[-1].stats.completion_tokens == len(thoughts + answer)
+    told = [token for delta in deltas for token in delta.tokens]
+    assert (b"".join(token.bytes for token in told), told[0].offset) == (b"yes", 0)
+
+
+def test_thoughts_that_were_cut_are_no_text() -> None:
+    script = scored(TOKENIZER.encode("so <thi"), FinishReason.LENGTH)
+
+    reasoning, deltas = complete_in(AnswerFormat(thinking=THINKING, thinks=True), script)
+
+    assert (reasoning, text_of(deltas), deltas[-1].finish_reason) == ("so <thi", "", "length")
+    assert deltas[-1].stats.reasoning_tokens == deltas[-1].stats.completion_tokens
+    assert not any(delta.tokens for delta in deltas)
+
+
+def test_an_answer_without_thoughts_has_no_tokens_of_thoughts() -> None:
+    _, deltas = complete_in(AnswerFormat(thinking=THINKING), steps(TOKENIZER.encode("<thing")))
+
+    assert (text_of(deltas), deltas[-1].stats.reasoning_tokens) == ("<thing", 0)
+
+
+def test_a_call_follows_the_thoughts_and_the_text() -> None:
+    call = HERMES.write([("now", {"zone": "UTC"})])
+    form = AnswerFormat(HERMES, THINKING, thinks=True)
+    answer = f"so{call}\n</think>\n\nLet me see.\n{call}"
+
+    reasoning, deltas = complete_in(form, steps(TOKENIZER.encode(answer)))
+
+    calls = [call for delta in deltas for call in delta.tool_calls]
+    assert (reasoning, text_of(deltas)) == (f"so{call}", "Let me see.")
+    assert "".join(call.arguments for call in calls) == '{"zone": "UTC"}'
+    assert deltas[-1].finish_reason == "tool_calls"

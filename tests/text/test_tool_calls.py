@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from typing import Any
 
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from handlers.artifact.dialect import HERMES, ToolFormat
 from handlers.text.tool_format import LLAMA, MISTRAL, MISTRAL_SPACED, known_tool_format
 from tests.support import tool_templates
+from tests.support.cuts import cut, places
 from tests.support.tool_calls import FORMATS, Call, parse
 
 
@@ -52,14 +52,6 @@ arguments_ = st.dictionaries(
 call_lists = st.lists(
     st.tuples(st.sampled_from(["now", "get_weather"]), arguments_), min_size=1, max_size=3
 )
-
-
-def cut(text: str, places: list[float]) -> list[str]:
-    bounds = sorted({0, len(text), *(int(place * len(text)) for place in places)})
-    return [text[start:end] for start, end in itertools.pairwise(bounds)]
-
-
-places = st.lists(st.floats(0, 1), max_size=8)
 
 
 @pytest.mark.parametrize("name", FORMATS)

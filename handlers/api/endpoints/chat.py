@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from handlers.api.generation import Events
     from handlers.api.http import Request, Response, StreamResponse, TokenUsage
     from handlers.api.model import DecoderModel
+    from handlers.text.answer_format import ToolCallDelta
     from handlers.text.completion import Delta
     from handlers.text.logprobs import ScoredToken
-    from handlers.text.tool_parser import ToolCallDelta
 
 UNSUPPORTED: UnsupportedFields = unsupported_fields.COMMON | {
     "functions": (),

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from handlers.api.endpoints.responses_output import ItemStatus, OutputItem, ResponseStatus
     from handlers.api.generation import Events
     from handlers.api.http import TokenUsage
+    from handlers.text.answer_format import ToolCallDelta
     from handlers.text.completion import Delta
-    from handlers.text.tool_parser import ToolCallDelta
 
 
 class ResponseEvent(msgspec.Struct, frozen=True, kw_only=True):

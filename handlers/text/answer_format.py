@@ -1,0 +1,60 @@
+"""The form of the answers to one request, and the pieces of tool calls that a parser finds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from handlers.artifact.dialect import Dialect, Thinking, ToolFormat
+
+
+class AnswerFormat(msgspec.Struct, frozen=True):
+    """The form of the answers to one request, which says how their text is to be read."""
+
+    tools: ToolFormat | None = None
+    """None where no tool is offered: what looks like a call is text."""
+    thinking: Thinking | None = None
+    """None where thoughts are not to be told from the answer, or the prompt has ended them."""
+    thinks: bool = False
+    """Whether the prompt ends within thoughts, so that the answer begins there."""
+    text: tuple[str, str] = ("", "")
+    """The marks around the text; the first is empty where the prompt has it."""
+    strings: Mapping[str, frozenset[str]] = {}
+    """By tool: the arguments whose schema takes a string and nothing else."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Returns whether all of an answer is its text: there is nothing to look for."""
+        return self.tools is None and self.thinking is None and not any(self.text)
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True):
+    """The start of a tool call, which has `id` and `name`, or the next piece of its arguments."""
+
+    index: int
+    """The call's position among the answer's calls, from 0."""
+    arguments: str = ""
+    """Joined, the pieces are the JSON that the model wrote."""
+    id: str | None = None
+    name: str | None = None
+
+
+def answer_format(
+    dialect: Dialect,
+    prompt_end: str,
+    tools: ToolFormat | None = None,
+    strings: Mapping[str, frozenset[str]] | None = None,
+) -> AnswerFormat:
+    """Returns how to read the answer to a prompt that ends with `prompt_end`."""
+    thinking, thinks = dialect.thinking, False
+    end = prompt_end.rstrip()
+    if thinking is not None:
+        if end.endswith(thinking.end.strip()):
+            thinking = None
+        else:
+            thinks = end.endswith(thinking.begin.strip())
+    opening, closing = dialect.text
+    if opening.strip() and end.endswith(opening.strip()):
+        opening = ""
+    return AnswerFormat(tools, thinking, thinks, (opening, closing), strings or {})
