@@ -11,7 +11,7 @@
 | KINDLING_SAMPLING_DEFAULTS | model | unset sampling fields get the model's own values; or off |
 | KINDLING_QUEUE_LIMIT | 32 | requests that may wait for a slot; one more is answered 429 |
 | KINDLING_THREADS | the CPUs this process may use | threads of the ONNX Runtime session |
-| KINDLING_API_KEY | none | when set, requests must carry `Authorization: Bearer <key>` |
+| KINDLING_API_KEY | none | requests carry it: `Authorization: Bearer <key>` or `x-api-key: <key>` |
 | KINDLING_CORS_ORIGINS | none | web pages that may call: comma-separated origins, or * |
 | KINDLING_BASE_PATH | none | the prefix that a gateway or a proxy adds to every path: /llm |
 | KINDLING_MAX_BODY_BYTES | 4194304 | a larger request body is answered 413 |

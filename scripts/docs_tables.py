@@ -153,7 +153,16 @@ def ignored_details(_old: str) -> str:
 
 def ignored_by_responses(_old: str) -> str:
     """The fields that `/v1/responses` alone ignores."""
-    return _codes(sys.modules[body_of("/v1/responses").__module__].IGNORED) + "\n"
+    return _ignored_by("/v1/responses")
+
+
+def ignored_by_messages(_old: str) -> str:
+    """The fields that `/v1/messages` alone ignores."""
+    return _ignored_by("/v1/messages")
+
+
+def _ignored_by(path: str) -> str:
+    return _codes(sys.modules[body_of(path).__module__].IGNORED) + "\n"
 
 
 def errors(old: str) -> str:
@@ -193,12 +202,13 @@ TABLES: Mapping[str, Callable[[str], str]] = {
     "ignored-fields": ignored_fields,
     "ignored-details": ignored_details,
     "ignored-by-responses": ignored_by_responses,
+    "ignored-by-messages": ignored_by_messages,
     "errors": errors,
     "settings": settings,
     "handlers/ground": ground_floor,
 }
 OPENAI = ("/v1/chat/completions", "/v1/completions")
-GENERATING = (*OPENAI, "/v1/responses", "/generate")
+GENERATING = (*OPENAI, "/v1/responses", "/v1/messages", "/generate")
 ENCODING = ("/v1/embeddings", "/v1/classify", "/v1/rerank")
 
 

@@ -20,6 +20,7 @@ from handlers.api.routing import (
     asks_for_stored,
     match,
     prefix_before,
+    speaks_anthropic,
     without_empty_parts,
     without_prefix,
 )
@@ -100,19 +101,27 @@ class Api:
             response = error_response(error)
         return self._finished(admitted.request, response)
 
-    def refuse(self, error: BaseException, headers: Mapping[str, str]) -> Response:
+    def refuse(self, error: BaseException, request: Request | None) -> Response:
         """Answers for an adapter that cannot hand a request over, or cannot carry its answer.
 
-        `headers`: the request's, as far as they are known.
+        `request`: its head, None where it cannot be read.
         """
-        return self._with_cors(error_response(error), headers)
+        refusal = error_response(error)
+        return self._with_cors(refusal, {}) if request is None else self._finished(request, refusal)
 
     def reset_uptime(self) -> None:
         """Restarts the uptime, after the process has been restored from a snapshot."""
         force_setattr(self._model, "ready_since", time.monotonic())
 
     def _finished(self, request: Request, answer: Answer) -> Answer:
-        """Leaves out the body where HEAD asks, and adds the headers of CORS."""
+        """Leaves out the body where HEAD asks, and adds the headers of CORS.
+
+        A client of Anthropic's gets errors in its API's shape.
+        """
+        if speaks_anthropic(request):
+            from handlers.api.anthropic_errors import anthropic_answer  # most processes never do
+
+            answer = anthropic_answer(answer, request.id)
         if request.method == "HEAD" and isinstance(answer, Response):
             answer = replace(answer, body=b"", left_out=len(answer.body))
         return self._with_cors(answer, request.headers)
@@ -177,7 +186,9 @@ class Api:
         key = self._settings.api_key
         needs_key = found is None or found.route.needs_key
         if key is not None and needs_key and not _has_key(request, key):
-            raise InvalidApiKey("Send the API key as `Authorization: Bearer <key>`.")
+            raise InvalidApiKey(
+                "Send the API key as `Authorization: Bearer <key>`, or as `x-api-key: <key>`."
+            )
 
     def _check_size(self, request: Request) -> None:
         limit = self._settings.max_body_bytes
@@ -188,12 +199,17 @@ class Api:
 
 
 def _has_key(request: Request, key: str) -> bool:
-    """Returns whether the request has the API key, compared in constant time."""
+    """Returns whether the request has the API key, compared in constant time.
+
+    In either of two headers: x-api-key is Anthropic's, and API Gateway has keys of its own there.
+    """
     import hmac  # it brings OpenSSL, 10 ms, and most processes have no key
 
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    same = hmac.compare_digest(_bytes(given.strip()), _bytes(key))
-    return same and scheme.lower() == "bearer"
+    bearer = given.strip() if scheme.lower() == "bearer" else ""
+    candidates = (bearer, request.headers.get("x-api-key", "").strip())
+    same = [hmac.compare_digest(_bytes(each), _bytes(key)) for each in candidates]
+    return any(same)
 
 
 def _coding(request: Request) -> str | None:

@@ -21,7 +21,7 @@ Answer = TypeVar("Answer", bound=Response | StreamResponse)
 
 REQUEST_METHOD = "access-control-request-method"
 METHODS = "GET, HEAD, POST, OPTIONS"
-EXPOSED = "x-request-id, x-kindling-cold, server-timing, retry-after"
+EXPOSED = "x-request-id, request-id, x-kindling-cold, server-timing, retry-after"
 # Chromium keeps no preflight longer than this.
 PREFLIGHT_SECONDS = "7200"
 

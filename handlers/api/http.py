@@ -47,6 +47,8 @@ class Request(msgspec.Struct, frozen=True):
     inner_paths: tuple[str, ...] = ()
     """What remains of the path without a stage or a base path that the platform may have put before
     it. Tried where no route has the path as it came."""
+    id: str = ""
+    """The id that the log and the answer's headers have, empty for a request that has none."""
 
 
 class TokenUsage(msgspec.Struct, frozen=True):

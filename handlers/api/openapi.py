@@ -64,13 +64,16 @@ def document(task: Task, needs_key: bool) -> Json:
         },
         "components": {
             "schemas": schemas,
-            "responses": _error_responses(),
+            "responses": _error_responses(task),
             "headers": _headers(),
         },
     }
     if needs_key:
-        made["components"]["securitySchemes"] = {"ApiKey": {"type": "http", "scheme": "bearer"}}
-        made["security"] = [{"ApiKey": []}]
+        made["components"]["securitySchemes"] = {
+            "ApiKey": {"type": "http", "scheme": "bearer"},
+            "ApiKeyHeader": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+        }
+        made["security"] = [{"ApiKey": []}, {"ApiKeyHeader": []}]
     return made
 
 
@@ -88,7 +91,10 @@ def _path(path: str, route: Route, schemas: Json, needs_key: bool) -> Json:
 
 def _operation(path: str, operation: Operation, schemas: Json, needs_key: bool) -> Json:
     kinds = (*operation.errors, EngineFault, *((InvalidApiKey,) if needs_key else ()))
-    errors = {str(kind.status): {"$ref": f"#/components/responses/{kind.status}"} for kind in kinds}
+    errors = {
+        str(kind.status): {"$ref": f"#/components/responses/{_error_name(operation, kind.status)}"}
+        for kind in kinds
+    }
     made: Json = {
         "operationId": operation.id,
         "summary": operation.summary,
@@ -174,10 +180,12 @@ def _schemas(task: Task) -> Json:
     requests: Mapping[type[RequestBody], None] = dict.fromkeys(
         load_name(each.request) for each in operations if each.request
     )
-    names = [name for each in operations for name in (each.response, each.event) if name]
+    names = [
+        name for each in operations for name in (each.response, each.event, each.error) if name
+    ]
     answers: list[type[msgspec.Struct]] = [*map(load_name, names)]
     parts = [part for answer in answers for part in getattr(answer, "parts", ())]
-    structs = [*requests, Error, *answers, *parts]
+    structs = dict.fromkeys([*requests, *answers, *parts])
     _, schemas = msgspec.json.schema_components(structs, ref_template=SCHEMA_REF)
     for request in requests:
         schemas[request.__name__]["properties"] |= _unsupported(request.unsupported)
@@ -197,19 +205,28 @@ def _unsupported(fields: UnsupportedFields) -> Json:
     }
 
 
-def _error_responses() -> Json:
-    """Describes the answers of all errors, by their status."""
+def _error_responses(task: Task) -> Json:
+    """Describes the answers of all errors, by their status and the struct of their body."""
     by_status: dict[int, list[type[RequestError]]] = {}
     for kind in _subclasses(RequestError):
         by_status.setdefault(kind.status, []).append(kind)
+    operations = [each for route in ROUTES[task].values() for each in route.operations]
+    by_body = {each.error: each for each in operations}.values()
     return {
-        str(status): {
+        _error_name(operation, status): {
             "description": " ".join(f"{kind.code}: {kind.__doc__}" for kind in kinds),
             "headers": REQUEST_ID | _error_headers(kinds),
-            "content": {"application/json": {"schema": _reference(Error)}},
+            "content": {"application/json": {"schema": _reference(load_name(operation.error))}},
         }
+        for operation in by_body
         for status, kinds in by_status.items()
     }
+
+
+def _error_name(operation: Operation, status: int) -> str:
+    """Returns the name of the answer of an error: of OpenAI's body that is the status alone."""
+    body = load_name(operation.error)
+    return str(status) if body is Error else f"{body.__name__}{status}"
 
 
 def _error_headers(kinds: list[type[RequestError]]) -> Json:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
+from msgspec.structs import replace
+
 from handlers.api.routing import MODEL_PATH, Operation, Route
 from handlers.errors import (
     DeadlineExceeded,
@@ -94,6 +96,29 @@ def _generate(method: Literal["GET", "POST"], operation_id: str) -> Operation:
     )
 
 
+def _messages(
+    endpoint: str,
+    operation_id: str,
+    summary: str,
+    *,
+    request: str,
+    response: str,
+    event: str | None = None,
+    errors: Errors = ENGINE_ERRORS,
+) -> Route:
+    route = _post(
+        endpoint,
+        operation_id,
+        summary,
+        request=request,
+        response=response,
+        event=event,
+        errors=errors,
+    )
+    error = "anthropic_errors.AnthropicError"
+    return replace(route, operations=tuple(replace(op, error=error) for op in route.operations))
+
+
 def _rerank(operation_id: str, *, preload: bool = False) -> Route:
     return _post(
         "endpoints.rerank.create",
@@ -155,6 +180,20 @@ COMMON: Mapping[str, Route] = {
         preload=True,
         needs_key=False,
     ),
+    "/": _get(
+        "endpoints.health.greet",
+        "greet",
+        "That a server is there, for agents that probe it. Open also where a key is needed.",
+        response="endpoints.health.Greeting",
+        needs_key=False,
+    ),
+    "/api/hello": _get(
+        "endpoints.health.greet",
+        "greetAgent",
+        "The same, where Claude Code asks for it.",
+        response="endpoints.health.Greeting",
+        needs_key=False,
+    ),
 }
 
 TOKENIZATION: Mapping[str, Route] = {
@@ -209,6 +248,22 @@ GENERATION: Mapping[str, Route] = {
         "How many tokens the prompt of an input has.",
         request="endpoints.responses.ResponsesRequest",
         response="endpoints.responses_output.ResponseInputTokens",
+        errors=TOKENIZE_ERRORS,
+    ),
+    "/v1/messages": _messages(
+        "endpoints.messages.create",
+        "createMessage",
+        "Answers a conversation, as Anthropic does.",
+        request="endpoints.messages.MessagesRequest",
+        response="endpoints.messages_output.AnswerMessage",
+        event="endpoints.messages_stream.MessagesEvent",
+    ),
+    "/v1/messages/count_tokens": _messages(
+        "endpoints.messages.count_tokens",
+        "countMessageTokens",
+        "How many tokens the prompt of a conversation has.",
+        request="endpoints.messages.CountTokensRequest",
+        response="endpoints.messages_output.MessageTokens",
         errors=TOKENIZE_ERRORS,
     ),
     "/generate": Route(

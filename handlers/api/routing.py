@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from itertools import dropwhile
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +25,12 @@ STORED = ("/v1/responses/", "/v1/chat/completions/", "/v1/conversations")
 """The paths by which OpenAI's clients ask for what an earlier request left behind."""
 
 
+ANTHROPIC_VERSION = "anthropic-version"
+"""The header that every client of Anthropic's sends."""
+
+_MESSAGES_PATH = re.compile(r"(?:.*/v1)?/+messages(?:/.*)?", re.DOTALL)
+
+
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One method of a path, as the OpenAPI document describes it.
 
@@ -40,6 +47,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """The struct of the answer, None for any JSON object."""
     event: str | None = None
     """The struct of a streamed answer's events."""
+    error: str = "schemas.Error"
+    """The struct of an error's body."""
     errors: tuple[type[RequestError], ...] = ()
     """Besides those that every path may answer."""
 
@@ -100,6 +109,12 @@ def match(paths: Iterable[str], table: Mapping[str, Route]) -> Match | None:
 def asks_for_stored(paths: Iterable[str]) -> bool:
     """Returns whether one of `paths` asks for what an earlier request left behind at OpenAI."""
     return any(path.startswith(STORED) for path in _variants(paths))
+
+
+def speaks_anthropic(request: Request) -> bool:
+    """Returns whether a request expects errors in the shape of Anthropic's API."""
+    named = ANTHROPIC_VERSION in request.headers
+    return named or _MESSAGES_PATH.fullmatch(request.path) is not None
 
 
 def prefix_before(table: Mapping[str, Route], path: str) -> str | None:

@@ -280,6 +280,11 @@ ADVICE: Mapping[str, str] = {
     "messages": "send a text as prompt or input",
     "previous_response_id": _WHOLE_INPUT,
     "conversation": _WHOLE_INPUT,
+    # Anthropic
+    "mcp_servers": "connect to them in the client, and send their tools as tools",
+    "thread": f"{NOTHING_STORED}, so send the whole conversation as messages",
+    "compaction": "ask for a summary in a message",
+    "container": "no tool runs here",
     "functions": "send tools",
     "function_call": "send tool_choice",
     # Cohere, Jina and Voyage

@@ -181,7 +181,7 @@ def _inner_paths(
     inner = [unquote(one) for one in (routed, *(f"/{value}" for value in filled.values()))]
     if stage:
         inner.insert(0, without_prefix(path, f"/{stage}"))
-    return tuple(one for one in inner if one and one != path and path.endswith(one))
+    return tuple(one for one in inner if one.strip("/") and one != path and path.endswith(one))
 
 
 def _convert(event: Event, type_: type[T]) -> T:

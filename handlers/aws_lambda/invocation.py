@@ -93,7 +93,7 @@ class Invocation(msgspec.Struct, frozen=True):
             return cls(service, kind, error, RequestLog(aws_request_id, UNKNOWN, UNKNOWN, platform))
         identity = request_id(request.headers, aws_request_id)
         log = RequestLog(identity, request.method, request.path, platform)
-        return cls(service, kind, request, log)
+        return cls(service, kind, replace(request, id=identity), log)
 
     def respond(self, run: Run, seconds: float, encode: Encode) -> Payload:
         """Answers with one whole value, and logs it. `seconds`: until Lambda kills the process.
@@ -120,7 +120,7 @@ class Invocation(msgspec.Struct, frozen=True):
     async def answer(self, seconds: float) -> Response | StreamResponse:
         """Returns the API's answer, unchanged. `seconds`: until Lambda kills the process."""
         if isinstance(self.request, InvalidRequest):
-            return self.service.api.refuse(self.request, {})
+            return self.service.api.refuse(self.request, None)
         request = replace(self._authorised(self.request), deadline=self._deadline(seconds))
         return await self.service.api.handle(request)
 
@@ -170,8 +170,8 @@ class Invocation(msgspec.Struct, frozen=True):
             f"{limit:,} bytes: ask for fewer tokens or inputs, for base64 in place of numbers, "
             f"or for an answer that is not streamed."
         )
-        headers = self.request.headers if isinstance(self.request, Request) else {}
-        return self.service.api.refuse(error, headers)
+        request = self.request if isinstance(self.request, Request) else None
+        return self.service.api.refuse(error, request)
 
 
 async def read_whole(answer: Response | StreamResponse) -> Response:

@@ -70,24 +70,24 @@ async def handler(http_request: HttpRequest) -> HttpResponse:
     new_log = RequestLog.of_probe if path in HEALTH_PATHS else RequestLog
     log = new_log(identity, http_request.method, path)
     try:
-        answer = await answer_to(http_request)
+        answer = await answer_to(http_request, identity)
     except ClientDisconnect:
         answer = Response(CLIENT_CLOSED_REQUEST, {}, b"")
     except BaseException as error:
         if ends_a_task(error):
             raise
-        answer = SERVICE.api.refuse(error, http_request.headers)
+        answer = SERVICE.api.refuse(error, head_of(http_request, identity))
         if isinstance(error, RequestTimeout):
             answer = closing_the_connection(answer)
     return to_http_response(answer, log)
 
 
-async def answer_to(http_request: HttpRequest) -> Response | StreamResponse:
+async def answer_to(http_request: HttpRequest, identity: str) -> Response | StreamResponse:
     """Returns the API's answer. Reads no body if the head decides it, as without the API key.
 
     Raises what BodyReader.read does.
     """
-    admitted = SERVICE.api.admit(head_of(http_request))
+    admitted = SERVICE.api.admit(head_of(http_request, identity))
     if isinstance(admitted, Response):
         # A client that asked whether to send its body may now send it or the next request.
         return closing_the_connection(admitted) if "expect" in http_request.headers else admitted
@@ -95,8 +95,8 @@ async def answer_to(http_request: HttpRequest) -> Response | StreamResponse:
     return await cancel_on_disconnect(SERVICE.api.answer(admitted, body), http_request.receive)
 
 
-def head_of(http_request: HttpRequest) -> Request:
-    """Returns the request without its body."""
+def head_of(http_request: HttpRequest, identity: str) -> Request:
+    """Returns the request without its body. `identity`: its id."""
     return Request(
         method=http_request.method,
         path=http_request.scope["path"],
@@ -104,6 +104,7 @@ def head_of(http_request: HttpRequest) -> Request:
         headers=dict(http_request.headers),
         body=b"",
         deadline=time.monotonic() + SERVICE.settings.timeout_seconds,
+        id=identity,
     )
 
 

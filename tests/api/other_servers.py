@@ -10,6 +10,8 @@ from typing import NamedTuple
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
 RESPONSES = "/v1/responses"
+MESSAGES = "/v1/messages"
+COUNT = "/v1/messages/count_tokens"
 GENERATE = "/generate"
 EMBEDDINGS = "/v1/embeddings"
 CLASSIFY = "/v1/classify"
@@ -84,7 +86,77 @@ _VLLM_POOLING = """
     mm_processor_kwargs cache_salt add_special_tokens use_activation
 """
 
+_ANTHROPIC = "https://github.com/anthropics/anthropic-sdk-python/blob/v2.14.0/src/anthropic/types/"
+
 FIELDS = [
+    Fields(
+        "Anthropic",
+        MESSAGES,
+        _ANTHROPIC + "beta/message_create_params.py",
+        """
+        max_tokens messages model billing_policy cache_control compaction container
+        context_management diagnostics fallback_credit_token fallbacks inference_geo mcp_servers
+        metadata output_config output_format service_tier speed stop_sequences system thinking
+        thread tool_choice tools betas user_profile_id workspace_id stream temperature top_p top_k
+        """,
+    ),
+    Fields(
+        "Anthropic",
+        COUNT,
+        _ANTHROPIC + "beta/message_count_tokens_params.py",
+        """
+        messages model billing_policy cache_control compaction context_management mcp_servers
+        output_config output_format speed system thinking tool_choice tools betas user_profile_id
+        workspace_id
+        """,
+    ),
+    Fields(
+        "Amazon Bedrock and Google Vertex AI",
+        MESSAGES,
+        "https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-anthropic-claude-messages-request-response.html",
+        """
+        anthropic_version anthropic_beta max_tokens system messages temperature top_p top_k tools
+        tool_choice stop_sequences thinking
+        """,
+    ),
+    Fields(
+        "vLLM",
+        MESSAGES,
+        _VLLM + "82df3f491008e46124f7afb5008c789dc7432515/vllm/entrypoints/anthropic/protocol.py",
+        """
+        model messages max_tokens metadata stop_sequences stream system temperature tool_choice
+        tools top_k top_p
+        """,
+    ),
+    Fields(
+        "SGLang",
+        MESSAGES,
+        "https://github.com/sgl-project/sglang/blob/27522b3cee51352753f2a3a793b636d3510b080c/"
+        "python/sglang/srt/entrypoints/anthropic/protocol.py",
+        """
+        model messages max_tokens metadata stop_sequences stream system temperature tool_choice
+        tools top_k top_p
+        """,
+    ),
+    Fields(
+        "Ollama",
+        MESSAGES,
+        "https://github.com/ollama/ollama/blob/fe9298a5bdc84f9351238b50e8e1427ba9e9c9b3/"
+        "anthropic/anthropic.go",
+        """
+        model max_tokens messages system stream temperature top_p top_k stop_sequences tools
+        tool_choice thinking metadata
+        """,
+    ),
+    Fields(
+        "llama.cpp",
+        MESSAGES,
+        "https://github.com/ggml-org/llama.cpp/blob/master/tools/server/server-chat.cpp",
+        """
+        messages system tools tool_choice stop_sequences max_tokens temperature top_p top_k stream
+        chat_template_kwargs thinking metadata
+        """,
+    ),
     Fields(
         "vLLM",
         CHAT,

@@ -39,7 +39,7 @@ def test_nothing_is_sent_where_nothing_is_configured() -> None:
 def test_a_listed_origin_may_read_the_answer() -> None:
     assert cors_headers(Client(saying("yes"), LISTED), origin=PAGE) == {
         "allow-origin": PAGE,
-        "expose-headers": "x-request-id, x-kindling-cold, server-timing, retry-after",
+        "expose-headers": "x-request-id, request-id, x-kindling-cold, server-timing, retry-after",
         "vary": "Origin",
     }
 

@@ -63,7 +63,7 @@ def test_every_refused_field_says_what_is_let_through(document: Any) -> None:
     schemas = document["components"]["schemas"]
     requests = {load_name(operation.request) for operation in OPERATIONS if operation.request}
 
-    assert sum(bool(request.unsupported) for request in requests) == 5
+    assert sum(bool(request.unsupported) for request in requests) == 7
     for request in requests:
         properties = schemas[request.__name__]["properties"]
         assert all(None in properties[name]["enum"] for name in request.unsupported)
@@ -73,7 +73,14 @@ def test_every_error_of_a_request_is_described(document: Any) -> None:
     described = document["components"]["responses"]
 
     for kind in subclasses(RequestError):
-        assert f"{kind.code}: " in described[str(kind.status)]["description"]
+        for name in (str(kind.status), f"AnthropicError{kind.status}"):
+            assert f"{kind.code}: " in described[name]["description"]
+
+
+def test_a_path_of_anthropics_is_described_with_its_errors(document: Any) -> None:
+    for path in ("/v1/messages", "/v1/messages/count_tokens"):
+        answers = document["paths"][path]["post"]["responses"]
+        assert answers["400"] == {"$ref": "#/components/responses/AnthropicError400"}
 
 
 @pytest.mark.parametrize(
@@ -89,13 +96,13 @@ def test_a_key_is_asked_for_everywhere_but_at_the_health_check(
     document: Any, with_a_key: Any
 ) -> None:
     assert "security" not in document
-    assert with_a_key["security"] == [{"ApiKey": []}]
+    assert with_a_key["security"] == [{"ApiKey": []}, {"ApiKeyHeader": []}]
     open_paths = [
         path
         for path, methods in with_a_key["paths"].items()
         if any(operation.get("security") == [] for operation in methods.values())
     ]
-    assert open_paths == ["/healthz", "/health"]
+    assert open_paths == ["/healthz", "/health", "/", "/api/hello"]
 
 
 def test_the_document_needs_the_key_too() -> None:

@@ -14,6 +14,7 @@ from handlers.api.endpoints import (
     completions,
     embeddings,
     generate,
+    messages,
     rerank,
     responses,
     tokenize_chat,
@@ -27,6 +28,8 @@ CALLS: dict[str, tuple[type[msgspec.Struct], UnsupportedFields]] = {
     other_servers.CHAT: (chat.ChatCompletionRequest, chat.UNSUPPORTED),
     other_servers.TEXT: (completions.CompletionRequest, completions.UNSUPPORTED),
     other_servers.RESPONSES: (responses.ResponsesRequest, responses.UNSUPPORTED),
+    other_servers.MESSAGES: (messages.MessagesRequest, messages.UNSUPPORTED),
+    other_servers.COUNT: (messages.CountTokensRequest, messages.UNSUPPORTED),
     other_servers.GENERATE: (generate.GenerateRequest, generate.UNSUPPORTED),
     other_servers.EMBEDDINGS: (embeddings.EmbeddingRequest, embeddings.UNSUPPORTED),
     other_servers.CLASSIFY: (classify.ClassifyRequest, classify.UNSUPPORTED),
@@ -37,6 +40,7 @@ IGNORED = {
     *unsupported_fields.IGNORED,
     *unsupported_fields.IGNORED_DETAILS,
     *responses.IGNORED,
+    *messages.IGNORED,
     "model",
 }
 
@@ -117,9 +121,13 @@ def test_another_servers_default_asks_for_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("empty", [None, "", [], {}])
-@pytest.mark.parametrize("path", [other_servers.CHAT, other_servers.TEXT, other_servers.GENERATE])
+@pytest.mark.parametrize(
+    "path",
+    [other_servers.CHAT, other_servers.TEXT, other_servers.MESSAGES, other_servers.GENERATE],
+)
 def test_a_refused_field_that_is_empty_is_let_through(path: str, empty: object) -> None:
     _, refused = CALLS[path]
-    given = CHAT_BODY if path == other_servers.CHAT else {"prompt": "Hello"}
+    chats = (other_servers.CHAT, other_servers.MESSAGES)
+    given = CHAT_BODY | {"max_tokens": 9} if path in chats else {"prompt": "Hello"}
 
     assert Client(saying("yes")).json("POST", path, dict.fromkeys(refused, empty) | given)

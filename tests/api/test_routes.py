@@ -43,9 +43,19 @@ def test_models_lists_the_one_model() -> None:
         "created": 1_700_000_000,
         "owned_by": "kindling",
         "context_length": 256,
+        "type": "model",
+        "display_name": "Tiny",
+        "created_at": "2023-11-14T22:13:20Z",
+        "max_input_tokens": 256,
     }
 
-    assert client().json("GET", "/v1/models") == {"object": "list", "data": [described]}
+    assert client().json("GET", "/v1/models") == {
+        "object": "list",
+        "data": [described],
+        "has_more": False,
+        "first_id": "Tiny",
+        "last_id": "Tiny",
+    }
     assert client().json("GET", "/v1/models/Tiny") == described
 
 
@@ -91,7 +101,7 @@ def test_health_tells_a_server_that_drains() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        *("/", "", "//", "/v1", "/v1/", "/v1/v1/", "/V1/models", "/v2/models", "/chat", "/\ud800"),
+        *("/x", "/v1/x", "/v1/v1/x", "/V1/models", "/v2/models", "/chat", "/\ud800"),
         *("/v1/chat", "/v1/chat/completions/v1", "/v1.0/models", "/chat/v1/completions"),
     ],
 )
@@ -99,6 +109,21 @@ def test_an_unknown_path_is_not_found(path: str) -> None:
     status, error = client().error("GET", path)
 
     assert (status, error["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/", "", "//", "/v1", "/v1/", "/v1/v1/", "/api/hello"])
+def test_agents_that_probe_a_server_are_greeted_without_a_key(path: str) -> None:
+    served = client(**KEY)
+
+    assert served.json("GET", path) == {
+        "server": "Kindling",
+        "version": __version__,
+        "model": "Tiny",
+        "openapi": "/openapi.json",
+    }
+    head = served.send("HEAD", path)
+    assert isinstance(head, Response)
+    assert (head.status, head.body) == (200, b"")
 
 
 def spellings(path: str) -> list[str]:
@@ -149,7 +174,7 @@ def test_a_base_path_is_taken_off(base: str) -> None:
     for path in (f"{before}/v1/models", f"{before}//models/", "/v1/models"):
         assert served.json("GET", path)["object"] == "list"
     assert served.error("GET", f"{before}x/v1/models")[0] == 404
-    assert served.error("GET", before)[0] == 404
+    assert served.json("GET", before)["server"] == "Kindling"
 
 
 @pytest.mark.parametrize("base", ["/llm?x=1", "a b", "/%20", "#"])
@@ -193,7 +218,8 @@ def test_what_would_be_stored_is_known_in_every_spelling(path: str, inner: tuple
 
 
 def test_a_path_of_megabytes_is_answered_in_time_and_in_short() -> None:
-    for path in ("/v1" * 100_000, "/" * 200_000, "/v1/models/" * 20_000):
+    long = ("/v1" * 100_000, "/" * 200_000, "/v1/models/" * 20_000, "/v1///" * 20_000)
+    for path in (f"{start}/x" for start in long):
         started = time.process_time()
         status, error = client().error("GET", path)
         assert (status, len(error["message"]) <= 1024) == (404, True)
@@ -206,7 +232,12 @@ def test_another_method_is_answered_with_the_ones_that_the_path_takes(path: str)
 
     assert response.status == 405
     assert response.headers["allow"] == ", ".join(DECODER_ROUTES[path].methods)
-    assert msgspec.json.decode(response.body)["error"]["code"] == "method_not_allowed"
+    assert response.failure is not None
+    assert response.failure.code == "method_not_allowed"
+    error = msgspec.json.decode(response.body)["error"]
+    anthropics = path.startswith("/v1/messages")
+    assert error.get("code") == (None if anthropics else "method_not_allowed")
+    assert error["type"] == "invalid_request_error"
 
 
 def test_options_says_what_a_path_takes() -> None:
@@ -395,6 +426,7 @@ def test_a_shortened_text_has_as_many_characters_as_it_may(characters: int) -> N
 
 def test_what_most_processes_never_serve_is_imported_by_its_first_request() -> None:
     names = ["endpoints.responses", "endpoints.responses_stream", "openapi"]
+    names += ["endpoints.messages", "endpoints.messages_stream", "anthropic_errors"]
     late = [f"handlers.api.{name}" for name in [*names, "endpoints.tokenize_chat"]]
     code = f"import sys, handlers.api.app; print([name for name in {late} if name in sys.modules])"
 

@@ -1,4 +1,7 @@
-"""GET /healthz and /health: what runs here and how busy it is. Neither needs an API key."""
+"""GET /healthz and /health: what runs here and how busy it is. Neither needs an API key.
+
+Nor does GET /, which says that a server is there.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +38,23 @@ class Health(ResponseSchema, frozen=True, kw_only=True):
     waiting: int
     load_ms: Mapping[str, float]
     uptime_seconds: float
+
+
+class Greeting(ResponseSchema, frozen=True, kw_only=True):
+    """The server and its model."""
+
+    server: Literal["Kindling"]
+    version: str
+    model: str
+    openapi: Literal["/openapi.json"]
+
+
+async def greet(model: ServedModel, _request: Request) -> Response:
+    """Answers agents that ask for a server's root before they send it their first request."""
+    greeting = Greeting(
+        server="Kindling", version=__version__, model=model.id, openapi="/openapi.json"
+    )
+    return json_response(greeting)
 
 
 async def check(model: ServedModel, _request: Request) -> Response:

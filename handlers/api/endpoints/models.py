@@ -1,7 +1,11 @@
-"""GET /v1/models and GET /v1/models/{id}: the one model of this process."""
+"""GET /v1/models and GET /v1/models/{id}: the one model of this process.
+
+The answers are OpenAI's, with the members that Anthropic's clients read beside them.
+"""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from handlers.api.http import json_response
@@ -14,6 +18,9 @@ if TYPE_CHECKING:
     from handlers.api.model import ServedModel
 
 
+RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
+
+
 class ModelCard(ResponseSchema, frozen=True, kw_only=True):
     """The model that is served."""
 
@@ -22,6 +29,10 @@ class ModelCard(ResponseSchema, frozen=True, kw_only=True):
     created: int
     owned_by: str
     context_length: int
+    type: Literal["model"]
+    display_name: str
+    created_at: str
+    max_input_tokens: int
 
     @classmethod
     def of(cls, model: ServedModel) -> ModelCard:
@@ -32,6 +43,10 @@ class ModelCard(ResponseSchema, frozen=True, kw_only=True):
             created=model.manifest.created,
             owned_by="kindling",
             context_length=model.engine.context_length,
+            type="model",
+            display_name=model.id,
+            created_at=datetime.fromtimestamp(model.manifest.created, UTC).strftime(RFC_3339),
+            max_input_tokens=model.engine.context_length,
         )
 
 
@@ -40,11 +55,22 @@ class ModelList(ResponseSchema, frozen=True, kw_only=True):
 
     object: Literal["list"]
     data: list[ModelCard]
+    has_more: Literal[False]
+    first_id: str
+    last_id: str
 
 
 async def list_all(model: ServedModel, _request: Request) -> Response:
     """Lists the one model, as OpenAI does."""
-    return json_response(ModelList(object="list", data=[ModelCard.of(model)]))
+    return json_response(
+        ModelList(
+            object="list",
+            data=[ModelCard.of(model)],
+            has_more=False,
+            first_id=model.id,
+            last_id=model.id,
+        )
+    )
 
 
 async def retrieve(model: ServedModel, request: Request) -> Response:
