@@ -110,8 +110,13 @@ def generating_fields(old: str) -> str:
 
 def openai_fields(old: str) -> str:
     """The fields that chats and completions take in addition."""
-    names = _own(_common_base(*OPENAI), _common_base(*GENERATING))
-    return _table(("field", "values", "default", "meaning"), _rows(names), old)
+    return _table(("field", "values", "default", "meaning"), _rows(_openai_names()), old)
+
+
+def thinking_fields(old: str) -> str:
+    """The fields that every generating endpoint which writes a conversation takes in addition."""
+    names = _own(_common_base(*CONVERSING), _fields(_common_base(*GENERATING)))
+    return _table(("field", "values", "meaning"), _rows(names), old)
 
 
 def encoder_fields(old: str) -> str:
@@ -122,14 +127,15 @@ def encoder_fields(old: str) -> str:
 
 def own_fields(old: str) -> str:
     """The fields of each path that the tables above do not have."""
-    shared = {path: _common_base(*GENERATING) for path in GENERATING}
-    shared |= {path: _common_base(*OPENAI) for path in OPENAI}
-    shared |= {path: _common_base(*ENCODING) for path in ENCODING}
+    shared = {path: _fields(_common_base(*GENERATING)) for path in GENERATING}
+    shared |= {path: _fields(_common_base(*CONVERSING)) for path in CONVERSING}
+    shared |= {path: (*shared[path], *_openai_names()) for path in OPENAI}
+    shared |= {path: _fields(_common_base(*ENCODING)) for path in ENCODING}
     listed = (*GENERATING, *ENCODING, "/tokenize", "/detokenize")
     rows = [
         [_code(path), _code(name)]
         for path in listed
-        for name in _own(body_of(path), shared.get(path))
+        for name in _own(body_of(path), shared.get(path, ()))
     ]
     return _table(("path", "field", "values", "meaning"), rows, old)
 
@@ -196,6 +202,7 @@ TABLES: Mapping[str, Callable[[str], str]] = {
     "tasks": tasks,
     "generating-fields": generating_fields,
     "openai-fields": openai_fields,
+    "thinking-fields": thinking_fields,
     "encoder-fields": encoder_fields,
     "own-fields": own_fields,
     "refused-fields": refused_fields,
@@ -209,6 +216,7 @@ TABLES: Mapping[str, Callable[[str], str]] = {
 }
 OPENAI = ("/v1/chat/completions", "/v1/completions")
 GENERATING = (*OPENAI, "/v1/responses", "/v1/messages", "/generate")
+CONVERSING = ("/v1/chat/completions", "/v1/responses", "/generate")
 ENCODING = ("/v1/embeddings", "/v1/classify", "/v1/rerank")
 
 
@@ -260,9 +268,15 @@ def _fields(body: Body) -> tuple[str, ...]:
     return body.__struct_fields__
 
 
-def _own(body: Body, base: Body | None) -> list[str]:
-    inherited = _fields(base) if base else ()
-    return [name for name in _fields(body) if name not in inherited]
+def _own(body: Body, shared: Iterable[str]) -> list[str]:
+    return [name for name in _fields(body) if name not in shared]
+
+
+def _openai_names() -> list[str]:
+    """The fields of one type in chats and in completions that the other paths need not have."""
+    chat, text = ({one.name: one for one in msgspec.structs.fields(body_of(p))} for p in OPENAI)
+    own = _own(body_of(OPENAI[0]), _fields(_common_base(*GENERATING)))
+    return [name for name in own if name in text and text[name].type == chat[name].type]
 
 
 def _refused(common_name: str | None, listed: tuple[str, ...]) -> Iterator[Row]:

@@ -7,12 +7,13 @@ https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html#chat-templa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
-from msgspec import Meta
+from msgspec.structs import replace
 
 from handlers.api.generation import GenerationRequest, expand_n
+from handlers.api.thinking import ThinkingOptions
 from handlers.errors import ContextLengthExceeded, InvalidRequest
 from handlers.text.answer_format import AnswerFormat, answer_format
 from handlers.text.chat_template import PromptOptions
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from handlers.api.model import DecoderModel
     from handlers.api.response_format import OutputConstraint
     from handlers.api.sampling import SamplingFields
+    from handlers.api.thinking import TemplateKwargs
     from handlers.api.tools import ToolConfig
     from handlers.grammar.constraint import GrammarConstraint
+    from handlers.grammar.thinking import ThinkingConstraint
     from handlers.text.chat_template import ChatTemplate
 
 TEMPLATE_KWARGS = "chat_template_kwargs"
@@ -35,11 +38,9 @@ MAX_KWARGS_BYTES = 2**16
 TAIL_IDS = 64
 """More ids than the marks have that a prompt may end with."""
 
-TemplateKwargs = Annotated[dict[str, Any], Meta(max_length=64)]
-
 
 class TemplateFields(Protocol):
-    """The fields of a body with messages. Structs have one base, so each body repeats them."""
+    """The fields of a body with messages that say how the prompt is written."""
 
     @property
     def chat_template_kwargs(self) -> TemplateKwargs | None: ...
@@ -64,6 +65,7 @@ class Conversation(msgspec.Struct, frozen=True):
     """The tools that the answer may call."""
     options: PromptOptions = PromptOptions()
     """How the prompt ends, and the field that an error about it names."""
+    thinking: ThinkingOptions = ThinkingOptions()
 
     def prompt(self, model: DecoderModel) -> str:
         """Renders the prompt with the model's chat template. Raises InvalidRequest.
@@ -78,12 +80,17 @@ class Conversation(msgspec.Struct, frozen=True):
                 f"holds {context:,} tokens. {model.prompt_encoder.advice}",
                 param=field,
             )
-        characters = sum(len(message["content"]) for message in self.messages)
-        model.prompt_encoder.check_length(characters, field)
+        # Apart, since most templates leave out what was thought before the last question.
+        for member in ("content", "reasoning_content"):
+            characters = sum(len(message.get(member, "")) for message in self.messages)
+            model.prompt_encoder.check_length(characters, field)
         _check_names(self.options, model.template)
         _check_last(self.options, self.messages[-1])
         tools = self.tools.for_template() if self.tools else None
-        return model.template.prompt(self.messages, tools, self.options)
+        given = self.options.values
+        variables = self.thinking.variables(model.template.dialect.thinking, given)
+        options = replace(self.options, values={**variables, **given})
+        return model.template.prompt(self.messages, tools, options)
 
     def prompt_ids(self, model: DecoderModel) -> list[int]:
         """Tokenises the prompt. Raises InvalidRequest and ContextLengthExceeded."""
@@ -108,7 +115,10 @@ class Conversation(msgspec.Struct, frozen=True):
         model.prompt_encoder.check_room(len(ids), self.options.field)
         context_left = model.engine.context_length - len(ids)
         params = sampling.params(context_left, **{**model.sampling, **defaults})
-        grammar = await self._grammar(model)
+        form = self._answer_format(model, ids)
+        grammar = await self._after_thoughts(model, await self._grammar(model), form)
+        if self.thinking.display == "inline":
+            form = replace(form, thinking=None, thinks=False)
         return GenerationRequest(
             expand_n(ids, params, n, grammar),
             sampling.stop_strings,
@@ -116,7 +126,8 @@ class Conversation(msgspec.Struct, frozen=True):
             prompt_field=self.options.field,
             n=n,
             grammar_field=self._grammar_field,
-            answer_format=self._answer_format(model, ids),
+            answer_format=form,
+            thoughts_hidden=self.thinking.display == "hidden",
         )
 
     def _answer_format(self, model: DecoderModel, ids: list[int]) -> AnswerFormat:
@@ -128,6 +139,19 @@ class Conversation(msgspec.Struct, frozen=True):
             return answer_format(template.dialect, end)
         strings = self.tools.string_arguments(template.tool_format)
         return answer_format(template.dialect, end, template.tool_format, strings)
+
+    async def _after_thoughts(
+        self, model: DecoderModel, grammar: GrammarConstraint | None, form: AnswerFormat
+    ) -> GrammarConstraint | ThinkingConstraint | None:
+        """Has the grammar begin after the thoughts, which end with their budget."""
+        thinking, budget = form.thinking, self.thinking.budget
+        if thinking is None or (grammar is None and budget is None):
+            return grammar
+        from handlers.grammar.thinking import after_thoughts
+
+        return await model.compiling.run(
+            lambda: after_thoughts(grammar, thinking, form.thinks, model.grammar_compiler, budget)
+        )
 
     async def _grammar(self, model: DecoderModel) -> GrammarConstraint | None:
         if self.tools:
@@ -157,7 +181,7 @@ async def tokenise(
 
 
 def chat_options(body: TemplateFields) -> PromptOptions:
-    """Returns the options that the four fields of a body ask for. Raises InvalidRequest."""
+    """Returns the options that the fields of a body ask for. Raises InvalidRequest."""
     return prompt_options(
         "messages",
         body.chat_template_kwargs,

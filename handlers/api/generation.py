@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from handlers.api.model import DecoderModel
     from handlers.engine.params import GenerationStats, SamplingParams
     from handlers.grammar.constraint import GrammarConstraint
+    from handlers.grammar.thinking import ThinkingConstraint
     from handlers.text.answer_format import AnswerFormat
     from handlers.text.completion import Completer
 
@@ -60,13 +61,15 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     """The request's field that has the grammar, for errors."""
     answer_format: AnswerFormat | None = None
     """How to read the answers' thoughts and tool calls; without it all is text."""
+    thoughts_hidden: bool = False
+    """Whether the thoughts before an answer are left out, and only counted."""
 
     async def deltas(self, completer: Completer) -> AsyncGenerator[Delta]:
         """Yields the deltas of all choices as they come. Raises as Completer.complete does."""
         deltas = completer.complete(self.prompts, self.stop, self.deadline, self.answer_format)
         try:
             async for delta in deltas:
-                yield delta
+                yield replace(delta, reasoning="") if self.thoughts_hidden else delta
         except (InvalidRequest, GrammarTooComplex) as error:
             raise type(error)(str(error), param=self._param(error)) from None
         finally:
@@ -218,7 +221,10 @@ class ResponseMetadata(msgspec.Struct, frozen=True):
 
 
 def expand_n(
-    ids: list[int], params: SamplingParams, n: int, grammar: GrammarConstraint | None = None
+    ids: list[int],
+    params: SamplingParams,
+    n: int,
+    grammar: GrammarConstraint | ThinkingConstraint | None = None,
 ) -> list[Prompt]:
     """Returns `n` choices of one prompt. With a seed, each of them gets the next one.
 

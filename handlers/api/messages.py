@@ -28,7 +28,10 @@ TEXT_PARTS = {
 server's assistant's, and text to the model."""
 
 REASONING_PARTS = ("reasoning_text", "reasoning", "thinking", "redacted_thinking")
-"""The types of parts with another model's reasoning, which chat templates leave out."""
+"""The types of parts with thoughts. They are no text; a template gets an assistant's apart."""
+
+REASONING_MEMBERS = ("reasoning_content", "reasoning", "thinking")
+"""The members of a message that may have its thoughts: DeepSeek's, vLLM's and Ollama's names."""
 
 MEDIA = ("image", "audio", "video", "file")
 
@@ -47,7 +50,7 @@ CONTENT_OPTIONAL = ("assistant", "tool", "function")
 """Roles whose messages may have no content: an assistant may only call, and a tool give nothing."""
 
 TemplateMessage = dict[str, Any]
-"""`role`, `content` and, where given, `name`, `tool_call_id`, `tool_calls`."""
+"""`role`, `content` and, where given, `name`, `tool_call_id`, `tool_calls`, `reasoning_content`."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -56,6 +59,10 @@ class Part(msgspec.Struct, frozen=True):
     type: Annotated[str, Meta(extra_json_schema={"enum": [*TEXT_PARTS, *REASONING_PARTS]})]
     text: str | None = None
     refusal: str | None = None
+    thinking: Any = None
+    """Anthropic's thoughts, or Mistral's, which are parts themselves."""
+    reasoning: Any = None
+    """LangChain's."""
 
 
 Content = str | list[Part]
@@ -98,6 +105,10 @@ class Message(msgspec.Struct, frozen=True):
     tool_calls: list[CalledTool | None] | None = None
     function_call: CalledFunction | None = None
     """OpenAI's older form of one call."""
+    reasoning_content: Any = None
+    """The thoughts before it, of which only a string is read."""
+    reasoning: Any = None
+    thinking: Any = None
     prefix: Annotated[bool, Meta(extra_json_schema={"const": False})] | None = None
     """DeepSeek's and Mistral's name for continue_final_message."""
 
@@ -155,6 +166,24 @@ def text_of(content: Content | None, field: str) -> str:
     return content or ""
 
 
+def thoughts_of(content: Content | None) -> str:
+    """Returns the thoughts among the parts of a content, of which those that are no text are none.
+
+    Line breaks join them.
+    """
+    parts = content if isinstance(content, list) else []
+    texts = [_part_thoughts(part) for part in parts if part.type in REASONING_PARTS]
+    return "\n".join(filter(None, texts))
+
+
+def _part_thoughts(part: Part) -> str:
+    given = part.reasoning if part.thinking is None else part.thinking
+    if isinstance(given, list):
+        texts = [one.get("text") for one in given if isinstance(one, dict)]
+        given = "\n".join(text for text in texts if isinstance(text, str))
+    return given if isinstance(given, str) else part.text or ""
+
+
 def _part_text(part: Part, field: str) -> str:
     member = TEXT_PARTS.get(part.type)
     if member is None:
@@ -177,8 +206,20 @@ def _template_message(field: str, message: Message) -> TemplateMessage:
     calls = [*_past_calls(message)]
     if calls:
         given["tool_calls"] = calls
+    thoughts = _thoughts(message)
+    if thoughts:
+        given["reasoning_content"] = thoughts
     content = text_of(message.content, f"{field}.content")
     return {"role": TEMPLATE_ROLES[message.role], "content": content, **given}
+
+
+def _thoughts(message: Message) -> str:
+    """Returns the thoughts before an assistant's message, which may say them more than once."""
+    if message.role != "assistant":
+        return ""
+    members = (getattr(message, name) for name in REASONING_MEMBERS)
+    given = next((member for member in members if isinstance(member, str) and member), None)
+    return given or thoughts_of(message.content)
 
 
 def _check(field: str, message: Message) -> None:

@@ -240,7 +240,7 @@ GENERATION: Mapping[str, Route] = {
         "Answers an input.",
         request="endpoints.responses.ResponsesRequest",
         response="endpoints.responses_output.ResponseObject",
-        event="endpoints.responses_stream.ResponseEvent",
+        event="endpoints.responses_items.ResponseEvent",
     ),
     "/v1/responses/input_tokens": _post(
         "endpoints.responses.count",

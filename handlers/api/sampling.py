@@ -25,6 +25,7 @@ StopString = Annotated[str, Meta(max_length=256)]
 StopStrings = Annotated[list[StopString], Meta(max_length=16)]
 # OpenAI's limit of `n`. The engine refuses what is more than it can hold at once.
 MAX_CHOICES = 128
+Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
 
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
@@ -165,19 +166,9 @@ class StreamOptions(msgspec.Struct, frozen=True):
             )
 
 
-class OpenAIFields(SamplingFields, frozen=True, kw_only=True):
-    """The fields that chat completions and completions share."""
-
-    model: str | None = None
-    """Any name: a process serves one model, and the answer says which."""
-    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-
-    @property
-    def include_usage(self) -> bool:
-        """Returns whether a stream ends with a usage chunk."""
-        return bool(self.stream_options and self.stream_options.include_usage)
+def includes_usage(options: StreamOptions | None) -> bool:
+    """Returns whether a stream ends with a usage chunk."""
+    return bool(options and options.include_usage)
 
 
 def _check_biases(biases: LogitBias) -> None:

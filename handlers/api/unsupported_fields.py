@@ -35,8 +35,6 @@ COMMON: UnsupportedFields = {
     "return_token_offsets": ("false",),
     "return_prompt_text": ("false",),
     "prompt_embeds": (),
-    "thinking_token_budget": ("-1",),
-    "include_reasoning": ("true",),
     "repetition_detection": (),
     "watermarking": ("false",),
     "vllm_xargs": (),
@@ -67,9 +65,6 @@ COMMON: UnsupportedFields = {
     "lora": (),
     "grammar_lazy": ("false",),
     "generation_prompt": (),
-    "reasoning_format": ('"none"', '"auto"'),
-    "reasoning_budget_tokens": ("-1",),
-    "thinking_budget_tokens": ("-1",),
     # SGLang
     "regex": (),
     "ebnf": (),
@@ -115,9 +110,6 @@ COMMON: UnsupportedFields = {
     "raw": ("false",),
     "images": (),
     "context": (),
-    "think": (),
-    # DeepSeek
-    "thinking": (),
 }
 """The fields that every generating endpoint refuses, since each would change the answer."""
 
@@ -132,6 +124,20 @@ CHAT_ONLY: UnsupportedFields = {
 }
 """The fields that only a chat has: refused where a text is completed."""
 
+THINKING: UnsupportedFields = {
+    "chat_template_kwargs": (),
+    "enable_thinking": (),
+    "thinking": (),
+    "think": (),
+    "thinking_budget": ("-1",),
+    "thinking_token_budget": ("-1",),
+    "thinking_budget_tokens": ("-1",),
+    "reasoning_budget_tokens": ("-1",),
+    "include_reasoning": ("true",),
+    "reasoning_format": ('"none"', '"auto"'),
+}
+"""The fields about thoughts: refused where a text is completed, which has none."""
+
 IGNORED = (
     # OpenAI
     "user",
@@ -143,8 +149,6 @@ IGNORED = (
     "prompt_cache_key",
     "prompt_cache_options",
     "prompt_cache_retention",
-    "reasoning_effort",
-    "reasoning",
     "verbosity",
     # vLLM and SGLang
     "priority",
@@ -167,7 +171,6 @@ IGNORED = (
     "bootstrap_room",
     "ngram_corpus_id",
     "return_cached_tokens_details",
-    "separate_reasoning",
     "stream_reasoning",
     # llama-server
     "cache_prompt",
@@ -186,6 +189,8 @@ IGNORED = (
     "shift",
     "ttl",
     "draft_model",
+    # DeepSeek
+    "user_id",
 )
 """The fields that are known and ignored: none changes what the answer may say."""
 
@@ -271,9 +276,6 @@ ADVICE: Mapping[str, str] = {
     "format": "send response_format",
     "system": "send it as a message of the role system to /v1/chat/completions",
     "raw": "POST /v1/completions applies no template",
-    "think": "send enable_thinking",
-    # DeepSeek
-    "thinking": "send enable_thinking",
     # OpenAI's other endpoints
     "max_completion_tokens": "send max_tokens",
     "max_output_tokens": "send max_tokens",

@@ -23,6 +23,8 @@ To call a tool, answer with its name and its arguments in this form, and wait fo
 {example}"""
 
 
+_OF_TOOLS = ("tool_calls", "tool_call_id", "name")
+
 EXAMPLE = HERMES.write([("the tool's name", {"an argument's name": "its value"})])
 
 
@@ -55,7 +57,9 @@ def _as_text(message: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in message.items() if name != "tool_calls"}
     functions = (call["function"] for call in calls)
     written = HERMES.write((function["name"], function["arguments"]) for function in functions)
-    return {"role": message["role"], "content": f"{content}\n{written}" if content else written}
+    # What is left are thoughts, under the name that the template has for them.
+    others = {name: value for name, value in message.items() if name not in _OF_TOOLS}
+    return {**others, "content": f"{content}\n{written}" if content else written}
 
 
 def _with_introduction(

@@ -11,6 +11,7 @@ import msgspec
 from handlers.api.app import Api
 from handlers.api.http import Request, Response, StreamResponse, run_sync
 from handlers.api.model import DecoderModel
+from handlers.artifact.dialect import Dialect
 from handlers.artifact.manifest import SCHEMA, Manifest, ModelInfo
 from handlers.config import Settings
 from handlers.engine.engine import Engine
@@ -92,9 +93,10 @@ class Client(ApiClient):
         *,
         template: str = TEMPLATE,
         manifest: Manifest = MANIFEST,
+        dialect: Dialect | None = None,
     ) -> None:
         settings = Settings.from_environ({"MODEL_DIR": str(Path("unused")), **(environ or {})})
-        compiled = ChatTemplate(template, {})
+        compiled = ChatTemplate(template, {}, dialect=dialect)
         self.model = DecoderModel.of(
             engine, TOKENIZER, compiled, manifest, settings, {"process": 5.0}
         )

@@ -306,6 +306,16 @@ FIELDS = [
         "model input keep_alive truncate dimensions options prompt encoding_format",
     ),
     Fields(
+        "DeepSeek",
+        CHAT,
+        "https://api-docs.deepseek.com/api/create-chat-completion",
+        """
+        model messages thinking reasoning_effort max_tokens response_format stop stream
+        stream_options temperature top_p tools tool_choice logprobs top_logprobs user_id
+        frequency_penalty presence_penalty
+        """,
+    ),
+    Fields(
         "TGI",
         CHAT,
         _TGI + "router/src/lib.rs",

@@ -425,7 +425,7 @@ def test_a_shortened_text_has_as_many_characters_as_it_may(characters: int) -> N
 
 
 def test_what_most_processes_never_serve_is_imported_by_its_first_request() -> None:
-    names = ["endpoints.responses", "endpoints.responses_stream", "openapi"]
+    names = ["endpoints.responses", "endpoints.responses_items", "openapi"]
     names += ["endpoints.messages", "endpoints.messages_stream", "anthropic_errors"]
     late = [f"handlers.api.{name}" for name in [*names, "endpoints.tokenize_chat"]]
     code = f"import sys, handlers.api.app; print([name for name in {late} if name in sys.modules])"

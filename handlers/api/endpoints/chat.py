@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 from msgspec import UNSET, Meta, UnsetType
 
 from handlers.api import unsupported_fields
-from handlers.api.conversation import Conversation, TemplateKwargs, chat_options, tokenise
+from handlers.api.conversation import Conversation, chat_options, tokenise
 from handlers.api.generation import (
     ResponseMetadata,
     StreamSerializer,
@@ -21,8 +21,9 @@ from handlers.api.generation import (
 from handlers.api.logprobs import TokenLogprob, token_logprobs
 from handlers.api.messages import Messages, template_messages
 from handlers.api.parsing import read_json
-from handlers.api.sampling import OpenAIFields, Tokens
+from handlers.api.sampling import Choices, StreamOptions, Tokens, includes_usage
 from handlers.api.schemas import ResponseSchema
+from handlers.api.thinking import ThinkingFields
 from handlers.api.tools import (
     ChatToolChoice,
     ChatTools,
@@ -64,10 +65,15 @@ UNSUPPORTED: UnsupportedFields = unsupported_fields.COMMON | {
 }
 
 
-class ChatCompletionRequest(OpenAIFields, frozen=True, kw_only=True):
+class ChatCompletionRequest(ThinkingFields, frozen=True, kw_only=True):
     """The body of a request to /v1/chat/completions."""
 
     unsupported: ClassVar[UnsupportedFields] = UNSUPPORTED
+    model: str | None = None
+    """Any name: a process serves one model, and the answer says which."""
+    n: Choices | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
     messages: Messages
     max_completion_tokens: Tokens | None = None
     logprobs: bool | None = None
@@ -75,9 +81,6 @@ class ChatCompletionRequest(OpenAIFields, frozen=True, kw_only=True):
     tools: ChatTools | None = None
     tool_choice: ChatToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    chat_template_kwargs: TemplateKwargs | None = None
-    enable_thinking: bool | None = None
-    """The same as in chat_template_kwargs, which take precedence."""
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
 
@@ -99,7 +102,9 @@ class ChatCompletionRequest(OpenAIFields, frozen=True, kw_only=True):
         """The conversation that is to be answered. Raises InvalidRequest."""
         options = chat_options(self)
         messages = template_messages(self.messages)
-        return Conversation(messages, self.output_constraint, self.tool_config, options)
+        return Conversation(
+            messages, self.output_constraint, self.tool_config, options, self.thinking_options
+        )
 
     @property
     def num_top_logprobs(self) -> int | None:
@@ -150,6 +155,10 @@ class ChatAnswer(ResponseSchema, frozen=True, kw_only=True):
     role: Literal["assistant"]
     content: str | None
     refusal: None
+    reasoning_content: str | UnsetType = UNSET
+    """The thoughts before the answer, where there are some: DeepSeek's name."""
+    reasoning: str | UnsetType = UNSET
+    """The same under vLLM's and OpenRouter's name."""
     tool_calls: list[ChatToolCall] | UnsetType = UNSET
 
 
@@ -171,6 +180,8 @@ class ChatChoice(ResponseSchema, frozen=True, kw_only=True):
                 role="assistant",
                 content=None if calls and not choice.text else choice.text,
                 refusal=None,
+                reasoning_content=choice.reasoning or UNSET,
+                reasoning=choice.reasoning or UNSET,
                 tool_calls=calls or UNSET,
             ),
             logprobs=ChatLogprobs.of(choice.tokens) if wants_logprobs else None,
@@ -220,6 +231,8 @@ class ChatDelta(ResponseSchema, frozen=True, kw_only=True):
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType | None = UNSET
     refusal: UnsetType | None = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
     tool_calls: list[ChatToolCallDelta] | UnsetType = UNSET
 
 
@@ -246,7 +259,7 @@ class ChatCompletionChunk(ResponseSchema, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class ChatSerializer(StreamSerializer):
-    """Makes OpenAI's chunks: role, text and calls, finish_reason, and the usage on request."""
+    """Makes OpenAI's chunks: role, thoughts, text, calls, finish_reason, and usage on request."""
 
     metadata: ResponseMetadata
     n: int
@@ -262,6 +275,10 @@ class ChatSerializer(StreamSerializer):
 
     def delta(self, delta: Delta) -> Events:
         chunks: Events = []
+        # Never beside the text: clients look for one of the two in a chunk.
+        if delta.reasoning:
+            thoughts = ChatDelta(reasoning_content=delta.reasoning, reasoning=delta.reasoning)
+            chunks.append(self._chunk(delta.index, thoughts))
         if delta.text or delta.tokens:
             logprobs = ChatLogprobs.of(delta.tokens) if self.wants_logprobs else None
             chunks.append(self._chunk(delta.index, ChatDelta(content=delta.text), logprobs))
@@ -313,7 +330,8 @@ async def create(model: DecoderModel, request: Request) -> Response | StreamResp
     metadata, wants_logprobs = ResponseMetadata.of(model), logprobs is not None
     if body.stream:
         must_call = conversation.tools is not None and conversation.tools.must_call
-        serializer = ChatSerializer(metadata, n, body.include_usage, wants_logprobs, must_call)
+        usage_wanted = includes_usage(body.stream_options)
+        serializer = ChatSerializer(metadata, n, usage_wanted, wants_logprobs, must_call)
         return await generation_request.stream(model.completer, serializer)
     choices = await generation_request.run(model.completer)
     usage = generation_request.usage(choices)

@@ -22,7 +22,14 @@ from handlers.api.generation import (
 )
 from handlers.api.logprobs import TextLogprobs
 from handlers.api.parsing import PromptInput, as_list, read_json
-from handlers.api.sampling import MAX_CHOICES, OpenAIFields, TokensOrNone
+from handlers.api.sampling import (
+    MAX_CHOICES,
+    Choices,
+    SamplingFields,
+    StreamOptions,
+    TokensOrNone,
+    includes_usage,
+)
 from handlers.api.schemas import ResponseSchema
 from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.errors import InvalidRequest
@@ -44,22 +51,26 @@ MAX_ECHOED_LOGPROBS = 50_000
 UNSUPPORTED: UnsupportedFields = (
     unsupported_fields.COMMON
     | unsupported_fields.CHAT_ONLY
+    | unsupported_fields.THINKING
     | {
         "suffix": (),
         "max_output_tokens": (),
         "chat_template": (),
-        "chat_template_kwargs": (),
-        "enable_thinking": (),
         "add_generation_prompt": ("true",),
         "continue_final_message": ("false",),
     }
 )
 
 
-class CompletionRequest(OpenAIFields, frozen=True, kw_only=True):
+class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
     """The body of a request to /v1/completions."""
 
     unsupported: ClassVar[UnsupportedFields] = UNSUPPORTED
+    model: str | None = None
+    """Any name: a process serves one model, and the answer says which."""
+    n: Choices | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
     prompt: PromptInput
     max_tokens: TokensOrNone | None = None
     logprobs: (
@@ -267,7 +278,10 @@ async def create(model: DecoderModel, request: Request) -> Response | StreamResp
     generation_request = await _generation_request(model, body, prompts, request.deadline)
     echo = PromptEcho(model.tokenizer, prompts, body.num_choices) if body.echo else None
     serializer = CompletionSerializer(
-        ResponseMetadata.of(model), echo, body.num_top_logprobs is not None, body.include_usage
+        ResponseMetadata.of(model),
+        echo,
+        body.num_top_logprobs is not None,
+        includes_usage(body.stream_options),
     )
     if body.stream:
         return await generation_request.stream(model.completer, serializer)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
+from msgspec import UNSET, UnsetType
+
 from handlers.api import unsupported_fields
-from handlers.api.conversation import Conversation, TemplateKwargs, prompt_options, tokenise
+from handlers.api.conversation import Conversation, prompt_options, tokenise
 from handlers.api.generation import Usage, whole_response
 from handlers.api.parsing import read_json, read_query
-from handlers.api.sampling import SamplingFields
 from handlers.api.schemas import ResponseSchema
+from handlers.api.thinking import ThinkingFields
 from handlers.api.unsupported_fields import UnsupportedFields
 
 if TYPE_CHECKING:
@@ -34,26 +36,28 @@ UNSUPPORTED: UnsupportedFields = (
 )
 
 
-class GenerateRequest(SamplingFields, frozen=True, kw_only=True):
+class GenerateRequest(ThinkingFields, frozen=True, kw_only=True):
     """The body of a POST to /generate, or the query of a GET."""
 
     unsupported: ClassVar[UnsupportedFields] = UNSUPPORTED
     prompt: str
-    chat_template_kwargs: TemplateKwargs | None = None
-    enable_thinking: bool | None = None
 
     @property
     def conversation(self) -> Conversation:
         """The prompt as one user's message. Raises InvalidRequest."""
         messages = [{"role": "user", "content": self.prompt}]
         options = prompt_options("prompt", self.chat_template_kwargs, self.enable_thinking)
-        return Conversation(messages, self.output_constraint, options=options)
+        return Conversation(
+            messages, self.output_constraint, options=options, thinking=self.thinking_options
+        )
 
 
 class Generated(ResponseSchema, frozen=True, kw_only=True):
     """The answer to a prompt."""
 
     response: str
+    thinking: str | UnsetType = UNSET
+    """The thoughts before the answer, where there are some: Ollama's name."""
     finish_reason: Literal["stop", "length"]
     usage: Usage
 
@@ -75,6 +79,7 @@ async def create(model: DecoderModel, request: Request) -> Response:
     usage = generation_request.usage(choices)
     generated = Generated(
         response=choice.text,
+        thinking=choice.reasoning or UNSET,
         finish_reason=cast('Literal["stop", "length"]', choice.finish_reason),
         usage=Usage.of(usage),
     )

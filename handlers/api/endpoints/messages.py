@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from handlers.api import unsupported_fields
-from handlers.api.conversation import Conversation, TemplateKwargs, prompt_options, tokenise
+from handlers.api.conversation import Conversation, prompt_options, tokenise
 from handlers.api.endpoints.messages_input import (
     CheckedInputMessage,
     SystemBlocks,
@@ -26,6 +26,7 @@ from handlers.api.http import json_response
 from handlers.api.parsing import read_json
 from handlers.api.response_format import JsonSchema, OutputConstraint, schema_constraint
 from handlers.api.sampling import SamplingFields, StopStrings, TokensOrNone
+from handlers.api.thinking import TemplateKwargs, ThinkingOptions
 from handlers.api.tools import FUNCTION, MAX_TOOLS, ToolConfig, is_function, tool_config
 from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.errors import InvalidRequest
@@ -36,10 +37,16 @@ if TYPE_CHECKING:
     from handlers.api.messages import TemplateMessage
     from handlers.api.model import DecoderModel
 
-OWN_FIELDS = ("stop_sequences", "system", "thinking")
-"""The fields that the other endpoints refuse, since these are their names here alone."""
+OWN_FIELDS = (
+    "stop_sequences",
+    "system",
+    "thinking",
+    "chat_template_kwargs",
+    "enable_thinking",
+)
+"""The fields that are taken here, and that some of the other endpoints refuse."""
 
-_COMMON = unsupported_fields.COMMON
+_COMMON = unsupported_fields.COMMON | unsupported_fields.THINKING
 
 UNSUPPORTED: UnsupportedFields = {
     name: no_ops for name, no_ops in _COMMON.items() if name not in OWN_FIELDS
@@ -228,7 +235,9 @@ class CountTokensRequest(SamplingFields, frozen=True, kw_only=True):
             self._wants_thinking,
             continue_final_message=_is_begun(messages[-1]),
         )
-        return Conversation(messages, self.output_constraint, self.tool_config, options)
+        budget = self.thinking.budget_tokens if self.thinking else None
+        thinking = ThinkingOptions(self._wants_thinking, budget=budget)
+        return Conversation(messages, self.output_constraint, self.tool_config, options, thinking)
 
     @property
     def _wants_thinking(self) -> bool | None:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from handlers.api import unsupported_fields
-from handlers.api.conversation import Conversation, TemplateKwargs, prompt_options, tokenise
+from handlers.api.conversation import Conversation, prompt_options, tokenise
 from handlers.api.endpoints.responses_input import CheckedItem, input_messages
 from handlers.api.endpoints.responses_output import ResponseInputTokens, ResponseObject
 from handlers.api.endpoints.responses_stream import ResponseSerializer
@@ -29,7 +29,8 @@ from handlers.api.response_format import (
     check_format,
     schema_constraint,
 )
-from handlers.api.sampling import SamplingFields, Tokens
+from handlers.api.sampling import Tokens
+from handlers.api.thinking import ReasoningField, ThinkingFields
 from handlers.api.tools import (
     FUNCTION,
     MAX_TOOLS,
@@ -163,12 +164,12 @@ def _check_text(value: msgspec.Raw) -> None:
         check_format("text.format", members["format"], schema_inside=False)
 
 
-class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
+class ResponsesRequest(ThinkingFields, frozen=True, kw_only=True):
     """The body of a request to /v1/responses."""
 
     unsupported: ClassVar[UnsupportedFields] = UNSUPPORTED
     member_checks: ClassVar[Mapping[str, MemberCheck]] = {
-        **SamplingFields.member_checks,
+        **ThinkingFields.member_checks,
         "text": _check_text,
     }
     model: str | None = None
@@ -184,9 +185,6 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
     include: list[str] | None = None
     metadata: dict[str, str] | None = None
     stream: bool | None = None
-    chat_template_kwargs: TemplateKwargs | None = None
-    enable_thinking: bool | None = None
-    """The same as in chat_template_kwargs, which take precedence."""
 
     @property
     def limits(self) -> dict[str, int | None]:
@@ -238,7 +236,9 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
         """The conversation that is to be answered. Raises InvalidRequest."""
         messages = input_messages(self.instructions, self.input)
         options = prompt_options("input", self.chat_template_kwargs, self.enable_thinking)
-        return Conversation(messages, self.output_constraint, self.tool_config, options)
+        return Conversation(
+            messages, self.output_constraint, self.tool_config, options, self.thinking_options
+        )
 
     @property
     def num_top_logprobs(self) -> int | None:
@@ -248,6 +248,7 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
     def response(self, metadata: ResponseMetadata, params: SamplingParams) -> ResponseObject:
         """Returns the response before its answer begins, with the request's fields and defaults."""
         tools = [tool for tool in self.tools or () if tool.type == FUNCTION]
+        reasoning = self.reasoning or ReasoningField()
         return ResponseObject(
             id=f"resp_{metadata.key}",
             object="response",
@@ -265,7 +266,7 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
             metadata=self.metadata or {},
             parallel_tool_calls=self.parallel_tool_calls is not False,
             previous_response_id=None,
-            reasoning={"effort": None, "summary": None},
+            reasoning={"effort": reasoning.effort, "summary": reasoning.summary},
             service_tier="default",
             store=False,
             text={"format": msgspec.to_builtins(self.format)},

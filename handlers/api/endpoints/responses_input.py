@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from handlers.api import messages as chat_messages
-from handlers.api.messages import Content, text_of
+from handlers.api.messages import Content, text_of, thoughts_of
 from handlers.api.tools import past_call
 from handlers.api.unsupported_fields import NOTHING_STORED
 from handlers.errors import InvalidRequest, quoted
@@ -28,9 +28,11 @@ CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
 
 OUTPUTS = ("function_call_output", "custom_tool_call_output")
 
-LEFT_OUT = ("reasoning", "web_search_call", "mcp_list_tools")
-"""The types of items that chat templates leave out, and of those that say only that something
-happened: its result is in the assistant's message."""
+REASONING = "reasoning"
+
+LEFT_OUT = ("web_search_call", "mcp_list_tools")
+"""The types of items that say only that something happened: its result is in the assistant's
+message."""
 
 ADVICE = {
     "item_reference": f"refers to an item of an earlier answer, but {NOTHING_STORED}: send the "
@@ -65,12 +67,18 @@ _ITEM_SCHEMAS = [
     },
     *(_item_schema(kind, "call_id", "name", call_id=_TEXT, name=_TEXT) for kind in CALLS),
     *(_item_schema(kind, "call_id", call_id=_TEXT, output=_CONTENT) for kind in OUTPUTS),
-    *(_item_schema(kind) for kind in LEFT_OUT),
+    *(_item_schema(kind) for kind in (REASONING, *LEFT_OUT)),
 ]
 
 
+class SummaryPart(msgspec.Struct, frozen=True):
+    """A piece of thoughts that are summed up."""
+
+    text: str
+
+
 class InputItem(msgspec.Struct, frozen=True, kw_only=True):
-    """A message, a tool call, the output of one, or an item that is left out."""
+    """A message, a tool call, the output of one, thoughts, or an item that is left out."""
 
     type: str | None = None
     """A message has none at some clients, nor has a reference to an item."""
@@ -85,6 +93,8 @@ class InputItem(msgspec.Struct, frozen=True, kw_only=True):
     """A custom tool's, which is no JSON."""
     output: Any = None
     """A function's is a Content. Other tools have outputs of other shapes."""
+    summary: Any = None
+    """Thoughts summed up by another server. Those that it only gives encrypted are left out."""
 
     @property
     def kind(self) -> str:
@@ -104,16 +114,31 @@ def input_messages(
     messages = [{"role": "system", "content": instructions}] if instructions else []
     if isinstance(given, str):
         return [*messages, {"role": "user", "content": given}]
+    thoughts = ""
     for index, item in enumerate(given):
-        if item.kind not in LEFT_OUT:
+        if item.kind == REASONING:
+            thoughts = _thoughts(item)
+        elif item.kind not in LEFT_OUT:
             _append(messages, f"input[{index}]", item)
+            if thoughts and messages[-1]["role"] == "assistant":
+                messages[-1].setdefault("reasoning_content", thoughts)
+            thoughts = ""
     if not messages:
+        left_out = ", ".join((REASONING, *LEFT_OUT))
         raise InvalidRequest(
-            f"input is empty: items of the types {', '.join(LEFT_OUT)} are left out. Send a "
-            "message.",
+            f"input is empty: items of the types {left_out} are left out. Send a message.",
             param="input",
         )
     return messages
+
+
+def _thoughts(item: InputItem) -> str:
+    """Returns the thoughts of an item, or what they were summed up to."""
+    try:
+        summary = msgspec.convert(item.summary or [], list[SummaryPart])
+    except msgspec.ValidationError:
+        summary = []
+    return thoughts_of(item.content) or "\n".join(part.text for part in summary)
 
 
 def _append(messages: list[TemplateMessage], field: str, item: InputItem) -> None:
@@ -127,7 +152,10 @@ def _append(messages: list[TemplateMessage], field: str, item: InputItem) -> Non
         role = _role(f"{field}.role", item.role)
         if role != "assistant":  # which may only have called
             _required(f"{field}.content", item.content)
-        messages.append({"role": role, "content": text_of(item.content, f"{field}.content")})
+        message = {"role": role, "content": text_of(item.content, f"{field}.content")}
+        if role == "assistant" and (thoughts := thoughts_of(item.content)):
+            message["reasoning_content"] = thoughts
+        messages.append(message)
     else:
         advice = ADVICE.get(
             item.kind,

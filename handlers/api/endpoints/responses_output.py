@@ -14,6 +14,8 @@ from handlers.api.logprobs import TokenLogprob
 from handlers.api.schemas import ResponseSchema
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from handlers.api.http import TokenUsage
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
@@ -39,6 +41,23 @@ class OutputMessage(ResponseSchema, frozen=True, kw_only=True):
     content: list[OutputPart]
 
 
+class ReasoningPart(ResponseSchema, frozen=True, kw_only=True):
+    """The one part of an item of reasoning."""
+
+    type: Literal["reasoning_text"]
+    text: str
+
+
+class OutputReasoning(ResponseSchema, frozen=True, kw_only=True):
+    """The thoughts before an answer. Nothing sums them up, so `summary` is empty."""
+
+    id: str
+    type: Literal["reasoning"]
+    status: ItemStatus
+    summary: list[None]
+    content: list[ReasoningPart]
+
+
 class OutputCall(ResponseSchema, frozen=True, kw_only=True):
     """A call that the model asks for. `arguments` is JSON in a string."""
 
@@ -50,16 +69,32 @@ class OutputCall(ResponseSchema, frozen=True, kw_only=True):
     arguments: str
 
 
-OutputItem = OutputMessage | OutputCall
+OutputItem = OutputReasoning | OutputMessage | OutputCall
 
-# msgspec describes a union of structs only where their tag comes first, and OpenAI's ids do.
-_ITEMS = {OutputMessage: "message", OutputCall: "function_call"}
-_REFERENCES = {kind: f"#/components/schemas/{item.__name__}" for item, kind in _ITEMS.items()}
-_OUTPUT_ITEM = {
-    "anyOf": [{"$ref": reference} for reference in _REFERENCES.values()],
-    "discriminator": {"propertyName": "type", "mapping": _REFERENCES},
+
+def _one_of(kinds: Mapping[type[ResponseSchema], str]) -> Meta:
+    """Describes a value that is one of these structs, each with its `type`.
+
+    msgspec describes a union of structs only where their tag comes first, and OpenAI's ids do.
+    """
+    references = {kind: f"#/components/schemas/{one.__name__}" for one, kind in kinds.items()}
+    return Meta(
+        extra_json_schema={
+            "anyOf": [{"$ref": reference} for reference in references.values()],
+            "discriminator": {"propertyName": "type", "mapping": references},
+        }
+    )
+
+
+_ITEMS: dict[type[ResponseSchema], str] = {
+    OutputMessage: "message",
+    OutputCall: "function_call",
+    OutputReasoning: "reasoning",
 }
-DescribedItem = Annotated[Any, Meta(extra_json_schema=_OUTPUT_ITEM)]
+DescribedItem = Annotated[Any, _one_of(_ITEMS)]
+DescribedPart = Annotated[
+    Any, _one_of({OutputPart: "output_text", ReasoningPart: "reasoning_text"})
+]
 
 
 class InputTokensDetails(ResponseSchema, frozen=True, kw_only=True):
@@ -70,7 +105,7 @@ class InputTokensDetails(ResponseSchema, frozen=True, kw_only=True):
 
 
 class OutputTokensDetails(ResponseSchema, frozen=True, kw_only=True):
-    """No model here hides its reasoning."""
+    """`reasoning_tokens` of the answer are thoughts, which come apart from its text."""
 
     reasoning_tokens: int
 
@@ -113,7 +148,7 @@ class IncompleteDetails(ResponseSchema, frozen=True, kw_only=True):
 class ResponseObject(ResponseSchema, frozen=True, kw_only=True):
     """The answer to an input, with the fields of the request."""
 
-    parts: ClassVar[tuple[type[msgspec.Struct], ...]] = (OutputMessage, OutputCall)
+    parts: ClassVar[tuple[type[msgspec.Struct], ...]] = (*_ITEMS,)
 
     id: str
     object: Literal["response"]
@@ -131,7 +166,7 @@ class ResponseObject(ResponseSchema, frozen=True, kw_only=True):
     metadata: dict[str, str]
     parallel_tool_calls: bool
     previous_response_id: None
-    reasoning: dict[str, None]
+    reasoning: dict[str, str | None]
     service_tier: Literal["default"]
     store: Literal[False]
     text: dict[str, Any]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from handlers.api.conversation import Conversation, TemplateKwargs, chat_options
+from handlers.api.conversation import Conversation, chat_options
 from handlers.api.endpoints import chat
 from handlers.api.endpoints import tokenize as texts
 from handlers.api.endpoints.tokenize import TokenizeTextRequest, encode_text, tokens_response
@@ -15,6 +15,12 @@ from handlers.api.http import json_response
 from handlers.api.messages import Messages, template_messages
 from handlers.api.parsing import read_json
 from handlers.api.schemas import ResponseSchema
+from handlers.api.thinking import (
+    ReasoningField,
+    TemplateKwargs,
+    ThinkingField,
+    thinking_options,
+)
 from handlers.api.tools import ChatTools, chat_tools, tool_config
 from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.errors import InvalidRequest
@@ -36,6 +42,9 @@ class TokenizeRequest(TokenizeTextRequest, frozen=True, kw_only=True):
     tools: ChatTools | None = None
     chat_template_kwargs: TemplateKwargs | None = None
     enable_thinking: bool | None = None
+    reasoning_effort: str | None = None
+    reasoning: ReasoningField | None = None
+    thinking: ThinkingField | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
 
@@ -88,4 +97,6 @@ def _encode(model: DecoderModel, body: TokenizeRequest) -> list[int]:
     tools = tool_config(chat_tools(body.tools), ToolChoice(), None)
     options = chat_options(body)
     messages = template_messages(body.messages)
-    return Conversation(messages, tools=tools, options=options).prompt_ids(model)
+    thinking = thinking_options(body)
+    conversation = Conversation(messages, tools=tools, options=options, thinking=thinking)
+    return conversation.prompt_ids(model)
