@@ -222,8 +222,8 @@ REQUESTS = [
                 },
             ],
         },
-        "<user>What is in a.txt?<assistant>I look.[Read {'file_path': '/a.txt'}][Bash {}]"
-        "<tool>one\ntwo<tool>Error: no command"
+        "<user>What is in a.txt?<assistant>(I read it.)I look."
+        "[Read {'file_path': '/a.txt'}][Bash {}]<tool>one\ntwo<tool>Error: no command"
         "<user><system-reminder>Go on.</system-reminder><assistant>",
     ),
     AgentRequest(

@@ -20,6 +20,7 @@ from handlers import errors, log
 from handlers.api import unsupported_fields
 from handlers.api.endpoints import messages
 from handlers.api.http import Request, Response, StreamResponse, run_sync
+from handlers.artifact.dialect import HERMES, Dialect, Thinking
 from handlers.engine.params import FinishReason
 from handlers.errors import RequestError
 from tests.api import agent_requests
@@ -33,8 +34,10 @@ EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 # Of a model that calls tools as Hermes and Qwen do.
 TEMPLATE = (
     "{% if tools %}{# <tool_call> #}{% endif %}"
-    "{% for message in messages %}<{{ message.role }}>{{ message.content }}"
-    "{% for call in message.tool_calls %}[{{ call.function.name }} {{ call.function.arguments }}]"
+    "{% for message in messages %}<{{ message.role }}>"
+    "{% if message.reasoning_content %}({{ message.reasoning_content }}){% endif %}"
+    "{{ message.content }}{% for call in message.tool_calls %}"
+    "[{{ call.function.name }} {{ call.function.arguments }}]"
     "{% endfor %}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 CALLS = (
@@ -46,6 +49,9 @@ ADD: dict[str, Any] = {
     "name": "add",
     "input_schema": {"type": "object", "properties": {"x": {"type": "integer"}}},
 }
+DIALECT = Dialect(
+    tools=HERMES, thinking=Thinking(begin="<think>", end="</think>", member="reasoning_content")
+)
 BODY: dict[str, Any] = {
     "model": "any",
     "max_tokens": 50,
@@ -54,7 +60,7 @@ BODY: dict[str, Any] = {
 
 
 def client(engine: ScriptedEngine, **environ: str) -> Client:
-    return Client(engine, environ, template=TEMPLATE)
+    return Client(engine, environ, template=TEMPLATE, dialect=DIALECT)
 
 
 def asked(engine: ScriptedEngine, **body: object) -> Any:
@@ -79,6 +85,14 @@ def events_of(engine: ScriptedEngine, **body: object) -> list[Any]:
     return events
 
 
+KINDS = {
+    "text": "text_delta",
+    "thinking": "thinking_delta",
+    "signature": "signature_delta",
+    "partial_json": "input_json_delta",
+}
+
+
 def joined(events: list[Any]) -> Any:
     """The message that a client makes of a stream's events."""
     message: Any = {}
@@ -90,10 +104,9 @@ def joined(events: list[Any]) -> Any:
             message["content"].append(event["content_block"] | {"json": ""})
         elif event["type"] == "content_block_delta":
             block, delta = message["content"][event["index"]], event["delta"]
-            if delta["type"] == "text_delta":
-                block["text"] += delta["text"]
-            else:
-                block["json"] += delta["partial_json"]
+            ((member, piece),) = [each for each in delta.items() if each[0] != "type"]
+            assert delta["type"] == KINDS[member]
+            block[member.removeprefix("partial_")] += piece
         elif event["type"] == "message_delta":
             message |= event["delta"] | {"usage": event["usage"]}
     for block in message["content"]:
@@ -167,6 +180,7 @@ def test_the_answer_has_anthropics_shape() -> None:
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0,
             "output_tokens": len(TOKENIZER.encode("Grüße 🎉")),
+            "output_tokens_details": {"thinking_tokens": 0},
         },
     }
 
@@ -199,7 +213,45 @@ def test_the_events_of_a_text_come_in_anthropics_order() -> None:
     assert events[5]["delta"] == {"stop_reason": "end_turn", "stop_sequence": None}
 
 
-@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
+def test_thoughts_are_a_block_before_the_text_and_its_calls() -> None:
+    text = "<think>One\nand one.</think>" + CALLS
+
+    body = asked(saying(text), tools=[ADD])
+
+    assert [block["type"] for block in body["content"]] == [
+        *("thinking", "text", "tool_use", "tool_use")
+    ]
+    assert body["content"][0] == {
+        "type": "thinking",
+        "thinking": "One\nand one.",
+        "signature": "unsigned",
+    }
+    thinking_tokens = body["usage"]["output_tokens_details"]["thinking_tokens"]
+    assert 0 < thinking_tokens < body["usage"]["output_tokens"]
+    events = events_of(saying(text), tools=[ADD])
+    assert without_ids(joined(events)) == without_ids(body)
+    signed = [event.get("delta", {}).get("type") for event in events].index("signature_delta")
+    assert events[signed + 1]["type"] == "content_block_stop"
+
+
+def test_thoughts_that_were_cut_are_all_there_is() -> None:
+    body = asked(ScriptedEngine(steps(TOKENIZER.encode("<think>One and"), FinishReason.LENGTH)))
+
+    assert [block["type"] for block in body["content"]] == ["thinking"]
+    assert body["content"][0]["thinking"] == "One and"
+    assert body["stop_reason"] == "max_tokens"
+
+
+def test_a_stop_sequence_ends_no_thoughts() -> None:
+    body = asked(saying("<think>One END.</think>Two END."), stop_sequences=["END"])
+
+    assert [block.get("thinking") for block in body["content"]] == ["One END.", None]
+    assert body["content"][1]["text"] == "Two"
+    assert (body["stop_reason"], body["stop_sequence"]) == ("stop_sequence", "END")
+
+
+# Without the marks of thoughts and calls.
+@given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<"), max_size=30))
 def test_a_stream_joins_to_the_unstreamed_answer(text: str) -> None:
     whole = asked(saying(text))
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from handlers.api.messages import TemplateMessage
 
 LEFT_OUT = (
-    "thinking",
     "redacted_thinking",
     "server_tool_use",
     "mcp_tool_use",
@@ -31,6 +30,11 @@ LEFT_OUT = (
     "tool_removal",
 )
 """The types of blocks that chat templates have no place for."""
+
+CALL = "tool_use"
+
+OWN = (CALL, "thinking")
+"""The types of the assistant's blocks that are no text: templates get them apart."""
 
 LEFT_OUT_RESULTS = "_tool_result"
 """The end of the types of results of tools that another server ran: the answer followed them."""
@@ -64,7 +68,7 @@ _RESULT = {"anyOf": [{"type": ["string", "null"]}, _TEXTS]}
 _TEXT_BLOCK = _block_schema("text", "text", text=_TEXT)
 _ASSISTANTS = [
     _TEXT_BLOCK,
-    _block_schema("tool_use"),
+    *(_block_schema(kind) for kind in OWN),
     *(_block_schema(kind) for kind in LEFT_OUT),
 ]
 _USERS = [
@@ -84,6 +88,7 @@ class ContentBlock(msgspec.Struct, frozen=True):
 
     type: str
     text: str | None = None
+    thinking: Any = None
     id: Any = None
     name: str | None = None
     input: Any = None
@@ -153,14 +158,12 @@ def _without_billing(text: str) -> str:
 
 
 def _answer(blocks: list[ContentBlock], field: str) -> TemplateMessage:
-    calls = [past_call(each.name, each.input, each.id) for each in blocks if _is_call(each)]
-    content = _joined(_texts(blocks, field, read_elsewhere="tool_use"))
-    answer: TemplateMessage = {"role": "assistant", "content": content}
+    calls = [past_call(each.name, each.input, each.id) for each in blocks if each.type == CALL]
+    thoughts = _joined(each.thinking for each in blocks if isinstance(each.thinking, str))
+    answer: TemplateMessage = {"role": "assistant", "content": _joined(_texts(blocks, field, OWN))}
+    if thoughts:
+        answer["reasoning_content"] = thoughts
     return answer | {"tool_calls": calls} if calls else answer
-
-
-def _is_call(block: ContentBlock) -> bool:
-    return block.type == "tool_use"
 
 
 def _users_turns(blocks: list[ContentBlock], field: str) -> list[TemplateMessage]:
@@ -207,17 +210,17 @@ def _texts_of_content(content: object, field: str) -> list[str]:
 
 
 def _texts(
-    blocks: list[ContentBlock], field: str, *, first: int = 0, read_elsewhere: str | None = None
+    blocks: list[ContentBlock], field: str, read_apart: tuple[str, ...] = (), *, first: int = 0
 ) -> list[str]:
     """Returns the texts of blocks. Raises InvalidRequest for what cannot be read.
 
-    `first`: the index of the first of the blocks in `field`. `read_elsewhere`: a type of blocks
-    that the caller reads.
+    `read_apart`: the types of blocks that the caller reads. `first`: the index of the first of the
+    blocks in `field`.
     """
     return [
         text
         for index, block in enumerate(blocks, first)
-        if block.type != read_elsewhere and not _is_left_out(block)
+        if block.type not in read_apart and not _is_left_out(block)
         for text in _block_texts(block, f"{field}[{index}]")
     ]
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from handlers.engine.params import GenerationStats
     from handlers.text.completion import Delta
 
+SIGNATURE = "unsigned"
+"""The signature of every thought: clients send it back, and some leave out what has none."""
+
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
 
 
@@ -25,6 +28,17 @@ class TextBlock(ResponseSchema, frozen=True, kw_only=True, tag_field="type", tag
     def with_content(self, content: str) -> TextBlock:
         """Returns the block with its text."""
         return TextBlock(text=content)
+
+
+class ThinkingBlock(ResponseSchema, frozen=True, kw_only=True, tag_field="type", tag="thinking"):
+    """The thoughts before an answer. At Anthropic the signature says that they are its model's."""
+
+    thinking: str = ""
+    signature: str = ""
+
+    def with_content(self, content: str) -> ThinkingBlock:
+        """Returns the block with its thoughts."""
+        return ThinkingBlock(thinking=content, signature=SIGNATURE)
 
 
 class ToolUseBlock(ResponseSchema, frozen=True, kw_only=True, tag_field="type", tag="tool_use"):
@@ -43,7 +57,13 @@ class ToolUseBlock(ResponseSchema, frozen=True, kw_only=True, tag_field="type", 
         return ToolUseBlock(id=self.id, name=self.name, input=arguments)
 
 
-AnswerBlock = TextBlock | ToolUseBlock
+AnswerBlock = TextBlock | ThinkingBlock | ToolUseBlock
+
+
+class MessagesOutputDetails(ResponseSchema, frozen=True, kw_only=True):
+    """`thinking_tokens` of the answer are thoughts."""
+
+    thinking_tokens: int
 
 
 class MessagesUsage(ResponseSchema, frozen=True, kw_only=True):
@@ -56,6 +76,7 @@ class MessagesUsage(ResponseSchema, frozen=True, kw_only=True):
     cache_creation_input_tokens: int
     cache_read_input_tokens: int
     output_tokens: int
+    output_tokens_details: MessagesOutputDetails
 
     @classmethod
     def of(cls, tokens: GenerationStats | TokenUsage) -> MessagesUsage:
@@ -65,6 +86,7 @@ class MessagesUsage(ResponseSchema, frozen=True, kw_only=True):
             cache_creation_input_tokens=0,
             cache_read_input_tokens=tokens.cached_tokens,
             output_tokens=tokens.completion_tokens,
+            output_tokens_details=MessagesOutputDetails(thinking_tokens=tokens.reasoning_tokens),
         )
 
 

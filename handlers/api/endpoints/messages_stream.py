@@ -14,11 +14,13 @@ from msgspec.structs import replace
 
 from handlers.api.anthropic_errors import AnthropicError, anthropic_error
 from handlers.api.endpoints.messages_output import (
+    SIGNATURE,
     AnswerBlock,
     AnswerMessage,
     MessagesUsage,
     StopReason,
     TextBlock,
+    ThinkingBlock,
     ToolUseBlock,
     stop_reason,
 )
@@ -37,6 +39,8 @@ class EventDelta(msgspec.Struct, frozen=True, kw_only=True):
 
     type: str | UnsetType = UNSET
     text: str | UnsetType = UNSET
+    thinking: str | UnsetType = UNSET
+    signature: str | UnsetType = UNSET
     partial_json: str | UnsetType = UNSET
     stop_reason: StopReason | UnsetType | None = UNSET
     stop_sequence: str | UnsetType | None = UNSET
@@ -86,9 +90,12 @@ class MessagesSerializer(StreamSerializer):
         """Returns the events of the blocks, the first time after that of the message."""
         self._message = replace(self._message, usage=MessagesUsage.of(delta.stats))
         events: Events = [*self._begin()]
+        if delta.reasoning:
+            events += self._open_if_other(ThinkingBlock())
+            piece = EventDelta(type="thinking_delta", thinking=delta.reasoning)
+            events.append(self._grow(piece, delta.reasoning))
         if delta.text:
-            if not (self._is_open and isinstance(self._blocks[-1], TextBlock)):
-                events += self._open(TextBlock())
+            events += self._open_if_other(TextBlock())
             events.append(self._grow(EventDelta(type="text_delta", text=delta.text), delta.text))
         for call in delta.tool_calls:
             if call.id is not None:
@@ -135,6 +142,11 @@ class MessagesSerializer(StreamSerializer):
             yield MessagesEvent(type="message_start", message=self._message)
             yield MessagesEvent(type="ping")
 
+    def _open_if_other(self, block: AnswerBlock) -> Iterator[MessagesEvent]:
+        """Opens a block, unless one of its type is open."""
+        if not (self._is_open and isinstance(self._blocks[-1], type(block))):
+            yield from self._open(block)
+
     def _open(self, block: AnswerBlock) -> Iterator[MessagesEvent]:
         yield from self._close()
         self._blocks.append(block)
@@ -147,6 +159,9 @@ class MessagesSerializer(StreamSerializer):
 
     def _close(self) -> Iterator[MessagesEvent]:
         if self._is_open:
+            if isinstance(self._blocks[-1], ThinkingBlock):
+                signed = EventDelta(type="signature_delta", signature=SIGNATURE)
+                yield self._event("delta", delta=signed)
             self._is_open = False
             self._blocks[-1] = self._blocks[-1].with_content("".join(self._pieces))
             yield self._event("stop")
