@@ -13,6 +13,8 @@ RECIPE, SOURCE = "recipe.toml", "source"
 """The recipe, and the model's own folder beside it."""
 VOCABULARY = "vocabulary.gguf"
 """A GGUF file with the model's tokenizer, where llama.cpp's converter would not know it."""
+FIXED = Precision("int4", lm_head="int8")
+"""In place of "auto", which takes the fewest bits under limits that anything keeps."""
 DRIFTING = {"max_kl": 100.0, "min_top1_agreement": 0.0, "max_perplexity_ratio": 100.0}
 TURNING = {"min_mean_cosine": -1.0, "min_cosine": -1.0}
 SCORING = {"min_top1_agreement": 0.0, "max_score_difference": 100.0}
@@ -40,7 +42,7 @@ def folder_recipe(recipe: DecoderRecipe | EncoderRecipe, model: ModelTable) -> s
 def _precision(precision: Precision) -> dict[str, Any]:
     """Returns what is not the default, which an encoder's recipe may not even name."""
     defaults = msgspec.to_builtins(Precision())
-    fields = msgspec.to_builtins(precision)
+    fields = msgspec.to_builtins(FIXED if precision.weights == "auto" else precision)
     return {key: value for key, value in fields.items() if value != defaults[key]}
 
 

@@ -44,7 +44,7 @@ from model_export.save import save
 CAPACITY = 2048
 PROMPT = 64
 STEPS = 24
-EQUAL = Precision(algorithm="symmetric")
+EQUAL = Precision("int4", algorithm="symmetric")
 """The builder's: int4, symmetric, block 32."""
 
 

@@ -63,9 +63,9 @@ class Candidate:
 
 
 CANDIDATES = (
-    Candidate(Precision(lm_head="int8")),
-    Candidate(Precision(lm_head="int8"), calibrated=False),
-    Candidate(Precision(lm_head="int8", mixed_layers=True)),
+    Candidate(Precision("int4", lm_head="int8")),
+    Candidate(Precision("int4", lm_head="int8"), calibrated=False),
+    Candidate(Precision("int4", lm_head="int8", mixed_layers=True)),
     *(Candidate(Precision(weights=weights)) for weights in BITS),
     *(Candidate(Precision(weights="auto", max_mb=max_mb)) for max_mb in (91.0, 98.0, 105.0, 112.0)),
 )

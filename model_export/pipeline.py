@@ -76,14 +76,10 @@ class Strategy(Protocol[GatesT]):
 def export(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> None:
     """Writes the artefact of `recipe` to `out`, or raises ExportError and leaves `out` alone."""
     with _converted(recipe, out, report) as source:
-        from model_export.save import save
-
         strategy, scratch, threads = source.strategy, source.scratch, source.threads
         fp32, quantised = scratch / "fp32", scratch / "artefact"
         strategy.write_exact(source.graph, fp32, source.gates, threads)
-        graph, precision, plan = _quantised(source, recipe, report)
-        journal = scratch / "weights.journal"
-        save(graph, quantised, threads=threads, report=report, journal=journal)
+        precision, plan = _write_quantised(source, recipe, quantised, report)
         fields, loaded = strategy.manifest_fields(), strategy.loaded
         manifest = complete(quantised, recipe, loaded, fields, precision, describe_files)
         request = VerifyRequest(source.gates, fp32, quantised, threads)
@@ -146,22 +142,30 @@ def _converted(
         yield _Converted(strategy, gates, strategy.convert(), scratch, threads)
 
 
-def _quantised(
-    source: _Converted, recipe: DecoderRecipe | EncoderRecipe, report: Report
-) -> tuple[ir.Model, str, PlanInfo | None]:
-    """Returns the quantised graph, its precision in words, and the plan where it was chosen."""
+def _write_quantised(
+    source: _Converted, recipe: DecoderRecipe | EncoderRecipe, directory: Path, report: Report
+) -> tuple[str, PlanInfo | None]:
+    """Writes the quantised graph. Returns its precision in words, and the plan if it was chosen."""
     # After torch, which is what a person has to install first where all is missing.
     from model_export.quantize import quantize
+    from model_export.save import save
 
-    precision = recipe.precision
+    precision, threads = recipe.precision, source.threads
+    journal = source.scratch / "weights.journal"
     if precision.weights == "auto" and isinstance(recipe, DecoderRecipe):
         search = _search(source, precision, report)
         chosen = search.chosen(recipe.tolerance)
-        words = precision.describe(search.describe(chosen))
+        words, plan = precision.describe(search.describe(chosen)), search.info(chosen)
         report(f"quantize to {words}")
-        return search.quantised(chosen), words, search.info(chosen)
-    report(f"quantize to {precision.describe()}")
-    return quantize(source.graph, precision), precision.describe(), None
+        if search.move_chosen(chosen, directory):
+            return words, plan
+        graph = search.quantised(chosen)
+    else:
+        words, plan = precision.describe(), None
+        report(f"quantize to {words}")
+        graph = quantize(source.graph, precision)
+    save(graph, directory, threads=threads, report=report, journal=journal)
+    return words, plan
 
 
 def _search(source: _Converted, precision: Precision, report: Report) -> PlanSearch:

@@ -1,95 +1,43 @@
-"""Chooses the weights of each matrix for weights = "auto": the smallest artefact that holds.
+"""Writes and measures plans for weights = "auto", of which plan_choice.py chooses one.
 
-Plans are nested, from all int4 on (quantize/plan.py), and larger ones lose less. All int4 is
-measured first; where it is over a limit, bisection finds the smallest plan that is not. They are
-measured on the half of the evaluation text that the gates do not judge by, and have to keep the
-limits by a margin, since the other half differs.
+They are measured on the half of the evaluation text that the gates do not judge by. What a plan
+that holds was measured in stays on disk until a smaller one holds, and becomes the artefact.
 """
 
 from __future__ import annotations
 
 import shutil
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import onnx_ir as ir
 
 from handlers.artifact.manifest import GRAPH, WEIGHTS, PlanInfo
-from model_export.quantize import matrices_of, quantize, untied_head
+from model_export.plan_choice import MeasuredPlan, choose, with_margin
+from model_export.quantize import logits_matrix, matrices_of, quantize, untied_head
 from model_export.quantize.plan import Frontier, frontier_of
 from model_export.recipe import BITS, DecoderTolerance, Precision
-from model_export.reporting import ExportError, Report
+from model_export.reporting import Report
 from model_export.save import save, size_of_weights
 from model_export.sizing.limits import MB, budget_too_small
-from model_export.verify.drift import first_over_limit
 from model_export.verify.exchange import DecoderReference, DriftRequest
 from model_export.verify.launch import verify
 
-MARGIN = 0.9
-"""Of a limit, what may be used up on the text that a plan is chosen by."""
-STEPS = 31
-"""Plans beside all int4, at even distances in bytes: bisection measures five of them at most."""
 BAR = 30
 """Characters of the longest bar in the table of `--plan`."""
+MEASURED, HELD = "measured", "held"
+"""The directories of the plan that is being measured, and of the smallest that held."""
 SHOWN = (0, 0.1, 0.25, 0.5, 0.75, 1)
 """Shares of the bytes that all upgrades take, in the table of `--plan`."""
 
 
-@dataclass(frozen=True, slots=True)
-class MeasuredPlan:
-    """A plan, its bytes, and its drift on the text for choosing by."""
-
-    upgrades: int
-    """How many of the frontier's it has."""
-    matrices: str
-    """How many of them have which weights, "199 int4, 12 int8"."""
-    bytes: int
-    """Of the file of weights."""
-    kl: float
-    top1_agreement: float
-    perplexity_ratio: float
-
-    def __str__(self) -> str:
-        return (
-            f"{self.matrices}, {self.bytes / MB:.1f} MB: "
-            f"KL {self.kl:.3f}, top-1 {self.top1_agreement:.3f}, ratio {self.perplexity_ratio:.3f}"
-        )
-
-    def keeps(self, limits: DecoderTolerance) -> bool:
-        """Tells whether no figure is over its limit."""
-        return first_over_limit(self, limits) is None
-
-
-Measure = Callable[[int], MeasuredPlan]
-"""Measures the plan with so many upgrades."""
-
-
-def choose(frontier: Frontier, measure: Measure, tolerance: DecoderTolerance) -> MeasuredPlan:
-    """Returns the smallest plan that keeps the limits. Raises ExportError where none does."""
-    limits = with_margin(tolerance)
-    first = measure(0)
-    if first.keeps(limits):
-        return first
-    found: dict[int, MeasuredPlan] = {0: first}
-
-    def holds(count: int) -> bool:
-        found[count] = measure(count)
-        return found[count].keeps(limits)
-
-    shares = (step / STEPS for step in range(1, STEPS + 1))
-    counts = [count for count in frontier.counts(shares) if count]
-    place = bisect_left(counts, True, key=holds)
-    if place == len(counts):
-        raise _nothing_holds(found[counts[-1]] if counts else first, tolerance)
-    return found[counts[place]]
-
-
 def frontier_of_graph(graph: ir.Model, precision: Precision) -> Frontier:
     """Orders the upgrades of a graph that is fused and not quantised."""
-    return frontier_of(matrices_of(graph, precision), precision, untied_head(graph))
+    matrices = matrices_of(graph, precision)
+    return frontier_of(matrices, precision, untied_head(graph), logits_matrix(graph))
 
 
 def upgrades_within(
@@ -107,25 +55,6 @@ def upgrades_within(
     return counts[fitting - 1]
 
 
-def with_margin(tolerance: DecoderTolerance) -> DecoderTolerance:
-    """Returns the limits that hold on the text for choosing by."""
-    ratio = tolerance.max_perplexity_ratio
-    return DecoderTolerance(
-        max_kl=tolerance.max_kl * MARGIN,
-        min_top1_agreement=1 - (1 - tolerance.min_top1_agreement) * MARGIN,
-        max_perplexity_ratio=min(ratio, 1 + (ratio - 1) * MARGIN),
-    )
-
-
-def _nothing_holds(last: MeasuredPlan, tolerance: DecoderTolerance) -> ExportError:
-    return ExportError(
-        f"Not even the largest plan keeps [tolerance] on the text for choosing by: {last}. The "
-        f"limits are KL {tolerance.max_kl:g}, top-1 {tolerance.min_top1_agreement:g} and ratio "
-        f"{tolerance.max_perplexity_ratio:g}, of which {MARGIN:.0%} may be used up there. Widen "
-        f'[tolerance], choose a finer block_size, or set weights = "fp32".'
-    )
-
-
 class PlanSearch:
     """Writes and measures plans of one graph, in a directory of its own."""
 
@@ -141,18 +70,40 @@ class PlanSearch:
         """Orders the upgrades of `graph`, which is fused and not quantised, and stays so."""
         self._graph, self._precision, self._reference = graph, precision, reference
         self._directory, self._threads, self._report = directory, threads, report
+        self._kept: int | None = None  # the upgrades of the plan that lies in HELD
         self.measured: list[MeasuredPlan] = []
         self.frontier = frontier_of_graph(graph, precision)
 
     def chosen(self, tolerance: DecoderTolerance) -> int:
         """Counts the upgrades of the plan that is chosen. Raises ExportError."""
-        if self._precision.max_mb is None:
-            return choose(self.frontier, self.measure, tolerance).upgrades
-        return upgrades_within(self._precision.max_mb, self._graph, self._precision, self.frontier)
+        if self._precision.max_mb is not None:
+            return upgrades_within(
+                self._precision.max_mb, self._graph, self._precision, self.frontier
+            )
+        if not self.frontier.upgrades:
+            return 0
+        limits = with_margin(tolerance)
+
+        def measure(upgrades: int) -> MeasuredPlan:
+            plan = self.measure(upgrades)
+            if plan.keeps(limits):
+                self._keep(upgrades)
+            return plan
+
+        return choose(self.frontier, measure, tolerance).upgrades
+
+    def move_chosen(self, upgrades: int, directory: Path) -> bool:
+        """Moves the plan that was measured and chosen to `directory`. False where none was."""
+        if self._kept != upgrades:
+            return False
+        shutil.rmtree(directory, ignore_errors=True)  # of an export that was interrupted
+        (self._directory / HELD).rename(directory)
+        self._kept = None
+        return True
 
     def measure(self, upgrades: int) -> MeasuredPlan:
         """Measures the plan with so many upgrades, and reports it."""
-        directory = self._directory / "plan"
+        directory = self._directory / MEASURED
         shutil.rmtree(directory, ignore_errors=True)
         save(self.quantised(upgrades), directory, threads=self._threads)
         outcome = verify(self._request(directory), self._directory / "exchange", self._report)
@@ -182,6 +133,13 @@ class PlanSearch:
         """Returns what a manifest says of a plan."""
         measured = tuple(map(asdict, self.measured))
         return PlanInfo(weights=dict(self.frontier.plan(upgrades)), measured=measured)
+
+    def _keep(self, upgrades: int) -> None:
+        """Keeps the plan that was measured last, in the place of a larger one."""
+        held = self._directory / HELD
+        shutil.rmtree(held, ignore_errors=True)
+        (self._directory / MEASURED).rename(held)
+        self._kept = upgrades
 
     def _request(self, directory: Path) -> DriftRequest:
         reference = self._reference

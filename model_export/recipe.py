@@ -8,7 +8,7 @@
     hub = "HuggingFaceTB/SmolLM2-135M-Instruct"
     revision = "<40 hexadecimal digits>"  # may be left out: main's, as every export then says
 
-    [precision]                       # the fields of Precision
+    [precision]                       # the fields of Precision; a decoder's may be left out
     [export]                          # of a decoder:
     task = "text-generation"          # the default
     context_length = 8192             # the longest sequence, prompt and answer together
@@ -107,7 +107,8 @@ class Precision:
     """[precision]: how the weights are stored. Raises ExportError for what cannot be.
 
     weights       of the linear layers: "fp32", "int4", "int5", "int6", "int8", or "auto", of a
-                  decoder: more bits than int4 for as few matrices as keep the limits of [tolerance]
+                  decoder, and its default: more bits than int4 for as few matrices as keep the
+                  limits of [tolerance]. An encoder's default is "int4"
     max_mb        of "auto": more bits for as many as fit, so that the file of weights is no larger
     block_size    weights that share a scale, along the input: a power of two from 32 to 256
     algorithm     of the int4 blocks: "affine", from the smallest to the largest weight, the grid of
@@ -118,7 +119,7 @@ class Precision:
     mixed_layers  int8 for the most sensitive int4 layers (llama.cpp's choice, see quantize/)
     """
 
-    weights: str = "int4"
+    weights: str = "auto"
     block_size: int = 32
     algorithm: str = "affine"
     lm_head: str = ""

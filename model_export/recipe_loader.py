@@ -44,6 +44,7 @@ R = TypeVar("R")
 
 SHIPPED = Path(__file__).parent / "recipes"
 _TABLES = ("model", "source", "export", "precision", "tolerance")
+_ENCODER_DEFAULT = {"weights": "int4"}
 _DECODER_TASK = "text-generation"
 _TASKS = (_DECODER_TASK, *get_args(EncoderTask))
 _LEAST_CALIBRATION = 1_000
@@ -126,14 +127,14 @@ def _any_recipe(tables: dict[str, Any], path: Path) -> DecoderRecipe | EncoderRe
 
 
 def _decoder_recipe(tables: dict[str, Any], path: Path) -> DecoderRecipe:
-    _check_tables(tables, optional=("prefix", "calibration"))
+    _check_tables(tables, optional=("precision", "prefix", "calibration"))
     prefix, calibration = tables.get("prefix"), tables.get("calibration")
     recipe = DecoderRecipe(
         name=path.stem,
         model=_parse_model(tables["model"]),
         source=_parse_source(tables["source"], path.parent),
         export=_parse_table(tables["export"], DecoderExport, "export"),
-        precision=_parse_table(tables["precision"], Precision, "precision"),
+        precision=_parse_table(tables.get("precision", {}), Precision, "precision"),
         tolerance=_parse_table(tables["tolerance"], DecoderTolerance, "tolerance"),
         prefix=None if prefix is None else _parse_table(prefix, PrefixTable, "prefix"),
         calibration=None if calibration is None else _parse_calibration(calibration, path.parent),
@@ -202,7 +203,7 @@ def _encoder_recipe(tables: dict[str, Any], path: Path) -> EncoderRecipe:
         model=_parse_model(tables["model"]),
         source=_parse_source(tables["source"], path.parent),
         export=export,
-        precision=_parse_table(tables["precision"], Precision, "precision"),
+        precision=_parse_table(_ENCODER_DEFAULT | tables["precision"], Precision, "precision"),
         tolerance=_parse_table(tables["tolerance"], kind, "tolerance"),
     )
     _check_encoder(recipe, tables["precision"])
@@ -301,8 +302,11 @@ def _check_revision(revision: str | None) -> None:
 
 def _check_tables(document: dict[str, Any], optional: tuple[str, ...] = ()) -> None:
     """Refuses a table that is missing, and one that is unknown."""
-    _refuse_unknown(document, _TABLES + optional, "table")
-    for table in (*_TABLES, *(name for name in optional if name in document)):
+    known = tuple(dict.fromkeys(_TABLES + optional))
+    _refuse_unknown(document, known, "table")
+    for table in known:
+        if table in optional and table not in document:
+            continue
         if not isinstance(document.get(table), dict):
             raise ExportError(f"the table [{table}] is missing.")
 

@@ -25,7 +25,7 @@ def prepare() -> None:
 
 
 def builder(source: Path, target: Path) -> tuple[str, ...]:
-    """The command that makes a graph of a folder of a model: as Precision() means int4."""
+    """The command that makes a graph in int4 of a folder of a model."""
     command = ("-m", BUILDER, "-m", str(source), "-o", str(target))
     options = ("is_symmetric=true", "block_size=32", "accuracy_level=4")
     return python(*command, "-p", "int4", "-e", "cpu", "--extra_options", *options)

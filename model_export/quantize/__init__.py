@@ -76,6 +76,12 @@ def untied_head(model: ir.Model) -> list[str]:
     return [_name_of(head)] if tables - {head.inputs[1]} else []
 
 
+def logits_matrix(model: ir.Model) -> str | None:
+    """Returns the output projection's matrix, None where its outputs are scaled or capped after."""
+    head = _linears(model)[-1]
+    return _name_of(head) if head.outputs[0] in model.graph.outputs else None
+
+
 def _linears(model: ir.Model) -> list[ir.Node]:
     return [node for node in model.graph if _weight_of(node) is not None]
 

@@ -74,7 +74,7 @@ def cost_of(outline: Outline, precision: Precision) -> Cost:
     )
     scratch = _logits(outline, compared * WINDOW) + layers.cut * FLOAT32
     if precision.is_searched:
-        scratch += weights.total  # the plan that was measured last
+        scratch += weights.total  # a plan that holds, while a smaller one is measured
     return Cost(memory, weights.total, scratch)
 
 

@@ -29,6 +29,7 @@ from model_export.reporting import ExportError, Report
 from model_export.sizing.cost import Cost, cost_of
 from model_export.sizing.duration import measured_speed, seconds_of
 from model_export.sizing.footprint import (
+    EXPECTED,
     Machine,
     Outline,
     Weights,
@@ -107,16 +108,27 @@ def _weight_rows(outline: Outline, weights: Weights, precision: Precision) -> li
     total, linears = _megabytes(weights.total), f"{_megabytes(weights.linears)} {precision.weights}"
     heads = f"{_megabytes(weights.heads)} {precision.head}"
     if precision.weights == "auto":
-        least = weights_of(outline, precision.all_in("int4"))
-        total = f"{_megabytes(least.total)}, up to {total}"
-        linears = _chosen_in_words(least.linears, weights.linears)
-        heads = heads if precision.lm_head else _chosen_in_words(least.heads, weights.heads)
+        least, most = (weights_of(outline, precision.all_in(each)) for each in ("int4", "int8"))
+        if precision.is_searched:
+            total = f"about {total}, {_megabytes(least.total)} to {_megabytes(most.total)}"
+        else:
+            total, most = f"{_megabytes(least.total)}, up to {total}", weights
+        linears = _chosen_in_words(least.linears, most.linears)
+        heads = heads if precision.lm_head else _chosen_in_words(least.heads, most.heads)
     return [
+        ("precision", _precision_in_words(precision)),
         ("weights on disk", f"{total}{more} (fp32: {_megabytes(exact)})"),
         ("  linear layers", linears),
         ("  embedding, head", heads),
         ("  norms, tables", f"{_megabytes(weights.plain)} fp32"),
     ]
+
+
+def _precision_in_words(precision: Precision) -> str:
+    words = precision.describe()
+    if not precision.is_searched:
+        return words
+    return f"{words}, as many bits as [tolerance] takes; where it says about, as {EXPECTED}"
 
 
 def _chosen_in_words(least: int, most: int) -> str:

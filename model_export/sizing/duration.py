@@ -22,8 +22,11 @@ HASHED = 1.2e9
 """Bytes a second of sha256."""
 REFERENCE, QUANTISED_GRAPH = 0.97, 0.65
 """Times that of plain products, in transformers' layers and in the quantised graph."""
-MEASURED_PLANS = 6
-"""Plans that weights = "auto" measures at most (plan_search.py)."""
+MEASURED_PLANS = 3
+"""Plans that weights = "auto" measures, of which one is the artefact (plan_choice.py).
+
+It is 1 where all int4 holds, and 6 at most.
+"""
 ACTIVATIONS = 6e-9
 """Of a value of what a layer computes beside its products: ten of its width, four of its MLP's."""
 COMPARED = 50e6
@@ -58,7 +61,7 @@ def measured_speed(threads: int) -> float:
 def seconds_of(
     outline: Outline, precision: Precision, hashed: int, speed: float, threads: int
 ) -> float:
-    """Predicts the seconds of an export, without a download; the most where it is searched.
+    """Predicts the seconds of an export, without a download.
 
     `hashed`: bytes of files that it digests. Of many experts all are counted, though few compute.
     """
@@ -68,7 +71,9 @@ def seconds_of(
     compared = 2 * (linears + outline.vocabulary * outline.width) * TOKENS
     is_calibrated = precision.is_calibrated and outline.layers is not None
     calibration = CALIBRATION_TOKENS if is_calibrated else 0
-    halves, passes = (2, 1 + MEASURED_PLANS) if precision.is_searched else (1, 1)
+    halves, plans, passes = (
+        (2, MEASURED_PLANS, 1 + MEASURED_PLANS) if precision.is_searched else (1, 1, 1)
+    )
     logits = TOKENS * outline.vocabulary if outline.layers else 0
     activations = layers.count * (10 * outline.width + 4 * outline.inner)
     searched = linears if is_calibrated else 0
@@ -81,6 +86,6 @@ def seconds_of(
         + 2 * linears * calibration * REFERENCE / speed
         + activations * (halves * TOKENS + calibration) * ACTIVATIONS
         + passes * logits / COMPARED
-        + passes * (searched / SEARCHED + rounded / QUANTISED) / threads
+        + plans * (searched / SEARCHED + rounded / QUANTISED) / threads
         + layers.cut * ANSWERS
     )

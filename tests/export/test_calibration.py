@@ -226,7 +226,7 @@ def test_every_matrix_of_the_graph_has_the_importance_of_its_own_inputs(
         skeleton_of(model)
     importances = calibrated(model, tmp_path)
     modules = linears(model)
-    graph = quantize(fuse(convert(model, 128)), Precision())
+    graph = quantize(fuse(convert(model, 128)), Precision("int4"))
     seen: set[str] = set()
     assert products_of(graph)
     for node in products_of(graph):
@@ -254,7 +254,7 @@ def test_an_input_that_is_never_excited_has_no_importance_at_its_place(
             parameter[[5, 40]] = 0
     skeleton_of(model)
     calibrated(model, tmp_path)
-    graph = quantize(fuse(convert(model, CONTEXT_LENGTH)), Precision())
+    graph = quantize(fuse(convert(model, CONTEXT_LENGTH)), Precision("int4"))
     silent = [np.flatnonzero(importance_of(matrix_of(node)) == 0) for node in products_of(graph)]
     found = [places.tolist() for places in silent if len(places)]
     assert len(found) == (3 if family == "qwen3" else 1)  # query, key and value may be one matrix
@@ -268,7 +268,7 @@ def test_a_tied_matrix_has_the_importance_of_what_the_output_projection_reads(
     expected = mean_squares(model)["lm_head"]
     skeleton_of(model)
     calibrated(model, tmp_path)
-    graph = quantize(fuse(convert(model, CONTEXT_LENGTH)), Precision())
+    graph = quantize(fuse(convert(model, CONTEXT_LENGTH)), Precision("int4"))
     (gather,) = (node for node in graph.graph if node.op_type == "AffineGather")
     assert gather.inputs[1] is products_of(graph)[-1].inputs[1]
     importance = importance_of(matrix_of(gather))
@@ -283,13 +283,13 @@ def test_an_export_that_goes_on_has_the_importance_that_was_measured(tmp_path: P
     assert "calibration: 2,048 tokens of the shipped text" in lines
     later = tiny_strategy(load_tiny(source))
     later.calibrate(tmp_path)
-    graph = quantize(later.convert(), Precision())
+    graph = quantize(later.convert(), Precision("int4"))
     assert all(importance_of(matrix_of(node)) is not None for node in products_of(graph))
 
 
 @pytest.mark.parametrize(
     "precision",
-    [Precision("int8"), Precision("fp32"), Precision(algorithm="k_quant")],
+    [Precision("int8"), Precision("fp32"), Precision("int4", algorithm="k_quant")],
     ids=Precision.describe,
 )
 def test_where_no_weight_asks_for_it_nothing_is_measured(

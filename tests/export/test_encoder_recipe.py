@@ -73,6 +73,8 @@ def test_an_encoders_recipe_is_read_from_a_toml_file(tmp_path: Path) -> None:
     assert isinstance(recipe, EncoderRecipe)
     assert (recipe.export.task, recipe.export.max_tokens) == ("feature-extraction", 64)
     assert recipe.tolerance == EmbeddingTolerance(min_mean_cosine=0.99, min_cosine=0.98)
+    assert recipe.precision.weights == "int8"
+    assert load(tmp_path, 'weights = "int8"', "").precision.weights == "int4"
 
 
 @pytest.mark.parametrize("task", ["text-classification", "text-ranking"])

@@ -110,7 +110,7 @@ def test_the_graph_holds_the_blocks_of_the_checkpoint(
     tmp_path: Path, settings: dict[str, Any], group_size: int
 ) -> None:
     matrices, loaded = load_packed(tmp_path / "packed", settings, group_size)
-    graph = quantize(fuse(convert(loaded.model, CONTEXT_LENGTH)), Precision())
+    graph = quantize(fuse(convert(loaded.model, CONTEXT_LENGTH)), Precision("int4"))
     assert_taken_over(graph, matrices)
 
 
@@ -124,7 +124,7 @@ def test_weights_whose_inputs_were_measured_keep_their_blocks(tmp_path: Path) ->
         isinstance(weight_of(loaded.model.get_parameter(name)), CalibratedWeight)
         for name in matrices
     )
-    graph = quantize(fuse(convert(loaded.model, CONTEXT_LENGTH)), Precision())
+    graph = quantize(fuse(convert(loaded.model, CONTEXT_LENGTH)), Precision("int4"))
     assert_taken_over(graph, matrices)
 
 
@@ -137,7 +137,8 @@ def assert_taken_over(graph: ir.Model, matrices: dict[str, Matrix]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("precision", "bits"), [(Precision(algorithm="symmetric"), 4), (Precision(weights="int8"), 8)]
+    ("precision", "bits"),
+    [(Precision("int4", algorithm="symmetric"), 4), (Precision(weights="int8"), 8)],
 )
 def test_another_precision_quantises_the_weights_again(
     tmp_path: Path, precision: Precision, bits: int
@@ -150,7 +151,7 @@ def test_another_precision_quantises_the_weights_again(
 
 def test_blocks_that_do_not_divide_a_group_are_quantised_anew(tmp_path: Path) -> None:
     matrices, loaded = load_packed(tmp_path / "packed", GPTQ, 32)
-    graph = quantize(fuse(convert(loaded.model, CONTEXT_LENGTH)), Precision(block_size=64))
+    graph = quantize(fuse(convert(loaded.model, CONTEXT_LENGTH)), Precision("int4", block_size=64))
     down = matrices["model.layers.0.mlp.down_proj.weight"]
     wanted = pack(affine(down.exact().astype(np.float32), 64))
     assert any(same(stored(node), wanted) for node in layers_of(graph))

@@ -126,3 +126,17 @@ def test_a_share_of_the_bytes_holds_so_many_upgrades_in_their_order(frontier: Fr
     assert frontier.counts([0, 0.1, 0.29, 0.3, 0.5, 0.75, 1]) == [0, 1, 2, 3, 4]
     assert frontier.counts(step / 31 for step in range(1, 32)) == [0, 1, 2, 3, 4]
     assert Frontier((), ()).counts([0, 1]) == [0]
+
+
+def test_what_the_output_projection_loses_counts_in_nats() -> None:
+    """A logit's error of a variance of v costs a KL divergence of about 0.6 * v / 2."""
+    weight = CalibratedWeight(ArrayWeight(random_matrix(rows=512)), np.full(64, 25.0, np.float32))
+    plain = frontier_of({"m": weight}, AUTO)
+    logits = frontier_of({"m": weight}, AUTO, logits="m")
+    errors = affine(random_matrix(rows=512), 32).weights() - random_matrix(rows=512)
+    variance = 25.0 * float(np.square(errors).sum(axis=1).mean())
+    assert 0.8 < logits.loss(0) / (0.3 * variance) < 1.0  # eight bits lose some too
+    assert logits.loss(0) != pytest.approx(plain.loss(0), rel=0.5)
+    assert logits.loss(len(logits.upgrades)) == 0.0
+    unknown = {"m": ArrayWeight(random_matrix())}
+    assert frontier_of(unknown, AUTO, logits="m") == frontier_of(unknown, AUTO)

@@ -1,4 +1,4 @@
-"""weights = "auto" finds the smallest plan that holds, in few measurements, and writes it."""
+"""weights = "auto" measures plans of a graph, and writes the one that is chosen."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import onnx_ir as ir
 import pytest
 
 from handlers.artifact.manifest import Artifact
-from model_export import plan_search
+from model_export import plan_choice, plan_search
 from model_export.__main__ import main
 from model_export.pipeline import export, measure_plans
-from model_export.plan_search import BAR, MeasuredPlan, PlanSearch, choose, table, with_margin
+from model_export.plan_choice import MeasuredPlan
+from model_export.plan_search import BAR, PlanSearch, table
 from model_export.quantize import matrices_of, untied_head
-from model_export.quantize.plan import Frontier, Upgrade
+from model_export.quantize.plan import Frontier
 from model_export.recipe import BITS, DecoderTolerance, Precision
 from model_export.recipe_loader import load_decoder_recipe
 from model_export.reporting import ExportError
@@ -30,76 +31,11 @@ LIMITS = DecoderTolerance(max_kl=0.1, min_top1_agreement=0.9, max_perplexity_rat
 AUTO = Precision("auto")
 
 
-class Script:
-    """Measures plans by a rule: KL falls from 1 with every upgrade, the rest is perfect."""
-
-    def __init__(self, matrices: int = 200, floor: float = 0.0, top1: float = 1.0) -> None:
-        each = [Upgrade(str(number), "int8", 1.0, 10) for number in range(matrices)]
-        self.frontier = Frontier(tuple(upgrade.matrix for upgrade in each), tuple(each))
-        self.floor, self.top1, self.asked = floor, top1, list[int]()
-
-    def measure(self, upgrades: int) -> MeasuredPlan:
-        self.asked.append(upgrades)
-        matrices = len(self.frontier.upgrades)
-        kl = self.floor + (1 - self.floor) * (1 - upgrades / max(matrices, 1))
-        words = f"{matrices - upgrades} int4, {upgrades} int8"
-        return MeasuredPlan(upgrades, words, 1000 + 10 * upgrades, kl, self.top1, 1.0)
-
-    def choose(self, limits: DecoderTolerance) -> MeasuredPlan:
-        return choose(self.frontier, self.measure, limits)
-
-
-def limited(max_kl: float) -> DecoderTolerance:
-    return DecoderTolerance(max_kl=max_kl, min_top1_agreement=0.9, max_perplexity_ratio=1.1)
-
-
-def test_where_all_int4_holds_nothing_else_is_measured() -> None:
-    script = Script()
-    assert script.choose(limited(2.0)).upgrades == 0
-    assert script.asked == [0]
-
-
-@pytest.mark.parametrize("limit", [0.95, 0.7, 0.5, 0.31, 0.1, 0.01, 0.0])
-def test_the_smallest_plan_that_holds_is_found_in_five_more_measurements(limit: float) -> None:
-    script = Script()
-    chosen = script.choose(limited(limit))
-    assert len(script.asked) <= 1 + 5
-    assert len(set(script.asked)) == len(script.asked)
-    assert chosen.kl <= 0.9 * limit
-    smaller = chosen.upgrades - 7  # a thirty-first of 200
-    assert smaller <= 0 or script.measure(smaller).kl > 0.9 * limit
-
-
-def test_a_model_of_few_matrices_is_searched_too() -> None:
-    assert [Script(matrices).choose(limited(0.5)).upgrades for matrices in (1, 2, 3)] == [1, 2, 2]
-
-
-@pytest.mark.parametrize(
-    "script", [Script(floor=0.2), Script(top1=0.5), Script(matrices=0)], ids=["kl", "top1", "none"]
-)
-def test_where_no_plan_holds_the_error_says_what_was_measured_and_what_to_do(
-    script: Script,
-) -> None:
-    count = len(script.frontier.upgrades)
-    with pytest.raises(ExportError, match=f"choosing by: 0 int4, {count} int8, .* MB: KL") as say:
-        script.choose(limited(0.1))
-    assert "Widen [tolerance]" in str(say.value)
-    assert len(script.asked) <= 6
-
-
-def test_a_tenth_of_each_limit_is_left_for_the_other_half_of_the_text() -> None:
-    limits = with_margin(LIMITS)
-    assert limits.max_kl == pytest.approx(0.09)
-    assert limits.min_top1_agreement == pytest.approx(0.91)
-    assert limits.max_perplexity_ratio == pytest.approx(1.09)
-    none = with_margin(DecoderTolerance(float("inf"), 0.0, float("inf")))
-    assert MeasuredPlan(0, "", 1, 99.0, 0.1, 99.0).keeps(none)
-    assert with_margin(DecoderTolerance(1, 1, 0.9)).max_perplexity_ratio == 0.9
-
-
 def test_the_table_has_a_line_for_each_plan_with_its_speed_by_bytes_and_a_bar_of_its_kl() -> None:
-    script = Script()
-    plans = [script.measure(count) for count in (0, 100, 200)]
+    plans = [
+        MeasuredPlan(n, f"{200 - n} int4, {n} int8", 1000 + 10 * n, 1 - n / 200, 1.0, 1.0)
+        for n in (0, 100, 200)
+    ]
     head, *lines = (line.split() for line in table(plans).splitlines())
     assert head == ["matrices", "MB", "top-1", "ratio", "decode", "speed", "KL"]
     assert [line[:4] for line in lines][1] == ["100", "int4,", "100", "int8"]
@@ -115,6 +51,10 @@ def test_plans_that_lose_nothing_have_no_bars() -> None:
         MeasuredPlan(1, "1 int8", 200, 0.0, 1.0, 1.0),
     ]
     assert "\N{FULL BLOCK}" not in table(exact)
+
+
+def limited(max_kl: float) -> DecoderTolerance:
+    return DecoderTolerance(max_kl=max_kl, min_top1_agreement=0.9, max_perplexity_ratio=1.1)
 
 
 @pytest.fixture
@@ -158,6 +98,32 @@ def test_the_smallest_plan_that_holds_is_what_is_written(
     assert sorted(bits_in(tmp_path / "out" / "model.onnx")) == sorted(
         BITS[each] for each in plan.values()
     )
+
+
+def test_what_was_measured_of_the_chosen_plan_becomes_the_artefact(
+    search: PlanSearch, tmp_path: Path
+) -> None:
+    upgrades = search.chosen(limited(0.5))
+    assert not search.move_chosen(upgrades + 1, tmp_path / "moved")
+    (tmp_path / "moved").mkdir()  # as an export that was interrupted leaves it
+    (tmp_path / "moved" / "older").touch()
+    assert search.move_chosen(upgrades, tmp_path / "moved")
+    save(search.quantised(upgrades), tmp_path / "anew")
+    assert bytes_in(tmp_path / "moved") == bytes_in(tmp_path / "anew")
+    assert not search.move_chosen(upgrades, tmp_path / "again")
+
+
+def bytes_in(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_where_all_matrices_keep_their_blocks_nothing_is_measured(
+    search: PlanSearch, tmp_path: Path
+) -> None:
+    search.frontier = Frontier(search.frontier.matrices, ())
+    assert search.chosen(limited(0.0)) == 0
+    assert not search.measured
+    assert not search.move_chosen(0, tmp_path / "moved")
 
 
 def test_a_manifest_has_the_plan_by_matrix_and_all_that_was_measured(search: PlanSearch) -> None:
@@ -254,7 +220,7 @@ def test_an_export_finds_its_weights_and_passes_the_gates_with_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_search, "SHOWN", (0, 1))  # each takes a process
-    monkeypatch.setattr(plan_search, "STEPS", 3)
+    monkeypatch.setattr(plan_choice, "STEPS", 3)
     save_tiny_folder(tmp_path / "source")
     path, lines = tmp_path / "tiny.toml", list[str]()
     path.write_text(RECIPE.replace("MAX_KL", "1000"))

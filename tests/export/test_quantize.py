@@ -114,7 +114,7 @@ def test_affine_weights_on_the_grid_lose_little(family: str, tmp_path: Path) -> 
     put_on_the_grid(model)
     exact = fuse(convert(model, CONTEXT_LENGTH))
     expected = logits(exact, tmp_path / "exact")
-    found = logits(quantize(exact, Precision(lm_head="fp32")), tmp_path / "affine")
+    found = logits(quantize(exact, Precision("int4", lm_head="fp32")), tmp_path / "affine")
     assert np.corrcoef(found, expected)[0, 1] > 0.999  # the activations are rounded
 
 
@@ -131,7 +131,7 @@ def put_on_the_grid(model: PreTrainedModel) -> None:
 def test_onnx_runtime_reads_the_blocks_as_they_were_meant(
     columns: int, algorithm: str, tmp_path: Path
 ) -> None:
-    precision = Precision("int8") if algorithm == "int8" else Precision(algorithm=algorithm)
+    precision = Precision("int8") if algorithm == "int8" else Precision("int4", algorithm=algorithm)
     source = np.random.default_rng(0)
     table = source.normal(size=(20, columns)).astype(np.float32)
     weight = source.normal(size=(columns, 24)).astype(np.float32)
@@ -198,11 +198,11 @@ def test_int8_stays_close_to_the_model(family: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "precision",
     [
-        Precision(),
-        Precision(algorithm="symmetric", lm_head="int8"),
-        Precision(algorithm="k_quant", lm_head="int8", mixed_layers=True),
-        Precision(lm_head="fp32"),
-        Precision(block_size=64, lm_head="int8"),
+        Precision("int4"),
+        Precision("int4", algorithm="symmetric", lm_head="int8"),
+        Precision("int4", algorithm="k_quant", lm_head="int8", mixed_layers=True),
+        Precision("int4", lm_head="fp32"),
+        Precision("int4", block_size=64, lm_head="int8"),
     ],
     ids=Precision.describe,
 )
@@ -216,7 +216,7 @@ def test_each_precision_runs_and_resembles_the_model(precision: Precision, tmp_p
 def test_an_answers_bits_depend_on_no_other_row_and_no_chunking(
     family: str, tmp_path: Path
 ) -> None:
-    save(quantised(family, Precision()), tmp_path)
+    save(quantised(family, Precision("int4")), tmp_path)
     graph = tmp_path / "model.onnx"
     prompt = PROMPT * 2  # longer than a window
     alone = GraphRunner(graph, 1, CONTEXT_LENGTH).step([prompt])[0]
@@ -228,7 +228,7 @@ def test_an_answers_bits_depend_on_no_other_row_and_no_chunking(
 
 
 def test_the_cache_is_of_half_the_width_in_blocks_of_keys(tmp_path: Path) -> None:
-    for precision, dtype in ((Precision("fp32"), "FLOAT"), (Precision(), "FLOAT16")):
+    for precision, dtype in ((Precision("fp32"), "FLOAT"), (Precision("int4"), "FLOAT16")):
         graph = quantised("llama", precision).graph
         caches = [value for value in graph.inputs if str(value.name).startswith("past")]
         assert {value.dtype.name for value in caches if value.dtype} == {dtype}
@@ -237,7 +237,7 @@ def test_the_cache_is_of_half_the_width_in_blocks_of_keys(tmp_path: Path) -> Non
 
 
 def test_every_linear_layer_and_the_embedding_are_quantised() -> None:
-    found = Counter(node.op_type for node in quantised("qwen2", Precision()).graph)
+    found = Counter(node.op_type for node in quantised("qwen2", Precision("int4")).graph)
     assert found["AffineMatMul"] == 5 * LAYERS + 1
     assert found["AffineGather"] == 1
     assert found["MatMul"] == found["Gemm"] == found["Add"] == 0  # the biases are inputs
@@ -250,11 +250,11 @@ def test_fp32_quantises_nothing() -> None:
 
 
 def test_the_output_projection_has_bits_of_its_own() -> None:
-    assert bits_of_linears(quantised("llama", Precision(lm_head="int8"))) == [4] * 15 + [8]
+    assert bits_of_linears(quantised("llama", Precision("int4", lm_head="int8"))) == [4] * 15 + [8]
 
 
 def test_mixed_layers_are_the_attention_input_and_the_down_projection() -> None:
-    bits = bits_of_linears(quantised("llama", Precision(mixed_layers=True)))
+    bits = bits_of_linears(quantised("llama", Precision("int4", mixed_layers=True)))
     packed, output, gate, up, down = 8, 4, 4, 4, 8
     upgraded, plain = [packed, output, gate, up, down], [4] * 5
     # of three layers, llama.cpp's rule takes the first and the last
@@ -262,7 +262,7 @@ def test_mixed_layers_are_the_attention_input_and_the_down_projection() -> None:
 
 
 def test_a_tied_embedding_and_output_projection_read_the_same_initialisers(tmp_path: Path) -> None:
-    save(quantised("llama", Precision()), tmp_path)
+    save(quantised("llama", Precision("int4")), tmp_path)
     model = ir.load(tmp_path / "model.onnx")
     gather = next(node for node in model.graph if node.op_type == "AffineGather")
     head = [node for node in model.graph if node.op_type == "AffineMatMul"][-1]
@@ -293,9 +293,9 @@ def test_a_precision_that_is_none_says_what_to_change(
 
 
 def test_a_precision_describes_itself() -> None:
-    precision = Precision(algorithm="k_quant", lm_head="int8", mixed_layers=True)
+    precision = Precision("int4", algorithm="k_quant", lm_head="int8", mixed_layers=True)
     assert precision.describe() == "int4 k_quant block 32, int8 lm_head, int8 mixed layers"
-    assert Precision().describe() == "int4 affine block 32"
+    assert Precision("int4").describe() == "int4 affine block 32"
     assert Precision("int8", 64).describe() == "int8 block 64"
     assert Precision("fp32").describe() == "fp32"
     assert Precision("int5", lm_head="int6").describe() == "int5 block 32, int6 lm_head"

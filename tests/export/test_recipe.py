@@ -16,6 +16,7 @@ from model_export.recipe import (
     GgufSource,
     HubSource,
     PackageSource,
+    Precision,
     PrefixTable,
 )
 from model_export.recipe_loader import (
@@ -183,7 +184,14 @@ def test_an_unknown_table_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
-    assert "[precision] is missing" in refusal(tmp_path, "[precision]", "")
+    assert "[tolerance] is missing" in refusal(tmp_path, RECIPE[RECIPE.index("[tolerance]") :], "")
+
+
+def test_a_recipe_that_names_no_precision_has_it_chosen(tmp_path: Path) -> None:
+    for text in (RECIPE, RECIPE.replace("[precision]", "")):
+        assert load_decoder_recipe(write(tmp_path, text)).precision == Precision("auto")
+    text = RECIPE.replace("[precision]", "[precision]\nmax_mb = 100.0\nblock_size = 64")
+    assert load_decoder_recipe(write(tmp_path, text)).precision.weights == "auto"
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_an_argument_that_no_operator_has_is_refused(function: str) -> None:
 def test_mixed_layers_give_a_recurrent_layers_input_more_bits() -> None:
     """The first and the last of three layers get them; here the first is the recurrent one."""
     model = make_hybrid(tiny_model("llama"), layer=0)
-    graph = quantize(fuse(convert(model, LENGTH)), Precision(mixed_layers=True)).graph
+    graph = quantize(fuse(convert(model, LENGTH)), Precision("int4", mixed_layers=True)).graph
     eight = [
         "/".join(str(node.name).split("/")[3:6])
         for node in graph
