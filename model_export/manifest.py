@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from handlers import __version__
+from handlers.artifact.dialect import Dialect
 from handlers.artifact.manifest import (
     MANIFEST,
     SCHEMA,
@@ -45,6 +46,7 @@ class ManifestFields:
     eos_token_ids: tuple[int, ...] = ()
     encoder: EncoderInfo | None = None
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    dialect: Dialect = field(default_factory=Dialect)
 
 
 def make_manifest(
@@ -69,13 +71,14 @@ def make_manifest(
         vocab_size=loaded.vocabulary_size,
         context_length=fields.context_length,
         eos_token_ids=fields.eos_token_ids,
-        special_tokens=_special_tokens(loaded),
+        special_tokens=special_tokens(loaded),
         files=files,
         created=int(time.time()),
         versions=package_versions(),
         verification={},
         encoder=fields.encoder,
         sampling=fields.sampling,
+        dialect=fields.dialect,
     )
 
 
@@ -116,7 +119,7 @@ def _files_in(directory: Path) -> list[Path]:
     return [path for path in sorted(directory.iterdir()) if path.name != MANIFEST]
 
 
-def _special_tokens(loaded: LoadedModel) -> dict[str, str]:
+def special_tokens(loaded: LoadedModel) -> dict[str, str]:
     """Returns bos_token, eos_token and so on, as the chat template may name them."""
     tokens = loaded.tokenizer.special_tokens_map
     return {name: token for name, token in tokens.items() if isinstance(token, str)}

@@ -69,7 +69,7 @@ class Strategy(Protocol[GatesT]):
     def write_exact(self, graph: ir.Model, directory: Path, gates: GatesT, threads: int) -> None:
         """Writes the graph that is compared with transformers in fp32."""
 
-    def manifest_fields(self) -> ManifestFields:
+    def manifest_fields(self, report: Report) -> ManifestFields:
         """Returns what this kind of model says of itself in its manifest."""
 
 
@@ -80,7 +80,7 @@ def export(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> 
         fp32, quantised = scratch / "fp32", scratch / "artefact"
         strategy.write_exact(source.graph, fp32, source.gates, threads)
         precision, plan = _write_quantised(source, recipe, quantised, report)
-        fields, loaded = strategy.manifest_fields(), strategy.loaded
+        fields, loaded = strategy.manifest_fields(report), strategy.loaded
         manifest = complete(quantised, recipe, loaded, fields, precision, describe_files)
         request = VerifyRequest(source.gates, fp32, quantised, threads)
         outcome = verify(request, scratch / "exchange", report)

@@ -35,6 +35,8 @@ class TaggedArguments(msgspec.Struct, frozen=True, omit_defaults=True, tag="tagg
     separator: str = ""
     other_middle: str | None = None
     """Takes the place of `middle` before a value that is no string, where that differs."""
+    text_values: bool = False
+    """Whether the template writes earlier values as JSON only if it is given them as text."""
 
 
 class LiteralArguments(msgspec.Struct, frozen=True, omit_defaults=True, tag="literals"):
@@ -82,8 +84,10 @@ class ToolFormat(msgspec.Struct, frozen=True, omit_defaults=True):
     first_index: int = 0
     in_history: bool = True
     """Whether the template writes earlier calls; otherwise they become text of their messages."""
-    variable: str = "tools"
-    """The template's variable that has the tools."""
+    variable: str | None = "tools"
+    """The template's variable that has the tools, None for one that describes none."""
+    text_arguments: bool = False
+    """Whether the template takes the arguments of earlier calls as JSON text, not as objects."""
 
     def new_id(self) -> str:
         """Returns a random id for a call."""
@@ -124,7 +128,20 @@ class Thinking(msgspec.Struct, frozen=True, omit_defaults=True):
     effort: str | None = None
     """The template's variable that takes "low", "medium" and "high"."""
     member: str | None = None
-    """The member of a message in which the template expects earlier thoughts, None for none."""
+    """The member of a message in which the template expects earlier thoughts, None for none.
+
+    "content" has them as a part of the type "thinking"."""
+
+    def left_by(self, prompt: str) -> Literal["begun", "open", "over"]:
+        """Returns whether a prompt ends within thoughts, or after them, or leaves them open."""
+        ending, begin, end = prompt.rstrip(), self.begin.strip(), self.end.strip()
+        if ending.endswith(end):
+            # An end that has the next turn's head may be any turn's end.
+            is_theirs = end.count("<") < 2 or (
+                begin and ending.removesuffix(end).rstrip().endswith(begin)
+            )
+            return "over" if is_theirs else "open"
+        return "begun" if begin and ending.endswith(begin) else "open"
 
 
 class Dialect(msgspec.Struct, frozen=True, omit_defaults=True):

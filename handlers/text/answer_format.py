@@ -50,10 +50,8 @@ def answer_format(
     thinking, thinks = dialect.thinking, False
     end = prompt_end.rstrip()
     if thinking is not None:
-        if end.endswith(thinking.end.strip()):
-            thinking = None
-        else:
-            thinks = end.endswith(thinking.begin.strip())
+        left = thinking.left_by(prompt_end)
+        thinking, thinks = None if left == "over" else thinking, left == "begun"
     opening, closing = dialect.text
     if opening.strip() and end.endswith(opening.strip()):
         opening = ""

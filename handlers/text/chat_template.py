@@ -102,7 +102,9 @@ class ChatTemplate:
     @classmethod
     def of(cls, artifact: Artifact) -> ChatTemplate:
         """Compiles the artefact's template. Raises ArtifactError."""
-        return cls(artifact.chat_template, artifact.manifest.special_tokens, artifact.tool_template)
+        manifest = artifact.manifest
+        found = manifest.dialect if manifest.dialect != Dialect() else None
+        return cls(artifact.chat_template, manifest.special_tokens, artifact.tool_template, found)
 
     def prompt(
         self,

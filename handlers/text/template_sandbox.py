@@ -19,7 +19,7 @@ with lazy_imports("jinja2.bccache", "jinja2.loaders"):
     import jinja2
     from jinja2.exceptions import SecurityError
     from jinja2.ext import Extension, loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
 
 ESCAPES = SecurityError
 """The error of a template that reaches out of its sandbox. It is one of REFUSALS, too."""
@@ -47,10 +47,12 @@ class _Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def compile_template(source: str) -> jinja2.Template:
+def compile_template(
+    source: str, sandbox: type[SandboxedEnvironment] = ImmutableSandboxedEnvironment
+) -> jinja2.Template:
     """Compiles a chat template. Raises ArtifactError for what is not a template."""
     try:
-        return _environment().from_string(source)
+        return _environment(sandbox).from_string(source)
     except jinja2.TemplateSyntaxError as error:
         raise ArtifactError(
             f"The chat template cannot be read, line {error.lineno}: "
@@ -58,8 +60,8 @@ def compile_template(source: str) -> jinja2.Template:
         ) from None
 
 
-def _environment() -> jinja2.Environment:
-    environment = ImmutableSandboxedEnvironment(
+def _environment(sandbox: type[SandboxedEnvironment]) -> jinja2.Environment:
+    environment = sandbox(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
     )
     environment.filters["tojson"] = _to_json

@@ -12,8 +12,9 @@ from model_export.decoder.generation_config import (
     unsupported_defaults,
 )
 from model_export.decoder.reference import make_reference
+from model_export.dialect.analysis import Templates, find_dialect
 from model_export.fetch.load import LoadedModel, fetch
-from model_export.manifest import ManifestFields
+from model_export.manifest import ManifestFields, special_tokens
 from model_export.recipe import DecoderRecipe
 from model_export.reporting import Report
 from model_export.verify.exchange import DecoderGates
@@ -93,11 +94,22 @@ class DecoderStrategy:
         with cut_to_kinds(self.loaded.model, gates.reference.cut.vocabulary):
             save(self.convert(), directory, threads=threads)
 
-    def manifest_fields(self) -> ManifestFields:
-        """Returns the longest sequence, the ids that end an answer, and sampling defaults."""
+    def manifest_fields(self, report: Report) -> ManifestFields:
+        """Returns the longest sequence, the ids that end an answer, its form, and defaults."""
         rows = self.loaded.vocabulary_size
+        ends = tuple(i for i in stop_token_ids(self.loaded) if i < rows)
         return ManifestFields(
             context_length=self.recipe.export.context_length,
-            eos_token_ids=tuple(i for i in stop_token_ids(self.loaded) if i < rows),
+            eos_token_ids=ends,
             sampling=sampling_defaults(self.loaded.generation_config),
+            dialect=find_dialect(self._templates(ends), report),
+        )
+
+    def _templates(self, ends: tuple[int, ...]) -> Templates:
+        loaded = self.loaded
+        return Templates(
+            loaded.chat_template,
+            loaded.tool_template,
+            special_tokens(loaded),
+            loaded.tokenizer.convert_ids_to_tokens(list(ends)),
         )

@@ -62,10 +62,13 @@ class EncoderStrategy:
         from model_export.save import save
 
         save(graph, directory, threads=threads)
-        fields = self.manifest_fields()
+        fields = self._fields()
         complete(directory, self.recipe, self.loaded, fields, "fp32", measure_files)
 
-    def manifest_fields(self) -> ManifestFields:
+    def manifest_fields(self, _: Report) -> ManifestFields:
         """Returns the longest input, and what only an encoder has."""
+        return self._fields()
+
+    def _fields(self) -> ManifestFields:
         info = self.source.info
         return ManifestFields(context_length=info.max_tokens, encoder=info)

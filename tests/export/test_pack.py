@@ -37,7 +37,7 @@ def recipe() -> DecoderRecipe:
 
 
 def write_manifest(directory: Path, recipe: DecoderRecipe, loaded: LoadedModel) -> None:
-    fields = DecoderStrategy(recipe, loaded).manifest_fields()
+    fields = DecoderStrategy(recipe, loaded).manifest_fields(ignore)
     files = describe_files(directory)
     save_manifest(directory, make_manifest(recipe, loaded, fields, "int4", files))
 

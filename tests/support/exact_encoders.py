@@ -77,5 +77,5 @@ def _export(recipe: EncoderRecipe, artefact: Path) -> None:
     save(strategy.convert(), artefact)
     write_sidecars(artefact, recipe, strategy.loaded)
     files = measure_files(artefact)
-    fields = strategy.manifest_fields()
+    fields = strategy.manifest_fields(ignore)
     save_manifest(artefact, make_manifest(recipe, strategy.loaded, fields, "fp32", files))

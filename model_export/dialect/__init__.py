@@ -1,0 +1,1 @@
+"""Finds the dialect of a model, its marks of thoughts and tool calls, in its chat templates."""
