@@ -9,6 +9,7 @@
 | KINDLING_PREFILL_CHUNK | 128 | prompt tokens computed between two decode steps of the others |
 | KINDLING_PROMPT_LOOKUP | on | draft tokens out of the prompt where that is faster; or off |
 | KINDLING_SAMPLING_DEFAULTS | model | unset sampling fields get the model's own values; or off |
+| KINDLING_SPECIAL_TOKENS_IN_TEXT | off | special tokens in users' texts are tokens: on; or off |
 | KINDLING_QUEUE_LIMIT | 32 | requests that may wait for a slot; one more is answered 429 |
 | KINDLING_THREADS | the CPUs this process may use | threads of the ONNX Runtime session |
 | KINDLING_API_KEY | none | requests carry it: `Authorization: Bearer <key>` or `x-api-key: <key>` |
@@ -79,6 +80,8 @@ class Settings(msgspec.Struct, frozen=True):
     prompt_lookup: bool
     sampling_defaults: bool
     """Whether sampling fields that a request leaves out have the model's own values."""
+    special_tokens_in_text: bool
+    """Whether the names of special tokens in messages and documents become these tokens."""
     queue_limit: int
     threads: int
     api_key: ApiKey | None
@@ -126,6 +129,10 @@ class Settings(msgspec.Struct, frozen=True):
             prompt_lookup=read.choice("KINDLING_PROMPT_LOOKUP", "ON", ("ON", "OFF")) == "ON",
             sampling_defaults=read.choice("KINDLING_SAMPLING_DEFAULTS", "MODEL", ("MODEL", "OFF"))
             == "MODEL",
+            special_tokens_in_text=read.choice(
+                "KINDLING_SPECIAL_TOKENS_IN_TEXT", "OFF", ("ON", "OFF")
+            )
+            == "ON",
             queue_limit=read.integer("KINDLING_QUEUE_LIMIT", 32, minimum=0),
             threads=read.integer("KINDLING_THREADS", cpus, minimum=1),
             api_key=read.key("KINDLING_API_KEY"),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from handlers.grammar.constraint import GrammarConstraint
     from handlers.grammar.thinking import ThinkingConstraint
     from handlers.text.chat_template import ChatTemplate
+    from handlers.text.control_tokens import PromptText
 
 TEMPLATE_KWARGS = "chat_template_kwargs"
 MAX_KWARGS_BYTES = 2**16
@@ -67,7 +68,7 @@ class Conversation(msgspec.Struct, frozen=True):
     """How the prompt ends, and the field that an error about it names."""
     thinking: ThinkingOptions = ThinkingOptions()
 
-    def prompt(self, model: DecoderModel) -> str:
+    def prompt(self, model: DecoderModel) -> PromptText:
         """Renders the prompt with the model's chat template. Raises InvalidRequest.
 
         Raises ContextLengthExceeded, before rendering, for more messages than the context has
@@ -90,11 +91,17 @@ class Conversation(msgspec.Struct, frozen=True):
         given = self.options.values
         variables = self.thinking.variables(model.template.dialect.thinking, given)
         options = replace(self.options, values={**variables, **given})
-        return model.template.prompt(self.messages, tools, options)
+        return model.render(self.messages, tools, options)
 
     def prompt_ids(self, model: DecoderModel) -> list[int]:
         """Tokenises the prompt. Raises InvalidRequest and ContextLengthExceeded."""
-        return model.prompt_encoder.encode(self.prompt(model), param=self.options.field)
+        return self.encode(model, self.prompt(model))
+
+    def encode(self, model: DecoderModel, prompt: PromptText) -> list[int]:
+        """Tokenises the rendered prompt. Raises as `prompt_ids` does."""
+        return model.prompt_encoder.encode(
+            prompt.text, param=self.options.field, breaks=prompt.breaks
+        )
 
     async def generation_request(
         self,

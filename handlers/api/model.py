@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from handlers.encoder.encoder import Encoder
     from handlers.engine.engine import Engine
     from handlers.grammar.compiler import GrammarCompiler
-    from handlers.text.chat_template import ChatTemplate
+    from handlers.text.chat_template import ChatTemplate, Messages, PromptOptions, Tools
     from handlers.text.completion import Completer
+    from handlers.text.control_tokens import PromptText
     from handlers.text.encoder_inputs import EncoderInputBuilder
     from handlers.text.pair_prompt import PairPromptBuilder
     from handlers.text.tokenizer import Tokenizer
+    from handlers.text.user_text import UserText
 
 # Two threads for each kind of work: one long prompt does not delay the short ones, nor one grammar
 # that compiles for a second another one (llguidance does not hold the interpreter's lock while it
@@ -92,6 +94,8 @@ class DecoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
     """Where grammars are compiled."""
     sampling: Mapping[str, float]
     """SamplingParams' fields where a request is silent, as the model's authors would have them."""
+    special_tokens_in_text: bool = False
+    """Whether the names of special tokens in messages become these tokens."""
 
     @classmethod
     def of(
@@ -120,6 +124,7 @@ class DecoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
             tokenising=_worker_pool("tokenising", engine, settings),
             compiling=_worker_pool("compiling", engine, settings),
             sampling=manifest.sampling.given if settings.sampling_defaults else {},
+            special_tokens_in_text=settings.special_tokens_in_text,
             manifest=manifest,
             load_ms=load_ms,
             needs_key=settings.api_key is not None,
@@ -134,6 +139,21 @@ class DecoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
     def chat_template(self) -> str | None:
         """The template's own source."""
         return self.template.source
+
+    def render(self, messages: Messages, tools: Tools | None, options: PromptOptions) -> PromptText:
+        """Renders a conversation with the model's chat template. Raises InvalidRequest."""
+        if self.special_tokens_in_text:
+            from handlers.text.control_tokens import PromptText
+
+            return PromptText(self.template.prompt(messages, tools, options))
+        return self._user_text.render(messages, tools, options)
+
+    @cached_property
+    def _user_text(self) -> UserText:
+        """Keeps users' texts text, made by the first request with a conversation."""
+        from handlers.text.user_text import UserText
+
+        return UserText(self.template, self.tokenizer.added_tokens)
 
     @property
     def sampling_defaults(self) -> dict[str, float]:
@@ -185,7 +205,7 @@ class EncoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
             prompt_encoder=PromptEncoder(tokenizer, None),
             input_builder=EncoderInputBuilder(tokenizer, encoder.context_length),
             info=info,
-            pair_prompts=_pair_prompts(encoder, tokenizer, info),
+            pair_prompts=_pair_prompts(encoder, tokenizer, info, settings.special_tokens_in_text),
             tokenising=_worker_pool("tokenising", encoder, settings),
             manifest=manifest,
             load_ms=load_ms,
@@ -194,13 +214,15 @@ class EncoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
 
 
 def _pair_prompts(
-    encoder: Encoder, tokenizer: Tokenizer, info: EncoderInfo
+    encoder: Encoder, tokenizer: Tokenizer, info: EncoderInfo, special_tokens_in_text: bool
 ) -> PairPromptBuilder | None:
     if info.pair_prompt is None:
         return None
     from handlers.text.pair_prompt import PairPromptBuilder
 
-    return PairPromptBuilder(tokenizer, info.pair_prompt, encoder.context_length)
+    return PairPromptBuilder(
+        tokenizer, info.pair_prompt, encoder.context_length, special_tokens_in_text
+    )
 
 
 def _worker_pool(name: str, engine: Engine | Encoder, settings: Settings) -> WorkerPool:

@@ -85,6 +85,8 @@ class ChatTemplate:
         calls of a few known templates. Raises ArtifactError for what is not a template.
         """
         self.source = source
+        self.sources = tuple(filter(None, (source or PLAIN_TEMPLATE, tool_source)))
+        """All that may write into a prompt."""
         self._special_tokens = dict(special_tokens)
         own = known_tool_format(tool_source)
         self._tool_template = compile_template(tool_source) if tool_source and own else None
@@ -168,7 +170,7 @@ class ChatTemplate:
         try:
             return without_tools(messages, tools), None
         except RecursionError:
-            raise _too_deep(field) from None
+            raise too_deep(field) from None
 
     def _render(self, messages: Messages, tools: Tools | None, options: PromptOptions) -> str:
         own = self._tool_template if tools else None
@@ -185,7 +187,7 @@ class ChatTemplate:
         except ESCAPES:
             raise  # no request is at fault: answered 500, and the log has it
         except RecursionError:
-            raise _too_deep(options.field) from None
+            raise too_deep(options.field) from None
         except REFUSALS as error:
             raise InvalidRequest(
                 f"The model's chat template refuses these messages: {error}", param=options.field
@@ -209,7 +211,8 @@ def _is_about_tools(message: Mapping[str, Any]) -> bool:
     return message["role"] == "tool" or "tool_calls" in message
 
 
-def _too_deep(field: str) -> InvalidRequest:
+def too_deep(field: str) -> InvalidRequest:
+    """Returns the error about nesting that a template, or what prepares for it, cannot follow."""
     return InvalidRequest(
         "The messages or the tools are nested too deeply for the model's chat template.",
         param=field,

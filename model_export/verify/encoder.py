@@ -107,7 +107,7 @@ def _encoded_in_prompt(
     tokenizer: Tokenizer, prompt: PairPrompt, encoded: EncodedInput, limit: int | None
 ) -> list[int]:
     query, document = encoded.texts
-    builder = PairPromptBuilder(tokenizer, prompt, sys.maxsize)
+    builder = PairPromptBuilder(tokenizer, prompt, sys.maxsize, special_tokens_in_text=True)
     (found,) = builder.pairs(query, [document], lambda _: "documents", limit)
     return [int(each) for each in found.ids]
 

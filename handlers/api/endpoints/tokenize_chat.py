@@ -80,8 +80,8 @@ async def render(model: DecoderModel, request: Request) -> Response:
 
 
 def _render(model: DecoderModel, conversation: Conversation) -> tuple[str, list[int]]:
-    text = conversation.prompt(model)
-    return text, model.prompt_encoder.encode(text, param=conversation.options.field)
+    prompt = conversation.prompt(model)
+    return prompt.text, conversation.encode(model, prompt)
 
 
 def _encode(model: DecoderModel, body: TokenizeRequest) -> list[int]:
