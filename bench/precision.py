@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ from model_export.plan_search import frontier_of_graph, upgrades_within
 from model_export.quantize import quantize
 from model_export.recipe import BITS, Precision
 from model_export.recipe_loader import load_decoder_recipe, shipped_recipes
-from model_export.save import save
+from model_export.save import save, size_of_weights
+from model_export.sizing.limits import MB
 from model_export.verify.drift import Drift
 
 DIRECTORY = ROOT / "build" / "permuted"
@@ -67,10 +69,11 @@ CANDIDATES = (
     Candidate(Precision("int4", lm_head="int8"), calibrated=False),
     Candidate(Precision("int4", lm_head="int8", mixed_layers=True)),
     *(Candidate(Precision(weights=weights)) for weights in BITS),
-    *(Candidate(Precision(weights="auto", max_mb=max_mb)) for max_mb in (91.0, 98.0, 105.0, 112.0)),
 )
 """What one chooses among, and what the calibration is worth: add others here. Decode speeds are
 ratios to the first."""
+BUDGETS = (0.06, 0.18, 0.3, 0.42)
+"""More candidates: "auto" with budgets so far on the way from all int4 to the largest plan."""
 LLAMA_CPP, KINDLING = "llama.cpp", "Kindling"
 COLUMNS = {
     "megabytes": "size, MB",
@@ -151,13 +154,28 @@ def _ours(
     # A graph reads what its weights knew of their inputs when it was traced.
     graphs = dict(_saved(strategy, (each for each in CANDIDATES if not each.calibrated), directory))
     strategy.calibrate(directory)
-    graphs |= _saved(strategy, (each for each in CANDIDATES if each.calibrated), directory)
+    calibrated = (each for each in CANDIDATES if each.calibrated)
+    budgets = _budgets(strategy.convert())
+    graphs |= _saved(strategy, (*calibrated, *budgets), directory)
     speeds = _speeds(graphs, rounds, threads) if rounds else {}
     for candidate, graph_directory in graphs.items():
         say(f"drift of {candidate.words}")
         drift = fp32.drift_of_graph(graph_directory / GRAPH, threads)
         size = sum(path.stat().st_size for path in graph_directory.iterdir())
         yield _row(KINDLING, candidate.words, size, drift) | speeds.get(candidate, {})
+
+
+def _budgets(graph: ir.Model) -> Iterator[Candidate]:
+    """Yields "auto" with each of BUDGETS, in whole MB."""
+    precision = Precision("auto")
+    frontier = frontier_of_graph(graph, precision)
+    least, most = (
+        size_of_weights(quantize(graph.clone(), precision, frontier.plan(count)))
+        for count in (0, len(frontier.upgrades))
+    )
+    for share in BUDGETS:
+        max_mb = math.ceil((least + share * (most - least)) / MB)
+        yield Candidate(replace(precision, max_mb=float(max_mb)))
 
 
 def _saved(
