@@ -19,8 +19,11 @@ from model_export.reporting import ExportError
 from model_export.sizing.limits import MB
 from model_export.verify.drift import first_over_limit
 
-MARGIN = 0.9
-"""Of a limit, what may be used up on the text that a plan is chosen by."""
+MARGIN = 0.8
+"""Of a limit, what may be used up on the text that a plan is chosen by, as the other half differs.
+
+At a top-1 agreement of 0.90, two standard errors of the difference are 0.02: 1,700 tokens each.
+"""
 STEPS = 31
 """Plans beside all int4, at even distances in bytes."""
 MOST = 6

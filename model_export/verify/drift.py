@@ -150,9 +150,9 @@ def check_drift(
     if over is not None:
         raise ExportError(
             f"Gate 3 failed: the quantised graph's {over}. "
-            f"{_first_difference(comparison, windows, tokenizer)} Choose another [precision], of "
-            f'which weights = "auto" finds the smallest that holds, or widen [tolerance]; '
-            f"docs/precision.md has figures to choose by."
+            f"{_first_difference(comparison, windows, tokenizer)} Choose another [precision] "
+            f'(weights = "auto" finds the smallest that holds; where that fails, a max_mb above '
+            f"its size), or widen [tolerance]; docs/precision.md has figures to choose by."
         )
     return asdict(drift)
 

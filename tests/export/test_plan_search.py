@@ -134,7 +134,7 @@ def test_a_manifest_has_the_plan_by_matrix_and_all_that_was_measured(search: Pla
     assert info.weights == search.frontier.plan(upgrades)
     measured = {each["upgrades"]: each["kl"] for each in info.measured}
     assert measured[0] == 1.0
-    assert measured[upgrades] <= 0.45
+    assert measured[upgrades] <= 0.4
 
 
 def test_the_output_projection_is_part_of_the_plan_unless_it_has_weights_of_its_own(
