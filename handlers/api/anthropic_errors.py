@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from handlers.api.error_responses import client_message, error_body
@@ -34,11 +35,17 @@ breaks and has no status any more."""
 OTHER_TYPE = "invalid_request_error"
 
 
+DETAILS = {"thread": {"error_code": "thread_unsupported_request"}}
+"""The causes of errors about a field, as clients read them: after this one Anthropic's own asks
+again with the whole conversation."""
+
+
 class AnthropicErrorDetail(ResponseSchema, frozen=True, kw_only=True):
     """The kind of an error, and what to do about it."""
 
     type: str
     message: str
+    details: dict[str, str] | UnsetType = UNSET
 
 
 class AnthropicError(ResponseSchema, frozen=True, kw_only=True):
@@ -68,5 +75,9 @@ def _id_header(request_id: str) -> dict[str, str]:
 
 
 def _body(known: RequestError, message: str, request_id: str) -> AnthropicError:
-    detail = AnthropicErrorDetail(type=TYPES.get(known.status, OTHER_TYPE), message=message)
+    detail = AnthropicErrorDetail(
+        type=TYPES.get(known.status, OTHER_TYPE),
+        message=message,
+        details=DETAILS.get(known.param or "", UNSET),
+    )
     return AnthropicError(type="error", error=detail, request_id=request_id or None)

@@ -23,6 +23,7 @@ from handlers.api.http import Request, Response, StreamResponse, run_sync
 from handlers.artifact.dialect import HERMES, Dialect, Thinking
 from handlers.engine.params import FinishReason
 from handlers.errors import RequestError
+from handlers.grammar.thinking import ThinkingConstraint
 from tests.api import agent_requests
 from tests.api.agent_requests import COUNT, MESSAGES, AgentRequest
 from tests.api.client import TOKENIZER, Client, saying
@@ -423,6 +424,30 @@ def test_the_template_is_told_whether_to_think(options: dict[str, Any], given: s
     Client(engine, template=template).json("POST", MESSAGES, BODY | options)
 
     assert prompt_of(engine) == given
+
+
+def test_the_effort_goes_to_a_template_that_knows_one() -> None:
+    thinking = Thinking(begin="<think>", end="</think>", effort="effort", on={"deep": True})
+    template = "{{ effort }}{% if deep %} deep{% endif %}"
+    for options, prompt in (
+        ({"output_config": {"effort": "max"}}, "high"),
+        ({"output_config": {"effort": "low"}, "thinking": {"type": "enabled"}}, "low deep"),
+    ):
+        engine = saying("yes")
+        served = Client(engine, template=template, dialect=Dialect(thinking=thinking))
+        served.json("POST", MESSAGES, BODY | options)
+        assert prompt_of(engine) == prompt
+
+
+def test_thoughts_end_with_their_budget_and_may_be_left_out() -> None:
+    engine = saying("<think>One.</think>Two.")
+    thinking = {"type": "enabled", "budget_tokens": 3, "display": "omitted"}
+
+    body = asked(engine, thinking=thinking)
+
+    assert isinstance(engine.prompts[0].constraint, ThinkingConstraint)
+    assert body["content"] == [{"type": "text", "text": "Two."}]
+    assert body["usage"]["output_tokens_details"]["thinking_tokens"] > 0
 
 
 def test_a_prompt_is_computed_without_an_answer() -> None:

@@ -205,6 +205,29 @@ def test_a_streamed_call_joins_to_the_call(demo: anthropic.Anthropic) -> None:
     assert joined.input == whole.input == json.loads("".join(pieces))
 
 
+def test_a_runner_of_tools_learns_that_nothing_is_stored(demo: anthropic.Anthropic) -> None:
+    called: list[str] = []
+
+    @anthropic.beta_tool
+    def population(city: str) -> str:
+        """How many people live in a city."""
+        called.append(city)
+        return f"{city} has 2.1 million inhabitants."
+
+    runner = demo.beta.messages.tool_runner(
+        model="any",
+        max_tokens=40,
+        tools=[population],
+        tool_choice={"type": "tool", "name": "population"},
+        messages=[{"role": "user", "content": "How many people live in Paris?"}],
+        max_iterations=2,
+        extra_body=GREEDY,
+    )
+    turns = [message.stop_reason for message in runner]
+    assert turns == ["tool_use", "tool_use"]
+    assert called
+
+
 class Person(pydantic.BaseModel):
     """A person, as the answer is parsed into it."""
 

@@ -26,7 +26,7 @@ from handlers.api.http import json_response
 from handlers.api.parsing import read_json
 from handlers.api.response_format import JsonSchema, OutputConstraint, schema_constraint
 from handlers.api.sampling import SamplingFields, StopStrings, TokensOrNone
-from handlers.api.thinking import TemplateKwargs, ThinkingOptions
+from handlers.api.thinking import EFFORTS, SWITCHES, TemplateKwargs, ThinkingOptions
 from handlers.api.tools import FUNCTION, MAX_TOOLS, ToolConfig, is_function, tool_config
 from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.errors import InvalidRequest
@@ -235,16 +235,28 @@ class CountTokensRequest(SamplingFields, frozen=True, kw_only=True):
             self._wants_thinking,
             continue_final_message=_is_begun(messages[-1]),
         )
-        budget = self.thinking.budget_tokens if self.thinking else None
-        thinking = ThinkingOptions(self._wants_thinking, budget=budget)
-        return Conversation(messages, self.output_constraint, self.tool_config, options, thinking)
+        return Conversation(
+            messages, self.output_constraint, self.tool_config, options, self.thinking_options
+        )
+
+    @property
+    def thinking_options(self) -> ThinkingOptions:
+        """The wishes that the fields have about thoughts. An effort alone turns none on."""
+        effort = self.output_config.effort if self.output_config else None
+        given = self.thinking
+        return ThinkingOptions(
+            enabled=self._wants_thinking,
+            effort=EFFORTS.get(effort or ""),
+            budget=given.budget_tokens if given else None,
+            display="hidden" if given and given.display == "omitted" else "apart",
+        )
 
     @property
     def _wants_thinking(self) -> bool | None:
         """Returns whether the model is to think, None where it decides itself."""
         if self.enable_thinking is not None or self.thinking is None:
             return self.enable_thinking
-        return {"enabled": True, "disabled": False}.get(self.thinking.type)
+        return SWITCHES.get(self.thinking.type)
 
 
 class MessagesRequest(CountTokensRequest, frozen=True, kw_only=True):
