@@ -21,6 +21,10 @@ among the calls of an answer, counted from `ToolFormat.first_index`."""
 class JsonArguments(msgspec.Struct, frozen=True, tag="json"):
     """Arguments that are one JSON object."""
 
+    def write(self, arguments: Mapping[str, Any]) -> str:
+        """Writes arguments as the model would have written them."""
+        return _json(arguments)
+
 
 class TaggedArguments(msgspec.Struct, frozen=True, omit_defaults=True, tag="tagged"):
     """Arguments that stand one by one between marks, as in XML.
@@ -37,6 +41,16 @@ class TaggedArguments(msgspec.Struct, frozen=True, omit_defaults=True, tag="tagg
     """Takes the place of `middle` before a value that is no string, where that differs."""
     text_values: bool = False
     """Whether the template writes earlier values as JSON only if it is given them as text."""
+
+    def write(self, arguments: Mapping[str, Any]) -> str:
+        """Writes arguments as the model would have written them."""
+        return self.separator.join(self._argument(*each) for each in arguments.items())
+
+    def _argument(self, key: str, value: object) -> str:
+        if isinstance(value, str):
+            return f"{self.open}{key}{self.middle}{value}{self.close}"
+        middle = self.middle if self.other_middle is None else self.other_middle
+        return f"{self.open}{key}{middle}{_json(value)}{self.close}"
 
 
 class LiteralArguments(msgspec.Struct, frozen=True, omit_defaults=True, tag="literals"):
@@ -57,6 +71,35 @@ class LiteralArguments(msgspec.Struct, frozen=True, omit_defaults=True, tag="lit
     null: str = "null"
     true: str = "true"
     false: str = "false"
+
+    def write(self, arguments: Mapping[str, Any]) -> str:
+        """Writes arguments as the model would have written them."""
+        return self.separator.join(
+            f"{key}{self.assign}{self._value(value)}" for key, value in arguments.items()
+        )
+
+    def _value(self, value: object) -> str:
+        if isinstance(value, str):
+            return self._string(value)
+        if isinstance(value, Mapping):
+            items = (self._item(*each) for each in value.items())
+            return f"{{{self.separator.join(items)}}}"
+        if isinstance(value, list):
+            return f"[{self.separator.join(map(self._value, value))}]"
+        if value is None:
+            return self.null
+        if isinstance(value, bool):
+            return self.true if value else self.false
+        return _json(value)
+
+    def _item(self, key: str, value: object) -> str:
+        name = self._string(key) if self.quoted_keys else key
+        return f"{name}{self.nested_assign}{self._value(value)}"
+
+    def _string(self, text: str) -> str:
+        if self.quote == "'":
+            return repr(text)
+        return _json(text) if self.quote == '"' else f"{self.quote}{text}{self.quote}"
 
 
 Arguments = JsonArguments | TaggedArguments | LiteralArguments
@@ -102,7 +145,7 @@ class ToolFormat(msgspec.Struct, frozen=True, omit_defaults=True):
     def _write_call(self, place: int, name: str, arguments: Mapping[str, Any]) -> str:
         values = {
             "name": name,
-            "arguments": json.dumps(arguments, ensure_ascii=False),
+            "arguments": self.arguments.write(arguments),
             "id": self.new_id(),
             "index": str(self.first_index + place),
         }
@@ -162,3 +205,7 @@ HERMES = ToolFormat(
     end="\n</tool_call>",
 )
 """Hermes, Qwen 2.5 and 3, and models whose template knows no tools."""
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -9,6 +9,9 @@ import msgspec
 from handlers.artifact.dialect import Dialect, Thinking, ToolFormat
 
 
+NONE: Mapping[str, frozenset[str]] = {}
+
+
 class AnswerFormat(msgspec.Struct, frozen=True):
     """The form of the answers to one request, which says how their text is to be read."""
 
@@ -22,6 +25,8 @@ class AnswerFormat(msgspec.Struct, frozen=True):
     """The marks around the text; the first is empty where the prompt has it."""
     strings: Mapping[str, frozenset[str]] = {}
     """By tool: the arguments whose schema takes a string and nothing else."""
+    nullable_strings: Mapping[str, frozenset[str]] = {}
+    """By tool: those whose schema takes a string, or null."""
 
     @property
     def is_plain(self) -> bool:
@@ -44,7 +49,8 @@ def answer_format(
     dialect: Dialect,
     prompt_end: str,
     tools: ToolFormat | None = None,
-    strings: Mapping[str, frozenset[str]] | None = None,
+    strings: Mapping[str, frozenset[str]] = NONE,
+    nullable_strings: Mapping[str, frozenset[str]] = NONE,
 ) -> AnswerFormat:
     """Returns how to read the answer to a prompt that ends with `prompt_end`."""
     thinking, thinks = dialect.thinking, False
@@ -55,4 +61,5 @@ def answer_format(
     opening, closing = dialect.text
     if opening.strip() and end.endswith(opening.strip()):
         opening = ""
-    return AnswerFormat(tools, thinking, thinks, (opening, closing), strings or {})
+    marks = (opening, closing)
+    return AnswerFormat(tools, thinking, thinks, marks, strings, nullable_strings)

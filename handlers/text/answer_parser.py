@@ -37,7 +37,10 @@ class AnswerParser:
             self._thoughts = ThinkingParser(thinking, answer_format.thinks)
         self._marks = TextMarks(marks) if any(marks) else None
         self._stops = StopStrings(stop) if stop else None
-        self._calls = None if tools is None else ToolCallParser(tools)
+        self._calls = None
+        if tools is not None:
+            strings, nullable = answer_format.strings, answer_format.nullable_strings
+            self._calls = ToolCallParser(tools, strings, nullable)
         self._read = 0
         """The characters of the answer so far."""
         self._thoughts_end = 0
@@ -96,8 +99,11 @@ class AnswerParser:
         self.passed += len(piece)
         return AnswerPiece(reasoning, *self._parse_calls(piece))
 
-    def flush(self) -> AnswerPiece:
-        """Returns what was held back, at the end of the answer. It may be called once."""
+    def flush(self, whole: bool = True) -> AnswerPiece:
+        """Returns what was held back, at the end of the answer. It may be called once.
+
+        `whole`: whether the model ended the answer itself.
+        """
         reasoning, piece = self._thoughts.flush() if self._thoughts is not None else ("", "")
         if self._marks is not None:
             piece = self._marks.push(piece) + self._marks.flush()
@@ -106,7 +112,8 @@ class AnswerParser:
         self.passed += len(piece)
         text, calls = self._parse_calls(piece)
         if self._calls is not None:
-            text += self._trimmed(self._calls.flush())
+            rest, ends = self._calls.flush(whole)
+            text, calls = text + self._trimmed(rest), [*calls, *ends]
         return AnswerPiece(reasoning, text, calls)
 
     def _parse_calls(self, piece: str) -> tuple[str, Sequence[ToolCallDelta]]:

@@ -168,7 +168,7 @@ class _Answer:
         piece = self._decode(step)
         last = step.finish_reason is not None
         if self._parser is not None:
-            return self._parse(self._parser, piece, last)
+            return self._parse(self._parser, piece, step.finish_reason)
         stop_string = None
         if self._stops is not None:
             piece = self._stops.push(piece)
@@ -178,12 +178,12 @@ class _Answer:
         return "", piece, (), stop_string
 
     def _parse(
-        self, parser: AnswerParser, piece: str, last: bool
+        self, parser: AnswerParser, piece: str, reason: FinishReason | None
     ) -> tuple[str, str, Sequence[ToolCallDelta], str | None]:
         over = parser.thoughts_over
         reasoning, text, calls = parser.push(piece)
-        if last or parser.stop_string:
-            rest = parser.flush()
+        if reason or parser.stop_string:
+            rest = parser.flush(whole=_finish(reason) == "stop")
             reasoning, text = reasoning + rest.reasoning, text + rest.text
             calls = [*calls, *rest.calls]
         if not over and parser.has_thoughts:

@@ -35,6 +35,6 @@ def joined(deltas: Iterable[ToolCallDelta]) -> list[Call]:
 def parse(tool_format: ToolFormat, pieces: Iterable[str]) -> tuple[str, list[Call]]:
     """The text, and each call's name and arguments."""
     parser = ToolCallParser(tool_format)
-    parsed = [parser.push(piece) for piece in pieces]
-    content = "".join(text for text, _ in parsed) + parser.flush()
+    parsed = [*map(parser.push, pieces), parser.flush()]
+    content = "".join(text for text, _ in parsed)
     return content, joined(delta for _, deltas in parsed for delta in deltas)

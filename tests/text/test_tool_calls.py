@@ -110,7 +110,7 @@ def test_text_without_a_call_stays_text(name: str, text: str, places: list[float
         ),
         (
             '<tool_call>\n{"name": "now", "arguments": {}} </tool_call>',
-            "} </tool_call>",
+            "",
             [("now", "{}")],
         ),
         ('<tool_call>\n{"name": "now", "arg', None, []),

@@ -1,0 +1,1 @@
+"""Turns the arguments of tool calls, in each style that models have, into JSON as they arrive."""
