@@ -144,8 +144,8 @@ class Conversation(msgspec.Struct, frozen=True):
             end = model.tokenizer.decode(ids[-TAIL_IDS:], skip_special_tokens=False)
         if not self.tools:
             return answer_format(template.dialect, end)
-        strings = self.tools.string_arguments(template.tool_format)
-        return answer_format(template.dialect, end, template.tool_format, strings)
+        strings, nullable = self.tools.string_arguments(template.tool_format)
+        return answer_format(template.dialect, end, template.tool_format, strings, nullable)
 
     async def _after_thoughts(
         self, model: DecoderModel, grammar: GrammarConstraint | None, form: AnswerFormat

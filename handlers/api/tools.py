@@ -110,13 +110,22 @@ class ToolConfig(msgspec.Struct, frozen=True):
                 raise tool.locate(error) from None
         return [{"type": FUNCTION, "function": _described(tool)} for tool in self.tools]
 
-    def string_arguments(self, tool_format: ToolFormat) -> dict[str, frozenset[str]]:
-        """Returns the arguments of each tool that are strings, where the format needs to know."""
-        if not isinstance(tool_format.arguments, TaggedArguments):
-            return {}
-        from handlers.grammar.schema.argument_types import string_arguments
+    def string_arguments(
+        self, tool_format: ToolFormat
+    ) -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]]:
+        """Returns, by tool, the arguments that are strings, and those that are strings or null.
 
-        return {tool.name: string_arguments(tool.parameters or {}) for tool in self.tools}
+        Both are empty for a format that shows it itself.
+        """
+        if not isinstance(tool_format.arguments, TaggedArguments):
+            return {}, {}
+        from handlers.grammar.schema.argument_types import STRING, string_arguments
+
+        tools = [(tool.name, tool.parameters or {}) for tool in self.tools]
+        strings = {name: string_arguments(schema) for name, schema in tools}
+        return strings, {
+            name: string_arguments(schema, STRING | {"null"}) for name, schema in tools
+        }
 
     async def grammar(
         self, model: DecoderModel, constraint: OutputConstraint | None = None

@@ -8,7 +8,6 @@ import msgspec
 
 from handlers.artifact.dialect import Dialect, Thinking, ToolFormat
 
-
 NONE: Mapping[str, frozenset[str]] = {}
 
 

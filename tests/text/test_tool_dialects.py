@@ -61,7 +61,7 @@ def parse(
 
 
 def writable(form: ToolFormat, value: Any) -> bool:
-    """Returns whether a style can write a text or a value at all: it has no close of its own within."""
+    """Returns whether a style can write a value at all, which has no close of its own within."""
     style = form.arguments
     if isinstance(value, Mapping):
         return all(writable(form, each) for each in (*value, *value.values()))
