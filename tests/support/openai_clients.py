@@ -5,6 +5,8 @@ Clients that are made of OpenAI's take the same two parts, the address and the H
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx2
 import openai
 
@@ -19,9 +21,23 @@ class FunctionUrl(httpx2.BaseTransport):
         self._function = function
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        call = HttpCall(request.method, request.url.path, request.read(), request.headers)
-        answer = self._function.send(call)
-        return httpx2.Response(answer.status, headers=dict(answer.headers), content=answer.body)
+        return _answer(self._function, request, request.read())
+
+
+class AsyncFunctionUrl(httpx2.AsyncBaseTransport):
+    """The same for a client that waits for several answers at once."""
+
+    def __init__(self, function: Lambda) -> None:
+        self._function = function
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        content = await request.aread()
+        return await asyncio.to_thread(_answer, self._function, request, content)
+
+
+def _answer(function: Lambda, request: httpx2.Request, content: bytes) -> httpx2.Response:
+    answer = function.send(HttpCall(request.method, request.url.path, content, request.headers))
+    return httpx2.Response(answer.status, headers=dict(answer.headers), content=answer.body)
 
 
 def base_url(cloud: Cloud) -> str:
@@ -42,4 +58,16 @@ def openai_client(cloud: Cloud, key: str = "none", timeout: float = 120.0) -> op
         timeout=timeout,
         max_retries=0,
         http_client=http_client(cloud),
+    )
+
+
+def async_openai_client(cloud: Cloud) -> openai.AsyncOpenAI:
+    """A client of the same kind for programs that are asynchronous."""
+    http = (
+        openai.DefaultAsyncHttpxClient(trust_env=False)
+        if isinstance(cloud, CloudRun)
+        else openai.DefaultAsyncHttpxClient(transport=AsyncFunctionUrl(cloud))
+    )
+    return openai.AsyncOpenAI(
+        base_url=base_url(cloud), api_key="none", timeout=120.0, max_retries=0, http_client=http
     )
