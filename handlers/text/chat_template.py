@@ -18,8 +18,6 @@ import msgspec
 from handlers.artifact.dialect import HERMES, Dialect, ToolFormat
 from handlers.errors import InvalidRequest
 from handlers.text.template_sandbox import ESCAPES, REFUSALS, compile_template
-from handlers.text.tool_format import known_tool_format
-from handlers.text.tools_as_text import without_tools
 
 if TYPE_CHECKING:
     from handlers.artifact.manifest import Artifact
@@ -81,19 +79,17 @@ class ChatTemplate:
         """`special_tokens`: by the variables that a template has for them, such as bos_token.
 
         `tool_source`: the source of another template for chats with tools. It is not used if it
-        writes calls in an unknown format. `dialect`: as the manifest has it, by default the tool
-        calls of a few known templates. Raises ArtifactError for what is not a template.
+        writes calls in an unknown form. `dialect`: as the manifest has it, for the template for
+        tools if there is one. Raises ArtifactError for what is not a template.
         """
         self.source = source
         self.sources = tuple(filter(None, (source or PLAIN_TEMPLATE, tool_source)))
         """All that may write into a prompt."""
-        self._special_tokens = dict(special_tokens)
-        own = known_tool_format(tool_source)
-        self._tool_template = compile_template(tool_source) if tool_source and own else None
-        own = own or known_tool_format(source)
-        self._knows_tools = known_tool_format(source) is not None
-        self.dialect = dialect or Dialect(tools=own)
+        self.dialect = dialect = dialect or Dialect()
         """The form of this model's answers."""
+        self._special_tokens = dict(special_tokens)
+        has_tools = dialect.tools is not None and tool_source is not None
+        self._tool_template = compile_template(tool_source or "") if has_tools else None
         self._template = compile_template(source or PLAIN_TEMPLATE)
 
     @property
@@ -104,9 +100,8 @@ class ChatTemplate:
     @classmethod
     def of(cls, artifact: Artifact) -> ChatTemplate:
         """Compiles the artefact's template. Raises ArtifactError."""
-        manifest = artifact.manifest
-        found = manifest.dialect if manifest.dialect != Dialect() else None
-        return cls(artifact.chat_template, manifest.special_tokens, artifact.tool_template, found)
+        manifest, source = artifact.manifest, artifact.chat_template
+        return cls(source, manifest.special_tokens, artifact.tool_template, manifest.dialect)
 
     def prompt(
         self,
@@ -158,17 +153,31 @@ class ChatTemplate:
     @property
     def reserved(self) -> frozenset[str]:
         """The variables that a request may not set, because they are set already."""
-        return frozenset(OWN_NAMES) | self._special_tokens.keys() | self._template.globals.keys()
+        own = {*OWN_NAMES, *self._special_tokens, *self._template.globals}
+        return frozenset(own | {self._tool_variable})
+
+    @property
+    def _tool_variable(self) -> str:
+        """The variable that has the tools; it is not used where tools become text."""
+        return (self.dialect.tools and self.dialect.tools.variable) or "tools"
 
     def _for_template(
         self, messages: Messages, tools: Tools | None, field: str
     ) -> tuple[Messages, Tools | None]:
-        if self._knows_tools or (tools and self._tool_template):
-            return messages, tools
-        if not tools and not any(map(_is_about_tools, messages)):
+        if not tools and not any(map(_has_more_than_text, messages)):
             return messages, None
+        # Most conversations never need these.
+        from handlers.text.history import for_template
+        from handlers.text.tools_as_text import with_introduction, without_tools
+
         try:
-            return without_tools(messages, tools), None
+            own = self.dialect.tools
+            if own is None or (self._tool_template and not tools):
+                return for_template(without_tools(messages, tools), self.dialect), None
+            messages = for_template(messages, self.dialect)
+            if own.variable is None:
+                return with_introduction(messages, tools, own), None
+            return messages, tools
         except RecursionError:
             raise too_deep(field) from None
 
@@ -178,7 +187,8 @@ class ChatTemplate:
             **options.values,
             **self._special_tokens,
             "messages": messages,
-            "tools": tools or None,
+            "tools": None,
+            self._tool_variable: tools or None,
             "documents": None,
             "add_generation_prompt": options.add_generation_prompt,
         }
@@ -207,8 +217,10 @@ def _up_to_mark(prompt: str, text: str) -> str:
     return kept if prompt.startswith(MARK, place) else kept.rstrip()
 
 
-def _is_about_tools(message: Mapping[str, Any]) -> bool:
-    return message["role"] == "tool" or "tool_calls" in message
+def _has_more_than_text(message: Mapping[str, Any]) -> bool:
+    """Returns whether a message is a tool's result, or has calls or thoughts."""
+    is_result = message["role"] == "tool"
+    return is_result or "tool_calls" in message or "reasoning_content" in message
 
 
 def too_deep(field: str) -> InvalidRequest:

@@ -18,10 +18,15 @@ if TYPE_CHECKING:
     Message = Mapping[str, Any]
 
 
+THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")
+"""The members of a message in which templates expect thoughts."""
+
+
 def rewritten(messages: Sequence[Message]) -> Iterator[list[Message]]:
     """Yields the conversation after each step that changes it; the steps add up."""
     last = [*messages]
     for step in (
+        without_thoughts,
         objects_as_arguments,
         ids_of_nine_digits,
         joined_turns,
@@ -34,6 +39,19 @@ def rewritten(messages: Sequence[Message]) -> Iterator[list[Message]]:
         if changed != last:
             yield changed
         last = changed
+
+
+def without_thoughts(messages: Sequence[Message]) -> list[Message]:
+    """Leaves out earlier thoughts: gpt-oss's template raises where there are text and calls too."""
+    return [_without_thoughts(message) for message in messages]
+
+
+def _without_thoughts(message: Message) -> Message:
+    rest = {name: value for name, value in message.items() if name not in THOUGHTS}
+    content = message.get("content")
+    if isinstance(content, list):
+        rest["content"] = "".join(part.get("text", "") for part in content)
+    return rest
 
 
 def objects_as_arguments(messages: Sequence[Message]) -> list[Message]:
@@ -90,8 +108,13 @@ def joined_turns(messages: Iterable[Message]) -> list[Message]:
 
 
 def _joins(first: Message, second: Message) -> bool:
-    """Returns whether two turns can be one: not results, nor anything after a turn with calls."""
-    return first["role"] == second["role"] and first["role"] != "tool" and "tool_calls" not in first
+    """Returns whether two turns can be one: not results, nor anything after a turn with calls.
+
+    Nor those with thoughts as parts of their content.
+    """
+    are_texts = isinstance(first["content"], str) and isinstance(second["content"], str)
+    is_one_turn = first["role"] == second["role"] and first["role"] != "tool"
+    return is_one_turn and are_texts and "tool_calls" not in first
 
 
 def later_system_messages_as_the_users(messages: Sequence[Message]) -> list[Message]:

@@ -11,6 +11,8 @@ from handlers.artifact.dialect import HERMES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from handlers.artifact.dialect import ToolFormat
+
 # For models whose chat template knows no tools. Most small models that were trained on tools have
 # seen Hermes's format, and the grammar holds any other to it.
 INTRODUCTION = """\
@@ -25,12 +27,10 @@ To call a tool, answer with its name and its arguments in this form, and wait fo
 
 _OF_TOOLS = ("tool_calls", "tool_call_id", "name")
 
-EXAMPLE = HERMES.write([("the tool's name", {"an argument's name": "its value"})])
-
 
 def without_tools(
     messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None
-) -> list[dict[str, Any]]:
+) -> list[Mapping[str, Any]]:
     """Rewrites a conversation for a chat template that knows no tools.
 
     The tools are described in the system message, calls become the assistant's text and results a
@@ -41,7 +41,7 @@ def without_tools(
     for are_results, group in groupby(messages, lambda message: message["role"] == "tool"):
         plain = [_as_text(message) for message in group]
         turns += [_joined_results(plain)] if are_results else plain
-    return _with_introduction(turns, tools) if tools else turns
+    return with_introduction(turns, tools, HERMES)
 
 
 def _joined_results(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -62,12 +62,17 @@ def _as_text(message: Mapping[str, Any]) -> dict[str, Any]:
     return {**others, "content": f"{content}\n{written}" if content else written}
 
 
-def _with_introduction(
-    turns: list[dict[str, Any]], tools: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+def with_introduction(
+    turns: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]] | None,
+    tool_format: ToolFormat,
+) -> list[Mapping[str, Any]]:
     """Appends the description of the tools to the system message, or adds one."""
+    if not tools:
+        return [*turns]
+    example = tool_format.write([("the tool's name", {"an argument's name": "its value"})])
     lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
-    text = INTRODUCTION.format(tools=lines, example=EXAMPLE)
+    text = INTRODUCTION.format(tools=lines, example=example)
     if turns and turns[0]["role"] == "system":
         return [{**turns[0], "content": f"{turns[0]['content']}\n\n{text}"}, *turns[1:]]
     return [{"role": "system", "content": text}, *turns]

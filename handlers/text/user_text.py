@@ -38,6 +38,9 @@ _ESCAPED = r"(?i:\\u([ef][0-9a-f]{3}))"
 _USERS = ("arguments", "parameters")
 """Members of a function whose own members have names by a user."""
 
+_KEYWORDS = ("type", "properties", "required", "description", "items", "enum")
+"""Of JSON Schema, which templates look for. No control token has such a name."""
+
 # Where text of a template meets text of another origin: its strings, its data and expressions.
 _SEAM = re.compile(r"['\"]|\{[{%]|[}%]\}")
 _STRING = r"\s*(?:'([^']*)'|\"([^\"]*)\""
@@ -261,7 +264,7 @@ def _changed(value: Any, change: Change, users: bool = False) -> Any:
         return change(value)
     if isinstance(value, dict):
         return {
-            change(name) if users else name: member
+            change(name) if users and name not in _KEYWORDS else name: member
             if name == "type" and not users
             else _changed(member, change, users or name in _USERS)
             for name, member in value.items()

@@ -19,6 +19,7 @@ from handlers.text.chat_template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from tests.support.scripted_engine import ScriptedEngine, drain, steps
 from tests.support.tokenizer_kinds import byte_level
+from tests.support.tool_formats import dialect_by_words
 
 TOKENIZER = Tokenizer(byte_level())
 TEMPLATE = (
@@ -96,7 +97,7 @@ class Client(ApiClient):
         dialect: Dialect | None = None,
     ) -> None:
         settings = Settings.from_environ({"MODEL_DIR": str(Path("unused")), **(environ or {})})
-        compiled = ChatTemplate(template, {}, dialect=dialect)
+        compiled = ChatTemplate(template, {}, dialect=dialect or dialect_by_words(template))
         self.model = DecoderModel.of(
             engine, TOKENIZER, compiled, manifest, settings, {"process": 5.0}
         )

@@ -7,10 +7,10 @@ import time
 import pytest
 
 from handlers.artifact.dialect import HERMES, Dialect, Thinking
-from handlers.text.tool_format import LLAMA, MISTRAL_SPACED
 from model_export.dialect.analysis import Templates, find_dialect
 from tests.support import tool_templates
 from tests.support.reports import ignore
+from tests.support.tool_formats import LLAMA, MISTRAL_SPACED
 
 SPECIAL_TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 

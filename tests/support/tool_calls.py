@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from handlers.artifact.dialect import HERMES, ToolFormat
 from handlers.text.answer_format import ToolCallDelta
-from handlers.text.tool_format import LLAMA, MISTRAL, MISTRAL_SPACED
 from handlers.text.tool_parser import ToolCallParser
+from tests.support.tool_formats import LLAMA, MISTRAL, MISTRAL_SPACED
 
 FORMATS = {"Hermes": HERMES, "Llama": LLAMA, "Mistral": MISTRAL, "Mistral, spaced": MISTRAL_SPACED}
 

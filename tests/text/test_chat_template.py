@@ -12,10 +12,12 @@ from jinja2.exceptions import SecurityError
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from handlers.artifact.dialect import HERMES, Dialect
 from handlers.errors import ArtifactError, InvalidRequest
 from handlers.text.chat_template import ChatTemplate, PromptOptions
 from handlers.text.tokenizer import Tokenizer
 from tests.support import tool_templates
+from tests.support.chat_templates import chat_template
 from tests.support.tool_templates import TEMPLATES
 
 Message = dict[str, Any]
@@ -128,7 +130,7 @@ def test_every_feature_renders_as_in_transformers(
 def test_tools_and_calls_render_as_in_transformers(
     model: str, chat: int, tools: list[dict[str, Any]] | None
 ) -> None:
-    template = ChatTemplate(TEMPLATES[model], SPECIAL_TOKENS)
+    template = chat_template(TEMPLATES[model], SPECIAL_TOKENS)
 
     rendered = template.render(TOOL_CHATS[chat], tools)
 
@@ -162,7 +164,7 @@ OF_TOOLS = "{{ tools | length }} tools <tool_call> " + PLAIN
 def test_of_two_templates_the_one_for_tools_is_taken_where_there_are_tools(
     tools: list[dict[str, Any]] | None,
 ) -> None:
-    template = ChatTemplate(PLAIN, SPECIAL_TOKENS, OF_TOOLS)
+    template = ChatTemplate(PLAIN, SPECIAL_TOKENS, OF_TOOLS, Dialect(tools=HERMES))
 
     rendered = template.render(CHATS[0], tools)
 
@@ -321,7 +323,7 @@ def test_arguments_that_are_nested_too_deeply_to_be_written_are_the_requests_fau
     ]
 
     with pytest.raises(InvalidRequest, match="nested too deeply"):
-        ChatTemplate(source, SPECIAL_TOKENS).render(messages)
+        chat_template(source, SPECIAL_TOKENS).render(messages)
 
 
 @pytest.mark.parametrize("source", ["{{ messages.append(1) }}", "{{ ''.__class__.__mro__ }}"])

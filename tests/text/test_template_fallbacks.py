@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from handlers.artifact.dialect import Dialect
 from handlers.errors import InvalidRequest
 from handlers.text.chat_template import ChatTemplate
+from tests.support.tool_formats import MISTRAL
 
 Message = dict[str, Any]
 
@@ -38,6 +40,13 @@ TEMPLATES = {
 {{{{ raise_exception('Conversation roles must alternate') }}}}\
 {{% else %}}{{% set turns.count = turns.count + 1 %}}{{% endif %}}{{% endfor %}}""",
 }
+
+
+def template_of(name: str) -> ChatTemplate:
+    """The template, whose form of calls is Mistral's or none."""
+    dialect = Dialect(tools=MISTRAL) if name == "Mistral" else None
+    return ChatTemplate(TEMPLATES[name], {}, dialect=dialect)
+
 
 SYSTEM, LATER = (
     {"role": "system", "content": "Be brief."},
@@ -72,7 +81,7 @@ ORDERS: list[list[Message]] = [
 def test_every_text_of_any_order_is_in_the_prompt_in_its_place(
     messages: list[Message], template: str
 ) -> None:
-    prompt = ChatTemplate(TEMPLATES[template], {}).prompt(messages)
+    prompt = template_of(template).prompt(messages)
 
     place = 0
     for message in messages:
@@ -84,7 +93,7 @@ def test_every_text_of_any_order_is_in_the_prompt_in_its_place(
 def test_an_order_that_the_template_takes_is_left_as_it_is(
     messages: list[Message], template: str
 ) -> None:
-    compiled = ChatTemplate(TEMPLATES[template], {})
+    compiled = template_of(template)
     try:
         as_it_is = compiled.render(messages)
     except InvalidRequest:
@@ -120,14 +129,14 @@ def test_an_order_that_the_template_takes_is_left_as_it_is(
 def test_the_mildest_form_that_a_template_takes_is_rendered(
     template: str, messages: list[Message], prompt: str
 ) -> None:
-    assert ChatTemplate(TEMPLATES[template], {}).prompt(messages) == prompt
+    assert template_of(template).prompt(messages) == prompt
 
 
 @pytest.mark.parametrize("template", ["Qwen 3.5", "Gemma 3", "Gemma 2"])
 def test_tools_reach_a_template_that_knows_none_and_has_an_order(template: str) -> None:
     tool = {"type": "function", "function": {"name": "the_time", "description": "Tells it."}}
 
-    prompt = ChatTemplate(TEMPLATES[template], {}).prompt([SYSTEM, HI], [tool])
+    prompt = template_of(template).prompt([SYSTEM, HI], [tool])
 
     assert prompt.index("Be brief.") < prompt.index("the_time") < prompt.index("Hi", 50)
 

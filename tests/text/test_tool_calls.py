@@ -9,29 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.artifact.dialect import HERMES, ToolFormat
-from handlers.text.tool_format import LLAMA, MISTRAL, MISTRAL_SPACED, known_tool_format
-from tests.support import tool_templates
+from handlers.artifact.dialect import HERMES
 from tests.support.cuts import cut, places
 from tests.support.tool_calls import FORMATS, Call, parse
-
-
-@pytest.mark.parametrize(
-    ("template", "expected"),
-    [
-        (tool_templates.HERMES, HERMES),
-        (tool_templates.LLAMA, LLAMA),
-        (tool_templates.MISTRAL, MISTRAL_SPACED),
-        (tool_templates.MISTRAL.replace("[TOOL_CALLS] [", "[TOOL_CALLS]["), MISTRAL),
-        ("{% for message in messages %}{{ message.content }}{% endfor %}", None),
-        ("{{ tools }} in a format that nobody knows", None),
-        (None, None),
-    ],
-)
-def test_the_chat_template_says_which_format_a_model_has(
-    template: str | None, expected: ToolFormat | None
-) -> None:
-    assert known_tool_format(template) is expected
+from tests.support.tool_formats import MISTRAL
 
 
 def test_ids_are_unlike_and_short_where_a_template_checks_them() -> None:

@@ -1,10 +1,8 @@
-"""The formats of tool calls that are known by a word of the chat template's source."""
+"""Formats of tool calls that tests name."""
 
 from __future__ import annotations
 
-import re
-
-from handlers.artifact.dialect import HERMES, ToolFormat
+from handlers.artifact.dialect import HERMES, Dialect, ToolFormat
 
 LLAMA = ToolFormat(
     trigger="{",
@@ -34,13 +32,12 @@ MISTRAL_SPACED = ToolFormat(
 )
 
 
-def known_tool_format(template: str | None) -> ToolFormat | None:
-    """Returns the format that a chat template writes, None for none that is known."""
-    source = template or ""
-    if not re.search(r"\btools\b", source):
-        return None
-    if "[TOOL_CALLS]" in source and "[ARGS]" not in source:
-        return MISTRAL_SPACED if "[TOOL_CALLS] [" in source else MISTRAL
-    if "<tool_call>" in source and "<function=" not in source:
-        return HERMES
-    return LLAMA if '"parameters": ' in source else None
+def dialect_by_words(template: str) -> Dialect:
+    """The dialect of a test's own template, which names its form of calls by a word."""
+    if "tools" not in template:
+        return Dialect()
+    if "[TOOL_CALLS]" in template:
+        return Dialect(tools=MISTRAL)
+    if "<tool_call>" in template:
+        return Dialect(tools=HERMES)
+    return Dialect(tools=LLAMA if '"parameters": ' in template else None)
