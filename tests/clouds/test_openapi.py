@@ -84,6 +84,7 @@ BEYOND_A_SCHEMA = (
     "of 0 needs echo: true",
     "needs logprobs: true",
     "but there are no tools",
+    "must be greater than thinking.budget_tokens",
     "is none of the tools",
     "is the name of two tools",
     "must be 1 to 128 printable",

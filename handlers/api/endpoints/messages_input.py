@@ -61,19 +61,17 @@ def _block_schema(kind: str, *required: str, **properties: object) -> dict[str, 
 
 
 _TEXT = {"type": "string"}
-_BLOCKS = {"type": "array", "items": {"$ref": "#/components/schemas/ContentBlock"}}
 _TEXTS = {"type": "array", "items": _block_schema("text", "text", text=_TEXT)}
 _RESULT = {"anyOf": [{"type": ["string", "null"]}, _TEXTS]}
 # The blocks that each role may send, for the OpenAPI document.
-_TEXT_BLOCK = _block_schema("text", "text", text=_TEXT)
-_ASSISTANTS = [
-    _TEXT_BLOCK,
-    *(_block_schema(kind) for kind in OWN),
+_SYSTEMS = [
+    _block_schema("text", "text", text=_TEXT),
     *(_block_schema(kind) for kind in LEFT_OUT),
 ]
+_ASSISTANTS = [*_SYSTEMS, *(_block_schema(kind) for kind in OWN)]
 _USERS = [
-    _TEXT_BLOCK,
-    _block_schema("search_result", content=_TEXTS, title=_TEXT, source=_TEXT),
+    *_SYSTEMS,
+    *(_block_schema(kind, content=_RESULT) for kind in ("search_result", "compaction")),
     _block_schema("tool_result", "tool_use_id", tool_use_id=_TEXT, content=_RESULT),
 ]
 
@@ -115,12 +113,12 @@ CheckedInputMessage = Annotated[
             "anyOf": [
                 _turn_schema("user", _USERS),
                 _turn_schema("assistant", _ASSISTANTS),
-                _turn_schema("system", [_TEXT_BLOCK]),
+                _turn_schema("system", _SYSTEMS),
             ]
         }
     ),
 ]
-SystemBlocks = Annotated[list[ContentBlock], Meta(extra_json_schema={"items": _TEXT_BLOCK})]
+SystemBlocks = list[Annotated[ContentBlock, Meta(extra_json_schema={"anyOf": _SYSTEMS})]]
 
 
 def input_messages(
