@@ -27,6 +27,8 @@ RENDERING: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": MESSAGES,
     "/v1/chat/completions/render": MESSAGES,
     "/v1/responses": {"input": "Hello"},
+    "/v1/messages": MESSAGES | {"max_tokens": 9},
+    "/v1/messages/count_tokens": MESSAGES,
     "/generate": {"prompt": "Hello"},
     "/tokenize": MESSAGES,
 }
@@ -79,6 +81,7 @@ def test_no_chat_is_rendered_in_the_event_loops_thread(path: str) -> None:
 
 CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 CALLED: dict[str, Any] = {"messages": [{"role": "assistant", "tool_calls": [CALL]}]}
+USED = {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {}}]}
 ITEM = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}
 
 
@@ -90,6 +93,8 @@ ITEM = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}
         ("/tokenize", CALLED),
         ("/v1/responses", {"input": [ITEM]}),
         ("/v1/responses/input_tokens", {"input": [ITEM]}),
+        ("/v1/messages", {"messages": [USED], "max_tokens": 9}),
+        ("/v1/messages/count_tokens", {"messages": [USED]}),
     ],
 )
 def test_no_past_call_is_read_in_the_event_loops_thread(

@@ -99,3 +99,10 @@ def test_what_no_browser_sends_as_its_origin_is_refused_at_start(origins: str) -
 
 def test_no_origins_are_the_default() -> None:
     assert Settings.from_environ({"KINDLING_CORS_ORIGINS": " "}).cors_origins == ()
+
+
+def test_a_page_may_send_the_headers_of_anthropics_client() -> None:
+    names = "anthropic-dangerous-direct-browser-access,anthropic-version,content-type,x-api-key"
+    asked = PREFLIGHT | {"access-control-request-headers": names}
+
+    assert cors_headers(Client(saying("yes"), LISTED), "OPTIONS", **asked)["allow-headers"] == names

@@ -25,6 +25,7 @@ PATHS: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "a"}]},
     "/v1/completions": {"prompt": "a"},
     "/v1/responses": {"input": "a"},
+    "/v1/messages": {"max_tokens": 9, "messages": [{"role": "user", "content": "a"}]},
     "/generate": {"prompt": "a"},
 }
 

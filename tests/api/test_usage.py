@@ -65,6 +65,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hello"}]},
     "/v1/completions": {"prompt": "Hello"},
     "/v1/responses": {"input": "Hello"},
+    "/v1/messages": {"max_tokens": 9, "messages": [{"role": "user", "content": "Hello"}]},
     "/generate": {"prompt": "Hello"},
 }
 

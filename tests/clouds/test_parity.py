@@ -66,6 +66,8 @@ def any_cloud(request: pytest.FixtureRequest) -> Cloud:
         (CHAT, QUESTION | GREEDY | {"response_format": {"type": "json_object"}, "stream": True}),
         (CHAT, QUESTION | GREEDY | {"logit_bias": {"40": 100}, "stop_token_ids": [40]}),
         ("/generate", {"prompt": "Once upon a time"} | GREEDY),
+        ("/v1/messages", QUESTION | GREEDY | {"stop_sequences": [" is"]}),
+        ("/v1/messages/count_tokens", QUESTION),
         (CHAT, {"messages": []}),
         (CHAT, QUESTION | {"temperature": "hot"}),
     ],
@@ -84,6 +86,8 @@ def any_cloud(request: pytest.FixtureRequest) -> Cloud:
         "streamed json",
         "bias",
         "generate",
+        "message",
+        "count",
         "empty",
         "wrong",
     ],
@@ -166,4 +170,5 @@ def without_call_ids(choice: dict[str, Any]) -> dict[str, Any]:
 
 
 def counts(usage: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in usage.items() if name != "prompt_tokens_details"}
+    cached = ("prompt_tokens_details", "input_tokens", "cache_read_input_tokens")
+    return {name: value for name, value in usage.items() if name not in cached}
