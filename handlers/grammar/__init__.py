@@ -10,6 +10,11 @@ the rest to llguidance, which reads the model's tokens through vocabulary.py. If
 it, schema/repair.py finds by trial which part is at fault, and errors.py words why. The result is a
 `GrammarConstraint` (constraint.py), which the engine asks after every token.
 
-tool_grammar.py makes one grammar of the schemas of all tools. sources.py checks what clients write
-themselves: Lark, GBNF and regular expressions.
+tool_grammar.py makes one grammar of the schemas of all tools: call_rules.py writes what stands
+around arguments, tool_arguments.py the arguments in the style of the model's dialect, which are
+JSON, tagged_arguments.py or literal_arguments.py. The last two read a schema through
+schema/object_shape.py, and its strings' patterns through text_patterns.py; all write Lark by
+lark_rules.py. sources.py checks what clients write themselves: Lark, GBNF and regular expressions.
+
+thinking.py has a grammar begin after a model's thoughts.
 """

@@ -134,6 +134,10 @@ class GrammarCompiler:
             rule = rule_at_fault(lark_with_json(lines, relaxed), matcher.get_error())
             raise (locate(rule, error) if rule in schemas else error) from None
 
+    def lark_error(self, grammar: str) -> str:
+        """Returns why Lark of this project does not compile, empty if it does."""
+        return reason(self._matcher("grammar", {"lark_grammar": grammar}).get_error())
+
     def gbnf(self, grammar: str) -> GrammarConstraint:
         """Compiles llama.cpp's GBNF; the answer follows the rule `root`."""
         return self._lark("GBNF grammar", lark_of_gbnf(grammar))

@@ -76,15 +76,20 @@ def lark_with_json(lines: Sequence[str], schemas: Mapping[str, Mapping[str, Any]
 
 
 def lark_of_regex(kind: str, pattern: str) -> str:
-    r"""Returns Lark for text that the pattern matches as a whole. Raises InvalidRequest.
+    """Returns Lark for text that the pattern matches as a whole. Raises InvalidRequest."""
+    check_source(kind, pattern)
+    return f"start: /(?:{lark_pattern(pattern)})/"
+
+
+def lark_pattern(pattern: str) -> str:
+    r"""Returns a pattern as it stands in a regular expression of Lark.
 
     \d, \w and \s are ASCII's, as in ECMA's expressions and in vLLM's: Rust's would let a model
     write digits that no client reads as a number.
     """
     from llguidance import regex_to_lark
 
-    check_source(kind, pattern)
-    return f"start: /(?:{regex_to_lark(pattern, 'dws')})/"
+    return regex_to_lark(pattern, "dws")
 
 
 def lark_of_gbnf(grammar: str) -> str:

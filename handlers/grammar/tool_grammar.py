@@ -1,11 +1,11 @@
 """The grammar that holds an answer to tool calls in one model's format, or to text without any.
 
-It is Lark in llguidance's dialect, with one JSON rule for the arguments of each tool.
+It is Lark in llguidance's dialect. The arguments of each tool are one rule, of JSON or of another
+style, and so is an answer that has to be JSON.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,18 +14,18 @@ import msgspec
 from handlers.errors import InvalidRequest, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from handlers.artifact.dialect import ToolFormat
+    from handlers.grammar.call_rules import CallRules
     from handlers.grammar.compiler import GrammarCompiler
     from handlers.grammar.constraint import GrammarConstraint
-    from handlers.grammar.schema.relax import EnforceableSchema
+    from handlers.grammar.text_patterns import PatternTrials
+    from handlers.grammar.tool_arguments import ArgumentRules
 
 # OpenAI's are of 64 ASCII letters, digits, underscores and dashes; those of MCP's servers are
 # longer, and have dots, slashes, colons and letters of any script.
 MAX_NAME = 128
-QUOTE = '"'
-ANSWER_RULE = "answer"
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -92,6 +92,10 @@ class AnswerSchema(msgspec.Struct, frozen=True):
     field: str
     """The request's field that has the schema, for errors."""
 
+    def locate(self, error: InvalidRequest) -> InvalidRequest:
+        """Returns an error about this schema as one that names the field."""
+        return error.within(self.field)
+
 
 def compile_tool_grammar(
     compiler: GrammarCompiler,
@@ -107,84 +111,78 @@ def compile_tool_grammar(
     that schema, or calls. Returns None where the answer is free: no tools, or "none". Raises
     InvalidRequest, with `param` where a tool is at fault.
     """
+    from handlers.grammar.text_patterns import PatternTrials
+
     if choice.mode == "none" or not tools:
         return None
-    by_rule = {f"arguments_{index}": tool for index, tool in enumerate(tools)}
-    by_rule = {rule: tool for rule, tool in by_rule.items() if choice.allows(tool.name)}
-    if not by_rule:
+    offered = [tool for tool in tools if choice.allows(tool.name)]
+    if not offered:
         raise InvalidRequest(f"There is no tool {quoted(choice.name or '')}.", param="tool_choice")
-    may_repeat = parallel and choice.name is None
-    if choice.mode != "auto":
-        answer = None
-    lines = [
-        *_start_rules(tool_format, choice.mode == "auto", answer),
-        *_call_rules(tool_format, by_rule, may_repeat),
-    ]
+    may_talk, may_repeat = choice.mode == "auto", parallel and choice.name is None
 
-    def locate(rule: str, error: InvalidRequest) -> InvalidRequest:
-        if answer and rule == ANSWER_RULE:
-            return error.within(answer.field)
-        return by_rule[rule].locate(error)
+    def compiled() -> GrammarConstraint:
+        added = _rules(tool_format, offered, may_talk, may_repeat, answer, trials)
+        return compiler.lark_with_schemas(added.rules.lines, added.rules.schemas, added.locate)
 
-    return compiler.lark_with_schemas(lines, _schemas(by_rule, answer, locate), locate)
+    trials = PatternTrials(compiler.lark_error)
+    try:
+        return compiled()
+    except InvalidRequest:
+        if not trials.are_needed:
+            raise
+        trials.have_begun = True  # a pattern may be at fault
+        return compiled()
+
+
+def _rules(
+    tool_format: ToolFormat,
+    tools: Sequence[Tool],
+    may_talk: bool,
+    may_repeat: bool,
+    answer: AnswerSchema | None,
+    trials: PatternTrials,
+) -> ArgumentRules:
+    from handlers.grammar.call_rules import CallRules
+    from handlers.grammar.tool_arguments import ArgumentRules
+
+    added = ArgumentRules(tool_format.arguments, trials)
+    arguments = {}
+    for tool in tools:
+        tool.check_name()
+        rule = added.arguments(tool.arguments_schema, tool.strict, tool.locate)
+        arguments[tool.name] = rule
+    form = ""
+    if answer is not None and may_talk:
+        form = added.json(answer.schema, answer.strict, answer.locate)
+    calls = CallRules(added.rules, tool_format, arguments, may_repeat)
+    added.rules.lines[:0] = _start_rules(tool_format, calls, may_talk, form)
+    return added
 
 
 def _start_rules(
-    tool_format: ToolFormat, may_talk: bool, answer: AnswerSchema | None
-) -> Iterable[str]:
-    """Yields the rules of an answer up to its calls, and of an answer without calls."""
-    begin, trigger = tool_format.begin, tool_format.trigger
+    tool_format: ToolFormat, calls: CallRules, may_talk: bool, form: str
+) -> Sequence[str]:
+    """Returns the rules of an answer up to its calls, and of an answer without calls.
+
+    `form`: the rule of an answer without calls, empty for any text.
+    """
+    from handlers.grammar.lark_rules import escaped
+
+    trigger = tool_format.trigger
     if not may_talk:
-        yield f"start: {_lark_string(begin)} calls"
-    elif answer is not None:
-        yield f"start: {ANSWER_RULE} | {_lark_string(begin)} calls"
-    elif tool_format.at_start:
-        yield "start: TEXT | calls"
-        yield f"TEXT: /([^{trigger}](?s:.*))?/"
-    else:
-        escaped = re.escape(trigger)
-        yield f"start: TEXT | head {_lark_string(begin.removeprefix(trigger))} calls"
-        yield f"head[lazy]: /(?s:.*){escaped}/"
-        yield f"TEXT: /(?s:.*)/ & ~/(?s:.*){escaped}(?s:.*)/"
-
-
-def _call_rules(
-    tool_format: ToolFormat, tools: Mapping[str, Tool], may_repeat: bool
-) -> Iterable[str]:
-    """Yields the rules of calls. `tools`: by the names of the rules of their arguments."""
-    separator = tool_format.separator
-    opening, _, middle, _, close = tool_format.call
-    again = f"({_lark_string(separator)} call)*" if may_repeat and separator else ""
-    yield f"calls: call {again} {_lark_string(tool_format.end)}"
-    names = " | ".join(f"call_{rule}" for rule in tools)
-    lexemes = _lexemes(opening.removesuffix(QUOTE))
-    yield f"call: {lexemes} ({names}) {_lark_string(close)}"
-    for rule, tool in tools.items():
-        tool.check_name()
-        yield f"call_{rule}: {_lexemes(QUOTE + tool.name + middle)} {rule}"
-
-
-def _schemas(
-    tools: Mapping[str, Tool],
-    answer: AnswerSchema | None,
-    locate: Callable[[str, InvalidRequest], InvalidRequest],
-) -> dict[str, EnforceableSchema]:
-    """Returns the schemas of the rules that are JSON, by the names of the rules."""
-    from handlers.grammar.errors import log_left_out
-    from handlers.grammar.schema.limits import Budget
-    from handlers.grammar.schema.relax import enforceable
-
-    budget = Budget()
-    given = {rule: (tool.arguments_schema, tool.strict) for rule, tool in tools.items()}
-    if answer is not None:
-        given[ANSWER_RULE] = (dict(answer.schema), answer.strict)
-    schemas = {}
-    for rule, (schema, strict) in given.items():
-        try:
-            schemas[rule] = enforceable(schema, strict=strict, budget=budget, report=log_left_out)
-        except InvalidRequest as error:
-            raise locate(rule, error) from None
-    return schemas
+        return [f"start: {calls.after('')}"]
+    if form:
+        return [f"start: {form} | {calls.after('')}"]
+    if tool_format.at_start:
+        return [
+            f"start: TEXT | {calls.after('')}",
+            f"TEXT: /(?s:.*)/ & ~/{escaped(trigger)}(?s:.*)/",
+        ]
+    return [
+        f"start: TEXT | head {calls.after(trigger)}",
+        f"head[lazy]: /(?s:.*){escaped(trigger)}/",
+        f"TEXT: /(?s:.*)/ & ~/(?s:.*){escaped(trigger)}(?s:.*)/",
+    ]
 
 
 def _may_be_object(kind: object) -> bool:
@@ -192,16 +190,3 @@ def _may_be_object(kind: object) -> bool:
     kinds = kind if isinstance(kind, list) else [kind]
     others = {"null", "boolean", "integer", "number", "string", "array"}
     return not all(isinstance(each, str) and each in others for each in kinds) or not kinds
-
-
-def _lexemes(text: str) -> str:
-    """Returns the start of a JSON object in Lark, cut into the lexemes that %json has for it.
-
-    The lexer does not go back. Where an answer may be JSON or a call, both need the same lexemes.
-    """
-    return " ".join(map(_lark_string, re.findall(r'"[^"]*"|[^"]+', text)))
-
-
-def _lark_string(text: str) -> str:
-    """Returns the text as a string in Lark, empty for an empty text."""
-    return json.dumps(text, ensure_ascii=False) if text else ""

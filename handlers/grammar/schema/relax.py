@@ -60,6 +60,8 @@ class EnforceableSchema(msgspec.Struct, frozen=True):
     strict: bool
     origins: Mapping[str, Path]
     """The path of each of `$defs` in the given schema."""
+    path: Path = ()
+    """The path of the schema itself, where it is a part of the given one."""
 
 
 def enforceable(

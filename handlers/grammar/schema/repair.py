@@ -84,6 +84,7 @@ class Repair:
 
     def __init__(self, source: EnforceableSchema, trials: Trials) -> None:
         self._origins = source.origins
+        self._path = source.path
         self._root = {name: each for name, each in source.schema.items() if name != "$defs"}
         self._definitions: dict[str, Any] = dict(source.schema.get("$defs", {}))
         self._trials = trials
@@ -104,7 +105,10 @@ class Repair:
 
         `reason`: why the whole schema does not compile, for the case that no part is found.
         """
-        units = [(self._root, ()), *((self._definitions[n], p) for n, p in self._origins.items())]
+        units = [
+            (self._root, self._path),
+            *((self._definitions[n], p) for n, p in self._origins.items()),
+        ]
         try:
             for alone in (True, False):
                 for unit, path in units:
@@ -112,7 +116,7 @@ class Repair:
                         return schema_error(*self._innermost(unit, path, alone))
         except _Exhausted:
             pass
-        return schema_error((), reason)
+        return schema_error(self._path, reason)
 
     def _searched(self, report: Callable[[str], None]) -> dict[str, Any]:
         """Tries each part without its references first, then with all that it refers to.
