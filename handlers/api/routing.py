@@ -21,8 +21,13 @@ if TYPE_CHECKING:
 MODEL_PREFIX = "/v1/models/"
 MODEL_PATH = f"{MODEL_PREFIX}{{id}}"
 
-STORED = ("/v1/responses/", "/v1/chat/completions/", "/v1/conversations")
-"""The paths by which OpenAI's clients ask for what an earlier request left behind."""
+STORED = (
+    "/v1/responses/",
+    "/v1/chat/completions/",
+    "/v1/conversations",
+    "/v1/messages/batches",
+)
+"""The paths by which clients ask for what an earlier request left behind."""
 
 
 ANTHROPIC_VERSION = "anthropic-version"
@@ -107,7 +112,7 @@ def match(paths: Iterable[str], table: Mapping[str, Route]) -> Match | None:
 
 
 def asks_for_stored(paths: Iterable[str]) -> bool:
-    """Returns whether one of `paths` asks for what an earlier request left behind at OpenAI."""
+    """Returns whether one of `paths` asks for what an earlier request left behind elsewhere."""
     return any(path.startswith(STORED) for path in _variants(paths))
 
 

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 from handlers import errors, log
 from handlers.api import unsupported_fields
 from handlers.api.endpoints import messages
+from handlers.api.endpoints.messages_input import ContentBlock
 from handlers.api.http import Request, Response, StreamResponse, run_sync
 from handlers.artifact.dialect import HERMES, Dialect, Thinking
 from handlers.engine.params import FinishReason
@@ -661,6 +662,52 @@ def test_a_refusal_names_the_place_and_says_what_to_do(body: object, message: st
 
     assert (status, kind) == (400, "invalid_request_error")
     assert said.startswith(message)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+TYPE = st.sampled_from(
+    [
+        *("text", "tool_use", "tool_result", "thinking", "search_result", "compaction", "image"),
+        *("tool_reference", "server_tool_use", "web_search_tool_result", "hologram", ""),
+    ]
+)
+MEMBER = st.sampled_from([*ContentBlock.__struct_fields__[1:], "cache_control", "signature"])
+BLOCKS = st.recursive(
+    st.dictionaries(MEMBER, JSON, max_size=3),
+    lambda inner: st.fixed_dictionaries({"content": st.lists(inner, max_size=2)}),
+    max_leaves=4,
+).flatmap(lambda block: TYPE.map(lambda kind: block | {"type": kind}))
+
+
+@given(
+    blocks=st.lists(BLOCKS, max_size=4),
+    role=st.sampled_from(["user", "assistant", "system"]),
+    system=st.none() | st.lists(BLOCKS, max_size=2),
+)
+def test_whatever_blocks_hold_is_answered_or_refused(
+    blocks: list[Any], role: str, system: list[Any] | None
+) -> None:
+    body = BODY | {"messages": [{"role": role, "content": blocks}], "system": system}
+
+    answer = client(saying("yes")).send("POST", MESSAGES, body)
+
+    assert answer.status in {200, 400}
+
+
+def test_blocks_within_blocks_without_end_are_refused() -> None:
+    block: dict[str, Any] = {"type": "text", "text": "a"}
+    for _ in range(400):
+        block = {"type": "search_result", "content": [block]}
+
+    status, _, message = refusal(user(block))
+
+    assert (status, message) == (400, "The messages are nested too deeply.")
 
 
 def test_a_begun_answer_may_be_empty_or_end_in_a_call() -> None:

@@ -197,6 +197,7 @@ def test_a_path_after_an_unknown_prefix_is_answered_with_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("path", "inner"),
     [
+        ("/v1/messages/batches/msgbatch_1/results", ()),
         ("/responses/resp_1", ()),
         ("/v1/v1/responses/resp_1", ()),
         ("//v1//responses//resp_1/", ()),

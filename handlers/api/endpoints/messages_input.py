@@ -129,8 +129,11 @@ def input_messages(
         raise InvalidRequest("messages is empty: send at least one message.", param="messages")
     instructions = _instructions(system or "", "system")
     given = [{"role": "system", "content": instructions}] if instructions else []
-    for index, message in enumerate(messages):
-        given += _turns(message, f"messages[{index}].content")
+    try:
+        for index, message in enumerate(messages):
+            given += _turns(message, f"messages[{index}].content")
+    except RecursionError:
+        raise InvalidRequest("The messages are nested too deeply.", param="messages") from None
     return given
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from handlers.api.generation import Events, ResponseMetadata
+    from handlers.engine.params import GenerationStats
     from handlers.text.completion import Delta
 
 
@@ -88,8 +89,7 @@ class MessagesSerializer(StreamSerializer):
 
     def delta(self, delta: Delta) -> Events:
         """Returns the events of the blocks, the first time after that of the message."""
-        self._message = replace(self._message, usage=MessagesUsage.of(delta.stats))
-        events: Events = [*self._begin()]
+        events: Events = [] if self._begun else [*self._begin(delta.stats)]
         if delta.reasoning:
             events += self._open_if_other(ThinkingBlock())
             piece = EventDelta(type="thinking_delta", thinking=delta.reasoning)
@@ -108,6 +108,7 @@ class MessagesSerializer(StreamSerializer):
             reason = stop_reason(delta)
             self._message = replace(
                 self._message,
+                usage=MessagesUsage.of(delta.stats),
                 content=self._blocks,
                 stop_reason=reason,
                 stop_sequence=delta.stop_string if reason == "stop_sequence" else None,
@@ -136,11 +137,11 @@ class MessagesSerializer(StreamSerializer):
         """Returns the body, once the last delta is in."""
         return self._message
 
-    def _begin(self) -> Iterator[MessagesEvent]:
-        if not self._begun:
-            self._begun = True
-            yield MessagesEvent(type="message_start", message=self._message)
-            yield MessagesEvent(type="ping")
+    def _begin(self, stats: GenerationStats) -> Iterator[MessagesEvent]:
+        self._begun = True
+        begun = replace(self._message, usage=MessagesUsage.of(stats))
+        yield MessagesEvent(type="message_start", message=begun)
+        yield MessagesEvent(type="ping")
 
     def _open_if_other(self, block: AnswerBlock) -> Iterator[MessagesEvent]:
         """Opens a block, unless one of its type is open."""
