@@ -131,7 +131,8 @@ def own_fields(old: str) -> str:
     shared |= {path: _fields(_common_base(*CONVERSING)) for path in CONVERSING}
     shared |= {path: (*shared[path], *_openai_names()) for path in OPENAI}
     shared |= {path: _fields(_common_base(*ENCODING)) for path in ENCODING}
-    listed = (*GENERATING, *ENCODING, "/tokenize", "/detokenize")
+    shared[INFILL] = _fields(_common_base(*GENERATING))
+    listed = (*GENERATING, INFILL, *ENCODING, "/tokenize", "/detokenize")
     rows = [
         [_code(path), _code(name)]
         for path in listed
@@ -216,6 +217,7 @@ TABLES: Mapping[str, Callable[[str], str]] = {
 }
 OPENAI = ("/v1/chat/completions", "/v1/completions")
 GENERATING = (*OPENAI, "/v1/responses", "/v1/messages", "/generate")
+INFILL = "/infill"
 CONVERSING = ("/v1/chat/completions", "/v1/responses", "/generate")
 ENCODING = ("/v1/embeddings", "/v1/classify", "/v1/rerank")
 

@@ -14,6 +14,7 @@ import msgspec
 
 from handlers.api.worker_pool import WorkerPool
 from handlers.artifact.manifest import SamplingDefaults
+from handlers.errors import InvalidRequest
 from handlers.text.tokenizer import PromptEncoder
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from handlers.text.completion import Completer
     from handlers.text.control_tokens import PromptText
     from handlers.text.encoder_inputs import EncoderInputBuilder
+    from handlers.text.infill import InfillFormat
     from handlers.text.pair_prompt import PairPromptBuilder
     from handlers.text.tokenizer import Tokenizer
     from handlers.text.user_text import UserText
@@ -147,6 +149,25 @@ class DecoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
 
             return PromptText(self.template.prompt(messages, tools, options))
         return self._user_text.render(messages, tools, options)
+
+    def infill_format(self, field: str) -> InfillFormat:
+        """Returns how the middle of a text is asked for. Raises InvalidRequest that names `field`.
+
+        The model was not trained to fill in if its tokenizer has no tokens for it.
+        """
+        if self._infill_format is None:
+            raise InvalidRequest(
+                f"{field} is not supported by this model: its tokenizer has no tokens for filling "
+                f"in the middle of a text, such as <|fim_middle|>.",
+                param=field,
+            )
+        return self._infill_format
+
+    @cached_property
+    def _infill_format(self) -> InfillFormat | None:
+        from handlers.text.infill import InfillFormat
+
+        return InfillFormat.of(self.tokenizer, self.manifest.vocab_size)
 
     @cached_property
     def _user_text(self) -> UserText:

@@ -234,6 +234,14 @@ GENERATION: Mapping[str, Route] = {
         event="endpoints.completions.Completion",
         preload=True,
     ),
+    "/infill": _post(
+        "endpoints.infill.create",
+        "infill",
+        "Fills in the text between a prefix and a suffix, as llama-server does.",
+        request="endpoints.infill.InfillRequest",
+        response="endpoints.infill.Infilled",
+        event="endpoints.infill.Infilled",
+    ),
     "/v1/responses": _post(
         "endpoints.responses.create",
         "createResponse",

@@ -198,6 +198,12 @@ class Tokenizer:
         added = self._backend.get_added_tokens_decoder()
         return {token.content: token.special for token in added.values()}
 
+    @cached_property
+    def added_ids(self) -> dict[str, int]:
+        """The ids of the tokens beside the vocabulary, by their names."""
+        added = self._backend.get_added_tokens_decoder()
+        return {token.content: token_id for token_id, token in added.items()}
+
     def added_beyond(self, vocab_size: int) -> frozenset[int]:
         """Returns the added tokens that a model of `vocab_size` logits has no logit for."""
         added = self._backend.get_added_tokens_decoder()

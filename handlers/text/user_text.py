@@ -77,9 +77,12 @@ class UserText:
 
         They are those at which the template splits it, and those that open what these close.
         """
+        thinking = self._template.dialect.thinking
+        marks = thinking.begin + thinking.end if thinking else ""
         split_at = _strings_in(_SPLIT, self._source)
+        closing = {name for name in split_at if name[1:2] == "/" or name in marks}
         return self._first_characters(
-            {name for name in self._tokens.names if {name, _closing(name)} & split_at}
+            {name for name in self._tokens.names if {name, _closing(name)} & closing}
         )
 
     def render(self, messages: Messages, tools: Tools | None, options: PromptOptions) -> PromptText:

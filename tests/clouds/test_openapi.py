@@ -19,13 +19,17 @@ from handlers.api.openapi import document
 from handlers.api.routes import ROUTES
 from handlers.artifact.manifest import Task
 from tests.support.examples import few_or, is_drawn
+from tests.support.infill_tokenizers import filling_copy
 from tests.support.servers import CloudRun, cloud_run
 
 
 @pytest.fixture(scope="module")
-def server(tiny_artifact: Path, directory: Path) -> Iterator[CloudRun]:
+def server(
+    tiny_artifact: Path, directory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[CloudRun]:
     """A context so short that every answer is: thousands of them are made here."""
-    with cloud_run(tiny_artifact, directory, KINDLING_CONTEXT_LENGTH="96") as running:
+    filling = filling_copy(tiny_artifact, tmp_path_factory.mktemp("filling") / "model")
+    with cloud_run(filling, directory, KINDLING_CONTEXT_LENGTH="96") as running:
         yield running
 
 
@@ -83,6 +87,8 @@ BEYOND_A_SCHEMA = (
     "leave it out, or send what n is",
     "of 0 needs echo: true",
     "needs logprobs: true",
+    "with a suffix it has to be a text",
+    "leave echo out",
     "but there are no tools",
     "must be greater than thinking.budget_tokens",
     "is none of the tools",

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
-import msgspec
 from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import replace
 
 from handlers.api import unsupported_fields
 from handlers.api.generation import (
@@ -22,6 +22,7 @@ from handlers.api.generation import (
 )
 from handlers.api.logprobs import TextLogprobs
 from handlers.api.parsing import PromptInput, as_list, read_json
+from handlers.api.prompt_echo import PromptEcho, TokenisedPrompt
 from handlers.api.sampling import (
     MAX_CHOICES,
     Choices,
@@ -33,7 +34,6 @@ from handlers.api.sampling import (
 from handlers.api.schemas import ResponseSchema
 from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.errors import InvalidRequest
-from handlers.text.logprobs import prompt_logprobs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from handlers.api.http import Request, Response, StreamResponse, TokenUsage
     from handlers.api.model import DecoderModel
     from handlers.text.completion import Delta
-    from handlers.text.logprobs import ScoredToken
-    from handlers.text.tokenizer import Tokenizer
 
 # Spelling 40,000 of them takes 0.13 s, in which the event loop serves nobody, and 1.2 MB of JSON.
 MAX_ECHOED_LOGPROBS = 50_000
@@ -53,7 +51,6 @@ UNSUPPORTED: UnsupportedFields = (
     | unsupported_fields.CHAT_ONLY
     | unsupported_fields.THINKING
     | {
-        "suffix": (),
         "max_output_tokens": (),
         "chat_template": (),
         "add_generation_prompt": ("true",),
@@ -72,6 +69,8 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     prompt: PromptInput
+    suffix: str | None = None
+    """The text after the answer, for a model that was trained to fill in. An empty one is none."""
     max_tokens: TokensOrNone | None = None
     logprobs: (
         Annotated[int, Meta(ge=0, le=20)]
@@ -111,6 +110,12 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
                 "logprobs is true, as in a chat: send how many of the likeliest tokens to tell "
                 "beside each, 0 to 20.",
                 param="logprobs",
+            )
+        if self.suffix and self.echo:
+            raise InvalidRequest(
+                "echo gives the prompt back before an answer that continues it, but with a suffix "
+                "the answer stands between two texts: leave echo out.",
+                param="echo",
             )
         of_ids = isinstance(self.prompt, list) and isinstance(next(iter(self.prompt), 0), int)
         prompts = 1 if of_ids or isinstance(self.prompt, str) else len(self.prompt)
@@ -157,49 +162,6 @@ class Completion(ResponseSchema, frozen=True, kw_only=True):
     system_fingerprint: str
     choices: list[TextChoice]
     usage: Usage | UnsetType | None = UNSET
-
-
-class TokenisedPrompt(msgspec.Struct, frozen=True):
-    """One prompt of a request."""
-
-    ids: list[int]
-    text: str | None
-    """None for a prompt that came as ids."""
-
-
-class PromptEcho:
-    """The prompts that are returned in front of their choices, with their logprobs."""
-
-    def __init__(self, tokenizer: Tokenizer, prompts: Sequence[TokenisedPrompt], n: int) -> None:
-        self._tokenizer = tokenizer
-        self._n = n
-        self._ids = [prompt.ids for prompt in prompts]
-        # Prompts that came as ids have their special tokens in their text.
-        self._texts = [
-            tokenizer.decode(prompt.ids, skip_special_tokens=False)
-            if prompt.text is None
-            else prompt.text
-            for prompt in prompts
-        ]
-        self._tokens: dict[int, tuple[ScoredToken, ...]] = {}
-        """The tokens of each prompt whose logprobs are known, by the prompt's position."""
-
-    def first(self, index: int) -> int:
-        """Returns the first choice of the same prompt: it brings the prompt's logprobs."""
-        return index - index % self._n
-
-    def text(self, index: int) -> str:
-        """Returns the text in front of a choice."""
-        return self._texts[index // self._n]
-
-    def tokens(self, choice: Delta) -> tuple[ScoredToken, ...]:
-        """Returns the tokens of that text, decoded once for all choices of a prompt."""
-        prompt = choice.index // self._n
-        if choice.prompt_logprobs is not None:
-            self._tokens[prompt] = prompt_logprobs(
-                self._tokenizer, self._texts[prompt], self._ids[prompt], choice.prompt_logprobs
-            )
-        return self._tokens.get(prompt, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,11 +260,18 @@ def _tokenise(model: DecoderModel, body: CompletionRequest) -> list[TokenisedPro
 
     def tokenised(part: str | list[int], field: str) -> TokenisedPrompt:
         if not isinstance(part, str):
+            if body.suffix:
+                raise InvalidRequest(
+                    f"{field} is a list of ids, but with a suffix it has to be a text.", param=field
+                )
             return TokenisedPrompt(part, None)
         adds = body.add_special_tokens is not False
-        return TokenisedPrompt(
-            model.prompt_encoder.encode(part, param=field, add_special_tokens=adds), part
-        )
+        text, breaks = part, cast("Sequence[int]", ())
+        if body.suffix:
+            prompt = model.infill_format("suffix").prompt(part, body.suffix)
+            text, breaks = prompt.text, prompt.breaks
+        ids = model.prompt_encoder.encode(text, param=field, add_special_tokens=adds, breaks=breaks)
+        return TokenisedPrompt(ids, part)
 
     if isinstance(body.prompt, str):
         return [tokenised(body.prompt, "prompt")]
@@ -326,6 +295,9 @@ async def _generation_request(
             logprobs=logprobs,
             prompt_logprobs=logprobs if body.echo else None,
         )
+        if body.suffix:
+            ends = model.infill_format("suffix").ends
+            params = replace(params, stop_token_ids=params.stop_token_ids | ends)
         choices += expand_n(prompt.ids, params, body.num_choices, grammar)
     return GenerationRequest(
         choices,
