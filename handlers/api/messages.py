@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from handlers.api.tools import past_call
+from handlers.api.tools import past_call, past_custom_call
 from handlers.errors import InvalidRequest, quoted
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class CalledFunction(msgspec.Struct, frozen=True):
 
 
 class CalledCustomTool(msgspec.Struct, frozen=True):
-    """A tool of another server that an assistant called with a text that is no JSON."""
+    """A custom tool that an assistant called with a text that is no JSON."""
 
     name: str | None = None
     input: Any = None
@@ -251,7 +251,7 @@ def _past_calls(message: Message) -> Iterator[TemplateMessage]:
         if call.function:
             yield past_call(call.function.name, call.function.arguments, call.id)
         elif call.custom:
-            yield past_call(call.custom.name, call.custom.input, call.id)
+            yield past_custom_call(call.custom.name, call.custom.input, call.id)
         elif call.name or call.args:
             yield past_call(call.name, call.args, call.id)
     if message.function_call and not message.tool_calls:

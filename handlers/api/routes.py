@@ -213,8 +213,8 @@ GENERATION: Mapping[str, Route] = {
         "createChatCompletion",
         "Answers a conversation.",
         request="endpoints.chat.ChatCompletionRequest",
-        response="endpoints.chat.ChatCompletion",
-        event="endpoints.chat.ChatCompletionChunk",
+        response="endpoints.chat_output.ChatCompletion",
+        event="endpoints.chat_output.ChatCompletionChunk",
         preload=True,
     ),
     "/v1/chat/completions/render": _post(

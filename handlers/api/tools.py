@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from handlers.api.custom_tools import CUSTOM, INPUT, CustomGrammar, custom_tool
 from handlers.artifact.dialect import TaggedArguments
 from handlers.errors import InvalidRequest, quoted
 from handlers.grammar.tool_grammar import Tool, ToolChoice, compile_tool_grammar
@@ -43,11 +44,27 @@ class FunctionSpec(msgspec.Struct, frozen=True):
     """True: arguments are valid under the whole schema, or the request is refused."""
 
 
+class CustomFormat(msgspec.Struct, frozen=True):
+    """The format of a custom tool's input."""
+
+    type: Literal["text", "grammar"]
+    grammar: CustomGrammar | None = None
+
+
+class CustomSpec(msgspec.Struct, frozen=True):
+    """A tool that takes a text."""
+
+    name: str
+    description: str | None = None
+    format: CustomFormat | None = None
+
+
 class FunctionTool(msgspec.Struct, frozen=True, kw_only=True):
-    """A function. Tools of other types are left out, with all their members."""
+    """A function, or a custom tool. Tools of other types are left out, with all their members."""
 
     type: str = FUNCTION
     function: FunctionSpec | None = None
+    custom: CustomSpec | None = None
 
 
 class NamedFunction(msgspec.Struct, frozen=True):
@@ -63,18 +80,22 @@ class NamedChoice(msgspec.Struct, frozen=True, tag_field="type", tag="function")
 
 
 class CustomChoice(msgspec.Struct, frozen=True, tag_field="type", tag="custom"):
-    """A tool that is left out has to be called, which is refused."""
+    """This custom tool has to be called."""
+
+    custom: NamedFunction
 
 
 class AllowedTools(msgspec.Struct, frozen=True):
     """Some of the tools."""
 
     mode: Literal["auto", "required"]
-    tools: Annotated[tuple[NamedChoice, ...], Meta(min_length=1, max_length=MAX_TOOLS)]
+    tools: Annotated[
+        tuple[NamedChoice | CustomChoice, ...], Meta(min_length=1, max_length=MAX_TOOLS)
+    ]
 
 
 class AllowedChoice(msgspec.Struct, frozen=True, tag_field="type", tag="allowed_tools"):
-    """One of these functions may be called, or must be."""
+    """One of these tools may be called, or must be."""
 
     allowed_tools: AllowedTools
 
@@ -95,6 +116,11 @@ class ToolConfig(msgspec.Struct, frozen=True):
     def must_call(self) -> bool:
         """Returns whether an answer has to be a call."""
         return self.choice.mode == "required"
+
+    @property
+    def custom(self) -> frozenset[str]:
+        """The names of the custom tools."""
+        return frozenset(tool.name for tool in self.tools if tool.is_custom)
 
     def for_template(self) -> list[dict[str, Any]]:
         """Returns the tools as chat templates expect them.
@@ -156,10 +182,12 @@ def tool_config(tools: list[Tool], choice: ToolChoice, parallel: bool | None) ->
 
 
 def chat_tools(tools: list[FunctionTool] | None) -> list[Tool]:
-    """Returns the functions among a chat's tools. Raises InvalidRequest."""
+    """Returns the functions and the custom tools of a chat. Raises InvalidRequest."""
     functions = []
     for index, tool in enumerate(tools or ()):
-        if is_function(tool.type):
+        if tool.type == CUSTOM:
+            functions.append(_chat_custom_tool(f"tools[{index}].custom", tool.custom))
+        elif is_function(tool.type):
             field = f"tools[{index}].function"
             if tool.function is None:
                 raise InvalidRequest(f"{field} is required.", param=field)
@@ -169,23 +197,45 @@ def chat_tools(tools: list[FunctionTool] | None) -> list[Tool]:
     return functions
 
 
+def _chat_custom_tool(field: str, spec: CustomSpec | None) -> Tool:
+    if spec is None:
+        raise InvalidRequest(f"{field} is required.", param=field)
+    form, format_field = spec.format, f"{field}.format"
+    if form is not None and form.type == "grammar" and form.grammar is None:
+        missing = f"{format_field}.grammar"
+        raise InvalidRequest(f"{missing} is required.", param=missing)
+    grammar = form.grammar if form is not None and form.type == "grammar" else None
+    return custom_tool(spec.name, spec.description, grammar, field, format_field)
+
+
 def chat_tool_choice(choice: ChatToolChoice | None) -> ToolChoice:
-    """Returns a chat's tool_choice in the form that all endpoints share. Raises InvalidRequest."""
-    if isinstance(choice, CustomChoice):
-        raise no_function("custom")
-    if isinstance(choice, NamedChoice):
-        return ToolChoice("required", choice.function.name)
+    """Returns a chat's tool_choice in the form that all endpoints share."""
+    if isinstance(choice, NamedChoice | CustomChoice):
+        return ToolChoice("required", _chosen(choice))
     if isinstance(choice, AllowedChoice):
         allowed = choice.allowed_tools
-        return ToolChoice(allowed.mode, allowed=tuple(tool.function.name for tool in allowed.tools))
+        return ToolChoice(allowed.mode, allowed=tuple(map(_chosen, allowed.tools)))
     return ToolChoice(choice or "auto")
+
+
+def _chosen(choice: NamedChoice | CustomChoice) -> str:
+    return choice.custom.name if isinstance(choice, CustomChoice) else choice.function.name
+
+
+def require_custom(name: str | None, tools: Sequence[Tool]) -> None:
+    """Raises InvalidRequest where a choice of a custom tool names none of them."""
+    if not any(tool.is_custom and tool.name == name for tool in tools):
+        raise InvalidRequest(
+            f"tool_choice names {quoted(name or '')}, which is none of the custom tools.",
+            param="tool_choice",
+        )
 
 
 def is_function(kind: str) -> bool:
     """Returns whether a tool of this type is a function. The log says once that others are ignored.
 
-    Codex sends web_search, custom tools and namespaces beside its functions with every request.
-    OpenAI runs such tools, or has models that were trained on them; llama.cpp leaves them out, too.
+    Codex sends web_search and namespaces beside its functions with every request. OpenAI runs such
+    tools, or has models that were trained on them; llama.cpp leaves them out, too.
     """
     if kind != FUNCTION:
         message = "Tools of the type %s are left out: only functions are offered."
@@ -211,6 +261,11 @@ def past_call(name: str | None, arguments: object, call_id: object = None) -> di
     function = {"name": name or "", "arguments": _template_arguments(arguments)}
     identity = "" if call_id is None else str(call_id)
     return {"id": identity, "type": FUNCTION, "function": function}
+
+
+def past_custom_call(name: str | None, given: object, call_id: object = None) -> dict[str, Any]:
+    """Makes the same of a call of a custom tool, as the model wrote it."""
+    return past_call(name, {INPUT: given} if isinstance(given, str) else given, call_id)
 
 
 def _template_arguments(given: object) -> dict[str, Any] | str:

@@ -40,6 +40,10 @@ class Tool(msgspec.Struct, frozen=True):
     """Whether arguments are valid under the whole schema, or the request is refused."""
     field: str = "tools"
     """The request's field that has the tool, for errors."""
+    is_custom: bool = False
+    """Whether it stands for a tool that takes a text in place of JSON."""
+    schema_field: str | None = None
+    """The request's field that errors about its schema name, None for its parameters."""
 
     @property
     def arguments_schema(self) -> dict[str, Any]:
@@ -66,7 +70,8 @@ class Tool(msgspec.Struct, frozen=True):
         """Returns an error about this tool's schema as one that names the tool and its field."""
         path = f".{error.param}" if error.param else ""
         return InvalidRequest(
-            f"The tool {quoted(self.name)}: {error}", param=f"{self.field}.parameters{path}"
+            f"The tool {quoted(self.name)}: {error}",
+            param=self.schema_field or f"{self.field}.parameters{path}",
         )
 
 

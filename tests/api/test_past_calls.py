@@ -116,7 +116,7 @@ CALLED = "[weather {'city': 'Paris'}]"
         ({"tool_calls": [{"function": FUNCTION, "extra": {"a": 1}}]}, CALLED),
         (
             {"tool_calls": [{"type": "custom", "custom": {"name": "patch", "input": "+ a"}}]},
-            "[patch + a]",
+            "[patch {'input': '+ a'}]",
         ),
         ({"function_call": FUNCTION}, CALLED),
         ({"function_call": FUNCTION, "tool_calls": [{"function": FUNCTION}]}, CALLED),

@@ -165,7 +165,7 @@ def test_the_answer_has_openais_shape() -> None:
                     },
                 ]
             },
-            "<user>Hello<assistant>[patch + b]<tool>done<assistant>",
+            "<user>Hello<assistant>[patch {'input': '+ b'}]<tool>done<assistant>",
         ),
         (
             {
@@ -361,7 +361,6 @@ def test_a_call_cut_short_is_incomplete() -> None:
 
 OTHERS: list[dict[str, Any]] = [
     {"type": "web_search"},
-    {"type": "custom", "name": "apply_patch", "format": {"type": "grammar", "syntax": "lark"}},
     {"type": "namespace", "name": "mcp", "description": "", "tools": [ADD | {"name": "inner"}]},
     {"type": "mcp", "server_label": "a", "server_url": "b", "require_approval": "never"},
     {"type": "image_generation", "size": "auto"},

@@ -237,13 +237,13 @@ def test_the_tools_reach_the_prompt() -> None:
     assert "The weather in a city." in prompt
 
 
-CUSTOM = {"type": "custom", "custom": {"name": "x", "format": {"type": "text"}}}
+OTHER = {"type": "web_search", "web_search": {"name": "x"}}
 
 
-def test_custom_tools_are_left_out_beside_functions() -> None:
+def test_tools_of_other_types_are_left_out_beside_functions() -> None:
     engine = saying(calling(PARIS))
 
-    body = Client(engine).json("POST", CHAT, ASKED | {"tools": [CUSTOM, *ASKED["tools"]]})
+    body = Client(engine).json("POST", CHAT, ASKED | {"tools": [OTHER, *ASKED["tools"]]})
 
     alone = saying("")
     Client(alone).json("POST", CHAT, ASKED)
@@ -251,7 +251,7 @@ def test_custom_tools_are_left_out_beside_functions() -> None:
     assert without_ids(body["choices"][0]["message"]["tool_calls"]) == called(PARIS)
 
 
-@pytest.mark.parametrize("choice", [{"tools": []}, {"tools": [CUSTOM]}, {"tool_choice": "none"}])
+@pytest.mark.parametrize("choice", [{"tools": []}, {"tools": [OTHER]}, {"tool_choice": "none"}])
 def test_tools_that_may_not_be_called_are_not_offered(choice: dict[str, Any]) -> None:
     engine = saying(calling(PARIS))
 
@@ -386,8 +386,8 @@ def test_of_allowed_tools_one_must_be_called_where_that_is_required() -> None:
     [
         ({"tools": "now"}, "tools"),
         ({"tools": [{"type": "function"}]}, "tools[0].function"),
-        ({"tools": [CUSTOM], "tool_choice": "required"}, "tools"),
-        ({"tools": [CUSTOM, {"type": "function"}]}, "tools[1].function"),
+        ({"tools": [OTHER], "tool_choice": "required"}, "tools"),
+        ({"tools": [OTHER, {"type": "function"}]}, "tools[1].function"),
         ({"tools": [NOW, NOW]}, "tools[1].function.name"),
         ({"tools": [NOW] * 129}, "tools"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),

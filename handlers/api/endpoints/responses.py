@@ -15,9 +15,11 @@ from msgspec import Meta
 
 from handlers.api import unsupported_fields
 from handlers.api.conversation import Conversation, prompt_options, tokenise
+from handlers.api.custom_tools import CUSTOM
 from handlers.api.endpoints.responses_input import CheckedItem, input_messages
 from handlers.api.endpoints.responses_output import ResponseInputTokens, ResponseObject
 from handlers.api.endpoints.responses_stream import ResponseSerializer
+from handlers.api.endpoints.responses_tools import CheckedTool, ResponseChoice, response_tools
 from handlers.api.generation import ResponseMetadata, whole_response
 from handlers.api.http import json_response
 from handlers.api.parsing import MemberCheck, members_of, read_json
@@ -35,13 +37,12 @@ from handlers.api.tools import (
     FUNCTION,
     MAX_TOOLS,
     ToolConfig,
-    is_function,
-    no_function,
+    require_custom,
     tool_config,
 )
 from handlers.api.unsupported_fields import UnsupportedFields
 from handlers.errors import InvalidRequest
-from handlers.grammar.tool_grammar import Tool, ToolChoice
+from handlers.grammar.tool_grammar import ToolChoice
 
 if TYPE_CHECKING:
     from handlers.api.http import Request, Response, StreamResponse
@@ -92,70 +93,6 @@ class TextOptions(msgspec.Struct, frozen=True):
     """The options of OpenAI's field `text`."""
 
     format: TextFormat | JsonObjectFormat | TextJsonSchemaFormat | None = None
-
-
-class ResponseTool(msgspec.Struct, frozen=True, kw_only=True):
-    """A function: a chat's tool, without its inner object. Those of other types are left out."""
-
-    type: str
-    name: str | None = None
-    description: str | None = None
-    parameters: JsonSchema | None = None
-    strict: bool | None = None
-
-
-# Of a tool of another type only its type is read.
-CheckedTool = Annotated[
-    ResponseTool,
-    Meta(
-        extra_json_schema={
-            "anyOf": [
-                {"properties": {"name": {"type": "string"}}, "required": ["name"]},
-                {"properties": {"type": {"not": {"const": FUNCTION}}}},
-            ]
-        }
-    ),
-]
-
-
-class ChosenTool(msgspec.Struct, frozen=True):
-    """One of the tools."""
-
-    type: str
-    name: str | None = None
-
-    def name_in(self, field: str) -> str:
-        """Returns the name. Raises InvalidRequest where it has none."""
-        if self.name is None:
-            raise InvalidRequest(f"{field}.name is required.", param=f"{field}.name")
-        return self.name
-
-
-class ResponseChoice(ChosenTool, frozen=True, omit_defaults=True):
-    """The function that has to be called, or the functions of which one may or must be."""
-
-    type: Annotated[str, Meta(extra_json_schema={"enum": [FUNCTION, "allowed_tools"]})]
-    mode: Literal["auto", "required"] | None = None
-    tools: Annotated[tuple[ChosenTool, ...], Meta(min_length=1, max_length=MAX_TOOLS)] | None = None
-
-    @property
-    def tool_choice(self) -> ToolChoice:
-        """The choice in the form that all endpoints share. Raises InvalidRequest."""
-        if self.type == FUNCTION:
-            return ToolChoice("required", self.name_in("tool_choice"))
-        if self.type != "allowed_tools":
-            raise no_function(self.type)
-        if self.mode is None or self.tools is None:
-            field = f"tool_choice.{'mode' if self.mode is None else 'tools'}"
-            raise InvalidRequest(f"{field} is required.", param=field)
-        allowed = tuple(
-            tool.name_in(f"tool_choice.tools[{index}]")
-            for index, tool in enumerate(self.tools)
-            if is_function(tool.type)
-        )
-        if not allowed:
-            raise no_function(self.tools[0].type)
-        return ToolChoice(self.mode, allowed=allowed)
 
 
 def _check_text(value: msgspec.Raw) -> None:
@@ -212,24 +149,14 @@ class ResponsesRequest(ThinkingFields, frozen=True, kw_only=True):
     @property
     def tool_config(self) -> ToolConfig | None:
         """The tools that the answer may call. Raises InvalidRequest."""
-        given = self.tool_choice
+        given, tools = self.tool_choice, response_tools(self.tools)
         if isinstance(given, ResponseChoice):
             choice = given.tool_choice
+            if given.type == CUSTOM:
+                require_custom(choice.name, tools)
         else:
             choice = ToolChoice(given or "auto")
-        return tool_config(self._functions, choice, self.parallel_tool_calls)
-
-    @property
-    def _functions(self) -> list[Tool]:
-        functions = []
-        for index, tool in enumerate(self.tools or ()):
-            if is_function(tool.type):
-                field = f"tools[{index}]"
-                if tool.name is None:
-                    raise InvalidRequest(f"{field}.name is required.", param=f"{field}.name")
-                strict = tool.strict is True
-                functions.append(Tool(tool.name, tool.description, tool.parameters, strict, field))
-        return functions
+        return tool_config(tools, choice, self.parallel_tool_calls)
 
     @property
     def conversation(self) -> Conversation:
@@ -247,7 +174,7 @@ class ResponsesRequest(ThinkingFields, frozen=True, kw_only=True):
 
     def response(self, metadata: ResponseMetadata, params: SamplingParams) -> ResponseObject:
         """Returns the response before its answer begins, with the request's fields and defaults."""
-        tools = [tool for tool in self.tools or () if tool.type == FUNCTION]
+        tools = [tool for tool in self.tools or () if tool.type in (FUNCTION, CUSTOM)]
         reasoning = self.reasoning or ReasoningField()
         return ResponseObject(
             id=f"resp_{metadata.key}",
@@ -289,7 +216,8 @@ async def create(model: DecoderModel, request: Request) -> Response | StreamResp
     )
     metadata = ResponseMetadata.of(model)
     response = body.response(metadata, generation_request.prompts[0].params)
-    serializer = ResponseSerializer(metadata.key, response)
+    custom = conversation.tools.custom if conversation.tools else frozenset()
+    serializer = ResponseSerializer(metadata.key, response, custom)
     if body.stream:
         return await generation_request.stream(model.completer, serializer)
     # Built up by the same events as a stream, so that both have the same items.

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from handlers.api import messages as chat_messages
 from handlers.api.messages import Content, text_of, thoughts_of
-from handlers.api.tools import past_call
+from handlers.api.tools import past_call, past_custom_call
 from handlers.api.unsupported_fields import NOTHING_STORED
 from handlers.errors import InvalidRequest, quoted
 
@@ -169,7 +169,8 @@ def _append_call(messages: list[TemplateMessage], field: str, item: InputItem) -
     """Adds a call to the assistant's message, since a chat has no items that stand apart."""
     name = _required(f"{field}.name", item.name)
     call_id = _required(f"{field}.call_id", item.call_id)
-    call = past_call(name, getattr(item, CALLS[item.kind]), call_id)
+    make = past_call if item.kind == "function_call" else past_custom_call
+    call = make(name, getattr(item, CALLS[item.kind]), call_id)
     if not messages or messages[-1]["role"] != "assistant":
         messages.append({"role": "assistant", "content": ""})
     messages[-1].setdefault("tool_calls", []).append(call)

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from handlers.api.custom_tools import InputReader
 from handlers.api.endpoints.responses_output import (
     DescribedItem,
     DescribedPart,
     OutputCall,
+    OutputCustomCall,
     OutputMessage,
     OutputPart,
     OutputReasoning,
@@ -45,6 +47,7 @@ class ResponseEvent(msgspec.Struct, frozen=True, kw_only=True):
     text: str | UnsetType = UNSET
     arguments: str | UnsetType = UNSET
     name: str | UnsetType = UNSET
+    input: str | UnsetType = UNSET
     logprobs: list[TokenLogprob] | UnsetType = UNSET
     sequence_number: int
 
@@ -182,15 +185,61 @@ class GrowingCall:
         return self._events.make(kind, item_id=self._id, output_index=self._index, **members)
 
 
-GrowingItem = GrowingThoughts | GrowingMessage | GrowingCall
+class GrowingCustomCall:
+    """A call of a custom tool, as far as it has come."""
+
+    def __init__(
+        self, identity: str, index: int, events: EventFactory, call: ToolCallDelta
+    ) -> None:
+        self._id = identity
+        self._index = index
+        self._events = events
+        self._call_id = call.id or ""
+        self._name = call.name or ""
+        self._reader = InputReader()
+        self._input = ""
+
+    def item(self, status: ItemStatus) -> OutputCustomCall:
+        """Returns the item as it is now."""
+        return OutputCustomCall(
+            id=self._id,
+            type="custom_tool_call",
+            status=status,
+            call_id=self._call_id,
+            name=self._name,
+            input=self._input,
+        )
+
+    def start(self) -> Iterator[ResponseEvent]:
+        """Yields nothing: the item's own event has everything."""
+        yield from ()
+
+    def grow(self, arguments: str) -> Iterator[ResponseEvent]:
+        """Reads a piece of the arguments' JSON and yields the event of its text."""
+        text = self._reader.push(arguments)
+        self._input += text
+        if text:
+            yield self._event("delta", delta=text)
+
+    def finish(self) -> Iterator[ResponseEvent]:
+        """Yields the event before the item's last one."""
+        yield self._event("done", input=self._input)
+
+    def _event(self, kind: str, **members: Any) -> ResponseEvent:
+        kind = f"custom_tool_call_input.{kind}"
+        return self._events.make(kind, item_id=self._id, output_index=self._index, **members)
+
+
+GrowingItem = GrowingThoughts | GrowingMessage | GrowingCall | GrowingCustomCall
 
 
 class OutputBuilder:
     """Turns deltas into items and their events. At most the last item is open."""
 
-    def __init__(self, key: str, events: EventFactory) -> None:
-        """`key`: the random part of the items' ids."""
+    def __init__(self, key: str, events: EventFactory, custom: frozenset[str]) -> None:
+        """`key`: the random part of the items' ids. `custom`: the names of the custom tools."""
         self._key = key
+        self._custom = custom
         self._events = events
         self._open: GrowingItem | None = None
         self.items: list[OutputItem] = []
@@ -215,9 +264,9 @@ class OutputBuilder:
             yield from message.grow(delta)
         for piece in delta.tool_calls:
             call = self._open
-            if not isinstance(call, GrowingCall) or piece.id is not None:
+            if not isinstance(call, GrowingCall | GrowingCustomCall) or piece.id is not None:
                 yield from self._close("completed")
-                call = GrowingCall(self._id("fc"), len(self.items), self._events, piece)
+                call = self._new_call(piece)
                 yield from self._start(call)
             yield from call.grow(piece.arguments)
 
@@ -240,6 +289,12 @@ class OutputBuilder:
         if self._open is not None:
             self.items.append(self._open.item("incomplete"))
             self._open = None
+
+    def _new_call(self, piece: ToolCallDelta) -> GrowingCall | GrowingCustomCall:
+        index = len(self.items)
+        if piece.name in self._custom:
+            return GrowingCustomCall(self._id("ctc"), index, self._events, piece)
+        return GrowingCall(self._id("fc"), index, self._events, piece)
 
     def _new_message(self) -> GrowingMessage:
         return GrowingMessage(self._id("msg"), len(self.items), self._events)

@@ -69,7 +69,18 @@ class OutputCall(ResponseSchema, frozen=True, kw_only=True):
     arguments: str
 
 
-OutputItem = OutputReasoning | OutputMessage | OutputCall
+class OutputCustomCall(ResponseSchema, frozen=True, kw_only=True):
+    """A call of a custom tool, whose `input` is a text."""
+
+    id: str
+    type: Literal["custom_tool_call"]
+    status: ItemStatus
+    call_id: str
+    name: str
+    input: str
+
+
+OutputItem = OutputReasoning | OutputMessage | OutputCall | OutputCustomCall
 
 
 def _one_of(kinds: Mapping[type[ResponseSchema], str]) -> Meta:
@@ -89,6 +100,7 @@ def _one_of(kinds: Mapping[type[ResponseSchema], str]) -> Meta:
 _ITEMS: dict[type[ResponseSchema], str] = {
     OutputMessage: "message",
     OutputCall: "function_call",
+    OutputCustomCall: "custom_tool_call",
     OutputReasoning: "reasoning",
 }
 DescribedItem = Annotated[Any, _one_of(_ITEMS)]

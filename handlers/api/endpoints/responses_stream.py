@@ -35,11 +35,16 @@ class ResponseSerializer(StreamSerializer):
     end = b""
     """Nothing, not even [DONE]: the last event of a response says that it is the last."""
 
-    def __init__(self, key: str, response: ResponseObject) -> None:
-        """`response`: as it is before the answer begins. `key`: the random part of its id."""
+    def __init__(
+        self, key: str, response: ResponseObject, custom: frozenset[str] = frozenset()
+    ) -> None:
+        """`response`: as it is before the answer begins. `key`: the random part of its id.
+
+        `custom`: the names of the custom tools.
+        """
         self._response = response
         self._events = EventFactory()
-        self._output = OutputBuilder(key, self._events)
+        self._output = OutputBuilder(key, self._events, custom)
         self._status: ResponseStatus = "incomplete"
 
     def start(self) -> Events:
