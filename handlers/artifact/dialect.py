@@ -18,6 +18,9 @@ Slot = Literal["name", "arguments", "id", "index"]
 among the calls of an answer, counted from `ToolFormat.first_index`."""
 
 
+CDATA, CDATA_END = "<![CDATA[", "]]>"
+
+
 class JsonArguments(msgspec.Struct, frozen=True, tag="json"):
     """Arguments that are one JSON object."""
 
@@ -41,6 +44,8 @@ class TaggedArguments(msgspec.Struct, frozen=True, omit_defaults=True, tag="tagg
     """Takes the place of `middle` before a value that is no string, where that differs."""
     text_values: bool = False
     """Whether the template writes earlier values as JSON only if it is given them as text."""
+    cdata: bool = False
+    """Whether a string with <, & or a line break stands between <![CDATA[ and ]]>, as in XML."""
 
     def write(self, arguments: Mapping[str, Any]) -> str:
         """Writes arguments as the model would have written them."""
@@ -48,6 +53,8 @@ class TaggedArguments(msgspec.Struct, frozen=True, omit_defaults=True, tag="tagg
 
     def _argument(self, key: str, value: object) -> str:
         if isinstance(value, str):
+            if self.cdata and any(one in value for one in "<&\n"):
+                value = f"{CDATA}{value}{CDATA_END}"
             return f"{self.open}{key}{self.middle}{value}{self.close}"
         middle = self.middle if self.other_middle is None else self.other_middle
         return f"{self.open}{key}{middle}{_json(value)}{self.close}"

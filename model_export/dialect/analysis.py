@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from handlers.artifact.dialect import Dialect, ToolFormat
 from model_export.dialect.calls import find_tool_format
 from model_export.dialect.probe import Probe
-from model_export.dialect.rows import known_tools
+from model_export.dialect.round_trip import proven_calls, proven_thoughts
+from model_export.dialect.rows import known_row
 from model_export.dialect.thinking import find_thinking
 from model_export.reporting import Report
 
@@ -29,15 +31,28 @@ def find_dialect(templates: Templates, report: Report) -> Dialect:
     """Returns the form of a model's answers. What cannot be found is reported and left out."""
     if templates.source is None:
         return Dialect()
-    probe = Probe(templates.source, templates.special_tokens)
+    try:
+        return _find(templates.source, templates, report)
+    except Exception as error:  # noqa: BLE001 - a template that nobody foresaw fails no export
+        report(f"dialect: the template cannot be asked, so it has none ({error})")
+        return Dialect()
+
+
+def _find(source: str, templates: Templates, report: Report) -> Dialect:
+    probe = Probe(source, templates.special_tokens)
     marks = find_thinking(probe)
     dialect = Dialect(thinking=marks.thinking, text=marks.text)
+    dialect = proven_thoughts(dialect, probe, report)
     if templates.tool_source is not None:
         probe = Probe(templates.tool_source, templates.special_tokens)
-    tools = known_tools(probe.source, find_tool_format(probe, marks.thinking, templates.end_marks))
+    row = known_row(probe.source)
+    tools = find_tool_format(probe, marks.thinking, templates.end_marks)
+    if row is not None and (row.is_right or tools is None):
+        tools = row.tools
     if tools is None and "tools" in probe.source:
         report("dialect: tool calls in a form that is not known; tools are described as text")
-    return msgspec.structs.replace(dialect, tools=_told_from(dialect, tools, report))
+    dialect = replace(dialect, tools=_told_from(dialect, tools, report))
+    return dialect if row is not None and row.is_right else proven_calls(dialect, probe, report)
 
 
 def _told_from(dialect: Dialect, tools: ToolFormat | None, report: Report) -> ToolFormat | None:

@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 
 from handlers.artifact.dialect import (
+    CDATA,
+    CDATA_END,
     Arguments,
     JsonArguments,
     LiteralArguments,
@@ -103,9 +105,10 @@ def _tagged(show: Show, string: _Around, number: _Around, between: str) -> Argum
                 separator=between[len(close) : len(between) - len(opening)],
                 other_middle=None if number.middle == string.middle else number.middle,
             )
-            if KEYS[0] in style.middle + style.close or not _takes_any_string(show, style):
+            if KEYS[0] in style.middle + style.close:
                 return None
-            checked = _with_text_values(show, style)
+            checked = _with_strings(show, style)
+            checked = checked and _with_text_values(show, checked)
             return None if checked is None else ArgumentText(checked, opening, close)
     return None
 
@@ -125,11 +128,15 @@ def _ends(empty: str | None, string: _Around, between: str) -> Iterator[tuple[st
     yield common_end(before, between), common_start(after, between)
 
 
-def _takes_any_string(show: Show, style: TaggedArguments) -> bool:
-    """Returns whether a string stands as it is, however it is made up."""
+def _with_strings(show: Show, style: TaggedArguments) -> TaggedArguments | None:
+    """Says how any string stands, None where not as it is, nor in CDATA."""
     text = "<a \"b\" 'c' \\ {d}>\n\té"
-    shown = show({KEYS[0]: text})
-    return shown is not None and f"{style.middle}{text}{style.close}" in shown
+    shown = show({KEYS[0]: text}) or ""
+    if f"{style.middle}{text}{style.close}" in shown:
+        return style
+    if f"{style.middle}{CDATA}{text}{CDATA_END}{style.close}" in shown:
+        return msgspec.structs.replace(style, cdata=True)
+    return None
 
 
 def _with_text_values(show: Show, style: TaggedArguments) -> TaggedArguments | None:

@@ -80,9 +80,6 @@ GRANITE_3 = Row(
 ROWS = (HARMONY, LFM2, SMOLLM3, GRANITE_3)
 
 
-def known_tools(source: str, found: ToolFormat | None) -> ToolFormat | None:
-    """Returns the calls of a known family, or `found`, what the template writes."""
-    for row in ROWS:
-        if all(word in source for word in row.words) and (row.is_right or found is None):
-            return row.tools
-    return found
+def known_row(source: str) -> Row | None:
+    """Returns the row of a template's family."""
+    return next((row for row in ROWS if all(word in source for word in row.words)), None)

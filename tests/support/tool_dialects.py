@@ -44,6 +44,14 @@ MINIMAX = ToolFormat(
     end="</minimax:tool_call>",
     arguments=TaggedArguments('<parameter name="', '">', "</parameter>\n"),
 )
+MINICPM = ToolFormat(
+    trigger='<function name="',
+    begin="",
+    call=('<function name="', "name", '">', "arguments", "</function>"),
+    separator="\n",
+    end="",
+    arguments=TaggedArguments('<param name="', '">', "</param>", cdata=True),
+)
 DSML = ToolFormat(
     trigger="<|DSML|function_calls>",
     begin="<|DSML|function_calls>\n",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from handlers.artifact.dialect import CDATA, CDATA_END
 from handlers.text.arguments.converter import Converter, Held, escaped
 from handlers.text.arguments.literals import literal_json
 from handlers.text.marks import MORE, Mark
@@ -40,9 +41,9 @@ class Tagged(Converter):
         self._open, self._separator = Mark(style.open), Mark(style.separator)
         self._middle, self._other = Mark(style.middle), Mark(style.other_middle or "")
         close = Mark(style.close)
-        self._end = close.core or style.close
+        self._end = self._close = close.core or style.close
         """The text that ends a value."""
-        self._lead = close.lead
+        self._lead = self._close_lead = close.lead
         """The white space before it."""
         self._strings, self._nullable = strings, nullable
         self._state = self._between
@@ -122,10 +123,22 @@ class Tagged(Converter):
     def _before_value(self) -> bool:
         if self._pending != self._trail and self._trail.startswith(self._pending):
             return False
+        if self._style.cdata:
+            text = self._pending.removeprefix(self._trail)
+            if CDATA.startswith(text):
+                return text == CDATA and self._begin_cdata()
+            if text.startswith(CDATA):
+                return self._begin_cdata()
         if self._value == self._in_string:
             self._json.append('"')
         self._state = self._value
         return self._take(len(self._trail) if self._pending.startswith(self._trail) else 0)
+
+    def _begin_cdata(self) -> bool:
+        self._json.append('"')
+        self._state = self._value = self._in_string
+        self._end, self._lead = CDATA_END + self._lead + self._close, ""
+        return self._take(self._pending.index(CDATA) + len(CDATA))
 
     def _in_string(self) -> bool:
         piece, ended = self._next_piece()
@@ -133,6 +146,7 @@ class Tagged(Converter):
         if ended:
             self._json.append('"')
             self._state = self._between
+            self._end, self._lead = self._close, self._close_lead
         return ended
 
     def _in_nullable(self) -> bool:
