@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -202,6 +202,17 @@ class Dialect(msgspec.Struct, frozen=True, omit_defaults=True):
     thinking: Thinking | None = None
     text: tuple[str, str] = ("", "")
     """The marks around the text of an answer, as in <|START_RESPONSE|>text<|END_RESPONSE|>."""
+
+    def marks(self) -> Iterator[str]:
+        """Yields the texts that a parser looks for in an answer."""
+        yield from self.text
+        if self.thinking is not None:
+            yield from (self.thinking.begin, self.thinking.end)
+        if self.tools is not None:
+            tools = self.tools
+            yield from (tools.begin, *tools.call[::2], tools.separator or "", tools.end)
+            style = msgspec.structs.astuple(tools.arguments)
+            yield from (mark for mark in style if isinstance(mark, str))
 
 
 HERMES = ToolFormat(

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-# Special tokens in some vocabularies, text in others: the tool parser has to see them in an answer.
-TOOL_MARKERS = {"[TOOL_CALLS]", "<tool_call>", "</tool_call>"}
+    from handlers.artifact.dialect import Dialect
+
+# Marks of tool calls where a dialect names none: special tokens in some vocabularies, or text.
+TOOL_MARKERS = ("[TOOL_CALLS]", "<tool_call>", "</tool_call>")
 
 # Of Unicode's private use: no vocabulary has it within a token, and no normaliser changes it.
 BREAK = "\ue000"
@@ -51,19 +53,21 @@ class Tokenizer:
     for 1 MB), its batches do not.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+    def __init__(self, backend: tokenizers.Tokenizer, dialect: Dialect | None = None) -> None:
+        """`dialect`: its marks are text in an answer, where a parser has to see them."""
         # tokenizer.json may carry the settings of a training run: a prompt is never cut or padded.
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
+        self._dialect = dialect
         self.token_bytes = TokenBytes(backend)
         """The bytes of an id on its own."""
 
     @classmethod
-    def load(cls, path: Path) -> Tokenizer:
+    def load(cls, path: Path, dialect: Dialect | None = None) -> Tokenizer:
         """Reads a tokenizer.json. Raises ArtifactError if it is missing or is not a tokenizer."""
         try:
-            return cls(tokenizers.Tokenizer.from_file(str(path)))
+            return cls(tokenizers.Tokenizer.from_file(str(path)), dialect)
         except BaseException as error:  # Exception itself, or a panic of its Rust
             if ends_a_task(error):
                 raise
@@ -184,12 +188,13 @@ class Tokenizer:
 
     @cached_property
     def special_ids(self) -> frozenset[int]:
-        """The ids of special tokens, which have no text in an answer."""
+        """The ids of special tokens, which have no text in an answer, but marks of the dialect."""
         added = self._backend.get_added_tokens_decoder()
+        marks = "\n".join((*TOOL_MARKERS, *(self._dialect.marks() if self._dialect else ())))
         return frozenset(
             token_id
             for token_id, token in added.items()
-            if token.special and token.content not in TOOL_MARKERS
+            if token.special and token.content not in marks
         )
 
     @cached_property

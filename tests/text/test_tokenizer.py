@@ -9,6 +9,7 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handlers.artifact.dialect import Dialect, LiteralArguments, Thinking, ToolFormat
 from handlers.errors import ArtifactError, EngineFault, InvalidRequest
 from handlers.text.detokenizer import IncrementalDetokenizer
 from handlers.text.tokenizer import Tokenizer
@@ -151,6 +152,27 @@ def test_ids_times_the_longest_token_are_no_less_than_the_characters(text: str) 
     tokenizer = Tokenizer(TOKENIZERS["byte_level"])
 
     assert len(tokenizer.encode(text)) * tokenizer.longest_token >= len(text)
+
+
+def test_marks_of_the_dialect_are_text_also_where_they_are_special_tokens() -> None:
+    marks = ["<|think|>", "<|/think|>", "<|call|>", '<|"|>', "<|text|>", "<|other|>"]
+    backend = tokenizers.Tokenizer.from_str(TOKENIZERS["byte_level"].to_str())
+    backend.add_special_tokens([tokenizers.AddedToken(mark, special=True) for mark in marks])
+    tools = ToolFormat(
+        trigger="<|call|>",
+        begin="<|call|>[",
+        call=("", "name", "(", "arguments", ")"),
+        separator=None,
+        end="]",
+        arguments=LiteralArguments("=", ",", '<|"|>', ":", quoted_keys=True),
+    )
+    dialect = Dialect(tools, Thinking("\n<|think|>\n", "<|/think|>"), text=("<|text|>", ""))
+
+    tokenizer = Tokenizer(backend, dialect)
+
+    detokenizer = tokenizer.detokenizer()
+    text = "".join(map(detokenizer.push, tokenizer.encode("".join(marks) + END)))
+    assert text + detokenizer.flush() == "".join(marks[:-1])
 
 
 def test_the_marker_of_a_tool_call_is_text_also_where_it_is_a_special_token() -> None:
