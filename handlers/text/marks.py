@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 NO: Final = -1
@@ -10,6 +11,7 @@ MORE: Final = -2
 
 JOINTS = frozenset('{}[]()<>:,="')
 """Beside these a model may write white space that the template does not."""
+BLANKS = re.compile(r"\s*")
 MAX_BLANKS = 256
 """The most white space before a mark: more is text."""
 
@@ -33,27 +35,27 @@ class Mark:
         core = self.core
         if not core:
             return start
-        place, length = skip_blanks(text, start), len(text)
-        if place - start > MAX_BLANKS:
-            return NO
+        place = self._skip(text, start)
         if text.startswith(core, place):
             return place + len(core)
         for index, character in enumerate(core):
             if character.isspace() or core[index - 1] in JOINTS or character in JOINTS:
-                place = skip_blanks(text, place)
+                place = self._skip(text, place)
                 if character.isspace():
                     continue
-            if place == length:
-                return MORE
-            if text[place] != character:
-                return NO
+            if not text.startswith(character, place):
+                return MORE if place == len(text) else NO
             place += 1
         return place
+
+    @staticmethod
+    def _skip(text: str, start: int) -> int:
+        """Returns the place after white space, or a place within it where there is too much."""
+        end = skip_blanks(text, start)
+        return end if end - start <= MAX_BLANKS else start
 
 
 def skip_blanks(text: str, start: int) -> int:
     """Returns the place of the first character from `start` on that is no white space."""
-    length = len(text)
-    while start < length and text[start].isspace():
-        start += 1
-    return start
+    found = BLANKS.match(text, start)
+    return found.end() if found else start

@@ -25,7 +25,7 @@ class ThinkingParser:
         self._state = self._at_start
         self._pending = ""
         self._blanks: list[str] = []
-        """White space of the thoughts that is left out if nothing follows it."""
+        """White space that is left out if no more thoughts follow it, or no text at the start."""
         self._begun = False
         """Whether anything of the thoughts was returned."""
         self._reasoning = self._text = ""
@@ -56,21 +56,31 @@ class ThinkingParser:
         """Returns what was held back, at the end of the answer."""
         rest, self._pending = self._pending, ""
         if self._state == self._at_start and not self._thinks:
-            return "", rest
+            return "", "".join([*self._blanks, rest])
         self._reasoning = ""
         self._think(rest)
         return self._reasoning, ""
 
     def _at_start(self) -> bool:
         leading = self._pending.lstrip()
+        if not leading:
+            if not self._thinks:
+                self._blanks.append(self._pending)
+            self._pending = ""
+            return False
         for mark, follows in ((self._begin, self._in_thoughts), (self._end, self._after_thoughts)):
             if mark and leading.startswith(mark):
                 self._pending = leading[len(mark) :]
+                self._blanks.clear()
                 self._state, self.found = follows, True
                 return True
         if self._begin.startswith(leading) or self._end.startswith(leading):
             return False
-        self._state = self._in_thoughts if self._thinks else self._in_text
+        if self._thinks:
+            self._state = self._in_thoughts
+        else:
+            self._pending = "".join([*self._blanks, self._pending])
+            self._state = self._in_text
         return True
 
     def _in_thoughts(self) -> bool:

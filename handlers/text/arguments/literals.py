@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from handlers.artifact.dialect import LiteralArguments
 from handlers.text.arguments.converter import Converter, Held, escaped
+from handlers.text.arguments.literal_parts import NUMBER, constant_json, escape_json
 from handlers.text.marks import MORE, NO, Mark, skip_blanks
 from handlers.text.stop_strings import partial_match
 
@@ -21,22 +22,8 @@ IN_JSON = {")": "]"}
 """A tuple becomes a list."""
 ROOT = ""
 """The closer of the arguments themselves, after which a mark of the call stands."""
-CONSTANTS = {
-    "none": "null",
-    "null": "null",
-    "nil": "null",
-    "undefined": "null",
-    "true": "true",
-    "false": "false",
-}
-NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
-PYTHON_NUMBER = re.compile(r"[+-]?(\d[\d_]*(\.[\d_]*)?|\.\d[\d_]*)([eE][+-]?\d+)?", re.ASCII)
-MAX_DIGITS = 300
 NOT_IN_KEYS = frozenset(",()[]{}'\"\n")
 WORD_ENDS = re.compile(r"[,()\[\]{}]")
-ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "a": "\a", "\n": ""}
-HEX_DIGITS = {"x": 2, "u": 4, "U": 8}
-OCTAL = re.compile(r"[0-7]{1,3}")
 
 
 class Literals(Converter):
@@ -139,7 +126,7 @@ class Literals(Converter):
         if not self._skip_blanks():
             return False
         if not self._text.startswith(self._assign, self._at):
-            partial = self._assign.startswith(self._text[self._at :])
+            partial = self._assign.startswith(self._text[self._at : self._at + len(self._assign)])
             return not partial and self._break()
         self._at += len(self._assign)
         self._json.append(": ")
@@ -189,37 +176,11 @@ class Literals(Converter):
         return True
 
     def _escape(self) -> bool:
-        """Takes a backslash and what it escapes, as Python has them."""
-        text, at = self._text, self._at + 1
-        if at == len(text):
+        found = escape_json(self._text, self._at)
+        if found is None:
             return False
-        kind = text[at]
-        length = HEX_DIGITS.get(kind, 0)
-        digits = text[at + 1 : at + 1 + length]
-        octal = OCTAL.match(text, at)
-        if octal is not None:
-            if octal.end() == len(text) and octal.end() - at < 3:
-                return False
-            self._json.append(escaped(chr(int(octal[0], 8))))
-            self._at = octal.end()
-        elif length and re.fullmatch(r"[0-9a-fA-F]*", digits) and len(digits) < length:
-            return at + 1 + len(digits) < len(text) and self._keep_slash()
-        elif length and re.fullmatch(r"[0-9a-fA-F]+", digits):
-            code = int(digits, 16)
-            if code > 0x10FFFF:
-                return self._keep_slash()
-            self._json.append(f"\\u{code:04x}" if code < 0x10000 else escaped(chr(code)))
-            self._at = at + 1 + length
-        elif kind in ESCAPES or kind in "\\'\"/":
-            self._json.append(escaped(ESCAPES.get(kind, kind)))
-            self._at = at + 1
-        else:
-            return self._keep_slash()
-        return True
-
-    def _keep_slash(self) -> bool:
-        self._json.append("\\\\")
-        self._at += 1
+        written, self._at = found
+        self._json.append(written)
         return True
 
     def _in_word(self) -> bool:
@@ -245,25 +206,12 @@ class Literals(Converter):
             return self._end_word(word)
 
     def _end_word(self, word: str) -> bool:
-        value = self._constant(word)
+        value = constant_json(word, self._style)
         if value is None and (self._strict or not word):
             return self._break()
         self._json.append(value or json.dumps(word, ensure_ascii=False))
         self._state = self._after_value
         return True
-
-    def _constant(self, word: str) -> str | None:
-        """Returns a number, null, true or false as JSON, None for another word."""
-        style = self._style
-        own = {style.null: "null", style.true: "true", style.false: "false"}
-        constant = own.get(word) or CONSTANTS.get(word.lower())
-        if constant or NUMBER.fullmatch(word):
-            return constant or word
-        if len(word) > MAX_DIGITS or not PYTHON_NUMBER.fullmatch(word):
-            return None
-        digits = word.replace("_", "")
-        number = float(digits) if re.search(r"[.eE]", digits) else int(digits)
-        return json.dumps(number) if abs(number) != float("inf") else None
 
     def _after_value(self) -> bool:
         if not self._skip_blanks():
@@ -327,7 +275,7 @@ class Literals(Converter):
             return run if run == text[at] * 3 else text[at]
         if text.startswith(own, at):
             return own
-        return None if own.startswith(text[at:]) else ""
+        return None if own.startswith(text[at : at + len(own)]) else ""
 
     @staticmethod
     def _key_end(text: str, start: int, assign: str) -> int:
