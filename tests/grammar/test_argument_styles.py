@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from handlers.artifact.dialect import JsonArguments, LiteralArguments, ToolFormat
+from handlers.artifact.dialect import JsonArguments, LiteralArguments, TaggedArguments, ToolFormat
 from handlers.errors import InvalidRequest
 from handlers.grammar.compiler import GrammarCompiler
 from handlers.grammar.constraint import GrammarConstraint
@@ -18,7 +19,7 @@ from handlers.grammar.tool_grammar import AnswerSchema, Tool, ToolChoice, compil
 from handlers.text.tokenizer import Tokenizer
 from handlers.text.tool_parser import ToolCallParser
 from tests.support.random_answers import allowed_ids, allows_id, is_whole, random_answer
-from tests.support.tool_calls import joined
+from tests.support.tool_calls import Call, joined
 from tests.support.tool_dialects import CODER, DIALECTS, GEMMA, KIMI, LFM
 
 EOS = 2
@@ -451,18 +452,47 @@ def test_whatever_is_written_is_read_back_as_valid_arguments(
     required: GrammarConstraint, tool_format: ToolFormat, tokenizer: Tokenizer, seed: int
 ) -> None:
     """A model that knows nothing writes, and the parser of answers reads."""
-    by_name = {tool.name: tool.arguments_schema for tool in TOOLS}
-    strings = {name: string_arguments(schema) for name, schema in by_name.items()}
-    nullable = {
-        name: string_arguments(schema, STRING | {"null"}) for name, schema in by_name.items()
-    }
     answer = random_answer(required.copy(), tokenizer, seed, max_tokens=300)
-    parser = ToolCallParser(tool_format, strings, nullable)
-    parsed = [*map(parser.push, answer.text), parser.flush()]
-    calls = joined(delta for _, deltas in parsed for delta in deltas)
+    text, calls = read(tool_format, answer.text)
 
-    assert not "".join(text for text, _ in parsed).strip() or not answer.whole
+    assert not text.strip() or not answer.whole
     assert calls or not answer.whole
     for name, written in calls if answer.whole else calls[:-1]:
-        arguments = json.loads(written)
-        assert not [*Draft202012Validator(by_name[name]).iter_errors(arguments)], written
+        validator = Draft202012Validator(SCHEMAS[name])
+        assert not [*validator.iter_errors(json.loads(written))], written
+
+
+SCHEMAS = {tool.name: tool.arguments_schema for tool in TOOLS}
+
+
+def read(tool_format: ToolFormat, pieces: Iterable[str]) -> tuple[str, list[Call]]:
+    """Returns what the parser of answers makes of them: the text and the calls."""
+    strings = {name: string_arguments(schema) for name, schema in SCHEMAS.items()}
+    nullable = {
+        name: string_arguments(schema, STRING | {"null"}) for name, schema in SCHEMAS.items()
+    }
+    parser = ToolCallParser(tool_format, strings, nullable)
+    parsed = [*map(parser.push, pieces), parser.flush()]
+    text = "".join(text for text, _ in parsed)
+    return text, joined(delta for _, deltas in parsed for delta in deltas)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_marks_within_a_string_of_json_or_of_a_literal_do_not_end_it(
+    required: GrammarConstraint, tool_format: ToolFormat, tokenizer: Tokenizer, cut: bool
+) -> None:
+    style = tool_format.arguments
+    marks = [*tool_format.call[::2], tool_format.end, tool_format.trigger, '"', "'", "\\"]
+    if isinstance(style, TaggedArguments):
+        marks += [style.open, style.middle, style.close]
+    for mark in marks:
+        value = {"city": "x", "days": 1, "tags": [f"a{mark}", f"{mark}b"], "any": {"k": [mark]}}
+        text = tool_format.write([("trip", value), ("now", {})])
+        left, calls = read(tool_format, text if cut else [text])
+
+        assert writes(required, tokenizer, text), mark
+        assert left.strip() == ""
+        assert [(name, json.loads(written)) for name, written in calls] == [
+            ("trip", value),
+            ("now", {}),
+        ]

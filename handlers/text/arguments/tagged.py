@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from handlers.artifact.dialect import TaggedArguments
 
 MAX_KEY = 256
+ESCAPED = re.compile(r"\\.", re.DOTALL)
 NULLS = ("null", "None")
 
 
@@ -164,9 +166,12 @@ class Tagged(Converter):
         return True
 
     def _in_other(self) -> bool:
+        before = self._pending
         piece, ended = self._next_piece()
         self._buffer.append(piece)
-        if ended:
+        if ended and is_within_string("".join(self._buffer)):
+            self._buffer.append(before[len(piece) : len(before) - len(self._pending)])
+        elif ended:
             self._json.append(value_json("".join(self._buffer)))
             self._buffer.clear()
             self._state = self._between
@@ -189,6 +194,12 @@ class Tagged(Converter):
     def _take(self, length: int) -> bool:
         self._pending = self._pending[length:]
         return True
+
+
+def is_within_string(text: str) -> bool:
+    """Returns whether a text is JSON as far as it goes, and ends within a string."""
+    is_json = text.lstrip()[:1] in {"[", "{", '"'}
+    return is_json and ESCAPED.sub("", text).count('"') % 2 == 1
 
 
 def value_json(text: str) -> str:
