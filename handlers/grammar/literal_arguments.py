@@ -25,7 +25,8 @@ ESCAPE = (
     r"\\(?:[\\'\"nrt]|x[0-9a-f]{2}|u(?:[0-9a-ce-f][0-9a-f]{3}|d[0-7][0-9a-f]{2})"
     r"|U000[1-9a-f][0-9a-f]{4}|U0010[0-9a-f]{4})"
 )
-PLAIN = r"[^'\\\x00-\x1f\x7f]"
+QUOTES = ("'", '\\"')
+"""Python's, as they stand in a regular expression of Lark."""
 NOT_IN_KEYS = frozenset(",()[]{}'\"\n\r\t :=<>|")
 KEY = r"[^,()\[\]{}'\"\s:=<>|]{1,128}"
 
@@ -130,7 +131,8 @@ class LiteralRules:
             for pattern in _python_strings(f"{{{least},{most}}}"):
                 yield self._rules.terminal(f"/{pattern}/")
         else:
-            yield self._rules.terminal(_quoted(self._texts.of(parts, _quoted)))
+            patterns = self._texts.of(parts, _quoted)
+            yield from (self._rules.terminal(_quoted(patterns, quote)) for quote in QUOTES)
 
     def _items(self, parts: Sequence[Placed]) -> str:
         least = max(node.get("minItems", 0) for node, _ in parts or [({}, ())])
@@ -245,11 +247,11 @@ def _whole(value: Any) -> Any:
 
 def _python_strings(length: str) -> Iterator[str]:
     """Yields patterns of strings as Python's repr writes them. `length`: of a repetition."""
-    for quote in ("'", '\\"'):
+    for quote in QUOTES:
         yield rf"{quote}(?:[^{quote}\\\x00-\x1f\x7f]|{ESCAPE}){length}{quote}"
 
 
-def _quoted(patterns: Sequence[str]) -> str:
+def _quoted(patterns: Sequence[str], quote: str = "'") -> str:
     """Returns a terminal of Python's strings that match all patterns and need no escapes."""
-    matching = [f"/'(?:{pattern})'/" for pattern in patterns]
-    return " & ".join([*matching, f"/'{PLAIN}*'/"])
+    matching = [f"/{quote}(?:{pattern}){quote}/" for pattern in patterns]
+    return " & ".join([*matching, rf"/{quote}[^{quote}\\\x00-\x1f\x7f]*{quote}/"])

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from handlers.grammar.lark_rules import Closing, Member, escaped, lark_string, members, one_of
-from handlers.grammar.schema.argument_types import string_arguments, value_types
+from handlers.grammar.schema.argument_types import string_arguments
 from handlers.grammar.schema.object_shape import STYLE, types_of, union_of, values_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from handlers.grammar.schema.references import Path
     from handlers.grammar.text_patterns import TextPatterns
 
-EVERY_TYPE = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
 BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 WORDS: Mapping[str, Sequence[str]] = {"null": ("null",), "boolean": ("true", "false")}
 NUMBERS = {
@@ -103,11 +102,11 @@ class TaggedRules:
                 [*self._texts(schema, path)] or [self._rules.terminal(self._closing.texts())],
             )
             return
-        types = value_types(schema, self._reader.root[0]) or EVERY_TYPE
+        types = self._reader.types(schema, path)
         if other is not None:
             if "string" in types:
                 yield middle, self._texts(schema, path)
-            if types != {"string"}:
+            if types != ["string"]:
                 yield other, [self._json(schema, path)]
         elif name in self._nullable:
             yield middle, [self._literal("null"), *self._texts(schema, path, NULL)]
@@ -116,7 +115,7 @@ class TaggedRules:
         else:
             yield middle, [self._json(schema, path)]
 
-    def _mixed(self, schema: Any, path: Path, types: frozenset[str]) -> Iterator[str]:
+    def _mixed(self, schema: Any, path: Path, types: Sequence[str]) -> Iterator[str]:
         """Yields Lark for strings and other values.
 
         The lexer does not go back: what a text may begin with is read with the mark after it.
@@ -125,7 +124,7 @@ class TaggedRules:
         if values_of(self._reader.parts(schema, path)) is not None:
             yield from self._texts(schema, path, LITERAL)
             return
-        words = (word for kind in sorted(types) for word in WORDS.get(kind, ()))
+        words = (word for kind in types for word in WORDS.get(kind, ()))
         yield from map(self._literal, words)
         whole = json.dumps(self._reader.inline(schema, path).schema)
         if any(f'"{bound}"' in whole for bound in BOUNDS):

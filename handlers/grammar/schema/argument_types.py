@@ -15,12 +15,10 @@ def string_arguments(schema: Mapping[str, Any], types: frozenset[str] = STRING) 
     properties = schema.get("properties")
     if not isinstance(properties, Mapping):
         return frozenset()
-    return frozenset(
-        name for name, value in properties.items() if value_types(value, schema) == types
-    )
+    return frozenset(name for name, value in properties.items() if _types(value, schema) == types)
 
 
-def value_types(schema: object, root: Mapping[str, Any]) -> frozenset[str] | None:
+def _types(schema: object, root: Mapping[str, Any]) -> frozenset[str] | None:
     """Returns the types of the values that a schema takes, None where it does not say."""
     types: set[str] = set()
     waiting: list[object] = [schema]

@@ -126,6 +126,32 @@ class SchemaReader:
                 ]
         return [self._shape(parts)]
 
+    def types(self, schema: Any, path: Path) -> list[str]:
+        """Returns the types that values of a schema may have."""
+        return self._types(schema, path, set())
+
+    def _types(self, schema: Any, path: Path, around: set[int]) -> list[str]:
+        if id(schema) in around:
+            return [*TYPES_IN_ORDER]
+        parts = self.parts(schema, path)
+        types = types_of(parts)
+        values = values_of(parts)
+        if values is not None:
+            types = [kind for kind in types if of_types(values, [kind])]
+        union = union_of(parts)
+        if union is not None and not any(key in node for node, _ in parts for key in OF_OBJECTS):
+            within = around | {id(schema)}
+            of_branches = {
+                kind
+                for index, each in enumerate(union[0])
+                if each is not False
+                for kind in self._types(each, (*union[1], index), within)
+            }
+            if "number" in of_branches:
+                of_branches.add("integer")
+            types = [kind for kind in types if kind in of_branches]
+        return types
+
     def hold_to(self, parts: Sequence[Placed], keywords: Sequence[str]) -> None:
         """Reports what stands beside the only keywords of some parts that are enforced."""
         found = [key for node, _ in parts for key in keywords if key in node]
