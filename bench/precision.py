@@ -39,7 +39,7 @@ from handlers.artifact.manifest import GRAPH
 from handlers.cpus import available_cpus
 from model_export.decoder.calibration import InputSquares, calibration_windows, shipped_text
 from model_export.decoder.export import IMPORTANCE, DecoderStrategy
-from model_export.plan_search import frontier_of_graph, upgrades_within
+from model_export.plan_search import filled, frontier_of_graph
 from model_export.quantize import quantize
 from model_export.recipe import BITS, Precision
 from model_export.recipe_loader import load_decoder_recipe, shipped_recipes
@@ -194,8 +194,8 @@ def _quantised(graph: ir.Model, precision: Precision) -> ir.Model:
     if precision.max_mb is None:
         return quantize(graph, precision)
     frontier = frontier_of_graph(graph, precision)
-    upgrades = upgrades_within(precision.max_mb, graph, precision, frontier)
-    return quantize(graph, precision, frontier.plan(upgrades))
+    order, upgrades = filled(precision.max_mb, graph, precision, frontier)
+    return quantize(graph, precision, order.plan(upgrades))
 
 
 def _llama_cpps(folder: Path, text: str, fp32: Fp32) -> Iterator[dict[str, Any]]:

@@ -18,10 +18,11 @@ import onnx_ir as ir
 from handlers.artifact.manifest import GRAPH, WEIGHTS, PlanInfo
 from model_export.plan_choice import MeasuredPlan, choose, with_margin
 from model_export.quantize import logits_matrix, matrices_of, quantize, untied_head
-from model_export.quantize.plan import Frontier, frontier_of
+from model_export.quantize.plan import Frontier, Upgrade, frontier_of
 from model_export.recipe import BITS, DecoderTolerance, Precision
 from model_export.reporting import Report
 from model_export.save import save, size_of_weights
+from model_export.save.layout import PAGE
 from model_export.sizing.limits import MB, budget_too_small
 from model_export.verify.exchange import DecoderReference, DriftRequest
 from model_export.verify.launch import verify
@@ -40,19 +41,35 @@ def frontier_of_graph(graph: ir.Model, precision: Precision) -> Frontier:
     return frontier_of(matrices, precision, untied_head(graph), logits_matrix(graph))
 
 
-def upgrades_within(
+def filled(
     max_mb: float, graph: ir.Model, precision: Precision, frontier: Frontier
-) -> int:
-    """Counts the upgrades that a file of weights of `max_mb` holds. Raises ExportError."""
+) -> tuple[Frontier, int]:
+    """Returns a frontier, and how many of its upgrades fill a file of weights of `max_mb`.
 
-    def size(upgrades: int) -> int:
-        return size_of_weights(quantize(graph.clone(), precision, frontier.plan(upgrades)))
+    They are the first that fit, and of those after the ones for which there is still room.
+    Raises ExportError.
+    """
+
+    def size(order: Frontier, count: int) -> int:
+        return size_of_weights(quantize(graph.clone(), precision, order.plan(count)))
 
     counts = range(len(frontier.upgrades) + 1)
-    fitting = bisect_right(counts, max_mb * MB, key=size)
+    fitting = bisect_right(counts, max_mb * MB, key=lambda count: size(frontier, count))
     if not fitting:
-        raise budget_too_small(precision, size(0))
-    return counts[fitting - 1]
+        raise budget_too_small(precision, size(frontier, 0))
+    taken = list(frontier.upgrades[: fitting - 1])
+    room = max_mb * MB - size(frontier, len(taken))
+
+    def fits(each: Upgrade) -> bool:
+        # Its three tensors begin pages of their own, so it may take that much less.
+        if each.extra > room + 3 * PAGE:
+            return False
+        return size(frontier.with_first([*taken, each]), len(taken) + 1) <= max_mb * MB
+
+    while each := next(filter(fits, frontier.next_after(taken)), None):
+        taken.append(each)
+        room = max_mb * MB - size(frontier.with_first(taken), len(taken))
+    return frontier.with_first(taken), len(taken)
 
 
 class PlanSearch:
@@ -76,10 +93,10 @@ class PlanSearch:
 
     def chosen(self, tolerance: DecoderTolerance) -> int:
         """Counts the upgrades of the plan that is chosen. Raises ExportError."""
-        if self._precision.max_mb is not None:
-            return upgrades_within(
-                self._precision.max_mb, self._graph, self._precision, self.frontier
-            )
+        max_mb = self._precision.max_mb
+        if max_mb is not None:
+            self.frontier, chosen = filled(max_mb, self._graph, self._precision, self.frontier)
+            return chosen
         if not self.frontier.upgrades:
             return 0
         limits = with_margin(tolerance)

@@ -10,7 +10,7 @@ first where each byte that they take keeps the most (docs/precision.md).
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -65,6 +65,18 @@ class Frontier:
     def loss(self, count: int) -> float:
         """Returns what the plan with so many upgrades loses that the largest keeps."""
         return sum(each.gain for each in self.upgrades[count:])
+
+    def with_first(self, upgrades: Sequence[Upgrade]) -> Frontier:
+        """Returns a frontier whose first upgrades are these, before all others in their order."""
+        others = (each for each in self.upgrades if each not in upgrades)
+        return Frontier(self.matrices, (*upgrades, *others))
+
+    def next_after(self, upgrades: Sequence[Upgrade]) -> list[Upgrade]:
+        """Returns the next upgrade of each matrix after these, in their order."""
+        first: dict[str, Upgrade] = {}
+        for each in self.with_first(upgrades).upgrades[len(upgrades) :]:
+            first.setdefault(each.matrix, each)
+        return list(first.values())
 
     def counts(self, shares: Iterable[float]) -> list[int]:
         """Counts the upgrades at these shares of the bytes that all of them take more."""
