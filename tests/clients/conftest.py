@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.openai_clients import openai_client
 from tests.support.servers import Cloud, CloudRun, Lambda, cloud_run, lambda_emulator
+from tests.support.thinking_artifact import thinking_copy
 
 # Read when the clients are imported: prices from litellm's own package, traces to nobody.
 os.environ |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LANGSMITH_TRACING": "false"}
@@ -68,6 +69,30 @@ def full_server(demo_artifact: Path, directory: Path) -> Iterator[CloudRun]:
 
 @pytest.fixture(params=["server", "function"])
 def cloud(request: pytest.FixtureRequest) -> Cloud:
+    """Both clouds, one after the other."""
+    cloud: Cloud = request.getfixturevalue(request.param)
+    return cloud
+
+
+@pytest.fixture(scope="package")
+def thinking_artifact(demo_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return thinking_copy(demo_artifact, tmp_path_factory.mktemp("thinking") / "model")
+
+
+@pytest.fixture(scope="package")
+def thinking_server(thinking_artifact: Path, directory: Path) -> Iterator[CloudRun]:
+    with cloud_run(thinking_artifact, directory) as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def thinking_function(thinking_artifact: Path, directory: Path) -> Iterator[Lambda]:
+    with lambda_emulator(thinking_artifact, directory) as emulator:
+        yield emulator
+
+
+@pytest.fixture(params=["thinking_server", "thinking_function"])
+def thinker(request: pytest.FixtureRequest) -> Cloud:
     """Both clouds, one after the other."""
     cloud: Cloud = request.getfixturevalue(request.param)
     return cloud

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -35,8 +34,7 @@ from pydantic_ai.models.openai import OpenAIResponsesModel as PydanticResponses
 from pydantic_ai.providers.openai import OpenAIProvider
 
 from tests.support.openai_clients import async_openai_client, base_url, http_client, openai_client
-from tests.support.servers import Cloud, CloudRun, Lambda, cloud_run, lambda_emulator
-from tests.support.thinking_artifact import thinking_copy
+from tests.support.servers import Cloud, CloudRun
 
 # litellm reads a deprecated attribute of pydantic's models when it streams from a vLLM.
 pytestmark = pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince211")
@@ -62,30 +60,6 @@ THINKING: dict[str, Any] = {"thinking_budget": BUDGET}
 # Agents take no answer that was cut, and the demo may go on for long.
 ONE_SENTENCE = THINKING | {"stop": "."}
 GAVE = "Paris has 2.1 million inhabitants."
-
-
-@pytest.fixture(scope="module")
-def thinking_artifact(demo_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return thinking_copy(demo_artifact, tmp_path_factory.mktemp("thinking") / "model")
-
-
-@pytest.fixture(scope="module")
-def thinking_server(thinking_artifact: Path, directory: Path) -> Iterator[CloudRun]:
-    with cloud_run(thinking_artifact, directory) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def thinking_function(thinking_artifact: Path, directory: Path) -> Iterator[Lambda]:
-    with lambda_emulator(thinking_artifact, directory) as emulator:
-        yield emulator
-
-
-@pytest.fixture(params=["thinking_server", "thinking_function"])
-def thinker(request: pytest.FixtureRequest) -> Cloud:
-    """Both clouds, one after the other."""
-    cloud: Cloud = request.getfixturevalue(request.param)
-    return cloud
 
 
 @pytest.fixture
