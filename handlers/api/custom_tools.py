@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from handlers.errors import InvalidRequest
+from handlers.errors import InvalidRequest, quoted
 from handlers.grammar.tool_grammar import Tool
 from handlers.log import log_once
 
@@ -24,9 +24,10 @@ LOGGER = logging.getLogger(__name__)
 CUSTOM = "custom"
 INPUT = "input"
 
-_START = re.compile(r'\s*\{\s*"input"\s*:\s*"')
+# Compiled by re at their first use, which most processes never come to.
+_START = r'\s*\{\s*"input"\s*:\s*"'
 # Whole characters of a JSON string. The first half of a surrogate pair waits for the second.
-_CHARACTERS = re.compile(
+_CHARACTERS = (
     r'(?:[^"\\]|\\[^u]|\\u(?![dD][89abAB])[0-9a-fA-F]{4}'
     r"|\\u[dD][89abAB][0-9a-fA-F]{2}(?:\\u[0-9a-fA-F]{4}|(?=[^\\]|\\[^u])))*"
 )
@@ -51,7 +52,7 @@ def custom_tool(
     if grammar is not None and grammar.syntax == "regex":
         schema["pattern"] = f"^(?:{grammar.definition})$"
     elif grammar is not None:
-        log_once(LOGGER, "%s of custom tools are told to the model, and not enforced.", "Grammars")
+        log_once(LOGGER, "The grammar of the custom tool %s is not enforced.", quoted(name))
         told = f"The input follows this grammar, in Lark:\n{grammar.definition}"
         description = f"{description}\n\n{told}" if description else told
     parameters = {
@@ -93,12 +94,12 @@ class InputReader:
         """Returns the text that is certain with this piece of the arguments' JSON."""
         self._rest += piece
         if not self._begun:
-            start = _START.match(self._rest)
+            start = re.match(_START, self._rest)
             if start is None:
                 return ""
             self._begun = True
             self._rest = self._rest[start.end() :]
-        found = _CHARACTERS.match(self._rest)
+        found = re.match(_CHARACTERS, self._rest)
         characters = found[0] if found else ""
         self._rest = self._rest[len(characters) :]
         text: str = json.loads(f'"{characters}"', strict=False)
