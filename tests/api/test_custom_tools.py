@@ -16,7 +16,13 @@ from openai.types.responses import Response as OpenAIResponse
 
 from handlers.api.custom_tools import InputReader, input_of
 from handlers.api.http import StreamResponse
-from handlers.artifact.dialect import HERMES
+from handlers.artifact.dialect import (
+    HERMES,
+    Dialect,
+    LiteralArguments,
+    TaggedArguments,
+    ToolFormat,
+)
 from handlers.engine.params import FinishReason
 from handlers.grammar.constraint import GrammarConstraint
 from tests.api import client
@@ -168,6 +174,47 @@ def test_a_regular_expression_holds_the_input(
         assert is_whole(constraint.copy(), HERMES.write([("patch", {"input": text})]))
     for text in refuses:
         assert not is_whole(constraint.copy(), HERMES.write([("patch", {"input": text})]))
+
+
+TAGGED = ToolFormat(
+    trigger="<tool_call>",
+    begin="<tool_call>\n",
+    call=("<function=", "name", ">\n", "arguments", "</function>"),
+    separator="\n</tool_call>\n<tool_call>\n",
+    end="\n</tool_call>",
+    arguments=TaggedArguments(open="<parameter=", middle=">\n", close="\n</parameter>\n"),
+)
+PYTHONIC = ToolFormat(
+    trigger="[",
+    begin="[",
+    call=("", "name", "(", "arguments", ")"),
+    separator=", ",
+    end="]",
+    at_start=True,
+    arguments=LiteralArguments(
+        assign="=", separator=", ", quote="'", nested_assign=": ", quoted_keys=True
+    ),
+)
+
+
+@pytest.mark.parametrize("tool_format", [TAGGED, PYTHONIC])
+@pytest.mark.parametrize(("grammar", "text"), [(DIGITS, "123"), (None, PATCH), (LARK, PATCH)])
+def test_every_dialect_has_custom_tools(
+    tool_format: ToolFormat, grammar: dict[str, Any] | None, text: str
+) -> None:
+    said = tool_format.write([("patch", {"input": text})])
+    engine = client.saying(said, context_length=4096)
+    body = Client(
+        engine, template=client.TEMPLATE + "{{ tools }}", dialect=Dialect(tools=tool_format)
+    ).json("POST", CHAT, USER | {"tools": [of_chat(grammar)], "tool_choice": "required"})
+
+    (call,) = body["choices"][0]["message"]["tool_calls"]
+    assert call["custom"] == {"name": "patch", "input": text}
+    constraint = engine.prompts[0].constraint
+    assert isinstance(constraint, GrammarConstraint)
+    assert is_whole(constraint.copy(), said)
+    other = tool_format.write([("patch", {"input": "no digit"})])
+    assert is_whole(constraint.copy(), other) == (grammar is not DIGITS)
 
 
 @pytest.mark.parametrize(
