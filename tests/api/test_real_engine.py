@@ -20,6 +20,7 @@ from handlers.text.chat_template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from tests.api.client import parse
 from tests.support.scripted_engine import drain
+from tests.support.thinking_artifact import thinking_copy
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
@@ -297,3 +298,39 @@ def test_a_prompt_beyond_the_context_is_refused_by_the_field(api: Api) -> None:
         "context_length_exceeded",
         "prompt",
     )
+
+
+@pytest.fixture(scope="module")
+def thinker(tiny_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Api:
+    """A model whose prompt ends within thoughts, which it closes by chance alone."""
+    return make(thinking_copy(tiny_artifact, tmp_path_factory.mktemp("thinking") / "model"))[0]
+
+
+ANIMAL = {"guided_choice": ["a cat", "a dog"]}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("budget", [0, 1, 7])
+@pytest.mark.parametrize("form", [{}, ANIMAL])
+def test_a_budget_closes_the_thoughts_and_the_answer_follows(
+    thinker: Api, seed: int, budget: int, form: dict[str, object]
+) -> None:
+    wish = {"temperature": 1.5, "seed": seed, "enable_thinking": True, "thinking_budget": budget}
+    fields = body(**wish, **form, max_tokens=40)
+    whole = run_sync(thinker.handle(request(fields)))
+    streamed = run_sync(thinker.handle(request({**fields, "stream": True})))
+
+    assert isinstance(whole, Response)
+    answered = msgspec.json.decode(whole.body)
+    message = answered["choices"][0]["message"]
+    assert isinstance(streamed, StreamResponse)
+    *events, _ = parse(b"".join(drain(streamed.chunks)))
+    deltas = [event["choices"][0]["delta"] for event in events]
+    for name in ("reasoning", "reasoning_content", "content"):
+        assert "".join(delta.get(name, "") for delta in deltas) == message.get(name, "")
+    if form:
+        assert message["content"] in ANIMAL["guided_choice"]
+    thoughts = answered["usage"]["completion_tokens_details"]["reasoning_tokens"]
+    marks = 20  # of a vocabulary in which a mark is many tokens
+    assert thoughts <= budget + marks
+    assert budget > 0 or "reasoning" not in message
