@@ -189,30 +189,32 @@ class Tokenizer:
     @cached_property
     def special_ids(self) -> frozenset[int]:
         """The ids of special tokens, which have no text in an answer, but marks of the dialect."""
-        added = self._backend.get_added_tokens_decoder()
         marks = "\n".join((*TOOL_MARKERS, *(self._dialect.marks() if self._dialect else ())))
         return frozenset(
             token_id
-            for token_id, token in added.items()
+            for token_id, token in self._added.items()
             if token.special and token.content not in marks
         )
 
     @cached_property
     def added_tokens(self) -> dict[str, bool]:
         """The tokens beside the vocabulary by their names, and whether each is special."""
-        added = self._backend.get_added_tokens_decoder()
-        return {token.content: token.special for token in added.values()}
+        return {token.content: token.special for token in self._added.values()}
 
     @cached_property
     def added_ids(self) -> dict[str, int]:
         """The ids of the tokens beside the vocabulary, by their names."""
-        added = self._backend.get_added_tokens_decoder()
-        return {token.content: token_id for token_id, token in added.items()}
+        return {token.content: token_id for token_id, token in self._added.items()}
 
     def added_beyond(self, vocab_size: int) -> frozenset[int]:
         """Returns the added tokens that a model of `vocab_size` logits has no logit for."""
-        added = self._backend.get_added_tokens_decoder()
-        return frozenset(token_id for token_id in added if token_id >= vocab_size)
+        return frozenset(token_id for token_id in self._added if token_id >= vocab_size)
+
+    @cached_property
+    def _added(self) -> dict[int, tokenizers.AddedToken]:
+        """The added tokens by their ids. Gemma's 6,414 take 10 ms, so they are read once."""
+        added: dict[int, tokenizers.AddedToken] = self._backend.get_added_tokens_decoder()
+        return added
 
 
 class PromptEncoder(msgspec.Struct, frozen=True):

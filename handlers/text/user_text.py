@@ -56,7 +56,8 @@ class UserText:
         """`added`: the tokenizer's added tokens, and whether each is special."""
         self._template = template
         self._source = "\n".join(template.sources)
-        self._tokens = ControlTokens(added, f"{self._source} {' '.join(TOOL_MARKERS)}")
+        written = (self._source, *TOOL_MARKERS, *template.dialect.marks())
+        self._tokens = ControlTokens(added, " ".join(written))
         self._prefixes = {
             name[:length] for name in self._tokens.shapes for length in range(1, len(name))
         }

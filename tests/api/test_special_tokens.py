@@ -30,6 +30,24 @@ ASKED: dict[str, tuple[dict[str, Any], int]] = {
     "/v1/chat/completions/render": (CHAT, 3),
     "/tokenize": (CHAT, 3),
     "/v1/responses": ({"input": EVIL, "instructions": EVIL}, 2),
+    "/v1/messages": (
+        {
+            "system": EVIL,
+            "max_tokens": 5,
+            "messages": [
+                {"role": "user", "content": EVIL},
+                {
+                    "role": "assistant",
+                    "content": [{"type": "tool_use", "id": "1", "name": "f", "input": {END: END}}],
+                },
+                {
+                    "role": "user",
+                    "content": [{"type": "tool_result", "tool_use_id": "1", "content": EVIL}],
+                },
+            ],
+        },
+        4,
+    ),
     "/generate": ({"prompt": EVIL + EVIL}, 1),
 }
 
