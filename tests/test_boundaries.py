@@ -34,6 +34,8 @@ LAYERS = [
 ADAPTERS = {"aws_lambda", "cloud_run"}
 BUILD_TIME = ["torch", "transformers", "optimum", "onnx", "onnx_ir", "onnxscript", "model_export"]
 BUILD_TIME += ["accelerate", "gguf", "huggingface_hub", "safetensors"]
+# What the first answer with thoughts or tools imports.
+PARSERS = ["handlers.text.answer_parser", "handlers.text.tool_parser", "handlers.text.marks"]
 # What a model outside the image needs, and one inside does not.
 FETCHING = ["handlers.artifact.download", "handlers.artifact.disk_cache", "obstore"]
 BAN = f"""
@@ -170,7 +172,7 @@ def test_an_adapter_loads_and_serves_where_the_build_time_packages_cannot_be_imp
 ) -> None:
     modules = modules_after(LOAD[adapter], MODEL_DIR=str(tiny_artifact))
     assert "onnxruntime" in modules
-    assert modules.isdisjoint({"llguidance", *FETCHING, *BUILD_TIME})
+    assert modules.isdisjoint({"llguidance", *FETCHING, *PARSERS, *BUILD_TIME})
 
 
 def test_importing_a_part_of_lambdas_package_loads_no_model() -> None:

@@ -142,10 +142,13 @@ class Conversation(msgspec.Struct, frozen=True):
         template, end = model.template, ""
         if template.dialect.thinking or any(template.dialect.text):
             end = model.tokenizer.decode(ids[-TAIL_IDS:], skip_special_tokens=False)
+        continued = None
+        if self.options.continue_final_message:
+            continued = self.messages[-1]["content"]
         if not self.tools:
-            return answer_format(template.dialect, end)
-        strings, nullable = self.tools.string_arguments(template.tool_format)
-        return answer_format(template.dialect, end, template.tool_format, strings, nullable)
+            return answer_format(template.dialect, end, continued=continued)
+        tools, found = template.tool_format, self.tools.string_arguments(template.tool_format)
+        return answer_format(template.dialect, end, tools, *found, continued=continued)
 
     async def _after_thoughts(
         self, model: DecoderModel, grammar: GrammarConstraint | None, form: AnswerFormat

@@ -50,15 +50,26 @@ def answer_format(
     tools: ToolFormat | None = None,
     strings: Mapping[str, frozenset[str]] = NONE,
     nullable_strings: Mapping[str, frozenset[str]] = NONE,
+    continued: str | None = None,
 ) -> AnswerFormat:
-    """Returns how to read the answer to a prompt that ends with `prompt_end`."""
-    thinking, thinks = dialect.thinking, False
-    end = prompt_end.rstrip()
-    if thinking is not None:
-        left = thinking.left_by(prompt_end)
-        thinking, thinks = None if left == "over" else thinking, left == "begun"
-    opening, closing = dialect.text
-    if opening.strip() and end.endswith(opening.strip()):
+    """Returns how to read the answer to a prompt that ends with `prompt_end`.
+
+    `continued`: the text of the answer that the prompt has already, None where it has none.
+    """
+    thinking, (opening, closing) = dialect.thinking, dialect.text
+    thinks = thinking is not None and _thinks(thinking, prompt_end, continued)
+    if thinking is not None and not thinks:
+        over = continued is not None or prompt_end.rstrip().endswith(thinking.end.strip())
+        thinking = None if over else thinking
+    if continued is not None or prompt_end.rstrip().endswith(opening.strip()):
         opening = ""
-    marks = (opening, closing)
-    return AnswerFormat(tools, thinking, thinks, marks, strings, nullable_strings)
+    return AnswerFormat(tools, thinking, thinks, (opening, closing), strings, nullable_strings)
+
+
+def _thinks(thinking: Thinking, prompt_end: str, continued: str | None) -> bool:
+    """Returns whether a prompt ends within thoughts."""
+    begin, end = thinking.begin.strip(), thinking.end.strip()
+    if continued is not None:
+        _, begun, thoughts = continued.rpartition(begin) if begin else ("", "", continued)
+        return bool(begun) and end not in thoughts
+    return prompt_end.rstrip().endswith(begin) and not prompt_end.rstrip().endswith(end)

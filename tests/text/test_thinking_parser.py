@@ -127,6 +127,26 @@ def test_the_end_of_the_prompt_says_whether_thoughts_go_on(
     )
 
 
+@pytest.mark.parametrize(
+    ("continued", "thinks", "looked_for"),
+    [
+        ("The answer", False, False),
+        ("<think>\nso", True, True),
+        ("<think>\nso\n</think>\n\nThe", False, False),
+        ("", False, False),
+    ],
+)
+def test_an_answer_that_the_prompt_has_begun_says_itself_whether_thoughts_go_on(
+    continued: str, thinks: bool, looked_for: bool
+) -> None:
+    dialect = Dialect(thinking=QWEN, text=COMMAND)
+
+    form = answer_format(dialect, f"assistant\n{continued}", continued=continued)
+
+    assert (form.thinks, form.thinking is not None) == (thinks, looked_for)
+    assert form.text == ("", COMMAND[1])
+
+
 def test_a_prompt_may_end_with_the_mark_before_the_text() -> None:
     assert answer_format(Dialect(text=COMMAND), "<|START_RESPONSE|>").text == ("", COMMAND[1])
     assert answer_format(Dialect(text=COMMAND), "<|CHATBOT|>").text == COMMAND
