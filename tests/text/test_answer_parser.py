@@ -106,6 +106,7 @@ def long_answers(length: int) -> dict[str, tuple[AnswerFormat, str]]:
         "key": (coder, call + "a" * length),
         "string": (coder, f"{call}s>" + "\n" * length),
         "value": (coder, f"{call}n>" + "[" * length),
+        "marks in strings": (coder, f'{call}n>["' + "</parameter>" * (length // 12)),
         "after a call": (coder, CODER.write([("now", {})]) + " " * length),
         "calls": (coder, CODER.write([("now", {"s": "a"})] * (length // 80))),
         "word": (lfm, "<|tool_call_start|>[now(n=" + "a" * length),

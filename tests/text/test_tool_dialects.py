@@ -233,6 +233,16 @@ def test_broken_calls_raise_nothing_and_do_not_depend_on_the_cut(
             "",
             [("now", {"n": {"a": [True, None, "b"]}, "o": "Paris, France"})],
         ),
+        # Marks within strings, and quotes that are none.
+        (
+            CODER,
+            (
+                "<tool_call>\n<function=now>\n<parameter=n>\n['a</parameter>', \"it's\"]\n"
+                "</parameter>\n<parameter=o>\n[it's 5\" or so]\n</parameter>\n</function>"
+            ),
+            "",
+            [("now", {"n": ["a</parameter>", "it's"], "o": "[it's 5\" or so]"})],
+        ),
         # Of a tool that nobody offered.
         (
             CODER,

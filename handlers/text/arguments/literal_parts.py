@@ -27,6 +27,38 @@ THEMSELVES = "\\'\"/"
 HEX_DIGITS = {"x": 2, "u": 4, "U": 8}
 HEX = re.compile(r"[0-9a-fA-F]*")
 OCTAL = re.compile(r"[0-7]{1,3}")
+BEFORE_STRINGS = frozenset("[{(,:")
+
+
+class Quotes:
+    """Tells whether a text in pieces, which may be JSON or a literal of Python, is in a string.
+
+    A quote within any other text, as an apostrophe, begins none.
+    """
+
+    def __init__(self) -> None:
+        self.open = ""
+        """The quote of the string that has begun and not ended."""
+        self._last = ""
+        """The last character but white space."""
+        self._escaped = False
+
+    def read(self, piece: str) -> None:
+        """Takes the next piece."""
+        for character in piece:
+            if self._escaped:
+                self._escaped = False
+            elif self.open:
+                self._escaped = character == "\\"
+                if character == self.open:
+                    self.open, self._last = "", character
+            elif character in "'\"" and self._begins(character):
+                self.open = character
+            elif not character.isspace():
+                self._last = character
+
+    def _begins(self, quote: str) -> bool:
+        return self._last in BEFORE_STRINGS or (not self._last and quote == '"')
 
 
 def constant_json(word: str, style: LiteralArguments) -> str | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from handlers.artifact.dialect import CDATA, CDATA_END
 from handlers.text.arguments.converter import Converter, Held, escaped
+from handlers.text.arguments.literal_parts import Quotes
 from handlers.text.arguments.literals import literal_json
 from handlers.text.marks import MORE, Mark
 from handlers.text.stop_strings import partial_match
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from handlers.artifact.dialect import TaggedArguments
 
 MAX_KEY = 256
-ESCAPED = re.compile(r"\\.", re.DOTALL)
 NULLS = ("null", "None")
 
 
@@ -57,6 +56,8 @@ class Tagged(Converter):
         self._json: list[str] = []
         self._buffer: list[str] = []
         """A value that may be no string, so far."""
+        self._quotes = Quotes()
+        """Of that value."""
         self._count = 0
         self._rest: str | None = None
 
@@ -121,6 +122,7 @@ class Tagged(Converter):
             self._value = self._in_nullable
         self._trail = (self._middle if first_mark else self._other).trail
         self._state = self._before_value
+        self._quotes = Quotes()
 
     def _before_value(self) -> bool:
         if self._pending != self._trail and self._trail.startswith(self._pending):
@@ -169,8 +171,11 @@ class Tagged(Converter):
         before = self._pending
         piece, ended = self._next_piece()
         self._buffer.append(piece)
-        if ended and is_within_string("".join(self._buffer)):
-            self._buffer.append(before[len(piece) : len(before) - len(self._pending)])
+        self._quotes.read(piece)
+        if ended and self._quotes.open:
+            mark = before[len(piece) : len(before) - len(self._pending)]
+            self._buffer.append(mark)
+            self._quotes.read(mark)
         elif ended:
             self._json.append(value_json("".join(self._buffer)))
             self._buffer.clear()
@@ -194,12 +199,6 @@ class Tagged(Converter):
     def _take(self, length: int) -> bool:
         self._pending = self._pending[length:]
         return True
-
-
-def is_within_string(text: str) -> bool:
-    """Returns whether a text is JSON as far as it goes, and ends within a string."""
-    is_json = text.lstrip()[:1] in {"[", "{", '"'}
-    return is_json and ESCAPED.sub("", text).count('"') % 2 == 1
 
 
 def value_json(text: str) -> str:
