@@ -454,7 +454,7 @@ def test_thoughts_end_with_their_budget_and_may_be_left_out() -> None:
 def test_a_prompt_is_computed_without_an_answer() -> None:
     engine = ScriptedEngine(steps([], FinishReason.LENGTH))
 
-    body = asked(engine, max_tokens=0)
+    body = asked(engine, max_tokens=0, thinking={"type": "enabled", "budget_tokens": 20})
 
     assert engine.params.max_tokens == 0
     assert (body["content"], body["stop_reason"]) == ([], "max_tokens")

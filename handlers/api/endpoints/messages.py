@@ -272,7 +272,7 @@ class MessagesRequest(CountTokensRequest, frozen=True, kw_only=True):
         super().__post_init__()
         budget = self.thinking.budget_tokens if self.thinking else None
         limit = self.token_limit
-        if budget is not None and limit is not None and budget >= limit:
+        if budget and limit and budget >= limit:
             raise InvalidRequest(
                 f"max_tokens of {limit:,} must be greater than thinking.budget_tokens of "
                 f"{budget:,}: thoughts are a part of the answer.",
