@@ -11,6 +11,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from handlers.artifact.dialect import CDATA, CDATA_END
 from handlers.grammar.lark_rules import Closing, Member, escaped, lark_string, members, one_of
 from handlers.grammar.schema.argument_types import string_arguments
 from handlers.grammar.schema.object_shape import STYLE, types_of, union_of, values_of
@@ -30,6 +31,8 @@ NUMBERS = {
     "integer": r"-?(?:0|[1-9][0-9]*)",
     "number": r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?",
 }
+# With these a string stands in CDATA, where a style has it.
+MARKED = frozenset("<&\n")
 BLANKS = r"[ \t\r\n]*"
 NULL = rf"{BLANKS}(?i:null|none|nil|undefined){BLANKS}"
 NUMBER = r"[+-]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?"
@@ -58,6 +61,7 @@ class TaggedRules:
         self._reader = reader
         self._patterns = patterns
         self._closing = Closing(style.close)
+        self._cdata = Closing(CDATA_END + style.close) if style.cdata else None
         self._strings = string_arguments(given)
         self._nullable = string_arguments(given, frozenset({"string", "null"}))
 
@@ -159,13 +163,23 @@ class TaggedRules:
         if "string" not in types_of(parts):
             return
 
-        def terminal(patterns: Sequence[str]) -> str:
-            return self._closing.texts(*patterns, unlike=unlike)
+        marked = "" if self._cdata is None else f"{escaped(CDATA)}(?s:.*)"
+        plain = "|".join(filter(None, [unlike, marked]))
 
-        yield self._rules.terminal(terminal(self._patterns.of(parts, terminal)))
+        def terminal(patterns: Sequence[str]) -> str:
+            return self._closing.texts(*patterns, unlike=plain)
+
+        patterns = self._patterns.of(parts, terminal)
+        yield self._rules.terminal(terminal(patterns))
+        if self._cdata is not None:
+            text = self._rules.terminal(self._cdata.texts(*patterns))
+            yield f"{lark_string(CDATA)} {text}"
 
     def _known_text(self, text: str, parts: Sequence[Placed]) -> Iterator[str]:
         literal = self._closing.literal(text)
+        if self._cdata is not None and not MARKED.isdisjoint(text):
+            ended = self._cdata.literal(text)
+            literal = ended and f"{lark_string(CDATA)} {ended}"
         if literal is None:
             self._reader.omit(parts[0][1], f"a value with {self._style.close!r} in it {STYLE}")
         else:

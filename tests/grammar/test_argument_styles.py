@@ -20,7 +20,7 @@ from handlers.text.tokenizer import Tokenizer
 from handlers.text.tool_parser import ToolCallParser
 from tests.support.random_answers import allowed_ids, allows_id, is_whole, random_answer
 from tests.support.tool_calls import Call, joined
-from tests.support.tool_dialects import CODER, DIALECTS, GEMMA, KIMI, LFM
+from tests.support.tool_dialects import CODER, DIALECTS, GEMMA, KIMI, LFM, MINICPM
 
 EOS = 2
 DOUBLE_QUOTES = ToolFormat(
@@ -496,3 +496,14 @@ def test_marks_within_a_string_of_json_or_of_a_literal_do_not_end_it(
             ("trip", value),
             ("now", {}),
         ]
+
+
+def test_text_in_cdata_is_held_to_its_schema(
+    compiler: GrammarCompiler, tokenizer: Tokenizer
+) -> None:
+    schema = {"properties": {"a": {"type": "string", "maxLength": 4}, "b": {"enum": ["<b>", "c"]}}}
+    constraint = made(compiler, MINICPM, [Tool("x", None, schema)])
+    for good in ({"a": "a<&\n"}, {"a": "abcd"}, {"a": "]]>"}, {"b": "<b>"}, {"b": "c"}):
+        assert writes(constraint, tokenizer, MINICPM.write([("x", good)])), good
+    for bad in ({"a": "a<&\nb"}, {"a": "abcde"}, {"b": "<c>"}):
+        assert not writes(constraint, tokenizer, MINICPM.write([("x", bad)])), bad
