@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from handlers.grammar.sources import styled
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 NEVER_ESCAPED = frozenset("_<>")
 # A list of more members is cut into halves, which are rules: rules in a chain take stack.
 MAX_RUN = 16
+# Characters of schemas that have a copy of their definitions each. 240,000 become more symbols than
+# a grammar may have.
+MAX_COPIED = 100_000
 
 
 class LarkRules:
@@ -25,7 +30,9 @@ class LarkRules:
         self.schemas: dict[str, EnforceableSchema] = {}
         """The rules that are JSON, by their names."""
         self.characters = 0
-        """Of the rules, so far."""
+        """Of the rules so far, as llguidance is given them."""
+        self._copied = 0
+        """Characters of schemas with copies of definitions."""
         self._names: dict[str, str] = {}
 
     def rule(self, body: str) -> str:
@@ -46,7 +53,7 @@ class LarkRules:
     def define(self, name: str, body: str) -> None:
         """Adds a rule by its name."""
         self.lines.append(f"{name}: {body}")
-        self.characters += len(self.lines[-1])
+        self.characters += len(json.dumps(self.lines[-1]))
 
     def json(self, source: EnforceableSchema) -> str:
         """Adds a rule that is JSON of a schema, and returns its name."""
@@ -54,8 +61,17 @@ class LarkRules:
         if key not in self._names:
             self._names[key] = f"j{len(self._names)}"
             self.schemas[self._names[key]] = source
-            self.characters += len(key)
+            self.characters += len(json.dumps(json.dumps(styled(source.schema))))
         return self._names[key]
+
+    def has_room_for_copy(self, size: int) -> bool:
+        """Counts a schema in that has a copy of definitions. Returns whether all fit together.
+
+        A first one always does: it costs what it costs in JSON.
+        """
+        fits = not self._copied or self._copied + size <= MAX_COPIED
+        self._copied += size if fits else 0
+        return fits
 
     def _add(self, letter: str, body: str) -> str:
         key = f"{letter} {body}"

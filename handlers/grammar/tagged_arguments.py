@@ -139,8 +139,13 @@ class TaggedRules:
         yield from self._texts(schema, path, LITERAL)
 
     def _json(self, schema: Any, path: Path) -> str:
-        rule = self._rules.json(self._reader.inline(schema, path))
-        return f"{rule} {lark_string(self._style.close)}"
+        source = self._reader.inline(schema, path)
+        if "$defs" in source.schema:
+            size = len(json.dumps(source.schema))
+            if not self._rules.has_room_for_copy(size):
+                self._reader.omit(path, f"a property with {size:,} characters of $defs {STYLE}")
+                source = self._reader.inline({"type": self._reader.types(schema, path)}, path)
+        return f"{self._rules.json(source)} {lark_string(self._style.close)}"
 
     def _texts(self, schema: Any, path: Path, unlike: str = "") -> Iterator[str]:
         """Yields Lark for the strings of a schema, each with the mark after it."""

@@ -415,6 +415,16 @@ LARGE: dict[str, dict[str, Any]] = {
             "n140": {"type": "string"},
         },
     },
+    "definitions that all properties lead to": {
+        "properties": {f"q{index}": {"$ref": f"#/$defs/n{index}"} for index in range(30)},
+        "$defs": {
+            f"n{index}": {
+                "type": "object",
+                "properties": {f"x{other}": {"$ref": f"#/$defs/n{other}"} for other in range(30)},
+            }
+            for index in range(30)
+        },
+    },
     "positions": {
         "properties": {"a": {"type": "array", "prefixItems": [{"type": "integer"}] * 300}}
     },
