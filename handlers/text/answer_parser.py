@@ -120,11 +120,8 @@ class AnswerParser:
         if self._calls is None or not piece:
             return self._trimmed(piece), ()
         text, calls = self._calls.push(piece)
-        text = self._trimmed(text)
-        if calls:
-            self.called = True
-            self._blanks.clear()
-        return text, calls
+        self.called = self.called or bool(calls)
+        return self._trimmed(text), calls
 
     def _trimmed(self, text: str) -> str:
         """Holds back white space at the end, where an answer has thoughts."""

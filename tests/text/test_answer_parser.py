@@ -89,6 +89,13 @@ def test_an_answer_that_is_cut_anywhere_is_read_the_same_in_pieces(
         before = whole
 
 
+def test_white_space_of_text_after_a_call_does_not_depend_on_the_cut() -> None:
+    form = AnswerFormat(CODER, THINKINGS["qwen"])
+    answer = f"<think></think>One\n{CODER.write([('now', {})])} two\n three\n"
+
+    assert read(form, [answer]) == read(form, answer) == ("", "One\n two\n three", [("now", "{}")])
+
+
 def long_answers(length: int) -> dict[str, tuple[AnswerFormat, str]]:
     """Answers that make a parser hold back as much as it may."""
     strings = {"now": frozenset({"s"})}
