@@ -12,7 +12,7 @@ import tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from handlers import __version__
-from handlers.artifact.manifest import MANIFEST, SCHEMA, Manifest
+from handlers.artifact.manifest import MANIFEST, SCHEMA, Manifest, parse_manifest
 from model_export.decoder.export import DecoderStrategy
 from model_export.decoder.generation_config import stop_token_ids
 from model_export.fetch.load import LoadedModel, fetch
@@ -20,6 +20,7 @@ from model_export.manifest import describe_files, make_manifest, save_manifest
 from model_export.package import write_sidecars
 from model_export.recipe import DecoderRecipe, FolderSource
 from model_export.recipe_loader import load_decoder_recipe
+from tests.support import dialect_templates
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder
 from tests.support.tiny_tokenizers import CHATML, END_OF_TEXT, IM_END, VOCABULARY
@@ -62,6 +63,24 @@ def test_the_manifest_describes_every_file_and_the_model(
     assert manifest.verification == {}
     assert {"python", "torch", "transformers", "onnxruntime"} <= set(manifest.versions)
     assert manifest.versions["kindling"] == __version__
+
+
+def test_the_manifest_has_the_dialect_of_the_chat_template(
+    tmp_path: Path, recipe: DecoderRecipe
+) -> None:
+    folder = save_tiny_folder(tmp_path / "source", chat_template=dialect_templates.TAGGED)
+    loaded, out = fetch(FolderSource(path=folder), ignore), tmp_path / "out"
+    out.mkdir()
+    (out / "model.onnx").write_bytes(b"a graph")
+    write_sidecars(out, recipe, loaded)
+    write_manifest(out, recipe, loaded)
+
+    dialect = parse_manifest((out / MANIFEST).read_bytes(), MANIFEST).dialect
+
+    assert dialect.tools is not None
+    assert dialect.tools.trigger == "<tool_call>"
+    assert dialect.thinking is not None
+    assert dialect.thinking.off == {"enable_thinking": False}
 
 
 def test_a_file_that_is_known_is_not_read_again(tmp_path: Path) -> None:
