@@ -79,9 +79,11 @@ def test_a_text_that_has_its_special_tokens_gets_none(monkeypatch: pytest.Monkey
     added: list[bool] = []
     encode = Tokenizer.encode
 
-    def watched(self: Tokenizer, text: str, add_special_tokens: bool = False) -> list[int]:
+    def watched(
+        self: Tokenizer, text: str, add_special_tokens: bool = False, *more: Any
+    ) -> list[int]:
         added.append(add_special_tokens)
-        return encode(self, text, add_special_tokens)
+        return encode(self, text, add_special_tokens, *more)
 
     client = Client(saying("one"))
     monkeypatch.setattr(Tokenizer, "encode", watched)
