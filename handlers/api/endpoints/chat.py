@@ -124,8 +124,14 @@ async def create(model: DecoderModel, request: Request) -> Response | StreamResp
     custom = tools.custom if tools else frozenset()
     if body.stream:
         must_call = tools is not None and tools.must_call
-        usage_wanted = includes_usage(body.stream_options)
-        serializer = ChatSerializer(metadata, n, usage_wanted, wants_logprobs, must_call, custom)
+        serializer = ChatSerializer(
+            metadata,
+            n,
+            include_usage=includes_usage(body.stream_options),
+            wants_logprobs=wants_logprobs,
+            must_call=must_call,
+            custom=custom,
+        )
         return await generation_request.stream(model.completer, serializer)
     choices = await generation_request.run(model.completer)
     usage = generation_request.usage(choices)
