@@ -18,7 +18,7 @@ from handlers.grammar.schema.argument_types import STRING, string_arguments
 from handlers.grammar.tool_grammar import AnswerSchema, Tool, ToolChoice, compile_tool_grammar
 from handlers.text.tokenizer import Tokenizer
 from handlers.text.tool_parser import ToolCallParser
-from tests.support.random_answers import allowed_ids, allows_id, is_whole, random_answer
+from tests.support.random_answers import allowed_ids, random_answer, writes
 from tests.support.tool_calls import Call, joined
 from tests.support.tool_dialects import CODER, DIALECTS, GEMMA, KIMI, LFM, MINICPM
 
@@ -174,16 +174,6 @@ def tool_format(request: pytest.FixtureRequest) -> ToolFormat:
 @pytest.fixture(scope="module")
 def required(compiler: GrammarCompiler, tool_format: ToolFormat) -> GrammarConstraint:
     return made(compiler, tool_format, TOOLS)
-
-
-def writes(constraint: GrammarConstraint, tokenizer: Tokenizer, text: str) -> bool:
-    """Returns whether a whole answer may be this text."""
-    constraint = constraint.copy()
-    for token_id in tokenizer.encode(text):
-        if not allows_id(constraint, token_id):
-            return False
-        constraint.accept(token_id)
-    return is_whole(constraint)
 
 
 def test_calls_that_follow_their_schema_can_be_written_and_others_cannot(
@@ -457,7 +447,7 @@ def test_a_grammar_that_is_too_large_is_refused_by_the_tool(
     assert refused.value.param == "tools[1].function.parameters"
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_whatever_is_written_is_read_back_as_valid_arguments(
     required: GrammarConstraint, tool_format: ToolFormat, tokenizer: Tokenizer, seed: int
 ) -> None:

@@ -23,7 +23,7 @@ from handlers.grammar.tool_grammar import Tool, ToolChoice, compile_tool_grammar
 from handlers.text.tokenizer import Tokenizer
 from handlers.text.tool_parser import ToolCallParser
 from tests.support.json_schema_suite import Group, draft_2020_12
-from tests.support.random_answers import allows_id, is_whole, random_answer
+from tests.support.random_answers import random_answer, writes
 from tests.support.tool_calls import joined
 from tests.support.tool_dialects import CODER, LFM
 
@@ -64,15 +64,6 @@ def ways(form: ToolFormat, value: Any) -> Iterator[str]:
     if form is CODER and isinstance(value, str):
         quoted = json.dumps(value, ensure_ascii=False)
         yield form.write([("f", {"value": quoted})])
-
-
-def writes(constraint: GrammarConstraint, tokenizer: Tokenizer, text: str) -> bool:
-    constraint = constraint.copy()
-    for token_id in tokenizer.encode(text):
-        if not allows_id(constraint, token_id):
-            return False
-        constraint.accept(token_id)
-    return is_whole(constraint)
 
 
 def read(form: ToolFormat, group: Group, text: str) -> Any:

@@ -39,6 +39,16 @@ def is_whole(constraint: GrammarConstraint, text: str = "") -> bool:
     return bool(matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting())
 
 
+def writes(constraint: GrammarConstraint, tokenizer: Tokenizer, text: str) -> bool:
+    """Returns whether a whole answer may be this text."""
+    constraint = constraint.copy()
+    for token_id in tokenizer.encode(text):
+        if not allows_id(constraint, token_id):
+            return False
+        constraint.accept(token_id)
+    return is_whole(constraint)
+
+
 def random_answer(
     constraint: Constraint,
     tokenizer: Tokenizer,
