@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -57,19 +58,25 @@ def answer_format(
     `continued`: the text of the answer that the prompt has already, None where it has none.
     """
     thinking, (opening, closing) = dialect.thinking, dialect.text
-    thinks = thinking is not None and _thinks(thinking, prompt_end, continued)
-    if thinking is not None and not thinks:
-        over = continued is not None or prompt_end.rstrip().endswith(thinking.end.strip())
-        thinking = None if over else thinking
+    left = "open" if thinking is None else _left(thinking, prompt_end, continued)
     if continued is not None or prompt_end.rstrip().endswith(opening.strip()):
         opening = ""
-    return AnswerFormat(tools, thinking, thinks, (opening, closing), strings, nullable_strings)
+    return AnswerFormat(
+        tools,
+        None if left == "over" else thinking,
+        left == "begun",
+        (opening, closing),
+        strings,
+        nullable_strings,
+    )
 
 
-def _thinks(thinking: Thinking, prompt_end: str, continued: str | None) -> bool:
-    """Returns whether a prompt ends within thoughts."""
+def _left(
+    thinking: Thinking, prompt_end: str, continued: str | None
+) -> Literal["begun", "open", "over"]:
+    """Returns how a prompt leaves the thoughts, as Thinking.left_by does."""
+    if continued is None:
+        return thinking.left_by(prompt_end)
     begin, end = thinking.begin.strip(), thinking.end.strip()
-    if continued is not None:
-        _, begun, thoughts = continued.rpartition(begin) if begin else ("", "", continued)
-        return bool(begun) and end not in thoughts
-    return prompt_end.rstrip().endswith(begin) and not prompt_end.rstrip().endswith(end)
+    _, begun, thoughts = continued.rpartition(begin) if begin else ("", "", "")
+    return "begun" if begun and end not in thoughts else "over"

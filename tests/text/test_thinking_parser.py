@@ -15,6 +15,7 @@ from tests.support.cuts import cut, places
 
 QWEN = Thinking("<think>\n", "\n</think>\n\n")
 APRIEL = Thinking("", "\n[BEGIN FINAL RESPONSE]\n")
+HARMONY = Thinking("<|channel|>analysis<|message|>", "<|end|><|start|>assistant")
 COMMAND = ("<|START_RESPONSE|>", "<|END_RESPONSE|>")
 
 # Parts of the marks, white space, and letters.
@@ -125,6 +126,21 @@ def test_the_end_of_the_prompt_says_whether_thoughts_go_on(
         looked_for,
         not looked_for,
     )
+
+
+@pytest.mark.parametrize(
+    ("prompt", "looked_for"),
+    [
+        ("<|start|>user<|message|>hi<|end|><|start|>assistant", True),
+        ("<|start|>assistant<|channel|>analysis<|message|><|end|><|start|>assistant", False),
+    ],
+)
+def test_a_mark_that_begins_the_next_turn_ends_no_thoughts_after_a_users_turn(
+    prompt: str, looked_for: bool
+) -> None:
+    form = answer_format(Dialect(thinking=HARMONY), prompt)
+
+    assert (form.thinks, form.thinking is not None) == (False, looked_for)
 
 
 @pytest.mark.parametrize(
