@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from handlers.artifact.dialect import Thinking
-from model_export.dialect.marks import MARK, common_end, common_start, marks_in
+from model_export.dialect.marks import MARK, common_end, common_start, marks_in, up_to_marks
 from model_export.dialect.probe import NAMES, TEXT, THOUGHTS, TOOLS, Probe, answer, call
 from model_export.dialect.switches import Switches, find_switches, settings_to_try
 
@@ -76,7 +76,7 @@ def _read(probe: Probe, member: str | None, shown: str, values: Mapping[str, Any
     before, _, after = shown.partition(THOUGHTS)
     between = after[: after.find(TEXT)] if TEXT in after else _first_mark(after)
     begin = _begin(probe, before, values)
-    end, text = _end(probe, between, begin, values)
+    end, text = _end(probe, between, begin, after.partition(TEXT)[2], values)
     if not end.strip():
         return None
     return Thinking(begin=begin, end=end, member=member), text
@@ -128,12 +128,20 @@ def _between_turns(probe: Probe) -> str:
 
 
 def _end(
-    probe: Probe, between: str, begin: str, values: Mapping[str, Any]
+    probe: Probe, between: str, begin: str, after: str, values: Mapping[str, Any]
 ) -> tuple[str, tuple[str, str]]:
-    """Parts what stands between thoughts and text into the marks of both."""
+    """Parts what stands between thoughts and text into the marks of both.
+
+    `after`: what follows the text.
+    """
     text = _text_marks(probe, begin, between, **values)
     if text[0] and between.endswith(text[0]):
         return between[: -len(text[0])], text
+    # Every answer has the marks of thoughts, which have as many at their end as at their beginning.
+    end = up_to_marks(between, len(marks_in(begin)))
+    opening = between[len(end) :]
+    if marks_in(begin) and marks_in(opening) and not text[0]:
+        return end, (opening, up_to_marks(after, len(marks_in(opening))))
     return between, text
 
 

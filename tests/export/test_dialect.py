@@ -14,6 +14,7 @@ from handlers.artifact.dialect import (
     Thinking,
     ToolFormat,
 )
+from handlers.text.answer_format import answer_format
 from handlers.text.chat_template import ChatTemplate, PromptOptions
 from model_export.dialect.analysis import Templates, find_dialect
 from model_export.dialect.rows import GRANITE_3, HARMONY, LFM2, SMOLLM3
@@ -196,6 +197,33 @@ def test_thoughts_in_other_members_and_in_none_are_found() -> None:
     assert thinking_of(own.PYTHON) == Thinking("<think>", "</think>", member="thinking")
     assert thinking_of(own.IDS) == Thinking("[THINK]", "[/THINK]", member="content")
     assert thinking_of(own.CUT) == Thinking("<think>\n", "\n</think>\n\n")
+
+
+def test_marks_of_text_are_told_from_those_of_thoughts() -> None:
+    found = dialect_of(own.FRAMED)
+
+    assert found.thinking is not None
+    assert found.thinking.begin == "<|open|>think<|sep|>"
+    assert found.thinking.end == "<|close|>think<|sep|>"
+    assert found.text == ("<|open|>response<|sep|>", "<|close|>response<|sep|>")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "left"),
+    [
+        ("a<|end|><|start|>assistant", "open"),  # any turn ends so
+        ("a<|end|><|start|>assistant<|think|>\n", "begun"),
+        ("a<|end|><|start|>assistant<|think|><|end|><|start|>assistant", "over"),
+    ],
+)
+def test_an_end_that_every_turn_has_ends_thoughts_only_after_their_beginning(
+    prompt: str, left: str
+) -> None:
+    thinking = Thinking("<|think|>", "<|end|><|start|>assistant")
+    form = answer_format(Dialect(thinking=thinking), prompt)
+
+    assert thinking.left_by(prompt) == left
+    assert (form.thinking is None, form.thinks) == (left == "over", left == "begun")
 
 
 def test_a_switch_of_words_is_found() -> None:

@@ -189,6 +189,18 @@ MARKED_TEXT = """\
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|start|>assistant' }}{% endif %}
 """
+# Every answer has the marks of thoughts, of two tokens each, and those of its text: Kimi K3.
+FRAMED = """\
+{%- for message in messages %}
+    {{- '<|open|>' + message.role + '<|sep|>' }}
+    {%- if message.role == 'assistant' %}
+        {{- '<|open|>think<|sep|>' + (message.reasoning_content or '') + '<|close|>think<|sep|>' }}
+        {{- '<|open|>response<|sep|>' + message.content + '<|close|>response<|sep|>' }}
+    {%- else %}{{- message.content }}{% endif %}
+    {{- '<|close|>' + message.role + '<|sep|>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|open|>assistant<|sep|><|open|>think<|sep|>' }}{% endif %}
+"""
 # Calls that no field describes: a mark for each type, a tag named after the argument, a name twice.
 _ARGUMENTS = "{%- for key, value in call.function.arguments.items() %}@{% endfor %}"
 _CALL = (
