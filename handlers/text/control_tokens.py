@@ -64,6 +64,7 @@ class ControlTokens:
         place = 0
         while match := self._pattern.search(text, place):
             start, end = match.span()
+            end = min(end, start + self.longest)  # a number in a text may have any length
             while end > start + 1:
                 if text[start:end] in self.names:
                     yield start, end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import typing
 from typing import Any
 
@@ -19,7 +20,7 @@ from pydantic import TypeAdapter
 from handlers import errors, log
 from handlers.api import unsupported_fields
 from handlers.api.endpoints import messages
-from handlers.api.endpoints.messages_input import ContentBlock
+from handlers.api.endpoints.messages_input import ContentBlock, InputMessage, input_messages
 from handlers.api.http import Request, Response, StreamResponse, run_sync
 from handlers.artifact.dialect import HERMES, Dialect, Thinking
 from handlers.engine.params import FinishReason
@@ -708,6 +709,16 @@ def test_blocks_within_blocks_without_end_are_refused() -> None:
     status, _, message = refusal(user(block))
 
     assert (status, message) == (400, "The messages are nested too deeply.")
+
+
+def test_the_texts_of_many_blocks_are_joined_in_time_in_proportion_to_them() -> None:
+    blocks = [ContentBlock("text", text=text) for text in ["a", "b\n", "", *["c"] * 200_000]]
+    begun = time.thread_time()
+
+    (message,) = input_messages(None, [InputMessage("user", blocks)])
+
+    assert message["content"] == "a\nb\n" + "\n".join(["c"] * 200_000)
+    assert time.thread_time() - begun < 1
 
 
 def test_a_begun_answer_may_be_empty_or_end_in_a_call() -> None:

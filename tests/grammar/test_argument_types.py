@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from typing import Any
 
 import pytest
@@ -52,3 +54,21 @@ def test_a_schema_says_whether_an_argument_is_a_string(
 
 def test_a_tool_without_arguments_has_no_strings() -> None:
     assert string_arguments({}) == string_arguments({"properties": []}) == frozenset()
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [{"anyOf": [{"type": "string"}] * 3000}, {"enum": ["a"] * 3000}, {"$ref": "#" + "/a" * 3000}],
+)
+def test_arguments_that_share_a_large_definition_are_read_for_a_limited_time(
+    definition: Any,
+) -> None:
+    shared = {f"a{index}": {"$ref": "#/$defs/large"} for index in range(3000)}
+    tool = {"properties": {"first": {"type": "string"}, **shared}, "$defs": {"large": definition}}
+
+    begun = time.thread_time()
+    found = string_arguments(json.loads(json.dumps(tool)))
+
+    assert time.thread_time() - begun < 1
+    assert "first" in found
+    assert len(found) < 10

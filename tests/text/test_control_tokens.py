@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +52,14 @@ def test_six_thousand_numbered_names_are_one_pattern() -> None:
     assert tokens.shapes == {"<unused0>"}
     assert tokens.occurs_in("<unused6241>")
     assert not tokens.occurs_in("<unused6242><unused>")
+
+
+def test_a_number_of_any_length_is_looked_at_in_time_in_proportion_to_it() -> None:
+    tokens = ControlTokens({f"<unused{number}>": True for number in range(10)})
+    begun = time.thread_time()
+
+    assert not tokens.occurs_in(f"<unused{'1' * 300_000}>")
+    assert time.thread_time() - begun < 1
 
 
 @pytest.mark.parametrize(

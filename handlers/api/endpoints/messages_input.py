@@ -7,6 +7,7 @@ blocks of tools that Anthropic runs, which stay in a conversation that began the
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -248,11 +249,9 @@ def _block_texts(block: ContentBlock, field: str) -> list[str]:
 
 def _joined(texts: Iterable[str]) -> str:
     """Joins texts by line breaks. Blocks of a transcript end in one already."""
-    joined = ""
-    for text in filter(None, texts):
-        gap = "\n" if joined and not joined.endswith("\n") else ""
-        joined = f"{joined}{gap}{text}"
-    return joined
+    given = [*filter(None, texts)]
+    gaps = ["" if text.endswith("\n") else "\n" for text in given[:-1]]
+    return "".join(chain.from_iterable(zip(given, [*gaps, ""], strict=True))) if given else ""
 
 
 def _required(field: str, value: str | None) -> str:

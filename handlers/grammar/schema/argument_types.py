@@ -10,33 +10,57 @@ TYPES = {str: "string", bool: "boolean", int: "number", float: "number", type(No
 STRING = frozenset({"string"})
 
 
+# Schemas, values and steps of references that are read for one tool: 30 ms. Arguments that share a
+# definition could otherwise have each of its parts read again.
+MAX_STEPS = 10_000
+
+
 def string_arguments(schema: Mapping[str, Any], types: frozenset[str] = STRING) -> frozenset[str]:
-    """Returns the properties of an object's schema whose values are of exactly these types."""
+    """Returns the properties of an object's schema whose values are of exactly these types.
+
+    Those that MAX_STEPS do not suffice for are left out.
+    """
     properties = schema.get("properties")
     if not isinstance(properties, Mapping):
         return frozenset()
-    return frozenset(name for name, value in properties.items() if _types(value, schema) == types)
+    reader = _TypeReader(schema)
+    return frozenset(name for name, value in properties.items() if reader.types(value) == types)
 
 
-def _types(schema: object, root: Mapping[str, Any]) -> frozenset[str] | None:
-    """Returns the types of the values that a schema takes, None where it does not say."""
-    types: set[str] = set()
-    waiting: list[object] = [schema]
-    seen: set[int] = set()
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if not isinstance(node, Mapping):
-            return None
-        choices = _choices(node, root)
-        found = () if choices else _own_types(node)
-        if found is None:
-            return None
-        types.update(found)
-        waiting += choices
-    return frozenset(types)
+class _TypeReader:
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        self._steps_left = MAX_STEPS
+
+    def types(self, schema: object) -> frozenset[str] | None:
+        """Returns the types of the values that a schema takes, None where it does not say."""
+        types: set[str] = set()
+        waiting: list[object] = [schema]
+        seen: set[int] = set()
+        while waiting:
+            node = waiting.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            if not isinstance(node, Mapping):
+                return None
+            self._steps_left -= _size(node)
+            if self._steps_left < 0:
+                return None
+            choices = _choices(node, self._root)
+            found = () if choices else _own_types(node)
+            if found is None:
+                return None
+            types.update(found)
+            waiting += choices
+        return frozenset(types)
+
+
+def _size(node: Mapping[str, Any]) -> int:
+    """Returns the steps that reading a schema takes, without its branches."""
+    values, reference = node.get("enum"), node.get("$ref")
+    steps = len(values) if isinstance(values, list) else 1
+    return steps + (reference.count("/") if isinstance(reference, str) else 0)
 
 
 def _choices(node: Mapping[str, Any], root: Mapping[str, Any]) -> list[object]:
