@@ -73,7 +73,7 @@ CANDIDATES = (
 """What one chooses among, and what the calibration is worth: add others here. Decode speeds are
 ratios to the first."""
 BUDGETS = (0.06, 0.18, 0.3, 0.42)
-"""More candidates: "auto" with budgets so far on the way from all int4 to the largest plan."""
+"""More candidates: "auto" with budgets so far on the way from the smallest to the largest plan."""
 LLAMA_CPP, KINDLING = "llama.cpp", "Kindling"
 COLUMNS = {
     "megabytes": "size, MB",

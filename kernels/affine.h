@@ -1,7 +1,8 @@
 // The arguments of the kernels of quantised weights: weights as they lie in the file, and rows of
 // activations as they are multiplied.
 //
-// A weight is scale * q + offset; scale and offset are shared by a block of inputs of one output.
+// A weight is scale * q + offset; scale and offset are shared by a block of inputs of one output, and
+// are float16 each, or compact: a byte each, and a float16 for all blocks of the output.
 // 16 outputs lie side by side and make a group, so that each lane of a vector holds another output
 // and nothing is ever summed across lanes. docs/kernels.md has the layout and the arithmetic.
 #pragma once
@@ -18,6 +19,8 @@ typedef struct {
     const uint8_t *packed;    // [groups, blocks, 64 * bits]: value_in_block() says where a value is
     const _Float16 *scales;   // [groups, scales, 16]
     const _Float16 *offsets;  // the same, or NULL: then 4 bits are q - 8, and 5 and 6 do not exist
+    const uint8_t *compact;   // [groups, scales, 2, 16] in place of both: scales, then zero points
+    const _Float16 *row_scales;  // [groups, 16], of what is compact
     const float *bias;        // [outputs], or NULL
     int64_t inputs, outputs, groups, blocks, scale_count, blocks_per_scale, bits;
 } Weights;
@@ -31,6 +34,13 @@ typedef struct {
 } Rows;
 
 #define INLINE static inline __attribute__((always_inline))
+
+// What the compact scale of a block is multiplied by, of one output.
+INLINE float compact_step(_Float16 row_scale) { return (float)row_scale * 0x1p-8f; }
+
+// What a zero point is multiplied by, of a block with scale 1: its 256 steps are as wide as those of
+// the values.
+INLINE float compact_zero(int64_t bits) { return -0x1p-8f * (float)(1 << bits); }
 
 // The value of an input of the output at `lane`, in a block of 16 outputs by 32 inputs as it lies in
 // the file: 8 quads of [16 outputs, 4 inputs]. Below 8 bits, the low 4 of the quads 4 to 7 lie in the

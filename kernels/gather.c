@@ -8,19 +8,36 @@ typedef struct {
     float *y;
 } Call;
 
+// A block's weights are scale * (q - zero) + offset, of which zero or offset is 0.
+typedef struct {
+    float scale, zero, offset;
+} Figures;
+
+// Those of a block of the output at `lane`.
+static Figures figures_of(const Weights *w, int64_t group, int64_t block, int64_t lane) {
+    const int64_t place = group * w->scale_count + block / w->blocks_per_scale;
+    if (w->compact) {
+        const uint8_t *compact = w->compact + place * 2 * LANES + lane;
+        const float step = compact_step(w->row_scales[group * LANES + lane]);
+        return (Figures){compact[0] * step, -compact[LANES] * compact_zero(w->bits), 0};
+    }
+    const float scale = (float)w->scales[place * LANES + lane];
+    if (w->offsets) return (Figures){scale, 0, (float)w->offsets[place * LANES + lane]};
+    return (Figures){scale, w->bits == 4 ? 8 : 0, 0};
+}
+
 static void gather_row(void *data, size_t task) {
     const Call *call = data;
     const Weights *w = call->weights;
     const int64_t group = call->ids[task] / LANES, lane = call->ids[task] % LANES;
-    const int zero = w->bits == 4 && !w->offsets ? 8 : 0;
     float *y = call->y + task * w->inputs;
     for (int64_t input = 0; input < w->inputs; input++) {
         const int64_t block = input / BLOCK;
-        const int64_t place = (group * w->scale_count + block / w->blocks_per_scale) * LANES + lane;
         const uint8_t *packed =
             w->packed + (group * w->blocks + block) * (BLOCK * LANES / 8 * w->bits);
-        const int q = value_in_block(packed, lane, input % BLOCK, w->bits) - zero;
-        y[input] = q * (float)w->scales[place] + (w->offsets ? (float)w->offsets[place] : 0);
+        const int q = value_in_block(packed, lane, input % BLOCK, w->bits);
+        const Figures figures = figures_of(w, group, block, lane);
+        y[input] = (q - figures.zero) * figures.scale + figures.offset;
     }
 }
 
@@ -50,8 +67,7 @@ static const char *name(const OrtCustomOp *op) {
 
 static int type(const OrtCustomOp *op, size_t index) {
     static const int types[] = {ORT_INT64, ORT_UINT8, ORT_FLOAT16, ORT_FLOAT16};
-    (void)op;
-    return types[index];
+    return index == 2 && op == &compact_gather ? ORT_UINT8 : types[index];
 }
 
 static size_t inputs(const OrtCustomOp *op) {
@@ -60,3 +76,4 @@ static size_t inputs(const OrtCustomOp *op) {
 }
 
 const OrtCustomOp affine_gather = {OPERATOR(name, type, inputs, compute)};
+const OrtCustomOp compact_gather = {OPERATOR(name, type, inputs, compute)};

@@ -10,10 +10,11 @@ const Kernels *kernels;
 
 OrtStatus *create_kernel(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInfo *info,
                          void **kernel) {
-    (void)op, (void)api;
+    (void)api;
     Weights *weights = calloc(1, sizeof *weights);
     if (!weights) return ort->CreateStatus(ORT_FAIL, "No memory for a node.");
-    OrtStatus *status = read_weights(info, weights);
+    const int is_compact = op == &compact_matmul || op == &compact_gather;
+    OrtStatus *status = read_weights(info, is_compact, weights);
     if (status) free(weights);
     *kernel = status ? NULL : weights;
     return status;
@@ -49,6 +50,8 @@ EXPORTED OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBa
         TRY(ort->CreateCustomOpDomain("kindling", &fresh));
         TRY(ort->CustomOpDomain_Add(fresh, &affine_matmul));
         TRY(ort->CustomOpDomain_Add(fresh, &affine_gather));
+        TRY(ort->CustomOpDomain_Add(fresh, &compact_matmul));
+        TRY(ort->CustomOpDomain_Add(fresh, &compact_gather));
         TRY(ort->CustomOpDomain_Add(fresh, &attention_of_floats));
         TRY(ort->CustomOpDomain_Add(fresh, &attention_of_halves));
         TRY(ort->CustomOpDomain_Add(fresh, &causal_convolution));

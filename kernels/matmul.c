@@ -92,8 +92,7 @@ static const char *name(const OrtCustomOp *op) {
 
 static int type(const OrtCustomOp *op, size_t index) {
     static const int types[] = {ORT_FLOAT, ORT_UINT8, ORT_FLOAT16, ORT_FLOAT16, ORT_FLOAT};
-    (void)op;
-    return types[index];
+    return index == 2 && op == &compact_matmul ? ORT_UINT8 : types[index];
 }
 
 static size_t inputs(const OrtCustomOp *op) {
@@ -102,3 +101,4 @@ static size_t inputs(const OrtCustomOp *op) {
 }
 
 const OrtCustomOp affine_matmul = {OPERATOR(name, type, inputs, compute)};
+const OrtCustomOp compact_matmul = {OPERATOR(name, type, inputs, compute)};

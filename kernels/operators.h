@@ -15,8 +15,9 @@ typedef struct {
 extern const OrtApi *ort;         // set once, while the library is registered
 extern const Kernels *kernels;    // what all sessions of the process compute with
 
-extern const OrtCustomOp affine_matmul, affine_gather, attention_of_floats, attention_of_halves;
-extern const OrtCustomOp causal_convolution, linear_attention;
+extern const OrtCustomOp affine_matmul, affine_gather, compact_matmul, compact_gather;
+extern const OrtCustomOp attention_of_floats, attention_of_halves, causal_convolution;
+extern const OrtCustomOp linear_attention;
 
 // Hands a failure of ONNX Runtime's on to the caller.
 #define TRY(call)                        \
@@ -36,9 +37,9 @@ static inline int64_t elements(const Tensor *tensor, size_t axes) {
 }
 
 // The weights of a node: attributes K (inputs), N (outputs), bits and block_size; packed, scales and
-// offsets are the constant inputs 1, 2 and 3, and bias is 4 where there is one. All shapes are
-// checked, since a kernel reads what they promise.
-OrtStatus *read_weights(const OrtKernelInfo *info, Weights *out);
+// offsets, or row scales of compact ones, are the constant inputs 1, 2 and 3, and bias is 4 where
+// there is one. All shapes are checked, since a kernel reads what they promise.
+OrtStatus *read_weights(const OrtKernelInfo *info, int is_compact, Weights *out);
 
 // What OrtCustomOp asks of both alike.
 OrtStatus *create_kernel(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInfo *info,

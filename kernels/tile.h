@@ -48,18 +48,31 @@ TARGET INLINE void store(vector total, const Weights *w, int64_t output, float *
     save_first(total, y, w->outputs - output);
 }
 
-// `bits` and `affine` are constants wherever these two are called.
+// `bits` and `kind` are constants wherever these are called.
+enum { SYMMETRIC, AFFINE, COMPACT };
+
+// Where the scales and offsets of a block lie, of which the next block's are 16 or, if compact, 32
+// further.
+typedef struct {
+    const _Float16 *scales, *offsets;
+    const uint8_t *compact;
+} Figures;
 
 // Adds one block's dot products to the totals of `rows` rows, the first of which has it at `place`.
+// `step` is what compact scales are multiplied by.
 TARGET INLINE void add_block(const Rows *x, int64_t place, const integers *dots,
-                             const _Float16 *scales, const _Float16 *offsets, int rows,
-                             const int affine, vector *total) {
-    const vector scale = floats(scales);
+                             const Figures *figures, vector step, int rows, const int bits,
+                             const int kind, vector *total) {
+    const vector scale =
+        kind == COMPACT ? floats_of_bytes(figures->compact) * step : floats(figures->scales);
     for (int r = 0; r < rows; r++)
         total[r] = __builtin_elementwise_fma(__builtin_convertvector(dots[r], vector),
                                              scale * x->scales[place + r * x->blocks], total[r]);
-    if (!affine) return;
-    const vector offset = floats(offsets);
+    if (kind == SYMMETRIC) return;
+    const vector offset =
+        kind == COMPACT
+            ? floats_of_bytes(figures->compact + LANES) * compact_zero(bits) * scale
+            : floats(figures->offsets);
     for (int r = 0; r < rows; r++)
         total[r] = __builtin_elementwise_fma((vector){0} + x->totals[place + r * x->blocks], offset,
                                              total[r]);
@@ -67,12 +80,19 @@ TARGET INLINE void add_block(const Rows *x, int64_t place, const integers *dots,
 
 // The loops over rows are unrolled.
 TARGET INLINE void tile(const Weights *w, const Rows *x, int64_t group, int64_t first_lane,
-                        int64_t row, float *y, const int rows, const int bits, const int affine) {
+                        int64_t row, float *y, const int rows, const int bits, const int kind) {
     const int64_t blocks = w->blocks, stride = blocks * BLOCK, lanes = group * w->scale_count * LANES;
-    const int32_t zero = bits == 8 ? ZERO_8 : affine ? 0 : 8;
+    const int32_t zero = bits == 8 ? ZERO_8 : kind == SYMMETRIC ? 8 : 0;
     const uint8_t *packed = w->packed + group * blocks * (BLOCK * LANES / 8 * bits) + first_lane * QUAD;
-    const _Float16 *scales = w->scales + lanes + first_lane;
-    const _Float16 *offsets = affine ? w->offsets + lanes + first_lane : 0;
+    Figures figures = {0};
+    vector step = {0};
+    if (kind == COMPACT) {
+        figures.compact = w->compact + 2 * lanes + first_lane;
+        step = floats(w->row_scales + group * LANES + first_lane) * compact_step(1);
+    } else {
+        figures.scales = w->scales + lanes + first_lane;
+        if (kind == AFFINE) figures.offsets = w->offsets + lanes + first_lane;
+    }
     const int8_t *values = x->values + row * stride;
     int64_t place = row * blocks, left = w->blocks_per_scale;
     vector total[ROWS];
@@ -82,13 +102,18 @@ TARGET INLINE void tile(const Weights *w, const Rows *x, int64_t group, int64_t 
         for (int r = 0; r < rows; r++)
             dots[r] = (integers){0} - zero * x->sums[place + r * blocks];
         dot(packed, values, stride, rows, bits, dots);
-        add_block(x, place, dots, scales, offsets, rows, affine, total);
+        // As far ahead as the values.
+        if (kind == COMPACT && rows < ROWS) __builtin_prefetch(figures.compact + AHEAD / 8);
+        add_block(x, place, dots, &figures, step, rows, bits, kind, total);
         packed += BLOCK * LANES / 8 * bits;
         values += BLOCK;
         if (--left == 0) {
             left = w->blocks_per_scale;
-            scales += LANES;
-            if (affine) offsets += LANES;
+            if (kind == COMPACT)
+                figures.compact += 2 * LANES;
+            else
+                figures.scales += LANES;
+            if (kind == AFFINE) figures.offsets += LANES;
         }
     }
     const int64_t output = group * LANES + first_lane;
@@ -96,31 +121,42 @@ TARGET INLINE void tile(const Weights *w, const Rows *x, int64_t group, int64_t 
 }
 
 TARGET INLINE void tiles(const Weights *w, const Rows *x, int64_t group, float *y, const int bits,
-                         const int affine) {
+                         const int kind) {
     for (int lane = 0; lane < LANES; lane += WIDTH) {
         int64_t row = 0;
         for (; row + ROWS <= x->count; row += ROWS)
-            tile(w, x, group, lane, row, y, ROWS, bits, affine);
+            tile(w, x, group, lane, row, y, ROWS, bits, kind);
         for (; ROWS > 4 && row + 4 <= x->count; row += 4)
-            tile(w, x, group, lane, row, y, 4, bits, affine);
-        for (; row + 2 <= x->count; row += 2) tile(w, x, group, lane, row, y, 2, bits, affine);
-        if (row < x->count) tile(w, x, group, lane, row, y, 1, bits, affine);
+            tile(w, x, group, lane, row, y, 4, bits, kind);
+        for (; row + 2 <= x->count; row += 2) tile(w, x, group, lane, row, y, 2, bits, kind);
+        if (row < x->count) tile(w, x, group, lane, row, y, 1, bits, kind);
     }
 }
 
-TARGET static void multiply(const Weights *w, const Rows *x, int64_t group, float *y) {
-    if (w->bits == 4 && w->offsets)
-        tiles(w, x, group, y, 4, 1);
-    else if (w->bits == 4)
-        tiles(w, x, group, y, 4, 0);
+TARGET static void multiply_compact(const Weights *w, const Rows *x, int64_t group, float *y) {
+    if (w->bits == 4)
+        tiles(w, x, group, y, 4, COMPACT);
     else if (w->bits == 5)
-        tiles(w, x, group, y, 5, 1);
-    else if (w->bits == 6)
-        tiles(w, x, group, y, 6, 1);
-    else if (w->offsets)
-        tiles(w, x, group, y, 8, 1);
+        tiles(w, x, group, y, 5, COMPACT);
     else
-        tiles(w, x, group, y, 8, 0);
+        tiles(w, x, group, y, 6, COMPACT);
+}
+
+TARGET static void multiply(const Weights *w, const Rows *x, int64_t group, float *y) {
+    if (w->compact)
+        multiply_compact(w, x, group, y);
+    else if (w->bits == 4 && w->offsets)
+        tiles(w, x, group, y, 4, AFFINE);
+    else if (w->bits == 4)
+        tiles(w, x, group, y, 4, SYMMETRIC);
+    else if (w->bits == 5)
+        tiles(w, x, group, y, 5, AFFINE);
+    else if (w->bits == 6)
+        tiles(w, x, group, y, 6, AFFINE);
+    else if (w->offsets)
+        tiles(w, x, group, y, 8, AFFINE);
+    else
+        tiles(w, x, group, y, 8, SYMMETRIC);
 }
 
 TARGET static void quantize(const float *x, int64_t columns, const Rows *rows, int64_t row) {

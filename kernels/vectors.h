@@ -9,6 +9,7 @@
 typedef float vector __attribute__((vector_size(4 * WIDTH)));
 typedef int32_t integers __attribute__((vector_size(4 * WIDTH)));
 typedef _Float16 halves __attribute__((vector_size(2 * WIDTH)));
+typedef uint8_t narrow __attribute__((vector_size(WIDTH)));
 
 enum { VECTORS = 16 / WIDTH };  // that have 16 lanes together
 
@@ -24,6 +25,12 @@ TARGET INLINE void save(vector found, float *to) { __builtin_memcpy(to, &found, 
 
 TARGET INLINE vector floats(const _Float16 *from) {
     halves found;
+    __builtin_memcpy(&found, from, sizeof found);
+    return __builtin_convertvector(found, vector);
+}
+
+TARGET INLINE vector floats_of_bytes(const uint8_t *from) {
+    narrow found;
     __builtin_memcpy(&found, from, sizeof found);
     return __builtin_convertvector(found, vector);
 }

@@ -58,26 +58,48 @@ static OrtStatus *read_attributes(const OrtKernelInfo *info, Weights *w) {
     return NULL;
 }
 
-OrtStatus *read_weights(const OrtKernelInfo *info, Weights *w) {
-    Tensor packed, scales, offsets, bias;
-    TRY(read_attributes(info, w));
-    TRY(read_constant(info, 1, &packed));
+// Scales and offsets in float16.
+static OrtStatus *read_wide(const OrtKernelInfo *info, Weights *w) {
+    Tensor scales, offsets;
     TRY(read_constant(info, 2, &scales));
     TRY(read_constant(info, 3, &offsets));
-    TRY(read_constant(info, 4, &bias));
-    if (!is_shape(&packed, w->groups, w->blocks, BLOCK * LANES * w->bits / 8))
-        return refuse("packed is not [groups, blocks, 64 * bits]");
     if (!is_shape(&scales, w->groups, w->scale_count, LANES))
         return refuse("scales is not [groups, scales, 16]");
     if (offsets.rank && !is_shape(&offsets, w->groups, w->scale_count, LANES))
         return refuse("offsets is not [groups, scales, 16]");
     if (!offsets.rank && (w->bits == 5 || w->bits == 6))
         return refuse("5 and 6 bits must have offsets");
+    w->scales = scales.data;
+    w->offsets = offsets.data;
+    return NULL;
+}
+
+// Scales and zero points of a byte each.
+static OrtStatus *read_compact(const OrtKernelInfo *info, Weights *w) {
+    Tensor scales, row_scales;
+    TRY(read_constant(info, 2, &scales));
+    TRY(read_constant(info, 3, &row_scales));
+    if (w->bits == 8) return refuse("8 bits must have scales in float16");
+    if (!is_shape(&scales, w->groups, w->scale_count, 2 * LANES))
+        return refuse("compact scales is not [groups, scales, 32]");
+    if (!is_shape(&row_scales, w->groups, 1, LANES))
+        return refuse("row scales is not [groups, 1, 16]");
+    w->compact = scales.data;
+    w->row_scales = row_scales.data;
+    return NULL;
+}
+
+OrtStatus *read_weights(const OrtKernelInfo *info, int is_compact, Weights *w) {
+    Tensor packed, bias;
+    TRY(read_attributes(info, w));
+    TRY(read_constant(info, 1, &packed));
+    TRY(read_constant(info, 4, &bias));
+    if (!is_shape(&packed, w->groups, w->blocks, BLOCK * LANES * w->bits / 8))
+        return refuse("packed is not [groups, blocks, 64 * bits]");
+    TRY(is_compact ? read_compact(info, w) : read_wide(info, w));
     if (bias.rank && (bias.rank != 1 || bias.sizes[0] != w->outputs))
         return refuse("bias is not [outputs]");
     w->packed = packed.data;
-    w->scales = scales.data;
-    w->offsets = offsets.data;
     w->bias = bias.data;
     return NULL;
 }

@@ -119,8 +119,8 @@ def _parser() -> argparse.ArgumentParser:
     instead.add_argument(
         "--plan",
         action="store_true",
-        help='print what weights = "auto" chooses from: bytes, drift and predicted speed of int4 '
-        "and of more and more bits; it takes as long as some exports and leaves nothing",
+        help='print what weights = "auto" chooses from: bytes, drift and predicted speed of '
+        "compact4 and of more and more bits; it takes as long as some exports and leaves nothing",
     )
     parser.add_argument(
         "--out",

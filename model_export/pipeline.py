@@ -98,7 +98,7 @@ def export(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> 
 
 
 def measure_plans(recipe: DecoderRecipe, out: Path, report: Report) -> str:
-    """Measures plans from all int4 to the largest, and returns a table of them. Raises ExportError.
+    """Measures plans from small to large, and returns a table of them. Raises ExportError.
 
     It works beside `out`, as an export does, and leaves nothing there.
     """

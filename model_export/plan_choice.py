@@ -1,9 +1,9 @@
 """Chooses the smallest plan that keeps a recipe's limits, in few measurements.
 
-Plans are nested, from all int4 on, and larger ones lose less. A plan's strain is what it uses up of
-its tightest limit, and nearly a line over what the frontier says that it loses (quantize/plan.py).
-So after all int4 the plan is measured that is predicted to hold, then the one that the line through
-the nearest two foretells, until no smaller one is predicted to hold. Where predictions mislead, the
+Plans are nested, and larger ones lose less. A plan's strain is what it uses up of its tightest
+limit, and nearly a line over what the frontier says that it loses (quantize/plan.py). So after the
+smallest the plan is measured that is predicted to hold, then the one that the line through the
+nearest two foretells, until no smaller one is predicted to hold. Where predictions mislead, the
 halves of what is left are measured. The chosen plan has always been measured and held.
 """
 
@@ -25,7 +25,7 @@ MARGIN = 0.8
 At a top-1 agreement of 0.90, two standard errors of the difference are 0.02: 1,700 tokens each.
 """
 STEPS = 31
-"""Plans beside all int4, at even distances in bytes."""
+"""Plans beside the smallest, at even distances in bytes."""
 MOST = 6
 """Plans that are measured at most: as many as bisection would take."""
 _GUESSES = 2

@@ -56,8 +56,18 @@ import msgspec
 
 from model_export.reporting import ExportError
 
-BITS = {"int4": 4, "int5": 5, "int6": 6, "int8": 8}
-"""Bits of a quantised weight."""
+BITS = {
+    "compact4": 4,
+    "int4": 4,
+    "compact5": 5,
+    "int5": 5,
+    "compact6": 6,
+    "int6": 6,
+    "int8": 8,
+}
+"""Bits of a quantised weight, in the order of the bytes that it takes with affine blocks."""
+COMPACT = ("compact4", "compact5", "compact6")
+"""Weights whose scales and offsets take a byte each instead of two."""
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len", "weighted_mean", "last_token")
 
 EncoderTask = Literal["feature-extraction", "text-classification", "text-ranking"]
@@ -106,9 +116,10 @@ Source = HubSource | FolderSource | GgufSource | PackageSource
 class Precision:
     """[precision]: how the weights are stored. Raises ExportError for what cannot be.
 
-    weights       of the linear layers: "fp32", "int4", "int5", "int6", "int8", or "auto", of a
-                  decoder, and its default: more bits than int4 for as few matrices as keep the
-                  limits of [tolerance]. An encoder's default is "int4"
+    weights       of the linear layers: "fp32", "int4", "int5", "int6", "int8"; "compact4",
+                  "compact5", "compact6", half a bit smaller; or "auto", of a decoder, and its
+                  default: more bits than compact4 for as few matrices as keep the limits of
+                  [tolerance]. An encoder's default is "int4"
     max_mb        of "auto": more bits for as many as fit, so that the file of weights is no larger
     block_size    weights that share a scale, along the input: a power of two from 32 to 256
     algorithm     of the int4 blocks: "affine", from the smallest to the largest weight, the grid of
@@ -154,8 +165,21 @@ class Precision:
 
         Affine blocks are chosen by it, and "auto" orders the matrices by it.
         """
-        affine = {"auto", "int5", "int6"} | ({"int4"} if self.algorithm == "affine" else set())
+        affine = {"auto", "int5", "int6", *COMPACT}
+        affine |= {"int4"} if self.algorithm == "affine" else set()
         return not affine.isdisjoint((self.weights, self.head))
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The weights that "auto" chooses among, the smallest first.
+
+        Without the compact ones where int4 is to have another algorithm than theirs.
+        """
+        return tuple(each for each in BITS if self.algorithm == "affine" or each not in COMPACT)
+
+    def algorithm_of(self, weights: str) -> str:
+        """Returns the algorithm that makes blocks of these weights."""
+        return "compact" if weights in COMPACT else self.algorithm
 
     @property
     def head(self) -> str:

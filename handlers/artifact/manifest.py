@@ -112,7 +112,7 @@ class PlanInfo(msgspec.Struct, frozen=True):
     """The plan of an export that chose the weights of each matrix by itself."""
 
     weights: dict[str, str]
-    """Those of each matrix, by its name in the graph: int4, int5, int6 or int8."""
+    """Those of each matrix, by its name in the graph: compact4, int4, int8 and so on."""
     measured: tuple[dict[str, Any], ...]
     """What was tried, and its drift on the half of the text that the gates do not judge by."""
 

@@ -28,7 +28,7 @@ from model_export.fuse.graphs import (
 )
 from model_export.quantize.plan import Plan
 from model_export.quantize.quantized_tensors import quantized_tensors
-from model_export.recipe import BITS, Precision
+from model_export.recipe import BITS, COMPACT, Precision
 from model_export.weights import Weight, transposed
 
 
@@ -203,15 +203,16 @@ class _Quantizer:
         key = (value, weights, transpose)
         if key not in self.done:
             matrix = _matrix_of(value, transpose)
-            self.done[key] = self._store(value, matrix, BITS[weights])
+            self.done[key] = self._store(value, matrix, weights)
         return self.done[key]
 
-    def _store(self, value: ir.Value, matrix: Weight, bits: int) -> _QuantizedMatrix:
-        size = self.precision.block_size
-        tensors = quantized_tensors(matrix, bits, size, self.precision.algorithm)
+    def _store(self, value: ir.Value, matrix: Weight, weights: str) -> _QuantizedMatrix:
+        bits, size = BITS[weights], self.precision.block_size
+        tensors = quantized_tensors(matrix, bits, size, self.precision.algorithm_of(weights))
+        names = ("values", "scales", "row_scales" if weights in COMPACT else "offsets")
         inputs = [
             None if tensor is None else add_tensor(self.model, f"{value.name}.{name}", tensor)
-            for name, tensor in zip(("values", "scales", "offsets"), tensors, strict=True)
+            for name, tensor in zip(names, tensors, strict=True)
         ]
         rows, columns = matrix.shape
         return _QuantizedMatrix(inputs, {"K": columns, "N": rows, "bits": bits, "block_size": size})

@@ -6,7 +6,7 @@ give 16 outputs in the lanes of a vector (docs/kernels.md).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +24,15 @@ class Packed(NamedTuple):
     `values` uint8 [groups, blocks of 32, 64 * bits]: 8 quads of 16 rows of 4 values. Below 8 bits
     the fifth quad's low 4 bits lie in the high halves of the first's bytes, and so on; the high
     bits of 5 and 6 lie after all of these, quad 0's in the lowest bits of the first bytes.
-    `scales` and `offsets` float16 [groups, blocks, 16].
+    `scales` and `offsets` float16 [groups, blocks, 16]. Compact blocks have no `offsets`: `scales`
+    uint8 [groups, blocks, 32] are 16 scales and then 16 zero points, and `row_scales` float16
+    [groups, 1, 16].
     """
 
     values: NDArray[np.uint8]
-    scales: NDArray[np.float16]
-    offsets: NDArray[np.float16] | None
+    scales: NDArray[np.float16] | NDArray[np.uint8]
+    offsets: NDArray[np.float16] | None = None
+    row_scales: NDArray[np.float16] | None = None
 
 
 def pack(blocks: Blocks) -> Packed:
@@ -41,8 +44,14 @@ def pack(blocks: Blocks) -> Packed:
     if blocks.bits < 8:
         quads = _in_planes(quads, blocks.bits)
     packed = quads.view(np.uint8).reshape(groups, columns, -1)
-    offsets = None if blocks.offsets is None else _by_lanes(blocks.offsets)
-    return Packed(packed, _by_lanes(blocks.scales), offsets)
+    scales = _by_lanes(blocks.scales)
+    if blocks.offsets is None:
+        return Packed(packed, scales)
+    offsets = _by_lanes(blocks.offsets)
+    if blocks.row_scales is None:
+        return Packed(packed, scales, offsets)
+    both = np.concatenate([scales, offsets], axis=2)
+    return Packed(packed, both, row_scales=_by_lanes(blocks.row_scales[:, np.newaxis]))
 
 
 def _in_planes(quads: NDArray[np.uint32], bits: int) -> NDArray[np.uint32]:
@@ -67,9 +76,9 @@ def _in_whole_groups(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.pad(values, fill) if fill != ((0, 0), (0, 0)) else np.ascontiguousarray(values)
 
 
-def _by_lanes(figures: NDArray[np.float16]) -> NDArray[np.float16]:
+def _by_lanes(figures: NDArray[Any]) -> NDArray[Any]:
     """Lays out [rows, blocks] as [groups, blocks, 16]."""
     rows, blocks = figures.shape
-    padded = np.zeros((-(-rows // LANES) * LANES, blocks), np.float16)
+    padded = np.zeros((-(-rows // LANES) * LANES, blocks), figures.dtype)
     padded[:rows] = figures
     return np.ascontiguousarray(padded.reshape(-1, LANES, blocks).transpose(0, 2, 1))

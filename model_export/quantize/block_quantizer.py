@@ -7,13 +7,13 @@ found again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model_export.quantize.importance_search import search_affine
+from model_export.quantize.importance_search import fit_zero_points, search_affine
 from model_export.quantize.k_quant import search_blocks
 from model_export.weights import Floats
 
@@ -27,13 +27,17 @@ class Blocks:
     `values` [rows, columns]: uint8 from 0 to 2**bits - 1, or int8 from -127 to 127. `scales` and
     `offsets` float16 [rows, blocks]; 5 and 6 bits have them; without, 4 bits mean
     scale * (value - 8).
+
+    Compact blocks have `row_scales` float16 [rows]; then `scales` uint8 are in 256ths of their
+    row's, and `offsets` uint8 are zero points, of which 256 are as many steps as there are values.
     """
 
     values: NDArray[np.uint8] | NDArray[np.int8]
-    scales: NDArray[np.float16]
-    offsets: NDArray[np.float16] | None
+    scales: NDArray[np.float16] | NDArray[np.uint8]
+    offsets: NDArray[np.float16] | NDArray[np.uint8] | None
     bits: int
     block_size: int
+    row_scales: NDArray[np.float16] | None = None
 
     @property
     def rows(self) -> int:
@@ -48,11 +52,16 @@ class Blocks:
     def weights(self) -> NDArray[np.float64]:
         """Returns what the blocks stand for, [rows, columns]."""
         scales = self._by_column(self.scales)
+        if self.row_scales is not None and self.offsets is not None:
+            scales *= self.row_scales.astype(np.float64)[:, np.newaxis] / 256
+            steps = self.values - self._by_column(self.offsets) * (2**self.bits / 256)
+            weights: NDArray[np.float64] = steps * scales
+            return weights
         if self.offsets is not None:
             return self.values * scales + self._by_column(self.offsets)
         return (self.values - (8.0 if self.bits == 4 else 0.0)) * scales
 
-    def _by_column(self, figures: NDArray[np.float16]) -> NDArray[np.float64]:
+    def _by_column(self, figures: NDArray[Any]) -> NDArray[np.float64]:
         wide: NDArray[np.float64] = np.repeat(figures.astype(np.float64), self.block_size, axis=1)
         return wide[:, : self.columns]
 
@@ -87,8 +96,7 @@ def affine(
     """
     cut = _cut(weight, block_size)
     if importance is not None:
-        fill = (0, -len(importance) % block_size)  # what a row is filled with is read by nobody
-        counts = np.pad(importance, fill).reshape(-1, block_size)
+        counts = _cut_importance(importance, block_size)
         values, *figures = search_affine(cut.reshape(-1, block_size), counts, bits)
         scales, offsets = (each.reshape(cut.shape[:2]) for each in figures)
         return _blocks(weight, values, scales, offsets, bits, block_size)
@@ -99,6 +107,39 @@ def affine(
     steps /= _divisors(scales)
     values = _nearest(steps, 0, largest, np.uint8)
     return _blocks(weight, values, scales, offsets, bits, block_size)
+
+
+def compact(weight: Floats, block_size: int, importance: Floats | None, bits: int) -> Blocks:
+    """Quantises to blocks with a scale and a zero point of a byte each.
+
+    They are found as those of affine blocks; then the scale is rounded, and the rest fitted to it.
+    Without the mean squares of the inputs all count alike.
+    """
+    cut = _cut(weight, block_size)
+    rows, flat = len(cut), cut.reshape(-1, block_size)
+    alike = np.ones((1, block_size), np.float32)
+    counts = alike if importance is None else _cut_importance(importance, block_size)
+    found = search_affine(flat, counts, bits)
+    scales, offsets = found.scales.astype(np.float32), found.offsets
+    _reach_zero(flat, scales, offsets, bits)
+    by_row = scales.reshape(rows, -1)
+    row_scales = _float16(by_row.max(axis=1) * np.float32(256 / 255))
+    units = row_scales.astype(np.float32)[:, np.newaxis] / np.float32(256)
+    parts = _nearest(by_row / _divisors(row_scales) * np.float32(256), 1, 255, np.uint8)
+    fitted = fit_zero_points(flat, counts, (parts * units).ravel(), offsets, bits)
+    zero_points = fitted.zero_points.reshape(parts.shape)
+    blocks = _blocks(weight, fitted.values, parts, zero_points, bits, block_size)
+    return replace(blocks, row_scales=row_scales)
+
+
+def _reach_zero(cut: Floats, scales: Floats, offsets: NDArray[np.float16], bits: int) -> None:
+    """Widens the range of blocks whose offset no zero point is, so that it has 0 in it."""
+    most = scales * np.float32(255 * 2**bits / 256)
+    beyond = np.flatnonzero((offsets > 0) | (-offsets.astype(np.float32) > most))
+    low = np.minimum(cut[beyond].min(axis=1), np.float32(0))
+    high = np.maximum(cut[beyond].max(axis=1), np.float32(0))
+    scales[beyond] = (high - low) / np.float32(2**bits - 1)
+    offsets[beyond] = _float16(low)
 
 
 def k_quant(weight: Floats, block_size: int) -> Blocks:
@@ -119,6 +160,11 @@ def _cut(weight: Floats, block_size: int) -> Floats:
     if columns % block_size:
         weight = np.pad(weight, ((0, 0), (0, -columns % block_size)), "edge")
     return weight.reshape(rows, -1, block_size)
+
+
+def _cut_importance(importance: Floats, block_size: int) -> Floats:
+    """Cuts the mean squares of a row's inputs; those that a row is filled with are 0."""
+    return np.pad(importance, (0, -len(importance) % block_size)).reshape(-1, block_size)
 
 
 def _ends(cut: Floats) -> tuple[Floats, Floats]:
@@ -155,8 +201,8 @@ def _nearest(steps: Floats, low: int, high: int, dtype: type[Integer]) -> NDArra
 def _blocks(
     weight: Floats,
     values: NDArray[np.uint8] | NDArray[np.int8],
-    scales: NDArray[np.float16],
-    offsets: NDArray[np.float16] | None,
+    scales: NDArray[np.float16] | NDArray[np.uint8],
+    offsets: NDArray[np.float16] | NDArray[np.uint8] | None,
     bits: int,
     block_size: int,
 ) -> Blocks:

@@ -11,7 +11,7 @@ import ctypes
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ class _Job(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("count", "size", "period", "largest")),
         *((name, ctypes.c_void_p) for name in ("cut", "shares", "values", "scales", "offsets")),
+        *((name, ctypes.c_void_p) for name in ("given", "zero_points")),
     )
 
 
@@ -52,6 +53,44 @@ def search_affine(cut: Floats, importance: Floats, bits: int = 4) -> Found:
     lie on a grid from its smallest to its largest, as those of a Q4_1 file, stays exactly as it is.
     """
     count, size = cut.shape
+    found = Found(
+        np.empty((count, size), np.uint8), np.empty(count, np.float16), np.empty(count, np.float16)
+    )
+    _search(load_search(), cut, importance, bits, *found)
+    return found
+
+
+class Fitted(NamedTuple):
+    """Values from 0 on [blocks, size], and zero points in 256ths of as many steps as there are."""
+
+    values: NDArray[np.uint8]
+    zero_points: NDArray[np.uint8]
+
+
+def fit_zero_points(
+    cut: Floats, importance: Floats, scales: Floats, offsets: NDArray[np.float16], bits: int
+) -> Fitted:
+    """Quantises the blocks `cut` with these float32 scales.
+
+    The offset is fitted anew by the weighted error, twice from `offsets` on, then rounded to a
+    zero point, and the values are chosen for what it then is.
+    """
+    given = np.ascontiguousarray(scales, np.float32)
+    found = Fitted(np.empty(cut.shape, np.uint8), np.empty(len(cut), np.uint8))
+    arrays = (found.values, offsets, offsets, given, found.zero_points)
+    _search(load_search("fit_zero_points"), cut, importance, bits, *arrays)
+    return found
+
+
+def _search(
+    function: Callable[[Any], None],
+    cut: Floats,
+    importance: Floats,
+    bits: int,
+    *arrays: NDArray[Any],
+) -> None:
+    """Calls the library with the job's arrays after `shares`. Raises ValueError."""
+    count, size = cut.shape
     if size % 4 or size > _LARGEST:
         raise ValueError(
             f"blocks of {size} weights: only multiples of 4 up to {_LARGEST} are searched"
@@ -60,26 +99,22 @@ def search_affine(cut: Floats, importance: Floats, bits: int = 4) -> Found:
     period = len(importance)
     shares = _shares(importance)[:, np.arange(period + _SIDE_BY_SIDE - 1) % period]
     shares = np.ascontiguousarray(shares)
-    found = Found(
-        np.empty((count, size), np.uint8), np.empty(count, np.float16), np.empty(count, np.float16)
-    )
-    addresses = (array.ctypes.data for array in (cut, shares, *found))
-    load_search()(ctypes.byref(_Job(count, size, period, 2**bits - 1, *addresses)))
-    return found
+    addresses = (array.ctypes.data for array in (cut, shares, *arrays))
+    function(ctypes.byref(_Job(count, size, period, 2**bits - 1, *addresses)))
 
 
 @cache
-def load_search() -> Callable[[Any], None]:
-    """Returns the library's function. Raises ExportError where it was not compiled."""
+def load_search(name: str = "search_affine") -> Callable[[Any], None]:
+    """Returns a function of the library. Raises ExportError where it is missing or older."""
     try:
-        search = ctypes.CDLL(str(LIBRARY)).search_affine
-    except OSError as error:
+        search = getattr(ctypes.CDLL(str(LIBRARY)), name)
+    except (OSError, AttributeError) as error:
         raise ExportError(
             f"The search for scales and offsets cannot be loaded ({error}). It is compiled for one "
             f"kind of machine: run `make kernels` on this one."
         ) from error
     search.restype = None
-    return search
+    return cast("Callable[[Any], None]", search)
 
 
 def _shares(importance: Floats) -> Floats:

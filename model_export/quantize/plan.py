@@ -1,4 +1,4 @@
-"""Orders what may have more bits than int4 by what that keeps, for plans of weights = "auto".
+"""Orders what may have more bits than compact4 by what that keeps, for plans of weights = "auto".
 
 What a layer's outputs lose is the squared error of its weights, each times the mean square of its
 input. It is estimated on some of the rows, and divided by the root of the outputs' own energy: as
@@ -25,7 +25,7 @@ from model_export.recipe import BITS, Precision
 from model_export.weights import ArrayWeight, Floats, Weight, reads_by_rows
 
 Plan = Mapping[str, str]
-"""The weights of each matrix, by its name in the graph: "int4" or one with more bits."""
+"""The weights of each matrix, by its name in the graph: one of BITS."""
 _EVERY = 16
 """Of so many groups of rows one is looked at."""
 _NATS = 0.0034
@@ -51,16 +51,15 @@ class Upgrade:
 
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """Nested plans, from all int4 on: each has the first upgrades."""
+    """Nested plans: each has the first upgrades."""
 
-    matrices: tuple[str, ...]
+    smallest: Plan
+    """That without any."""
     upgrades: tuple[Upgrade, ...]
 
     def plan(self, count: int) -> Plan:
         """Returns the plan with so many upgrades."""
-        return dict.fromkeys(self.matrices, "int4") | {
-            each.matrix: each.weights for each in self.upgrades[:count]
-        }
+        return {**self.smallest} | {each.matrix: each.weights for each in self.upgrades[:count]}
 
     def loss(self, count: int) -> float:
         """Returns what the plan with so many upgrades loses that the largest keeps."""
@@ -69,7 +68,7 @@ class Frontier:
     def with_first(self, upgrades: Sequence[Upgrade]) -> Frontier:
         """Returns a frontier whose first upgrades are these, before all others in their order."""
         others = (each for each in self.upgrades if each not in upgrades)
-        return Frontier(self.matrices, (*upgrades, *others))
+        return Frontier(self.smallest, (*upgrades, *others))
 
     def next_after(self, upgrades: Sequence[Upgrade]) -> list[Upgrade]:
         """Returns the next upgrade of each matrix after these, in their order."""
@@ -101,7 +100,8 @@ def frontier_of(
         for each in _upgrades(name, matrix, precision, 2 if name in also else 1, name == logits)
     ]
     found.sort(key=lambda each: -each.gain / each.extra)
-    return Frontier(tuple(matrices), tuple(found))
+    smallest = {name: _choices(matrix, precision)[0] for name, matrix in matrices.items()}
+    return Frontier(smallest, tuple(found))
 
 
 def _upgrades(
@@ -111,11 +111,11 @@ def _upgrades(
 
     Weights that keep less for a byte than larger ones are passed over.
     """
-    choices = tuple(BITS)
-    if precision.algorithm == "affine" and stored_blocks(matrix, precision.block_size):
-        return []  # int4 is what its file has
+    choices = _choices(matrix, precision)
+    if len(choices) == 1:
+        return []
     sizes = [copies * _bytes(matrix, weights, precision) for weights in choices]
-    losses = _losses(matrix, precision, logits)
+    losses = _losses(matrix, choices, precision, logits)
     found: list[Upgrade] = []
     place = 0
     while place + 1 < len(choices):
@@ -129,14 +129,23 @@ def _upgrades(
     return found
 
 
+def _choices(matrix: Weight, precision: Precision) -> tuple[str, ...]:
+    """Returns the weights that a matrix may have: those of its file alone where these are int4."""
+    if precision.algorithm == "affine" and stored_blocks(matrix, precision.block_size):
+        return ("int4",)
+    return precision.choices
+
+
 def _bytes(matrix: Weight, weights: str, precision: Precision) -> int:
     """Counts the bytes of a matrix's tensors."""
-    size, algorithm = precision.block_size, precision.algorithm
+    size, algorithm = precision.block_size, precision.algorithm_of(weights)
     tensors = quantized_tensors(matrix, BITS[weights], size, algorithm)
     return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
-def _losses(matrix: Weight, precision: Precision, logits: bool) -> list[float]:
+def _losses(
+    matrix: Weight, choices: Iterable[str], precision: Precision, logits: bool
+) -> list[float]:
     """Estimates what each choice of weights loses, in nats."""
     rows, importance = _sample(matrix), fitting_importance(matrix)
     if logits and importance is not None:
@@ -144,7 +153,7 @@ def _losses(matrix: Weight, precision: Precision, logits: bool) -> list[float]:
     else:
         energy = _energy(rows, importance)
         scale = _NATS * (matrix.shape[0] / len(rows) / (energy or 1.0)) ** 0.5
-    return [scale * _error(rows, importance, bits, precision) for bits in BITS.values()]
+    return [scale * _error(rows, importance, weights, precision) for weights in choices]
 
 
 def _sample(matrix: Weight) -> Floats:
@@ -154,8 +163,9 @@ def _sample(matrix: Weight) -> Floats:
     return np.concatenate([source.read(start, start + LANES) for start in starts])
 
 
-def _error(rows: Floats, importance: Floats | None, bits: int, precision: Precision) -> float:
-    blocks = quantised(rows, bits, precision.block_size, precision.algorithm, importance)
+def _error(rows: Floats, importance: Floats | None, weights: str, precision: Precision) -> float:
+    size, algorithm = precision.block_size, precision.algorithm_of(weights)
+    blocks = quantised(rows, BITS[weights], size, algorithm, importance)
     return _energy(blocks.weights() - rows, importance)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from model_export.lazy_tensors import Arrays, GroupTensor, TensorGroup
 from model_export.quantize.block_layout import BLOCK, LANES, pack
-from model_export.quantize.block_quantizer import Blocks, affine, k_quant, symmetric
+from model_export.quantize.block_quantizer import Blocks, affine, compact, k_quant, symmetric
 from model_export.quantize.stored_blocks import blocks_in, stored_blocks
 from model_export.weights import Floats, Weight, importance_of
 
@@ -19,6 +19,7 @@ def quantized_tensors(
 ) -> tuple[GroupTensor, GroupTensor, GroupTensor | None]:
     """Returns values, scales and offsets of `matrix` [outputs, inputs], as block_layout.py says.
 
+    Of compact blocks, the third are the scales of the rows.
     A matrix that its file has in int4 blocks that fit keeps these. Affine blocks are chosen by the
     importance of the inputs where they were measured. Every group of 16 rows is computed by
     itself, so a slice of the matrix gives the same bytes as the whole.
@@ -43,6 +44,13 @@ def quantized_tensors(
     groups = -(-rows // LANES)
     values = (groups, -(-columns // BLOCK), bits * BLOCK * LANES // 8)
     scales = (groups, -(-columns // block_size), LANES)
+    if kind == "compact":
+        both = (*scales[:2], 2 * LANES)
+        return (
+            GroupTensor(group, 0, ir.DataType.UINT8, values),
+            GroupTensor(group, 1, ir.DataType.UINT8, both),
+            GroupTensor(group, 2, ir.DataType.FLOAT16, (groups, 1, LANES)),
+        )
     return (
         GroupTensor(group, 0, ir.DataType.UINT8, values),
         GroupTensor(group, 1, ir.DataType.FLOAT16, scales),
@@ -59,8 +67,10 @@ def fitting_importance(matrix: Weight) -> Floats | None:
 def quantised(
     rows: Floats, bits: int, block_size: int, algorithm: str, importance: Floats | None
 ) -> Blocks:
-    """Quantises some rows of a matrix; `importance` counts for affine blocks alone."""
+    """Quantises some rows of a matrix; `importance` counts for affine and compact blocks alone."""
     kind = kind_of(bits, algorithm)
+    if kind == "compact":
+        return compact(rows, block_size, importance, bits)
     if kind == "symmetric":
         return symmetric(rows, bits, block_size)
     if kind == "k_quant":
@@ -69,5 +79,10 @@ def quantised(
 
 
 def kind_of(bits: int, algorithm: str) -> str:
-    """Returns the kind of blocks: `algorithm` is that of int4; int5 and int6 are always affine."""
+    """Returns the kind of blocks: `algorithm` is that of int4; int5 and int6 are always affine.
+
+    "compact" is that of any bits below 8.
+    """
+    if algorithm == "compact":
+        return algorithm
     return algorithm if bits == 4 else "symmetric" if bits == 8 else "affine"

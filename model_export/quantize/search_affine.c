@@ -20,6 +20,7 @@ typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
 
 // What is searched, and where to: _Job of importance_search.py. The first column of shares is how
 // much the weights of the first block count, and of every block that is `period` after such a one.
+// Where scales are given, `offsets` is what the search for zero points begins with.
 typedef struct {
     int64_t count, size, period;
     int64_t largest;             // value: 15, 31 or 63
@@ -27,6 +28,8 @@ typedef struct {
     const float *shares;         // [size, period + 15]: the first 15 columns once more at the end
     uint8_t *values;             // [count, size]
     _Float16 *scales, *offsets;  // [count]
+    const float *given;          // [count]: scales to find zero points for
+    uint8_t *zero_points;        // [count], in 256ths of as many steps as there are values
 } Job;
 
 // Sixteen blocks, value after value, and the best fit of their fractions so far.
@@ -143,9 +146,14 @@ INLINE Floats offset_of(const Blocks *blocks) {
     return blocks->mean - blocks->scale * blocks->mean_of_q;
 }
 
+// The nearest whole number from 0 to `top`.
+INLINE Floats nearest_of(Floats value, float top) {
+    return rounded(smaller(larger(value, broadcast(0)), broadcast(top)));
+}
+
 // The value that is nearest to x.
 INLINE Floats nearest(const Blocks *blocks, Floats x, Floats by, Floats offset) {
-    return rounded(smaller(larger((x - offset) / by, broadcast(0)), broadcast(blocks->top)));
+    return nearest_of((x - offset) / by, blocks->top);
 }
 
 // Rounds the fractions by each of the ranges, and keeps the best fit.
@@ -195,9 +203,9 @@ INLINE void take_ends(const Blocks *blocks, Halves *scales, Halves *offsets) {
 }
 
 // Writes the values that are nearest, of each block four bytes at a time.
-INLINE void write_values(const Blocks *blocks, Halves scales, Halves offsets, int64_t count,
+INLINE void write_values(const Blocks *blocks, Floats scale, Floats offset, int64_t count,
                          uint8_t *values) {
-    const Floats by = divisor(to_floats(scales)), offset = to_floats(offsets);
+    const Floats by = divisor(scale);
     for (int64_t k = 0; k < blocks->size; k += 4) {
         Words four = {0};
         for (int part = 0; part < 4; part++)
@@ -221,19 +229,55 @@ INLINE void search_all(const Job *job) {
         Halves scale = to_halves(blocks.scale * blocks.range);
         Halves offset = to_halves(offset_of(&blocks) * blocks.range + blocks.low);
         take_ends(&blocks, &scale, &offset);
-        write_values(&blocks, scale, offset, some, job->values + start * job->size);
+        write_values(&blocks, to_floats(scale), to_floats(offset), some,
+                     job->values + start * job->size);
         memcpy(job->scales + start, &scale, some * sizeof *job->scales);
         memcpy(job->offsets + start, &offset, some * sizeof *job->offsets);
+    }
+}
+
+// The offset that fits best with this scale, for the values that are nearest with `offset`.
+INLINE Floats refitted_offset(const Blocks *blocks, Floats scale, Floats offset) {
+    const Floats by = divisor(scale);
+    Floats mean = {0}, mean_of_q = {0};
+    for (int64_t k = 0; k < blocks->size; k++) {
+        mean += blocks->shares[k] * blocks->x[k];
+        mean_of_q += blocks->shares[k] * nearest(blocks, blocks->x[k], by, offset);
+    }
+    return mean - scale * mean_of_q;
+}
+
+INLINE void fit_all(const Job *job) {
+    Blocks blocks;
+    blocks.size = job->size, blocks.top = job->largest;
+    for (int64_t start = 0; start < job->count; start += LANES) {
+        const int64_t some = job->count - start < LANES ? job->count - start : LANES;
+        read_blocks(&blocks, job, start, some);
+        Floats scale = {0};
+        Halves begin = {0};
+        memcpy(&scale, job->given + start, some * sizeof *job->given);
+        memcpy(&begin, job->offsets + start, some * sizeof *job->offsets);
+        Floats offset = to_floats(begin);
+        for (int time = 0; time < 2; time++) offset = refitted_offset(&blocks, scale, offset);
+        const Floats unit = scale * ((blocks.top + 1) / 256);
+        const Floats zero = nearest_of(-offset / divisor(unit), 255);
+        write_values(&blocks, scale, -(zero * unit), some, job->values + start * job->size);
+        const Words zeros = to_words(zero);
+        for (int64_t lane = 0; lane < some; lane++) job->zero_points[start + lane] = zeros[lane];
     }
 }
 
 // The code for any CPU, whose bits the tests compare with those of the other.
 void search_affine_portable(const Job *job) { search_all(job); }
 
+void fit_zero_points_portable(const Job *job) { fit_all(job); }
+
 #ifdef __x86_64__
 #define AVX2 __attribute__((target("avx2,f16c")))
 
 AVX2 static void search_affine_avx2(const Job *job) { search_all(job); }
+
+AVX2 static void fit_zero_points_avx2(const Job *job) { fit_all(job); }
 
 void search_affine(const Job *job) {
     const Cpu cpu = read_cpu();
@@ -242,6 +286,17 @@ void search_affine(const Job *job) {
     else
         search_affine_portable(job);
 }
+
+// Finds the zero points and values of blocks whose scales are given.
+void fit_zero_points(const Job *job) {
+    const Cpu cpu = read_cpu();
+    if (has_avx2(&cpu))
+        fit_zero_points_avx2(job);
+    else
+        fit_zero_points_portable(job);
+}
 #else
 void search_affine(const Job *job) { search_affine_portable(job); }
+
+void fit_zero_points(const Job *job) { fit_zero_points_portable(job); }
 #endif

@@ -108,13 +108,15 @@ def _weight_rows(outline: Outline, weights: Weights, precision: Precision) -> li
     total, linears = _megabytes(weights.total), f"{_megabytes(weights.linears)} {precision.weights}"
     heads = f"{_megabytes(weights.heads)} {precision.head}"
     if precision.weights == "auto":
-        least, most = (weights_of(outline, precision.all_in(each)) for each in ("int4", "int8"))
+        first = precision.choices[0]
+        least, most = (weights_of(outline, precision.all_in(each)) for each in (first, "int8"))
         if precision.is_searched:
             total = f"about {total}, {_megabytes(least.total)} to {_megabytes(most.total)}"
         else:
             total, most = f"{_megabytes(least.total)}, up to {total}", weights
-        linears = _chosen_in_words(least.linears, most.linears)
-        heads = heads if precision.lm_head else _chosen_in_words(least.heads, most.heads)
+        linears = _chosen_in_words(first, least.linears, most.linears)
+        if not precision.lm_head:
+            heads = _chosen_in_words(first, least.heads, most.heads)
     return [
         ("precision", _precision_in_words(precision)),
         ("weights on disk", f"{total}{more} (fp32: {_megabytes(exact)})"),
@@ -131,8 +133,8 @@ def _precision_in_words(precision: Precision) -> str:
     return f"{words}, as many bits as [tolerance] takes; where it says about, as {EXPECTED}"
 
 
-def _chosen_in_words(least: int, most: int) -> str:
-    return f"{_megabytes(least)} int4, up to {_megabytes(most)} with int8"
+def _chosen_in_words(first: str, least: int, most: int) -> str:
+    return f"{_megabytes(least)} {first}, up to {_megabytes(most)} with int8"
 
 
 def _cache_rows(token: int, slot: int) -> list[tuple[str, str]]:

@@ -25,7 +25,7 @@ REFERENCE, QUANTISED_GRAPH = 0.97, 0.65
 MEASURED_PLANS = 3
 """Plans that weights = "auto" measures, of which one is the artefact (plan_choice.py).
 
-It is 1 where all int4 holds, and 6 at most.
+It is 1 where the smallest holds, and 6 at most.
 """
 ACTIVATIONS = 6e-9
 """Of a value of what a layer computes beside its products: ten of its width, four of its MLP's."""

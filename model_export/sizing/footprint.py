@@ -22,10 +22,10 @@ PROCESS_BYTES = 90_000_000
 TOKENIZER_BYTES_PER_ENTRY = 475
 """Of an entry of the vocabulary: its strings, its merges, and the bytes of its ids."""
 HEADROOM = 1.2
-EXPECTED = "int5"
+EXPECTED = "compact5"
 """What all matrices are counted as where the export measures how many bits they need.
 
-The demo off its grid needs as many bytes, Gemma 3 270M 3 % more; larger models need less.
+The demo off its grid needs 5 % more bytes; larger models need less.
 """
 BYTES_PER_CPU = 500_000_000
 """Weights for which one vCPU is enough: each token reads all of them, at about 5 GB/s a vCPU."""
@@ -126,7 +126,7 @@ def weights_of(outline: Outline, precision: Precision) -> Weights:
     )
     if precision.max_mb is None:
         return found
-    least = weights_of(outline, precision.all_in("int4"))
+    least = weights_of(outline, precision.all_in(precision.choices[0]))
     room = max(precision.max_mb * 1_000_000, least.total) - found.plain
     linear = int(min(found.linears, room - least.heads))
     return replace(found, linears=linear, heads=int(min(found.heads, room - linear)))
@@ -139,8 +139,12 @@ def _bytes(matrix: Matrix, weights: str, precision: Precision) -> int:
     rows = -(-matrix.rows // LANES) * LANES
     columns = -(-matrix.columns // BLOCK) * BLOCK
     blocks = -(-matrix.columns // precision.block_size)
-    offsets = kind_of(BITS[weights], precision.algorithm) != "symmetric"
-    return rows * (columns * BITS[weights] // 8 + blocks * FLOAT16 * (2 if offsets else 1))
+    kind = kind_of(BITS[weights], precision.algorithm_of(weights))
+    if kind == "compact":  # a byte for each scale and each zero point, and the row's own scale
+        figures = 2 * blocks + FLOAT16
+    else:
+        figures = blocks * FLOAT16 * (1 if kind == "symmetric" else 2)
+    return rows * (columns * BITS[weights] // 8 + figures)
 
 
 def token_bytes(outline: Outline, precision: Precision) -> int:

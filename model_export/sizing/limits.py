@@ -71,16 +71,17 @@ def check_budget(precision: Precision, outline: Outline) -> None:
     """Raises ExportError where a file of weights cannot be as small as [precision] max_mb."""
     if precision.max_mb is None:
         return
-    least = weights_of(outline, precision.all_in("int4")).total
+    least = weights_of(outline, precision.all_in(precision.choices[0])).total
     if least * PREDICTED > precision.max_mb * MB:
         raise budget_too_small(precision, least)
 
 
 def budget_too_small(precision: Precision, least: int) -> ExportError:
-    """Returns the error for a max_mb below the bytes of all matrices in int4."""
-    smaller = "" if precision.lm_head in ("", "int4") else ", or leave lm_head out"
+    """Returns the error for a max_mb below the bytes of all matrices in the smallest weights."""
+    first = precision.choices[0]
+    smaller = "" if precision.lm_head in ("", first) else ", or leave lm_head out"
     return ExportError(
-        f"[precision] max_mb is {precision.max_mb:g}, and with all matrices in int4 the weights "
+        f"[precision] max_mb is {precision.max_mb:g}, and with all matrices in {first} the weights "
         f"take {math.ceil(10 * least / MB) / 10:.1f} MB: raise it to that at least{smaller}."
     )
 

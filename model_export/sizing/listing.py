@@ -19,7 +19,7 @@ NUMBERS = range(2, 5)
 HINT = """
 download: the published weights. artefact: in the image. memory: at run time, every slot full, with
 the default settings. All in MB; the first two are about 1 % off, but where the precision is auto:
-there the export finds how many bits the limits take, and the artefact is counted as int5.
+there the export finds how many bits the limits take, and the artefact is counted as compact5.
 For your settings, a model of your own, and the machines: python -m model_export --dry-run RECIPE"""
 
 

@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 
 from model_export.quantize.block_layout import Packed, pack
-from model_export.quantize.block_quantizer import Blocks, affine, symmetric
+from model_export.quantize.block_quantizer import Blocks, affine, compact, symmetric
 
 MATRIX = np.random.default_rng(0).normal(size=(35, 100)).astype(np.float32)
 BLOCKS = {
     **{f"{bits} bits": affine(MATRIX, 64, bits=bits) for bits in (4, 5, 6)},
     **{f"{bits} bits without offsets": symmetric(MATRIX, bits, 32) for bits in (4, 8)},
 }
+COMPACT = {f"compact{bits}": compact(MATRIX, 32, None, bits) for bits in (4, 5, 6)}
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("name", [*BLOCKS, *COMPACT])
 def test_every_value_is_found_again(name: str) -> None:
-    blocks = BLOCKS[name]
+    blocks = (BLOCKS | COMPACT)[name]
     packed = pack(blocks)
     assert packed.values.shape == (3, 4, 64 * blocks.bits)
     found = [
@@ -34,6 +35,27 @@ def test_scales_and_offsets_are_found_again(name: str) -> None:
     assert (packed.offsets is None) == (blocks.offsets is None)
     if packed.offsets is not None and blocks.offsets is not None:
         assert rows_of(packed.offsets) == blocks.offsets.tolist()
+
+
+@pytest.mark.parametrize("name", COMPACT)
+def test_compact_scales_and_zero_points_lie_side_by_side(name: str) -> None:
+    blocks = COMPACT[name]
+    packed = pack(blocks)
+    assert packed.offsets is None
+    assert packed.scales.shape == (3, 4, 32)
+    assert rows_of(packed.scales[:, :, :16]) == blocks.scales.tolist()
+    assert blocks.offsets is not None
+    assert rows_of(packed.scales[:, :, 16:]) == blocks.offsets.tolist()
+    assert packed.row_scales is not None
+    assert blocks.row_scales is not None
+    assert packed.row_scales.ravel()[:35].tolist() == blocks.row_scales.tolist()
+
+
+def test_compact_weights_are_steps_from_the_zero_point() -> None:
+    values, scales = np.array([[0, 15, 8, 1] * 8], np.uint8), np.array([[64]], np.uint8)
+    zero_points, row_scales = np.array([[128 - 8]], np.uint8), np.array([4], np.float16)
+    weights = Blocks(values, scales, zero_points, 4, 32, row_scales).weights()
+    assert weights.tolist() == [[-7.5, 7.5, 0.5, -6.5] * 8]
 
 
 def test_the_weights_are_steps_above_the_offset() -> None:

@@ -143,7 +143,9 @@ def test_the_demo_weighs_what_the_dry_run_says(demo_artifact: Path) -> None:
     assert weights.total == pytest.approx((demo_artifact / WEIGHTS).stat().st_size, rel=0.05)
 
 
-@pytest.mark.parametrize("precision", [Precision("int4"), Precision("int8"), Precision("fp32")])
+@pytest.mark.parametrize(
+    "precision", [Precision("int4"), Precision("compact5"), Precision("int8"), Precision("fp32")]
+)
 @pytest.mark.parametrize("family", ["gemma3", "gpt2", "phi3-longrope", "qwen2", "qwen3"])
 def test_a_graph_weighs_what_its_configuration_says(family: str, precision: Precision) -> None:
     model = tiny_model(family)
@@ -163,21 +165,21 @@ def test_of_weights_that_are_chosen_it_says_what_is_likely_the_least_and_the_mos
     recipe, config = shipped("smollm2-135m")
     auto = msgspec.structs.replace(recipe, precision=Precision("auto"))
     text = describe(outline_of(config, auto), auto, SETTINGS, seconds=90.0)
-    int4, int5, int8 = (
+    least, expected, int8 = (
         weights_of(outline_of(config, recipe), Precision(weights)).total / 1e6
-        for weights in ("int4", "int5", "int8")
+        for weights in ("compact4", "compact5", "int8")
     )
-    assert f"about {int5:,.0f} MB, {int4:,.0f} MB to {int8:,.0f} MB (fp32" in text
+    assert f"about {expected:,.0f} MB, {least:,.0f} MB to {int8:,.0f} MB (fp32" in text
     assert re.search(r"precision  +auto: affine block 32, as many bits as \[tol", text)
-    assert len(re.findall(r" MB int4, up to [\d,]+ MB with int8\n", text)) == 2
+    assert len(re.findall(r" MB compact4, up to [\d,]+ MB with int8\n", text)) == 2
     named = msgspec.structs.replace(recipe, precision=Precision("auto", lm_head="int6"))
     assert " MB int6\n" in describe(outline_of(config, named), named, SETTINGS, seconds=90.0)
     budget = msgspec.structs.replace(recipe, precision=Precision("auto", max_mb=105.0))
     text = describe(outline_of(config, budget), budget, SETTINGS, seconds=90.0)
-    assert f"{int4:,.0f} MB, up to 105 MB (fp32" in text
+    assert f"{least:,.0f} MB, up to 105 MB (fp32" in text
     small = msgspec.structs.replace(recipe, precision=Precision("auto", max_mb=1.0))
     text = describe(outline_of(config, small), small, SETTINGS, seconds=90.0)
-    assert f"{int4:,.0f} MB, up to {int4:,.0f} MB (fp32" in text
+    assert f"{least:,.0f} MB, up to {least:,.0f} MB (fp32" in text
 
 
 def test_a_hub_is_asked_for_the_configuration_alone(tmp_path: Path) -> None:
@@ -323,10 +325,10 @@ def test_an_export_is_refused_that_the_machine_cannot_hold() -> None:
         check_limits(cost, full, refuse)
 
 
-def test_a_budget_is_refused_that_all_int4_does_not_fit_into() -> None:
+def test_a_budget_is_refused_that_all_compact4_does_not_fit_into() -> None:
     recipe, config = shipped("smollm2-135m")
     outline = outline_of(config, recipe)
-    least = weights_of(outline, Precision("int4")).total
+    least = weights_of(outline, Precision("compact4")).total
     check_budget(Precision("auto"), outline)
     check_budget(Precision("auto", max_mb=0.98 * least / 1e6), outline)
     too_small = Precision("auto", max_mb=0.95 * least / 1e6)

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from model_export.quantize import importance_search
-from model_export.quantize.block_quantizer import Blocks, affine
+from model_export.quantize.block_quantizer import Blocks, affine, compact
 from model_export.quantize.importance_search import (
     LIBRARY,
     Found,
+    fit_zero_points,
     load_search,
     search_affine,
 )
@@ -24,7 +25,7 @@ from model_export.quantize.quantized_tensors import quantized_tensors
 from model_export.reporting import ExportError
 from model_export.weights import ArrayWeight, CalibratedWeight, Floats
 from tests.support.affine_node import dequantised
-from tests.support.search_in_numpy import search_in_numpy
+from tests.support.search_in_numpy import fit_in_numpy, search_in_numpy
 
 ROWS, COLUMNS = 75, 288
 
@@ -173,11 +174,15 @@ def assert_equal(found: Found, expected: Found) -> None:
         assert figures.tobytes() == wanted.tobytes()
 
 
-@pytest.fixture(params=["search_affine", "search_affine_portable"])
+@pytest.fixture(params=["", "_portable"])
 def _code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches by the code for this CPU, and by that for any."""
-    code = getattr(ctypes.CDLL(str(LIBRARY)), request.param)
-    monkeypatch.setattr(importance_search, "load_search", lambda: code)
+    library, ending = ctypes.CDLL(str(LIBRARY)), request.param
+    monkeypatch.setattr(
+        importance_search,
+        "load_search",
+        lambda name="search_affine": getattr(library, name + ending),
+    )
 
 
 @pytest.mark.usefixtures("_code")
@@ -189,6 +194,50 @@ def test_the_bits_are_those_of_the_same_search_in_numpy(kind: str, size: int, co
     for period, bits in ((1, 4), (9, 4), (16, 5), (18, 6)):
         counts = importances(period * size).reshape(period, size)
         assert_equal(search_affine(cut, counts, bits), search_in_numpy(cut, counts, bits))
+
+
+@pytest.mark.usefixtures("_code")
+@pytest.mark.parametrize("count", [1, 15, 16, 129])
+@pytest.mark.parametrize("size", [4, 32, 36, 64, 256])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_zero_points_are_those_of_the_same_steps_in_numpy(
+    kind: str, size: int, count: int
+) -> None:
+    cut = KINDS[kind](weights(count, size))
+    for period, bits in ((1, 4), (9, 5), (16, 6)):
+        counts = importances(period * size).reshape(period, size)
+        _, scales, offsets = search_affine(cut, counts, bits)
+        given = scales.astype(np.float32) * np.float32(1.01)
+        found = fit_zero_points(cut, counts, given, offsets, bits)
+        expected = fit_in_numpy(cut, counts, given, offsets, bits)
+        assert np.array_equal(found.values, expected.values)
+        assert np.array_equal(found.zero_points, expected.zero_points)
+
+
+@pytest.mark.parametrize(("bits", "most"), [(4, 1.1), (5, 1.15), (6, 1.25)])
+@pytest.mark.parametrize("size", [32, 64, 256])
+def test_compact_scales_lose_little_that_those_in_float16_keep(
+    size: int, bits: int, most: float
+) -> None:
+    matrix, importance = weights(), importances()
+    wide = error(affine(matrix, size, importance, bits), matrix, importance)
+    found = error(compact(matrix, size, importance, bits), matrix, importance)
+    assert found < most * wide
+
+
+@pytest.mark.parametrize("low", [2.0, -3.0])
+def test_compact_blocks_of_one_sign_reach_zero(low: float) -> None:
+    """No zero point is above the smallest value's, or beyond the largest by a whole range."""
+    matrix = np.linspace(low, low + 1, 64, dtype=np.float32)[np.newaxis].repeat(3, axis=0)
+    blocks = compact(matrix, 32, None, 4)
+    assert np.abs(dequantised(blocks) - matrix).max() <= 3.5 / 15 / 2
+
+
+def test_compact_rows_of_zeros_stay_zeros() -> None:
+    matrix = np.concatenate([np.zeros((1, 64), np.float32), weights(2, 64)])
+    blocks = compact(matrix, 32, None, 4)
+    assert not blocks.weights()[0].any()
+    assert blocks.weights()[1:].any(axis=1).all()
 
 
 def test_a_bit_more_leaves_about_a_quarter_of_the_error() -> None:

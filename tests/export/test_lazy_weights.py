@@ -112,7 +112,9 @@ def assert_holds(tensor: GroupTensor, array: np.ndarray) -> None:
     assert tensor.tobytes() == array.tobytes()
 
 
-@pytest.mark.parametrize("algorithm", ["int8", "symmetric", "affine", "k_quant", "int5", "int6"])
+@pytest.mark.parametrize(
+    "algorithm", ["int8", "symmetric", "affine", "k_quant", "int5", "int6", "compact"]
+)
 def test_a_matrix_quantised_in_slices_is_the_matrix_quantised_whole(algorithm: str) -> None:
     matrix = np.random.default_rng(0).normal(size=(75, 96)).astype(np.float32)
     bits = BITS.get(algorithm, 4)

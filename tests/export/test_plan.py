@@ -38,10 +38,22 @@ def test_what_four_bits_hold_is_last_if_at_all() -> None:
 
 def test_a_matrix_has_its_upgrades_from_small_to_large_and_each_keeps_less_for_a_byte() -> None:
     upgrades = frontier_of({"m": ArrayWeight(random_matrix())}, AUTO).upgrades
-    assert [each.weights for each in upgrades] == ["int5", "int6", "int8"]
+    assert [each.weights for each in upgrades] == ["compact5", "compact6", "int8"]
     worth = [each.gain / each.extra for each in upgrades]
     assert worth == sorted(worth, reverse=True)
     assert all(each.gain > 0 for each in upgrades)
+
+
+def test_what_int4_holds_has_that_and_nothing_more() -> None:
+    upgrades = frontier_of({"m": ArrayWeight(on_the_grid())}, AUTO).upgrades
+    assert upgrades[0].weights == "int4"
+    assert upgrades[0].gain > 1e3 * sum(each.gain for each in upgrades[1:])
+
+
+def test_other_algorithms_than_affine_have_no_compact_scales() -> None:
+    found = frontier_of({"m": ArrayWeight(random_matrix())}, SYMMETRIC)
+    assert found.smallest == {"m": "int4"}
+    assert [each.weights for each in found.upgrades] == ["int5", "int6", "int8"]
 
 
 def test_a_matrix_of_stored_blocks_stays_what_it_is() -> None:
@@ -52,7 +64,9 @@ def test_a_matrix_of_stored_blocks_stays_what_it_is() -> None:
         return Grouped(values[start:stop], ones[start:stop], zeros[start:stop])
 
     grouped = GroupedWeight((16, 32), 32, stored)
-    assert not frontier_of({"m": grouped}, AUTO).upgrades
+    found = frontier_of({"m": grouped}, AUTO)
+    assert found.smallest == {"m": "int4"}
+    assert not found.upgrades
 
 
 def test_of_matrices_that_lose_alike_the_smaller_one_is_first() -> None:
@@ -96,7 +110,7 @@ def test_the_bytes_of_an_upgrade_are_those_of_the_kernels_layout() -> None:
     matrix, weights, scales = {"m": ArrayWeight(random_matrix())}, 64 * 64, 64 * 2 * 2
     five, six, eight = (each.extra for each in frontier_of(matrix, AUTO).upgrades)
     assert (five, six) == (weights // 8, weights // 8)
-    assert eight == weights // 4 - scales  # int8 has no offsets
+    assert eight == weights // 4 - 64 * 2  # int8 has scales in float16, and none of the rows
     first = frontier_of(matrix, SYMMETRIC).upgrades[0]
     assert first.extra == BITS[first.weights] * weights // 8 - weights // 2 + scales
 
@@ -106,7 +120,7 @@ def frontier() -> Frontier:
     """Four matrices, of 10, 20, 30 and 40 bytes more."""
     sizes = (10, 20, 30, 40)
     upgrades = tuple(Upgrade(f"m{size}", "int8", 1.0, size) for size in sizes)
-    return Frontier(tuple(f"m{size}" for size in sizes), upgrades)
+    return Frontier({f"m{size}": "int4" for size in sizes}, upgrades)
 
 
 def test_plans_are_nested(frontier: Frontier) -> None:
@@ -116,7 +130,7 @@ def test_plans_are_nested(frontier: Frontier) -> None:
 
 def test_the_last_upgrade_of_a_matrix_counts() -> None:
     upgrades = tuple(Upgrade("m", weights, 1.0, 10) for weights in ("int5", "int8"))
-    found = Frontier(("m", "n"), upgrades)
+    found = Frontier({"m": "int4", "n": "int4"}, upgrades)
     assert [found.plan(count)["m"] for count in range(3)] == ["int4", "int5", "int8"]
     assert found.plan(2)["n"] == "int4"
 
@@ -125,7 +139,7 @@ def test_a_share_of_the_bytes_holds_so_many_upgrades_in_their_order(frontier: Fr
     assert frontier.counts([0, 0.09]) == [0]
     assert frontier.counts([0, 0.1, 0.29, 0.3, 0.5, 0.75, 1]) == [0, 1, 2, 3, 4]
     assert frontier.counts(step / 31 for step in range(1, 32)) == [0, 1, 2, 3, 4]
-    assert Frontier((), ()).counts([0, 1]) == [0]
+    assert Frontier({}, ()).counts([0, 1]) == [0]
 
 
 def test_what_the_output_projection_loses_counts_in_nats() -> None:

@@ -38,7 +38,7 @@ class Script:
         # Each keeps a fortieth of what is left.
         gains = [0.975**number for number in range(matrices)]
         each = [Upgrade(str(number), "int8", gain, 10) for number, gain in enumerate(gains)]
-        self.frontier = Frontier(tuple(upgrade.matrix for upgrade in each), tuple(each))
+        self.frontier = Frontier({upgrade.matrix: "int4" for upgrade in each}, tuple(each))
         self.rules, self.asked = (kl, top1, ratio), list[int]()
 
     def measure(self, upgrades: int) -> MeasuredPlan:

@@ -120,7 +120,7 @@ def bytes_in(directory: Path) -> dict[str, bytes]:
 def test_where_all_matrices_keep_their_blocks_nothing_is_measured(
     search: PlanSearch, tmp_path: Path
 ) -> None:
-    search.frontier = Frontier(search.frontier.matrices, ())
+    search.frontier = Frontier(search.frontier.smallest, ())
     assert search.chosen(limited(0.0)) == 0
     assert not search.measured
     assert not search.move_chosen(0, tmp_path / "moved")
@@ -157,7 +157,7 @@ def test_an_embedding_of_its_own_has_the_weights_of_the_output_projection_and_it
     assert untied_head(graph) == ([head] if copies == 2 else [])
     shape = matrices_of(graph, AUTO)[head].shape
     first = next(each for each in search.frontier.upgrades if each.matrix == head)
-    assert first.weights == "int5"
+    assert first.weights == "compact5"
     assert first.extra == copies * shape[0] * shape[1] // 8
     largest = search.quantised(len(search.frontier.upgrades)).graph
     (gather,) = (node for node in largest if node.op_type == "AffineGather")
@@ -182,9 +182,11 @@ def test_a_budget_is_filled_and_not_passed(share: float, tmp_path: Path) -> None
     assert not found.measured
 
 
-def test_a_budget_below_all_int4_is_refused_with_what_that_takes(tmp_path: Path) -> None:
+def test_a_budget_below_all_compact4_is_refused_with_what_that_takes(tmp_path: Path) -> None:
     found = searching(Precision("auto", max_mb=0.1), tmp_path)
-    with pytest.raises(ExportError, match=r"all matrices in int4 the weights take 0\.2 MB: raise"):
+    with pytest.raises(
+        ExportError, match=r"all matrices in compact4 the weights take 0\.2 MB: raise"
+    ):
         found.chosen(LIMITS)
     assert searching(Precision("auto", max_mb=0.3), tmp_path).chosen(LIMITS) >= 0
 
@@ -242,7 +244,7 @@ def test_an_export_finds_its_weights_and_passes_the_gates_with_them(
     assert manifest.plan is not None
     counts = Counter(manifest.plan.weights.values())
     words = ", ".join(f"{counts[weights]} {weights}" for weights in BITS if counts[weights])
-    assert counts["int4"] < counts.total()
+    assert counts["compact4"] < counts.total()
     assert manifest.precision == f"auto: affine block 32, {words}"
     assert manifest.verification["drift"]["kl"] <= limit
     bits = Counter(bits_in(tmp_path / "out" / "model.onnx"))

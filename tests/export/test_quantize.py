@@ -274,7 +274,10 @@ def test_a_tied_embedding_and_output_projection_read_the_same_initialisers(tmp_p
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"weights": "int3"}, "weights is 'int3', but must be one of 'fp32', 'int4', 'int5'"),
+        (
+            {"weights": "int3"},
+            "weights is 'int3', but must be one of 'fp32', 'compact4', 'int4', 'compact5'",
+        ),
         ({"block_size": 48}, "block_size is 48"),
         ({"algorithm": "gptq"}, "algorithm is 'gptq'"),
         ({"lm_head": "int2"}, "lm_head is 'int2'"),

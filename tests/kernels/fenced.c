@@ -84,13 +84,17 @@ static void linear(const Kernels *kernels, const int64_t *n) {
             kernels->linear_attention_scan(&a, 0, head, first);
 }
 
-// BITS HAS_OFFSETS BLOCK_SIZE INPUTS OUTPUTS ROWS
+// BITS KIND_OF_SCALES BLOCK_SIZE INPUTS OUTPUTS ROWS
 static void affine(const Kernels *kernels, const int64_t *n) {
     const int64_t bits = n[0], inputs = n[3], outputs = n[4], rows = n[5];
     const int64_t blocks = round_up(inputs, BLOCK) / BLOCK, groups = round_up(outputs, LANES) / LANES;
     const int64_t scales = round_up(inputs, n[2]) / n[2], figures = groups * scales * LANES * 2;
+    const int has_offsets = n[1] == 1, is_compact = n[1] == 2;
     const Weights w = {.packed = fenced(groups * blocks * BLOCK * LANES / 8 * bits),
-                       .scales = fenced(figures), .offsets = n[1] ? fenced(figures) : NULL,
+                       .scales = is_compact ? NULL : fenced(figures),
+                       .offsets = has_offsets ? fenced(figures) : NULL,
+                       .compact = is_compact ? fenced(figures) : NULL,
+                       .row_scales = is_compact ? fenced(groups * LANES * 2) : NULL,
                        .bias = floats(outputs), .inputs = inputs, .outputs = outputs,
                        .groups = groups, .blocks = blocks, .scale_count = scales,
                        .blocks_per_scale = n[2] / BLOCK, .bits = bits};

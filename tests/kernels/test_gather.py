@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from model_export.quantize.block_quantizer import affine, symmetric
+from model_export.quantize.block_quantizer import affine, compact, symmetric
 from tests.kernels.every_kernel import run
 from tests.support.affine_node import dequantised, gatherer
 
@@ -19,8 +19,12 @@ REFUSED = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
     [
         *(affine(TABLE, 32), affine(TABLE, 64), symmetric(TABLE, 4, 32), symmetric(TABLE, 8, 32)),
         *(affine(TABLE, 64, bits=5), affine(TABLE, 32, bits=6)),
+        *(compact(TABLE, 32, None, 4), compact(TABLE, 64, None, 5), compact(TABLE, 32, None, 6)),
     ],
-    ids=["affine", "affine 64", "symmetric", "int8", "int5 64", "int6"],
+    ids=[
+        *("affine", "affine 64", "symmetric", "int8", "int5 64", "int6"),
+        *("compact4", "compact5 64", "compact6"),
+    ],
 )
 def test_rows_come_as_they_are_stored(blocks: object) -> None:
     ids = np.array([[36, 0, 5], [5, 16, 15]])

@@ -127,6 +127,42 @@ def test_offsets_and_a_bias_of_another_shape_are_refused_too(
         load_node(WEIGHTS | changed)
 
 
+COMPACT: dict[str, np.ndarray] = {
+    "values": np.zeros((2, 2, 256), np.uint8),
+    "scales": np.zeros((2, 2, 32), np.uint8),
+    "offsets": np.zeros((2, 1, 16), np.float16),
+}
+"""Compact scales, whose row scales are in the place of offsets."""
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"scales": np.zeros((2, 2, 16), np.uint8)}, "compact scales is not"),
+        ({"scales": np.zeros((2, 1, 32), np.uint8)}, "compact scales is not"),
+        ({"offsets": np.zeros((2, 2, 16), np.float16)}, "row scales is not"),
+        ({"offsets": np.zeros((1, 1, 16), np.float16)}, "row scales is not"),
+    ],
+)
+def test_compact_scales_of_another_shape_are_refused(
+    changed: dict[str, np.ndarray], message: str
+) -> None:
+    load_node(COMPACT)
+    with pytest.raises(Exception, match=message):
+        load_node(COMPACT | changed)
+
+
+def test_compact_scales_without_those_of_the_rows_are_refused() -> None:
+    del (without := {**COMPACT})["offsets"]
+    with pytest.raises(Exception, match="row scales is not"):
+        load_node(without)
+
+
+def test_compact_scales_of_8_bits_are_refused() -> None:
+    with pytest.raises(Exception, match="8 bits must have scales in float16"):
+        load_node(COMPACT | {"values": np.zeros((2, 2, 512), np.uint8)}, {"bits": 8})
+
+
 @pytest.mark.parametrize("bits", [5, 6])
 def test_5_and_6_bits_without_offsets_are_refused(bits: int) -> None:
     weights = WEIGHTS | {"values": np.zeros((2, 2, 64 * bits), np.uint8)}

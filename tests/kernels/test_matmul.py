@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from model_export.quantize.block_quantizer import Blocks, affine, k_quant, symmetric
+from model_export.quantize.block_quantizer import Blocks, affine, compact, k_quant, symmetric
 from tests.kernels.every_kernel import run
 from tests.support.affine_node import dequantised, multiplier, rounded
 
@@ -14,7 +14,9 @@ ROWS = [1, 2, 3, 5, 8, 15, 16, 17, 31, 37, 70]
 # Inputs, outputs: SmolLM2's; a part of a block; a part of a group; of both.
 SHAPES = [(576, 48), (100, 32), (96, 33), (33, 5)]
 REFUSED = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
+COMPACT = ["compact4", "compact5 128", "compact6"]
 WEIGHTS = ["affine", "symmetric", "int8", "affine 64", "int8 128", "k_quant", "int5", "int6 64"]
+WEIGHTS += COMPACT
 
 
 def matrix(inputs: int, outputs: int, weights: str = "affine") -> Blocks:
@@ -22,6 +24,8 @@ def matrix(inputs: int, outputs: int, weights: str = "affine") -> Blocks:
     name, _, size = weights.partition(" ")
     if name == "int8":
         return symmetric(array, 8, int(size or 32))
+    if name.startswith("compact"):
+        return compact(array, int(size or 32), None, int(name[-1]))
     if name in ("int5", "int6"):
         return affine(array, int(size or 32), bits=int(name[-1]))
     if name == "symmetric":
@@ -66,6 +70,21 @@ def test_no_sum_overflows_at_the_extremes(rows: int, bits: int, extremes: tuple[
         x = np.full((rows, 64), sign * 127, np.float32)
         expected = x.astype(np.float64) @ values.astype(np.float64).T
         assert np.array_equal(run(multiplier(blocks), x), expected)
+
+
+@pytest.mark.parametrize(("bits", "largest"), [(4, 15), (5, 31), (6, 63)])
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_compact_scales_and_zero_points_are_exact_at_the_extremes(
+    rows: int, bits: int, largest: int
+) -> None:
+    """A row's scale of 256 makes every weight a multiple of a power of two."""
+    values = np.array([[q] * 64 for q in (0, largest) * 8], np.uint8)
+    scales, zeros = np.array([[1, 255]] * 16, np.uint8), np.array([[255, 0]] * 16, np.uint8)
+    row_scales = np.full(16, 256, np.float16)
+    blocks = Blocks(values, scales, zeros, bits, 32, row_scales)
+    x = np.full((rows, 64), 127, np.float32)
+    expected = x.astype(np.float64) @ dequantised(blocks).T
+    assert np.array_equal(run(multiplier(blocks), x), expected)
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
@@ -124,9 +143,10 @@ def test_what_is_not_finite_makes_its_own_row_nan_and_no_other(value: float, row
     assert np.array_equal(found[:rows], clean[:rows])
 
 
+@pytest.mark.parametrize("weights", ["affine", *COMPACT])
 @pytest.mark.parametrize("size", [1e-38, 1e-31, 1e36])
-def test_activations_at_the_ends_of_float32_stay_finite(size: float) -> None:
-    blocks = matrix(64, 48)
+def test_activations_at_the_ends_of_float32_stay_finite(size: float, weights: str) -> None:
+    blocks = matrix(64, 48, weights)
     x = np.linspace(-size, size, 64, dtype=np.float32)[np.newaxis]
     found = run(multiplier(blocks), x)
     expected = x.astype(np.float64) @ dequantised(blocks).T

@@ -26,8 +26,8 @@ TOKENS = ["0 1 1", "500 1 1", "500 4 4", "0 100 16", "77 100 16", "333 65 5"]
 """Past, new ones, those of a part."""
 STATES = ["0 1", "0 50", "9 1", "9 50"]
 """Past and new tokens of the operators whose state has a fixed size."""
-BLOCKS = ["4 1 32", "4 0 64", "5 1 32", "6 1 64", "8 0 32"]
-"""Bits, whether there are offsets, and weights that share a scale."""
+BLOCKS = ["4 1 32", "4 0 64", "5 1 32", "6 1 64", "8 0 32", "4 2 32", "5 2 64", "6 2 32"]
+"""Bits; 1 with offsets, 0 without, 2 for compact scales; and weights that share a scale."""
 WRONG_KERNELS = 3
 """What the program says when the CPU cannot run them."""
 

@@ -46,7 +46,9 @@ def _session(
     bias: Floats | None,
     threads: int,
 ) -> onnxruntime.InferenceSession:
-    arrays = pack(blocks)._asdict() | {"bias": bias}
+    packed = pack(blocks)
+    offsets = packed.offsets if packed.row_scales is None else packed.row_scales
+    arrays = {"values": packed.values, "scales": packed.scales, "offsets": offsets, "bias": bias}
     constants = {name: array for name, array in arrays.items() if array is not None}
     node = helper.make_node(
         op_type,
@@ -81,12 +83,17 @@ def dequantised(blocks: Blocks) -> Exact:
     """The weights, [rows, columns]."""
     values = blocks.values.astype(np.float64)
     scales = _wide(blocks.scales, blocks)
+    if blocks.row_scales is not None and blocks.offsets is not None:
+        steps = values - _wide(blocks.offsets, blocks) / 2 ** (8 - blocks.bits)
+        compact: Exact = steps * scales * blocks.row_scales.astype(np.float64)[:, np.newaxis] / 256
+        return compact
     if blocks.offsets is not None:
-        return values * scales + _wide(blocks.offsets, blocks)
+        affine: Exact = values * scales + _wide(blocks.offsets, blocks)
+        return affine
     return (values - (8 if blocks.bits == 4 else 0)) * scales
 
 
-def _wide(figures: NDArray[np.float16], blocks: Blocks) -> Exact:
+def _wide(figures: NDArray[np.generic], blocks: Blocks) -> Exact:
     wide: Exact = np.repeat(figures.astype(np.float64), blocks.block_size, axis=1)
     return wide[:, : blocks.columns]
 

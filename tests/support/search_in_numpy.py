@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from model_export.quantize.importance_search import Found, _shares, _sum
+from model_export.quantize.importance_search import Fitted, Found, _shares, _sum
 from model_export.weights import Floats
 
 TINY = np.float32(1e-6)
@@ -31,6 +31,22 @@ def search_in_numpy(cut: Floats, importance: Floats, bits: int = 4) -> Found:
     x, largest = np.ascontiguousarray(cut.T), np.float32(2**bits - 1)
     values, scales, offsets = _searched(x, np.ascontiguousarray(counts), largest)
     return Found(np.ascontiguousarray(values.T, np.uint8), scales, offsets)
+
+
+def fit_in_numpy(
+    cut: Floats, importance: Floats, scales: Floats, offsets: NDArray[np.float16], bits: int
+) -> Fitted:
+    """Finds what `fit_zero_points` finds."""
+    counts = _shares(importance)[:, np.arange(len(cut)) % len(importance)]
+    x, largest = np.ascontiguousarray(cut.T), np.float32(2**bits - 1)
+    counts, q, offset = np.ascontiguousarray(counts), np.empty_like(x), offsets.astype(np.float32)
+    for _ in range(2):
+        _round(x, scales, offset, largest, q)
+        offset = _sum(counts * x) - scales * _sum(counts * q)
+    units = scales * np.float32(2**bits / 256)
+    zeros = np.clip(np.rint(-offset / _divisors(units)), np.float32(0), np.float32(255))
+    _round(x, scales, -(zeros * units), largest, q)
+    return Fitted(np.ascontiguousarray(q.T, np.uint8), zeros.astype(np.uint8))
 
 
 def _searched(
