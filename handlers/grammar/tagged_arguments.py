@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from handlers.artifact.dialect import CDATA, CDATA_END
 from handlers.grammar.lark_rules import Closing, Member, escaped, lark_string, members, one_of
 from handlers.grammar.schema.argument_types import string_arguments
-from handlers.grammar.schema.object_shape import STYLE, types_of, union_of, values_of
+from handlers.grammar.schema.object_shape import STYLE, is_new, types_of, union_of, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -147,8 +147,13 @@ class TaggedRules:
                 source = self._reader.inline({"type": self._reader.types(schema, path)}, path)
         return f"{self._rules.json(source)} {lark_string(self._style.close)}"
 
-    def _texts(self, schema: Any, path: Path, unlike: str = "") -> Iterator[str]:
-        """Yields Lark for the strings of a schema, each with the mark after it."""
+    def _texts(
+        self, schema: Any, path: Path, unlike: str = "", seen: set[int] | None = None
+    ) -> Iterator[str]:
+        """Yields Lark for the strings of a schema, each with the mark after it.
+
+        `seen`: the branches that are read already, as in SchemaReader.shapes_of.
+        """
         if schema is False:
             return
         parts = self._reader.parts(schema, path)
@@ -159,11 +164,8 @@ class TaggedRules:
                 if isinstance(text, str) and not (unlike and re.fullmatch(unlike, text)):
                     yield from self._known_text(text, parts)
             return
-        union = union_of(parts)
-        if union is not None:
-            self._reader.hold_to(parts, ("anyOf",))
-            for index, branch in enumerate(union[0]):
-                yield from self._texts(branch, (*union[1], index), unlike)
+        if union_of(parts) is not None:
+            yield from self._texts_of_union(parts, unlike, set() if seen is None else seen)
             return
         if "string" not in types_of(parts):
             return
@@ -179,6 +181,15 @@ class TaggedRules:
         if self._cdata is not None:
             text = self._rules.terminal(self._cdata.texts(*patterns))
             yield f"{lark_string(CDATA)} {text}"
+
+    def _texts_of_union(
+        self, parts: Sequence[Placed], unlike: str, seen: set[int]
+    ) -> Iterator[str]:
+        branches, path = union_of(parts) or ([], ())
+        self._reader.hold_to(parts, ("anyOf",))
+        for index, branch in enumerate(branches):
+            if is_new(branch, seen):
+                yield from self._texts(branch, (*path, index), unlike, seen)
 
     def _known_text(self, text: str, parts: Sequence[Placed]) -> Iterator[str]:
         literal = self._closing.literal(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -433,6 +434,41 @@ def test_large_schemas_are_held_or_relaxed(
     constraint = made(compiler, tool_format, [Tool("x", None, schema)])
 
     assert writes(constraint, tokenizer, tool_format.write([("x", {})]))
+
+
+@pytest.mark.parametrize("leaf", [{"type": "string"}, {"type": ["string", "number"]}])
+def test_unions_that_lead_to_others_twice_or_to_themselves_are_read_once(
+    compiler: GrammarCompiler, tool_format: ToolFormat, tokenizer: Tokenizer, leaf: dict[str, Any]
+) -> None:
+    doubled = {
+        f"u{level}": {"anyOf": [{"$ref": f"#/$defs/u{level + 1}"}, {"$ref": "#/$defs/u0"}] * 2}
+        for level in range(40)
+    }
+    schema = {
+        "type": "object",
+        "properties": {"word": {"$ref": "#/$defs/u0"}},
+        "required": ["word"],
+        "additionalProperties": False,
+    }
+    definitions = {**doubled, "u40": leaf}
+    begun = time.thread_time()
+
+    constraint = made(compiler, tool_format, [Tool("say", None, {**schema, "$defs": definitions})])
+
+    assert time.thread_time() - begun < 5
+    assert writes(constraint, tokenizer, tool_format.write([("say", {"word": "so"})]))
+
+
+def test_objects_of_a_union_that_leads_to_itself_are_read_once(
+    compiler: GrammarCompiler, tool_format: ToolFormat, tokenizer: Tokenizer
+) -> None:
+    word = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
+    definitions = {"u": {"anyOf": [{"$ref": "#/$defs/u"}, word, {"$ref": "#/$defs/u"}]}}
+    schema = {"type": "object", "anyOf": [{"$ref": "#/$defs/u"}], "$defs": definitions}
+
+    constraint = made(compiler, tool_format, [Tool("say", None, schema)])
+
+    assert writes(constraint, tokenizer, tool_format.write([("say", {"word": "so"})]))
 
 
 @pytest.mark.parametrize("tool_format", [CODER, LFM])

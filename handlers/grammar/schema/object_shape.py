@@ -58,6 +58,8 @@ class SchemaReader:
         self.root: Placed = (source.schema, ())
         self._source = source
         self._definitions: Mapping[str, Any] = source.schema.get("$defs", {})
+        self._types: dict[int, list[str]] = {}
+        """The types of the schemas that were asked for, by their identity."""
         texts = {name: msgspec.json.encode(each).decode() for name, each in self._named()}
         self._leads_to = {name: set(REFERENCE.findall(text)) for name, text in texts.items()}
 
@@ -107,8 +109,13 @@ class SchemaReader:
         """Returns the shapes of which an object of a schema has one."""
         return self.shapes_of(self.parts(schema, path))
 
-    def shapes_of(self, parts: Sequence[Placed]) -> list[ObjectShape]:
-        """Returns the shapes of which an object that fits all parts has one."""
+    def shapes_of(self, parts: Sequence[Placed], seen: set[int] | None = None) -> list[ObjectShape]:
+        """Returns the shapes of which an object that fits all parts has one.
+
+        `seen`: the branches that are read already. Again they would add nothing, and a union that
+        leads to itself, or to others twice, would have no end.
+        """
+        seen = set() if seen is None else seen
         named = any(keyword in node for node, _ in parts for keyword in OF_OBJECTS)
         for node, place in parts:
             for keyword in ("enum", "const"):
@@ -117,22 +124,22 @@ class SchemaReader:
             if "anyOf" in node and named:
                 self.omit((*place, "anyOf"), f"anyOf beside properties {STYLE}")
             elif "anyOf" in node:
-                branches = enumerate(node["anyOf"])
                 return [
                     shape
-                    for index, each in branches
-                    if _may_be_object(each)
-                    for shape in self.shapes(each, (*place, "anyOf", index))
+                    for index, each in enumerate(node["anyOf"])
+                    if _may_be_object(each) and is_new(each, seen)
+                    for shape in self.shapes_of(self.parts(each, (*place, "anyOf", index)), seen)
                 ]
         return [self._shape(parts)]
 
     def types(self, schema: Any, path: Path) -> list[str]:
-        """Returns the types that values of a schema may have."""
-        return self._types(schema, path, set())
+        """Returns the types that values of a schema may have, all where it leads to itself."""
+        if id(schema) not in self._types:
+            self._types[id(schema)] = [*TYPES_IN_ORDER]
+            self._types[id(schema)] = self._read_types(schema, path)
+        return self._types[id(schema)]
 
-    def _types(self, schema: Any, path: Path, around: set[int]) -> list[str]:
-        if id(schema) in around:
-            return [*TYPES_IN_ORDER]
+    def _read_types(self, schema: Any, path: Path) -> list[str]:
         parts = self.parts(schema, path)
         types = types_of(parts)
         values = values_of(parts)
@@ -140,12 +147,11 @@ class SchemaReader:
             types = [kind for kind in types if of_types(values, [kind])]
         union = union_of(parts)
         if union is not None and not any(key in node for node, _ in parts for key in OF_OBJECTS):
-            within = around | {id(schema)}
             of_branches = {
                 kind
                 for index, each in enumerate(union[0])
                 if each is not False
-                for kind in self._types(each, (*union[1], index), within)
+                for kind in self.types(each, (*union[1], index))
             }
             if "number" in of_branches:
                 of_branches.add("integer")
@@ -214,6 +220,14 @@ class SchemaReader:
 
     def _named(self) -> Iterator[tuple[str, Any]]:
         yield from self._definitions.items()
+
+
+def is_new(schema: Any, seen: set[int]) -> bool:
+    """Returns whether a branch is not among those seen, and adds it to them."""
+    if id(schema) in seen:
+        return False
+    seen.add(id(schema))
+    return True
 
 
 def _may_be_object(schema: object) -> bool:
