@@ -42,7 +42,7 @@ class Delta(msgspec.Struct, frozen=True):
     stats: GenerationStats
     """Of the choice so far: `completion_tokens` counts those of held-back text too."""
     tool_calls: tuple[ToolCallDelta, ...] = ()
-    """They follow the text."""
+    """They follow the text, but for the rest of an earlier call: `calls_around_text`."""
     tokens: tuple[ScoredToken, ...] = ()
     """Those that begin in the text, where the request wants logprobs."""
     prompt_logprobs: tuple[Logprobs | None, ...] | None = None
@@ -51,6 +51,15 @@ class Delta(msgspec.Struct, frozen=True):
     """The stop string that ended the choice, on its last delta."""
     reasoning: str = ""
     """The next piece of the thoughts, which come before the text."""
+
+    def calls_around_text(self) -> tuple[Sequence[ToolCallDelta], Sequence[ToolCallDelta]]:
+        """Returns the rest of a call that an earlier delta began, and the calls after the text.
+
+        Text may follow the rest: an answer that was cut may end in text that is no argument.
+        """
+        calls = self.tool_calls
+        rest = next((at for at, each in enumerate(calls) if each.id is not None), len(calls))
+        return calls[:rest], calls[rest:]
 
 
 class Completer:

@@ -23,7 +23,7 @@ from handlers.api.endpoints import messages
 from handlers.api.endpoints.messages_input import ContentBlock, InputMessage, input_messages
 from handlers.api.http import Request, Response, StreamResponse, run_sync
 from handlers.artifact.dialect import HERMES, Dialect, Thinking
-from handlers.engine.params import FinishReason
+from handlers.engine.params import FinishReason, Step
 from handlers.errors import RequestError
 from handlers.grammar.thinking import ThinkingConstraint
 from tests.api import agent_requests
@@ -31,6 +31,7 @@ from tests.api.agent_requests import COUNT, MESSAGES, AgentRequest
 from tests.api.client import TOKENIZER, Client, saying
 from tests.support.random_answers import allowed_ids
 from tests.support.scripted_engine import ScriptedEngine, drain, steps, subclasses
+from tests.support.tool_dialects import LFM
 
 EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 
@@ -325,6 +326,25 @@ def test_a_call_that_was_cut_is_no_call_to_run(tokens: int) -> None:
 
     assert body["stop_reason"] == "max_tokens"
     assert all(block.get("input", {}) in ({}, {"x": 1}) for block in body["content"])
+
+
+@pytest.mark.parametrize("tokens", range(26, 34))
+def test_text_of_a_call_that_was_cut_in_a_name_does_not_mix_with_its_arguments(
+    tokens: int,
+) -> None:
+    text = "<|tool_call_start|>[add(x=1, another_name=2)]<|tool_call_end|>"
+    *before, last = TOKENIZER.encode(text)[:tokens]
+    script = [*steps(before, FinishReason.LENGTH)[:-1], Step(last, FinishReason.LENGTH)]
+    served = Client(ScriptedEngine(script), template=TEMPLATE, dialect=Dialect(tools=LFM))
+
+    body = served.json("POST", MESSAGES, BODY | {"tools": [ADD]})
+
+    texts = [block["text"] for block in body["content"] if block["type"] == "text"]
+    assert [one for one in texts if one not in text] == []
+    function = {"type": "function", "name": "add", "parameters": ADD["input_schema"]}
+    answer = served.json("POST", "/v1/responses", {"input": "Hello", "tools": [function]})
+    calls = [item["name"] for item in answer["output"] if item["type"] == "function_call"]
+    assert calls in ([], ["add"])
 
 
 def test_a_stop_sequence_within_a_call_leaves_no_call_to_run() -> None:

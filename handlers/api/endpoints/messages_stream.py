@@ -28,10 +28,11 @@ from handlers.api.generation import StreamSerializer
 from handlers.api.http import TokenUsage, sse_event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from handlers.api.generation import Events, ResponseMetadata
     from handlers.engine.params import GenerationStats
+    from handlers.text.answer_format import ToolCallDelta
     from handlers.text.completion import Delta
 
 
@@ -94,15 +95,12 @@ class MessagesSerializer(StreamSerializer):
             events += self._open_if_other(ThinkingBlock())
             piece = EventDelta(type="thinking_delta", thinking=delta.reasoning)
             events.append(self._grow(piece, delta.reasoning))
+        rest, calls = delta.calls_around_text()
+        events += self._call_events(rest)
         if delta.text:
             events += self._open_if_other(TextBlock())
             events.append(self._grow(EventDelta(type="text_delta", text=delta.text), delta.text))
-        for call in delta.tool_calls:
-            if call.id is not None:
-                events += self._open(ToolUseBlock(id=call.id, name=call.name or ""))
-            if call.arguments:
-                piece = EventDelta(type="input_json_delta", partial_json=call.arguments)
-                events.append(self._grow(piece, call.arguments))
+        events += self._call_events(calls)
         if delta.finish_reason:
             events += self._close()
             reason = stop_reason(delta)
@@ -142,6 +140,14 @@ class MessagesSerializer(StreamSerializer):
         begun = replace(self._message, usage=MessagesUsage.of(stats))
         yield MessagesEvent(type="message_start", message=begun)
         yield MessagesEvent(type="ping")
+
+    def _call_events(self, pieces: Iterable[ToolCallDelta]) -> Iterator[MessagesEvent]:
+        for call in pieces:
+            if call.id is not None:
+                yield from self._open(ToolUseBlock(id=call.id, name=call.name or ""))
+            if call.arguments:
+                piece = EventDelta(type="input_json_delta", partial_json=call.arguments)
+                yield self._grow(piece, call.arguments)
 
     def _open_if_other(self, block: AnswerBlock) -> Iterator[MessagesEvent]:
         """Opens a block, unless one of its type is open."""

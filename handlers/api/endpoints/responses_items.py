@@ -26,7 +26,7 @@ from handlers.api.endpoints.responses_output import (
 from handlers.api.logprobs import TokenLogprob, token_logprobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from handlers.api.endpoints.responses_output import ItemStatus, OutputItem
     from handlers.text.answer_format import ToolCallDelta
@@ -254,6 +254,8 @@ class OutputBuilder:
                 thoughts = GrowingThoughts(self._id("rs"), len(self.items), self._events)
                 yield from self._start(thoughts)
             yield from thoughts.grow(delta.reasoning)
+        rest, calls = delta.calls_around_text()
+        yield from self._add_calls(rest)
         # Tokens without text are a message's own only where there is one: a call has some, too.
         if delta.text or (delta.tokens and isinstance(self._open, GrowingMessage)):
             message = self._open
@@ -262,13 +264,7 @@ class OutputBuilder:
                 message = self._new_message()
                 yield from self._start(message)
             yield from message.grow(delta)
-        for piece in delta.tool_calls:
-            call = self._open
-            if not isinstance(call, GrowingCall | GrowingCustomCall) or piece.id is not None:
-                yield from self._close("completed")
-                call = self._new_call(piece)
-                yield from self._start(call)
-            yield from call.grow(piece.arguments)
+        yield from self._add_calls(calls)
 
     def end(self, status: ItemStatus) -> Iterator[ResponseEvent]:
         """Yields the last events. An answer without text or calls has an empty message.
@@ -289,6 +285,15 @@ class OutputBuilder:
         if self._open is not None:
             self.items.append(self._open.item("incomplete"))
             self._open = None
+
+    def _add_calls(self, pieces: Iterable[ToolCallDelta]) -> Iterator[ResponseEvent]:
+        for piece in pieces:
+            call = self._open
+            if not isinstance(call, GrowingCall | GrowingCustomCall) or piece.id is not None:
+                yield from self._close("completed")
+                call = self._new_call(piece)
+                yield from self._start(call)
+            yield from call.grow(piece.arguments)
 
     def _new_call(self, piece: ToolCallDelta) -> GrowingCall | GrowingCustomCall:
         index = len(self.items)
