@@ -161,6 +161,10 @@ class ToolFormat(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.call[0] + "".join(texts)
 
 
+ThinkingState = Literal["begun", "open", "over"]
+"""Whether a prompt ends within thoughts, leaves them to the model, or has ended them."""
+
+
 class Thinking(msgspec.Struct, frozen=True, omit_defaults=True):
     """The marks of a model's thoughts, which come before its answer: `begin` thoughts `end`.
 
@@ -182,8 +186,8 @@ class Thinking(msgspec.Struct, frozen=True, omit_defaults=True):
 
     "content" has them as a part of the type "thinking"."""
 
-    def left_by(self, prompt: str) -> Literal["begun", "open", "over"]:
-        """Returns whether a prompt ends within thoughts, or after them, or leaves them open."""
+    def left_by(self, prompt: str) -> ThinkingState:
+        """Returns how a prompt leaves the thoughts, by its end."""
         ending, begin, end = prompt.rstrip(), self.begin.strip(), self.end.strip()
         if ending.endswith(end):
             # An end that has the next turn's head may be any turn's end.

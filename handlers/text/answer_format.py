@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import msgspec
 
-from handlers.artifact.dialect import Dialect, Thinking, ToolFormat
+from handlers.artifact.dialect import Dialect, Thinking, ThinkingState, ToolFormat
 
 NONE: Mapping[str, frozenset[str]] = {}
 
@@ -71,9 +70,7 @@ def answer_format(
     )
 
 
-def _left(
-    thinking: Thinking, prompt_end: str, continued: str | None
-) -> Literal["begun", "open", "over"]:
+def _left(thinking: Thinking, prompt_end: str, continued: str | None) -> ThinkingState:
     """Returns how a prompt leaves the thoughts, as Thinking.left_by does."""
     if continued is None:
         return thinking.left_by(prompt_end)

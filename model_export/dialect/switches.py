@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from handlers.artifact.dialect import Thinking
+from handlers.artifact.dialect import Thinking, ThinkingState
 from model_export.dialect.probe import Probe
 
 ABOUT_THINKING = re.compile(r"think|thought|reason", re.IGNORECASE)
@@ -21,9 +21,7 @@ ON_WORDS = ("high", "enabled", "on", "medium")
 BUDGET = "budget"
 """In the name of a variable that takes a number of tokens; 0 turns thinking off."""
 
-State = Literal["over", "open", "begun"]
-"""How a prompt leaves the thoughts, as Thinking.left_by has it."""
-RANK: dict[State, int] = {"over": 0, "open": 1, "begun": 2}
+RANK: dict[ThinkingState, int] = {"over": 0, "open": 1, "begun": 2}
 
 
 class Switches(msgspec.Struct, frozen=True):
@@ -101,7 +99,7 @@ class _Asked:
         prompts = [self._ask({name: word}) for word in EFFORTS]
         return None not in prompts and len({*prompts}) > 1
 
-    def _ask(self, setting: Mapping[str, Any]) -> tuple[State, str] | None:
+    def _ask(self, setting: Mapping[str, Any]) -> tuple[ThinkingState, str] | None:
         prompt = self._probe.prompt(setting)
         if prompt is None:
             return None

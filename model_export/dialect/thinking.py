@@ -68,8 +68,8 @@ def _thinking_turns() -> Iterator[tuple[str | None, dict[str, Any]]]:
 def _has_thoughts(shown: str) -> bool:
     """Returns whether thoughts come before the answer, and are no value of an object's text."""
     place = shown.find(THOUGHTS)
-    behind = max(shown.rfind(TEXT), shown.rfind(NAMES[0]))
-    return 0 <= place < behind and shown[place - 1 : place] not in ("'", '"')
+    last = max(shown.rfind(TEXT), shown.rfind(NAMES[0]))
+    return 0 <= place < last and shown[place - 1 : place] not in ("'", '"')
 
 
 def _read(probe: Probe, member: str | None, shown: str, values: Mapping[str, Any]) -> Found | None:
