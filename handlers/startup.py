@@ -129,7 +129,8 @@ def _finish(loading: Loading, settings: Settings) -> Service:
         from handlers.api.routes import preload
         from handlers.text.tokenizer import Tokenizer
 
-        tokenizer = Tokenizer.load(artifact.tokenizer, artifact.manifest.dialect)
+        dialect = None if artifact.is_encoder else artifact.dialect
+        tokenizer = Tokenizer.load(artifact.tokenizer, dialect)
         preload(artifact.manifest.task)
         model_of = _encoder_model(artifact) if artifact.is_encoder else _decoder_model(artifact)
     engine = loading.engine.result()

@@ -78,7 +78,7 @@ def make_manifest(
         verification={},
         encoder=fields.encoder,
         sampling=fields.sampling,
-        dialect=fields.dialect,
+        dialect=msgspec.Raw(msgspec.json.encode(fields.dialect)),
     )
 
 

@@ -18,12 +18,14 @@ is also checked by sha256.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from handlers.artifact.dialect import Dialect
 from handlers.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from handlers.artifact.dialect import Dialect
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -145,8 +147,11 @@ class Manifest(msgspec.Struct, frozen=True):
     """Defaults of a decoder's requests."""
     plan: PlanInfo | None = None
     """None where the recipe named the weights."""
-    dialect: Dialect = Dialect()
-    """What the chat templates show of the answers' form."""
+    dialect: msgspec.Raw = msgspec.Raw(b"{}")
+    """The JSON of a Dialect: what the chat templates show of the answers' form.
+
+    Decoded by Artifact.dialect beside the loading of the weights, since its types take 1 ms.
+    """
 
 
 class Artifact(msgspec.Struct, frozen=True):
@@ -177,6 +182,19 @@ class Artifact(msgspec.Struct, frozen=True):
                 f"of an encoder: export the model again."
             )
         return self.manifest.encoder
+
+    @property
+    def dialect(self) -> Dialect:
+        """The form of a decoder's answers. Raises ArtifactError where the manifest's is none."""
+        from handlers.artifact.dialect import Dialect
+
+        try:
+            return msgspec.json.decode(self.manifest.dialect, type=Dialect)
+        except msgspec.DecodeError as error:
+            raise ArtifactError(
+                f"{self.directory / MANIFEST} has a dialect that cannot be read: {error}. Export "
+                f"the model again."
+            ) from None
 
     @property
     def graph(self) -> Path:

@@ -100,8 +100,8 @@ class ChatTemplate:
     @classmethod
     def of(cls, artifact: Artifact) -> ChatTemplate:
         """Compiles the artefact's template. Raises ArtifactError."""
-        manifest, source = artifact.manifest, artifact.chat_template
-        return cls(source, manifest.special_tokens, artifact.tool_template, manifest.dialect)
+        source, tokens = artifact.chat_template, artifact.manifest.special_tokens
+        return cls(source, tokens, artifact.tool_template, artifact.dialect)
 
     def prompt(
         self,

@@ -34,6 +34,10 @@ def damage_manifest(artifact: Path) -> None:
     (artifact / "manifest.json").write_text('{"schema": 1}')
 
 
+def damage_dialect(artifact: Path) -> None:
+    _edit_manifest(artifact, lambda manifest: manifest.update(dialect={"tools": {"begin": 1}}))
+
+
 def damage_graph(artifact: Path) -> None:
     """The right size, the wrong bytes."""
     graph = artifact / "model.onnx"
@@ -60,6 +64,7 @@ BROKEN: dict[Callable[[Path], None], str] = {
     forget_tokenizer: "lists no tokenizer.json",
     raise_schema: "has schema 99, but this version of Kindling reads schema 1",
     damage_manifest: "is not a manifest",
+    damage_dialect: "has a dialect that cannot be read",
     damage_graph: "model.onnx",
     damage_tokenizer: "tokenizer.json",
     damage_chat_template: "chat_template.jinja cannot be read",

@@ -12,7 +12,7 @@ import tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from handlers import __version__
-from handlers.artifact.manifest import MANIFEST, SCHEMA, Manifest, parse_manifest
+from handlers.artifact.manifest import MANIFEST, SCHEMA, Artifact, Manifest, parse_manifest
 from model_export.decoder.export import DecoderStrategy
 from model_export.decoder.generation_config import stop_token_ids
 from model_export.fetch.load import LoadedModel, fetch
@@ -75,7 +75,7 @@ def test_the_manifest_has_the_dialect_of_the_chat_template(
     write_sidecars(out, recipe, loaded)
     write_manifest(out, recipe, loaded)
 
-    dialect = parse_manifest((out / MANIFEST).read_bytes(), MANIFEST).dialect
+    dialect = Artifact(out, parse_manifest((out / MANIFEST).read_bytes(), MANIFEST)).dialect
 
     assert dialect.tools is not None
     assert dialect.tools.trigger == "<tool_call>"

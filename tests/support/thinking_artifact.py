@@ -53,7 +53,8 @@ def thinking_copy(artifact: Path, directory: Path) -> Path:
     (directory / CHAT_TEMPLATE).write_bytes(content)
     template = FileInfo(size=len(content), sha256=hashlib.sha256(content).hexdigest())
     files = linked | {CHAT_TEMPLATE: template}
+    dialect = msgspec.Raw(msgspec.json.encode(DIALECT))
     write_manifest(
-        directory, msgspec.structs.replace(manifest, files=files, prefix=None, dialect=DIALECT)
+        directory, msgspec.structs.replace(manifest, files=files, prefix=None, dialect=dialect)
     )
     return directory
