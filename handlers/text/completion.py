@@ -55,7 +55,7 @@ class Delta(msgspec.Struct, frozen=True):
     def calls_around_text(self) -> tuple[Sequence[ToolCallDelta], Sequence[ToolCallDelta]]:
         """Returns the rest of a call that an earlier delta began, and the calls after the text.
 
-        Text may follow the rest: an answer that was cut may end in text that is no argument.
+        Text may follow the rest: a stop string may hold back the end of a call and text after it.
         """
         calls = self.tool_calls
         rest = next((at for at, each in enumerate(calls) if each.id is not None), len(calls))

@@ -86,7 +86,7 @@ class ToolCallParser:
         self._text, self._deltas = "", []
         rest, self._pending = self._pending, ""
         if self._state == self._in_arguments:
-            piece, rest, closing = self._arguments.finish()
+            piece, closing = self._arguments.finish()
             self._add(piece)
             if whole and closing is not None:
                 self._add(closing)

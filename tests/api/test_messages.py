@@ -318,6 +318,15 @@ def test_streamed_calls_join_to_the_calls() -> None:
     assert kinds == ["content_block_start", "content_block_stop"] * 3
 
 
+def test_text_that_comes_with_the_end_of_a_call_follows_it() -> None:
+    said = '<tool_call>\n{"name": "add", "arguments": {"x": 1}}\n</tool_call> Done.'
+    held_back = {"tools": [ADD], "stop_sequences": ["1}}\n</tool_call> Done?"]}
+
+    call, text = joined(events_of(saying(said), **held_back))["content"]
+    assert (call["name"], call["input"]) == ("add", {"x": 1})
+    assert text["text"].strip() == "Done."
+
+
 @pytest.mark.parametrize("tokens", range(1, 24))
 def test_a_call_that_was_cut_is_no_call_to_run(tokens: int) -> None:
     ids = TOKENIZER.encode(CALLS.partition("\n</tool_call>")[0])[:-tokens]

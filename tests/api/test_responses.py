@@ -330,6 +330,17 @@ def test_the_events_of_calls_come_in_openais_order() -> None:
     ]
 
 
+def test_text_that_comes_with_the_end_of_a_call_follows_it() -> None:
+    said = '<tool_call>\n{"name": "add", "arguments": {"x": 1}}\n</tool_call> Done.'
+    held_back = {"tools": [ADD], "stop": "1}}\n</tool_call> Done?"}
+
+    events = events_of(saying(said), **held_back)
+
+    call, message = events[-1]["response"]["output"]
+    assert (call["arguments"], call["status"]) == ('{"x": 1}', "completed")
+    assert message["content"][0]["text"].strip() == "Done."
+
+
 def test_the_logprobs_of_a_call_make_no_message() -> None:
     engine = saying(CALLS.removeprefix("I add."))
 

@@ -124,6 +124,21 @@ def test_an_answer_that_is_cut_anywhere_loses_nothing(
         assert parser.inside_call or is_complete(parsed, calls)
 
 
+@pytest.mark.parametrize(
+    ("form", "text", "kept"),
+    [
+        (GEMMA, '<|tool_call>call:now{s:<|"|>Rome<|"|>,n', '{"s": "Rome", '),
+        (LFM, "<|tool_call_start|>[now(s='Rome', n", '{"s": "Rome", '),
+        (CODER, "<tool_call>\n<function=now>\n<parameter=s", "{"),
+    ],
+)
+def test_a_key_that_was_cut_is_no_text(form: ToolFormat, text: str, kept: str) -> None:
+    content, calls, parser = parse(form, text, whole=False)
+
+    assert (content, calls) == ("", [("now", kept)])
+    assert parser.inside_call
+
+
 def strings_before(text: str, calls: list[tuple[str, dict[str, Any]]]) -> list[str]:
     """The plain words of arguments that were written in full."""
     return [

@@ -8,12 +8,10 @@ from typing import NamedTuple
 
 
 class Held(NamedTuple):
-    """The text that a converter has held back when an answer ends within arguments."""
+    """The end of arguments that an answer ends in. A key that was cut is left out."""
 
     json: str = ""
     """The last piece of the arguments."""
-    text: str = ""
-    """Text that belongs to no argument."""
     closing: str | None = None
     """The JSON that makes the arguments whole, None where they cannot end here."""
 

@@ -77,8 +77,7 @@ class Literals(Converter):
         if self._state == self._in_word:
             return Held("".join([*self._word, held]))
         whole = self._state == self._after_value and self._closers == [ROOT]
-        framing = self._after.match(held) == MORE
-        return Held(text="" if framing else held, closing="}" if whole else None)
+        return Held(closing="}" if whole else None)
 
     @property
     def items(self) -> int:

@@ -77,7 +77,7 @@ class Tagged(Converter):
         if self._state == self._between:
             return Held(closing="}" if self._count else None)
         if self._state == self._in_key:
-            return Held(text=self._style.open + held)
+            return Held()
         if self._value == self._in_other:
             return Held(held)
         return Held(("" if self._state == self._in_string else '"') + escaped(held))
