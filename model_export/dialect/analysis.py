@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import msgspec
 from msgspec.structs import replace
@@ -14,6 +17,9 @@ from model_export.dialect.round_trip import proven_calls, proven_thoughts
 from model_export.dialect.rows import known_row
 from model_export.dialect.thinking import find_thinking
 from model_export.reporting import Report
+
+# Templates of published models take 0.3 s at most.
+MAX_SECONDS = 60.0
 
 
 class Templates(msgspec.Struct, frozen=True):
@@ -32,10 +38,30 @@ def find_dialect(templates: Templates, report: Report) -> Dialect:
     if templates.source is None:
         return Dialect()
     try:
-        return _find(templates.source, templates, report)
+        with _limited_time():
+            return _find(templates.source, templates, report)
     except Exception as error:  # noqa: BLE001 - a template that nobody foresaw fails no export
         report(f"dialect: the template cannot be asked, so it has none ({error})")
         return Dialect()
+
+
+@contextmanager
+def _limited_time() -> Iterator[None]:
+    """Raises TimeoutError in a template that loops without end, where signals can come: in main."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"it takes longer than {MAX_SECONDS:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _find(source: str, templates: Templates, report: Report) -> Dialect:

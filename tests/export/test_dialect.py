@@ -136,6 +136,18 @@ def test_a_template_that_nobody_foresaw_fails_no_export(monkeypatch: pytest.Monk
     assert lines == ["dialect: the template cannot be asked, so it has none (unforeseen)"]
 
 
+def test_a_template_that_loops_without_end_fails_no_export(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("model_export.dialect.analysis.MAX_SECONDS", 0.2)
+    loops = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    lines: list[str] = []
+
+    assert find_dialect(Templates(loops), lines.append) == Dialect()
+    assert len(lines) == 1
+    assert "it takes longer than" in lines[0]
+
+
 def test_the_tokens_that_end_an_answer_are_no_part_of_calls() -> None:
     source = own.KEYS.replace("']<|tools_suffix|>'", "']<|eot|>'")
 
