@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from handlers.artifact.dialect import HERMES, Dialect, ToolFormat
-from handlers.errors import InvalidRequest
-from handlers.text.template_sandbox import ESCAPES, REFUSALS, compile_template
+from handlers.errors import ContextLengthExceeded, InvalidRequest
+from handlers.text.template_sandbox import ESCAPES, REFUSALS, compile_template, counted_range
 
 if TYPE_CHECKING:
     from handlers.artifact.manifest import Artifact
@@ -128,6 +128,8 @@ class ChatTemplate:
         messages, tools = self._for_template(messages, tools, options.field)
         try:
             return self._render(messages, tools, options)
+        except ContextLengthExceeded:
+            raise
         except InvalidRequest:
             # Most conversations never need it.
             from handlers.text.template_fallbacks import rewritten
@@ -190,6 +192,7 @@ class ChatTemplate:
             "tools": None,
             self._tool_variable: tools or None,
             "documents": None,
+            "range": counted_range(options.field),
             "add_generation_prompt": options.add_generation_prompt,
         }
         try:

@@ -29,6 +29,7 @@ def rewritten(messages: Sequence[Message]) -> Iterator[list[Message]]:
         without_thoughts,
         objects_as_arguments,
         ids_of_nine_digits,
+        results_with_names,
         joined_turns,
         later_system_messages_as_the_users,
         all_system_messages_as_the_users,
@@ -92,6 +93,27 @@ def _with_short_ids(message: Message) -> Message:
 
 def _nine_digits(call_id: str) -> str:
     return call_id if len(call_id) == 9 and call_id.isalnum() else f"{crc32(call_id.encode()):09x}"
+
+
+def results_with_names(messages: Sequence[Message]) -> list[Message]:
+    """Gives a result without a name that of its call: by its id, or by its place after the calls.
+
+    Gemma 4's template looks for the call of each result, and adds None to a text where it has none.
+    """
+    named: list[Message] = []
+    calls: Sequence[Message] = ()
+    place = 0
+    for message in messages:
+        if message["role"] != "tool":
+            calls, place = message.get("tool_calls", ()), 0
+            named.append(message)
+        else:
+            by_id = [one for one in calls if one["id"] == message.get("tool_call_id")]
+            found = [*by_id, *calls[place : place + 1]]
+            name = {"name": found[0]["function"]["name"]} if found else {}
+            named.append({**name, **message})
+            place += 1
+    return named
 
 
 def joined_turns(messages: Iterable[Message]) -> list[Message]:

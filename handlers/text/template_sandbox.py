@@ -7,10 +7,11 @@ model and must not reach the process.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 from typing import NoReturn
 
-from handlers.errors import ArtifactError
+from handlers.errors import ArtifactError, ContextLengthExceeded
 from handlers.lazy_imports import lazy_imports
 
 # Its cache and its loaders, for templates in files, bring OpenSSL and tempfile: 7 ms. They are
@@ -19,7 +20,7 @@ with lazy_imports("jinja2.bccache", "jinja2.loaders"):
     import jinja2
     from jinja2.exceptions import SecurityError
     from jinja2.ext import Extension, loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
+    from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment, safe_range
 
 ESCAPES = SecurityError
 """The error of a template that reaches out of its sandbox. It is one of REFUSALS, too."""
@@ -35,6 +36,11 @@ REFUSALS = (
     TypeError,
     ValueError,
 )
+
+
+MAX_LOOPED = 1_000_000
+"""The numbers that a template may loop over for one prompt. Gemma 4's looks back from each message
+to the first: 1,400 messages are as many, and take 10 s in which nothing else is rendered."""
 
 
 class _Generation(Extension):
@@ -58,6 +64,28 @@ def compile_template(
             f"The chat template cannot be read, line {error.lineno}: "
             f"{error.message}. Export the model again with a template that jinja2 accepts."
         ) from None
+
+
+def counted_range(field: str) -> Callable[..., range]:
+    """Returns `range` for one prompt: beyond MAX_LOOPED it raises ContextLengthExceeded.
+
+    `field`: the request's field that has the messages.
+    """
+    looped = 0
+
+    def counted(*bounds: int) -> range:
+        nonlocal looped
+        numbers = safe_range(*bounds)
+        looped += len(numbers)
+        if looped > MAX_LOOPED:
+            raise ContextLengthExceeded(
+                "The prompt is too long: it has more messages than the model's chat template can "
+                "write in seconds. Leave out earlier ones.",
+                param=field,
+            )
+        return numbers
+
+    return counted
 
 
 def _environment(sandbox: type[SandboxedEnvironment]) -> jinja2.Environment:

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from handlers.artifact.dialect import HERMES, Dialect
-from handlers.errors import ArtifactError, InvalidRequest
+from handlers.errors import ArtifactError, ContextLengthExceeded, InvalidRequest
 from handlers.text.chat_template import ChatTemplate, PromptOptions
 from handlers.text.tokenizer import Tokenizer
 from tests.support import tool_templates
@@ -341,3 +341,16 @@ def test_a_model_without_a_template_gets_turns_by_name() -> None:
 def test_a_template_that_cannot_be_read_stops_the_start() -> None:
     with pytest.raises(ArtifactError, match="line 2"):
         ChatTemplate("{% for m in messages %}\n{% if %}{% endfor %}", {})
+
+
+def test_a_template_that_looks_back_from_each_message_is_stopped_after_a_million_looks() -> None:
+    source = """{% for message in messages %}{{ message.content }}\
+{% for i in range(loop.index0) %}{% endfor %}{% endfor %}"""
+    template = ChatTemplate(source, {})
+    message = {"role": "user", "content": "a"}
+
+    assert template.prompt([message] * 1_400) == "a" * 1_400
+    with pytest.raises(ContextLengthExceeded, match=r"^The prompt is too long") as raised:
+        template.prompt([message] * 1_500)
+
+    assert raised.value.param == "messages"

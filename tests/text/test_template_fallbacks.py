@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from handlers.artifact.dialect import Dialect
+from handlers.artifact.dialect import HERMES, Dialect
 from handlers.errors import InvalidRequest
 from handlers.text.chat_template import ChatTemplate
 from tests.support.tool_formats import MISTRAL
@@ -159,3 +159,37 @@ def test_tools_nested_too_deeply_for_the_template_are_the_requests_fault(templat
 
     with pytest.raises(InvalidRequest, match="nested too deeply"):
         ChatTemplate(template, {}).prompt([HI], tools)
+
+
+NAMED = """\
+{% for message in messages %}{% if message.role == 'tool' %}\
+{{ '[' + message.name + ': ' + message.content + ']' }}\
+{% else %}{{ message.content }}{% endif %}{% endfor %}"""
+
+
+@pytest.mark.parametrize(
+    ("ids", "names"),
+    [
+        (("a", "b"), ("now", "then")),
+        (("b", "a"), ("then", "now")),
+        ((None, None), ("now", "then")),
+        (("c", "d"), ("now", "then")),
+    ],
+)
+def test_results_without_a_name_get_that_of_their_call(
+    ids: tuple[str | None, str | None], names: tuple[str, str]
+) -> None:
+    """Gemma 4's template adds the name to a text."""
+    calls = [
+        {"id": each, "type": "function", "function": {"name": name, "arguments": {}}}
+        for each, name in (("a", "now"), ("b", "then"))
+    ]
+    results = [
+        {"role": "tool", "content": "six"} | ({"tool_call_id": each} if each else {})
+        for each in ids
+    ]
+    template = ChatTemplate(NAMED, {}, dialect=Dialect(tools=HERMES))
+
+    prompt = template.prompt([HI, {**CALLING, "tool_calls": calls}, *results])
+
+    assert prompt == "Hi" + "".join(f"[{name}: six]" for name in names)
