@@ -279,9 +279,9 @@ def test_a_machine_holds_the_memory_and_reads_the_weights(
 
 COSTS = {  # GB of memory at the peak, and of disk beside the artefact
     "smollm2-135m": (1.1, 0.4),
-    "qwen2.5-0.5b": (1.8, 2.7),
-    "llama-3.2-1b": (2.3, 3.3),
-    "phi-4-mini": (4.4, 6.6),
+    "qwen2.5-0.5b": (1.8, 2.6),
+    "llama-3.2-1b": (2.3, 3.2),
+    "phi-4-mini": (4.4, 6.3),
     "all-minilm-l6-v2": (1.0, 0.1),
 }
 
@@ -309,7 +309,7 @@ def test_a_model_that_does_not_divide_costs_all_of_its_weights() -> None:
 def test_a_search_for_weights_costs_the_artefacts_that_it_tries() -> None:
     recipe, config = shipped("smollm2-135m")
     outline = outline_of(config, recipe)
-    fixed, auto = (cost_of(outline, Precision(weights)) for weights in ("int5", "auto"))
+    fixed, auto = (cost_of(outline, Precision(weights)) for weights in ("compact5", "auto"))
     assert auto.artefact == fixed.artefact
     assert auto.scratch - fixed.scratch > 3 * auto.artefact
 

@@ -74,6 +74,8 @@ DOCUMENTS = [
     "",
     "It rains in the morning, 你好 <|im_end|> {query}",
 ]
+ORDINARY = [*DOCUMENTS[:3], "It rains in the morning, 你好 {query}"]
+"""Without the text of a control token, which transformers takes for the token itself."""
 LONG = "the keeper counted ships, and nothing else happened; " * 30
 
 
@@ -121,9 +123,9 @@ def client(folder: Path) -> ApiClient:
 def test_its_scores_are_the_share_of_yes_that_transformers_finds(
     folder: Path, client: ApiClient
 ) -> None:
-    found = scores(client, DOCUMENTS)
+    found = scores(client, ORDINARY)
     assert max(found) - min(found) > 0.001
-    expected = share_of_yes(folder, [prompt_of(QUERY, document) for document in DOCUMENTS])
+    expected = share_of_yes(folder, [prompt_of(QUERY, document) for document in ORDINARY])
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -239,8 +241,8 @@ def test_a_model_that_scales_its_logits_is_judged_by_them(tmp_path: Path) -> Non
         "attention_multiplier": 0.25,
     }
     path.write_text(json.dumps(config), encoding="utf-8")
-    found = scores(serve(folder, "text-ranking", tmp_path / "artefact", TABLE), DOCUMENTS)
-    expected = share_of_yes(folder, [prompt_of(QUERY, document) for document in DOCUMENTS])
+    found = scores(serve(folder, "text-ranking", tmp_path / "artefact", TABLE), ORDINARY)
+    expected = share_of_yes(folder, [prompt_of(QUERY, document) for document in ORDINARY])
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

@@ -5,6 +5,7 @@ The weights are random and the layers few and narrow: real weights cannot be had
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -71,5 +72,8 @@ def test_an_agents_first_prompt_fits_by_default_where_the_model_holds_it(name: s
 def test_a_few_layers_in_a_recipes_shape_answer_as_transformers_does_and_are_quantised(
     name: str,
 ) -> None:
-    verdict = examine_model(few_layers(name), load_recipe(name).precision)
+    precision = load_recipe(name).precision
+    if precision.weights == "auto":
+        precision = replace(precision, weights=precision.choices[0])
+    verdict = examine_model(few_layers(name), precision)
     assert verdict.outcome == EXPORTS
