@@ -45,12 +45,10 @@ def test_a_query_arrives_through_every_kind_of_event(tiny_lambda: Lambda, wrap: 
     assert isinstance(answer.json()["response"], str)
 
 
-def test_a_target_group_s_check_is_told_that_its_default_path_is_nowhere(
-    tiny_lambda: Lambda,
-) -> None:
+def test_a_target_group_s_check_is_answered_at_its_default_path(tiny_lambda: Lambda) -> None:
     checks = [load_balancer(HttpCall("GET", path)) for path in ("/", "/healthz")]
-    nowhere, health = [tiny_lambda.deliver(check) for check in checks]
-    assert (nowhere.status, nowhere.json()["error"]["code"]) == (404, "not_found")
+    greeting, health = [tiny_lambda.deliver(check) for check in checks]
+    assert (greeting.status, greeting.json()["server"]) == (200, "Kindling")
     assert health.status == 200
 
 
