@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from handlers.grammar.lark_rules import Closing, Member, escaped, lark_string, members, one_of
+from handlers.grammar.schema.assertions import NUMBER_KEYWORDS
 from handlers.grammar.schema.keywords import OF_OBJECTS
 from handlers.grammar.schema.object_shape import STYLE, of_types, types_of, union_of, values_of
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from handlers.grammar.schema.references import Path
     from handlers.grammar.text_patterns import TextPatterns
 
-BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 LENGTHS = ("minLength", "maxLength")
 # What Python's repr escapes, without halves of surrogate pairs.
 ESCAPE = (
@@ -100,7 +100,7 @@ class LiteralRules:
         elif kind == "boolean":
             yield from map(lark_string, (style.true, style.false))
         elif kind in ("integer", "number"):
-            yield self._json(kind, BOUNDS, parts, path)
+            yield self._json(kind, NUMBER_KEYWORDS, parts, path)
         elif kind == "string":
             yield from self._string(parts, path)
         elif kind == "array":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from handlers.artifact.dialect import CDATA, CDATA_END
 from handlers.grammar.lark_rules import Closing, Member, escaped, lark_string, members, one_of
 from handlers.grammar.schema.argument_types import string_arguments
+from handlers.grammar.schema.assertions import NUMBER_KEYWORDS
 from handlers.grammar.schema.object_shape import STYLE, is_new, types_of, union_of, values_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from handlers.grammar.schema.references import Path
     from handlers.grammar.text_patterns import TextPatterns
 
-BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 WORDS: Mapping[str, Sequence[str]] = {"null": ("null",), "boolean": ("true", "false")}
 NUMBERS = {
     "integer": r"-?(?:0|[1-9][0-9]*)",
@@ -131,7 +131,7 @@ class TaggedRules:
         words = (word for kind in types for word in WORDS.get(kind, ()))
         yield from map(self._literal, words)
         whole = json.dumps(self._reader.inline(schema, path).schema)
-        if any(f'"{bound}"' in whole for bound in BOUNDS):
+        if any(f'"{bound}"' in whole for bound in NUMBER_KEYWORDS):
             yield from self._texts(schema, path, LITERAL_OR_DIGITS)
             return
         numbers = (pattern for kind, pattern in NUMBERS.items() if kind in types)

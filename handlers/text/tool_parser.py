@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from handlers.artifact.dialect import JsonArguments, LiteralArguments, TaggedArguments
-from handlers.text.answer_format import ToolCallDelta
+from handlers.text.answer_format import NONE, ToolCallDelta
 from handlers.text.arguments.json_object import JsonObject
 from handlers.text.call_slots import CallSlots
 from handlers.text.marks import MORE, NO, Mark
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from handlers.text.arguments.converter import Converter
 
 ARGUMENTS = "arguments"
-NONE: Mapping[str, frozenset[str]] = {}
 
 
 class ToolCallParser:

@@ -6,7 +6,7 @@ https://platform.openai.com/docs/api-reference/responses-streaming
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -142,8 +142,11 @@ class GrowingMessage(GrowingText):
         )
 
 
-class GrowingCall:
-    """A tool call, as far as it has come."""
+class _GrowingToolCall:
+    """Base of the calls of functions and of custom tools, as far as they have come."""
+
+    kind: ClassVar[str]
+    """The type of the call's events, up to its last word."""
 
     def __init__(
         self, identity: str, index: int, events: EventFactory, call: ToolCallDelta
@@ -153,7 +156,31 @@ class GrowingCall:
         self._events = events
         self._call_id = call.id or ""
         self._name = call.name or ""
-        self._arguments = ""
+        self._content = ""
+
+    def start(self) -> Iterator[ResponseEvent]:
+        """Yields nothing: the item's own event has everything."""
+        yield from ()
+
+    def grow(self, arguments: str) -> Iterator[ResponseEvent]:
+        """Reads a piece of the arguments' JSON and yields the event of what it adds."""
+        piece = self._read(arguments)
+        self._content += piece
+        if piece:
+            yield self._event("delta", delta=piece)
+
+    def _read(self, arguments: str) -> str:
+        return arguments
+
+    def _event(self, kind: str, **members: Any) -> ResponseEvent:
+        kind = f"{self.kind}.{kind}"
+        return self._events.make(kind, item_id=self._id, output_index=self._index, **members)
+
+
+class GrowingCall(_GrowingToolCall):
+    """A tool call, as far as it has come."""
+
+    kind = "function_call_arguments"
 
     def item(self, status: ItemStatus) -> OutputCall:
         """Returns the item as it is now."""
@@ -163,41 +190,24 @@ class GrowingCall:
             status=status,
             call_id=self._call_id,
             name=self._name,
-            arguments=self._arguments,
+            arguments=self._content,
         )
-
-    def start(self) -> Iterator[ResponseEvent]:
-        """Yields nothing: the item's own event has everything."""
-        yield from ()
-
-    def grow(self, arguments: str) -> Iterator[ResponseEvent]:
-        """Appends to the arguments' JSON and yields the event."""
-        self._arguments += arguments
-        if arguments:
-            yield self._event("delta", delta=arguments)
 
     def finish(self) -> Iterator[ResponseEvent]:
         """Yields the event before the item's last one."""
-        yield self._event("done", arguments=self._arguments, name=self._name)
-
-    def _event(self, kind: str, **members: Any) -> ResponseEvent:
-        kind = f"function_call_arguments.{kind}"
-        return self._events.make(kind, item_id=self._id, output_index=self._index, **members)
+        yield self._event("done", arguments=self._content, name=self._name)
 
 
-class GrowingCustomCall:
+class GrowingCustomCall(_GrowingToolCall):
     """A call of a custom tool, as far as it has come."""
+
+    kind = "custom_tool_call_input"
 
     def __init__(
         self, identity: str, index: int, events: EventFactory, call: ToolCallDelta
     ) -> None:
-        self._id = identity
-        self._index = index
-        self._events = events
-        self._call_id = call.id or ""
-        self._name = call.name or ""
+        super().__init__(identity, index, events, call)
         self._reader = InputReader()
-        self._input = ""
 
     def item(self, status: ItemStatus) -> OutputCustomCall:
         """Returns the item as it is now."""
@@ -207,27 +217,15 @@ class GrowingCustomCall:
             status=status,
             call_id=self._call_id,
             name=self._name,
-            input=self._input,
+            input=self._content,
         )
-
-    def start(self) -> Iterator[ResponseEvent]:
-        """Yields nothing: the item's own event has everything."""
-        yield from ()
-
-    def grow(self, arguments: str) -> Iterator[ResponseEvent]:
-        """Reads a piece of the arguments' JSON and yields the event of its text."""
-        text = self._reader.push(arguments)
-        self._input += text
-        if text:
-            yield self._event("delta", delta=text)
 
     def finish(self) -> Iterator[ResponseEvent]:
         """Yields the event before the item's last one."""
-        yield self._event("done", input=self._input)
+        yield self._event("done", input=self._content)
 
-    def _event(self, kind: str, **members: Any) -> ResponseEvent:
-        kind = f"custom_tool_call_input.{kind}"
-        return self._events.make(kind, item_id=self._id, output_index=self._index, **members)
+    def _read(self, arguments: str) -> str:
+        return self._reader.push(arguments)
 
 
 GrowingItem = GrowingThoughts | GrowingMessage | GrowingCall | GrowingCustomCall

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+NUMBER_KEYWORDS = (*BOUNDS, "multipleOf")
 UPPER_BOUNDS = frozenset({"maximum", "exclusiveMaximum"})
 # Rust reads larger repetitions as a mistake.
 MAX_COUNT = 2**32 - 2
