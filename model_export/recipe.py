@@ -21,7 +21,11 @@
     [calibration]                     # may be left out
     text = "what-it-reads.txt"        # UTF-8, in the shipped text's place: docs/precision.md
 
-An encoder has other keys in two of these tables, and neither [prefix] nor [calibration]:
+    [draft]                           # may be left out; exactly one of these: docs/engine.md
+    recipe = "smollm2-135m"           # a smaller model of the same tokenizer that guesses ids
+    layers = 12                       # or as many of the model's own first layers
+
+An encoder has other keys in two of these tables, and none of [prefix], [calibration], [draft]:
 
     [export]
     task = "feature-extraction"       # or "text-classification", "text-ranking"
@@ -50,7 +54,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -287,6 +291,14 @@ class CalibrationTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str
 
 
+class DraftTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[draft]: the model that guesses the next ids. Exactly one of the two is set."""
+
+    recipe: str | None = None
+    """The name of a shipped recipe, or the path of a file."""
+    layers: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
 class Recipe(msgspec.Struct, frozen=True):
     """A checked recipe. `name` is its file's stem."""
 
@@ -304,6 +316,7 @@ class DecoderRecipe(Recipe, frozen=True):
     tolerance: DecoderTolerance
     prefix: PrefixTable | None = None
     calibration: CalibrationTable | None = None
+    draft: DraftTable | None = None
 
 
 class EncoderRecipe(Recipe, frozen=True):

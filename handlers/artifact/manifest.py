@@ -7,6 +7,9 @@
     chat_template.jinja   the model's chat template, if it has one
     tool_template.jinja   the one for chats with tools, if that is another
     prefix.kv             a baked prefix, if the recipe names one (engine/prefix_cache.py)
+    draft.onnx            a draft model's graph, if the recipe names one (engine/draft_model.py)
+    draft.onnx.data       its weights, unless they are the first layers of the model's own
+    draft.kv              the baked prefix as the draft model has it, if it has weights of its own
     LICENSE*              the model's licence
 
 This file and graph_contract.py are all that the two halves agree on: model_export writes a Manifest
@@ -35,6 +38,9 @@ TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 TOOL_TEMPLATE = "tool_template.jinja"
 PREFIX = "prefix.kv"
+DRAFT_GRAPH = "draft.onnx"
+DRAFT_WEIGHTS = "draft.onnx.data"
+DRAFT_PREFIX = "draft.kv"
 
 Task = Literal["text-generation", "feature-extraction", "text-classification", "text-ranking"]
 """Hugging Face's names. The first decodes; the others give vectors, labels, a pair's score."""
@@ -110,6 +116,20 @@ class PrefixInfo(msgspec.Struct, frozen=True):
     """sha256 of files and versions of packages, by name."""
 
 
+class DraftInfo(msgspec.Struct, frozen=True):
+    """The draft model, whose guesses at the next ids the model checks a few at a time."""
+
+    model: str
+    """Its id; the model's own where it is made of that one's first layers."""
+    layers: int
+    """The model's own layers that it is made of; 0 where it is another model."""
+    precision: str
+    acceptance: float
+    """Share of its guesses that come true where all before them have, as the export measured."""
+    measured: dict[str, Any]
+    """The acceptance on text and on chats, and the gain that follows from it."""
+
+
 class PlanInfo(msgspec.Struct, frozen=True):
     """The plan of an export that chose the weights of each matrix by itself."""
 
@@ -147,6 +167,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """Defaults of a decoder's requests."""
     plan: PlanInfo | None = None
     """None where the recipe named the weights."""
+    draft: DraftInfo | None = None
+    """None where the recipe names no draft model."""
     dialect: msgspec.Raw = msgspec.Raw(b"{}")
     """The JSON of a Dialect: what the chat templates show of the answers' form.
 
@@ -251,10 +273,15 @@ def parse_manifest(text: bytes | memoryview, where: Path | str) -> Manifest:
         raise ArtifactError(
             f"{where} is not a manifest: {error}. Export the model again."
         ) from None
-    for name in (GRAPH, TOKENIZER, *([PREFIX] if manifest.prefix else [])):
+    for name in _needed(manifest):
         if name not in manifest.files:
             raise ArtifactError(f"{where} lists no {name}: export it again.")
     return manifest
+
+
+def _needed(manifest: Manifest) -> list[str]:
+    optional = {PREFIX: manifest.prefix, DRAFT_GRAPH: manifest.draft}
+    return [GRAPH, TOKENIZER, *(name for name, info in optional.items() if info is not None)]
 
 
 def _read_manifest(path: Path) -> Manifest:
