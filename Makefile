@@ -66,7 +66,7 @@ test-api-fuzz: test-needs ## the API beside its OpenAPI document with many more 
 	@seed=$${SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')} && echo "SEED=$$seed" && \
 		$(RUN) -m pytest tests/clouds/test_openapi.py --hypothesis-profile fuzz --hypothesis-seed $$seed $(ARGS)
 
-test-needs: $(VENV)/.dev $(KERNELS) build/model/manifest.json build/aws-lambda-rie build/clients/.npm ## what the tests need, and no tests
+test-needs: $(VENV)/.dev $(KERNELS) build/model/manifest.json build/aws-lambda-rie build/clients/.npm build/bench/.templates ## what the tests need, and no tests
 	@$(MAKE) -s RECIPE=all-minilm-l6-v2 build/models/all-minilm-l6-v2/manifest.json
 
 coverage: $(VENV)/.dev $(KERNELS) build/model/manifest.json ## which lines and branches of the API, grammar, text, engine and encoder their tests run, with a floor
@@ -158,6 +158,12 @@ $(KERNELS): $(wildcard kernels/*) $(SEARCH:.so=.c) | $(VENV)/.torch
 build/aws-lambda-rie: scripts/fetch_emulator.py | $(VENV)/.made
 	@echo "AWS's Lambda emulator"
 	@$(RUN) scripts/fetch_emulator.py
+	@touch $@
+
+# The chat templates of published models, under licences of their own: in llama.cpp's tree.
+build/bench/.templates: bench/peers/llama_cpp.py | $(VENV)/.dev
+	@echo "llama.cpp's sources, for their chat templates"
+	@$(RUN) -c 'from bench.peers.llama_cpp import fetch; fetch()'
 	@touch $@
 
 # What the JavaScript on docs/clients.md imports.

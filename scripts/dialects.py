@@ -88,7 +88,7 @@ class Row(msgspec.Struct, frozen=True):
 def main(arguments: list[str]) -> int:
     """Returns 1 without the templates, or where `--check` finds a difference."""
     if not FOLDER.is_dir():
-        print(f"no templates in {FOLDER}: `make bench` fetches them")
+        print(f"no templates in {FOLDER}: `make test-needs` fetches them")
         return 1
     before = PAGE.read_text(encoding="utf-8")
     after = BLOCK.sub(lambda _: table(rows()), before)

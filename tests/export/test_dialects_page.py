@@ -9,7 +9,7 @@ import pytest
 from scripts import dialects
 
 pytestmark = pytest.mark.skipif(
-    not dialects.FOLDER.is_dir(), reason="`make bench` fetches the templates"
+    not dialects.FOLDER.is_dir(), reason="`make test-needs` fetches the templates"
 )
 
 

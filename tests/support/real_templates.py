@@ -1,4 +1,4 @@
-"""The chat templates of published models that llama.cpp's source has, where `make bench` put it.
+"""The chat templates of published models in llama.cpp's source, which `make test-needs` fetches.
 
 They are under their models' licences, so none is copied here.
 """
