@@ -30,7 +30,7 @@ API = ROOT / "docs" / "api.md"
 SETTINGS = ROOT / "docs" / "settings.md"
 LAYOUT = ROOT / "docs" / "layout.md"
 BLOCK = re.compile(r"(?<=<!-- table: )([\w/-]+)( -->\n\n)(.*?)(?=\n<!-- end -->)", re.DOTALL)
-MISSING = "TODO: say it in docs/"
+MISSING = "(say it here)"
 
 Row = list[str]
 Body = type[RequestBody]
