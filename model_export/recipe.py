@@ -24,6 +24,7 @@
     [draft]                           # may be left out; exactly one of these: docs/engine.md
     recipe = "smollm2-135m"           # a smaller model of the same tokenizer that guesses ids
     layers = 12                       # or as many of the model's own first layers
+    min_gain = 1.05                   # may be left out: the least predicted speed that is kept
 
 An encoder has other keys in two of these tables, and none of [prefix], [calibration], [draft]:
 
@@ -291,12 +292,19 @@ class CalibrationTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str
 
 
+MIN_DRAFT_GAIN = 1.05
+"""Below it nobody sees the gain, and the prediction itself may be wrong by as much: a draft that is
+kept takes memory, and time at start."""
+
+
 class DraftTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """[draft]: the model that guesses the next ids. Exactly one of the two is set."""
+    """[draft]: the model that guesses the next ids. Exactly one of the first two is set."""
 
     recipe: str | None = None
     """The name of a shipped recipe, or the path of a file."""
     layers: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    min_gain: Annotated[float, msgspec.Meta(ge=0)] = MIN_DRAFT_GAIN
+    """The predicted speed over that without drafts, below which the export refuses it."""
 
 
 class Recipe(msgspec.Struct, frozen=True):

@@ -31,7 +31,15 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from handlers.artifact.manifest import CHAT_TEMPLATE, GRAPH, TOKENIZER, WEIGHTS, PrefixInfo
+from handlers.artifact.manifest import (
+    CHAT_TEMPLATE,
+    DRAFT_GRAPH,
+    DRAFT_WEIGHTS,
+    GRAPH,
+    TOKENIZER,
+    WEIGHTS,
+    PrefixInfo,
+)
 from handlers.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -48,7 +56,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # With another tokenizer or template the values would be right, but no chat would begin with them.
-DECIDING_FILES = (GRAPH, WEIGHTS, TOKENIZER, CHAT_TEMPLATE)
+# A draft model's files decide draft.kv, which is made and refused together with prefix.kv.
+DECIDING_FILES = (GRAPH, WEIGHTS, DRAFT_GRAPH, DRAFT_WEIGHTS, TOKENIZER, CHAT_TEMPLATE)
 
 
 class PrefixCache:

@@ -56,6 +56,7 @@ class DecoderStrategy:
             reference=reference,
             tolerance=self.recipe.tolerance,
             system_prompt=prefix.system_prompt if prefix else None,
+            draft=self.recipe.draft,
         )
 
     def _inputs(self, report: Report) -> InputSquares | None:

@@ -11,7 +11,12 @@ from typing import Any, Protocol
 import msgspec
 
 from handlers.artifact.manifest import PrefixInfo
-from model_export.recipe import DecoderTolerance, EmbeddingTolerance, ScoreTolerance
+from model_export.recipe import (
+    DecoderTolerance,
+    DraftTable,
+    EmbeddingTolerance,
+    ScoreTolerance,
+)
 
 REQUEST = "request.msgpack"
 OUTCOME = "outcome.msgpack"
@@ -144,6 +149,8 @@ class DecoderGates(msgspec.Struct, frozen=True, tag="decoder"):
     tolerance: DecoderTolerance
     system_prompt: str | None = None
     """Baked into the artefact once it has passed."""
+    draft: DraftTable | None = None
+    """Of a draft model, whose graph lies in the artefact."""
 
 
 class EncoderGates(msgspec.Struct, frozen=True, tag="encoder"):
@@ -176,6 +183,13 @@ class VerifyRequest(msgspec.Struct, frozen=True, tag="gates"):
     threads: int
 
 
+class MeasuredDraft(msgspec.Struct, frozen=True):
+    """The figures of a draft model, as DraftInfo has them."""
+
+    acceptance: float
+    measured: dict[str, Any]
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """The figures of the gates or of a drift, or the sentence of the gate that failed."""
 
@@ -183,6 +197,8 @@ class Outcome(msgspec.Struct, frozen=True):
     failure: str | None
     prefix: PrefixInfo | None = None
     """What was baked."""
+    draft: MeasuredDraft | None = None
+    """None without a draft model."""
 
 
 def write(path: Path, message: msgspec.Struct) -> None:
