@@ -69,6 +69,14 @@ def cut_to_kinds(model: PreTrainedModel, ids: Sequence[int]) -> Iterator[Cut]:
 
 
 @contextmanager
+def cut_to_first(model: PreTrainedModel, found: LayerList, count: int) -> Iterator[None]:
+    """Leaves the first `count` layers of `model` while the block runs, and all of its vocabulary."""
+    with ExitStack() as undo:
+        _cut_layers(model, found, tuple(range(count)), undo)
+        yield
+
+
+@contextmanager
 def without_layers(model: PreTrainedModel, found: LayerList) -> Iterator[None]:
     """Takes all layers out of `model` while the block runs."""
     with ExitStack() as undo:

@@ -17,13 +17,10 @@ import onnx_ir as ir
 
 from handlers.artifact.manifest import GRAPH, WEIGHTS
 from model_export.reporting import Progress, Report
+from model_export.save.graph_file import large_values, write_graph
 from model_export.save.journal import Journal
 from model_export.save.layout import Layout, Place
 from model_export.save.writer import write_weights
-
-_INLINE = 256
-"""Bytes up to which a tensor stays in the graph: scalars and shapes that ONNX Runtime's own
-optimisations want to see at once."""
 
 
 def save(
@@ -42,27 +39,21 @@ def save(
     written, so that a later call finds all of it whole; otherwise it lies in `directory` and goes.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    values = _large_values(model)
-    tensors = [value.const_value for value in values]
+    values = large_values(model)
     layout, places = _laid_out(values)
     notes = Journal(journal or directory / f"{WEIGHTS}.journal", layout.digest())
     progress = Progress(report, layout.end, partial(_of, layout.end))
     with notes:
         write_weights(directory / WEIGHTS, layout, notes, threads, progress)
-    try:
-        for value, place in zip(values, places, strict=True):
-            value.const_value = _external(value, place, directory)
-        ir.save(model, directory / GRAPH)
-    finally:
-        for value, tensor in zip(values, tensors, strict=True):
-            value.const_value = tensor
+    tensors = [_external(*each, directory) for each in zip(values, places, strict=True)]
+    write_graph(model, values, tensors, directory / GRAPH)
     if journal is None:
         notes.remove()
 
 
 def size_of_weights(model: ir.Model) -> int:
     """Returns the bytes of the file of weights that `save` would write, and computes none."""
-    layout, _ = _laid_out(_large_values(model))
+    layout, _ = _laid_out(large_values(model))
     return layout.end
 
 
@@ -76,12 +67,6 @@ def _of(total: int, done: int) -> str:
     if total >= 1e9:
         return f"{done / 1e9:.1f} of {total / 1e9:.1f} GB"
     return f"{done / 1e6:.0f} of {total / 1e6:.0f} MB"
-
-
-def _large_values(model: ir.Model) -> list[ir.Value]:
-    """Returns the initialisers that lie in the file of weights."""
-    values = model.graph.initializers.values()
-    return [each for each in values if each.const_value and each.const_value.nbytes > _INLINE]
 
 
 def _external(value: ir.Value, place: Place, directory: Path) -> ir.ExternalTensor:
