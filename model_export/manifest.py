@@ -16,6 +16,7 @@ from handlers.artifact.dialect import Dialect
 from handlers.artifact.manifest import (
     MANIFEST,
     SCHEMA,
+    DraftInfo,
     EncoderInfo,
     FileInfo,
     Manifest,
@@ -47,6 +48,7 @@ class ManifestFields:
     encoder: EncoderInfo | None = None
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     dialect: Dialect = field(default_factory=Dialect)
+    draft: DraftInfo | None = None
 
 
 def make_manifest(
@@ -78,6 +80,7 @@ def make_manifest(
         verification={},
         encoder=fields.encoder,
         sampling=fields.sampling,
+        draft=fields.draft,
         dialect=msgspec.Raw(msgspec.json.encode(fields.dialect)),
     )
 

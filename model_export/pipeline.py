@@ -13,23 +13,26 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import msgspec
 
+from handlers.artifact.manifest import DraftInfo
 from handlers.config import Settings
 from model_export.decoder.export import DecoderStrategy
 from model_export.encoder.export import EncoderStrategy
 from model_export.manifest import ManifestFields, describe_files, save_manifest
 from model_export.package import complete, publish
 from model_export.recipe import DecoderRecipe, EncoderRecipe, Precision
-from model_export.reporting import Report
+from model_export.recipe_loader import load_sibling_recipe
+from model_export.reporting import ExportError, Report
 from model_export.scratch import check_destination, fingerprint, scratch_dir
 from model_export.verify.exchange import (
     DecoderGates,
     EncoderGates,
+    MeasuredDraft,
     VerifyRequest,
     read_gates,
     write,
@@ -75,14 +78,22 @@ class Strategy(Protocol[GatesT]):
 
 def export(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> None:
     """Writes the artefact of `recipe` to `out`, or raises ExportError and leaves `out` alone."""
-    with _converted(recipe, out, report) as source:
-        strategy, scratch, threads = source.strategy, source.scratch, source.threads
+    _export(_load(recipe, out, report), recipe, out, report)
+
+
+def _export(
+    strategy: Strategy[Any], recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report
+) -> None:
+    with _scratch(strategy, recipe, out, report) as scratch:
+        sibling = _export_sibling(strategy.loaded, recipe, scratch, report)
+        source = _converted(strategy, scratch, report)
         fp32, quantised = scratch / "fp32", scratch / "artefact"
-        strategy.write_exact(source.graph, fp32, source.gates, threads)
+        strategy.write_exact(source.graph, fp32, source.gates, source.threads)
         precision, plan = _write_quantised(source, recipe, quantised, report)
-        fields, loaded = strategy.manifest_fields(report), strategy.loaded
-        manifest = complete(quantised, recipe, loaded, fields, precision, describe_files)
-        request = VerifyRequest(source.gates, fp32, quantised, threads)
+        draft = _add_draft(strategy, recipe, sibling, precision, quantised)
+        fields = replace(strategy.manifest_fields(report), draft=draft)
+        manifest = complete(quantised, recipe, strategy.loaded, fields, precision, describe_files)
+        request = VerifyRequest(source.gates, fp32, quantised, source.threads)
         outcome = verify(request, scratch / "exchange", report)
         report(f"pack {out}")
         verified = msgspec.structs.replace(
@@ -92,6 +103,7 @@ def export(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> 
             verification=outcome.figures,
             prefix=outcome.prefix,
             plan=plan,
+            draft=_measured(draft, outcome.draft),
         )
         save_manifest(quantised, verified)
         publish(quantised, out)
@@ -103,10 +115,12 @@ def measure_plans(recipe: DecoderRecipe, out: Path, report: Report) -> str:
     It works beside `out`, as an export does, and leaves nothing there.
     """
     searched = msgspec.structs.replace(recipe, precision=recipe.precision.searched())
-    with _converted(searched, out.with_name(f"{out.name}-plan"), report) as source:
+    out = out.with_name(f"{out.name}-plan")
+    strategy = _load(searched, out, report)
+    with _scratch(strategy, searched, out, report) as scratch:
         from model_export.plan_search import SHOWN, table
 
-        search = _search(source, searched.precision, report)
+        search = _search(_converted(strategy, scratch, report), searched.precision, report)
         return table([search.measure(count) for count in search.frontier.counts(SHOWN)])
 
 
@@ -122,24 +136,21 @@ class _Converted:
 
 
 @contextmanager
-def _converted(
-    recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report
-) -> Iterator[_Converted]:
-    """Takes the steps up to the fused graph, in the scratch directory of `out`."""
-    check_destination(out)
-    threads = Settings.from_environ().threads
-    _prepare_torch(threads)
-    if isinstance(recipe, DecoderRecipe) and recipe.precision.is_calibrated:
-        from model_export.quantize.importance_search import load_search
+def _scratch(
+    strategy: Strategy[Any], recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report
+) -> Iterator[Path]:
+    """Makes or finds the scratch directory of an export to `out`."""
+    with scratch_dir(out, fingerprint(recipe, strategy.loaded.revision), report) as scratch:
+        yield scratch
 
-        load_search()  # a failure now saves the minutes of the reference
-    strategy = _load(recipe, out, report)
-    mark = fingerprint(recipe, strategy.loaded.revision)
-    with scratch_dir(out, mark, report) as scratch:
-        gates = _reference(strategy, scratch, report)
-        strategy.calibrate(scratch)
-        report("convert to ONNX")
-        yield _Converted(strategy, gates, strategy.convert(), scratch, threads)
+
+def _converted(strategy: Strategy[Any], scratch: Path, report: Report) -> _Converted:
+    """Takes the steps up to the fused graph."""
+    threads = Settings.from_environ().threads
+    gates = _reference(strategy, scratch, report)
+    strategy.calibrate(scratch)
+    report("convert to ONNX")
+    return _Converted(strategy, gates, strategy.convert(), scratch, threads)
 
 
 def _write_quantised(
@@ -166,6 +177,76 @@ def _write_quantised(
         graph = quantize(source.graph, precision)
     save(graph, directory, threads=threads, report=report, journal=journal)
     return words, plan
+
+
+def _export_sibling(
+    model: LoadedModel, recipe: DecoderRecipe | EncoderRecipe, scratch: Path, report: Report
+) -> Path | None:
+    """Exports the draft model that the recipe names, by its own recipe and with its own gates.
+
+    Returns its artefact, None where the recipe names none. The model's own weights are not read
+    meanwhile. Raises ExportError, also where the model cannot take drafts.
+    """
+    if not isinstance(recipe, DecoderRecipe) or recipe.draft is None:
+        return None
+    from model_export.draft.support import check_draft
+
+    draft = recipe.draft
+
+    check_draft(model.model, draft)
+    if draft.recipe is None:
+        return None
+    try:
+        sibling = load_sibling_recipe(draft.recipe, recipe.export.context_length)
+        return _exported_once(sibling, model, scratch, lambda line: report(f"draft: {line}"))
+    except ExportError as error:
+        raise ExportError(f"[draft] recipe {draft.recipe}: {error}") from error
+
+
+def _exported_once(
+    recipe: DecoderRecipe, model: LoadedModel, scratch: Path, report: Report
+) -> Path:
+    """Exports a draft model, unless an export that was interrupted has finished it."""
+    from model_export.draft.same_tokens import check_same_tokens
+    from model_export.draft.support import refuse_states
+
+    out, done = scratch / "draft", scratch / "draft.done"
+    strategy = _load(recipe, out, report)
+    refuse_states(strategy.loaded.model)
+    check_same_tokens(model, strategy.loaded)
+    mark = fingerprint(recipe, strategy.loaded.revision)
+    if not (done.is_file() and done.read_text(encoding="utf-8") == mark):
+        _export(strategy, recipe, out, report)
+        done.write_text(mark, encoding="utf-8")
+    return out
+
+
+def _add_draft(
+    strategy: Strategy[Any],
+    recipe: DecoderRecipe | EncoderRecipe,
+    sibling: Path | None,
+    precision: str,
+    directory: Path,
+) -> DraftInfo | None:
+    """Adds the draft model, not measured yet, to an artefact that has the model's own graph."""
+    draft = recipe.draft if isinstance(recipe, DecoderRecipe) else None
+    if sibling is not None:
+        from model_export.draft.sibling import add_sibling
+
+        return add_sibling(sibling, directory)
+    if draft is None or draft.layers is None:
+        return None
+    from model_export.draft.own_layers import write_own_layers
+
+    model, layers = strategy.loaded.model, draft.layers
+    write_own_layers(model, layers, strategy.convert, recipe.precision, directory)
+    return DraftInfo(recipe.model.id, layers, precision, acceptance=0.0, measured={})
+
+
+def _measured(draft: DraftInfo | None, found: MeasuredDraft | None) -> DraftInfo | None:
+    if draft is None or found is None:
+        return draft
+    return msgspec.structs.replace(draft, acceptance=found.acceptance, measured=found.measured)
 
 
 def _search(source: _Converted, precision: Precision, report: Report) -> PlanSearch:
@@ -196,6 +277,12 @@ def _load(recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report) -> S
     """Loads the source, and refuses a model that this machine cannot hold."""
     from model_export.sizing.check import check_before_download, check_loaded
 
+    check_destination(out)
+    _prepare_torch(Settings.from_environ().threads)
+    if isinstance(recipe, DecoderRecipe) and recipe.precision.is_calibrated:
+        from model_export.quantize.importance_search import load_search
+
+        load_search()  # a failure now saves the minutes of the reference
     check_before_download(recipe, out, report)
     strategy = (
         EncoderStrategy.load(recipe, report)

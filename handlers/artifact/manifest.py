@@ -11,6 +11,7 @@
     draft.onnx.data       its weights, unless they are the first layers of the model's own
     draft.kv              the baked prefix as the draft model has it, if it has weights of its own
     LICENSE*              the model's licence
+    draft.LICENSE*        the draft model's, if it is another model
 
 This file and graph_contract.py are all that the two halves agree on: model_export writes a Manifest
 and a graph, the runtime reads them. At start each file is checked by existence and size, which a
@@ -128,6 +129,8 @@ class DraftInfo(msgspec.Struct, frozen=True):
     """Share of its guesses that come true where all before them have, as the export measured."""
     measured: dict[str, Any]
     """The acceptance on text and on chats, and the gain that follows from it."""
+    origin: ModelInfo | None = None
+    """Where another model is from, and its licence; None where it is the model's own layers."""
 
 
 class PlanInfo(msgspec.Struct, frozen=True):

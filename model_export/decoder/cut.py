@@ -70,7 +70,7 @@ def cut_to_kinds(model: PreTrainedModel, ids: Sequence[int]) -> Iterator[Cut]:
 
 @contextmanager
 def cut_to_first(model: PreTrainedModel, found: LayerList, count: int) -> Iterator[None]:
-    """Leaves the first `count` layers of `model` while the block runs, and all of its vocabulary."""
+    """Leaves the first `count` layers of `model` while the block runs, and its whole vocabulary."""
     with ExitStack() as undo:
         _cut_layers(model, found, tuple(range(count)), undo)
         yield

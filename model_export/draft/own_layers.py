@@ -15,12 +15,12 @@ import onnx_ir as ir
 from transformers import PreTrainedModel
 
 from handlers.artifact.manifest import DRAFT_GRAPH, GRAPH
-from model_export.decoder.cut import cut_to_first, layers_of
+from model_export.decoder.cut import cut_to_first
+from model_export.draft.support import first_layers
 from model_export.fuse.graphs import attribute
 from model_export.quantize import quantize
 from model_export.quantize.plan import Plan
 from model_export.recipe import BITS, COMPACT, Precision
-from model_export.reporting import ExportError
 from model_export.save.shared import save_shared
 
 _OPERATORS = ("AffineMatMul", "AffineGather")
@@ -39,12 +39,7 @@ def write_own_layers(
     `convert` traces the model as it is when it is called, and makes its graph fast. Raises
     ExportError where the first layers cannot be had alone.
     """
-    found = layers_of(model)
-    if found is None:
-        raise ExportError(
-            f"[draft] layers: {type(model).__name__} does not divide, since its layers read what "
-            f"others have cached or a table of their own. Name a recipe, or leave the table out."
-        )
+    found = first_layers(model, layers)
     with cut_to_first(model, found, layers):
         graph = convert()
     # Layers that mixed_layers gives more bits are in the plan, and others would be chosen here.

@@ -28,5 +28,5 @@ def write_graph(
             value.const_value = tensor
         ir.save(model, path)
     finally:
-        for value, tensor in zip(values, before, strict=True):
-            value.const_value = tensor
+        for value, own in zip(values, before, strict=True):
+            value.const_value = own

@@ -1,0 +1,47 @@
+"""Refuses a draft model by the models alone, before anything is computed with their weights."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedModel
+
+from handlers.artifact.graph_contract import BY_POSITION
+from model_export.decoder.cut import LayerList, layers_of
+from model_export.recipe import DraftTable
+from model_export.reporting import ExportError
+from model_export.trace.cache_spec import cache_spec
+
+
+def check_draft(model: PreTrainedModel, draft: DraftTable) -> None:
+    """Raises ExportError where `model` cannot take drafts, or not of its own first layers."""
+    refuse_states(model)
+    if draft.layers is not None:
+        first_layers(model, draft.layers)
+
+
+def refuse_states(model: PreTrainedModel) -> None:
+    """Raises ExportError for a model with states of fixed size, on either side of a draft."""
+    if any(shape.kind not in BY_POSITION for shape in cache_spec(model)):
+        raise ExportError(
+            f"[draft] is for models that attend in every layer. {type(model).__name__} has layers "
+            f"that keep a state of fixed size, which does not go back to where it was before a "
+            f"wrong guess."
+        )
+
+
+def first_layers(model: PreTrainedModel, count: int) -> LayerList:
+    """Returns the layers of `model`, of which the first `count` are to be its draft model.
+
+    Raises ExportError where it has no more than these, or does not divide.
+    """
+    found = layers_of(model)
+    if found is None:
+        raise ExportError(
+            f"[draft] layers: {type(model).__name__} does not divide, since its layers read what "
+            f"others have cached or a table of their own. Name a recipe, or leave the table out."
+        )
+    if count >= len(found.layers):
+        raise ExportError(
+            f"[draft] layers is {count}, and the model has {len(found.layers)}: name fewer, since "
+            f"a draft model has to be faster than the model."
+        )
+    return found
