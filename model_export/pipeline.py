@@ -22,6 +22,7 @@ import msgspec
 from handlers.artifact.manifest import DraftInfo
 from handlers.config import Settings
 from model_export.decoder.export import DecoderStrategy
+from model_export.draft.step_cost import step_cost_in
 from model_export.encoder.export import EncoderStrategy
 from model_export.manifest import ManifestFields, describe_files, save_manifest
 from model_export.package import complete, publish
@@ -93,7 +94,8 @@ def _export(
         draft = _add_draft(strategy, recipe, sibling, precision, quantised)
         fields = replace(strategy.manifest_fields(report), draft=draft)
         manifest = complete(quantised, recipe, strategy.loaded, fields, precision, describe_files)
-        request = VerifyRequest(source.gates, fp32, quantised, source.threads)
+        cost = step_cost_in(quantised)
+        request = VerifyRequest(source.gates, fp32, quantised, source.threads, cost)
         outcome = verify(request, scratch / "exchange", report)
         report(f"pack {out}")
         verified = msgspec.structs.replace(

@@ -4,7 +4,8 @@
 2. The conversion is right in fp32, on the model cut to one of each kind of layer: conversion.py.
 3. The quantised graph stays within the recipe's limits of the whole model in fp32: drift.py.
 
-An artefact that has passed is given its baked prefix, which the engine has to compute too.
+Of an artefact that has passed the draft model is measured (draft.py), if it has one, and it is
+given its baked prefix, which the engine has to compute too.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from handlers.text.chat_template import ChatTemplate
 from handlers.text.tokenizer import Tokenizer
 from model_export.reporting import Report
 from model_export.verify.conversion import check_conversion
-from model_export.verify.drift import RecordedLogits, check_drift, compare
+from model_export.verify.draft import measure_draft
+from model_export.verify.drift import Comparison, RecordedLogits, check_drift, compare
 from model_export.verify.exchange import (
     DecoderGates,
     DecoderReference,
     DriftRequest,
+    MeasuredDraft,
     Outcome,
     VerifyRequest,
 )
@@ -38,12 +41,16 @@ SHOWN_TOKENS = 20
 
 
 def verify_decoder(request: VerifyRequest, gates: DecoderGates, report: Report) -> Outcome:
-    """Runs the gates in order, then bakes the prefix. Raises ExportError."""
-    figures = _run_gates(request, gates, report)
-    return Outcome(figures=figures, failure=None, prefix=_bake(request, gates, report))
+    """Runs the gates in order, then measures the draft and bakes the prefix. Raises ExportError."""
+    figures, comparison = _run_gates(request, gates, report)
+    draft = _draft(request, gates, comparison, report)
+    prefix = _bake(request, gates, report)
+    return Outcome(figures=figures, failure=None, prefix=prefix, draft=draft)
 
 
-def _run_gates(request: VerifyRequest, gates: DecoderGates, report: Report) -> dict[str, Any]:
+def _run_gates(
+    request: VerifyRequest, gates: DecoderGates, report: Report
+) -> tuple[dict[str, Any], Comparison]:
     reference, cut = gates.reference, gates.reference.cut
     artifact = Artifact.open(request.quantised)
     tokenizer = Tokenizer.load(artifact.tokenizer)
@@ -53,21 +60,20 @@ def _run_gates(request: VerifyRequest, gates: DecoderGates, report: Report) -> d
     report(f"verify: gate 2, {len(cut.answers)} answers of the fp32 graph")
     conversion = check_conversion(cut, request.fp32 / GRAPH, tokenizer, request.threads)
     report("verify: gate 3, drift of the quantised graph")
-    return {
+    windows, comparison = reference.windows, _compare(request, reference, artifact)
+    figures = {
         "tokens": tokens,
         "greedy": conversion,
-        "drift": _drift(request, gates, artifact, tokenizer),
+        "drift": check_drift(comparison, gates.tolerance, windows, tokenizer),
         "answer": _first_answer(request, reference, artifact, tokenizer),
     }
+    return figures, comparison
 
 
-def _drift(
-    request: VerifyRequest, gates: DecoderGates, artifact: Artifact, tokenizer: Tokenizer
-) -> dict[str, Any]:
-    windows = gates.reference.windows
-    fp32 = RecordedLogits(gates.reference.logits, artifact.manifest.vocab_size)
-    quantised = _session(artifact.graph, request.threads, windows)
-    return check_drift(compare(fp32, quantised, windows), gates.tolerance, windows, tokenizer)
+def _compare(request: VerifyRequest, reference: DecoderReference, artifact: Artifact) -> Comparison:
+    fp32 = RecordedLogits(reference.logits, artifact.manifest.vocab_size)
+    quantised = _session(artifact.graph, request.threads, reference.windows)
+    return compare(fp32, quantised, reference.windows)
 
 
 def measure_drift(request: DriftRequest) -> Outcome:
@@ -100,11 +106,32 @@ def _first_answer(
     return {"prompt": first.text, "text": tokenizer.decode(ids)}
 
 
+def _draft(
+    request: VerifyRequest, gates: DecoderGates, comparison: Comparison, report: Report
+) -> MeasuredDraft | None:
+    if gates.draft is None or request.step_cost is None:
+        return None
+    return measure_draft(
+        Artifact.open(request.quantised),
+        gates.draft,
+        gates.reference,
+        comparison.quantised_top1,
+        request.step_cost,
+        request.threads,
+        report,
+    )
+
+
 def _bake(request: VerifyRequest, gates: DecoderGates, report: Report) -> PrefixInfo | None:
     if gates.system_prompt is None:
         return None
     artifact = Artifact.open(request.quantised)
-    info = bake(artifact, gates.system_prompt, request.threads)
+    info = bake(artifact, gates.system_prompt, request.threads, draft=_draft_has_cache(gates))
     megabytes = artifact.prefix.stat().st_size / 1e6
     report(f"prefix: {info.tokens} tokens, {megabytes:.1f} MB")
     return info
+
+
+def _draft_has_cache(gates: DecoderGates) -> bool:
+    """Tells whether there is a draft model of other weights; of own layers the cache is shared."""
+    return gates.draft is not None and gates.draft.layers is None

@@ -185,13 +185,13 @@ def _compare_window(
     ids = np.array(window, np.int64)
     targets = np.append(ids[1:], -1)
     for start in range(0, len(ids), CHUNK):
-        batch = _batch(ids, start)
+        batch = batch_at(ids, start)
         yield _compare_logits(
             fp32.step(batch), quantised.step(batch), targets[start : start + CHUNK]
         )
 
 
-def _batch(ids: NDArray[np.int64], start: int) -> Batch:
+def batch_at(ids: NDArray[np.int64], start: int) -> Batch:
     """Returns the next CHUNK tokens of slot 0, with all their logits."""
     chunk = ids[start : start + CHUNK]
     return Batch(

@@ -181,6 +181,8 @@ class VerifyRequest(msgspec.Struct, frozen=True, tag="gates"):
     quantised: Path
     """The artefact that is to be shipped."""
     threads: int
+    step_cost: float | None = None
+    """The time of a step of its draft model, in calls of the model; None where it has none."""
 
 
 class MeasuredDraft(msgspec.Struct, frozen=True):

@@ -1,5 +1,7 @@
 """Bakes a system prompt: writes its keys and values, as the engine computes them, to prefix.kv.
 
+Those of a draft model with a cache of its own go to draft.kv, in the same way and for the same ids.
+
 The prefix is what every chat with this system message begins with, by the model's own template
 and tokenizer; the engine prefills it in chunks as it does any prompt, so reusing it is reusing an
 earlier prompt (handlers/engine/prefix_cache.py). The verifying process, which has no torch, calls
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handlers.artifact.manifest import PrefixInfo
+from handlers.artifact.manifest import DRAFT_GRAPH, DRAFT_PREFIX, PrefixInfo
 from handlers.engine.engine import Engine
 from handlers.engine.params import SamplingParams
 from handlers.engine.prefix_cache import prefix_identity
@@ -36,10 +38,13 @@ CHUNK = 128
 QUESTIONS = ("Why?", "3 + 4")
 
 
-def bake(artifact: Artifact, system_prompt: str, threads: int) -> PrefixInfo:
+def bake(
+    artifact: Artifact, system_prompt: str, threads: int, *, draft: bool = False
+) -> PrefixInfo:
     """Writes prefix.kv into the artefact and returns what the manifest says of it.
 
-    Raises ExportError when the template, the context or the model does not allow it.
+    `draft` writes draft.kv as well. Raises ExportError when the template, the context or the model
+    does not allow it.
     """
     ids = common_ids(artifact, system_prompt)
     context = artifact.manifest.context_length
@@ -48,11 +53,17 @@ def bake(artifact: Artifact, system_prompt: str, threads: int) -> PrefixInfo:
             f"[prefix] system_prompt makes all chats begin with the same {len(ids):,} tokens. It "
             f"must be at least 2, and fewer than [export] context_length, which is {context:,}."
         )
-    session = Session(artifact.graph, threads=threads, slots=1, capacity=len(ids) + 1)
-    _prefill(session, ids)
-    write_prefix(artifact.prefix, ids, session.cache.slot_views(0, 0, len(ids)))
+    _bake(artifact.graph, artifact.prefix, ids, threads)
+    if draft:
+        _bake(artifact.directory / DRAFT_GRAPH, artifact.directory / DRAFT_PREFIX, ids, threads)
     computed_with = prefix_identity(artifact.manifest, kernel_versions())
     return PrefixInfo(tokens=len(ids), computed_with=computed_with)
+
+
+def _bake(graph: Path, path: Path, ids: list[int], threads: int) -> None:
+    session = Session(graph, threads=threads, slots=1, capacity=len(ids) + 1)
+    _prefill(session, ids)
+    write_prefix(path, ids, session.cache.slot_views(0, 0, len(ids)))
 
 
 def common_ids(artifact: Artifact, system_prompt: str) -> list[int]:
