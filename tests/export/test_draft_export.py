@@ -10,7 +10,9 @@ import pytest
 
 from handlers.artifact.manifest import (
     DRAFT_GRAPH,
+    DRAFT_PREFIX,
     DRAFT_WEIGHTS,
+    PREFIX,
     WEIGHTS,
     Artifact,
 )
@@ -78,7 +80,14 @@ def pair(directory: Path, **options: Any) -> Path:
     return write_recipe(directory, "large", DRAFTED, **options)
 
 
-DRAFTED = '[draft]\nrecipe = "small.toml"\nmin_gain = 0.0\n'
+DRAFTED = """
+[prefix]
+system_prompt = "You are a lighthouse keeper."
+
+[draft]
+recipe = "small.toml"
+min_gain = 0.0
+"""
 
 
 def files_of(graph: Path) -> set[str]:
@@ -96,6 +105,7 @@ def test_the_first_layers_become_the_draft_model(tmp_path: Path, weights: str) -
     assert draft is not None
     assert (draft.model, draft.layers, draft.origin) == ("large", 2, None)
     assert draft.precision == artifact.manifest.precision
+    assert draft.measured["gain"] > 0
     assert DRAFT_WEIGHTS not in artifact.manifest.files
     assert files_of(artifact.directory / DRAFT_GRAPH) == {WEIGHTS}
     GraphRunner(artifact.directory / DRAFT_GRAPH, 1, 16).step([PROMPT])
@@ -111,6 +121,11 @@ def test_another_recipes_model_becomes_the_draft_model(tmp_path: Path) -> None:
     assert (draft.origin.licence, draft.origin.architecture) == ("MIT", "Qwen2ForCausalLM")
     assert files_of(artifact.directory / DRAFT_GRAPH) == {DRAFT_WEIGHTS}
     assert files_of(artifact.graph) == {WEIGHTS}
+    shares = draft.measured["acceptance"]
+    assert draft.acceptance == pytest.approx((shares["text"] + shares["chats"]) / 2)
+    assert artifact.manifest.prefix is not None
+    assert {DRAFT_GRAPH, DRAFT_WEIGHTS} < artifact.manifest.prefix.computed_with.keys()
+    assert {PREFIX, DRAFT_PREFIX} < artifact.manifest.files.keys()
     licence = (artifact.directory / "draft.LICENSE").read_text(encoding="utf-8")
     assert licence == "The small one's licence.\n"
     assert (artifact.directory / "LICENSE").read_text(encoding="utf-8") == "The tiny licence.\n"
