@@ -8,6 +8,7 @@
 | KINDLING_CONTEXT_LENGTH | 4096 | tokens of prompt and answer in a slot, up to the model's limit |
 | KINDLING_PREFILL_CHUNK | 128 | prompt tokens computed between two decode steps of the others |
 | KINDLING_PROMPT_LOOKUP | on | draft tokens out of the prompt where that is faster; or off |
+| KINDLING_DRAFT_MODEL | on | use the artefact's draft model where that is faster; or off |
 | KINDLING_SAMPLING_DEFAULTS | model | unset sampling fields get the model's own values; or off |
 | KINDLING_SPECIAL_TOKENS_IN_TEXT | off | special tokens in users' texts are tokens: on; or off |
 | KINDLING_QUEUE_LIMIT | 32 | requests that may wait for a slot; one more is answered 429 |
@@ -78,6 +79,8 @@ class Settings(msgspec.Struct, frozen=True):
     context_length: int
     prefill_chunk: int
     prompt_lookup: bool
+    draft_model: bool
+    """Whether the artefact's draft model is loaded, if it has one."""
     sampling_defaults: bool
     """Whether sampling fields that a request leaves out have the model's own values."""
     special_tokens_in_text: bool
@@ -127,6 +130,7 @@ class Settings(msgspec.Struct, frozen=True):
             context_length=read.integer("KINDLING_CONTEXT_LENGTH", 4096, minimum=16),
             prefill_chunk=read.integer("KINDLING_PREFILL_CHUNK", 128, minimum=1),
             prompt_lookup=read.choice("KINDLING_PROMPT_LOOKUP", "ON", ("ON", "OFF")) == "ON",
+            draft_model=read.choice("KINDLING_DRAFT_MODEL", "ON", ("ON", "OFF")) == "ON",
             sampling_defaults=read.choice("KINDLING_SAMPLING_DEFAULTS", "MODEL", ("MODEL", "OFF"))
             == "MODEL",
             special_tokens_in_text=read.choice(

@@ -6,7 +6,7 @@ The arrays are the control inputs of the graph (docs/graph.md), whose names the 
 from __future__ import annotations
 
 from collections.abc import Sequence as Items
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -49,6 +49,10 @@ class ModelRunner(Protocol):
     """Runs batches over the slots: Session, or a test's."""
 
     @property
+    def vocab_size(self) -> int:
+        """Returns the number of ids that it takes, and of logits that it gives at a position."""
+
+    @property
     def baked_ids(self) -> NDArray[np.int64]:
         """Ids whose keys and values lie in a slot after the last one, only to be copied from."""
 
@@ -69,25 +73,46 @@ class ModelRunner(Protocol):
         """
 
 
+class Row(NamedTuple):
+    """The ids that a call computes in one slot, after `past` ids that its cache holds."""
+
+    slot: int
+    past: int
+    ids: Items[int]
+
+
 def decode_batch(sequences: Items[Sequence], drafts: Items[Items[int]]) -> Batch:
     """Makes a batch of each sequence's newest token and its drafted ids, which may be none.
 
-    `sequences` are in order of slot. Covers the slots from the first to the last of them; those
-    between that are free or prefilling are idle rows. The logits of all ids are wanted.
+    `sequences` are in order of slot. The logits of all ids are wanted.
     """
-    first = sequences[0].held_slot
-    rows = sequences[-1].held_slot - first + 1
-    columns = 1 + max(map(len, drafts))
-    input_ids = np.zeros((rows, columns), np.int64)
-    query_seqlens = np.zeros(rows, np.int32)
-    seqlens_k = np.zeros(rows, np.int32)
+    return ragged_batch(
+        [
+            Row(sequence.held_slot, sequence.num_computed_tokens, [sequence.last_token(), *draft])
+            for sequence, draft in zip(sequences, drafts, strict=True)
+        ]
+    )
+
+
+def ragged_batch(rows: Items[Row], logits: Literal["all", "last", "none"] = "all") -> Batch:
+    """Makes a batch over the slots from the first to the last row's; those between are idle.
+
+    `rows` are in order of slot. `logits`: after which ids of each row they are wanted.
+    """
+    first = rows[0].slot
+    count = rows[-1].slot - first + 1
+    columns = max(len(row.ids) for row in rows)
+    input_ids = np.zeros((count, columns), np.int64)
+    query_seqlens = np.zeros(count, np.int32)
+    seqlens_k = np.zeros(count, np.int32)
     indices: list[int] = []
-    for sequence, draft in zip(sequences, drafts, strict=True):
-        row, count = sequence.held_slot - first, 1 + len(draft)
-        input_ids[row, :count] = sequence.last_token(), *draft
-        query_seqlens[row] = count
-        seqlens_k[row] = sequence.num_computed_tokens + len(draft)
-        indices += range(row * columns, row * columns + count)
+    for slot, past, ids in rows:
+        place, length = slot - first, len(ids)
+        input_ids[place, :length] = ids
+        query_seqlens[place] = length
+        seqlens_k[place] = past + length - 1
+        stop = place * columns + length
+        indices += range(stop - {"all": length, "last": 1, "none": 0}[logits], stop)
     return Batch(first, input_ids, query_seqlens, seqlens_k, np.array(indices, np.int64))
 
 
@@ -98,14 +123,14 @@ def prefill_batch(sequence: Sequence, limit: int) -> Batch:
     wanted = sequence.scored_positions(stop)
     return Batch(
         first_slot=sequence.held_slot,
-        input_ids=_ids(sequence, start, stop)[np.newaxis],
+        input_ids=token_ids(sequence, start, stop)[np.newaxis],
         query_seqlens=np.array([stop - start], np.int32),
         seqlens_k=np.array([stop - 1], np.int32),
         logits_indices=np.arange(wanted.start - start, wanted.stop - start),
     )
 
 
-def _ids(sequence: Sequence, start: int, stop: int) -> NDArray[np.int64]:
+def token_ids(sequence: Sequence, start: int, stop: int) -> NDArray[np.int64]:
     """Returns the ids of prompt and answer between two positions."""
     prompted = len(sequence.prompt)
     tokens = sequence.tokens[max(0, start - prompted) : max(0, stop - prompted)]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from handlers.artifact.manifest import Artifact
     from handlers.config import Settings
     from handlers.engine.batch import ModelRunner
+    from handlers.engine.draft_model import DraftModel
     from handlers.errors import RequestError
 
 log = logging.getLogger(__name__)
@@ -172,28 +173,31 @@ class Engine(EngineDriver[Sequence, Generation]):
         self,
         runner: ModelRunner,
         *,
-        vocab_size: int,
         eos_token_ids: Items[int],
         slots: int,
         context_length: int,
         prefill_chunk: int,
         prompt_lookup: bool,
         queue_limit: int,
+        draft: DraftModel | None = None,
     ) -> None:
         super().__init__(limit=slots + queue_limit)
-        self.vocab_size = vocab_size
+        self.vocab_size = runner.vocab_size
         self.slots = slots
         self.context_length = context_length
         """Tokens of prompt and answer together."""
         self.baked_tokens = len(runner.baked_ids)
         """Tokens of the baked prefix that prompts may begin with; 0 without one."""
-        self._validator = RequestValidator(vocab_size, frozenset(eos_token_ids), context_length)
+        self._validator = RequestValidator(
+            runner.vocab_size, frozenset(eos_token_ids), context_length
+        )
         self._scheduler = Scheduler(
             runner,
             slots=slots,
             context_length=context_length,
             prefill_chunk=prefill_chunk,
             prompt_lookup=prompt_lookup,
+            draft=draft,
         )
 
     @classmethod
@@ -205,6 +209,11 @@ class Engine(EngineDriver[Sequence, Generation]):
         started = time.perf_counter()
         manifest = artifact.manifest
         context_length = min(settings.context_length, manifest.context_length)
+        loading = None
+        if manifest.draft is not None and settings.draft_model:
+            from handlers.engine.draft_loading import DraftLoading
+
+            loading = DraftLoading(artifact, settings, context_length)
         session = Session(
             artifact.graph, threads=settings.threads, slots=settings.slots, capacity=context_length
         )
@@ -218,13 +227,13 @@ class Engine(EngineDriver[Sequence, Generation]):
             session.attach_prefix(prefix)
         engine = cls(
             session,
-            vocab_size=session.vocab_size,
             eos_token_ids=manifest.eos_token_ids,
             slots=settings.slots,
             context_length=context_length,
             prefill_chunk=settings.prefill_chunk,
             prompt_lookup=settings.prompt_lookup,
             queue_limit=settings.queue_limit,
+            draft=None if loading is None else loading.finish(session, prefix),
         )
         engine.load_ms = (time.perf_counter() - started) * 1000.0
         return engine

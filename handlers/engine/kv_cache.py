@@ -72,6 +72,22 @@ class KvCache:
             ) from None
         self._attached: list[Floats] = []
 
+    def part(self, tensors: tuple[CacheTensor, ...]) -> KvCache:
+        """Returns a cache of some of these tensors, over the same memory.
+
+        Raises ArtifactError for a tensor that is not among them.
+        """
+        own = dict(zip(self.tensors, self._buffers, strict=True))
+        missing = [tensor.past for tensor in tensors if tensor not in own]
+        if missing:
+            raise ArtifactError(
+                f"The draft model has the cache inputs {missing}, which the model has not, or in "
+                f"another shape. Export the model again."
+            )
+        part = KvCache((), slots=0, capacity=0)
+        part.tensors, part._buffers = tensors, [own[tensor] for tensor in tensors]
+        return part
+
     def attach(self, values: NDArray[np.uint8], tokens: int) -> None:
         """Makes a slot after the last, only to be copied from, with room for `tokens`.
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+MAX_DRAFT_TOKENS = 7
+"""Guessed ids that a decode call computes after a sequence's newest one, at most."""
+
 
 class FinishReason(enum.Enum):
     """Why a sequence ended."""
@@ -116,6 +119,10 @@ class GenerationStats(msgspec.Struct, frozen=True):
     """From there to its latest id."""
     reasoning_tokens: int = 0
     """Completion tokens that are thoughts, filled in by the reader of the text."""
+    drafted_tokens: int = 0
+    """Ids that were guessed and computed, by prompt lookup or by a draft model."""
+    accepted_tokens: int = 0
+    """Those of them that came true, each of which spared a call."""
 
 
 class Constraint(Protocol):
@@ -124,10 +131,6 @@ class Constraint(Protocol):
     It belongs to one sequence and is called by the thread that steps the engine alone. A method
     that raises GrammarTooComplex or EngineFault ends its sequence, and no other.
     """
-
-    @property
-    def allows_drafts(self) -> bool:
-        """Returns whether the next ids are as free as without a grammar, so that drafts may hit."""
 
     @property
     def ends_answer(self) -> bool:
@@ -141,6 +144,12 @@ class Constraint(Protocol):
 
     def accept(self, token_id: int) -> None:
         """Advances by one id, which has to be an allowed one."""
+
+    def valid_prefix(self, draft: Items[int]) -> int:
+        """Returns how many of these ids, from the first on, may come next in turn, as far as known.
+
+        For drafts, of which others would never come true. It changes nothing.
+        """
 
     def forced(self) -> list[int]:
         """Returns the ids that must follow now, in order; often none. It does not accept them."""

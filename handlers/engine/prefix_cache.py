@@ -34,6 +34,7 @@ import numpy as np
 from handlers.artifact.manifest import (
     CHAT_TEMPLATE,
     DRAFT_GRAPH,
+    DRAFT_PREFIX,
     DRAFT_WEIGHTS,
     GRAPH,
     TOKENIZER,
@@ -113,18 +114,32 @@ class PrefixCache:
 
         Not for a prompt whose logprobs are wanted: it needs the logits of all its positions.
         """
-        limit = len(sequence.prompt) - 1
-        if sequence.num_computed_tokens >= limit or sequence.params.prompt_logprobs is not None:
+        computed, limit = sequence.num_computed_tokens, len(sequence.prompt) - 1
+        if computed >= limit or sequence.params.prompt_logprobs is not None:
             return
-        slot, shared = sequence.held_slot, self.match(sequence.prompt[:limit])
+        held = self.copy_longest(sequence.held_slot, sequence.prompt[:limit], computed)
+        sequence.cached_tokens += held - computed
+        sequence.num_computed_tokens = held
+
+    def copy_longest(self, slot: int, ids: NDArray[np.int64], known: int = 0) -> int:
+        """Copies into the slot what any slot holds of `ids` beyond the first `known`, which it has.
+
+        Returns how many of them it has then.
+        """
+        shared = self.match(ids)
         source = int(shared.argmax())
-        longest, own = int(shared[source]), int(shared[slot])
-        if longest <= sequence.num_computed_tokens:
-            return
+        longest, own = int(shared[source]), int(shared[self._checked(slot)])
+        if longest <= known:
+            return known
         if own < longest:
             self._copy(source, slot, own, longest)
-        sequence.cached_tokens += longest - sequence.num_computed_tokens
-        sequence.num_computed_tokens = longest
+        return longest
+
+    def agreeing(self, slot: int, start: int, ids: NDArray[np.int64]) -> int:
+        """Returns how many of `ids`, from the first on, the slot holds from `start` on."""
+        held = self._ids[slot, start : min(start + len(ids), self._lengths[slot])]
+        differing = np.flatnonzero(held != ids[: len(held)])
+        return int(differing[0]) if len(differing) else len(held)
 
     def _checked(self, slot: int) -> int:
         """Checks that a sequence can hold the slot. -1 would be the row of the baked prefix."""
@@ -163,6 +178,16 @@ def open_prefix(
         log.warning("The baked prefix is not used: %s", refusal)
         return None
     return _map(artifact.prefix, info.tokens)
+
+
+def open_draft_prefix(artifact: Artifact, prefix: BakedPrefix | None) -> BakedPrefix | None:
+    """Maps the prefix as a draft model with weights of its own has it: the same ids as `prefix`.
+
+    None where the model's is not used, or the artefact has none. Raises ArtifactError.
+    """
+    if prefix is None or DRAFT_PREFIX not in artifact.manifest.files:
+        return None
+    return _map(artifact.directory / DRAFT_PREFIX, len(prefix.ids))
 
 
 def prefix_identity(manifest: Manifest, kernels: Mapping[str, str]) -> dict[str, str]:

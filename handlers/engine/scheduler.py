@@ -6,7 +6,7 @@
 A step is two kinds of calls of the session:
 
     1. decode: every sequence of which one token, its newest, is not in the cache yet; a row each,
-       of that token and perhaps of drafted ones (speculative.py)
+       of that token and perhaps of drafted ones (drafter.py)
     2. prefill: chunks of a sequence of which more are not: a prompt, or ids that a grammar forced
 
 so each answer grows by a token between any two chunks, however long a prompt is. Why two calls
@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from handlers.engine.batch import Batch, ModelRunner, decode_batch, prefill_batch
+from handlers.engine.drafter import Drafter
 from handlers.engine.params import FinishReason, Step
 from handlers.engine.prefix_cache import PrefixCache
 from handlers.engine.sequence import Sequence, check_abort, postprocess
-from handlers.engine.speculative import SpeculationPolicy
 from handlers.errors import as_request_error, ends_a_task
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from handlers.engine.draft_model import DraftModel
     from handlers.errors import RequestError
 
 Event = tuple[Sequence, Step]
@@ -55,15 +56,20 @@ class Scheduler:
         context_length: int,
         prefill_chunk: int,
         prompt_lookup: bool,
+        draft: DraftModel | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._runner = runner
-        self._prompt_lookup = prompt_lookup and not runner.recurrent  # a wrong draft stays in it
         self._clock = clock
         self._chunk_size = prefill_chunk
         self._prefixes = PrefixCache(runner, slots=slots, capacity=context_length)
         self._slots = Slots(slots, self._prefixes)
-        self._speculation = SpeculationPolicy()
+        self._drafter = Drafter(
+            prompt_lookup=prompt_lookup and not runner.recurrent,  # a wrong draft stays in a state
+            draft=None if runner.recurrent else draft,
+            vocab_size=runner.vocab_size,
+            clock=clock,
+        )
         self._waiting: deque[Sequence] = deque()
         self._arrivals = itertools.count()
         self._oldest_first = False
@@ -74,6 +80,11 @@ class Scheduler:
     def running(self) -> list[Sequence]:
         """The sequences that hold a slot, in order of slot."""
         return self._slots.running
+
+    @property
+    def guess_rate(self) -> float:
+        """The share of a draft model's guesses that come true where all before them have."""
+        return self._drafter.guess_rate
 
     def add(self, sequence: Sequence) -> None:
         """Queues a sequence; it starts at the first step that has a slot for it."""
@@ -124,24 +135,19 @@ class Scheduler:
         return self._contain(decoding, partial(self._decode_all, decoding, now))
 
     def _decode_all(self, decoding: Items[Sequence], now: float) -> list[Event]:
-        drafts = self._drafts(decoding)
+        drafts = self._drafter.drafts(decoding)
         batch = decode_batch(decoding, drafts)
         begun = self._clock()
         logits = self._run_model(batch, decoding, now)
-        if self._prompt_lookup:
-            self._speculation.timer.record(batch.rows, batch.columns, self._clock() - begun)
+        seconds = self._clock() - begun
         rows = iter(logits)
-        return [
+        events = [
             event
             for sequence, draft in zip(decoding, drafts, strict=True)
             for event in self._verify(sequence, draft, [next(rows) for _ in (0, *draft)])
         ]
-
-    def _drafts(self, decoding: Items[Sequence]) -> list[list[int]]:
-        if not self._prompt_lookup:
-            return [[] for _ in decoding]
-        rows = decoding[-1].held_slot - decoding[0].held_slot + 1
-        return self._speculation.select([sequence.draft() for sequence in decoding], rows)
+        self._drafter.judge(batch, seconds)
+        return events
 
     def _verify(
         self, sequence: Sequence, draft: Items[int], logits: Items[NDArray[np.float32]]

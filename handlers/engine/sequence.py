@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
+from handlers.engine.ngram_proposer import NgramProposer
 from handlers.engine.params import (
+    MAX_DRAFT_TOKENS,
     Constraint,
     FinishReason,
     GenerationStats,
@@ -25,9 +27,11 @@ from handlers.engine.params import (
     Step,
 )
 from handlers.engine.sampling import Sampler, compute_logprobs
-from handlers.engine.speculative import Draft, NgramProposer
+from handlers.errors import ends_a_task
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -68,7 +72,13 @@ class Sequence(msgspec.Struct, eq=False):
     pending_finish_reason: FinishReason | None = None
     """Why `tokens` is complete, though the logprobs of its last ids are still to be computed."""
     proposer: NgramProposer | None = None
-    """Proposes its drafts, once it has decoded."""
+    """Drafts by prompt lookup, once it has decoded."""
+    guess_rate: float | None = None
+    """How likely a guess of the draft model is to come true, once it has been known to guess."""
+    drafted_tokens: int = 0
+    """Drafted ids that calls have computed."""
+    accepted_tokens: int = 0
+    """Those of them that came true."""
     prompt_logprobs: list[Logprobs | None] = msgspec.field(default_factory=lambda: [None])
     """Those computed so far; the first id has none."""
     cached_tokens: int = 0
@@ -120,22 +130,40 @@ class Sequence(msgspec.Struct, eq=False):
             first = 0
         return range(max(first, self.num_computed_tokens), stop)
 
-    def draft(self) -> Draft:
-        """Returns the ids that may come next, as many as the answer has room for.
+    @property
+    def most_drafted(self) -> int:
+        """Ids that are worth drafting: a call gives one more than those that come true."""
+        return max(0, min(MAX_DRAFT_TOKENS, self.max_new_tokens - len(self.tokens) - 1))
 
-        None where a grammar leaves little choice, nor without memory: it can do without.
+    def lookup(self) -> tuple[list[int], float]:
+        """Returns ids that may come next by prompt lookup, and their rate.
+
+        None without memory: it can do without.
         """
-        if self.constraint is not None and not self.constraint.allows_drafts:
-            return [], 0.0
         try:
             if self.proposer is None:
                 self.proposer = NgramProposer(self.prompt, self.max_new_tokens)
             self.proposer.update(self.tokens)
         except MemoryError:
             return [], 0.0
-        # The call gives one id more than the drafted ones that come true.
-        useful = self.max_new_tokens - len(self.tokens) - 1
-        return self.proposer.draft[: max(0, useful)], self.proposer.hit_rate
+        draft = self.proposer.draft[: self.most_drafted]
+        return draft[: self.usable(draft)], self.proposer.hit_rate
+
+    def usable(self, draft: Items[int]) -> int:
+        """Returns how many drafted ids, from the first on, may be worth computing.
+
+        Those before one that ends the answer, after which nothing comes, or that the grammar
+        refuses.
+        """
+        count = next((i for i, each in enumerate(draft) if each in self.eos_token_ids), len(draft))
+        if self.constraint is None or not count:
+            return count
+        try:
+            return self.constraint.valid_prefix(draft[:count])
+        except BaseException as error:  # a panic of llguidance's is no Exception
+            if ends_a_task(error):
+                raise
+            return 0  # the grammar says so itself where an id is chosen
 
     def record_delivery(self, step: Step, now: float) -> None:
         """Counts and times a step that is handed to the request's handle."""
@@ -155,6 +183,8 @@ class Sequence(msgspec.Struct, eq=False):
             queue_ms=(started - self.submitted) * 1000,
             prefill_ms=(first - started) * 1000,
             decode_ms=(latest - first) * 1000,
+            drafted_tokens=self.drafted_tokens,
+            accepted_tokens=self.accepted_tokens,
         )
 
 

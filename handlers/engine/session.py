@@ -28,7 +28,7 @@ from handlers.artifact.graph_contract import (
 from handlers.config import disable_onnxruntime_telemetry
 from handlers.engine.batch import Batch
 from handlers.engine.kv_cache import CacheTensor, KvCache
-from handlers.engine.speculative import MAX_DRAFT_TOKENS
+from handlers.engine.params import MAX_DRAFT_TOKENS
 from handlers.errors import ArtifactError, EngineFault, StartupError
 
 disable_onnxruntime_telemetry()
@@ -68,6 +68,8 @@ class Session:
         self._ort = load_graph(graph, threads)
         _check_names(self._ort, graph)
         self.vocab_size = _vocab_size(self._ort, graph)
+        self.context_length = _context_length(self._ort)
+        """Positions that the graph was made for, 0 where it does not say."""
         tensors = _cache_tensors(self._ort, graph)
         self.recurrent = any(tensor.block_size == 0 for tensor in tensors)
         """Whether a slot holds a state beside keys and values, which cannot be cut back."""
@@ -109,6 +111,13 @@ class Session:
         """Makes it the slot after the last. Raises ArtifactError when it is of another graph."""
         self.cache.attach(prefix.values, len(prefix.ids))
         self.baked_ids = prefix.ids
+
+    def share_cache(self, owner: Session) -> None:
+        """Uses the owner's buffers, by name, in place of its own: of the owner's first layers.
+
+        Before the first call. Raises ArtifactError where the owner has none of that name and shape.
+        """
+        self.cache = owner.cache.part(self.cache.tensors)
 
     def _output(self, count: int) -> NDArray[np.float32]:
         """Returns one memory for the logits of all calls: each kept binding keeps its last alive.
@@ -203,6 +212,11 @@ def _cache_tensor(value: Any, graph: Path) -> CacheTensor:
 def _vocab_size(session: Any, graph: Path) -> int:
     logits = next(value for value in session.get_outputs() if value.name == LOGITS)
     return _size(logits, -1, graph)
+
+
+def _context_length(session: Any) -> int:
+    found = session.get_modelmeta().custom_metadata_map.get("context_length", "")
+    return int(found) if found.isdecimal() else 0
 
 
 def _size(value: Any, axis: int, graph: Path) -> int:

@@ -1,17 +1,19 @@
-"""Speculative decoding: guesses a sequence's next ids, and computes those that are worth it.
+"""Speculative decoding: decides how many guessed ids each decode call computes.
 
-Answers that copy (summaries, quotes, edited code) repeat runs of ids of their prompt. So what
-followed the last ids when they came before is a good guess at what follows now, and it costs no
-second model: https://github.com/apoorvumang/prompt-lookup-decoding. A guess is called a draft.
-
-A decode call computes some of the drafted ids after each sequence's newest one:
+A guess is called a draft. It comes from prompt lookup (ngram_proposer.py), which costs nothing, or
+from a draft model (draft_model.py), which takes a step for each id. A decode call computes the
+drafted ids after each sequence's newest one:
 
     ids a call is expected to give      sum over its sequences of 1 + p + p^2 + ...
-    time it takes                       as measured, by rows and columns
+    time it takes                       the call's, and the draft model's steps, as measured
 
-The width with the most ids for the time is taken. Drafts are made, and judged by the ids that
-then come, also while none is computed. So a sequence that begins to copy is noticed, one that has
-nothing to copy costs a look at its ids, and nothing has to be known of the machine or its kernels.
+The width with the most ids for the time is taken, if that is more than without drafts. So nothing
+has to be known of the machine or its kernels. Two bounds keep drafts that do not come true cheap:
+
+    balance     ids that drafts have spared, less what they cost in calls of one column, and a
+                small share of every call. None are computed while it is used up
+    probes      where drafts do not pay, the draft model guesses one id now and then, so that a
+                sequence that becomes easy is noticed; again at once where that came true
 
 It changes what a call computes, never which ids come of it.
 """
@@ -19,132 +21,181 @@ It changes what a call computes, never which ids come of it.
 from __future__ import annotations
 
 import math
-from collections import deque
 from typing import TYPE_CHECKING
 
-import numpy as np
+import msgspec
+
+from handlers.engine.step_timer import StepTimer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
-    from numpy.typing import NDArray
+# The balance begins with START ids and holds at most MOST_BALANCE; each call adds ALLOWED. So what
+# drafts lose is bounded by these, however wrong the rates are.
+START_BALANCE = 4.0
+MOST_BALANCE = 8.0
+ALLOWED = 0.015
 
-Draft = tuple[list[int], float]
-"""Ids that may come next, and the probability of each of them to do so after those before it."""
+# Probes may cost this share of the time.
+PROBE_SHARE = 0.01
 
-MAX_DRAFT_TOKENS = 3
+# How much the latest guessed id counts in a sequence's rate, and in that with which others begin.
+RATE_WEIGHT = 0.1
+START_RATE_WEIGHT = 0.02
 
-# How much the latest drafted id counts among those before it. A copy that begins is believed after
-# four ids, one that has ended is given up after three.
-LATEST_WEIGHT = 0.2
-
-# The median of each shape's latest calls counts, so that a call that others held up does not.
-WINDOW = 15
-MIN_SAMPLES = 3
-
-# Once in so many calls each shape's oldest time is forgotten, so that one that has not been chosen
-# for long is tried again: the past has grown, or the machine has other work.
-FORGET_EVERY = 128
+# The same of the time for a token that the draft model's cache lacks.
+FOLLOWING_WEIGHT = 0.25
 
 
-def propose(ids: NDArray[np.int64]) -> list[int]:
-    """Returns what followed the last three ids, otherwise two, when they came before the last time.
+class Selection(msgspec.Struct, frozen=True):
+    """The drafted ids of one sequence that a decode call computes: found, or to be guessed."""
 
-    None or MAX_DRAFT_TOKENS ids. An occurrence that ends fewer than those ago is taken to be the
-    period of a repetition.
-    """
-    if len(ids) < 3:
-        return []
-    ends = np.flatnonzero(ids[1:-1] == ids[-1]) + 1
-    ends = ends[ids[ends - 1] == ids[-2]]
-    if not len(ends):
-        return []
-    longer = ends[(ids[ends - 2] == ids[-3]) & (ends > 1)]
-    end = int((longer if len(longer) else ends)[-1])
-    draft: list[int] = np.resize(ids[end + 1 :], MAX_DRAFT_TOKENS).tolist()
-    return draft
+    found: list[int] = []
+    guesses: int = 0
 
 
-class NgramProposer:
-    """The drafts of one sequence, and the rate at which its drafted ids come true."""
+class Proposal(msgspec.Struct, frozen=True):
+    """The ids that may be drafted for one sequence."""
 
-    def __init__(self, prompt: NDArray[np.int64], max_new_tokens: int) -> None:
-        self._ids = np.empty(len(prompt) + max_new_tokens, np.int64)
-        self._ids[: len(prompt)] = prompt
-        self._known = self._prompt_length = len(prompt)
-        self.draft: list[int] = []
-        self.hit_rate = 0.5
-        """How likely a drafted id is to come true when those before it have."""
+    found: list[int]
+    """What prompt lookup has found."""
+    found_rate: float
+    """The probability of each found id to come next after those before it."""
+    limit: int = 0
+    """Ids that the draft model may guess."""
+    rate: float = 0.0
+    """The probability of each guessed id to come next after those before it."""
 
-    def update(self, answer: Items[int]) -> None:
-        """Judges the last draft by the answer as it is now, and makes the next."""
-        new = answer[self._known - self._prompt_length :]
-        for token_id, drafted in zip(new, self.draft, strict=False):
-            self.hit_rate += LATEST_WEIGHT * ((token_id == drafted) - self.hit_rate)
-        self._ids[self._known : self._known + len(new)] = new
-        self._known += len(new)
-        self.draft = propose(self._ids[: self._known])
+    @property
+    def guessed(self) -> bool:
+        """Returns whether the draft model should guess, if it does, in place of what was found."""
+        return self.limit > 0 and (not self.found or self.rate > self.found_rate)
+
+    def source(self, guessing: bool) -> tuple[int, float]:
+        """Returns how many ids can be drafted, and their rate. `guessing`: by the draft model too.
+
+        Prompt lookup takes precedence, unless its ids come true more rarely.
+        """
+        if guessing and self.guessed:
+            return self.limit, self.rate
+        return len(self.found), self.found_rate
+
+    def selection(self, count: int, guessing: bool) -> Selection:
+        """Returns `count` of these ids at most."""
+        if guessing and self.guessed:
+            return Selection(guesses=min(count, self.limit))
+        return Selection(found=self.found[:count])
 
 
 class SpeculationPolicy:
-    """Chooses the drafts of each decode call."""
+    """Chooses the drafts of each decode call by what calls take and what drafts have given."""
 
-    def __init__(self) -> None:
+    def __init__(self, acceptance: float = 0.0) -> None:
+        """`acceptance`: the rate with which the draft model begins."""
         self.timer = StepTimer()
+        """Of the model's calls."""
+        self.draft_timer = StepTimer()
+        """Of the draft model's steps, as calls of one column, by the rows of the model's call."""
+        self.following = 0.0
+        """Seconds that the draft model takes for a token that its cache lacks."""
+        self.start_rate = acceptance
+        """The rate with which a sequence's guesses are expected to come true at first."""
+        self._balance = START_BALANCE
+        self._since_guess = 0
 
-    def select(self, drafts: Items[Draft], rows: int) -> list[list[int]]:
-        """Returns the beginning of each draft that is worth computing; often none of it.
+    def select(self, proposals: Items[Proposal], rows: int) -> list[Selection]:
+        """Returns what is worth computing of each proposal; often nothing.
 
-        `drafts` are those of all sequences that the call decodes, `rows` the slots that it covers.
+        `proposals` are those of all sequences that the call decodes, `rows` the slots that it
+        covers.
         """
-        longest = max(len(ids) for ids, _ in drafts)
-        columns = range(1, 2 + longest)
+        width, guessing = self._width(proposals, rows)
+        return [proposal.selection(width - 1, guessing) for proposal in proposals]
 
-        def speed(width: int) -> float:
-            count = sum(_expected(min(len(ids), width - 1), rate) for ids, rate in drafts)
-            return count / self.timer.ratio(rows, width)
+    def worth_following(
+        self, rate: float, lacking: int, rows: int, answered: int, left: int
+    ) -> bool:
+        """Returns whether the draft model should compute what its cache lacks of a sequence.
 
-        width = max(columns, key=speed)  # of equal ones the narrowest
-        return [ids[: width - 1] for ids, _ in drafts]
-
-
-class StepTimer:
-    """The times that decode calls of each shape take on this machine, now."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[tuple[int, int], deque[float]] = {}
-        self._calls = 0
-
-    def record(self, rows: int, columns: int, seconds: float) -> None:
-        """Adds the time of one call."""
-        recent = self._seconds.setdefault((rows, columns), deque(maxlen=WINDOW))
-        recent.append(seconds)
-        self._calls += 1
-        if self._calls % FORGET_EVERY == 0:
-            self._forget_oldest()
-
-    def ratio(self, rows: int, columns: int) -> float:
-        """Returns the time of such a call over that of one with as many rows and one column.
-
-        1 where it is not known, so that it is tried; not before that one column is known.
+        It should where it has paid by the time that the answer is twice as long, as nobody knows
+        how long it will be; or where a probe is due.
         """
-        narrow, wide = (self._seconds.get((rows, width), ()) for width in (1, columns))
-        if columns == 1:
-            return 1.0
-        if len(narrow) < MIN_SAMPLES:
-            return math.inf
-        return _median(wide) / _median(narrow) if len(wide) >= MIN_SAMPLES else 1.0
+        narrow = self.timer.seconds(rows, 1)
+        if narrow is None or self._balance <= 0:
+            return False
+        cost = lacking * self.following / narrow
+        times = self._times(rows, guessing=True)
+        speed, _ = _best([(len(times) - 1, rate)], times)
+        if speed > 1.0:
+            return cost <= (speed - 1.0) * min(answered, left)
+        return self._since_guess * PROBE_SHARE >= cost + times[1] - 1.0
 
-    def _forget_oldest(self) -> None:
-        for recent in self._seconds.values():
-            if recent:
-                recent.popleft()
+    def record_following(self, tokens: int, seconds: float) -> None:
+        """Counts what the draft model took for tokens that its cache lacked."""
+        if tokens:
+            weight = FOLLOWING_WEIGHT if self.following else 1.0
+            self.following += weight * (seconds / tokens - self.following)
+
+    def record(
+        self, rows: int, columns: int, steps: int, sequences: int, guessed: int, hits: int
+    ) -> None:
+        """Counts what a call has given. `steps`: of the draft model.
+
+        `guessed`: ids of its, and `hits`: drafted ids that came true, over all `sequences`.
+        """
+        step = self._draft_ratio(rows) if steps else 0.0
+        cost = self.timer.ratios(rows)[columns - 1] - 1.0 + steps * step
+        gain = ALLOWED + hits / sequences
+        if math.isfinite(cost):
+            self._balance = min(MOST_BALANCE, self._balance + gain - cost)
+        self._since_guess += 1
+        if guessed:
+            self._since_guess = math.ceil(1 / PROBE_SHARE) if hits else 0
+
+    def judged(self, rate: float, came_true: bool) -> float:
+        """Returns a sequence's rate after one more of its guesses has come true or not."""
+        self.start_rate += START_RATE_WEIGHT * (came_true - self.start_rate)
+        return rate + RATE_WEIGHT * (came_true - rate)
+
+    def _width(self, proposals: Items[Proposal], rows: int) -> tuple[int, bool]:
+        """Returns the columns of the call, and whether the draft model guesses."""
+        if self._balance <= 0:
+            return 1, False
+        found = [proposal.source(guessing=False) for proposal in proposals]
+        speed, width = _best(found, self._times(rows, guessing=False))
+        if not any(proposal.limit for proposal in proposals):
+            return width, False
+        times = self._times(rows, guessing=True)
+        guesses = [proposal.source(guessing=True) for proposal in proposals]
+        guess_speed, guess_width = _best(guesses, times)
+        if guess_speed > speed:
+            return guess_width, True
+        if width == 1 and self._since_guess * PROBE_SHARE >= times[1] - 1.0:
+            return 2, True
+        return width, False
+
+    def _times(self, rows: int, *, guessing: bool) -> list[float]:
+        """Returns the times of a call by its columns, over that of one without drafts."""
+        times = self.timer.ratios(rows)
+        step = self._draft_ratio(rows) if guessing else 0.0
+        return [time + place * step for place, time in enumerate(times)]
+
+    def _draft_ratio(self, rows: int) -> float:
+        """Returns the time of a step of the draft model; 0 where it is not known, to try it."""
+        step, narrow = self.draft_timer.seconds(rows, 1), self.timer.seconds(rows, 1)
+        return 0.0 if step is None or narrow is None else step / narrow
 
 
-def _expected(drafted: int, hit_rate: float) -> float:
-    """Returns the number of ids that a call is expected to give one of its sequences."""
-    return sum(hit_rate**place for place in range(drafted + 1))
+def _best(sources: Items[tuple[int, float]], times: Items[float]) -> tuple[float, int]:
+    """Returns the most ids for each sequence and time of a call without drafts, and its columns.
 
-
-def _median(values: Items[float]) -> float:
-    return sorted(values)[len(values) // 2]
+    Of equal ones the narrowest. `sources`: of each sequence how many ids can be drafted, and their
+    rate.
+    """
+    speed, width = 1.0, 1
+    count = float(len(sources))
+    for drafted in range(1, 1 + max(length for length, _ in sources)):
+        count += sum(rate**drafted for length, rate in sources if length >= drafted)
+        if count / len(sources) / times[drafted] > speed:
+            speed, width = count / len(sources) / times[drafted], drafted + 1
+    return speed, width

@@ -8,6 +8,8 @@ from handlers.errors import EngineFault, GrammarTooComplex
 from handlers.grammar.errors import raise_panic, reason
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import llguidance
     import numpy as np
     from numpy.typing import NDArray
@@ -32,11 +34,6 @@ class GrammarConstraint:
         return GrammarConstraint(self._matcher.deep_copy(), self._vocabulary)
 
     @property
-    def allows_drafts(self) -> bool:
-        """Returns False: few drafts are what a grammar allows."""
-        return False
-
-    @property
     def ends_answer(self) -> bool:
         """Returns True: it allows ids that end an answer where it may end."""
         return True
@@ -58,6 +55,10 @@ class GrammarConstraint:
         if not self._matcher.try_consume_tokens([token_id]):
             self._check()
             raise EngineFault(f"The grammar does not allow the id {token_id}.")
+
+    def valid_prefix(self, draft: Sequence[int]) -> int:
+        """Returns how many of these ids, from the first on, the grammar allows in turn."""
+        return self._matcher.validate_tokens(list(draft))
 
     def forced(self) -> list[int]:
         """Returns the ids that must follow, as the tokenizer would cut the forced text.

@@ -17,6 +17,8 @@ from handlers.errors import EngineFault
 from handlers.grammar.thinking_marks import ThinkingMarks
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -98,11 +100,6 @@ class ThinkingConstraint:
         return ThinkingConstraint(self._marks, grammar, self._thinks, self._budget)
 
     @property
-    def allows_drafts(self) -> bool:
-        """Returns whether the next ids are as free as without a grammar."""
-        return not self._due and (self._grammar is None or self._phase == "thoughts")
-
-    @property
     def ends_answer(self) -> bool:
         """Returns whether it says itself when the answer ends."""
         return self._grammar is not None
@@ -142,6 +139,18 @@ class ThinkingConstraint:
             self._accept_thought(token_id)
         elif self._grammar is not None:
             self._grammar.accept(token_id)
+
+    def valid_prefix(self, draft: Sequence[int]) -> int:
+        """Returns how many of these ids, from the first on, may come next in turn.
+
+        Thoughts are taken not to end within them.
+        """
+        if self._due:
+            return 0
+        if self._grammar is None or self._phase == "thoughts":
+            return len(draft)
+        grammar = self._grammar if self._phase == "answer" else self._answer
+        return 0 if grammar is None else grammar.valid_prefix(draft)
 
     def forced(self) -> list[int]:
         """Returns the ids that must follow: the end of thoughts, then what the grammar forces."""

@@ -52,7 +52,6 @@ def cut_engine(graph: Path, cut: CutReference, threads: int) -> Engine:
     session = Session(graph, threads=threads, slots=SLOTS, capacity=capacity)
     return Engine(
         session,
-        vocab_size=session.vocab_size,
         eos_token_ids=cut.eos_token_ids,
         slots=SLOTS,
         context_length=capacity,

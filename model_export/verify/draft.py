@@ -98,7 +98,6 @@ def greedy_answers(
     session = Session(artifact.graph, threads=threads, slots=len(prompts), capacity=capacity)
     engine = Engine(
         session,
-        vocab_size=session.vocab_size,
         eos_token_ids=artifact.manifest.eos_token_ids,
         slots=len(prompts),
         context_length=capacity,

@@ -85,7 +85,6 @@ def _prefill(session: Session, ids: list[int]) -> None:
     """Lets an engine prefill the ids as a prompt, and sample one more, which is not computed."""
     engine = Engine(
         session,
-        vocab_size=session.vocab_size,
         eos_token_ids=(),
         slots=1,
         context_length=len(ids) + 1,

@@ -35,6 +35,7 @@ class FakeSession:
     """Runs batches as a real session would, and records them."""
 
     recurrent = False
+    vocab_size = VOCAB
 
     def __init__(self, slots: int = 4, capacity: int = CONTEXT, baked: Items[int] = ()) -> None:
         self._cache = np.full((slots + 1, capacity), -1, np.int64)
@@ -141,7 +142,6 @@ def greedy_answer(prompt: Items[int], max_tokens: int) -> list[int]:
 def fake_engine(session: FakeSession | None = None, **changes: Any) -> Engine:
     """An engine over a fake session, with small limits."""
     limits: dict[str, Any] = {
-        "vocab_size": VOCAB,
         "eos_token_ids": [EOS],
         "slots": 4,
         "context_length": CONTEXT,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -43,7 +43,6 @@ class Pattern:
     places: list[set[int]]
     vocabulary: int = VOCAB
     accepted: list[int] = field(default_factory=list)
-    allows_drafts: bool = False
     ends_answer: bool = True
 
     def allowed(self) -> NDArray[np.uint32]:
@@ -52,6 +51,10 @@ class Pattern:
     def accept(self, token_id: int) -> None:
         assert token_id in self._rest[0]
         self.accepted.append(token_id)
+
+    def valid_prefix(self, draft: Sequence[int]) -> int:
+        fits = [each in ids for each, ids in zip(draft, self._rest, strict=False)]
+        return [*fits, False].index(False)
 
     def forced(self) -> list[int]:
         return [min(ids) for ids in takewhile(lambda ids: len(ids) == 1, self._rest)]

@@ -18,7 +18,6 @@ from handlers.errors import NotReady
 from tests.engine.fake_session import (
     CONTEXT,
     EOS,
-    VOCAB,
     FakeSession,
     GatedSession,
     fake_engine,
@@ -160,7 +159,6 @@ class DeliversLate(Engine):
 def test_a_step_that_arrives_while_its_caller_falls_asleep_is_not_missed() -> None:
     engine = DeliversLate(
         FakeSession(slots=1),
-        vocab_size=VOCAB,
         eos_token_ids=[EOS],
         slots=1,
         context_length=CONTEXT,

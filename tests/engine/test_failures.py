@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from handlers.engine import sequence as sequence_module
 from handlers.engine.batch import Batch
 from handlers.engine.engine import Engine, Generation
+from handlers.engine.ngram_proposer import NgramProposer
 from handlers.engine.params import FinishReason, Prompt, SamplingParams
 from handlers.engine.prefix_cache import PrefixCache
 from handlers.engine.sampling import Penalties
 from handlers.engine.scheduler import Scheduler
-from handlers.engine.speculative import NgramProposer, SpeculationPolicy
+from handlers.engine.speculative import SpeculationPolicy
 from handlers.errors import EngineFault
 from tests.engine.fake_session import (
     FakeSession,

@@ -83,9 +83,9 @@ def test_an_idle_row_between_busy_ones_keeps_its_cache(session: Session) -> None
 def test_all_calls_of_the_engine_write_their_logits_into_one_memory(session: Session) -> None:
     first = session.step(one_row(0, 0, [5], [0]))
     assert np.shares_memory(first, session.step(one_row(2, 0, [5, 6, 7], [0, 1, 2])))
-    drafts = one_row(0, 0, list(range(12)), list(range(12)))  # three slots of four ids
+    drafts = one_row(0, 0, list(range(24)), list(range(24)))  # three slots of eight ids
     assert np.shares_memory(first, session.step(drafts))
-    longer = one_row(0, 0, list(range(13)), list(range(13)))
+    longer = one_row(0, 0, list(range(25)), list(range(25)))
     assert not np.shares_memory(first, session.step(longer))
 
 

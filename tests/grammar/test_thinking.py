@@ -135,7 +135,7 @@ def test_any_id_may_come_within_thoughts_and_after_them_where_only_a_budget_is_k
     for token_id in tokenizer.encode("So.\n</think>\n\nHello") * 2:
         assert constraint.allowed() is None
         assert constraint.forced() == []
-        assert constraint.allows_drafts
+        assert constraint.valid_prefix([token_id, token_id]) == 2
         constraint.accept(token_id)
     assert not constraint.ends_answer
     assert not constraint.complete
@@ -153,7 +153,8 @@ def test_a_budget_ends_thoughts_after_so_many_tokens(
 
     expected = tokenizer.decode(thoughts) + "\n</think>\n\n"
     assert text == expected + ('{"name": "' if form else "")
-    assert constraint.allows_drafts is not form
+    free = tokenizer.encode("\n\n")
+    assert constraint.valid_prefix(free) == (0 if form else len(free))
 
 
 @pytest.mark.parametrize("form", [True, False])
