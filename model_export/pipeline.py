@@ -91,7 +91,7 @@ def _export(
         fp32, quantised = scratch / "fp32", scratch / "artefact"
         strategy.write_exact(source.graph, fp32, source.gates, source.threads)
         precision, plan = _write_quantised(source, recipe, quantised, report)
-        draft = _add_draft(strategy, recipe, sibling, precision, quantised)
+        draft = _add_draft(strategy, recipe, sibling, precision, quantised, report)
         fields = replace(strategy.manifest_fields(report), draft=draft)
         manifest = complete(quantised, recipe, strategy.loaded, fields, precision, describe_files)
         cost = step_cost_in(quantised)
@@ -210,11 +210,11 @@ def _exported_once(
 ) -> Path:
     """Exports a draft model, unless an export that was interrupted has finished it."""
     from model_export.draft.same_tokens import check_same_tokens
-    from model_export.draft.support import refuse_states
+    from model_export.draft.support import check_sibling
 
     out, done = scratch / "draft", scratch / "draft.done"
     strategy = _load(recipe, out, report)
-    refuse_states(strategy.loaded.model)
+    check_sibling(strategy.loaded.model, recipe.export.context_length)
     check_same_tokens(model, strategy.loaded)
     mark = fingerprint(recipe, strategy.loaded.revision)
     if not (done.is_file() and done.read_text(encoding="utf-8") == mark):
@@ -229,6 +229,7 @@ def _add_draft(
     sibling: Path | None,
     precision: str,
     directory: Path,
+    report: Report,
 ) -> DraftInfo | None:
     """Adds the draft model, not measured yet, to an artefact that has the model's own graph."""
     draft = recipe.draft if isinstance(recipe, DecoderRecipe) else None
@@ -241,6 +242,7 @@ def _add_draft(
     from model_export.draft.own_layers import write_own_layers
 
     model, layers = strategy.loaded.model, draft.layers
+    report(f"draft: the model's first layers, {layers} of them")
     write_own_layers(model, layers, strategy.convert, recipe.precision, directory)
     return DraftInfo(recipe.model.id, layers, precision, acceptance=0.0, measured={})
 

@@ -94,18 +94,26 @@ def labels_of(manifest: bytes | None) -> dict[str, str]:
 
 
 def model_labels(manifest: bytes) -> dict[str, str]:
-    """The labels that manifest.json gives; the model's licence joins ours."""
+    """The labels that manifest.json gives; the licences of the models in it join ours."""
     described = json.loads(manifest)
-    model = described["model"]
-    licences = dict.fromkeys(["Apache-2.0", model["licence"]])
-    return {
-        "org.opencontainers.image.licenses": " AND ".join(licences),
+    model, draft = described["model"], described.get("draft")
+    licences = ["Apache-2.0", model["licence"]]
+    labels = {
         "kindling.model.id": model["id"],
         "kindling.model.revision": model["revision"],
         "kindling.model.licence": model["licence"],
         "kindling.precision": described["precision"],
         "kindling.manifest.sha256": hashlib.sha256(manifest).hexdigest(),
     }
+    if draft is not None:
+        origin = draft["origin"] or model
+        licences.append(origin["licence"])
+        labels |= {
+            "kindling.draft.id": origin["id"],
+            "kindling.draft.revision": origin["revision"],
+            "kindling.draft.licence": origin["licence"],
+        }
+    return {"org.opencontainers.image.licenses": " AND ".join(dict.fromkeys(licences)), **labels}
 
 
 def version() -> str:

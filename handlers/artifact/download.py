@@ -29,6 +29,9 @@ from handlers.artifact.disk_cache import (
     pending_files,
 )
 from handlers.artifact.manifest import (
+    DRAFT_GRAPH,
+    DRAFT_PREFIX,
+    DRAFT_WEIGHTS,
     GRAPH,
     MANIFEST,
     PREFIX,
@@ -45,7 +48,7 @@ from handlers.errors import ArtifactError, FetchError
 log = logging.getLogger(__name__)
 
 # What the engine reads. The rest is read beside it, and small.
-LATER = (GRAPH, WEIGHTS, PREFIX)
+LATER = (GRAPH, WEIGHTS, PREFIX, DRAFT_GRAPH, DRAFT_WEIGHTS, DRAFT_PREFIX)
 
 # What a file may be called. Another's unfinished file ends in .part.
 NAME = re.compile(r"(?!.*\.part$)[A-Za-z0-9][A-Za-z0-9 ()+._-]{0,199}")

@@ -9,17 +9,29 @@ from model_export.decoder.cut import LayerList, layers_of
 from model_export.recipe import DraftTable
 from model_export.reporting import ExportError
 from model_export.trace.cache_spec import cache_spec
+from model_export.trace.support import check_exportable
 
 
 def check_draft(model: PreTrainedModel, draft: DraftTable) -> None:
     """Raises ExportError where `model` cannot take drafts, or not of its own first layers."""
-    refuse_states(model)
+    _refuse_states(model)
     if draft.layers is not None:
         first_layers(model, draft.layers)
 
 
-def refuse_states(model: PreTrainedModel) -> None:
-    """Raises ExportError for a model with states of fixed size, on either side of a draft."""
+def check_sibling(model: PreTrainedModel, context_length: int) -> None:
+    """Raises ExportError where `model` cannot guess for another in a context of this length."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and positions < context_length:
+        raise ExportError(
+            f"it has positions for {positions:,} tokens, and [export] context_length is "
+            f"{context_length:,}: lower that, or name another."
+        )
+    check_exportable(model, context_length)
+    _refuse_states(model)
+
+
+def _refuse_states(model: PreTrainedModel) -> None:
     if any(shape.kind not in BY_POSITION for shape in cache_spec(model)):
         raise ExportError(
             f"[draft] is for models that attend in every layer. {type(model).__name__} has layers "

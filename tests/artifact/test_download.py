@@ -14,7 +14,7 @@ from handlers.artifact.download import fetch
 from handlers.artifact.manifest import Artifact
 from handlers.artifact.parallel_read import THREADS
 from handlers.errors import ArtifactError, FetchError
-from tests.artifact.conftest import PART, WEIGHTS, fetched, model_files, put_model
+from tests.artifact.conftest import PART, WEIGHTS, fetched, manifest_of, model_files, put_model
 from tests.support.object_servers import Answer, Fault, Place
 
 DATA = "model.onnx.data"
@@ -35,6 +35,17 @@ def test_text_is_there_before_the_weights_are(place: Place) -> None:
     assert artifact.tokenizer.read_bytes() == b"{}"
     assert not weights.done()
     weights.result()
+
+
+def test_the_text_does_not_wait_for_a_draft_model(place: Place) -> None:
+    files = model_files() | {"draft.onnx.data": WEIGHTS, "draft.onnx": b"draft", "draft.kv": b"kv"}
+    for name, content in (files | {"manifest.json": manifest_of(files)}).items():
+        place.put(name, content)
+    place.proxy.faults.append(Fault("draft.onnx.data", seconds=0.5, times=100))
+    artifact, weights = fetch(place.uri)
+    assert not weights.done()
+    weights.result()
+    assert {path.name for path in artifact.directory.iterdir()} >= set(files)
 
 
 def test_a_fetched_model_is_not_fetched_again(place: Place) -> None:

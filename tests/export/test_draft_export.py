@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
+from transformers import AutoModelForCausalLM
 
 from handlers.artifact.manifest import (
     DRAFT_GRAPH,
     DRAFT_PREFIX,
     DRAFT_WEIGHTS,
+    MANIFEST,
     PREFIX,
     WEIGHTS,
     Artifact,
@@ -19,6 +24,9 @@ from handlers.artifact.manifest import (
 from model_export import pipeline
 from model_export.fetch.locate import sha256_of
 from model_export.recipe_loader import load_decoder_recipe
+from model_export.reporting import ExportError
+from model_export.verify.launch import verify
+from scripts.images import model_labels
 from tests.support.graph_runner import GraphRunner
 from tests.support.reports import ignore
 from tests.support.tiny_folder import save_tiny_folder
@@ -67,7 +75,7 @@ def exported(path: Path, report: Any = ignore) -> Artifact:
     artifact = Artifact.open(out)
     for name, info in artifact.manifest.files.items():
         assert sha256_of(out / name) == info.sha256
-    assert {path.name for path in out.iterdir()} == {*artifact.manifest.files, "manifest.json"}
+    assert {path.name for path in out.iterdir()} == {*artifact.manifest.files, MANIFEST}
     return artifact
 
 
@@ -130,3 +138,134 @@ def test_another_recipes_model_becomes_the_draft_model(tmp_path: Path) -> None:
     assert licence == "The small one's licence.\n"
     assert (artifact.directory / "LICENSE").read_text(encoding="utf-8") == "The tiny licence.\n"
     assert any(line.startswith("draft: verify: gate 3") for line in lines)
+    labels = model_labels((artifact.directory / MANIFEST).read_bytes())
+    assert labels["kindling.draft.licence"] == "MIT"
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0 AND MIT"
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, path: Path, call: int) -> None:
+    """Exports `path` up to the verification of this number, which Ctrl-C ends."""
+    calls = iter(range(call + 1))
+
+    def interrupted(*given: Any) -> Any:
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return verify(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "verify", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.export(load_decoder_recipe(str(path)), path.with_name("out"), ignore)
+
+
+def test_an_export_that_was_stopped_in_its_draft_model_goes_on_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pair(tmp_path)
+    interrupt(monkeypatch, path, 0)
+    lines: list[str] = []
+    exported(path, lines.append)
+    assert "draft: go on with the export that was interrupted" in lines
+    assert not [line for line in lines if line.startswith("draft: reference")]
+    assert [line for line in lines if line.startswith("reference")]
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_draft_model_is_made_again_only_where_its_recipe_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: bool
+) -> None:
+    path = pair(tmp_path)
+    interrupt(monkeypatch, path, 1)
+    if changed:
+        write_recipe(tmp_path, "small", weights="int5", licence="MIT")
+    lines: list[str] = []
+    draft = exported(path, lines.append).manifest.draft
+    assert draft is not None
+    assert draft.precision == ("int5 block 32" if changed else "int8 block 32")
+    assert any(line.startswith("draft: reference") for line in lines) == changed
+    assert not [line for line in lines if line.startswith("reference")]
+
+
+def refusal(path: Path) -> str:
+    """The sentence of an export that is refused before anything is computed."""
+    lines: list[str] = []
+    before = set(path.parent.iterdir())
+    with pytest.raises(ExportError) as raised:
+        pipeline.export(load_decoder_recipe(str(path)), path.with_name("out"), lines.append)
+    assert {line.partition(" ")[0] for line in lines} <= {"load", "draft:"}
+    assert not [line for line in lines if "reference" in line]
+    assert set(path.parent.iterdir()) == before
+    return str(raised.value)
+
+
+def change_tokenizer(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content["model"])
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def swap(model: dict[str, Any]) -> None:
+    names = {number: token for token, number in model["vocab"].items()}
+    model["vocab"][names[400]], model["vocab"][names[401]] = 401, 400
+
+
+def rename(model: dict[str, Any]) -> None:
+    names = {number: token for token, number in model["vocab"].items()}
+    model["vocab"]["\u0120unknown"] = model["vocab"].pop(names[511])
+    model["merges"].pop()
+
+
+def split(model: dict[str, Any]) -> None:
+    model["merges"] = []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (swap, r"the token '.+' is 400 in the model, and 401 in it"),
+        (rename, r"the token '.+', 511 in the model, is none of its own"),
+        (split, r"for '.+' the model's ids from position \d+ are \[\d.*\], and its own \[\d.*\]"),
+    ],
+)
+def test_a_draft_model_of_another_tokenizer_is_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None], said: str
+) -> None:
+    path = pair(tmp_path)
+    change_tokenizer(tmp_path / "small", change)
+    assert re.search(
+        rf"\[draft\] recipe .*small\.toml: its tokenizer is not .*{said}", refusal(path)
+    )
+
+
+def test_a_draft_model_without_a_row_for_every_token_is_refused(tmp_path: Path) -> None:
+    path = pair(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "small")
+    model.resize_token_embeddings(500)
+    model.save_pretrained(tmp_path / "small")
+    assert "500, is beyond its 500 embeddings" in refusal(path)
+
+
+def test_a_draft_model_with_more_rows_may_pad_them(tmp_path: Path) -> None:
+    path = pair(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "small")
+    model.resize_token_embeddings(544)
+    model.save_pretrained(tmp_path / "small")
+    draft = exported(path).manifest.draft
+    assert draft is not None
+
+
+def test_a_draft_model_of_a_shorter_context_is_refused(tmp_path: Path) -> None:
+    path = pair(tmp_path)
+    config = tmp_path / "small" / "config.json"
+    text = config.read_text(encoding="utf-8").replace(
+        f'"max_position_embeddings": {CONTEXT_LENGTH}', '"max_position_embeddings": 128'
+    )
+    config.write_text(text, encoding="utf-8")
+    assert "it has positions for 128 tokens, and [export] context_length is 256" in refusal(path)
+
+
+def test_as_many_layers_as_the_model_has_are_refused(tmp_path: Path) -> None:
+    save_tiny_folder(tmp_path / "large", "llama")
+    path = write_recipe(tmp_path, "large", "[draft]\nlayers = 3\n")
+    assert "[draft] layers is 3, and the model has 3: name fewer" in refusal(path)

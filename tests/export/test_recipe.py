@@ -12,6 +12,7 @@ import pytest
 from model_export import recipe_loader
 from model_export.recipe import (
     CalibrationTable,
+    DraftTable,
     FolderSource,
     GgufSource,
     HubSource,
@@ -23,6 +24,7 @@ from model_export.recipe_loader import (
     check_transformers,
     load_decoder_recipe,
     load_recipe,
+    load_sibling_recipe,
     shipped_recipes,
 )
 from model_export.reporting import ExportError
@@ -96,6 +98,62 @@ def test_a_calibration_text_orders_the_matrices_of_auto_whatever_their_blocks(
     recipe = load_decoder_recipe(write(tmp_path, text))
     assert recipe.precision.algorithm == algorithm
     assert recipe.precision.is_calibrated
+
+
+SMALL = RECIPE.replace('"Tiny"', '"Small"')
+
+
+@pytest.mark.parametrize(
+    ("table", "draft"),
+    [
+        ("layers = 3", DraftTable(layers=3)),
+        ('recipe = "smollm2-135m"\nmin_gain = 1.2', DraftTable("smollm2-135m", min_gain=1.2)),
+        ('recipe = "sub/small.toml"', "sub/small.toml"),
+    ],
+)
+def test_a_recipe_may_name_a_draft_model(
+    tmp_path: Path, table: str, draft: DraftTable | str
+) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "small.toml").write_text(SMALL, encoding="utf-8")
+    recipe = load_decoder_recipe(write(tmp_path, f"{RECIPE}[draft]\n{table}\n"))
+    wanted = DraftTable(str(tmp_path / draft)) if isinstance(draft, str) else draft
+    assert recipe.draft == wanted
+    if wanted.recipe is not None:
+        sibling = load_sibling_recipe(wanted.recipe, 128)
+        assert (sibling.export.context_length, sibling.prefix) == (128, None)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("", "[draft] takes exactly one of recipe"),
+        ('recipe = "smollm2-135m"\nlayers = 3', "[draft] takes exactly one of recipe"),
+        ("layers = 0", "[draft] layers: expected `int` >= 1"),
+        ("layers = 1.5", "[draft] layers: expected `int"),
+        ("layer = 1", "'layer' is not a key in [draft]: did you mean 'layers'?"),
+        ('recipe = "smollm-135m"', "[draft] recipe: No recipe is called 'smollm-135m': did you"),
+        ('recipe = "absent.toml"', "absent.toml: No such file"),
+        ('recipe = "tiny.toml"', "[draft] recipe: it is this recipe itself"),
+        ('recipe = "all-minilm-l6-v2"', "it is an encoder's, and a draft model is a decoder"),
+        ('recipe = "broken.toml"', "[tolerance] is missing"),
+        ('recipe = "drafted.toml"', "drafted.toml: it has a [draft] itself"),
+    ],
+)
+def test_a_draft_model_that_cannot_be_one_is_refused(tmp_path: Path, table: str, said: str) -> None:
+    texts = {
+        "broken": SMALL[: SMALL.index("[tolerance]")],
+        "drafted": f'{SMALL}[draft]\nrecipe = "tiny.toml"\n',
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
+    assert said in refusal(tmp_path, "[export]", f"[draft]\n{table}\n[export]")
+
+
+def test_an_encoder_has_no_draft_model(tmp_path: Path) -> None:
+    text = Path(recipe_loader.SHIPPED / "bge-small-en-v1.5.toml").read_text(encoding="utf-8")
+    with pytest.raises(ExportError, match="'draft' is not a table"):
+        load_recipe(write(tmp_path, f"{text}[draft]\nlayers = 1\n"))
 
 
 def refusal(directory: Path, old: str, new: str) -> str:
