@@ -3,6 +3,7 @@
 `python -m model_export RECIPE` runs the steps of pipeline.py, which is where to begin to read:
 
     recipe.py recipe_loader.py   what to export
+    draft/                       a small model beside it that guesses, or its own first layers
     fetch/                       the source's files and the model in memory
     decoder/ encoder/            what each does in its own way: reference, graph, passes, gates
     trace/                       a model of transformers becomes an ONNX graph
