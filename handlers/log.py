@@ -93,6 +93,10 @@ class TokenCounts(Protocol):
     def prompt_tokens(self) -> int: ...
     @property
     def completion_tokens(self) -> int: ...
+    @property
+    def drafted_tokens(self) -> int: ...
+    @property
+    def accepted_tokens(self) -> int: ...
 
 
 class RequestLog(msgspec.Struct, frozen=True):
@@ -126,6 +130,9 @@ class RequestLog(msgspec.Struct, frozen=True):
         if usage is not None:
             fields["prompt_tokens"] = usage.prompt_tokens
             fields["completion_tokens"] = usage.completion_tokens
+            if usage.drafted_tokens:
+                fields["drafted_tokens"] = usage.drafted_tokens
+                fields["accepted_tokens"] = usage.accepted_tokens
         LOGGER.info("%s %d", fields["method"], status, extra={"fields": fields})
 
 

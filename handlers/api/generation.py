@@ -287,6 +287,8 @@ def total_usage(stats: Sequence[GenerationStats], n: int) -> TokenUsage:
         completion_tokens=sum(each.completion_tokens for each in stats),
         cached_tokens=sum(each.cached_tokens for each in prompts),
         reasoning_tokens=sum(each.reasoning_tokens for each in stats),
+        drafted_tokens=sum(each.drafted_tokens for each in stats),
+        accepted_tokens=sum(each.accepted_tokens for each in stats),
     )
 
 

@@ -61,6 +61,10 @@ class TokenUsage(msgspec.Struct, frozen=True):
     """Those of the prompts that were read from the cache."""
     reasoning_tokens: int = 0
     """Those of the answers' thoughts, which completion_tokens counts too."""
+    drafted_tokens: int = 0
+    """Guessed ids that were computed."""
+    accepted_tokens: int = 0
+    """Those of them that came true."""
 
 
 class Response(msgspec.Struct, frozen=True):

@@ -66,6 +66,11 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return None
 
     @property
+    def guess_rate(self) -> float | None:
+        """The share of a draft model's guesses that come true, None where there is none."""
+        return None
+
+    @property
     def chat_template(self) -> str | None:
         """The source of the model's chat template, None for a model that has none."""
         return None
@@ -136,6 +141,11 @@ class DecoderModel(ServedModel, frozen=True, kw_only=True, dict=True):
     def slots(self) -> int:
         """Returns how many sequences run at once."""
         return self.engine.slots
+
+    @property
+    def guess_rate(self) -> float | None:
+        """The share of a draft model's guesses that come true lately."""
+        return self.engine.guess_rate
 
     @property
     def chat_template(self) -> str | None:

@@ -60,9 +60,12 @@ class Drafter:
         """Of the draft model, for the call under way."""
 
     @property
-    def guess_rate(self) -> float:
-        """The share of the draft model's guesses that come true where all before them have."""
-        return self._policy.start_rate
+    def guess_rate(self) -> float | None:
+        """The share of the draft model's guesses that come true lately, None where there is none.
+
+        Of guesses before which all of the same draft have come true.
+        """
+        return None if self._draft is None else self._policy.start_rate
 
     def drafts(self, decoding: Items[Sequence]) -> list[list[int]]:
         """Returns the ids to compute after each sequence's newest one; often none."""
@@ -150,7 +153,8 @@ class Drafter:
             return 0
         begun = self._clock()
         computed = draft.follow(sequence, limit)
-        self._policy.record_following(computed, self._clock() - begun)
+        again = lacking <= answered
+        self._policy.record_following(rows, computed, self._clock() - begun, again)
         return computed
 
     def _guess(

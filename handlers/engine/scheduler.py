@@ -82,8 +82,8 @@ class Scheduler:
         return self._slots.running
 
     @property
-    def guess_rate(self) -> float:
-        """The share of a draft model's guesses that come true where all before them have."""
+    def guess_rate(self) -> float | None:
+        """The share of a draft model's guesses that come true, None where there is none."""
         return self._drafter.guess_rate
 
     def add(self, sequence: Sequence) -> None:

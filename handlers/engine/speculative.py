@@ -32,12 +32,16 @@ if TYPE_CHECKING:
 
 # The balance begins with START ids and holds at most MOST_BALANCE; each call adds ALLOWED. So what
 # drafts lose is bounded by these, however wrong the rates are.
-START_BALANCE = 4.0
+START_BALANCE = 2.0
 MOST_BALANCE = 8.0
-ALLOWED = 0.015
+ALLOWED = 0.01
 
-# Probes may cost this share of the time.
+# Probes may cost this share of the time, and the time that so adds up is bounded.
 PROBE_SHARE = 0.01
+MOST_PROBES = 2.0
+
+# How much faster a sequence should become for the draft model to compute what it lacks of it.
+WORTH_FOLLOWING = 1.05
 
 # How much the latest guessed id counts in a sequence's rate, and in that with which others begin.
 RATE_WEIGHT = 0.1
@@ -101,7 +105,8 @@ class SpeculationPolicy:
         self.start_rate = acceptance
         """The rate with which a sequence's guesses are expected to come true at first."""
         self._balance = START_BALANCE
-        self._since_guess = 0
+        self._probes = 0.0
+        """The time, in calls of one column, that probes may take."""
 
     def select(self, proposals: Items[Proposal], rows: int) -> list[Selection]:
         """Returns what is worth computing of each proposal; often nothing.
@@ -121,20 +126,31 @@ class SpeculationPolicy:
         how long it will be; or where a probe is due.
         """
         narrow = self.timer.seconds(rows, 1)
-        if narrow is None or self._balance <= 0:
+        if narrow is None:
             return False
         cost = lacking * self.following / narrow
+        if self._balance <= (min(cost, MOST_BALANCE / 2) if lacking <= answered else 0.0):
+            return False
         times = self._times(rows, guessing=True)
         speed, _ = _best([(len(times) - 1, rate)], times)
-        if speed > 1.0:
+        if speed > WORTH_FOLLOWING:
             return cost <= (speed - 1.0) * min(answered, left)
-        return self._since_guess * PROBE_SHARE >= cost + times[1] - 1.0
+        return self._probes >= cost + times[1] - 1.0
 
-    def record_following(self, tokens: int, seconds: float) -> None:
-        """Counts what the draft model took for tokens that its cache lacked."""
-        if tokens:
-            weight = FOLLOWING_WEIGHT if self.following else 1.0
-            self.following += weight * (seconds / tokens - self.following)
+    def record_following(self, rows: int, tokens: int, seconds: float, again: bool) -> None:
+        """Counts what the draft model took for tokens that its cache lacked.
+
+        `again`: of an answer alone, as where it had followed before. They are charged to the
+        balance: where drafts hardly pay they come and go, and following again would gain nothing.
+        """
+        if not tokens:
+            return
+        weight = FOLLOWING_WEIGHT if self.following else 1.0
+        self.following += weight * (seconds / tokens - self.following)
+        narrow = self.timer.seconds(rows, 1)
+        cost = 0.0 if narrow is None else tokens * self.following / narrow
+        self._probes -= cost
+        self._balance -= cost if again else 0.0
 
     def record(
         self, rows: int, columns: int, steps: int, sequences: int, guessed: int, hits: int
@@ -145,12 +161,12 @@ class SpeculationPolicy:
         """
         step = self._draft_ratio(rows) if steps else 0.0
         cost = self.timer.ratios(rows)[columns - 1] - 1.0 + steps * step
-        gain = ALLOWED + hits / sequences
+        gain = hits / sequences
         if math.isfinite(cost):
-            self._balance = min(MOST_BALANCE, self._balance + gain - cost)
-        self._since_guess += 1
+            self._balance = min(MOST_BALANCE, self._balance + ALLOWED + gain - cost)
+        self._probes = min(MOST_PROBES, self._probes + PROBE_SHARE)
         if guessed:
-            self._since_guess = math.ceil(1 / PROBE_SHARE) if hits else 0
+            self._probes = MOST_PROBES if gain >= cost else 0.0
 
     def judged(self, rate: float, came_true: bool) -> float:
         """Returns a sequence's rate after one more of its guesses has come true or not."""
@@ -166,11 +182,13 @@ class SpeculationPolicy:
         if not any(proposal.limit for proposal in proposals):
             return width, False
         times = self._times(rows, guessing=True)
+        if self.draft_timer.seconds(rows, 1) is None:  # what a step takes is found out by one id
+            times = times[:2]
         guesses = [proposal.source(guessing=True) for proposal in proposals]
         guess_speed, guess_width = _best(guesses, times)
         if guess_speed > speed:
             return guess_width, True
-        if width == 1 and self._since_guess * PROBE_SHARE >= times[1] - 1.0:
+        if width == 1 and self._probes >= times[1] - 1.0:
             return 2, True
         return width, False
 
@@ -194,7 +212,8 @@ def _best(sources: Items[tuple[int, float]], times: Items[float]) -> tuple[float
     """
     speed, width = 1.0, 1
     count = float(len(sources))
-    for drafted in range(1, 1 + max(length for length, _ in sources)):
+    longest = max(length for length, _ in sources)
+    for drafted in range(1, min(1 + longest, len(times))):
         count += sum(rate**drafted for length, rate in sources if length >= drafted)
         if count / len(sources) / times[drafted] > speed:
             speed, width = count / len(sources) / times[drafted], drafted + 1

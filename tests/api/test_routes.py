@@ -9,14 +9,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from handlers import __version__, errors
 from handlers.api.error_responses import error_response
 from handlers.api.http import Request, Response, run_sync
 from handlers.api.routes import ROUTES
 from handlers.api.routing import Match, match
+from handlers.artifact.manifest import DraftInfo
 from handlers.errors import MethodNotAllowed, RequestError, UnsupportedMediaType
-from tests.api.client import Client, saying
+from tests.api.client import MANIFEST, Client, saying
 from tests.support.scripted_engine import ScriptedEngine, subclasses
 
 CHAT = "/v1/chat/completions"
@@ -89,6 +91,18 @@ def test_health_says_what_runs_and_how_busy_it_is() -> None:
         "waiting": 2,
         "load_ms": {"process": 5.0},
     }
+
+
+def test_health_says_how_often_a_draft_model_is_right() -> None:
+    draft = DraftInfo("Tiny", 2, "fp32", acceptance=0.5, measured={})
+    engine = ScriptedEngine()
+    manifest = replace(MANIFEST, draft=draft)
+    assert "draft" not in Client(engine, manifest=manifest).json("GET", "/healthz")  # off
+
+    engine.guess_rate = 0.61234
+    body = Client(engine, manifest=manifest).json("GET", "/healthz")
+
+    assert body["draft"] == {"model": "Tiny", "layers": 2, "rate": 0.612}
 
 
 def test_health_tells_a_server_that_drains() -> None:

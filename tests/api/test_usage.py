@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from handlers.api.generation import Usage, answer_timing, stream_timing, total_usage
 from handlers.api.http import Response, StreamResponse, TokenUsage
@@ -33,6 +34,13 @@ def test_a_prompt_counts_once_however_many_choices_it_has() -> None:
         "prompt_tokens_details": {"cached_tokens": 3},
         "completion_tokens_details": {"reasoning_tokens": 0},
     }
+
+
+def test_drafts_of_all_choices_are_added_up() -> None:
+    stats = [replace(taken(5, 1, 10), drafted_tokens=n, accepted_tokens=n - 2) for n in (3, 4)]
+
+    usage = total_usage(stats, n=2)
+    assert (usage.drafted_tokens, usage.accepted_tokens) == (7, 3)
 
 
 def test_of_several_choices_the_longest_times_are_told() -> None:

@@ -63,6 +63,14 @@ def test_a_request_is_one_line_with_the_tokens_of_its_usage(output: io.StringIO)
     assert (line["id"], line["method"], line["path"]) == ("id-1", "POST", "/v1/\ud800\n")
     assert (line["status"], line["prompt_tokens"], line["completion_tokens"]) == (200, 3, 5)
     assert line["ms"] >= 0
+    assert "drafted_tokens" not in line
+
+
+def test_drafts_are_logged_where_some_were_computed(output: io.StringIO) -> None:
+    usage = TokenUsage(3, 50, drafted_tokens=40, accepted_tokens=31)
+    RequestLog("id-1", "POST", "/v1/completions").log_completed(200, usage)
+    (line,) = lines(output)
+    assert (line["drafted_tokens"], line["accepted_tokens"]) == (40, 31)
 
 
 def test_a_line_stays_short_whatever_a_client_sends(output: io.StringIO) -> None:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from handlers.engine.batch import Batch
 from handlers.engine.draft_model import DraftModel
-from handlers.engine.engine import RequestValidator
 from handlers.engine.ngram_proposer import propose
 from handlers.engine.params import MAX_DRAFT_TOKENS, FinishReason, Prompt, SamplingParams, Step
+from handlers.engine.request_validator import RequestValidator
 from handlers.engine.scheduler import Scheduler
 from handlers.engine.sequence import Sequence
 from tests.engine.draft_runners import ScriptedDraft, draft_model

@@ -58,6 +58,7 @@ class ScriptedEngine(Engine):
     running = 1
     waiting = 2
     threaded = False
+    guess_rate: float | None = None
 
     def __init__(
         self,

@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from handlers.api.model import ServedModel
 
 
+class DraftHealth(ResponseSchema, frozen=True, kw_only=True):
+    """The draft model, whose guesses the model checks a few at a time."""
+
+    model: str
+    layers: int
+    """The model's own layers that it is made of; 0 where it is another model."""
+    rate: float
+    """The share of its guesses that have come true lately, where all before them had."""
+
+
 class Health(ResponseSchema, frozen=True, kw_only=True):
     """The model that runs, and how busy it is."""
 
@@ -34,6 +44,8 @@ class Health(ResponseSchema, frozen=True, kw_only=True):
     """How many sequences run at once, of a decoder."""
     sampling_defaults: Mapping[str, float] | UnsetType = UNSET
     """The sampling of a request that asks for none, of a decoder."""
+    draft: DraftHealth | UnsetType = UNSET
+    """Of a decoder that has one, unless it is switched off."""
     running: int
     waiting: int
     load_ms: Mapping[str, float]
@@ -70,9 +82,17 @@ async def check(model: ServedModel, _request: Request) -> Response:
             context_length=engine.context_length,
             slots=UNSET if slots is None else slots,
             sampling_defaults=UNSET if defaults is None else defaults,
+            draft=_draft(model),
             running=engine.running,
             waiting=engine.waiting,
             load_ms=model.load_ms,
             uptime_seconds=round(time.monotonic() - model.ready_since, 3),
         )
     )
+
+
+def _draft(model: ServedModel) -> DraftHealth | UnsetType:
+    info, rate = model.manifest.draft, model.guess_rate
+    if info is None or rate is None:
+        return UNSET
+    return DraftHealth(model=info.model, layers=info.layers, rate=round(rate, 3))
