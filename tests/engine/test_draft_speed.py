@@ -1,4 +1,4 @@
-"""What drafts gain and cost where calls take known times: never much, at any acceptance."""
+"""Tests what drafts gain and cost where calls take known times: never much, at any acceptance."""
 
 from __future__ import annotations
 
