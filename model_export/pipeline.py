@@ -3,16 +3,16 @@
 No step holds the model's weights: they are read from the source's files when they are asked for,
 a layer at a time by the reference, a part of a matrix at a time by the quantiser. Two artefacts are
 built in a scratch directory: an fp32 one, which exists to be verified against, and the quantised
-one, which is published once it has passed every gate. What decoders and encoders do in different
-ways is a Strategy: decoder/export.py and encoder/export.py.
+one, which is published once it has passed every gate. A draft model that is another model is
+exported there first, in the same way. What decoders and encoders do in different ways is a
+Strategy: decoder/export.py and encoder/export.py.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
@@ -137,13 +137,11 @@ class _Converted:
     threads: int
 
 
-@contextmanager
 def _scratch(
     strategy: Strategy[Any], recipe: DecoderRecipe | EncoderRecipe, out: Path, report: Report
-) -> Iterator[Path]:
+) -> AbstractContextManager[Path]:
     """Makes or finds the scratch directory of an export to `out`."""
-    with scratch_dir(out, fingerprint(recipe, strategy.loaded.revision), report) as scratch:
-        yield scratch
+    return scratch_dir(out, fingerprint(recipe, strategy.loaded.revision), report)
 
 
 def _converted(strategy: Strategy[Any], scratch: Path, report: Report) -> _Converted:

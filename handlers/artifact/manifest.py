@@ -283,8 +283,13 @@ def parse_manifest(text: bytes | memoryview, where: Path | str) -> Manifest:
 
 
 def _needed(manifest: Manifest) -> list[str]:
-    optional = {PREFIX: manifest.prefix, DRAFT_GRAPH: manifest.draft}
-    return [GRAPH, TOKENIZER, *(name for name, info in optional.items() if info is not None)]
+    draft = manifest.draft
+    optional = {
+        PREFIX: manifest.prefix is not None,
+        DRAFT_GRAPH: draft is not None,
+        DRAFT_WEIGHTS: draft is not None and draft.layers == 0,
+    }
+    return [GRAPH, TOKENIZER, *(name for name, needed in optional.items() if needed)]
 
 
 def _read_manifest(path: Path) -> Manifest:

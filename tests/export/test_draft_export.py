@@ -20,7 +20,9 @@ from handlers.artifact.manifest import (
     PREFIX,
     WEIGHTS,
     Artifact,
+    parse_manifest,
 )
+from handlers.errors import ArtifactError
 from model_export import pipeline
 from model_export.fetch.locate import sha256_of
 from model_export.recipe_loader import load_decoder_recipe
@@ -138,9 +140,14 @@ def test_another_recipes_model_becomes_the_draft_model(tmp_path: Path) -> None:
     assert licence == "The small one's licence.\n"
     assert (artifact.directory / "LICENSE").read_text(encoding="utf-8") == "The tiny licence.\n"
     assert any(line.startswith("draft: verify: gate 3") for line in lines)
-    labels = model_labels((artifact.directory / MANIFEST).read_bytes())
+    text = (artifact.directory / MANIFEST).read_bytes()
+    labels = model_labels(text)
     assert labels["kindling.draft.licence"] == "MIT"
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0 AND MIT"
+    incomplete = json.loads(text)
+    del incomplete["files"][DRAFT_WEIGHTS]
+    with pytest.raises(ArtifactError, match=r"lists no draft\.onnx\.data"):
+        parse_manifest(json.dumps(incomplete).encode(), "it")
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, path: Path, call: int) -> None:
