@@ -6,6 +6,7 @@
     make bench ARGS="sizes [RECIPE ...]"        other models, export included: bench/sizes.py
     make bench ARGS="export NAME ..."           their exports, beside others': bench/export.py
     make bench ARGS="precision NAME ..."        drift by precision, beside llama.cpp's
+    make bench ARGS="draft [PAIR ...]"          speed with a draft model, by its acceptance
 
 The peers are bench/peers/. All get the same prompts, token counts and threads. Progress goes to
 standard error; on standard output there are a card, the goals, a row for BENCHMARKS.md, and as its
@@ -39,6 +40,11 @@ def main() -> None:
     """Measures, then prints."""
     if sys.argv[1:2] in (["sizes"], ["export"]):
         {"sizes": sizes, "export": export}[sys.argv[1]].main(sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["draft"]:
+        from bench import draft  # and onnxruntime, which nothing else here imports
+
+        draft.main(sys.argv[2:])
         return
     if sys.argv[1:2] == ["precision"]:
         from bench import precision  # and torch, which nothing else here imports

@@ -1,11 +1,14 @@
-"""Measures what prompt lookup gains and costs: the table of docs/engine.md.
+"""Measures what drafts gain and cost on texts: the tables of docs/engine.md.
 
     python -m bench.lookup [--rounds 5] [--tokens 128]
+    python -m bench.lookup --of draft_model [--model DIR] ...
 
-Two engines over build/model, with and without lookup, answer the same prompts in turns, so that a
-machine that slows down slows both. The speed is tokens of all streams over processor time; prompts
-are read in the first round, and reused in those that count. Each figure is the median of the
-rounds' ratios. Answers are greedy and end by themselves. The last line is one JSON object.
+Two engines over build/model, or another artefact, answer the same prompts in turns, so that a
+machine that slows down slows both: with and without prompt lookup, or with and without the
+artefact's draft model, prompt lookup being on in both. The speed is tokens of all streams over
+processor time; prompts are read in the first round, and reused in those that count. Each figure is
+the median of the rounds' ratios. Answers are greedy and end by themselves. The last line is one
+JSON object.
 """
 
 from __future__ import annotations
@@ -31,7 +34,10 @@ from handlers.text.tokenizer import Tokenizer
 ROOT = Path(__file__).parent.parent
 CORPUS = ROOT / "model_export" / "corpus" / "evaluation.txt"
 CODE = ROOT / "handlers" / "engine"
+DRAFTERS = ("prompt_lookup", "draft_model")
+"""Settings that let something draft."""
 STREAMS = (1, 4)
+FILES = ("batch", "sampling", "scheduler", "sequence")
 QUESTIONS = (
     "Write a short story about a fisherman who finds a bottle.",
     "Explain why the sky is blue.",
@@ -45,12 +51,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=128, help="of an answer, at most")
+    parser.add_argument("--of", choices=DRAFTERS, default=DRAFTERS[0], help="what drafts")
+    parser.add_argument("--model", type=Path, default=ROOT / "build" / "model")
+    parser.add_argument("--streams", type=int, nargs="+", default=STREAMS)
     options = parser.parse_args()
-    artifact = Artifact.open(ROOT / "build" / "model")
+    artifact = Artifact.open(options.model)
     params = SamplingParams(options.tokens, temperature=0.0)
     rows = []
-    for streams in STREAMS:
-        plain, drafting = (_engine(artifact, lookup) for lookup in (False, True))
+    for streams in options.streams:
+        plain, drafting = (_engine(artifact, options.of, on) for on in (False, True))
         for kind, texts in _texts().items():
             prompts = [Prompt(ids, params) for ids in _encoded(artifact, texts[:streams])]
             ratios = [
@@ -61,14 +70,13 @@ def main() -> None:
             rows.append(row | {"least": round(min(ratios), 2), "most": round(max(ratios), 2)})
             print("| {kind} | {streams} | {ratio} ({least} to {most}) |".format(**rows[-1]))
     machine = describe_machine(available_cpus())
-    print(json.dumps({"benchmark": "lookup", "machine": machine, "rows": rows}))
+    print(json.dumps({"benchmark": options.of, "machine": machine, "rows": rows}))
 
 
 def _texts() -> dict[str, list[str]]:
     """Four prompts of each kind."""
     paragraphs = [text for text in CORPUS.read_text("utf-8").split("\n\n") if len(text) > 400]
-    sources = [(CODE / f"{name}.py").read_text("utf-8")[:1200] for name in ("stopping", "slots")]
-    sources += [(CODE / f"{name}.py").read_text("utf-8")[:1200] for name in ("batch", "penalties")]
+    sources = [(CODE / f"{name}.py").read_text("utf-8")[:1200] for name in FILES]
     return {
         "repeat a text": [f"Repeat the following text exactly:\n\n{p}" for p in paragraphs[:4]],
         "edit code": [f"Print this file with a comment added:\n```\n{s}```" for s in sources],
@@ -89,8 +97,8 @@ def _encoded(artifact: Artifact, texts: Sequence[str]) -> list[list[int]]:
     ]
 
 
-def _engine(artifact: Artifact, lookup: bool) -> Engine:
-    return Engine.load(artifact, replace(Settings.from_environ({}), prompt_lookup=lookup))
+def _engine(artifact: Artifact, drafter: str, on: bool) -> Engine:
+    return Engine.load(artifact, replace(Settings.from_environ({}), **{drafter: on}))
 
 
 def _ratio(

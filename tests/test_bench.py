@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from bench import __main__ as program
-from bench import export, random_weights, report, rounds, servers, sizes, sweep, watched
+from bench import draft, export, random_weights, report, rounds, servers, sizes, sweep, watched
 from bench.chart import PANELS, chart
 from bench.cold import cold_start
 from bench.cost import Prices, per_million
@@ -32,9 +32,12 @@ from bench.prepare import NotRunnable
 from bench.prompts import Prompts
 from bench.rounds import Entry, Plan
 from bench.runtime_api import RuntimeApi
+from bench.scripted_draft import CERTAIN, ScriptedRunner, hits_of
 from bench.servers import Capacity, Server, python, running
 from bench.watched import Command, Limits, Usage
 from bench.workload import ask, first_answer
+from handlers.engine.batch import Batch
+from tests.engine.fake_session import VOCAB, FakeSession
 
 CAPACITY = Capacity(threads=1, slots=1)
 
@@ -421,3 +424,52 @@ def test_llama_cpps_converter_takes_the_random_folders_vocabulary() -> None:
 
     converter: Any = with_own_vocabulary(lambda _: Converter)("LlamaForCausalLM")
     assert converter().set_vocab() == PRE_TOKENIZER
+
+
+def drafting_batch(past: int, tokens: int) -> Batch:
+    """The next tokens of a slot that holds `past`, whose logits are all wanted."""
+    return Batch(
+        first_slot=0,
+        input_ids=np.zeros((1, tokens), np.int64),
+        query_seqlens=np.array([tokens], np.int32),
+        seqlens_k=np.array([past + tokens - 1], np.int32),
+        logits_indices=np.arange(tokens),
+    )
+
+
+def test_a_scripted_draft_prefers_the_known_id_where_it_is_to_hit_and_another_elsewhere() -> None:
+    runner = ScriptedRunner(FakeSession())
+    runner.follow([7, 8, 9, VOCAB - 1], np.array([True, True, False, False]))
+    assert runner.step(drafting_batch(0, 3)).argmax(axis=1).tolist() == [8, 10, 0]
+    assert runner.step(drafting_batch(3, 1)).max() < CERTAIN  # no more is known
+    assert {columns: len(times) for columns, times in runner.seconds.items()} == {3: 1, 1: 1}
+    assert runner.medians() == {}
+
+
+def test_a_scripts_share_of_hits_is_exact_and_its_order_the_seeds() -> None:
+    for acceptance in (0.0, 0.3, 0.7, 1.0):
+        assert hits_of(acceptance, 200, seed=1).sum() == acceptance * 200
+    assert hits_of(0.5, 200, seed=1).tolist() == hits_of(0.5, 200, seed=1).tolist()
+    assert hits_of(0.5, 200, seed=1).tolist() != hits_of(0.5, 200, seed=2).tolist()
+
+
+def test_a_point_is_the_median_of_its_own_samples() -> None:
+    samples = [
+        draft.Sample(acceptance, ratio, processor=ratio - 0.1, drafted=10, accepted=4)
+        for acceptance, ratio in ((0.5, 1.1), (0.5, 1.3), (0.5, 1.2), (0.9, 2.0))
+    ]
+    row = {"pair": "a+b", "points": [draft.point(samples, value) for value in (0.5, 0.9)]}
+    assert row["points"][0] == {
+        "acceptance": 0.5,
+        "ratio": 1.2,
+        "least": 1.1,
+        "most": 1.3,
+        "processor": 1.1,
+        "drafted": 30,
+        "accepted": 12,
+    }
+    assert draft.table([row]).splitlines() == [
+        "| pair | 0.5 | 0.9 |",
+        "|---|---:|---:|",
+        "| a+b | 1.2 (1.1 to 1.3) | 2.0 (2.0 to 2.0) |",
+    ]
