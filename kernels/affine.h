@@ -13,6 +13,7 @@ enum {
     LANES = 16,  // outputs in a group
     BLOCK = 32,  // inputs whose activations share a scale
     QUAD = 4,    // inputs that lie side by side, as the dot product instructions want them
+    PANEL = 8,   // rows of activations that lie side by side
 };
 
 typedef struct {
@@ -25,15 +26,28 @@ typedef struct {
     int64_t inputs, outputs, groups, blocks, scale_count, blocks_per_scale, bits;
 } Weights;
 
+// Activations: panels of 8 rows, the last of which has what is left. In a panel a block of all its rows
+// lies together, then the next block: so however many rows a tile has, it reads one stream.
 typedef struct {
-    int8_t *values;   // [count, blocks, 32], padded with zeros
-    float *scales;    // [count, blocks]; NaN where the block has a NaN or an infinity
-    float *totals;    // [count, blocks]: scale * sum
-    int32_t *sums;    // [count, blocks] of the values
+    int8_t *values;   // [panels, blocks, rows, 32], padded with zeros
+    float *scales;    // [panels, blocks, rows]; NaN where the block has a NaN or an infinity
+    float *totals;    // the same: scale * sum
+    int32_t *sums;    // the same, of the values
     int64_t count, blocks;
 } Rows;
 
 #define INLINE static inline __attribute__((always_inline))
+
+// The rows of the panel that `row` is in.
+INLINE int64_t panel_rows(const Rows *rows, int64_t row) {
+    const int64_t left = rows->count - row / PANEL * PANEL;
+    return left < PANEL ? left : PANEL;
+}
+
+// Where a row's first block is; its next one is panel_rows() further.
+INLINE int64_t first_place(const Rows *rows, int64_t row) {
+    return row / PANEL * PANEL * rows->blocks + row % PANEL;
+}
 
 // What the compact scale of a block is multiplied by, of one output.
 INLINE float compact_step(_Float16 row_scale) { return (float)row_scale * 0x1p-8f; }

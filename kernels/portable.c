@@ -2,19 +2,21 @@
 #define TARGET
 #define WIDTH 16
 #define ROWS 2
+#define FEW 2
 #define ZERO_8 0
 #define TILE_UNITS 1
 #include "attend.h"
 #include "convolve.h"
 #include "linear_attention_scan.h"
 
-INLINE void dot(const uint8_t *packed, const int8_t *values, int64_t stride, int rows, int bits,
-                integers *dots) {
+INLINE void dot(const uint8_t *packed, const int8_t *values, int rows, int vectors,
+                int bits, integers *dots) {
+    (void)vectors;
     for (int r = 0; r < rows; r++) {
         for (int input = 0; input < BLOCK; input++) {
             for (int lane = 0; lane < LANES; lane++) {
                 const int32_t q = value_in_block(packed, lane, input, bits);
-                dots[r][lane] += q * values[r * stride + input];
+                dots[r][lane] += q * values[r * BLOCK + input];
             }
         }
     }

@@ -46,11 +46,12 @@ INLINE void quantize_block(const float *x, const Rows *rows, int64_t place) {
 
 INLINE void quantize_row(const float *x, int64_t columns, const Rows *rows, int64_t row) {
     const int64_t whole = columns / BLOCK, rest = columns % BLOCK;
+    const int64_t apart = panel_rows(rows, row), place = first_place(rows, row);
     for (int64_t block = 0; block < whole; block++)
-        quantize_block(x + block * BLOCK, rows, row * rows->blocks + block);
+        quantize_block(x + block * BLOCK, rows, place + block * apart);
     if (rest) {
         float padded[BLOCK] = {0};
         __builtin_memcpy(padded, x + whole * BLOCK, rest * sizeof(float));
-        quantize_block(padded, rows, row * rows->blocks + whole);
+        quantize_block(padded, rows, place + whole * apart);
     }
 }
