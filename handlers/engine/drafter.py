@@ -37,6 +37,8 @@ class PendingDraft(msgspec.Struct, frozen=True, eq=False):
     """By the draft model."""
     known: int
     """Ids of the answer before the call."""
+    computed: int
+    """Tokens that the cache held before the call."""
 
 
 class Drafter:
@@ -76,7 +78,13 @@ class Drafter:
         selected = self._policy.select(proposals, rows)
         guesses = self._guess(decoding, selected, rows)
         self._pending = [
-            PendingDraft(sequence, guess or each.found, bool(guess), len(sequence.tokens))
+            PendingDraft(
+                sequence,
+                guess or each.found,
+                bool(guess),
+                known=len(sequence.tokens),
+                computed=sequence.num_computed_tokens,
+            )
             for sequence, each, guess in zip(decoding, selected, guesses, strict=True)
         ]
         return [pending.ids for pending in self._pending]
@@ -93,18 +101,22 @@ class Drafter:
         )
 
     def _judge(self, pending: PendingDraft) -> int:
-        """Returns how many ids of a draft came true."""
-        sequence, hits = pending.sequence, 0
-        for drafted, chosen in zip(pending.ids, sequence.tokens[pending.known :], strict=False):
-            if pending.guessed:
-                rate = self._rate(sequence)
-                sequence.guess_rate = self._policy.judged(rate, drafted == chosen)
-            if drafted != chosen:
-                break
-            hits += 1
+        """Returns how many ids of a draft spared a call: that came true, and were not forced."""
+        sequence = pending.sequence
+        if pending.guessed:
+            self._judge_guesses(pending)
+        hits = sequence.num_computed_tokens - pending.computed - 1
         sequence.drafted_tokens += len(pending.ids)
         sequence.accepted_tokens += hits
         return hits
+
+    def _judge_guesses(self, pending: PendingDraft) -> None:
+        sequence = pending.sequence
+        for drafted, chosen in zip(pending.ids, sequence.tokens[pending.known :], strict=False):
+            rate = self._rate(sequence)
+            sequence.guess_rate = self._policy.judged(rate, drafted == chosen)
+            if drafted != chosen:
+                break
 
     def _rate(self, sequence: Sequence) -> float:
         return self._policy.start_rate if sequence.guess_rate is None else sequence.guess_rate

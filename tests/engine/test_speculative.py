@@ -290,3 +290,24 @@ def test_a_draft_ends_where_ids_are_forced_that_end_as_it_would_have_gone_on() -
     expected = alone(COPIED, member.params, CopyingSession(1, faithful=True), interrupts)
     assert steps == expected
     assert max(batch.columns for batch in session.batches[begun + 1 :]) == 1 + MAX_DRAFT_TOKENS
+
+
+def test_ids_that_a_grammar_forces_spare_no_call_though_they_were_drafted() -> None:
+    interrupts = {2: [6], 7: [9]}  # as it goes on anyway
+    params = greedy(26, ignore_eos=True)
+    calls, accepted = [], []
+    for lookup in (False, True):
+        session = CopyingSession(faithful=True)
+        subject = scheduler(session, prompt_lookup=lookup)
+        answer(subject, COPIED, params)  # what a call takes is known now
+        begun = len(session.batches)
+        member = made(COPIED, params, interrupts)
+        subject.add(member)
+        subject.step(now=0.0)
+        while subject.running:
+            subject.step(now=0.0)
+        assert len(member.tokens) == 26
+        calls.append(len(session.batches) - begun)
+        accepted.append(member.accepted_tokens)
+    assert accepted[1] > 5
+    assert accepted == [0, calls[0] - calls[1]]
