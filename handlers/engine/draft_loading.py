@@ -64,4 +64,5 @@ class DraftLoading:
             threads=self._settings.threads,
             slots=self._settings.slots,
             capacity=self._context_length,
+            alternates=True,
         )
