@@ -64,5 +64,4 @@ class DraftLoading:
             threads=self._settings.threads,
             slots=self._settings.slots,
             capacity=self._context_length,
-            alternates=True,
         )

@@ -59,17 +59,13 @@ KERNELS = Path(__file__).with_name("kernels.so")
 class Session:
     """A loaded graph with the key-value cache of all slots."""
 
-    def __init__(
-        self, graph: Path, *, threads: int, slots: int, capacity: int, alternates: bool = False
-    ) -> None:
-        """`alternates`: between its calls another session's run, whose threads want the cores.
-
-        Raises ArtifactError when the graph cannot be loaded or breaks the contract.
+    def __init__(self, graph: Path, *, threads: int, slots: int, capacity: int) -> None:
+        """Raises ArtifactError when the graph cannot be loaded or breaks the contract.
 
         Raises StartupError when the kernels cannot be loaded, SettingsError when the cache finds no
         memory.
         """
-        self._ort = load_graph(graph, threads, alternates=alternates)
+        self._ort = load_graph(graph, threads)
         _check_names(self._ort, graph)
         self.vocab_size = _vocab_size(self._ort, graph)
         self.context_length = _context_length(self._ort)
@@ -156,19 +152,14 @@ def kernel_versions() -> dict[str, str]:
     return {"onnxruntime": ort.__version__, KERNELS.name: f"{crc32(KERNELS.read_bytes()):08x}"}
 
 
-def load_graph(graph: Path, threads: int, *, alternates: bool = False) -> Any:
-    """Loads a graph of either kind into ONNX Runtime. Raises ArtifactError.
-
-    `alternates`: its threads sleep as soon as a call has ended.
-    """
+def load_graph(graph: Path, threads: int) -> Any:
+    """Loads a graph of either kind into ONNX Runtime. Raises ArtifactError."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.prepack.enable_parallel", "1")  # of fp32 weights
     options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)
-    if alternates:
-        options.add_session_config_entry("session.force_spinning_stop", "1")
     register_kernels(options)
     try:
         return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
