@@ -112,7 +112,7 @@ def _export(
 
 
 def measure_plans(recipe: DecoderRecipe, out: Path, report: Report) -> str:
-    """Measures plans from small to large, and returns a table of them. Raises ExportError.
+    """Measures plans from small to large, and draft models: two tables. Raises ExportError.
 
     It works beside `out`, as an export does, and leaves nothing there.
     """
@@ -120,10 +120,15 @@ def measure_plans(recipe: DecoderRecipe, out: Path, report: Report) -> str:
     out = out.with_name(f"{out.name}-plan")
     strategy = _load(searched, out, report)
     with _scratch(strategy, searched, out, report) as scratch:
+        from model_export.draft.plan import draft_table
         from model_export.plan_search import SHOWN, table
 
-        search = _search(_converted(strategy, scratch, report), searched.precision, report)
-        return table([search.measure(count) for count in search.frontier.counts(SHOWN)])
+        source = _converted(strategy, scratch, report)
+        search = _search(source, searched.precision, report)
+        plans = table([search.measure(count) for count in search.frontier.counts(SHOWN)])
+        texts = cast("DecoderGates", source.gates).reference.choosing
+        drafts = draft_table(strategy.loaded, searched, texts, report)
+        return f"{plans}\n\n{drafts}" if drafts else plans
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,20 +77,26 @@ def _by_layers(
     inputs: InputSquares,
     report: Report,
 ) -> Iterator[torch.Tensor]:
-    together = [*windows, *inputs.windows]
-    length = max(map(len, together))
-    # A causal model's answers do not depend on what follows, so short windows are filled up.
-    ids = torch.tensor([[*window, *[0] * (length - len(window))] for window in together])
+    ids = filled_up([*windows, *inputs.windows])
     measured = [0] * len(windows) + [len(window) for window in inputs.windows]
-    with inputs.measured(model, measured, length):
-        states = _hidden_states(model, found, ids, report)
+    with inputs.measured(model, measured, ids.shape[1]):
+        states = hidden_states(model, found, ids, report)
     hidden = torch.cat([states[row, : len(window)] for row, window in enumerate(windows)])
     del states
     with without_layers(model, found), real_weights(model.get_output_embeddings()):
         yield from _logits(model, hidden)
 
 
-def _hidden_states(
+def filled_up(windows: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Returns ids [windows, longest], after short windows zeros.
+
+    A causal model's answers do not depend on what follows.
+    """
+    length = max(map(len, windows))
+    return torch.tensor([[*window, *[0] * (length - len(window))] for window in windows])
+
+
+def hidden_states(
     model: PreTrainedModel, found: LayerList, ids: torch.Tensor, report: Report
 ) -> torch.Tensor:
     """Returns what the output projection reads, [windows, positions, hidden]."""

@@ -32,12 +32,17 @@ def check_sibling(model: PreTrainedModel, context_length: int) -> None:
 
 
 def _refuse_states(model: PreTrainedModel) -> None:
-    if any(shape.kind not in BY_POSITION for shape in cache_spec(model)):
+    if has_states(model):
         raise ExportError(
             f"[draft] is for models that attend in every layer. {type(model).__name__} has layers "
             f"that keep a state of fixed size, which does not go back to where it was before a "
             f"wrong guess."
         )
+
+
+def has_states(model: PreTrainedModel) -> bool:
+    """Tells whether a layer keeps a state of fixed size."""
+    return any(shape.kind not in BY_POSITION for shape in cache_spec(model))
 
 
 def first_layers(model: PreTrainedModel, count: int) -> LayerList:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from handlers.config import Settings
 from handlers.cpus import LAMBDA_MB_PER_CPU
@@ -18,6 +18,7 @@ from model_export.fetch.locate import packaged_path
 from model_export.fetch.plain_weights import CONFIG, SMALL_FILES, refuse_packed
 from model_export.recipe import (
     DecoderRecipe,
+    DraftTable,
     EncoderRecipe,
     FolderSource,
     GgufSource,
@@ -25,8 +26,15 @@ from model_export.recipe import (
     Precision,
     Source,
 )
+from model_export.recipe_loader import load_sibling_recipe
 from model_export.reporting import ExportError, Report
 from model_export.sizing.cost import Cost, cost_of
+from model_export.sizing.draft import (
+    DraftSize,
+    measuring_seconds,
+    size_of_own_layers,
+    size_of_sibling,
+)
 from model_export.sizing.duration import measured_speed, seconds_of
 from model_export.sizing.footprint import (
     EXPECTED,
@@ -63,8 +71,30 @@ def dry_run(
     check_budget(recipe.precision, outline)
     speed, hashed = measured_speed(settings.threads), hashed_bytes(recipe.source)
     seconds = seconds_of(outline, recipe.precision, hashed, speed, settings.threads)
-    cost = cost_of(outline, recipe.precision)
-    return Prediction(describe(outline, recipe, settings, seconds), cost)
+    cost, draft = cost_of(outline, recipe.precision), None
+    if isinstance(recipe, DecoderRecipe) and recipe.draft is not None:
+        draft, exported = _draft(outline, recipe, settings, speed, report)
+        cost = draft.added_to(cost)
+        seconds += exported + measuring_seconds(outline, draft, speed)
+    return Prediction(describe(outline, recipe, settings, seconds, draft), cost)
+
+
+def _draft(
+    outline: Outline, recipe: DecoderRecipe, settings: Settings, speed: float, report: Report
+) -> tuple[DraftSize, float]:
+    """Returns the draft model's sizes, and the seconds of its own export. Raises ExportError."""
+    wanted = cast("DraftTable", recipe.draft)
+    if wanted.recipe is None:
+        return size_of_own_layers(outline, recipe.precision, wanted.layers or 0), 0.0
+    try:
+        sibling = load_sibling_recipe(wanted.recipe, recipe.export.context_length)
+        other = outline_of(fetch_config(sibling.source, report), sibling)
+        check_budget(sibling.precision, other)
+    except ExportError as error:
+        raise ExportError(f"[draft] recipe {wanted.recipe}: {error}") from error
+    hashed, threads = hashed_bytes(sibling.source), settings.threads
+    size = size_of_sibling(outline, recipe.precision, sibling, other, slots_of(recipe, settings)[1])
+    return size, seconds_of(other, sibling.precision, hashed, speed, threads)
 
 
 def describe(
@@ -72,21 +102,25 @@ def describe(
     recipe: DecoderRecipe | EncoderRecipe,
     settings: Settings,
     seconds: float,
+    draft: DraftSize | None = None,
 ) -> str:
     """Returns the table. `settings` say how many slots of how many tokens serve.
 
-    `seconds`: how long the export takes.
+    `seconds`: how long the export takes, that of the draft model included.
     """
     weights = weights_of(outline, recipe.precision)
     slots, tokens = slots_of(recipe, settings)
     slot = cache_bytes(outline, recipe.precision, tokens)
     memory = run_time_bytes(outline, weights, slots * slot)
     cost = cost_of(outline, recipe.precision)
+    if draft is not None:
+        memory, cost = memory + draft.memory(slots), draft.added_to(cost)
     rows = [
         ("model", f"{recipe.model.id}, {outline.architecture}, {recipe.model.licence}"),
         ("parameters", f"{outline.parameters / MB:,.0f} M"),
         *_weight_rows(outline, weights, recipe.precision),
         *(_cache_rows(token_bytes(outline, recipe.precision), slot) if slots else ()),
+        *(_draft_rows(draft) if draft else ()),
         ("memory at run time", _megabytes(memory) + _slots_in_words(slots, tokens)),
         *_machine_rows(machine_for(outline, weights, memory)),
         ("the export itself", _cost_in_words(cost, seconds)),
@@ -139,6 +173,12 @@ def _chosen_in_words(first: str, least: int, most: int) -> str:
 
 def _cache_rows(token: int, slot: int) -> list[tuple[str, str]]:
     return [("cache", f"{token / 1000:,.0f} kB a token, {_megabytes(slot)} a slot")]
+
+
+def _draft_rows(draft: DraftSize) -> list[tuple[str, str]]:
+    weights, slot = _megabytes(draft.weights), _megabytes(draft.slot)
+    sizes = f"{weights} more on disk, {slot} a slot, a step takes {draft.step_cost:.2f} of a token"
+    return [("draft model", f"{draft.name}: {sizes}")]
 
 
 def _slots_in_words(slots: int, tokens: int) -> str:

@@ -19,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 
 from handlers.artifact.graph_contract import BY_POSITION
 from model_export.decoder.cut import layers_of, one_of_each_kind
+from model_export.draft.support import check_draft
 from model_export.fetch.load import (
     CLASSIFIER,
     DECODER,
@@ -49,6 +50,8 @@ def outline_of(config: PretrainedConfig, recipe: DecoderRecipe | EncoderRecipe) 
             _check_head(model, kind)
             return outline_of_model(model, recipe)
         cache, state = _kept_values(model, recipe.export.context_length)
+        if recipe.draft is not None:
+            check_draft(model, recipe.draft)
         return replace(outline_of_model(model, recipe), cache=cache, state=state)
 
 

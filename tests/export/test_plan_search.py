@@ -231,7 +231,9 @@ def test_an_export_finds_its_weights_and_passes_the_gates_with_them(
     path, lines = tmp_path / "tiny.toml", list[str]()
     path.write_text(RECIPE.replace("MAX_KL", "1000"))
     shown = measure_plans(load_decoder_recipe(str(path)), tmp_path / "out", ignore)
-    rows = [line.split() for line in shown.splitlines()[1:]]
+    plans, drafts = shown.split("\n\n")
+    assert "the first 1 of 3 layers" in drafts
+    rows = [line.split() for line in plans.splitlines()[1:]]
     drift = [float(row[-2] if row[-1].startswith("\N{FULL BLOCK}") else row[-1]) for row in rows]
     assert drift[0] > drift[-1]
     assert drift[-1] < 0.05  # against the logits of the same windows
