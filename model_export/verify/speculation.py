@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     Hits = Sequence[NDArray[np.bool_]]
     """Of each text: whether the draft model's first choice at a position is the model's."""
 
-COLUMN_COSTS = (1.0, 1.14, 1.45, 1.47, 1.8, 2.1, 2.4, 2.7)
-"""The time of a call over one row with 1 to 8 columns: of 889 MB on two AVX2 cores."""
+COLUMN_COSTS = (1.0, 1.08, 1.08, 1.2, 1.51, 1.59, 1.76, 1.93)
+"""The time of a call over one row with 1 to 8 columns: of 889 MB by AVX2 (docs/kernels.md)."""
 CALL_BYTES = 20_000_000
 """What a call takes beside its weights, as bytes that are read in that time: a millisecond."""
 
