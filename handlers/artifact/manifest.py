@@ -122,10 +122,10 @@ class DraftInfo(msgspec.Struct, frozen=True):
 
     model: str
     """Its id; the model's own where it is made of that one's first layers."""
-    layers: int
+    layers: Annotated[int, msgspec.Meta(ge=0)]
     """The model's own layers that it is made of; 0 where it is another model."""
     precision: str
-    acceptance: float
+    acceptance: Annotated[float, msgspec.Meta(ge=0, le=1)]
     """Share of its guesses that come true where all before them have, as the export measured."""
     measured: dict[str, Any]
     """The acceptance on text and on chats, and the gain that follows from it."""

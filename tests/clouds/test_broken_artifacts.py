@@ -38,6 +38,12 @@ def damage_dialect(artifact: Path) -> None:
     _edit_manifest(artifact, lambda manifest: manifest.update(dialect={"tools": {"begin": 1}}))
 
 
+def damage_draft(artifact: Path) -> None:
+    """Fewer than no layers: neither another model, whose cache is its own, nor the model's own."""
+    draft = {"model": "it", "layers": -1, "precision": "fp32", "acceptance": 0.5, "measured": {}}
+    _edit_manifest(artifact, lambda manifest: manifest.update(draft=draft))
+
+
 def damage_graph(artifact: Path) -> None:
     """The right size, the wrong bytes."""
     graph = artifact / "model.onnx"
@@ -65,6 +71,7 @@ BROKEN: dict[Callable[[Path], None], str] = {
     raise_schema: "has schema 99, but this version of Kindling reads schema 1",
     damage_manifest: "is not a manifest",
     damage_dialect: "has a dialect that cannot be read",
+    damage_draft: "is not a manifest: Expected `int` >= 0 - at `$.draft.layers`",
     damage_graph: "model.onnx",
     damage_tokenizer: "tokenizer.json",
     damage_chat_template: "chat_template.jinja cannot be read",
