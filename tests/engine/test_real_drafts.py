@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,17 +19,24 @@ from msgspec.structs import replace
 
 from handlers.artifact.manifest import (
     DRAFT_GRAPH,
+    DRAFT_PREFIX,
+    DRAFT_WEIGHTS,
     GRAPH,
     MANIFEST,
+    PREFIX,
+    WEIGHTS,
     Artifact,
     DraftInfo,
+    FileInfo,
     Manifest,
 )
 from handlers.config import Settings
 from handlers.engine.engine import Engine
 from handlers.engine.params import Prompt, SamplingParams
 from handlers.errors import ArtifactError
+from model_export.verify.prefix import bake
 from tests.engine.test_real_speculative import DOCUMENT, REQUESTS, answers
+from tests.support.baking import write_manifest
 from tests.support.tiny_artifacts import ATTENTION_ARTIFACTS
 
 BASE = replace(Settings.from_environ({}), threads=1, slots=3, prefill_chunk=16)
@@ -43,17 +51,22 @@ def drafted(source: Path, directory: Path, layers: int) -> Artifact:
     shutil.copytree(source, directory, dirs_exist_ok=True)
     shutil.copy(directory / GRAPH, directory / DRAFT_GRAPH)
     manifest = json.decode((directory / MANIFEST).read_bytes(), type=Manifest)
-    graph = manifest.files[GRAPH]
+    graph, weights = manifest.files[GRAPH], manifest.files[WEIGHTS]
+    files = {DRAFT_GRAPH: graph}
+    if not layers:
+        shutil.copy(directory / WEIGHTS, directory / DRAFT_WEIGHTS)
+        files[DRAFT_WEIGHTS] = weights
     info = DraftInfo("same", layers, manifest.precision, acceptance=0.9, measured={})
-    manifest = replace(manifest, draft=info, files=manifest.files | {DRAFT_GRAPH: graph})
+    manifest = replace(manifest, draft=info, files=manifest.files | files)
     (directory / MANIFEST).write_bytes(json.encode(manifest))
     return Artifact.open(directory)
 
 
 def load(artifact: Artifact, *, draft: bool, lookup: bool = False) -> Engine:
-    """An engine by whose clock all calls take the same time, so that whatever may be is drafted."""
+    """An engine by whose clock the model's calls take the same time, and the draft's none."""
     engine = Engine.load(artifact, replace(BASE, prompt_lookup=lookup, draft_model=draft))
-    engine._scheduler._clock = engine._scheduler._drafter._clock = itertools.count().__next__
+    engine._scheduler._clock = itertools.count().__next__
+    engine._scheduler._drafter._clock = lambda: 0.0
     return engine
 
 
@@ -115,3 +128,23 @@ def test_a_model_with_a_state_takes_no_drafts(
     assert len(list(generation)) == 60
     assert generation.stats().drafted_tokens == 0
     assert "recurrent" in caplog.text
+
+
+def test_a_sibling_copies_the_prefix_that_was_baked_for_it(
+    tiny_artifact: Path, tmp_path: Path
+) -> None:
+    artifact = drafted(tiny_artifact, tmp_path, 0)
+    info = bake(artifact, "You are a lighthouse keeper. Be brief.", 1, draft=True)
+    files = dict(artifact.manifest.files)
+    for name in (PREFIX, DRAFT_PREFIX):
+        files[name] = FileInfo((tmp_path / name).stat().st_size, "")
+    write_manifest(tmp_path, replace(artifact.manifest, files=files, prefix=info))
+    engine = load(Artifact.open(tmp_path), draft=True)
+    drafter: Any = engine._scheduler._drafter
+    ids = drafter._draft._runner.baked_ids.tolist()
+    assert len(ids) == info.tokens == engine.baked_tokens
+    generation = engine.submit([*ids, 7, 9], GREEDY)
+    assert len(list(generation)) == 60
+    stats = generation.stats()
+    assert stats.accepted_tokens == stats.drafted_tokens >= 40
+    assert drafter._draft._prefixes.cached_len(0) > info.tokens
