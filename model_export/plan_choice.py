@@ -37,7 +37,7 @@ class MeasuredPlan:
     """A plan, its bytes, and its drift on the text for choosing by."""
 
     upgrades: int
-    """How many of the frontier's it has."""
+    """How many of the frontier's it has; 0 has any plan of equal bits too."""
     matrices: str
     """How many of them have which weights, "199 int4, 12 int8"."""
     bytes: int

@@ -10,14 +10,14 @@ import shutil
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import onnx_ir as ir
 
 from handlers.artifact.manifest import GRAPH, WEIGHTS, PlanInfo
 from model_export.plan_choice import MeasuredPlan, choose, with_margin
-from model_export.quantize import logits_matrix, matrices_of, quantize, untied_head
+from model_export.quantize import matrices_of, output_projection, quantize
 from model_export.quantize.plan import Frontier, Upgrade, frontier_of
 from model_export.recipe import BITS, DecoderTolerance, Precision
 from model_export.reporting import Report
@@ -31,14 +31,15 @@ BAR = 30
 """Characters of the longest bar in the table of `--plan`."""
 MEASURED, HELD = "measured", "held"
 """The directories of the plan that is being measured, and of the smallest that held."""
+UNCERTAIN = 1.1
+"""Times what a plan is predicted to lose, within which it may lose less than another."""
 SHOWN = (0, 0.1, 0.25, 0.5, 0.75, 1)
 """Shares of the bytes that all upgrades take, in the table of `--plan`."""
 
 
 def frontier_of_graph(graph: ir.Model, precision: Precision) -> Frontier:
     """Orders the upgrades of a graph that is fused and not quantised."""
-    matrices = matrices_of(graph, precision)
-    return frontier_of(matrices, precision, untied_head(graph), logits_matrix(graph))
+    return frontier_of(matrices_of(graph, precision), precision, output_projection(graph))
 
 
 def filled(
@@ -46,29 +47,56 @@ def filled(
 ) -> tuple[Frontier, int]:
     """Returns a frontier, and how many of its upgrades fill a file of weights of `max_mb`.
 
-    They are the first that fit, and of those after the ones for which there is still room.
-    Raises ExportError.
+    Every matrix has at least the same bits, as many as fit, unless bits by matrix alone are
+    predicted to lose clearly less. Raises ExportError.
     """
+    sizes = _Sizes(graph, precision)
+    if sizes.of(frontier, 0) > max_mb * MB:
+        raise budget_too_small(precision, sizes.of(frontier, 0))
+    uniform = [
+        _filled(max_mb, sizes, above)
+        for above in map(frontier.above, precision.choices)
+        if sizes.of(above, 0) <= max_mb * MB
+    ]
+    free, best = _filled(max_mb, sizes, frontier), min(uniform, key=_left)
+    return free if _left(free) * UNCERTAIN < _left(best) else best
 
-    def size(order: Frontier, count: int) -> int:
-        return size_of_weights(quantize(graph.clone(), precision, order.plan(count)))
 
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """Computes the bytes of a graph's file of weights."""
+
+    graph: ir.Model
+    precision: Precision
+
+    def of(self, frontier: Frontier, upgrades: int) -> int:
+        """Returns those of the plan with so many upgrades."""
+        plan = frontier.plan(upgrades)
+        return size_of_weights(quantize(self.graph.clone(), self.precision, plan))
+
+
+def _left(filled: tuple[Frontier, int]) -> float:
+    """Returns what a plan is predicted to lose."""
+    frontier, upgrades = filled
+    return frontier.loss(upgrades)
+
+
+def _filled(max_mb: float, sizes: _Sizes, frontier: Frontier) -> tuple[Frontier, int]:
+    """Returns the first upgrades that fit, and of those after them what there is still room for."""
     counts = range(len(frontier.upgrades) + 1)
-    fitting = bisect_right(counts, max_mb * MB, key=lambda count: size(frontier, count))
-    if not fitting:
-        raise budget_too_small(precision, size(frontier, 0))
+    fitting = bisect_right(counts, max_mb * MB, key=lambda count: sizes.of(frontier, count))
     taken = list(frontier.upgrades[: fitting - 1])
-    room = max_mb * MB - size(frontier, len(taken))
+    room = max_mb * MB - sizes.of(frontier, len(taken))
 
     def fits(each: Upgrade) -> bool:
         # Its three tensors begin pages of their own, so it may take that much less.
         if each.extra > room + 3 * PAGE:
             return False
-        return size(frontier.with_first([*taken, each]), len(taken) + 1) <= max_mb * MB
+        return sizes.of(frontier.with_first([*taken, each]), len(taken) + 1) <= max_mb * MB
 
     while each := next(filter(fits, frontier.next_after(taken)), None):
         taken.append(each)
-        room = max_mb * MB - size(frontier.with_first(taken), len(taken))
+        room = max_mb * MB - sizes.of(frontier.with_first(taken), len(taken))
     return frontier.with_first(taken), len(taken)
 
 
@@ -107,7 +135,29 @@ class PlanSearch:
                 self._keep(upgrades)
             return plan
 
-        return choose(self.frontier, measure, tolerance).upgrades
+        found = choose(self.frontier, measure, tolerance)
+        uniform = self._smaller_uniform(found, limits)
+        if uniform is None:
+            return found.upgrades
+        searched, self.frontier = self.frontier, uniform
+        if measure(0).keeps(limits):
+            return 0
+        self.frontier = searched
+        return found.upgrades
+
+    def _smaller_uniform(self, found: MeasuredPlan, limits: DecoderTolerance) -> Frontier | None:
+        """Returns the frontier above the smallest plan of equal bits that may hold, if one may.
+
+        What such a plan loses follows from what was measured of the smallest, whatever is wrong
+        about the order of the matrices. None where no plan of them is smaller than `found`.
+        """
+        sizes, smallest = _Sizes(self._graph, self._precision), self.measured[0]
+        for above in map(self.frontier.above, self._precision.choices[1:]):
+            share = above.loss(0) / self.frontier.loss(0)
+            may_hold = share * smallest.strain(limits) <= UNCERTAIN
+            if may_hold and sizes.of(above, 0) < found.bytes:
+                return above
+        return None
 
     def move_chosen(self, upgrades: int, directory: Path) -> bool:
         """Moves the plan that was measured and chosen to `directory`. False where none was."""

@@ -26,7 +26,7 @@ from model_export.fuse.graphs import (
     tidy,
     weight_of,
 )
-from model_export.quantize.plan import Plan
+from model_export.quantize.plan import OutputProjection, Plan
 from model_export.quantize.quantized_tensors import quantized_tensors
 from model_export.recipe import BITS, COMPACT, Precision
 from model_export.weights import Weight, transposed
@@ -69,17 +69,15 @@ def matrices_of(model: ir.Model, precision: Precision) -> dict[str, Weight]:
     return {_name_of(node): _matrix_of(node.inputs[1], _is_turned(node)) for node in planned}
 
 
-def untied_head(model: ir.Model) -> list[str]:
-    """Returns the output projection's matrix where an embedding beside it has the same weights."""
+def output_projection(model: ir.Model) -> OutputProjection:
+    """Describes the output projection, whose matrix a plan is for unless it has its own weights."""
     head = _linears(model)[-1]
     tables = {node.inputs[0] for node in model.graph if _is_embedding(node)}
-    return [_name_of(head)] if tables - {head.inputs[1]} else []
-
-
-def logits_matrix(model: ir.Model) -> str | None:
-    """Returns the output projection's matrix, None where its outputs are scaled or capped after."""
-    head = _linears(model)[-1]
-    return _name_of(head) if head.outputs[0] in model.graph.outputs else None
+    return OutputProjection(
+        _name_of(head),
+        is_untied=bool(tables - {head.inputs[1]}),
+        is_scaled=head.outputs[0] not in model.graph.outputs,
+    )
 
 
 def _linears(model: ir.Model) -> list[ir.Node]:

@@ -7,7 +7,7 @@ import pytest
 
 from model_export.grouped_weights import Grouped, GroupedWeight
 from model_export.quantize.block_quantizer import affine
-from model_export.quantize.plan import Frontier, Upgrade, frontier_of
+from model_export.quantize.plan import Frontier, OutputProjection, Upgrade, frontier_of
 from model_export.recipe import BITS, Precision
 from model_export.weights import ArrayWeight, CalibratedWeight, TransposedWeight, Weight
 
@@ -76,9 +76,21 @@ def test_of_matrices_that_lose_alike_the_smaller_one_is_first() -> None:
     assert found == ["small", "large"]
 
 
-def test_of_matrices_alike_the_one_with_the_larger_outputs_is_first() -> None:
-    quiet, loud = random_matrix(), 2 * random_matrix()
-    assert order(quiet=ArrayWeight(quiet), loud=ArrayWeight(loud)) == ["loud", "quiet"]
+def test_how_large_the_outputs_are_counts_for_nothing() -> None:
+    """A norm that follows makes them alike, as that of Gemma 3's down projections."""
+    weight = random_matrix()
+    quiet, loud = frontier_of(
+        {"quiet": ArrayWeight(weight), "loud": ArrayWeight(4 * weight)}, AUTO
+    ).costs.values()
+    assert quiet.losses == pytest.approx(loud.losses, rel=0.02)
+
+
+def test_layers_that_lose_alike_lose_as_much_together_however_many_they_are() -> None:
+    two, eight = (
+        frontier_of({str(seed): ArrayWeight(random_matrix(seed=seed)) for seed in range(n)}, AUTO)
+        for n in (2, 8)
+    )
+    assert two.loss(0) == pytest.approx(eight.loss(0), rel=0.1)
 
 
 def test_what_is_lost_counts_by_how_much_is_read_there() -> None:
@@ -93,7 +105,10 @@ def test_what_is_lost_counts_by_how_much_is_read_there() -> None:
 
 def test_bytes_of_a_matrix_beside_it_count() -> None:
     matrix = {"m": ArrayWeight(random_matrix())}
-    one, both = (frontier_of(matrix, AUTO, also).upgrades for also in ((), ("m",)))
+    one, both = (
+        frontier_of(matrix, AUTO, OutputProjection("m", is_untied=untied)).upgrades
+        for untied in (False, True)
+    )
     assert [each.extra for each in both] == [2 * each.extra for each in one]
 
 
@@ -145,12 +160,37 @@ def test_a_share_of_the_bytes_holds_so_many_upgrades_in_their_order(frontier: Fr
 def test_what_the_output_projection_loses_counts_in_nats() -> None:
     """A logit's error of a variance of v costs a KL divergence of about 0.6 * v / 2."""
     weight = CalibratedWeight(ArrayWeight(random_matrix(rows=512)), np.full(64, 25.0, np.float32))
-    plain = frontier_of({"m": weight}, AUTO)
-    logits = frontier_of({"m": weight}, AUTO, logits="m")
+    logits = frontier_of({"m": weight}, AUTO, OutputProjection("m"))
     errors = affine(random_matrix(rows=512), 32).weights() - random_matrix(rows=512)
     variance = 25.0 * float(np.square(errors).sum(axis=1).mean())
     assert 0.8 < logits.loss(0) / (0.3 * variance) < 1.0  # eight bits lose some too
-    assert logits.loss(0) != pytest.approx(plain.loss(0), rel=0.5)
     assert logits.loss(len(logits.upgrades)) == 0.0
-    unknown = {"m": ArrayWeight(random_matrix())}
-    assert frontier_of(unknown, AUTO, logits="m") == frontier_of(unknown, AUTO)
+
+
+def test_logits_whose_scale_is_unknown_are_taken_for_those_of_other_models() -> None:
+    weight = random_matrix(rows=512)
+    known = CalibratedWeight(ArrayWeight(weight), np.full(64, 150 / 64, np.float32))
+    loud = CalibratedWeight(ArrayWeight(weight), np.full(64, 150.0, np.float32))
+    losses = [
+        frontier_of({"m": each}, AUTO, OutputProjection("m", is_scaled=scaled)).loss(0)
+        for each, scaled in ((known, False), (loud, True), (ArrayWeight(weight), False))
+    ]
+    assert losses == pytest.approx([losses[0]] * 3, rel=0.1)
+
+
+def test_what_an_embedding_loses_as_an_input_is_added_to_its_output_projection() -> None:
+    matrices = {"m": ArrayWeight(random_matrix()), "head": ArrayWeight(random_matrix(seed=1))}
+    alone = frontier_of({"head": matrices["head"]}, AUTO, OutputProjection("head"))
+    beside = frontier_of(matrices, AUTO, OutputProjection("head"))
+    layer, head = (beside.costs[name].losses[0] for name in matrices)
+    assert head - alone.costs["head"].losses[0] == pytest.approx(layer, rel=0.05)
+
+
+def test_a_frontier_above_some_weights_has_these_everywhere_and_grows_from_there() -> None:
+    matrices = {"lost": ArrayWeight(random_matrix()), "held": ArrayWeight(on_the_grid())}
+    found = frontier_of(matrices, AUTO)
+    above = found.above("int5")
+    assert set(above.smallest.values()) == {"int5"}
+    assert {each.weights for each in above.upgrades} <= {"compact6", "int6", "int8"}
+    assert above.loss(0) < found.loss(0)
+    assert found.above("compact4") == found

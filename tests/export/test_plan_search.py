@@ -15,8 +15,8 @@ from model_export.__main__ import main
 from model_export.pipeline import export, measure_plans
 from model_export.plan_choice import MeasuredPlan
 from model_export.plan_search import BAR, PlanSearch, table
-from model_export.quantize import matrices_of, untied_head
-from model_export.quantize.plan import Frontier
+from model_export.quantize import matrices_of, output_projection
+from model_export.quantize.plan import Frontier, OutputProjection
 from model_export.recipe import BITS, DecoderTolerance, Precision
 from model_export.recipe_loader import load_decoder_recipe
 from model_export.reporting import ExportError
@@ -117,6 +117,37 @@ def bytes_in(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
+def test_a_smaller_plan_of_equal_bits_is_taken_where_it_holds_too(
+    search: PlanSearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where what the order of the matrices gives most bits is not what needs them."""
+
+    def measured(request: DriftRequest, *_: object) -> Outcome:
+        bits = bits_in(request.graph)
+        kl = {4: 1.0, 5: 0.25}.get(min(bits), 0.0)  # the matrix with the fewest decides
+        return Outcome({"kl": kl, "top1_agreement": 1.0, "perplexity_ratio": 1.0}, None)
+
+    monkeypatch.setattr(plan_search, "verify", measured)
+    upgrades = search.chosen(limited(0.4))
+    plan = search.frontier.plan(upgrades)
+    assert set(plan.values()) == {"compact5"}
+    assert search.measured[-1].bytes < min(
+        each.bytes for each in search.measured[:-1] if each.kl <= 0.32
+    )
+    assert search.move_chosen(upgrades, tmp_path / "moved")
+    assert set(bits_in(tmp_path / "moved" / "model.onnx")) == {5}
+
+
+def test_where_no_smaller_plan_of_equal_bits_holds_the_searched_one_stays(
+    search: PlanSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_search, "UNCERTAIN", 100.0)
+    upgrades = search.chosen(limited(0.5))
+    assert search.measured[-1].kl > 0.4  # of all in compact5, which was tried
+    assert 0 < upgrades < len(search.frontier.upgrades)
+    assert len({*search.frontier.plan(upgrades).values()}) > 1
+
+
 def test_where_all_matrices_keep_their_blocks_nothing_is_measured(
     search: PlanSearch, tmp_path: Path
 ) -> None:
@@ -132,9 +163,8 @@ def test_a_manifest_has_the_plan_by_matrix_and_all_that_was_measured(search: Pla
     assert set(info.weights) == set(matrices_of(fused("llama"), AUTO))
     assert {*info.weights.values()} <= {*BITS}
     assert info.weights == search.frontier.plan(upgrades)
-    measured = {each["upgrades"]: each["kl"] for each in info.measured}
-    assert measured[0] == 1.0
-    assert measured[upgrades] <= 0.4
+    assert (info.measured[0]["upgrades"], info.measured[0]["kl"]) == (0, 1.0)
+    assert any(each["upgrades"] == upgrades and each["kl"] <= 0.4 for each in info.measured)
 
 
 def test_the_output_projection_is_part_of_the_plan_unless_it_has_weights_of_its_own(
@@ -154,7 +184,7 @@ def test_an_embedding_of_its_own_has_the_weights_of_the_output_projection_and_it
     graph = fused(family)
     search = PlanSearch(graph, AUTO, Reference(tmp_path), tmp_path, 1, ignore)  # type: ignore[arg-type]
     head = list(matrices_of(graph, AUTO))[-1]
-    assert untied_head(graph) == ([head] if copies == 2 else [])
+    assert output_projection(graph) == OutputProjection(head, is_untied=copies == 2)
     shape = matrices_of(graph, AUTO)[head].shape
     first = next(each for each in search.frontier.upgrades if each.matrix == head)
     assert first.weights == "compact5"
@@ -180,6 +210,24 @@ def test_a_budget_is_filled_and_not_passed(share: float, tmp_path: Path) -> None
         found.frontier = free.frontier.with_first([*taken, each])
         assert written(found, count + 1, tmp_path) > budget
     assert not found.measured
+
+
+def test_a_budget_gives_all_matrices_the_same_bits_unless_others_are_predicted_to_lose_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = searching(AUTO, tmp_path)
+    free.frontier = free.frontier.above("compact5")
+    budget = written(free, 0, tmp_path) + 4096
+    bits, left = list[set[int]](), list[float]()
+    for uncertain in (1.0, 100.0):
+        monkeypatch.setattr(plan_search, "UNCERTAIN", uncertain)
+        found = searching(Precision("auto", max_mb=budget / 1e6), tmp_path)
+        count = found.chosen(LIMITS)
+        assert written(found, count, tmp_path) <= budget
+        bits.append({*bits_in(tmp_path / "out" / "model.onnx")})
+        left.append(found.frontier.loss(count))
+    assert left[0] <= left[1]
+    assert min(bits[1]) == 5
 
 
 def test_a_budget_below_all_compact4_is_refused_with_what_that_takes(tmp_path: Path) -> None:
