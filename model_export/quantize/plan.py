@@ -56,7 +56,7 @@ class OutputProjection:
 
 @dataclass(frozen=True, slots=True)
 class MatrixCosts:
-    """What each kind of weights that a matrix may have takes and loses, the smallest first."""
+    """The bytes and the loss of each kind of weights that a matrix may have, the smallest first."""
 
     weights: tuple[str, ...]
     sizes: tuple[int, ...]
