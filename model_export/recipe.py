@@ -303,7 +303,7 @@ class DraftTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recipe: str | None = None
     """The name of a shipped recipe, or the path of a file."""
     layers: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    min_gain: Annotated[float, msgspec.Meta(ge=0)] = MIN_DRAFT_GAIN
+    min_gain: Annotated[float, msgspec.Meta(ge=0, le=8)] = MIN_DRAFT_GAIN
     """The predicted speed over that without drafts, below which the export refuses it."""
 
 

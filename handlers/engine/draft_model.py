@@ -143,6 +143,12 @@ class DraftModel:
             going = still
         return drafts
 
+    def clear(self) -> None:
+        """Forgets what its cache holds of all sequences; the baked prefix stays."""
+        self._followed = [None] * len(self._followed)
+        if self._prefixes is not None:
+            self._prefixes.drop_all()
+
     def _inputs(self, sequence: Sequence) -> Row:
         """Returns what the first step computes of a sequence: its newest token, and what lacks."""
         held = self._held[sequence.held_slot]

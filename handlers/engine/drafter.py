@@ -94,11 +94,13 @@ class Drafter:
         if not self._prompt_lookup and self._draft is None:
             return
         hits = [self._judge(pending) for pending in self._pending]
-        guessed = sum(len(pending.ids) for pending in self._pending if pending.guessed)
         self._policy.timer.record(batch.rows, batch.columns, seconds)
-        self._policy.record(
-            batch.rows, batch.columns, self._steps, len(self._pending), guessed, sum(hits)
-        )
+        self._policy.record(batch.rows, batch.columns, self._steps, len(self._pending), sum(hits))
+
+    def clear(self) -> None:
+        """Forgets what the draft model's cache holds, which a bug may have made wrong."""
+        if self._draft is not None:
+            self._draft.clear()
 
     def _judge(self, pending: PendingDraft) -> int:
         """Returns how many ids of a draft spared a call: that came true, and were not forced."""

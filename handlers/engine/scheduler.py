@@ -108,6 +108,7 @@ class Scheduler:
         for sequence in self.running:
             self._slots.free(sequence)
         self._prefixes.drop_all()
+        self._drafter.clear()
 
     def _abort(self, now: float) -> list[Event]:
         events = []

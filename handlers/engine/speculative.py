@@ -152,12 +152,10 @@ class SpeculationPolicy:
         self._probes -= cost
         self._balance -= cost if again else 0.0
 
-    def record(
-        self, rows: int, columns: int, steps: int, sequences: int, guessed: int, hits: int
-    ) -> None:
+    def record(self, rows: int, columns: int, steps: int, sequences: int, hits: int) -> None:
         """Counts what a call has given. `steps`: of the draft model.
 
-        `guessed`: ids of its, and `hits`: drafted ids that came true, over all `sequences`.
+        `hits`: drafted ids that came true, over all `sequences`.
         """
         step = self._draft_ratio(rows) if steps else 0.0
         cost = self.timer.ratios(rows)[columns - 1] - 1.0 + steps * step
@@ -165,7 +163,7 @@ class SpeculationPolicy:
         if math.isfinite(cost):
             self._balance = min(MOST_BALANCE, self._balance + ALLOWED + gain - cost)
         self._probes = min(MOST_PROBES, self._probes + PROBE_SHARE)
-        if guessed:
+        if steps:
             self._probes = MOST_PROBES if gain >= cost else 0.0
 
     def judged(self, rate: float, came_true: bool) -> float:

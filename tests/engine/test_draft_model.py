@@ -120,6 +120,18 @@ def test_what_one_slot_holds_of_a_prompt_is_copied_to_others_and_kept_for_later(
     assert talk.drafted_tokens == talk.accepted_tokens > 20
 
 
+def test_a_draft_model_forgets_its_cache_with_the_rest_and_computes_it_again() -> None:
+    runner = drafted()
+    subject = scheduler(runner)
+    answer(subject, sequence(PROMPT))
+    first = tokens_of(runner.batches)
+    subject.clear()
+    member = sequence(PROMPT)
+    answer(subject, member)
+    assert tokens_of(runner.batches) == 2 * first
+    assert member.tokens == expected(PROMPT)
+
+
 def tokens_of(batches: Items[Batch]) -> int:
     return sum(int(each.query_seqlens.sum()) for each in batches)
 
