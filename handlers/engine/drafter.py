@@ -126,7 +126,7 @@ class Drafter:
     def _proposals(self, decoding: Items[Sequence], rows: int) -> list[Proposal]:
         found = [sequence.lookup() if self._prompt_lookup else ([], 0.0) for sequence in decoding]
         limits = [0] * len(decoding)
-        if self._draft is not None:
+        if self._draft is not None and not self._policy.paused:
             limits = self._limits(self._draft, decoding, rows)
         return [
             Proposal(ids, rate, limit, self._rate(sequence))

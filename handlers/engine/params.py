@@ -148,7 +148,7 @@ class Constraint(Protocol):
     def valid_prefix(self, draft: Items[int]) -> int:
         """Returns how many of these ids, from the first on, may come next in turn, as far as known.
 
-        For drafts, of which others would never come true. It changes nothing.
+        For drafts, of which others would never come true. It accepts none of them.
         """
 
     def forced(self) -> list[int]:

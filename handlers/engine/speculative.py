@@ -108,6 +108,11 @@ class SpeculationPolicy:
         self._probes = 0.0
         """The time, in calls of one column, that probes may take."""
 
+    @property
+    def paused(self) -> bool:
+        """Whether drafts have lost as much as they may, so that none are computed for a while."""
+        return self._balance <= 0
+
     def select(self, proposals: Items[Proposal], rows: int) -> list[Selection]:
         """Returns what is worth computing of each proposal; often nothing.
 
@@ -173,7 +178,7 @@ class SpeculationPolicy:
 
     def _width(self, proposals: Items[Proposal], rows: int) -> tuple[int, bool]:
         """Returns the columns of the call, and whether the draft model guesses."""
-        if self._balance <= 0:
+        if self.paused:
             return 1, False
         found = [proposal.source(guessing=False) for proposal in proposals]
         speed, width = _best(found, self._times(rows, guessing=False))

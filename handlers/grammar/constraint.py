@@ -57,7 +57,11 @@ class GrammarConstraint:
             raise EngineFault(f"The grammar does not allow the id {token_id}.")
 
     def valid_prefix(self, draft: Sequence[int]) -> int:
-        """Returns how many of these ids, from the first on, the grammar allows in turn."""
+        """Returns how many of these ids, from the first on, the grammar allows in turn.
+
+        llguidance counts the lexer's states and fuel that this takes as the answer's own. So a
+        grammar at those limits may be too complex with drafts where it was not without.
+        """
         return self._matcher.validate_tokens(list(draft))
 
     def forced(self) -> list[int]:
