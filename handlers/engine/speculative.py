@@ -110,7 +110,7 @@ class SpeculationPolicy:
 
     @property
     def paused(self) -> bool:
-        """Whether drafts have lost as much as they may, so that none are computed for a while."""
+        """Returns whether drafts have lost what they may, so that none are computed for a while."""
         return self._balance <= 0
 
     def select(self, proposals: Items[Proposal], rows: int) -> list[Selection]:
