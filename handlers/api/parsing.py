@@ -5,10 +5,11 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import fields as fields_of
 
 from handlers.api.unsupported_fields import ADVICE, EMPTY_VALUES, UnsupportedFields
 from handlers.errors import InvalidRequest, shortened
@@ -145,12 +146,25 @@ def _decode(body: bytes, type_: type[T]) -> T:
         if "got `float`" not in str(error):
             raise
     fields: dict[str, Any] = msgspec.json.decode(body)
-    whole = {name: _integers(value) for name, value in fields.items()}
+    structs = _struct_fields(type_)
+    whole = {name: _integers(value, within=name in structs) for name, value in fields.items()}
     return msgspec.convert(whole, type_, str_keys=True)
 
 
-def _integers(value: Any) -> Any:
-    """Replaces whole floats by integers, not within objects: a JSON schema stays what it is."""
+def _struct_fields(type_: type[RequestBody]) -> frozenset[str]:
+    """Returns the fields whose values are objects of a type of ours, such as `reasoning`."""
+    return frozenset(
+        field.encode_name
+        for field in fields_of(type_)
+        for part in get_args(field.type) or (field.type,)
+        if isinstance(part, type) and issubclass(part, msgspec.Struct)
+    )
+
+
+def _integers(value: Any, *, within: bool = False) -> Any:
+    """Replaces whole floats by integers; in objects only `within`: a schema stays what it is."""
+    if within and type(value) is dict:
+        return {name: _integers(part) for name, part in value.items()}
     if type(value) is list:
         # Without a call for each number: a body of 4 MB has a million of them.
         return [

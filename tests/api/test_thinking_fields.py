@@ -230,3 +230,17 @@ def test_a_text_that_is_completed_has_no_thoughts(fields: dict[str, Any]) -> Non
     status, error = Client(saying("")).error("POST", "/v1/completions", {"prompt": "a", **fields})
 
     assert (status, error["param"]) == (400, *fields)
+
+
+@pytest.mark.parametrize("path", ASKED)
+@pytest.mark.parametrize(
+    "fields", [{"reasoning": {"max_tokens": 0.0}}, {"thinking": {"budget_tokens": 0.0}}]
+)
+def test_a_budget_without_a_fraction_is_an_integer(path: str, fields: dict[str, Any]) -> None:
+    """Also within an object, and a number with one is refused by its path."""
+    whole = {name: dict.fromkeys(value, 0) for name, value in fields.items()}
+    assert prompt(path, fields) == prompt(path, whole)
+    broken = {name: dict.fromkeys(value, 0.5) for name, value in fields.items()}
+    status, error = Client(saying("Because.")).error("POST", path, ASKED[path] | broken)
+    ((name, value),) = broken.items()
+    assert (status, error["message"].startswith(f"{name}.{next(iter(value))}: ")) == (400, True)

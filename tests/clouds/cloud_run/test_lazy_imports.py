@@ -77,12 +77,12 @@ LOADED = (
 
 
 def run(script: str, folder: Path, **environ: str) -> str:
-    """All that a process of its own writes."""
+    """All that a process of its own writes, in the order in which it does."""
     (folder / "functions.py").write_text(FUNCTIONS)
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | environ,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
