@@ -15,7 +15,6 @@ import msgspec
 from handlers.engine.params import MAX_DRAFT_TOKENS
 from handlers.engine.speculative import Proposal, Selection, SpeculationPolicy
 from handlers.errors import ends_a_task
-from handlers.log import log_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +59,8 @@ class Drafter:
         self._pending: list[PendingDraft] = []
         self._steps = 0
         """Of the draft model, for the call under way."""
+        self._logged: set[type[BaseException]] = set()
+        """The kinds of failures of the draft model of which the log has a line."""
 
     @property
     def guess_rate(self) -> float | None:
@@ -151,7 +152,7 @@ class Drafter:
                 except BaseException as error:
                     if ends_a_task(error):
                         raise
-                    _log_failure(error)
+                    self._log_failure(error)
                     limit = 0
             limits.append(limit)
         return limits
@@ -190,7 +191,7 @@ class Drafter:
         except BaseException as error:
             if ends_a_task(error):
                 raise
-            _log_failure(error)
+            self._log_failure(error)
             return guesses
         self._steps = self._draft.num_calls - calls
         self._policy.draft_timer.record(rows, 1, (self._clock() - begun) / self._steps)
@@ -198,12 +199,13 @@ class Drafter:
             guesses[place] = draft
         return guesses
 
+    def _log_failure(self, error: BaseException) -> None:
+        """Logs once, for each kind of failure, that the draft model failed."""
+        if type(error) not in self._logged:
+            self._logged.add(type(error))
+            LOGGER.warning("The draft model failed, and its sequences go on without: %r", error)
+
 
 def _rows(decoding: Items[Sequence]) -> int:
     """Returns the slots that a call over these sequences covers."""
     return decoding[-1].held_slot - decoding[0].held_slot + 1
-
-
-def _log_failure(error: BaseException) -> None:
-    """Logs once, for each cause, that the draft model failed."""
-    log_once(LOGGER, "The draft model failed, and its sequences go on without: %s", repr(error))

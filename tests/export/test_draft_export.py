@@ -82,8 +82,11 @@ def exported(path: Path, report: Any = ignore) -> Artifact:
 
 
 def pair(directory: Path, **options: Any) -> Path:
-    """The recipe of a tiny Llama whose draft model is a tiny Qwen2, both in `directory`."""
-    for name, family in (("large", "llama"), ("small", "qwen2")):
+    """The recipe of a tiny Llama whose draft model is a tiny Qwen3, both in `directory`.
+
+    Not Qwen2, to which transformers 5 gives a tokenizer of its own.
+    """
+    for name, family in (("large", "llama"), ("small", "qwen3")):
         save_tiny_folder(directory / name, family)
     (directory / "small" / "LICENSE").write_text("The small one's licence.\n", encoding="utf-8")
     write_recipe(directory, "small", licence="MIT", context_length=64)
