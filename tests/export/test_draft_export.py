@@ -131,7 +131,7 @@ def test_another_recipes_model_becomes_the_draft_model(tmp_path: Path) -> None:
     assert draft is not None
     assert draft.origin is not None
     assert (draft.model, draft.layers, draft.precision) == ("small", 0, "int8 block 32")
-    assert (draft.origin.licence, draft.origin.architecture) == ("MIT", "Qwen2ForCausalLM")
+    assert (draft.origin.licence, draft.origin.architecture) == ("MIT", "Qwen3ForCausalLM")
     assert files_of(artifact.directory / DRAFT_GRAPH) == {DRAFT_WEIGHTS}
     assert files_of(artifact.graph) == {WEIGHTS}
     shares = draft.measured["acceptance"]
