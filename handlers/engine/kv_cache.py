@@ -56,21 +56,27 @@ class CacheTensor(msgspec.Struct, frozen=True):
 class KvCache:
     """A buffer [slots, ...] for each of the graph's tensors."""
 
-    def __init__(self, tensors: tuple[CacheTensor, ...], *, slots: int, capacity: int) -> None:
-        """Raises SettingsError when there is no memory for so many slots of this capacity."""
+    def __init__(self, tensors: tuple[CacheTensor, ...], buffers: list[Floats]) -> None:
+        """`buffers`: [slots, ...] of each tensor."""
         self.tensors = tensors
+        self._buffers = buffers
+        self._attached: list[Floats] = []
+
+    @classmethod
+    def allocate(cls, tensors: tuple[CacheTensor, ...], *, slots: int, capacity: int) -> KvCache:
+        """Maps the buffers. Raises SettingsError when there is no memory for so many slots."""
         whole = -(-capacity // KEY_BLOCK) * KEY_BLOCK
         try:
-            self._buffers = [
-                _lazy_zeros((slots, *tensor.shape(whole)), tensor.dtype) for tensor in tensors
-            ]
+            return cls(
+                tensors,
+                [_lazy_zeros((slots, *tensor.shape(whole)), tensor.dtype) for tensor in tensors],
+            )
         except (OSError, MemoryError, OverflowError):
             size = slots * sum(_sizes(tensors, whole))
             raise SettingsError(
                 f"KINDLING_SLOTS x KINDLING_CONTEXT_LENGTH, {slots:,} x {capacity:,} tokens, take "
                 f"{size:,} bytes, which are not to be had: lower one of them."
             ) from None
-        self._attached: list[Floats] = []
 
     def part(self, tensors: tuple[CacheTensor, ...]) -> KvCache:
         """Returns a cache of some of these tensors, over the same memory.
@@ -84,9 +90,7 @@ class KvCache:
                 f"The draft model has the cache inputs {missing}, which the model has not, or in "
                 f"another shape. Export the model again."
             )
-        part = KvCache((), slots=0, capacity=0)
-        part.tensors, part._buffers = tensors, [own[tensor] for tensor in tensors]
-        return part
+        return KvCache(tensors, [own[tensor] for tensor in tensors])
 
     def attach(self, values: NDArray[np.uint8], tokens: int) -> None:
         """Makes a slot after the last, only to be copied from, with room for `tokens`.

@@ -73,7 +73,7 @@ class Session:
         tensors = _cache_tensors(self._ort, graph)
         self.recurrent = any(tensor.block_size == 0 for tensor in tensors)
         """Whether a slot holds a state beside keys and values, which cannot be cut back."""
-        self.cache = KvCache(tensors, slots=slots, capacity=capacity)
+        self.cache = KvCache.allocate(tensors, slots=slots, capacity=capacity)
         rows = slots * (1 + MAX_DRAFT_TOKENS)  # pages that no call writes take no memory
         self._logits = np.empty((rows, self.vocab_size), np.float32)
         self._bindings: dict[tuple[int, int], Any] = {}

@@ -25,7 +25,7 @@ def resident_bytes() -> int:
 
 def filled(slots: int, capacity: int, tensors: tuple[CacheTensor, ...] = TENSORS) -> KvCache:
     """Every value is another."""
-    cache = KvCache(tensors, slots=slots, capacity=capacity)
+    cache = KvCache.allocate(tensors, slots=slots, capacity=capacity)
     for view in cache.rows(0, slots):
         view.reshape(-1)[:] = np.arange(view.size)
     return cache
@@ -33,7 +33,7 @@ def filled(slots: int, capacity: int, tensors: tuple[CacheTensor, ...] = TENSORS
 
 @pytest.mark.parametrize("capacity", [17, 31, 32])
 def test_every_tensor_has_its_own_shape_and_type_and_whole_blocks(capacity: int) -> None:
-    views = KvCache(TENSORS, slots=3, capacity=capacity).rows(0, 3)
+    views = KvCache.allocate(TENSORS, slots=3, capacity=capacity).rows(0, 3)
     assert [view.shape for view in views] == [(3, 2, 2, 8, 16), (3, 2, 32, 16)]
     assert [view.dtype for view in views] == [np.float16, np.float32]
 
@@ -51,7 +51,7 @@ def test_a_copy_has_all_positions_and_no_block_behind_them(start: int, stop: int
 
 
 def test_what_one_cache_gives_another_attaches_and_copies() -> None:
-    cache, other = filled(2, 48), KvCache(TENSORS, slots=2, capacity=64)
+    cache, other = filled(2, 48), KvCache.allocate(TENSORS, slots=2, capacity=64)
     parts = cache.slot_views(1, 0, 21)
     assert [part.shape for part in parts] == [(2, 2, 8, 16), (2, 21, 16)]
     other.attach(np.frombuffer(b"".join(part.tobytes() for part in parts), np.uint8), 21)
@@ -71,13 +71,13 @@ def test_a_state_has_one_size_and_is_copied_whole() -> None:
 
 
 def test_a_prefix_of_another_size_is_refused() -> None:
-    cache = KvCache(TENSORS, slots=1, capacity=32)
+    cache = KvCache.allocate(TENSORS, slots=1, capacity=32)
     with pytest.raises(ArtifactError, match="has 3,199 bytes where 21 tokens of this graph take"):
         cache.attach(np.zeros(3199, np.uint8), 21)
 
 
 def test_rows_are_contiguous_views_of_the_same_memory() -> None:
-    cache = KvCache(TENSORS, slots=4, capacity=32)
+    cache = KvCache.allocate(TENSORS, slots=4, capacity=32)
     view = cache.rows(1, 2)[1]
     view[0] = 7.0
     assert view.flags["C_CONTIGUOUS"]
@@ -88,7 +88,7 @@ def test_rows_are_contiguous_views_of_the_same_memory() -> None:
 
 def test_a_cache_costs_memory_only_where_it_is_written() -> None:
     before = resident_bytes()
-    cache = KvCache(TENSORS, slots=64, capacity=16_384)  # 201 MB
+    cache = KvCache.allocate(TENSORS, slots=64, capacity=16_384)  # 201 MB
     cache.rows(63, 1)[1][0, 0, :256] = 1.0
     assert resident_bytes() - before < 4_000_000
     assert np.count_nonzero(cache.rows(63, 1)[1]) == 256 * 16
